@@ -1,0 +1,64 @@
+//! What time it is. The only place that asks the machine; everyone else is told, by an argument.
+//!
+//! A `Clock` is passed from the composition root to the few tasks that must look at the time, so
+//! that tests can turn it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::Timestamp;
+
+/// A source of the present time.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+/// The handle that turns a manual [`Clock`].
+#[derive(Clone)]
+pub struct Hands(Arc<AtomicI64>);
+
+impl Clock {
+    /// The machine's clock. It may jump in either direction.
+    pub fn system() -> Self {
+        Clock(Arc::new(Timestamp::now))
+    }
+
+    /// A clock that stands still until its hands are moved; for tests and demonstrations.
+    pub fn manual(start: Timestamp) -> (Self, Hands) {
+        let hands = Hands(Arc::new(AtomicI64::new(start.as_second())));
+        let shown = hands.clone();
+        let read = move || second(shown.0.load(Ordering::Acquire));
+        (Clock(Arc::new(read)), hands)
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl Hands {
+    /// Set the time, forwards or backwards.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.as_second(), Ordering::Release);
+    }
+
+    /// Move the time by some seconds; negative is backwards.
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::AcqRel);
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clock({})", self.now())
+    }
+}
+
+/// The time that many seconds after 1970; the nearest representable one if there is none.
+pub fn second(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}

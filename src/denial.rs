@@ -1,0 +1,265 @@
+//! Why a request is refused: a closed list. One row here is the metric label, the log code, the
+//! reason phrase that clients print into their own logs, and the row in docs/denials.md.
+//!
+//! Never carries anything that a client sent.
+
+macro_rules! denials {
+    ($($(#[doc = $doc:literal])+ $variant:ident $code:literal $status:literal $title:literal $hint:literal;)+) => {
+        /// Why a request is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Denial { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Denial {
+            /// Every denial, in the order of the documentation.
+            pub const ALL: &[Denial] = &[$(Denial::$variant,)+];
+
+            /// `room.reason`: the metric label, the log code and the documentation's heading.
+            pub const fn code(self) -> &'static str { match self { $(Denial::$variant => $code,)+ } }
+
+            /// The HTTP status that the client is given.
+            pub const fn status(self) -> u16 { match self { $(Denial::$variant => $status,)+ } }
+
+            /// What happened, as a sentence for the client and the operator.
+            pub const fn title(self) -> &'static str { match self { $(Denial::$variant => $title,)+ } }
+
+            /// How to mend it, as a sentence for the operator.
+            pub const fn hint(self) -> &'static str { match self { $(Denial::$variant => $hint,)+ } }
+        }
+    };
+}
+
+denials! {
+    /// RFC 9112 §6.1: both lengths in one head is how requests are smuggled.
+    FramingLengthAndCoding "framing.length_and_coding" 400
+        "The request has both Content-Length and Transfer-Encoding."
+        "No correct client sends both; look at what stands between the client and sitegate.";
+    /// RFC 9112 §6.1: only `chunked`, once, on HTTP/1.1.
+    FramingCoding "framing.coding" 400
+        "The request's Transfer-Encoding is not exactly one 'chunked' on HTTP/1.1."
+        "The client must send its body with Content-Length or with plain chunked coding.";
+    /// RFC 9110 §8.6: digits, once.
+    FramingLength "framing.length" 400
+        "The request's Content-Length is not one plain decimal number."
+        "The client must send one Content-Length of digits only.";
+    /// RFC 9112 §2–§5: a head that two parsers could read in two ways.
+    FramingHead "framing.head" 400
+        "The request head is not well-formed HTTP."
+        "Look for bare line feeds, folded lines, spaces before a colon or control characters in what the client sends.";
+    /// RFC 9110 §9: a method that this gateway never carries.
+    FramingMethod "framing.method" 405
+        "CONNECT and TRACE are not carried."
+        "Nothing that a site system offers needs them.";
+    /// The request line alone is over the limit.
+    LimitUri "limit.uri" 414
+        "The request target is longer than the configured limit."
+        "Raise limits.uri_bytes if a client of yours needs longer targets.";
+    /// The request head is over the limit.
+    LimitHead "limit.head" 431
+        "The request head is larger than the configured limit."
+        "Raise limits.header_bytes or limits.headers if a client of yours needs it.";
+    /// The request body is over the route's limit.
+    LimitBody "limit.body" 413
+        "The request body is larger than this route allows."
+        "Give the route a larger body_bytes, or send the upload to the route that is meant for it.";
+    /// The request body came slower than the configured rate.
+    LimitRate "limit.rate" 408
+        "The request body came slower than the configured minimum rate, or stopped."
+        "Check the client's link, or lower limits.body_bytes_per_second.";
+    /// RFC 9112 §3.2.
+    HostInvalid "host.invalid" 400
+        "The request has no Host, more than one, or one that is not a plain host and port."
+        "The client must name the site system by one host name.";
+    /// RFC 9110 §15.5.20.
+    HostMisdirected "host.misdirected" 421
+        "The Host is not one of the site system that this connection was opened for."
+        "Add the name to the site system's hosts, or correct the name the client uses.";
+    /// A path that the backend could read as another one.
+    PathAmbiguous "path.ambiguous" 400
+        "The path could be read in more than one way."
+        "Encoded slashes, dots, backslashes and percent signs, double slashes and dot segments are refused; send the plain path.";
+    /// A path that is no path.
+    PathMalformed "path.malformed" 400
+        "The request target is not a path of printable ASCII characters that starts with a slash."
+        "Percent-encode what is outside printable ASCII; absolute targets and fragments are refused.";
+    /// Default deny.
+    RouteUnknown "route.unknown" 403
+        "No route of this site system covers the path."
+        "Add a [[site_system.route]] for it, or the role whose preset holds it.";
+    /// A route that says deny.
+    RouteDenied "route.denied" 403
+        "The route for this path denies every request."
+        "Change the route's require if clients are meant to use it.";
+    /// A route that does not list the method.
+    RouteMethod "route.method" 405
+        "The route for this path does not take this method."
+        "Add the method to the route's methods if clients are meant to use it.";
+    /// AltAuth is a known door: closed until someone decides who may use it.
+    RouteAltAuth "route.alt_auth" 403
+        "AltAuth namespaces are denied until a policy for them is configured."
+        "AltAuth lets anyone register without credentials; clients with tokens do not need it.";
+    /// Windows authentication is bound to a connection.
+    RouteWindowsAuth "route.windows_auth" 403
+        "Namespaces with Windows authentication are denied on this site system."
+        "Set windows_auth = true on the site system if clients without tokens must use them.";
+    /// RFC 6750 §3.1: no credential at all.
+    TokenMissing "token.missing" 401
+        "The request carries no token, and this route needs one."
+        "The client has not been given a token, or sends it in a header that token_headers does not name.";
+    /// RFC 6750 §2: one credential, one place.
+    TokenAmbiguous "token.ambiguous" 400
+        "The request carries more than one credential."
+        "The client must send exactly one token, in one header, once.";
+    /// RFC 7515 §3.1 and §7.1: not a compact JWS, or not strict JSON inside.
+    TokenMalformed "token.malformed" 401
+        "The token is not a well-formed signed JWT."
+        "Look at the token with 'sitegate token inspect'.";
+    /// RFC 8725 §3.1: the key decides the algorithm.
+    TokenAlgorithm "token.algorithm" 401
+        "The token's algorithm is not one that its key is for."
+        "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA keys are usable, each for its own algorithm alone.";
+    /// RFC 7515 §4.1.11: extensions that are not understood, and RFC 7797.
+    TokenCritical "token.critical" 401
+        "The token demands extensions that sitegate does not support."
+        "Issue the token without 'crit' and 'b64'.";
+    /// RFC 8725 §3.11: a token of another kind (identity, refresh, encrypted).
+    TokenType "token.type" 401
+        "This kind of token is not an access token."
+        "Send the access token; identity tokens, refresh tokens and encrypted tokens are refused.";
+    /// RFC 8725 §3.8.
+    TokenIssuer "token.issuer" 401
+        "The token's issuer is not one that this site system trusts."
+        "Compare the token's iss with the configured token issuers and the site system's issuers list.";
+    /// No key of the issuer verifies it: an unknown key and a wrong signature answer alike.
+    TokenSignature "token.signature" 401
+        "No key of the token's issuer verifies the token."
+        "If the issuer changed its keys, update its key file; otherwise the token was altered or forged.";
+    /// RFC 7519 §4.1.4.
+    TokenExpired "token.expired" 401
+        "The token has expired."
+        "The client must renew its token; if many fail at once, compare the clocks.";
+    /// RFC 7519 §4.1.5.
+    TokenNotYetValid "token.not_yet_valid" 401
+        "The token is not valid yet."
+        "The clocks of the issuer and of this machine differ by more than the allowed leeway.";
+    /// A token that lives longer than its issuer may give.
+    TokenLifetime "token.lifetime" 401
+        "The token is valid for longer than its issuer may grant."
+        "Issue shorter tokens, or raise the issuer's lifetime_max.";
+    /// RFC 7519 §4.1.3.
+    TokenAudience "token.audience" 401
+        "The token is for another audience."
+        "Add the token's aud to the issuer's audiences if this site is meant by it.";
+    /// An Entra token of another tenant.
+    TokenTenant "token.tenant" 401
+        "The token is from another tenant."
+        "Compare the token's tid with the issuer's tenant.";
+    /// Claims that are missing or of the wrong type.
+    TokenClaims "token.claims" 401
+        "The token lacks a claim that its kind must have, or has it in the wrong form."
+        "Look at the token with 'sitegate token inspect'.";
+    /// Neither a device nor a user: an application's token, or one of unknown purpose.
+    TokenPurpose "token.purpose" 403
+        "A token of this purpose does not open this route."
+        "Registration tokens open registration alone, content tokens content alone; application tokens open nothing.";
+    /// Device-centric work without a device.
+    DeviceTokenRequired "device.token_required" 403
+        "This route needs a device's token."
+        "The client must send the device's own token, or a user token with a device claim.";
+    /// User-centric work without a user.
+    UserTokenRequired "user.token_required" 403
+        "This route needs a user's token."
+        "The client must send the token of the signed-in user.";
+    /// Nothing answers at the backend's address.
+    UpstreamUnreachable "upstream.unreachable" 502
+        "The site system's backend could not be reached."
+        "Check that the backend runs and listens at the configured address.";
+    /// RFC 9110 §15.6.5.
+    UpstreamTimeout "upstream.timeout" 504
+        "The site system's backend did not answer in time."
+        "Check the backend's load, or raise the site system's backend_timeouts.";
+    /// The https backend is not who it should be.
+    UpstreamCertificate "upstream.certificate" 502
+        "The certificate of the site system's backend is not the one that is trusted."
+        "Compare the backend's certificate with backend_ca and backend_name.";
+    /// The backend's answer is not well-formed HTTP.
+    UpstreamResponse "upstream.response" 502
+        "The site system's backend answered with something that is not well-formed HTTP."
+        "Look at the backend's own log; nothing of that answer was passed on.";
+    /// The backend closed before it answered.
+    UpstreamClosed "upstream.closed" 502
+        "The site system's backend closed the connection before it answered."
+        "Look at the backend's own log for a crash or a recycled worker process.";
+    /// A fault of the gateway itself.
+    GatewayInternal "gateway.internal" 500
+        "sitegate failed to handle the request."
+        "This is a defect of sitegate; the log has the details beside the request id.";
+}
+
+impl Denial {
+    /// The denial with this code, if there is one.
+    pub fn from_code(code: &str) -> Option<Denial> {
+        Denial::ALL.iter().copied().find(|d| d.code().eq_ignore_ascii_case(code))
+    }
+
+    /// The HTTP/1.1 reason phrase: `token.not_yet_valid` is `EHTTP_Token_Not_Yet_Valid`.
+    pub fn reason_phrase(self) -> String {
+        let mut phrase = String::from("EHTTP");
+        for word in self.code().split(['.', '_']) {
+            let (first, rest) = word.split_at(word.len().min(1));
+            phrase.push('_');
+            phrase.push_str(&first.to_ascii_uppercase());
+            phrase.push_str(rest);
+        }
+        phrase
+    }
+
+    /// The `WWW-Authenticate` value that belongs to the answer (RFC 6750 §3): none outside 401 and
+    /// wrong kinds of token, no `error` where no token came, and never Negotiate.
+    pub fn challenge(self) -> Option<&'static str> {
+        match self {
+            Denial::TokenMissing => Some("Bearer realm=\"sitegate\""),
+            Denial::TokenPurpose | Denial::DeviceTokenRequired | Denial::UserTokenRequired => {
+                Some("Bearer realm=\"sitegate\", error=\"insufficient_scope\"")
+            }
+            Denial::TokenAmbiguous => Some("Bearer realm=\"sitegate\", error=\"invalid_request\""),
+            d if d.status() == 401 => Some("Bearer realm=\"sitegate\", error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.title(), self.code())
+    }
+}
+
+impl std::error::Error for Denial {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_phrase_is_derived_from_the_code() {
+        assert_eq!(Denial::TokenExpired.reason_phrase(), "EHTTP_Token_Expired");
+        assert_eq!(Denial::UserTokenRequired.reason_phrase(), "EHTTP_User_Token_Required");
+    }
+
+    #[test]
+    fn codes_are_unique_and_found_again() {
+        for d in Denial::ALL {
+            assert_eq!(Denial::from_code(d.code()), Some(*d));
+            assert!((400..600).contains(&d.status()));
+        }
+    }
+
+    #[test]
+    fn every_401_has_a_bearer_challenge_and_none_offers_windows_authentication() {
+        for d in Denial::ALL {
+            let challenge = d.challenge().unwrap_or("");
+            assert!(d.status() != 401 || challenge.starts_with("Bearer "), "{d}");
+            assert!(!challenge.contains("Negotiate") && !challenge.contains("NTLM"));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! sitegate: HTTPS in front of unchanged HTTP site systems.
+//!
+//! Three values travel through this crate, each on a road of its own:
+//!
+//! * **A request**: accepted and limited by [`front`], TLS by [`tls`], parsed by pingora under
+//!   [`gateway`], which judges framing, path ([`route`]), token ([`token`]) and requirement, removes
+//!   what clients may not say, adds who they are, and forwards.
+//! * **A certificate**: files are watched and loaded by [`control`], judged and selected by [`cert`],
+//!   made into a TLS configuration by [`tls`], tried, published, and used by the next handshake. The
+//!   embedded authority in [`site`] issues one where no PKI does.
+//! * **A configuration**: typed into one file, understood by [`config`], reloaded whole or not at all.
+//!
+//! Everything is put together in [`app`] and nowhere else. ARCHITECTURE.md says who may import whom.
+
+// ground
+pub mod clock;
+pub mod denial;
+pub mod live;
+pub mod purpose;
+pub mod secret;
+pub mod unfit;
+
+// pure rooms
+pub mod cert;
+pub mod route;
+pub mod token;

@@ -1,0 +1,91 @@
+//! Why a certificate may not be served: a closed list. One row here is the metric label, the log
+//! code, and the word in status and on the page.
+//!
+//! Facts for the reader (dates, names) travel beside it, never a key.
+
+macro_rules! unfits {
+    ($($(#[doc = $doc:literal])+ $variant:ident $code:literal $title:literal $hint:literal;)+) => {
+        /// Why a certificate may not be served.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Unfit { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Unfit {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &[Unfit] = &[$(Unfit::$variant,)+];
+
+            /// `certificate.reason`: the metric label, the log code and the documentation's heading.
+            pub const fn code(self) -> &'static str { match self { $(Unfit::$variant => $code,)+ } }
+
+            /// What is wrong, as a sentence.
+            pub const fn title(self) -> &'static str { match self { $(Unfit::$variant => $title,)+ } }
+
+            /// How to mend it, as a sentence.
+            pub const fn hint(self) -> &'static str { match self { $(Unfit::$variant => $hint,)+ } }
+        }
+    };
+}
+
+unfits! {
+    /// The folder holds nothing of ours. The operator's intent, not a fault.
+    Absent "certificate.absent" "There is no certificate."
+        "Put tls.crt and tls.key into the folder, or leave it empty to use the site-issued certificate.";
+    /// The file system refuses.
+    Unreadable "certificate.unreadable" "The certificate or its key cannot be read."
+        "Check owner and mode of the folder and its files, and that they are regular files of less than 1 MiB.";
+    /// One of the pair is missing or half-written.
+    Incomplete "certificate.incomplete" "The certificate or its key is missing or half-written."
+        "Write both tls.crt and tls.key; sitegate looks again when either changes.";
+    /// Not PEM, or not what the PEM label says.
+    Malformed "certificate.malformed" "The certificate or its key is not well-formed PEM."
+        "Write PEM: one or more certificates, leaf first or in any order, and one private key.";
+    /// A key that asks for a password.
+    KeyEncrypted "certificate.key_encrypted" "The private key is encrypted."
+        "Write the key without a password and mode 0600.";
+    /// A key that others can read.
+    KeyExposed "certificate.key_exposed" "The private key is readable by everyone."
+        "chmod 600 the key and replace it if strangers had access, or set key_mode = \"any\".";
+    /// The key belongs to another certificate.
+    KeyMismatch "certificate.key_mismatch" "The private key does not belong to the certificate."
+        "Write certificate and key of one issue; while both are being replaced this mends itself.";
+    /// RSA under 2048, or a curve other than P-256 and P-384.
+    KeyWeak "certificate.key_weak" "The key is too weak or of an unusable kind."
+        "Use RSA of at least 2048 bits, P-256 or P-384.";
+    /// SHA-1 and older.
+    SignatureWeak "certificate.signature_weak" "The certificate is signed with an outdated algorithm."
+        "Have it issued again with SHA-256 or better.";
+    /// RFC 5280 §4.1.2.5.
+    Expired "certificate.expired" "The certificate has expired."
+        "Renew it and write the new pair into the folder.";
+    /// RFC 5280 §4.1.2.5.
+    NotYetValid "certificate.not_yet_valid" "The certificate is not valid yet."
+        "Wait, or compare this machine's clock with the issuer's; it goes live by itself.";
+    /// RFC 9525: names are in the subject alternative name.
+    NameMismatch "certificate.name_mismatch" "The certificate does not cover all hosts of the site system."
+        "Have it issued with every host in its subject alternative name.";
+    /// RFC 5280 §4.2.1.12.
+    UsageMismatch "certificate.usage_mismatch" "The certificate is not for server authentication."
+        "Have it issued with the extended key usage serverAuth.";
+    /// RFC 5280 §4.2.1.9.
+    IsAuthority "certificate.is_authority" "The certificate is a certificate authority's own."
+        "Issue a leaf certificate for the site system.";
+    /// RFC 5280 §4.2.
+    CriticalUnknown "certificate.critical_unknown" "The certificate has a critical extension that clients would not understand."
+        "Have it issued without that extension.";
+    /// RFC 5280 §6.
+    Untrusted "certificate.untrusted" "No trusted root stands behind the certificate."
+        "Put the intermediates into tls.crt and the root into ca.crt, or into the system's trust store.";
+    /// RFC 5280 §4.2.1.10.
+    Constrained "certificate.constrained" "An authority above the certificate may not issue for its names."
+        "Have it issued by an authority whose name constraints permit the hosts.";
+    /// The last look: a client that could not shake hands with it.
+    HandshakeFailed "certificate.handshake_failed" "A trial handshake with the certificate failed."
+        "The log has the client's reason; sitegate never serves what no client would accept.";
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.title(), self.code())
+    }
+}
+
+impl std::error::Error for Unfit {}
