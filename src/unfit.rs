@@ -77,6 +77,9 @@ unfits! {
     /// RFC 5280 §4.2.1.10.
     Constrained "certificate.constrained" "An authority above the certificate may not issue for its names."
         "Have it issued by an authority whose name constraints permit the hosts.";
+    /// The site's own authority is missing, broken, or could not sign.
+    NotIssued "certificate.not_issued" "The site's authority could not issue a certificate."
+        "The detail says why; check the state directory (owner, mode, space) and this machine's clock.";
     /// The last look: a client that could not shake hands with it.
     HandshakeFailed "certificate.handshake_failed" "A trial handshake with the certificate failed."
         "The log has the client's reason; sitegate never serves what no client would accept.";

@@ -2,3 +2,21 @@
 //! serve, and how the site issues its own.
 //!
 //! No files, no sockets, no clock: bytes and the time come in as arguments.
+
+mod anchors;
+mod check;
+mod credential;
+mod export;
+mod facts;
+mod fault;
+pub mod forge;
+pub mod issuer;
+mod select;
+
+pub use anchors::Anchors;
+pub use check::{Expectation, check, faults};
+pub use credential::{Credential, Source};
+pub use export::{certificate_der, p7b};
+pub use facts::{Facts, KeyKind};
+pub use fault::Fault;
+pub use select::{Judged, Offer, Rejected, Selection, Why, select};

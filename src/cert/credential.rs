@@ -1,0 +1,308 @@
+//! A credential: a certificate, the authorities above it, and the key that belongs to it.
+//!
+//! Reads every usual form of PEM and puts the chain in order. Judges nothing beyond that, and never
+//! shows a key.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls_pki_types::pem::{self, PemObject, SectionKind};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::unfit::Unfit;
+
+use super::facts::{Outline, outline};
+use super::{Facts, Fault};
+
+/// Who issued a credential, as far as preference goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// The operator's public key infrastructure; preferred.
+    Pki,
+    /// The site's own authority.
+    SiteIssued,
+}
+
+impl Source {
+    /// Both, in order of preference.
+    pub const ALL: [Source; 2] = [Source::Pki, Source::SiteIssued];
+
+    /// The word in status, metric and log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Source::Pki => "pki",
+            Source::SiteIssued => "site-issued",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A chain, leaf first, and the key said to belong to it. Whether it may be served is for
+/// [`check`](super::check()) to say.
+#[derive(Clone)]
+pub struct Credential {
+    source: Source,
+    chain: Vec<CertificateDer<'static>>,
+    facts: Facts,
+    issuers: Vec<Facts>,
+    key: Key,
+}
+
+#[derive(Clone)]
+enum Key {
+    Belongs(Arc<dyn SigningKey>),
+    BelongsElsewhere,
+    /// The library cannot load it: too small, or of a kind it does not know.
+    Unusable,
+}
+
+/// A server's chain is a leaf and a few authorities; a whole trust store pasted below the leaf
+/// would travel with every handshake.
+const CHAIN_LEN_MAX: usize = 10;
+
+impl Credential {
+    /// Read a credential from the bytes of a certificate file and a key file; the key may also be
+    /// in the certificate's file, then `key` is `None`.
+    ///
+    /// Takes LF or CRLF, text before and between, PKCS#8, PKCS#1 and SEC1 keys, chains in any
+    /// order, and a single certificate or key as DER.
+    ///
+    /// # Errors
+    /// [`Unfit::Incomplete`], [`Unfit::Malformed`] or [`Unfit::KeyEncrypted`], and which file.
+    pub fn parse(
+        certificate: &[u8],
+        key: Option<&[u8]>,
+        source: Source,
+        provider: &CryptoProvider,
+    ) -> Result<Self, Fault> {
+        let first = Sections::read("certificate", certificate)?;
+        let second = key.map(|key| Sections::read("key", key)).transpose()?.unwrap_or_default();
+        if first.certificates.is_empty() {
+            return Err(first.without("certificate", certificate));
+        }
+        let found = first.certificates.into_iter().map(|der| Ok((outline(&der)?, der)));
+        let found = found.collect::<Result<Vec<_>, Fault>>()?;
+        if second.keys.is_empty() && first.keys.is_empty() {
+            let encrypted = first.encrypted || second.encrypted;
+            return Err(match key {
+                _ if encrypted => Fault::from(Unfit::KeyEncrypted),
+                Some(key) => second.without("key", key),
+                None => Fault::new(Unfit::Incomplete, "no private key"),
+            });
+        }
+        let keys = second.keys.into_iter().chain(first.keys);
+        let keys = keys.map(|key| provider.key_provider.load_private_key(key).ok()).collect();
+        arrange(source, found, keys).ok_or_else(|| Fault::from(Unfit::Incomplete))
+    }
+
+    /// Who issued it.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The chain as it is sent to clients, leaf first. Never empty.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// What the leaf says about itself.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What the authorities above the leaf say about themselves, in the chain's order.
+    pub fn issuers(&self) -> &[Facts] {
+        &self.issuers
+    }
+
+    /// Chain and key as rustls takes them.
+    ///
+    /// # Errors
+    /// [`Unfit::KeyMismatch`] or [`Unfit::KeyWeak`] where the key cannot speak for the chain.
+    pub fn certified_key(&self) -> Result<CertifiedKey, Fault> {
+        match &self.key {
+            Key::Belongs(key) => Ok(CertifiedKey::new(self.chain.clone(), key.clone())),
+            Key::BelongsElsewhere => Err(Unfit::KeyMismatch.into()),
+            Key::Unusable => Err(Unfit::KeyWeak.into()),
+        }
+    }
+}
+
+/// The same source and the same certificates. A key cannot differ where both belong.
+impl PartialEq for Credential {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source && self.chain == other.chain
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("source", &self.source)
+            .field("subject", &self.facts.subject)
+            .field("sha256", &self.facts.sha256)
+            .field("key", &"[redacted]")
+            .finish_non_exhaustive()
+    }
+}
+
+/// Find the leaf, the key that belongs to it, and the way up.
+///
+/// The leaf is the certificate that a key belongs to; where none fits, the one that issued no other.
+fn arrange(
+    source: Source,
+    mut found: Vec<(Outline, CertificateDer<'static>)>,
+    keys: Vec<Option<Arc<dyn SigningKey>>>,
+) -> Option<Credential> {
+    let belongs = |outline: &Outline, key: &Arc<dyn SigningKey>| {
+        key.public_key().is_none_or(|public| public.as_ref() == outline.spki)
+    };
+    let pairs = || {
+        found.iter().enumerate().flat_map(|(at, (o, _))| {
+            keys.iter().flatten().filter(move |key| belongs(o, key)).map(move |key| (at, key))
+        })
+    };
+    // A private authority may have used its own key for the leaf's file: prefer what is no authority.
+    let pair = pairs().find(|(at, _)| found.get(*at).is_some_and(|(o, _)| !o.facts.is_ca));
+    let (at, key) = match pair.or_else(|| pairs().next()) {
+        Some((at, key)) => (at, Key::Belongs(key.clone())),
+        None if keys.iter().all(Option::is_none) => (lowest(&found), Key::Unusable),
+        None => (lowest(&found), Key::BelongsElsewhere),
+    };
+    if at >= found.len() {
+        return None;
+    }
+    let (leaf, der) = found.remove(at);
+    let mut credential =
+        Credential { source, chain: vec![der], facts: leaf.facts, issuers: Vec::new(), key };
+    climb(&mut credential, leaf.issuer, found);
+    Some(credential)
+}
+
+/// The position of the certificate that issued no other of the file, not an authority if possible.
+fn lowest(found: &[(Outline, CertificateDer<'static>)]) -> usize {
+    let issued_another = |at: usize, outline: &Outline| {
+        found.iter().enumerate().any(|(other, (o, _))| other != at && o.issuer == outline.subject)
+    };
+    let rank = |(at, (outline, _)): &(usize, &(Outline, CertificateDer<'static>))| {
+        (outline.facts.is_ca, issued_another(*at, outline))
+    };
+    found.iter().enumerate().min_by_key(rank).map_or(0, |(at, _)| at)
+}
+
+/// Append the issuers, nearest first; several of one name are cross-signed and all kept. What leads
+/// nowhere is left out.
+fn climb(
+    credential: &mut Credential,
+    issuer: Vec<u8>,
+    mut rest: Vec<(Outline, CertificateDer<'static>)>,
+) {
+    let mut wanted = VecDeque::from([issuer]);
+    while let Some(name) = wanted.pop_front() {
+        let (issuers, others) = rest.into_iter().partition(|(o, _)| o.subject == name);
+        rest = others;
+        let issuers: Vec<(Outline, CertificateDer<'static>)> = issuers;
+        for (outline, der) in issuers {
+            if credential.chain.len() < CHAIN_LEN_MAX && !credential.chain.contains(&der) {
+                credential.chain.push(der);
+                credential.issuers.push(outline.facts);
+                wanted.push_back(outline.issuer);
+            }
+        }
+    }
+}
+
+/// The sections of one file that matter here.
+#[derive(Default)]
+struct Sections {
+    certificates: Vec<CertificateDer<'static>>,
+    keys: Vec<PrivateKeyDer<'static>>,
+    encrypted: bool,
+    public_key: bool,
+}
+
+impl Sections {
+    fn read(file: &str, bytes: &[u8]) -> Result<Self, Fault> {
+        let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        let mut sections = Sections { encrypted: encrypted(bytes), ..Sections::default() };
+        if bytes.first() == Some(&0x30) && !contains(bytes, b"-----BEGIN") {
+            sections.take_der(bytes);
+            return Ok(sections);
+        }
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
+            match section {
+                // An encrypted key's headers are no base64.
+                Err(_) if sections.encrypted => break,
+                Err(error) => return Err(pem_fault(file, bytes, error)),
+                Ok((kind, der)) => sections.take(kind, der),
+            }
+        }
+        Ok(sections)
+    }
+
+    fn take(&mut self, kind: SectionKind, der: Vec<u8>) {
+        match kind {
+            SectionKind::Certificate => self.certificates.push(der.into()),
+            SectionKind::PrivateKey => self.keys.push(PrivateKeyDer::Pkcs8(der.into())),
+            SectionKind::RsaPrivateKey => self.keys.push(PrivateKeyDer::Pkcs1(der.into())),
+            SectionKind::EcPrivateKey => self.keys.push(PrivateKeyDer::Sec1(der.into())),
+            SectionKind::PublicKey => self.public_key = true,
+            _ => {}
+        }
+    }
+
+    fn take_der(&mut self, bytes: &[u8]) {
+        if outline(bytes).is_ok() {
+            self.certificates.push(bytes.to_vec().into());
+        } else if let Ok(key) = PrivateKeyDer::try_from(bytes.to_vec()) {
+            self.keys.push(key);
+        }
+    }
+
+    /// Why a file holds nothing of what it should.
+    fn without(&self, file: &str, bytes: &[u8]) -> Fault {
+        if self.public_key {
+            Fault::new(Unfit::Incomplete, format!("{file}: only a public key"))
+        } else if bytes.iter().all(u8::is_ascii_whitespace) {
+            Fault::new(Unfit::Incomplete, format!("{file}: empty"))
+        } else if !self.keys.is_empty() || !self.certificates.is_empty() {
+            Fault::new(Unfit::Incomplete, format!("{file}: something else is in its place"))
+        } else {
+            Fault::new(Unfit::Malformed, format!("{file}: neither PEM nor DER"))
+        }
+    }
+}
+
+fn encrypted(bytes: &[u8]) -> bool {
+    contains(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        || contains(bytes, b"Proc-Type: 4,ENCRYPTED")
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Tell a file that is still being written from one that is broken.
+pub(super) fn pem_fault(file: &str, bytes: &[u8], error: pem::Error) -> Fault {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            Fault::new(Unfit::Incomplete, format!("{file}: ends before its PEM does"))
+        }
+        pem::Error::IllegalSectionStart { line } if bytes.ends_with(&line) => {
+            Fault::new(Unfit::Incomplete, format!("{file}: ends within a PEM label"))
+        }
+        // The library's own words could quote the line, and a line could be of a key.
+        _ => Fault::new(Unfit::Malformed, format!("{file}: not well-formed PEM")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

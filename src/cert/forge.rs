@@ -1,0 +1,194 @@
+//! Makes certificates for demonstrations and tests: an operator's PKI in miniature, and leaves with
+//! any fault one may want to show.
+//!
+//! Nothing that serves clients may use it.
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints,
+};
+use zeroize::Zeroizing;
+
+use crate::unfit::Unfit;
+
+use super::Fault;
+use super::issuer::{Algorithm, generate, set_validity};
+
+/// A root and an issuing authority below it.
+pub struct Pki {
+    root: String,
+    intermediate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What a leaf is to look like; the default is fit for 90 days from the time given.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Names for the subject alternative name: DNS names, wildcards, IP addresses.
+    pub hosts: Vec<String>,
+    /// First second of validity.
+    pub from: Timestamp,
+    /// Last second of validity.
+    pub until: Timestamp,
+    /// What it is for.
+    pub usage: Usage,
+    /// Claim to be an authority.
+    pub is_ca: bool,
+    /// Carry a critical extension that nobody knows.
+    pub unknown_critical: bool,
+    /// The kind of key.
+    pub algorithm: Algorithm,
+}
+
+/// The extended key usage of a forged leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// serverAuth, as it should be.
+    Server,
+    /// clientAuth alone.
+    Client,
+    /// No extended key usage at all.
+    Unsaid,
+}
+
+/// A forged leaf.
+pub struct Forged {
+    /// The leaf alone, PEM.
+    pub leaf: String,
+    /// The leaf and the issuing authority, PEM: what belongs into tls.crt.
+    pub chain: String,
+    /// The key, PKCS#8 PEM: what belongs into tls.key.
+    pub key: Zeroizing<String>,
+}
+
+impl Order {
+    /// A fit leaf for these hosts, issued an hour before `now` for 90 days.
+    pub fn fit(hosts: &[&str], now: Timestamp) -> Self {
+        Order {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            from: hours(now, -1),
+            until: hours(now, 90 * 24),
+            usage: Usage::Server,
+            is_ca: false,
+            unknown_critical: false,
+            algorithm: Algorithm::P256,
+        }
+    }
+}
+
+impl Pki {
+    /// A PKI that may issue for every name, ten years either side of `now`.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`] with what the cryptography says.
+    pub fn new(name: &str, now: Timestamp) -> Result<Self, Fault> {
+        Self::make(name, None, now)
+    }
+
+    /// A PKI whose issuing authority may issue below one domain only (RFC 5280 §4.2.1.10).
+    ///
+    /// # Errors
+    /// As [`Pki::new`].
+    pub fn constrained(name: &str, domain: &str, now: Timestamp) -> Result<Self, Fault> {
+        Self::make(name, Some(domain), now)
+    }
+
+    fn make(name: &str, domain: Option<&str>, now: Timestamp) -> Result<Self, Fault> {
+        let root_key = generate(Algorithm::P256)?;
+        let root_params = authority(&format!("{name} Root CA"), now);
+        let root = root_params.self_signed(&root_key).map_err(failed)?;
+        let mut params = authority(&format!("{name} Issuing CA"), now);
+        params.name_constraints = domain.map(|domain| NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        let key = generate(Algorithm::P256)?;
+        let intermediate =
+            params.signed_by(&key, &Issuer::new(root_params, root_key)).map_err(failed)?;
+        Ok(Pki {
+            root: root.pem(),
+            intermediate: intermediate.pem(),
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// The root as PEM: what belongs into ca.crt.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// The issuing authority as PEM.
+    pub fn intermediate(&self) -> &str {
+        &self.intermediate
+    }
+
+    /// Issue a leaf with a new key.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`], for instance for a host that is no name.
+    pub fn issue(&self, order: &Order) -> Result<Forged, Fault> {
+        let mut params = CertificateParams::new(order.hosts.clone()).map_err(failed)?;
+        params.distinguished_name =
+            common_name(order.hosts.first().map_or("no name", String::as_str));
+        set_validity(&mut params, order.from, order.until);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = match order.usage {
+            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Usage::Unsaid => Vec::new(),
+        };
+        params.use_authority_key_identifier_extension = true;
+        if order.is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        if order.unknown_critical {
+            // 1.3.6.1.4.1.55738 is nobody's; the content is an ASN.1 NULL.
+            let mut unknown =
+                CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55738, 1], vec![5, 0]);
+            unknown.set_criticality(true);
+            params.custom_extensions.push(unknown);
+        }
+        let key = generate(order.algorithm)?;
+        let leaf = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
+        let chain = format!("{leaf}{}", self.intermediate);
+        Ok(Forged { leaf, chain, key: key.serialize_pem().into() })
+    }
+}
+
+impl std::fmt::Debug for Pki {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pki").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Forged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forged").field("leaf", &self.leaf).finish_non_exhaustive()
+    }
+}
+
+fn authority(name: &str, now: Timestamp) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    set_validity(&mut params, hours(now, -87_660), hours(now, 87_660));
+    params
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    subject
+}
+
+fn hours(now: Timestamp, hours: i64) -> Timestamp {
+    now.checked_add(SignedDuration::from_hours(hours)).unwrap_or(now)
+}
+
+fn failed(error: rcgen::Error) -> Fault {
+    Fault::new(Unfit::NotIssued, error.to_string())
+}

@@ -1,0 +1,295 @@
+//! How the site issues its own: the root *SMS Issuing*, the role-signing authority below it, and
+//! the certificates of site systems.
+//!
+//! One of two files that know rcgen. Hands out keys as PEM for the caller to keep; writes nothing.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, RsaKeySize, SanType,
+};
+use rustls_pki_types::ServerName;
+use zeroize::Zeroizing;
+
+use crate::unfit::Unfit;
+
+use super::facts::outline;
+use super::{Facts, Fault, certificate_der};
+
+/// The kind of key that the site issues with and for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// ECDSA on P-256: small, fast, and all that the older Windows have in common with us.
+    #[default]
+    P256,
+    /// RSA of 2048 bits, for clients that take nothing else.
+    Rsa2048,
+}
+
+/// A certificate and its key, as PEM.
+pub struct Pair {
+    /// The chain to serve, leaf first; for a root, itself.
+    pub certificate: String,
+    /// The key, PKCS#8; wiped when dropped.
+    pub key: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// What names the site may issue for. It is written into root and role authority when they are
+/// made, as critical name constraints (RFC 5280 §4.2.1.10), and cannot grow afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    domains: Vec<String>,
+    networks: Vec<IpNet>,
+}
+
+impl Scope {
+    /// From DNS names, each of which permits itself and what is below it (so a short name such as
+    /// `mp01` has to be listed), IP addresses, and networks such as `10.0.0.0/8`. IP addresses that
+    /// are not listed are forbidden.
+    ///
+    /// # Errors
+    /// [`Unfit::Constrained`] where nothing is permitted.
+    pub fn new<S: AsRef<str>>(permitted: &[S]) -> Result<Self, Fault> {
+        let mut scope = Scope { domains: Vec::new(), networks: Vec::new() };
+        for name in permitted.iter().map(AsRef::as_ref) {
+            if let Ok(network) = IpNet::from_str(name) {
+                scope.networks.push(network);
+            } else if let Ok(ip) = IpAddr::from_str(name) {
+                scope.networks.push(IpNet::from(ip));
+            } else {
+                let name = name.trim_start_matches("*.").trim_matches('.');
+                scope.domains.push(name.to_ascii_lowercase());
+            }
+        }
+        scope.domains.retain(|name| !name.is_empty());
+        if scope.domains.is_empty() && scope.networks.is_empty() {
+            return Err(Fault::new(Unfit::Constrained, "the site may issue for no names at all"));
+        }
+        Ok(scope)
+    }
+
+    /// A name form without a permitted subtree would be free, so each has one or is excluded whole.
+    fn constraints(&self) -> NameConstraints {
+        let subnet = |net: &IpNet| {
+            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len()))
+        };
+        let mut permitted: Vec<_> =
+            self.domains.iter().cloned().map(GeneralSubtree::DnsName).collect();
+        permitted.extend(self.networks.iter().map(subnet));
+        let mut excluded = Vec::new();
+        if self.domains.is_empty() {
+            excluded.push(GeneralSubtree::DnsName(String::new()));
+        }
+        if self.networks.is_empty() {
+            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
+            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
+        }
+        NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
+    }
+}
+
+const DAY: i64 = 24 * 60 * 60;
+const ROOT_LIFE: i64 = 3653 * DAY;
+const ROLE_LIFE: i64 = 1826 * DAY;
+const LEAF_LIFE: i64 = 90 * DAY;
+/// Clients' clocks are behind ours as often as ahead.
+const BACKDATED: i64 = 60 * 60;
+
+/// Make the root: ten years, at most one authority below it. `site_code` and the date tell it
+/// apart from other sites' and from its successors.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what the cryptography says.
+pub fn root(
+    site_code: &str,
+    scope: &Scope,
+    algorithm: Algorithm,
+    now: Timestamp,
+) -> Result<Pair, Fault> {
+    root_for(&generate(algorithm)?, site_code, scope, now)
+}
+
+/// Make the root certificate for a key that exists: finishes a first start that was cut short.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] where the key is none or the cryptography fails.
+pub fn root_of(key: &str, site_code: &str, scope: &Scope, now: Timestamp) -> Result<Pair, Fault> {
+    root_for(&KeyPair::from_pem(key).map_err(failed)?, site_code, scope, now)
+}
+
+fn root_for(key: &KeyPair, site_code: &str, scope: &Scope, now: Timestamp) -> Result<Pair, Fault> {
+    let date = now.strftime("%Y-%m-%d");
+    let mut params = authority("SMS Issuing", Some(format!("{site_code} {date}")), 1, scope);
+    set_validity(&mut params, after(now, -BACKDATED), after(now, ROOT_LIFE));
+    let certificate = params.self_signed(key).map_err(failed)?;
+    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
+}
+
+/// An authority that can sign: its certificate and its key.
+pub struct Signer {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+    facts: Facts,
+}
+
+impl Signer {
+    /// Read an authority's certificate and key from PEM.
+    ///
+    /// # Errors
+    /// [`Unfit::Malformed`], or [`Unfit::KeyMismatch`] where they are not of one issue.
+    pub fn load(certificate: &str, key: &str) -> Result<Self, Fault> {
+        let der = certificate_der(certificate.as_bytes())?;
+        let read = outline(&der)?;
+        let key = KeyPair::from_pem(key).map_err(|_| Fault::new(Unfit::Malformed, "key"))?;
+        if rcgen::PublicKeyData::subject_public_key_info(&key) != read.spki {
+            return Err(Unfit::KeyMismatch.into());
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key)
+            .map_err(|e| Fault::new(Unfit::Malformed, e.to_string()))?;
+        Ok(Signer { issuer, certificate: certificate.to_owned(), facts: read.facts })
+    }
+
+    /// What the authority's certificate says about itself.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The authority's certificate as PEM.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Make the role-signing authority: five years, no authority below it, the same constraints.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`].
+    pub fn role(&self, scope: &Scope, algorithm: Algorithm, now: Timestamp) -> Result<Pair, Fault> {
+        self.sign(authority("SMS Role Signing", None, 0, scope), ROLE_LIFE, algorithm, now)
+    }
+
+    /// Make the certificate of a site system, which Windows calls *SMS Role SSL Certificate*: 90
+    /// days, for all its hosts. The chain has this authority's certificate in it.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`].
+    pub fn leaf(
+        &self,
+        name: &str,
+        hosts: &[ServerName<'static>],
+        algorithm: Algorithm,
+        now: Timestamp,
+    ) -> Result<Pair, Fault> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(common_name(name, hosts), None);
+        params.subject_alt_names = hosts.iter().map(alternative).collect::<Result<_, _>>()?;
+        // Says CA:FALSE aloud, and makes rcgen write the subject key identifier.
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let mut pair = self.sign(params, LEAF_LIFE, algorithm, now)?;
+        pair.certificate.push_str(&self.certificate);
+        Ok(pair)
+    }
+
+    /// Sign for a new key; nothing outlives its authority.
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        life: i64,
+        algorithm: Algorithm,
+        now: Timestamp,
+    ) -> Result<Pair, Fault> {
+        let own = self.facts.not_after.as_second().saturating_sub(now.as_second());
+        set_validity(&mut params, after(now, -BACKDATED), after(now, life.min(own)));
+        let key = generate(algorithm)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("subject", &self.facts.subject).finish_non_exhaustive()
+    }
+}
+
+fn authority(name: &str, unit: Option<String>, below: u8, scope: &Scope) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject(name.to_owned(), unit);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.name_constraints = Some(scope.constraints());
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn subject(common_name: String, unit: Option<String>) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    if let Some(unit) = unit {
+        name.push(DnType::OrganizationalUnitName, unit);
+    }
+    name
+}
+
+/// The first host, if it fits (RFC 5280 appendix A.1, ub-common-name). An address there would be
+/// taken for a DNS name by clients that hold common names to the name constraints too, and a
+/// constrained chain would fail; words with a space are not.
+fn common_name(name: &str, hosts: &[ServerName<'static>]) -> String {
+    match hosts.first() {
+        Some(ServerName::DnsName(host)) if host.as_ref().len() <= 64 => host.as_ref().to_owned(),
+        _ => format!("Site system {name}"),
+    }
+}
+
+fn alternative(host: &ServerName<'static>) -> Result<SanType, Fault> {
+    match host {
+        ServerName::DnsName(name) => {
+            let name = name.as_ref().to_owned().try_into().map_err(failed)?;
+            Ok(SanType::DnsName(name))
+        }
+        ServerName::IpAddress(ip) => Ok(SanType::IpAddress((*ip).into())),
+        _ => Err(Fault::new(Unfit::NotIssued, "a host is neither DNS name nor IP address")),
+    }
+}
+
+pub(super) fn generate(algorithm: Algorithm) -> Result<KeyPair, Fault> {
+    match algorithm {
+        Algorithm::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        Algorithm::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
+    }
+    .map_err(failed)
+}
+
+/// Set the validity, kept within what a certificate can say.
+pub(super) fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
+    let moment = |time: Timestamp| {
+        let seconds = time.as_second().clamp(0, 253_402_300_799).unsigned_abs();
+        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds)
+    };
+    params.not_before = moment(from);
+    params.not_after = moment(until);
+}
+
+fn after(now: Timestamp, seconds: i64) -> Timestamp {
+    now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now)
+}
+
+fn failed(error: rcgen::Error) -> Fault {
+    Fault::new(Unfit::NotIssued, error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
