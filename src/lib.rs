@@ -24,3 +24,8 @@ pub mod unfit;
 pub mod cert;
 pub mod route;
 pub mod token;
+
+// certificates: the authority, files on disk, and what is served
+pub mod control;
+pub mod site;
+pub mod tls;

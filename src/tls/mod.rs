@@ -1,0 +1,9 @@
+//! A credential made into what handshakes use, and tried before any client sees it.
+//!
+//! No files and no sockets. The cryptography is an argument, never the process's default.
+
+mod server_config;
+mod trial;
+
+pub use server_config::{TlsOptions, server_config};
+pub use trial::{Client, trial};

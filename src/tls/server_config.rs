@@ -1,0 +1,63 @@
+//! The configuration of TLS for one credential: versions, protocols, tickets.
+//!
+//! A configuration is swapped whole. Tickets and sessions belong to it and end with it, so that
+//! none brings back a certificate that is no longer served.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::ServerSessionMemoryCache;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
+
+use crate::cert::{Credential, Fault};
+use crate::unfit::Unfit;
+
+/// What a site system may choose about its TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Offer HTTP/2 before HTTP/1.1 (RFC 7301, RFC 9113 §3.2).
+    pub http2: bool,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        TlsOptions { http2: true }
+    }
+}
+
+/// TLS 1.2 clients without tickets, of which there are few.
+const SESSIONS_MAX: usize = 4096;
+
+/// Make the configuration: TLS 1.3 and 1.2, key exchange in the provider's order, tickets under
+/// keys of its own, no early data (a replayed request must not be possible).
+///
+/// # Errors
+/// What makes the credential's key unusable, or [`Unfit::HandshakeFailed`] where the provider
+/// cannot do TLS at all.
+pub fn server_config(
+    credential: &Credential,
+    options: &TlsOptions,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Fault> {
+    let failed = |e: rustls::Error| Fault::new(Unfit::HandshakeFailed, e.to_string());
+    let key = credential.certified_key()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(failed)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = match options.http2 {
+        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    config.ticketer = Ticketer::new().map_err(failed)?;
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests;
