@@ -170,6 +170,21 @@ impl Signer {
         &self.certificate
     }
 
+    /// Whether this authority's key signed the other's certificate.
+    pub fn signed(&self, other: &Signer) -> bool {
+        let ders = (
+            certificate_der(self.certificate.as_bytes()),
+            certificate_der(other.certificate.as_bytes()),
+        );
+        let (Ok(own), Ok(theirs)) = ders else { return false };
+        let parsed = (
+            x509_parser::parse_x509_certificate(&own),
+            x509_parser::parse_x509_certificate(&theirs),
+        );
+        let (Ok((_, own)), Ok((_, theirs))) = parsed else { return false };
+        theirs.issuer() == own.subject() && theirs.verify_signature(Some(own.public_key())).is_ok()
+    }
+
     /// Make the role-signing authority: five years, no authority below it, the same constraints.
     ///
     /// # Errors

@@ -1,1 +1,17 @@
-//! Control plane.
+//! The certificate road's impure half: files are watched and loaded, judged and selected, tried and
+//! published.
+//!
+//! A broken file, folder or credential stops neither a port nor another site system. Nothing here
+//! knows about requests.
+
+mod report;
+mod rotation;
+mod store;
+mod supply;
+mod watch;
+
+pub use report::{Observer, Warning};
+pub use rotation::{Nudge, Rotation, RotationParams, Served};
+pub use store::{Folder, KeyMode, Loaded, Store};
+pub use supply::SiteIssued;
+pub use watch::Watch;

@@ -1,0 +1,136 @@
+//! What becomes of certificates, told once: to the log, and to whoever counts.
+//!
+//! Words are the codes of the closed lists. Nothing is told again until it has changed.
+
+use jiff::Timestamp;
+
+use crate::cert::{Fault, Offer, Rejected, Selection, Source, Why};
+use crate::unfit::Unfit;
+
+/// Who counts: metrics, for instance. All arguments are configured names or from closed lists.
+pub trait Observer: Send + Sync {
+    /// Another credential is served, or none (`to` is `None`).
+    fn swapped(&self, site_system: &str, from: Option<Source>, to: Option<Source>, cause: Why) {
+        let _ = (site_system, from, to, cause);
+    }
+
+    /// A source began to offer something that may not be served.
+    fn rejected(&self, site_system: &str, source: Source, unfit: Unfit) {
+        let _ = (site_system, source, unfit);
+    }
+
+    /// When what a source has to offer expires; `None` when it has nothing.
+    fn expires(&self, site_system: &str, source: Source, not_after: Option<Timestamp>) {
+        let _ = (site_system, source, not_after);
+    }
+}
+
+/// Nobody counts.
+impl Observer for () {}
+
+/// What hinders nothing and should be mended all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// The key is readable by its group.
+    KeyGroupReadable,
+    /// The site's certificate could not be renewed though it is time.
+    RenewalOverdue(Fault),
+}
+
+impl Warning {
+    /// The log code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Warning::KeyGroupReadable => "certificate.key_group_readable",
+            Warning::RenewalOverdue(_) => "certificate.renewal_overdue",
+        }
+    }
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Warning::KeyGroupReadable => f.write_str("the private key is readable by its group"),
+            Warning::RenewalOverdue(fault) => {
+                write!(f, "the certificate could not be renewed: {fault}")
+            }
+        }
+    }
+}
+
+/// What was told last, so as not to tell it again.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    rejected: Vec<Rejected>,
+    warnings: Vec<(Source, Warning)>,
+    expires: Vec<(Source, Option<Timestamp>)>,
+}
+
+/// Tells for one site system.
+pub(super) struct Reporter<'a> {
+    pub name: &'a str,
+    pub observer: &'a dyn Observer,
+}
+
+impl Reporter<'_> {
+    pub fn swapped(&self, from: Option<Source>, selection: &Selection) {
+        let to = selection.chosen.as_ref().map(|credential| credential.source());
+        self.observer.swapped(self.name, from, to, selection.why);
+        self.outcome(from, selection);
+    }
+
+    /// Say what is served now and why: also when only the reason has changed.
+    pub fn outcome(&self, from: Option<Source>, selection: &Selection) {
+        let facts = selection.chosen.as_ref().map(|credential| credential.facts());
+        let to = selection.chosen.as_ref().map(|credential| credential.source().as_str());
+        let (from, to) = (from.map_or("none", Source::as_str), to.unwrap_or("none"));
+        let (subject, sha1) =
+            facts.map(|f| (f.subject.as_str(), f.sha1.as_str())).unwrap_or_default();
+        let not_after = facts.map(|f| f.not_after.to_string()).unwrap_or_default();
+        let why = selection.why.as_str();
+        if selection.why.alarming() {
+            tracing::error!(target: "sitegate::certificate", site_system = self.name, from, to, why,
+                subject, thumbprint = sha1, not_after, "no fit certificate is left");
+        } else {
+            tracing::info!(target: "sitegate::certificate", site_system = self.name, from, to, why,
+                subject, thumbprint = sha1, not_after, "certificate selected");
+        }
+    }
+
+    /// Tell of what is newly rejected. An empty folder is a choice, not a fault, and told by the
+    /// outcome alone.
+    pub fn rejected(&self, told: &mut Told, rejected: Vec<Rejected>) {
+        for new in rejected.iter().filter(|new| !told.rejected.contains(new)) {
+            if new.fault.unfit == Unfit::Absent {
+                continue;
+            }
+            self.observer.rejected(self.name, new.source, new.fault.unfit);
+            let thumbprint = new.facts.as_ref().map_or("", |facts| facts.sha1.as_str());
+            tracing::warn!(target: "sitegate::certificate", site_system = self.name,
+                source = new.source.as_str(), code = new.fault.unfit.code(),
+                detail = new.fault.detail, thumbprint, hint = new.fault.unfit.hint(),
+                "certificate rejected");
+        }
+        told.rejected = rejected;
+    }
+
+    pub fn warned(&self, told: &mut Told, warnings: Vec<(Source, Warning)>) {
+        for (source, warning) in warnings.iter().filter(|new| !told.warnings.contains(new)) {
+            tracing::warn!(target: "sitegate::certificate", site_system = self.name,
+                source = source.as_str(), code = warning.code(), "{warning}");
+        }
+        told.warnings = warnings;
+    }
+
+    pub fn expires(&self, told: &mut Told, offers: &[Offer]) {
+        let ends = |offer: &Offer| {
+            let held = offer.found.as_ref().ok().or(offer.kept.as_ref());
+            (offer.source, held.map(|judged| judged.credential.facts().not_after))
+        };
+        let expires: Vec<_> = offers.iter().map(ends).collect();
+        for (source, not_after) in expires.iter().filter(|new| !told.expires.contains(new)) {
+            self.observer.expires(self.name, *source, *not_after);
+        }
+        told.expires = expires;
+    }
+}

@@ -1,0 +1,375 @@
+//! The certificate of one site system over time: look, judge, choose, try, publish, wait.
+//!
+//! The one place that publishes it. Never publishes what a client would refuse while there is
+//! something better, and never stops because something is broken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::ServerName;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::cert::{Anchors, Credential, Fault, Judged, Offer, Selection, Source, select};
+use crate::clock::Clock;
+use crate::live::{Live, Publisher, live};
+use crate::tls::{Client, TlsOptions, server_config, trial};
+
+use super::report::{Observer, Reporter, Told, Warning};
+use super::store::{Folder, Store};
+use super::supply::{Holding, Judge, SETTLE_LOOK, SiteIssued, Supply};
+use super::watch::Watch;
+
+/// What a site system's certificate depends on.
+#[derive(Clone)]
+pub struct RotationParams {
+    /// The site system's configured name.
+    pub name: String,
+    /// The hosts that its certificate has to cover.
+    pub hosts: Vec<ServerName<'static>>,
+    /// How its TLS is to be.
+    pub tls: TlsOptions,
+    /// Where the operator's certificate lies, if anywhere.
+    pub pki: Option<Folder>,
+    /// Where site-issued certificates come from; `None` for PKI only.
+    pub site_issued: Option<SiteIssued>,
+    /// The system's roots, for folders that bring none.
+    pub system: Arc<Anchors>,
+    /// How often to look where no event tells of a change.
+    pub poll: Duration,
+    /// Who counts.
+    pub observer: Arc<dyn Observer>,
+    /// What an earlier rotation of the same site system served, so that a reload of the
+    /// configuration loses nothing.
+    pub previous: Option<Arc<Served>>,
+}
+
+impl RotationParams {
+    /// A site system with neither source yet, looked at every 30 seconds.
+    pub fn new(name: impl Into<String>, hosts: Vec<ServerName<'static>>) -> Self {
+        RotationParams {
+            name: name.into(),
+            hosts,
+            tls: TlsOptions::default(),
+            pki: None,
+            site_issued: None,
+            system: Arc::default(),
+            poll: POLL,
+            observer: Arc::new(()),
+            previous: None,
+        }
+    }
+}
+
+/// The longest sleep: clocks jump, and a timer does not notice.
+const POLL: Duration = Duration::from_secs(30);
+
+/// What is served, and how that came about. Handshakes read `config`, status the rest.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The configuration for handshakes; `None` refuses them.
+    pub config: Option<Arc<ServerConfig>>,
+    /// The choice: what, why, what was passed over, and when it may change.
+    pub selection: Selection,
+    /// Since when this certificate is served, or none.
+    pub since: Timestamp,
+    /// How often the certificate has been replaced.
+    pub swaps: u64,
+    /// What hinders nothing and should be mended all the same.
+    pub warnings: Vec<(Source, Warning)>,
+    anchors: Arc<Anchors>,
+}
+
+impl Served {
+    /// The roots by which what is served was judged: a client that trusts them is content.
+    pub fn anchors(&self) -> &Arc<Anchors> {
+        &self.anchors
+    }
+
+    fn holding(&self) -> Option<Holding> {
+        let credential = self.selection.chosen.clone()?;
+        Some(Holding { credential, anchors: self.anchors.clone() })
+    }
+}
+
+/// Asks a rotation to look now.
+#[derive(Clone, Debug, Default)]
+pub struct Nudge(Arc<Notify>);
+
+impl Nudge {
+    /// Look now.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The task that keeps a site system's certificate.
+pub struct Rotation {
+    params: RotationParams,
+    clock: Clock,
+    provider: Arc<CryptoProvider>,
+    supplies: Vec<Supply>,
+    watch: Watch,
+    nudge: Nudge,
+    failed: Vec<(Arc<Credential>, Fault)>,
+    told: Told,
+    publisher: Publisher<Served>,
+}
+
+impl Rotation {
+    /// Look once, so that a listener knows what to serve before it accepts. Never fails: with
+    /// nothing fit, what is live refuses handshakes and says why.
+    pub fn start(
+        mut params: RotationParams,
+        clock: Clock,
+        provider: Arc<CryptoProvider>,
+    ) -> (Self, Live<Served>) {
+        let folders = [&params.pki, &site_folder(&params)].map(Option::clone);
+        let watch =
+            Watch::new(folders.into_iter().flatten().map(|folder| folder.path), params.poll);
+        let previous = params.previous.take();
+        let (publisher, reader) = live(first(previous.as_deref(), clock.now()));
+        let mut rotation = Rotation {
+            supplies: supplies(&params, &provider),
+            params,
+            clock,
+            provider,
+            watch,
+            nudge: Nudge::default(),
+            failed: Vec::new(),
+            told: Told::default(),
+            publisher,
+        };
+        rotation.evaluate();
+        (rotation, reader)
+    }
+
+    /// A handle that makes it look now.
+    pub fn nudge(&self) -> Nudge {
+        self.nudge.clone()
+    }
+
+    /// Keep the certificate until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow_and_update() {
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                changed = stop.changed() => if changed.is_err() { return },
+                () = self.watch.changed() => {}
+                () = self.nudge.0.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.evaluate();
+        }
+    }
+
+    /// Until when nothing can change but by an event.
+    fn pause(&self) -> Duration {
+        if self.supplies.iter().any(Supply::settling) {
+            return SETTLE_LOOK;
+        }
+        let longest = self.params.poll.min(POLL);
+        let next = self.publisher.reader().peek(|served| served.selection.next_change);
+        let until = next.map(|next| self.clock.now().duration_until(next));
+        match until.map(Duration::try_from) {
+            // A moment's grace, so as not to wake just before it.
+            Some(Ok(until)) => longest.min(until + Duration::from_millis(1)),
+            Some(Err(_)) => Duration::from_millis(1),
+            None => longest,
+        }
+    }
+
+    /// Look at every source, choose, and publish what has changed.
+    fn evaluate(&mut self) {
+        let now = self.clock.now();
+        let serving = self.publisher.reader().load();
+        let judge = judge(&self.params, &self.provider, &self.failed);
+        let instant = Instant::now();
+        let mut offers: Vec<Offer> =
+            self.supplies.iter_mut().map(|supply| supply.offer(&judge, now, instant)).collect();
+        let mut last = serving.holding().map(|holding| judge.judge(&holding, now));
+        // Each round takes one credential out of the running, so this ends.
+        loop {
+            let selection = select(&offers, last.as_ref(), now);
+            match self.prepare(&serving, &selection, now) {
+                Ok((config, anchors)) => {
+                    self.publish(&serving, selection, config, anchors, now);
+                    break;
+                }
+                Err((credential, fault)) => {
+                    disqualify(&mut offers, last.as_mut(), &credential, &fault);
+                    self.failed.push((credential, fault));
+                }
+            }
+        }
+        self.remember(now);
+        let reporter = Reporter { name: &self.params.name, observer: &*self.params.observer };
+        reporter.expires(&mut self.told, &offers);
+    }
+
+    /// The configuration for what was chosen: the present one if it is served already, else a new
+    /// one that a client has tried.
+    fn prepare(
+        &self,
+        serving: &Served,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Result<(Option<Arc<ServerConfig>>, Arc<Anchors>), (Arc<Credential>, Fault)> {
+        let Some(chosen) = &selection.chosen else {
+            return Ok((None, Arc::default()));
+        };
+        let held = self.supplies.iter().flat_map(Supply::holdings);
+        let anchors = held
+            .filter(|holding| holding.credential == *chosen)
+            .map(|holding| holding.anchors.clone())
+            .next()
+            .unwrap_or_else(|| serving.anchors.clone());
+        if serving.config.is_some() && serving.selection.chosen.as_ref() == Some(chosen) {
+            return Ok((serving.config.clone(), anchors));
+        }
+        let fail = |fault| (chosen.clone(), fault);
+        let config =
+            server_config(chosen, &self.params.tls, self.provider.clone()).map_err(fail)?;
+        // No client would accept what has expired, and it is served all the same.
+        if !selection.why.alarming() {
+            let (hosts, provider) = (&self.params.hosts, &self.provider);
+            trial(&config, &Client { anchors: &anchors, hosts, provider }, now).map_err(fail)?;
+        }
+        Ok((Some(config), anchors))
+    }
+
+    fn publish(
+        &mut self,
+        serving: &Served,
+        selection: Selection,
+        config: Option<Arc<ServerConfig>>,
+        anchors: Arc<Anchors>,
+        now: Timestamp,
+    ) {
+        let swapped = selection.chosen != serving.selection.chosen;
+        let warnings: Vec<_> = self
+            .supplies
+            .iter()
+            .filter_map(|supply| Some((supply.source(), supply.warning()?.clone())))
+            .collect();
+        let served = Served {
+            config,
+            selection,
+            since: if swapped { now } else { serving.since },
+            swaps: serving.swaps + u64::from(swapped),
+            warnings,
+            anchors,
+        };
+        let same = !swapped
+            && served.config.is_some() == serving.config.is_some()
+            && served.selection == serving.selection
+            && served.warnings == serving.warnings;
+        if !same {
+            self.publisher.publish(served.clone());
+        }
+        self.tell(serving, &served, swapped);
+    }
+
+    /// After publishing: nobody's handshake waits for a log.
+    fn tell(&mut self, before: &Served, after: &Served, swapped: bool) {
+        let reporter = Reporter { name: &self.params.name, observer: &*self.params.observer };
+        let source_of = |served: &Served| served.selection.chosen.as_ref().map(|c| c.source());
+        if swapped {
+            reporter.swapped(source_of(before), &after.selection);
+        } else if before.selection.why != after.selection.why {
+            reporter.outcome(source_of(before), &after.selection);
+        }
+        let settled = |source| {
+            !self.supplies.iter().any(|supply| supply.source() == source && supply.settling())
+        };
+        let rejected = after.selection.rejected.iter().filter(|r| settled(r.source)).cloned();
+        reporter.rejected(&mut self.told, rejected.collect());
+        reporter.warned(&mut self.told, after.warnings.clone());
+    }
+
+    /// Let every source keep what has proved fit, and forget failed trials of what none holds any
+    /// more.
+    fn remember(&mut self, now: Timestamp) {
+        let judge = judge(&self.params, &self.provider, &self.failed);
+        for supply in &mut self.supplies {
+            supply.keep(&judge, now);
+        }
+        let supplies = &self.supplies;
+        self.failed.retain(|(credential, _)| {
+            let mut held = supplies.iter().flat_map(Supply::holdings);
+            held.any(|holding| holding.credential == *credential)
+        });
+    }
+}
+
+impl std::fmt::Debug for Rotation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rotation").field("name", &self.params.name).finish_non_exhaustive()
+    }
+}
+
+/// What is live before the first look.
+fn first(previous: Option<&Served>, now: Timestamp) -> Served {
+    let nothing = Served {
+        config: None,
+        selection: select(&[], None, now),
+        since: now,
+        swaps: 0,
+        warnings: Vec::new(),
+        anchors: Arc::default(),
+    };
+    // Without its configuration: options of TLS may be what was reloaded.
+    previous.map_or(nothing, |previous| Served { config: None, ..previous.clone() })
+}
+
+fn site_folder(params: &RotationParams) -> Option<Folder> {
+    match &params.site_issued {
+        Some(SiteIssued::Folder(folder)) => Some(folder.clone()),
+        _ => None,
+    }
+}
+
+fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<Supply> {
+    let folder = |folder: &Folder, source, system: &Arc<Anchors>| {
+        let store = Store::new(folder.clone(), source, provider.clone());
+        Supply::folder(store, source, system.clone())
+    };
+    let pki = params.pki.as_ref().map(|pki| folder(pki, Source::Pki, &params.system));
+    let site_issued = params.site_issued.as_ref().map(|site_issued| match site_issued {
+        SiteIssued::Authority(authority) => {
+            Supply::authority(authority.clone(), params.name.clone())
+        }
+        // The system's roots have no say in what the site issued.
+        SiteIssued::Folder(site) => folder(site, Source::SiteIssued, &Arc::default()),
+    });
+    pki.into_iter().chain(site_issued).collect()
+}
+
+fn judge<'a>(
+    params: &'a RotationParams,
+    provider: &'a CryptoProvider,
+    failed: &'a [(Arc<Credential>, Fault)],
+) -> Judge<'a> {
+    Judge { hosts: &params.hosts, provider, failed }
+}
+
+fn disqualify(
+    offers: &mut [Offer],
+    last: Option<&mut Judged>,
+    credential: &Arc<Credential>,
+    fault: &Fault,
+) {
+    let offered = offers
+        .iter_mut()
+        .flat_map(|offer| offer.found.as_mut().ok().into_iter().chain(&mut offer.kept));
+    for judged in offered.chain(last).filter(|judged| judged.credential == *credential) {
+        judged.faults.push(fault.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;

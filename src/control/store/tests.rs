@@ -1,0 +1,143 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use rstest::rstest;
+
+use crate::cert::forge::{Forged, Order, Pki};
+use crate::clock::second;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn forged() -> (Pki, Forged) {
+    let pki = Pki::new("Contoso", second(NOW)).unwrap();
+    let forged = pki.issue(&Order::fit(&["mp01.contoso.com"], second(NOW))).unwrap();
+    (pki, forged)
+}
+
+fn put(dir: &Path, name: &str, text: &str, mode: u32) {
+    fs::write(dir.join(name), text).unwrap();
+    fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn filled() -> (tempfile::TempDir, Forged) {
+    let (dir, (_, forged)) = (tempfile::tempdir().unwrap(), forged());
+    put(dir.path(), "tls.crt", &forged.chain, 0o644);
+    put(dir.path(), "tls.key", &forged.key, 0o600);
+    (dir, forged)
+}
+
+fn store(folder: Folder) -> Store {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Store::new(folder, Source::Pki, provider)
+}
+
+fn load(dir: &Path) -> Result<Loaded, Unfit> {
+    store(Folder::new(dir)).load().map_err(|fault| fault.unfit)
+}
+
+fn fifo(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+#[rstest]
+#[case::whole(|_: &Path| (), None)]
+#[case::empty_folder(|d: &Path| for f in ["tls.crt", "tls.key"] { fs::remove_file(d.join(f)).unwrap() }, Some(Unfit::Absent))]
+#[case::no_folder(|d: &Path| fs::remove_dir_all(d).unwrap(), Some(Unfit::Absent))]
+#[case::no_key(|d: &Path| fs::remove_file(d.join("tls.key")).unwrap(), Some(Unfit::Incomplete))]
+#[case::no_certificate(|d: &Path| fs::remove_file(d.join("tls.crt")).unwrap(), Some(Unfit::Incomplete))]
+#[case::empty_key(|d: &Path| fs::write(d.join("tls.key"), "").unwrap(), Some(Unfit::Incomplete))]
+#[case::directory(|d: &Path| { fs::remove_file(d.join("tls.key")).unwrap(); fs::create_dir(d.join("tls.key")).unwrap() }, Some(Unfit::Unreadable))]
+#[case::fifo(|d: &Path| { fs::remove_file(d.join("tls.crt")).unwrap(); fifo(&d.join("tls.crt")) }, Some(Unfit::Unreadable))]
+#[case::twenty_megabytes(|d: &Path| fs::write(d.join("tls.crt"), vec![b'\n'; 20 << 20]).unwrap(), Some(Unfit::Unreadable))]
+#[case::a_file_for_the_folder(|d: &Path| { fs::remove_dir_all(d).unwrap(); fs::write(d, "x").unwrap() }, Some(Unfit::Unreadable))]
+#[case::broken_roots(|d: &Path| fs::write(d.join("ca.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap(), Some(Unfit::Malformed))]
+#[case::half_roots(|d: &Path| fs::write(d.join("ca.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap(), Some(Unfit::Incomplete))]
+#[case::empty_roots(|d: &Path| fs::write(d.join("ca.crt"), "").unwrap(), None)]
+#[case::key_for_everyone(|d: &Path| fs::set_permissions(d.join("tls.key"), fs::Permissions::from_mode(0o644)).unwrap(), Some(Unfit::KeyExposed))]
+fn a_folder_gives_a_whole_pair_or_the_reason_why_not(
+    #[case] spoil: fn(&Path),
+    #[case] expected: Option<Unfit>,
+) {
+    let (dir, _) = filled();
+    let inner = dir.path().join("pki");
+    fs::create_dir(&inner).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        fs::rename(dir.path().join(name), inner.join(name)).unwrap();
+    }
+    spoil(&inner);
+    assert_eq!(load(&inner).err(), expected);
+}
+
+#[test]
+fn a_key_in_a_certificate_that_everyone_can_read_is_exposed() {
+    let (dir, forged) = filled();
+    fs::remove_file(dir.path().join("tls.key")).unwrap();
+    put(dir.path(), "tls.crt", &format!("{}{}", forged.chain, *forged.key), 0o644);
+    assert_eq!(load(dir.path()).err(), Some(Unfit::KeyExposed));
+    put(dir.path(), "tls.crt", &format!("{}{}", forged.chain, *forged.key), 0o600);
+    assert!(load(dir.path()).is_ok());
+}
+
+#[test]
+fn a_key_for_the_group_is_worth_a_warning_and_any_mode_is_accepted_if_told() {
+    let (dir, forged) = filled();
+    put(dir.path(), "tls.key", &forged.key, 0o640);
+    assert!(load(dir.path()).unwrap().group_readable);
+    put(dir.path(), "tls.key", &forged.key, 0o644);
+    let told = Folder { key_mode: KeyMode::Any, ..Folder::new(dir.path()) };
+    assert!(store(told).load().is_ok());
+}
+
+#[test]
+fn a_changed_mode_is_seen_though_the_bytes_are_the_same() {
+    let (dir, forged) = filled();
+    let mut store = store(Folder::new(dir.path()));
+    assert!(store.load().is_ok());
+    put(dir.path(), "tls.key", &forged.key, 0o644);
+    assert_eq!(store.load().err().map(|fault| fault.unfit), Some(Unfit::KeyExposed));
+}
+
+#[test]
+fn equal_bytes_are_not_parsed_again() {
+    let (dir, _) = filled();
+    let mut store = store(Folder::new(dir.path()));
+    let (first, second) = (store.load().unwrap(), store.load().unwrap());
+    assert!(Arc::ptr_eq(&first.credential, &second.credential));
+}
+
+#[test]
+fn links_are_followed_as_kubernetes_lays_them() {
+    let (dir, forged) = filled();
+    let data = dir.path().join("..2026_11_22");
+    fs::create_dir(&data).unwrap();
+    put(&data, "tls.crt", &forged.chain, 0o644);
+    put(&data, "tls.key", &forged.key, 0o600);
+    symlink("..2026_11_22", dir.path().join("..data")).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+        symlink(format!("..data/{name}"), dir.path().join(name)).unwrap();
+    }
+    assert!(load(dir.path()).is_ok());
+}
+
+#[test]
+fn files_may_have_other_names_and_be_one() {
+    let (dir, forged) = filled();
+    put(dir.path(), "mp01.pem", &format!("{}{}", *forged.key, forged.chain), 0o600);
+    let mut folder = Folder::new(dir.path());
+    (folder.certificate, folder.key) = ("mp01.pem".to_owned(), "mp01.pem".to_owned());
+    assert!(store(folder).load().is_ok());
+}
+
+#[test]
+fn roots_beside_the_pair_come_with_it() {
+    let (dir, (pki, forged)) = (tempfile::tempdir().unwrap(), forged());
+    put(dir.path(), "tls.crt", &forged.chain, 0o644);
+    put(dir.path(), "tls.key", &forged.key, 0o600);
+    assert!(load(dir.path()).unwrap().anchors.is_none());
+    put(dir.path(), "ca.crt", pki.root(), 0o644);
+    assert!(load(dir.path()).unwrap().anchors.is_some());
+}

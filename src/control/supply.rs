@@ -1,0 +1,185 @@
+//! One source of credentials over time: what it holds now, what was last fit, and whether its files
+//! are still being written.
+//!
+//! A source lets go of its last fit credential only when its folder has stayed empty.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::ServerName;
+use tokio::time::Instant;
+
+use crate::cert::{Anchors, Credential, Expectation, Fault, Judged, Offer, Source, faults};
+use crate::site::Authority;
+use crate::unfit::Unfit;
+
+use super::report::Warning;
+use super::store::{Folder, Store};
+
+/// Where site-issued certificates come from.
+#[derive(Clone, Debug)]
+pub enum SiteIssued {
+    /// The authority in this process.
+    Authority(Arc<Authority>),
+    /// A folder that someone else fills from the site server, its root in `ca.crt`.
+    Folder(Folder),
+}
+
+/// How long a pair may take to be written. Until then the old one goes on without a word, and the
+/// files are looked at again and again: their last event may have come before their last byte.
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
+pub(super) const SETTLE_LOOK: Duration = Duration::from_millis(20);
+
+/// A credential and the roots by which it is judged.
+#[derive(Clone, Debug)]
+pub(super) struct Holding {
+    pub credential: Arc<Credential>,
+    pub anchors: Arc<Anchors>,
+}
+
+/// What every credential of a site system is judged by.
+pub(super) struct Judge<'a> {
+    pub hosts: &'a [ServerName<'static>],
+    pub provider: &'a CryptoProvider,
+    /// Those that failed their trial, and how.
+    pub failed: &'a [(Arc<Credential>, Fault)],
+}
+
+impl Judge<'_> {
+    pub fn judge(&self, holding: &Holding, now: Timestamp) -> Judged {
+        let Judge { hosts, provider, failed } = *self;
+        let expected = Expectation { hosts, anchors: &holding.anchors, provider };
+        let mut found = faults(&holding.credential, &expected, now);
+        let tried = failed.iter().filter(|(credential, _)| *credential == holding.credential);
+        found.extend(tried.map(|(_, fault)| fault.clone()));
+        Judged { credential: holding.credential.clone(), faults: found }
+    }
+}
+
+/// One source.
+#[derive(Debug)]
+pub(super) struct Supply {
+    source: Source,
+    origin: Origin,
+    found: Option<Holding>,
+    kept: Option<Holding>,
+    trouble: Option<Trouble>,
+    warning: Option<Warning>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Folder { store: Box<Store>, system: Arc<Anchors> },
+    Authority { authority: Arc<Authority>, name: String },
+}
+
+/// What is wrong with a source's files, and since when.
+#[derive(Debug)]
+struct Trouble {
+    fault: Fault,
+    since: Instant,
+    settling: bool,
+}
+
+impl Supply {
+    pub fn folder(store: Store, source: Source, system: Arc<Anchors>) -> Self {
+        Self::new(source, Origin::Folder { store: Box::new(store), system })
+    }
+
+    pub fn authority(authority: Arc<Authority>, name: String) -> Self {
+        Self::new(Source::SiteIssued, Origin::Authority { authority, name })
+    }
+
+    fn new(source: Source, origin: Origin) -> Self {
+        Supply { source, origin, found: None, kept: None, trouble: None, warning: None }
+    }
+
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Whether its files may still be in the middle of being written.
+    pub fn settling(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.settling)
+    }
+
+    /// What to warn of though it hinders nothing.
+    pub fn warning(&self) -> Option<&Warning> {
+        self.warning.as_ref()
+    }
+
+    /// What it holds, the present before the past.
+    pub fn holdings(&self) -> impl Iterator<Item = &Holding> {
+        self.found.iter().chain(&self.kept)
+    }
+
+    /// Look at the source and say what it has to offer.
+    pub fn offer(&mut self, judge: &Judge<'_>, now: Timestamp, instant: Instant) -> Offer {
+        let looked = self.look(judge.hosts, now);
+        self.found = looked.as_ref().ok().cloned();
+        let found = looked.map(|holding| judge.judge(&holding, now));
+        let fault = match &found {
+            Ok(judged) => judged.faults.first(),
+            Err(fault) => Some(fault),
+        };
+        self.settle(fault.cloned(), instant);
+        let kept = self.kept.as_ref().map(|holding| judge.judge(holding, now));
+        match kept.filter(Judged::fit) {
+            Some(kept) if self.settling() => {
+                Offer { source: self.source, found: Ok(kept), kept: None }
+            }
+            kept => Offer { source: self.source, found, kept },
+        }
+    }
+
+    /// Keep what is there now for worse times, if it is fit.
+    pub fn keep(&mut self, judge: &Judge<'_>, now: Timestamp) {
+        if self.found.as_ref().is_some_and(|holding| judge.judge(holding, now).fit()) {
+            self.kept = self.found.clone();
+        }
+    }
+
+    fn look(&mut self, hosts: &[ServerName<'static>], now: Timestamp) -> Result<Holding, Fault> {
+        self.warning = None;
+        match &mut self.origin {
+            Origin::Folder { store, system } => {
+                let loaded = store.load()?;
+                self.warning = loaded.group_readable.then_some(Warning::KeyGroupReadable);
+                let anchors = loaded.anchors.unwrap_or_else(|| system.clone());
+                Ok(Holding { credential: loaded.credential, anchors })
+            }
+            Origin::Authority { authority, name } => {
+                let issued = authority.ensure_leaf(name, hosts, now)?;
+                self.warning = issued.overdue.map(Warning::RenewalOverdue);
+                Ok(Holding { credential: issued.credential, anchors: issued.anchors })
+            }
+        }
+    }
+
+    /// Take note of how the look went. Time counts from the last change for the worse, so that
+    /// files under way have their time again whenever something moves.
+    fn settle(&mut self, fault: Option<Fault>, instant: Instant) {
+        let Some(fault) = fault else {
+            self.trouble = None;
+            return;
+        };
+        let since = match &self.trouble {
+            Some(known) if known.fault == fault => known.since,
+            _ => instant,
+        };
+        let passing = match fault.unfit {
+            Unfit::KeyMismatch | Unfit::Incomplete | Unfit::Malformed | Unfit::Unreadable => true,
+            // A folder that is replaced is empty for a moment. Where nothing is kept, there is
+            // nothing to wait for.
+            Unfit::Absent => self.kept.is_some(),
+            _ => false,
+        };
+        let settling = passing && instant.duration_since(since) < SETTLE;
+        if fault.unfit == Unfit::Absent && !settling {
+            self.kept = None;
+        }
+        self.trouble = Some(Trouble { fault, since, settling });
+    }
+}

@@ -1,0 +1,143 @@
+//! Waits until something changed in directories, existing or not.
+//!
+//! Owns the only use of notify. Says no more than "look again": what happened is for the eyes of
+//! whoever looks, because events are lost, doubled and late, and contents are not.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// Directories under watch. Files are watched by their directories: a watch on a file dies when
+/// the file is replaced.
+pub struct Watch {
+    directories: Arc<[PathBuf]>,
+    poll: Duration,
+    changed: Arc<Notify>,
+    armed: Vec<Armed>,
+    /// Ends its thread when dropped.
+    watcher: Option<RecommendedWatcher>,
+}
+
+/// A directory as it was when its watch was set: path, device and inode.
+type Armed = (PathBuf, u64, u64);
+
+/// How often to look where the system grants no events.
+const POLL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
+
+impl Watch {
+    /// Watch directories, and look every `poll` besides (network file systems give no events). A
+    /// directory that does not exist is awaited, one that is replaced is followed.
+    pub fn new(directories: impl IntoIterator<Item = PathBuf>, poll: Duration) -> Self {
+        let mut watch = Watch {
+            directories: directories.into_iter().map(absolute).collect(),
+            poll,
+            changed: Arc::default(),
+            armed: Vec::new(),
+            watcher: None,
+        };
+        watch.rearm();
+        watch
+    }
+
+    /// Wait until it is worth looking again. Cancel-safe: an event that nobody waited for ends the
+    /// next wait at once.
+    pub async fn changed(&mut self) {
+        self.rearm();
+        let poll = match self.watcher {
+            Some(_) => self.poll,
+            None => self.poll.min(POLL_WITHOUT_EVENTS),
+        };
+        // The timer running out says the same as an event.
+        let _ = tokio::time::timeout(poll, self.changed.notified()).await;
+        self.rearm();
+    }
+
+    /// Whether the system gives events; otherwise there is only polling.
+    pub fn has_events(&self) -> bool {
+        self.watcher.is_some()
+    }
+
+    /// Set the watches anew if the directories are not those they were set on. What happened in
+    /// between is not lost: callers look after this.
+    fn rearm(&mut self) {
+        // Again after arming: a directory may have come while its parent was not watched yet.
+        for _ in 0..3 {
+            let wanted: Vec<Armed> = self.directories.iter().flat_map(|dir| places(dir)).collect();
+            if self.watcher.is_some() && wanted == self.armed {
+                return;
+            }
+            if self.watcher.is_some() {
+                // The directories changed under the old watches, so there is something to see.
+                self.changed.notify_one();
+            }
+            self.watcher = self.arm(&wanted);
+            self.armed = wanted;
+        }
+    }
+
+    fn arm(&self, wanted: &[Armed]) -> Option<RecommendedWatcher> {
+        let (changed, directories) = (self.changed.clone(), self.directories.clone());
+        let tell = move |event: notify::Result<Event>| {
+            if concerns(&directories, &event) {
+                changed.notify_one();
+            }
+        };
+        let armed = notify::recommended_watcher(tell).and_then(|mut watcher| {
+            for (path, _, _) in wanted {
+                watcher.watch(path, RecursiveMode::NonRecursive)?;
+            }
+            Ok(watcher)
+        });
+        armed
+            .inspect_err(|error| {
+                tracing::debug!(target: "sitegate::watch", %error, "no events, polling instead");
+            })
+            .ok()
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("directories", &self.directories).finish_non_exhaustive()
+    }
+}
+
+/// Event paths are what was watched with a name appended, so only like can be compared with like.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Where to watch for a directory: itself and its parent, in which it may be replaced; or, as long
+/// as it does not exist, the nearest directory above, in which the way to it will begin.
+fn places(dir: &Path) -> Vec<Armed> {
+    let identify = |path: &Path| {
+        let meta = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
+        Some((path.to_owned(), meta.dev(), meta.ino()))
+    };
+    let mut above = dir.ancestors().skip(1).filter_map(identify);
+    identify(dir).into_iter().chain(above.next()).collect()
+}
+
+/// Whether an event is worth a look: everything without a path (an overflow, an error), and every
+/// change on the way to or within a directory. Reading is no change; our own would never end.
+fn concerns(directories: &[PathBuf], event: &notify::Result<Event>) -> bool {
+    let Ok(event) = event else { return true };
+    let read = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    };
+    let near = |path: &PathBuf| {
+        directories.iter().any(|dir| path.starts_with(dir) || dir.starts_with(path))
+    };
+    event.need_rescan() || (!read && (event.paths.is_empty() || event.paths.iter().any(near)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+use std::time::Instant;
+
+use super::*;
+
+const POLL: Duration = Duration::from_secs(3600);
+
+/// Whether a change is noticed, long before any poll.
+async fn noticed(watch: &mut Watch) -> bool {
+    tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.is_ok()
+}
+
+/// Wait until the events of what came before have passed.
+async fn quiet(watch: &mut Watch) {
+    while tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
+}
+
+fn watched() -> (tempfile::TempDir, PathBuf, Watch) {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("pki/mp01");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("tls.crt"), "old").unwrap();
+    let watch = Watch::new([dir.clone()], POLL);
+    assert!(watch.has_events());
+    (root, dir, watch)
+}
+
+#[tokio::test]
+async fn writing_renaming_and_removing_are_noticed_and_reading_is_not() {
+    let (_root, dir, mut watch) = watched();
+    quiet(&mut watch).await;
+    fs::write(dir.join("tls.crt"), "new").unwrap();
+    assert!(noticed(&mut watch).await);
+    quiet(&mut watch).await;
+    fs::write(dir.join("next"), "newer").unwrap();
+    fs::rename(dir.join("next"), dir.join("tls.crt")).unwrap();
+    assert!(noticed(&mut watch).await);
+    quiet(&mut watch).await;
+    fs::remove_file(dir.join("tls.crt")).unwrap();
+    assert!(noticed(&mut watch).await);
+    quiet(&mut watch).await;
+    let _ = (fs::read(dir.join("other")), fs::read_dir(&dir).unwrap().count());
+    let reading = tokio::time::timeout(Duration::from_millis(200), watch.changed()).await;
+    assert!(reading.is_err(), "reading is no change");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_replaced_is_followed() {
+    let (root, dir, mut watch) = watched();
+    quiet(&mut watch).await;
+    let next = root.path().join("pki/next");
+    fs::create_dir(&next).unwrap();
+    fs::rename(&dir, root.path().join("pki/old")).unwrap();
+    fs::rename(&next, &dir).unwrap();
+    assert!(noticed(&mut watch).await);
+    quiet(&mut watch).await;
+    fs::write(dir.join("tls.crt"), "new").unwrap();
+    assert!(noticed(&mut watch).await);
+}
+
+#[tokio::test]
+async fn a_directory_that_comes_later_is_awaited_from_far_above() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("a/b/c");
+    let mut watch = Watch::new([dir.clone()], POLL);
+    quiet(&mut watch).await;
+    fs::create_dir_all(&dir).unwrap();
+    assert!(noticed(&mut watch).await);
+    quiet(&mut watch).await;
+    fs::write(dir.join("tls.crt"), "new").unwrap();
+    assert!(noticed(&mut watch).await);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_a_link_is_followed_when_the_link_is_swapped() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    for name in ["one", "two"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("one", at("current")).unwrap();
+    let mut watch = Watch::new([at("current")], POLL);
+    quiet(&mut watch).await;
+    std::os::unix::fs::symlink("two", at("next")).unwrap();
+    fs::rename(at("next"), at("current")).unwrap();
+    assert!(noticed(&mut watch).await);
+    quiet(&mut watch).await;
+    fs::write(at("two").join("tls.crt"), "new").unwrap();
+    assert!(noticed(&mut watch).await);
+}
+
+#[tokio::test]
+async fn what_happened_before_the_wait_ends_it_at_once() {
+    let (_root, dir, mut watch) = watched();
+    quiet(&mut watch).await;
+    fs::write(dir.join("tls.crt"), "new").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let start = Instant::now();
+    watch.changed().await;
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_event_it_is_time_to_look_after_the_poll() {
+    let root = tempfile::tempdir().unwrap();
+    let poll = Duration::from_secs(30);
+    let mut watch = Watch::new([root.path().to_owned()], poll);
+    let start = tokio::time::Instant::now();
+    watch.changed().await;
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
+#[test]
+fn an_overflow_and_an_error_are_worth_a_look_though_they_name_no_path() {
+    let directories = [PathBuf::from("/etc/pki")];
+    let rescan = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+    assert!(concerns(&directories, &Ok(rescan)));
+    assert!(concerns(&directories, &Err(notify::Error::generic("lost"))));
+    let elsewhere = Event::new(EventKind::Any).add_path("/etc/passwd".into());
+    assert!(!concerns(&directories, &Ok(elsewhere)));
+    let above = Event::new(EventKind::Any).add_path("/etc".into());
+    assert!(concerns(&directories, &Ok(above)));
+}
