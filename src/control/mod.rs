@@ -6,12 +6,14 @@
 
 mod report;
 mod rotation;
+mod served;
 mod store;
 mod supply;
 mod watch;
 
 pub use report::{Observer, Warning};
-pub use rotation::{Nudge, Rotation, RotationParams, Served};
+pub use rotation::{Nudge, Rotation, RotationParams};
+pub use served::Served;
 pub use store::{Folder, KeyMode, Loaded, Store};
 pub use supply::SiteIssued;
 pub use watch::Watch;

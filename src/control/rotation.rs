@@ -18,9 +18,10 @@ use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::tls::{Client, TlsOptions, server_config, trial};
 
-use super::report::{Observer, Reporter, Told, Warning};
+use super::report::{Observer, Reporter, Told};
+use super::served::Served;
 use super::store::{Folder, Store};
-use super::supply::{Holding, Judge, SETTLE_LOOK, SiteIssued, Supply};
+use super::supply::{Judge, SETTLE_LOOK, SiteIssued, Supply};
 use super::watch::Watch;
 
 /// What a site system's certificate depends on.
@@ -67,33 +68,8 @@ impl RotationParams {
 /// The longest sleep: clocks jump, and a timer does not notice.
 const POLL: Duration = Duration::from_secs(30);
 
-/// What is served, and how that came about. Handshakes read `config`, status the rest.
-#[derive(Clone, Debug)]
-pub struct Served {
-    /// The configuration for handshakes; `None` refuses them.
-    pub config: Option<Arc<ServerConfig>>,
-    /// The choice: what, why, what was passed over, and when it may change.
-    pub selection: Selection,
-    /// Since when this certificate is served, or none.
-    pub since: Timestamp,
-    /// How often the certificate has been replaced.
-    pub swaps: u64,
-    /// What hinders nothing and should be mended all the same.
-    pub warnings: Vec<(Source, Warning)>,
-    anchors: Arc<Anchors>,
-}
-
-impl Served {
-    /// The roots by which what is served was judged: a client that trusts them is content.
-    pub fn anchors(&self) -> &Arc<Anchors> {
-        &self.anchors
-    }
-
-    fn holding(&self) -> Option<Holding> {
-        let credential = self.selection.chosen.clone()?;
-        Some(Holding { credential, anchors: self.anchors.clone() })
-    }
-}
+/// What handshakes are to use, and the roots it was judged by.
+type Prepared = (Option<Arc<ServerConfig>>, Arc<Anchors>);
 
 /// Asks a rotation to look now.
 #[derive(Clone, Debug, Default)]
@@ -131,7 +107,7 @@ impl Rotation {
         let watch =
             Watch::new(folders.into_iter().flatten().map(|folder| folder.path), params.poll);
         let previous = params.previous.take();
-        let (publisher, reader) = live(first(previous.as_deref(), clock.now()));
+        let (publisher, reader) = live(Served::before(previous.as_deref(), clock.now()));
         let mut rotation = Rotation {
             supplies: supplies(&params, &provider),
             params,
@@ -196,8 +172,8 @@ impl Rotation {
         loop {
             let selection = select(&offers, last.as_ref(), now);
             match self.prepare(&serving, &selection, now) {
-                Ok((config, anchors)) => {
-                    self.publish(&serving, selection, config, anchors, now);
+                Ok(prepared) => {
+                    self.publish(&serving, selection, prepared, now);
                     break;
                 }
                 Err((credential, fault)) => {
@@ -218,7 +194,7 @@ impl Rotation {
         serving: &Served,
         selection: &Selection,
         now: Timestamp,
-    ) -> Result<(Option<Arc<ServerConfig>>, Arc<Anchors>), (Arc<Credential>, Fault)> {
+    ) -> Result<Prepared, (Arc<Credential>, Fault)> {
         let Some(chosen) = &selection.chosen else {
             return Ok((None, Arc::default()));
         };
@@ -246,8 +222,7 @@ impl Rotation {
         &mut self,
         serving: &Served,
         selection: Selection,
-        config: Option<Arc<ServerConfig>>,
-        anchors: Arc<Anchors>,
+        (config, anchors): Prepared,
         now: Timestamp,
     ) {
         let swapped = selection.chosen != serving.selection.chosen;
@@ -310,20 +285,6 @@ impl std::fmt::Debug for Rotation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rotation").field("name", &self.params.name).finish_non_exhaustive()
     }
-}
-
-/// What is live before the first look.
-fn first(previous: Option<&Served>, now: Timestamp) -> Served {
-    let nothing = Served {
-        config: None,
-        selection: select(&[], None, now),
-        since: now,
-        swaps: 0,
-        warnings: Vec::new(),
-        anchors: Arc::default(),
-    };
-    // Without its configuration: options of TLS may be what was reloaded.
-    previous.map_or(nothing, |previous| Served { config: None, ..previous.clone() })
 }
 
 fn site_folder(params: &RotationParams) -> Option<Folder> {

@@ -22,6 +22,7 @@ pub struct Watch {
     armed: Vec<Armed>,
     /// Ends its thread when dropped.
     watcher: Option<RecommendedWatcher>,
+    told_polling: bool,
 }
 
 /// A directory as it was when its watch was set: path, device and inode.
@@ -40,6 +41,7 @@ impl Watch {
             changed: Arc::default(),
             armed: Vec::new(),
             watcher: None,
+            told_polling: false,
         };
         watch.rearm();
         watch
@@ -78,10 +80,13 @@ impl Watch {
             }
             self.watcher = self.arm(&wanted);
             self.armed = wanted;
+            if self.watcher.is_none() {
+                return;
+            }
         }
     }
 
-    fn arm(&self, wanted: &[Armed]) -> Option<RecommendedWatcher> {
+    fn arm(&mut self, wanted: &[Armed]) -> Option<RecommendedWatcher> {
         let (changed, directories) = (self.changed.clone(), self.directories.clone());
         let tell = move |event: notify::Result<Event>| {
             if concerns(&directories, &event) {
@@ -94,11 +99,18 @@ impl Watch {
             }
             Ok(watcher)
         });
-        armed
-            .inspect_err(|error| {
-                tracing::debug!(target: "sitegate::watch", %error, "no events, polling instead");
-            })
-            .ok()
+        match armed {
+            Ok(watcher) => {
+                self.told_polling = false;
+                Some(watcher)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.told_polling, true) {
+                    tracing::warn!(target: "sitegate::watch", %error, "no events, polling instead");
+                }
+                None
+            }
+        }
     }
 }
 
@@ -109,7 +121,9 @@ impl std::fmt::Debug for Watch {
 }
 
 /// Event paths are what was watched with a name appended, so only like can be compared with like.
+/// The parent of a bare file name is empty, and means here.
 fn absolute(path: PathBuf) -> PathBuf {
+    let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
     std::path::absolute(&path).unwrap_or(path)
 }
 

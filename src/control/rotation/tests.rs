@@ -31,9 +31,11 @@ struct Scene {
     counted: Arc<Counted>,
 }
 
+type Swap = (Option<Source>, Option<Source>, Why);
+
 #[derive(Default)]
 struct Counted {
-    swaps: Mutex<Vec<(Option<Source>, Option<Source>, Why)>>,
+    swaps: Mutex<Vec<Swap>>,
     rejections: Mutex<Vec<(Source, Unfit)>>,
 }
 
@@ -94,7 +96,7 @@ impl Scene {
         self.counted.rejections.lock().unwrap().clone()
     }
 
-    fn swaps(&self) -> Vec<(Option<Source>, Option<Source>, Why)> {
+    fn swaps(&self) -> Vec<Swap> {
         self.counted.swaps.lock().unwrap().clone()
     }
 }
@@ -586,6 +588,33 @@ async fn a_swap_is_live_within_milliseconds_of_the_rename() {
     taken.sort();
     // The best third, because the machine may be busy with other tests.
     assert!(taken[4] < Duration::from_millis(5), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_its_trial_is_passed_over_for_what_was_fit_before_and_not_tried_again() {
+    use rustls::CipherSuite::{TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256};
+    // Judged by itself an ECDSA certificate is fit; with this cryptography no TLS 1.2 client could
+    // connect to it.
+    let mut narrow = rustls::crypto::aws_lc_rs::default_provider();
+    narrow.cipher_suites.retain(|suite| {
+        [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256].contains(&suite.suite())
+    });
+    let scene = Scene::new();
+    scene.put(Source::Pki, &scene.forge(|o| o.algorithm = Algorithm::Rsa2048));
+    let (mut rotation, served) =
+        Rotation::start(scene.params(), scene.clock.clone(), Arc::new(narrow));
+    let before = thumbprint(&served);
+    assert_eq!(outcome(&served).0, Why::PkiFit);
+    State::Fit.bring_about(&scene, Source::Pki);
+    for _ in 0..3 {
+        settle(&mut rotation).await;
+        assert_eq!((outcome(&served).0, thumbprint(&served)), (Why::PkiKept, before.clone()));
+        assert_eq!(rotation.failed.len(), 1);
+    }
+    assert_eq!(scene.rejections(), [(Source::Pki, Unfit::HandshakeFailed)]);
+    scene.put(Source::Pki, &scene.forge(|o| o.algorithm = Algorithm::Rsa2048));
+    settle(&mut rotation).await;
+    assert_eq!((outcome(&served).0, rotation.failed.len()), (Why::PkiFit, 0));
 }
 
 #[tokio::test(start_paused = true)]
