@@ -356,7 +356,8 @@ async fn a_clock_that_jumps_is_noticed_within_half_a_minute() {
             }),
         );
     }
-    let (rotation, served) = scene.start();
+    let params = RotationParams { poll: Duration::from_secs(3600), ..scene.params() };
+    let (rotation, served) = Rotation::start(params, scene.clock.clone(), provider());
     beside(rotation, async {
         scene.hands.set(second(NOW + 41 * DAY));
         tokio::time::sleep(Duration::from_secs(31)).await;
@@ -495,25 +496,31 @@ async fn a_pair_written_in_two_steps_is_served_when_it_is_whole_and_never_before
 }
 
 #[rstest]
-#[case::renamed_over(|d: &Path, f: &Forged| { put(d, "tls.key", &f.key); put(d, "tls.crt", &f.chain) })]
-#[case::written_in_place(|d: &Path, f: &Forged| { fs::write(d.join("tls.crt"), &f.chain).unwrap(); fs::write(d.join("tls.key"), f.key.as_bytes()).unwrap() })]
-#[case::removed_and_made_again(|d: &Path, f: &Forged| {
-    for name in ["tls.crt", "tls.key"] { fs::remove_file(d.join(name)).unwrap() }
-    std::thread::sleep(Duration::from_millis(50));
-    put(d, "tls.key", &f.key); put(d, "tls.crt", &f.chain)
-})]
-#[case::folder_replaced(|d: &Path, f: &Forged| {
-    let next = d.with_extension("next");
-    fs::create_dir(&next).unwrap();
-    fs::copy(d.join("ca.crt"), next.join("ca.crt")).unwrap();
-    put(&next, "tls.key", &f.key); put(&next, "tls.crt", &f.chain);
-    fs::rename(d, d.with_extension("old")).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
-    fs::rename(&next, d).unwrap();
-})]
+#[case::renamed_over(|_: &Path| (), |d: &Path, f: &Forged| { put(d, "tls.key", &f.key); put(d, "tls.crt", &f.chain) })]
+#[case::written_in_place(
+    |d: &Path| fs::write(d.join("tls.crt"), "").unwrap(),
+    |d: &Path, f: &Forged| { fs::write(d.join("tls.crt"), &f.chain).unwrap(); fs::write(d.join("tls.key"), f.key.as_bytes()).unwrap() }
+)]
+#[case::removed_and_made_again(
+    |d: &Path| for name in ["tls.crt", "tls.key"] { fs::remove_file(d.join(name)).unwrap() },
+    |d: &Path, f: &Forged| { put(d, "tls.key", &f.key); put(d, "tls.crt", &f.chain) }
+)]
+#[case::folder_replaced(
+    |d: &Path| fs::rename(d, d.with_extension("old")).unwrap(),
+    |d: &Path, f: &Forged| {
+        let (old, next) = (d.with_extension("old"), d.with_extension("next"));
+        fs::create_dir(&next).unwrap();
+        fs::copy(old.join("ca.crt"), next.join("ca.crt")).unwrap();
+        put(&next, "tls.key", &f.key);
+        put(&next, "tls.crt", &f.chain);
+        fs::rename(&next, d).unwrap();
+        fs::remove_dir_all(old).unwrap();
+    }
+)]
 #[tokio::test]
 async fn every_way_to_replace_files_is_followed_without_going_back_to_the_sites(
-    #[case] replace: fn(&Path, &Forged),
+    #[case] begin: fn(&Path),
+    #[case] finish: fn(&Path, &Forged),
 ) {
     let scene = Scene::new();
     for source in Source::ALL {
@@ -522,11 +529,12 @@ async fn every_way_to_replace_files_is_followed_without_going_back_to_the_sites(
     let (rotation, served) = scene.start();
     beside(rotation, async {
         for _ in 0..2 {
-            let before = thumbprint(&served);
-            let new = scene.forge(|_| ());
-            replace(&scene.folder(Source::Pki), &new);
+            let (before, new) = (thumbprint(&served), scene.forge(|_| ()));
+            begin(&scene.folder(Source::Pki));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!((outcome(&served).0, thumbprint(&served)), (Why::PkiFit, before.clone()));
+            finish(&scene.folder(Source::Pki), &new);
             until(|| thumbprint(&served) != before).await;
-            let _ = fs::remove_dir_all(scene.folder(Source::Pki).with_extension("old"));
         }
     })
     .await;

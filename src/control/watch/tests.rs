@@ -4,9 +4,14 @@ use super::*;
 
 const POLL: Duration = Duration::from_secs(3600);
 
-/// Whether a change is noticed, long before any poll.
-async fn noticed(watch: &mut Watch) -> bool {
-    tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.is_ok()
+/// Make a change while somebody waits; whether it is noticed, long before any poll.
+async fn noticed(watch: &mut Watch, change: impl FnOnce()) -> bool {
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        change();
+    };
+    let wait = tokio::time::timeout(Duration::from_secs(5), watch.changed());
+    tokio::join!(wait, change).0.is_ok()
 }
 
 /// Wait until the events of what came before have passed.
@@ -27,34 +32,34 @@ fn watched() -> (tempfile::TempDir, PathBuf, Watch) {
 #[tokio::test]
 async fn writing_renaming_and_removing_are_noticed_and_reading_is_not() {
     let (_root, dir, mut watch) = watched();
+    let file = dir.join("tls.crt");
     quiet(&mut watch).await;
-    fs::write(dir.join("tls.crt"), "new").unwrap();
-    assert!(noticed(&mut watch).await);
-    quiet(&mut watch).await;
+    assert!(noticed(&mut watch, || fs::write(&file, "new").unwrap()).await);
     fs::write(dir.join("next"), "newer").unwrap();
-    fs::rename(dir.join("next"), dir.join("tls.crt")).unwrap();
-    assert!(noticed(&mut watch).await);
     quiet(&mut watch).await;
-    fs::remove_file(dir.join("tls.crt")).unwrap();
-    assert!(noticed(&mut watch).await);
+    assert!(noticed(&mut watch, || fs::rename(dir.join("next"), &file).unwrap()).await);
     quiet(&mut watch).await;
-    let _ = (fs::read(dir.join("other")), fs::read_dir(&dir).unwrap().count());
-    let reading = tokio::time::timeout(Duration::from_millis(200), watch.changed()).await;
+    let read = || {
+        let _ = (fs::read(&file), fs::read_dir(&dir).unwrap().count());
+    };
+    let reading = tokio::time::timeout(Duration::from_millis(200), noticed(&mut watch, read)).await;
     assert!(reading.is_err(), "reading is no change");
+    assert!(noticed(&mut watch, || fs::remove_file(&file).unwrap()).await);
 }
 
 #[tokio::test]
 async fn a_directory_that_is_replaced_is_followed() {
     let (root, dir, mut watch) = watched();
-    quiet(&mut watch).await;
     let next = root.path().join("pki/next");
     fs::create_dir(&next).unwrap();
-    fs::rename(&dir, root.path().join("pki/old")).unwrap();
-    fs::rename(&next, &dir).unwrap();
-    assert!(noticed(&mut watch).await);
     quiet(&mut watch).await;
-    fs::write(dir.join("tls.crt"), "new").unwrap();
-    assert!(noticed(&mut watch).await);
+    let replace = || {
+        fs::rename(&dir, root.path().join("pki/old")).unwrap();
+        fs::rename(&next, &dir).unwrap();
+    };
+    assert!(noticed(&mut watch, replace).await);
+    quiet(&mut watch).await;
+    assert!(noticed(&mut watch, || fs::write(dir.join("tls.crt"), "new").unwrap()).await);
 }
 
 #[tokio::test]
@@ -63,11 +68,9 @@ async fn a_directory_that_comes_later_is_awaited_from_far_above() {
     let dir = root.path().join("a/b/c");
     let mut watch = Watch::new([dir.clone()], POLL);
     quiet(&mut watch).await;
-    fs::create_dir_all(&dir).unwrap();
-    assert!(noticed(&mut watch).await);
+    assert!(noticed(&mut watch, || fs::create_dir_all(&dir).unwrap()).await);
     quiet(&mut watch).await;
-    fs::write(dir.join("tls.crt"), "new").unwrap();
-    assert!(noticed(&mut watch).await);
+    assert!(noticed(&mut watch, || fs::write(dir.join("tls.crt"), "new").unwrap()).await);
 }
 
 #[tokio::test]
@@ -78,14 +81,12 @@ async fn a_directory_that_is_a_link_is_followed_when_the_link_is_swapped() {
         fs::create_dir(at(name)).unwrap();
     }
     std::os::unix::fs::symlink("one", at("current")).unwrap();
+    std::os::unix::fs::symlink("two", at("next")).unwrap();
     let mut watch = Watch::new([at("current")], POLL);
     quiet(&mut watch).await;
-    std::os::unix::fs::symlink("two", at("next")).unwrap();
-    fs::rename(at("next"), at("current")).unwrap();
-    assert!(noticed(&mut watch).await);
+    assert!(noticed(&mut watch, || fs::rename(at("next"), at("current")).unwrap()).await);
     quiet(&mut watch).await;
-    fs::write(at("two").join("tls.crt"), "new").unwrap();
-    assert!(noticed(&mut watch).await);
+    assert!(noticed(&mut watch, || fs::write(at("two").join("tls.crt"), "new").unwrap()).await);
 }
 
 #[tokio::test]
