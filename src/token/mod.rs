@@ -1,3 +1,33 @@
 //! Tokens as values: found in a request head, verified against keys, read as an identity, minted.
 //!
-//! No files, no sockets, no clock: bytes and the time come in as arguments.
+//! No files, no sockets, no clock: bytes and the time come in as arguments. Nothing in a token is
+//! ever fetched, and nothing of it chooses how it is verified.
+
+mod algorithm;
+mod bearer;
+mod cache;
+mod claims;
+mod identity;
+mod inspect;
+mod issuer;
+mod json;
+mod keys;
+mod material;
+mod mint;
+mod refusal;
+mod text;
+mod verify;
+
+pub use algorithm::Algorithm;
+pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
+pub use cache::{Fingerprint, Identified, TokenCache, identify};
+pub use identity::Identity;
+pub use inspect::{Accepted, Inspection, Refused, inspect};
+pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
+pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
+pub use mint::{MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
+pub use refusal::Refusal;
+pub use verify::{Trusted, Verified, verify};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! What a token costs: found in a head, verified once, remembered afterwards.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use sitegate::live::live;
+use sitegate::purpose::Purpose;
+use sitegate::token::{
+    BearerToken, Issuer, KeySet, MintRequest, SignerKind, TokenCache, TokenSigner, TokenSource,
+    Trusted, find, identify, jwks, verify,
+};
+use uuid::Uuid;
+
+fn signer(kind: SignerKind) -> TokenSigner {
+    let key = TokenSigner::generate(kind).expect("a key");
+    TokenSigner::from_pkcs8(&key, None).expect("a signer")
+}
+
+fn tokens(c: &mut Criterion) {
+    let now = Timestamp::from_second(1_790_000_000).expect("a time");
+    let signers = [signer(SignerKind::P256), signer(SignerKind::Rsa2048)];
+    let set = jwks(&signers).to_string();
+    let (_publisher, keys) = live(KeySet::parse(&[("own", set.as_bytes())]).0);
+    let issuer = Arc::new(Issuer::site("site", None, vec!["https://site.example".to_owned()]));
+    let trusted = [Trusted { issuer, keys }];
+    let request = MintRequest {
+        purpose: Purpose::Client,
+        device: Some("GUID:0A1B2C3D-0000-4000-8000-00000000000F"),
+        user: None,
+        audience: "urn:sccm:service",
+        issuer: "https://site.example",
+        hierarchy: Uuid::from_u128(1),
+        lifetime_s: None,
+        bound_to: None,
+        id: Uuid::from_u128(2),
+    };
+    let minted = signers.each_ref().map(|s| s.mint(&request, now).expect("a token"));
+    let [es256, rs256] = minted.each_ref().map(|t| BearerToken::parse(t.as_bytes()).expect("one"));
+
+    let value = format!("Bearer {}", rs256.as_str());
+    let mut fields = vec![("accept", &b"*/*"[..]); 12];
+    fields.push(("Authorization", value.as_bytes()));
+    let sources = [TokenSource::default()];
+    c.bench_function("token/find in 13 fields", |b| {
+        b.iter(|| find(black_box(&fields).iter().copied(), &sources))
+    });
+    c.bench_function("token/find none", |b| {
+        b.iter(|| find(black_box(&fields[..12]).iter().copied(), &sources))
+    });
+    c.bench_function("token/verify ES256", |b| {
+        b.iter(|| verify(black_box(&es256), &trusted, now).expect("good"))
+    });
+    c.bench_function("token/verify RS256", |b| {
+        b.iter(|| verify(black_box(&rs256), &trusted, now).expect("good"))
+    });
+    let (cache, allowed) = (TokenCache::new(1024), [Arc::from("site")]);
+    c.bench_function("token/hit", |b| {
+        b.iter(|| identify(&cache, black_box(&rs256), &trusted, &allowed, now).expect("good"))
+    });
+}
+
+criterion_group!(benches, tokens);
+criterion_main!(benches);

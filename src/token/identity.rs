@@ -1,0 +1,231 @@
+//! Who a verified token speaks for: a device, a user or both, and for what purpose.
+//!
+//! Reads verified claims alone. A value that could not safely be a header is refused, not encoded.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::claims::{Claims, claim};
+use super::issuer::{Issuer, IssuerKind, OidcClaims};
+use super::json::Json;
+use super::refusal::Refusal;
+use super::text::{guid, is_identity_text, site_device};
+use crate::denial::Denial;
+use crate::purpose::Purpose;
+
+/// Claims of the site's envelope, as Configuration Manager spells them.
+pub(super) mod site_claim {
+    pub(in crate::token) const CATEGORY: &str = "SCCMTokenCategory";
+    pub(in crate::token) const TYPE: &str = "Type";
+    pub(in crate::token) const TENANT: &str = "TenantId";
+    pub(in crate::token) const UNIQUE_ID: &str = "UniqueId";
+    pub(in crate::token) const USER: &str = "UserId";
+    pub(in crate::token) const DEVICE: &str = "DeviceId";
+}
+
+/// Every category and type of a site's tokens that means something, and what. A bulk registration
+/// token and the types `Device` and `UDA` are Configuration Manager's, the others sitegate's.
+pub(super) const SITE_KINDS: [(&str, &str, Purpose); 7] = [
+    ("SCCMPreAuthToken", "BulkRegistration", Purpose::Registration),
+    ("SCCMToken", "Device", Purpose::Client),
+    ("SCCMToken", "UDA", Purpose::Client),
+    ("SCCMToken", "User", Purpose::Client),
+    ("SCCMToken", "ContentAccess", Purpose::Content),
+    ("SCCMToken", "BootMedia", Purpose::Media),
+    ("SCCMToken", "TaskSequence", Purpose::TaskSequence),
+];
+
+/// Who a token speaks for. Every text in it is printable ASCII of at most 256 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The device: `GUID:` and an upper-case GUID from a site, a lower-case GUID from Entra.
+    pub device: Option<String>,
+    /// The user, by the issuer's stable id for them.
+    pub user: Option<String>,
+    /// The configured name of the issuer.
+    pub issuer: Arc<str>,
+    /// The handle by which this one token is blocked (`UniqueId`, `jti` or `uti`); a GUID is in
+    /// lower case.
+    pub token_id: Option<String>,
+    /// What the token is for.
+    pub purpose: Purpose,
+    /// The SHA-256 thumbprint (base64url) of the client certificate that the token is bound to:
+    /// whoever lets the token in must see that certificate (RFC 8705 §3.1).
+    pub bound_to: Option<String>,
+}
+
+impl Identity {
+    /// Whether device-centric work may be done with it.
+    pub fn is_device(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Whether user-centric work may be done with it.
+    pub fn is_user(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// Read the identity from claims whose signature is verified.
+    pub(super) fn read(issuer: &Issuer, claims: &Claims) -> Result<Self, Refusal> {
+        check_access_token(claims)?;
+        let bound_to = binding(claims)?;
+        let subject = match &issuer.kind {
+            IssuerKind::Site { hierarchy } => of_site(claims, hierarchy.as_ref())?,
+            IssuerKind::Entra { tenant } => of_entra(claims, tenant)?,
+            IssuerKind::Oidc(names) => of_oidc(claims, names)?,
+        };
+        let Subject { device, user, token_id, purpose } = subject;
+        Ok(Identity { device, user, issuer: issuer.name.clone(), token_id, purpose, bound_to })
+    }
+}
+
+struct Subject {
+    device: Option<String>,
+    user: Option<String>,
+    token_id: Option<String>,
+    purpose: Purpose,
+}
+
+/// RFC 8725 §3.11: what the same keys sign for other ends. Identity tokens carry a nonce or hashes
+/// of what they came with, logout and event tokens `events`; others say themselves what they are.
+fn check_access_token(claims: &Claims) -> Result<(), Refusal> {
+    if ["nonce", "at_hash", "c_hash", "s_hash", "events"].iter().any(|c| claims.has(c)) {
+        return Err(Refusal::new(Denial::TokenType, "its claims are those of an identity token"));
+    }
+    let is = |text: &str, words: &[&str]| words.iter().any(|w| text.eq_ignore_ascii_case(w));
+    let use_is_access = claims.text("token_use")?.is_none_or(|t| is(t, &["access"]));
+    let typ_is_access = claims.text("typ")?.is_none_or(|t| is(t, &["bearer", "jwt", "at+jwt"]));
+    match use_is_access && typ_is_access {
+        true => Ok(()),
+        false => Err(Refusal::new(Denial::TokenType, "token_use or typ is not an access token's")),
+    }
+}
+
+/// RFC 7800: what the holder must prove. What cannot be checked must not be overlooked.
+fn binding(claims: &Claims) -> Result<Option<String>, Refusal> {
+    match claims.raw("cnf") {
+        None => Ok(None),
+        Some(Json::Object(members)) => match members.as_slice() {
+            [(name, Json::Text(hash))] if name == "x5t#S256" && hash.len() == 43 => {
+                identity_text(hash).map(Some)
+            }
+            _ => Err(Refusal::new(Denial::TokenType, "cnf demands a proof that is not supported")),
+        },
+        Some(_) => Err(claim("cnf is no object")),
+    }
+}
+
+fn of_site(claims: &Claims, hierarchy: Option<&Uuid>) -> Result<Subject, Refusal> {
+    use site_claim::{CATEGORY, DEVICE, TENANT, TYPE, UNIQUE_ID, USER};
+    if let (Some(ours), Some(theirs)) = (hierarchy, claims.text(TENANT)?)
+        && Uuid::try_parse(theirs).ok().as_ref() != Some(ours)
+    {
+        return Err(Refusal::new(Denial::TokenTenant, "TenantId is another hierarchy's"));
+    }
+    let (category, kind) = (claims.text(CATEGORY)?, claims.text(TYPE)?);
+    let known = SITE_KINDS.iter().find(|(c, t, _)| Some(*c) == category && Some(*t) == kind);
+    let Some((_, kind, purpose)) = known else {
+        let detail = "no known SCCMTokenCategory and Type";
+        return Err(Refusal::new(Denial::TokenPurpose, detail));
+    };
+    let token_id = first_id(claims, &[UNIQUE_ID, "jti"])?;
+    if token_id.is_none() {
+        return Err(claim("UniqueId is missing: the token could not be blocked"));
+    }
+    let (wants_device, wants_user) = match *kind {
+        "BulkRegistration" => (false, false),
+        "User" => (false, true),
+        "UDA" => (true, true),
+        _ => (true, false),
+    };
+    let device = match wants_device {
+        true => Some(site_subject(claims.text("sub")?, claims.text(DEVICE)?)?),
+        false => None,
+    };
+    let user = match (wants_user, claims.text(USER)?) {
+        (false, _) => None,
+        (true, Some(user)) if guid(user).as_deref() != Some(NIL) => Some(identity_text(user)?),
+        (true, _) => return Err(claim("UserId is missing in a user's token")),
+    };
+    Ok(Subject { device, user, token_id, purpose: *purpose })
+}
+
+/// What Configuration Manager writes as the user of a device's token.
+const NIL: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The device of a site's token: `sub` in our own, `DeviceId` beside or instead of it.
+fn site_subject(sub: Option<&str>, device: Option<&str>) -> Result<String, Refusal> {
+    let read =
+        |text: &str| site_device(text).ok_or_else(|| claim("the device is not GUID: and a GUID"));
+    match (sub.map(read).transpose()?, device.map(read).transpose()?) {
+        (Some(sub), Some(device)) if sub != device => Err(claim("sub and DeviceId differ")),
+        (Some(id), _) | (None, Some(id)) => Ok(id),
+        (None, None) => Err(claim("sub is missing in a device's token")),
+    }
+}
+
+/// Entra's access tokens. `idtyp` decides where it is; where it is not, `scp` is in every user's
+/// token and in no other, and a device's token has the device as its own subject. Whatever is
+/// neither is an application's.
+fn of_entra(claims: &Claims, tenant: &Uuid) -> Result<Subject, Refusal> {
+    let tid = claims.text("tid")?.and_then(|t| Uuid::try_parse(t).ok());
+    if tid.as_ref() != Some(tenant) {
+        return Err(Refusal::new(Denial::TokenTenant, "tid is not the issuer's tenant"));
+    }
+    if !matches!(claims.text("ver")?, Some("1.0" | "2.0")) {
+        return Err(Refusal::new(Denial::TokenType, "ver is missing: no access token of Entra"));
+    }
+    let device = claims.text("deviceid")?;
+    let device = device.map(|d| guid(d).ok_or_else(|| claim("deviceid is no GUID"))).transpose()?;
+    let (sub, scp) = (claims.text("sub")?, claims.text("scp")?.filter(|s| !s.is_empty()));
+    let person = ["upn", "unique_name", "preferred_username", "roles"];
+    let is_own_subject = device.is_some() && sub.and_then(guid) == device;
+    let impersonal = scp.is_none() && !person.iter().any(|c| claims.has(c));
+    let is_device = match (claims.text("idtyp")?, scp) {
+        (Some("device"), _) => true,
+        (Some("user"), _) | (None, Some(_)) => false,
+        (None, None) if is_own_subject && impersonal => true,
+        _ => return Err(Refusal::new(Denial::TokenPurpose, "neither a device's nor a user's")),
+    };
+    let token_id = first_id(claims, &["uti", "jti"])?;
+    let purpose = Purpose::Client;
+    if is_device {
+        let device = Some(device.ok_or_else(|| claim("deviceid is missing in a device's token"))?);
+        return Ok(Subject { device, user: None, token_id, purpose });
+    }
+    let user = claims.text("oid")?.or(sub).ok_or_else(|| claim("oid and sub are missing"))?;
+    Ok(Subject { device, user: Some(identity_text(user)?), token_id, purpose })
+}
+
+fn of_oidc(claims: &Claims, names: &OidcClaims) -> Result<Subject, Refusal> {
+    let read = |name: &Option<String>| match name {
+        Some(name) => claims.text(name)?.map(identity_text).transpose(),
+        None => Ok(None),
+    };
+    let (device, user) = (read(&names.device)?, read(&names.user)?);
+    if device.is_none() && user.is_none() {
+        let detail = "it has neither the device claim nor the user claim of its issuer";
+        return Err(Refusal::new(Denial::TokenPurpose, detail));
+    }
+    let token_id = first_id(claims, &["jti"])?;
+    Ok(Subject { device, user, token_id, purpose: Purpose::Client })
+}
+
+/// The first of these claims that is there, fit for a header; a GUID in its one spelling, so that
+/// a blocklist cannot be passed by another.
+fn first_id(claims: &Claims, names: &[&str]) -> Result<Option<String>, Refusal> {
+    for name in names {
+        if let Some(id) = claims.text(name)? {
+            return identity_text(id).map(|id| Some(guid(&id).unwrap_or(id)));
+        }
+    }
+    Ok(None)
+}
+
+fn identity_text(value: &str) -> Result<String, Refusal> {
+    match is_identity_text(value) {
+        true => Ok(value.to_owned()),
+        false => Err(claim("an identity claim is not printable ASCII of 1 to 256 bytes")),
+    }
+}

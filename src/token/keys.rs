@@ -1,0 +1,344 @@
+//! The keys of an issuer: parsed from the bytes of watched files, found by the names a token gives.
+//!
+//! One bad key never stops the others. Never fetches, and never grows by what a token names.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::ParsedPublicKey;
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::algorithm::Algorithm;
+use super::claims::Header;
+use super::json::Json;
+use super::material::Material;
+use super::text::{printable, to_base64url};
+
+/// How many keys one set may hold. A lookup compares with all of them.
+pub const KEYS_MAX: usize = 64;
+
+/// The largest key file that is read, in bytes.
+pub const FILE_BYTES_MAX: usize = 256 * 1024;
+
+/// A public key that verifies tokens, with the one algorithm that it is for.
+pub struct Key {
+    kid: Option<String>,
+    x5t: Option<String>,
+    x5t_s256: Option<String>,
+    algorithm: Algorithm,
+    issuer: Option<String>,
+    file: String,
+    material: Material,
+    verifier: ParsedPublicKey,
+}
+
+/// The usable keys of one issuer.
+#[derive(Debug, Default)]
+pub struct KeySet(Vec<Key>);
+
+/// A key, or a whole file, that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyProblem {
+    /// The name of the file, as it was given.
+    pub file: String,
+    /// Which key of the file, in words; `None` for the file as a whole.
+    pub key: Option<String>,
+    /// What is wrong, as the rest of a sentence that begins with the key or the file.
+    pub message: &'static str,
+}
+
+impl fmt::Display for KeyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{}: {key} {}", self.file, self.message),
+            None => write!(f, "{}: the file {}", self.file, self.message),
+        }
+    }
+}
+
+impl Key {
+    /// The name given by `kid`, if the file gave one.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The SHA-1 thumbprint of the key's certificate, base64url (RFC 7515 §4.1.7).
+    pub fn x5t(&self) -> Option<&str> {
+        self.x5t.as_deref()
+    }
+
+    /// The only algorithm that this key verifies.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The name of the file that the key came from.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Whether `signature` is this key's over `message`, by this key's algorithm.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.verifier.verify_sig(message, signature).is_ok()
+    }
+
+    /// Whether the key is for tokens of `iss`: the key's own `issuer`, with the tenant filled in,
+    /// must be it.
+    fn is_for(&self, iss: &str, tenant: Option<&str>) -> bool {
+        match (&self.issuer, tenant) {
+            (None, _) => true,
+            (Some(issuer), Some(tenant)) => issuer.replace("{tenantid}", tenant) == iss,
+            (Some(issuer), None) => issuer == iss,
+        }
+    }
+
+    /// Whether the names of the token's header are this key's: at least one is, and none that both
+    /// have differs. Looks at all of them, so that the work does not tell which one was right.
+    fn is_named_by(&self, header: &Header) -> bool {
+        let names = [
+            (&self.kid, &header.kid),
+            (&self.x5t, &header.x5t),
+            (&self.x5t_s256, &header.x5t_s256),
+        ];
+        let (mut agree, mut differ) = (false, false);
+        for (ours, theirs) in names {
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                agree |= ours == theirs;
+                differ |= ours != theirs;
+            }
+        }
+        agree && !differ
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("kid", &self.kid)
+            .field("x5t", &self.x5t)
+            .field("algorithm", &self.algorithm)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeySet {
+    /// Read all keys of these files (name, bytes): JWK sets, and PEM files with public keys and
+    /// certificates. What cannot be used is a problem and stops nothing else.
+    ///
+    /// The dates of a certificate are not judged: here it is only the wrapping of a key that the
+    /// operator placed.
+    pub fn parse(files: &[(&str, &[u8])]) -> (KeySet, Vec<KeyProblem>) {
+        let mut reader = Reader::default();
+        for (file, bytes) in files {
+            reader.file = (*file).to_owned();
+            reader.read(bytes);
+        }
+        (KeySet(reader.keys), reader.problems)
+    }
+
+    /// The keys, in the order of their files.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no key at all, so that no token of the issuer can be verified.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The one key that the header names, among those that are for `iss`. A header without names
+    /// means the only key that there is for its algorithm.
+    ///
+    /// The error says why, for the log alone: clients must not be able to tell an unknown key from
+    /// a wrong signature.
+    pub(super) fn find(
+        &self,
+        header: &Header,
+        iss: &str,
+        tenant: Option<&str>,
+    ) -> Result<&Key, &'static str> {
+        let named = header.kid.is_some() || header.x5t.is_some() || header.x5t_s256.is_some();
+        let (mut found, mut count, mut foreign) = (None, 0_usize, false);
+        for key in &self.0 {
+            let meant = match named {
+                true => key.is_named_by(header),
+                false => key.algorithm == header.algorithm,
+            };
+            let ours = key.is_for(iss, tenant);
+            foreign |= meant && !ours;
+            if meant && ours {
+                count += 1;
+                found = Some(key);
+            }
+        }
+        match (found, count, named) {
+            (Some(key), 1, _) => Ok(key),
+            (_, 2.., true) => Err("the token's key names fit more than one key"),
+            (_, 2.., false) => Err("the token names no key, and the issuer has several"),
+            _ if foreign => Err("the token's key is bound to another issuer by its key file"),
+            (_, _, true) => Err("the issuer has no key of this name"),
+            (_, _, false) => Err("the token names no key, and the issuer has none for its alg"),
+        }
+    }
+}
+
+/// The key sets' files on their way to keys and problems.
+#[derive(Default)]
+struct Reader {
+    file: String,
+    keys: Vec<Key>,
+    problems: Vec<KeyProblem>,
+}
+
+impl Reader {
+    fn read(&mut self, bytes: &[u8]) {
+        let before = self.keys.len() + self.problems.len();
+        if bytes.len() > FILE_BYTES_MAX {
+            return self.problem(None, "is larger than 256 KiB");
+        }
+        match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
+            Some(b'{') => self.read_jwks(bytes),
+            _ => self.read_pem(bytes),
+        }
+        if self.keys.len() + self.problems.len() == before {
+            self.problem(None, "has neither a JWK set nor a PEM public key or certificate");
+        }
+    }
+
+    fn read_jwks(&mut self, bytes: &[u8]) {
+        let set = match Json::parse(bytes) {
+            Ok(set) => set,
+            Err(fault) => return self.problem(None, fault.as_str()),
+        };
+        let Some(Json::List(list)) = set.member("keys") else {
+            return self.problem(None, "is JSON without a list named keys");
+        };
+        for (number, jwk) in list.iter().enumerate() {
+            let kid = jwk.member("kid").and_then(Json::as_text).unwrap_or("none");
+            let name = format!("key {} (kid '{}')", number + 1, printable(kid));
+            match key_of_jwk(jwk, &self.file) {
+                Ok(key) => self.add(name, key),
+                Err(message) => self.problem(Some(name), message),
+            }
+        }
+    }
+
+    fn read_pem(&mut self, bytes: &[u8]) {
+        let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes);
+        for (number, section) in sections.enumerate() {
+            let name = format!("section {}", number + 1);
+            let key = match &section {
+                Ok((SectionKind::PublicKey, der)) => self.key_of_spki(der),
+                Ok((SectionKind::Certificate, der)) => self.key_of_certificate(der),
+                Ok((
+                    SectionKind::PrivateKey
+                    | SectionKind::RsaPrivateKey
+                    | SectionKind::EcPrivateKey,
+                    _,
+                )) => Err("is a private key, which does not belong here"),
+                Ok(_) => Err("is neither a public key nor a certificate"),
+                Err(_) => return self.problem(Some(name), "is no well-formed PEM"),
+            };
+            match key {
+                Ok(key) => self.add(name, key),
+                Err(message) => self.problem(Some(name), message),
+            }
+        }
+    }
+
+    fn key_of_spki(&self, der: &[u8]) -> Result<Key, &'static str> {
+        plain_key(Material::from_spki(der)?, &self.file)
+    }
+
+    fn key_of_certificate(&self, der: &[u8]) -> Result<Key, &'static str> {
+        let Ok(([], certificate)) = X509Certificate::from_der(der) else {
+            return Err("is no well-formed certificate");
+        };
+        let key = plain_key(Material::from_parsed_spki(certificate.public_key())?, &self.file)?;
+        let (x5t, x5t_s256) = thumbprints(der);
+        Ok(Key { x5t: Some(x5t), x5t_s256: Some(x5t_s256), ..key })
+    }
+
+    /// Keep a key, unless there is one already that it could be taken for. The first stays, so
+    /// that an addition to a file never takes away what worked.
+    fn add(&mut self, name: String, key: Key) {
+        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+        let twin = |k: &Key| {
+            k.issuer == key.issuer
+                && (same(&k.kid, &key.kid) || same(&k.x5t, &key.x5t) || k.material == key.material)
+        };
+        if self.keys.len() == KEYS_MAX {
+            self.problem(Some(name), "is one too many: 64 keys are the most");
+        } else if self.keys.iter().any(twin) {
+            self.problem(
+                Some(name),
+                "has the kid, certificate or key of an earlier one, which is used",
+            );
+        } else {
+            self.keys.push(key);
+        }
+    }
+
+    fn problem(&mut self, key: Option<String>, message: &'static str) {
+        self.problems.push(KeyProblem { file: self.file.clone(), key, message });
+    }
+}
+
+/// The SHA-1 and SHA-256 thumbprints of a certificate, base64url (RFC 7515 §4.1.7 and §4.1.8).
+pub(super) fn thumbprints(der: &[u8]) -> (String, String) {
+    // SHA-1 is only a name here: what is trusted is the key behind it.
+    let sha1 = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
+    (to_base64url(sha1), to_base64url(digest::digest(&digest::SHA256, der)))
+}
+
+fn plain_key(material: Material, file: &str) -> Result<Key, &'static str> {
+    let algorithm = material.default_algorithm();
+    let verifier = material.verifier(algorithm)?;
+    let file = file.to_owned();
+    let (kid, x5t, x5t_s256, issuer) = (None, None, None, None);
+    Ok(Key { kid, x5t, x5t_s256, algorithm, issuer, file, material, verifier })
+}
+
+/// A key of a JWK set: RFC 7517 §4, and Entra's `issuer`.
+fn key_of_jwk(jwk: &Json, file: &str) -> Result<Key, &'static str> {
+    let material = Material::from_jwk(jwk)?;
+    if jwk.member("use").is_some_and(|u| u.as_text() != Some("sig")) {
+        return Err("has a use other than sig");
+    }
+    let verify = |op: &Json| op.as_text() == Some("verify");
+    match jwk.member("key_ops") {
+        None => {}
+        Some(Json::List(ops)) if ops.iter().any(verify) => {}
+        Some(_) => return Err("has key_ops without verify"),
+    }
+    let algorithm = match optional_text(jwk, "alg")? {
+        None => material.default_algorithm(),
+        Some(name) => Algorithm::from_name(&name).ok_or("has an alg that is not supported")?,
+    };
+    let verifier = material.verifier(algorithm)?;
+    Ok(Key {
+        kid: optional_text(jwk, "kid")?,
+        x5t: optional_text(jwk, "x5t")?,
+        x5t_s256: optional_text(jwk, "x5t#S256")?,
+        issuer: optional_text(jwk, "issuer")?,
+        algorithm,
+        file: file.to_owned(),
+        material,
+        verifier,
+    })
+}
+
+fn optional_text(jwk: &Json, name: &str) -> Result<Option<String>, &'static str> {
+    match jwk.member(name) {
+        None => Ok(None),
+        Some(Json::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
+        Some(_) => Err("has a kid, x5t, alg or issuer that is no text"),
+    }
+}

@@ -1,0 +1,9 @@
+//! The room's tests: one forge that can make any token, and what must come of each.
+
+mod attacks;
+mod caching;
+mod forge;
+mod identities;
+mod key_files;
+mod minting;
+mod properties;

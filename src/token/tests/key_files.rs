@@ -1,0 +1,192 @@
+//! Key files: what is taken, what is refused and why, and that one bad key stops no other.
+
+use aws_lc_rs::signature::KeyPair as _;
+use serde_json::{Value, json};
+
+use super::forge::*;
+use crate::denial::Denial;
+use crate::token::*;
+
+fn problems(keys: &[Value]) -> (usize, Vec<String>) {
+    let (set, problems) = KeySet::parse(&[("k.json", &key_file(keys))]);
+    (set.len(), problems.iter().map(ToString::to_string).collect())
+}
+
+fn rsa(members: Value) -> Value {
+    jwk(&spki(RSA.public_key()), members)
+}
+
+#[test]
+fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
+    let p256 = |members| jwk(&spki(P256.public_key()), members);
+    let weak = "A".repeat(170);
+    let cases = [
+        (json!({ "kty": "oct", "k": "c2VjcmV0", "kid": "x" }), "holds a private or symmetric key"),
+        (json!({ "kty": "oct", "kid": "x" }), "is symmetric: HMAC"),
+        (rsa(json!({ "kid": "x", "d": "AQ" })), "holds a private or symmetric key"),
+        (p256(json!({ "kid": "x", "d": "AQ" })), "holds a private or symmetric key"),
+        (rsa(json!({ "kid": "x", "n": weak })), "less than 2048 bits"),
+        (rsa(json!({ "kid": "x", "n": "" })), "less than 2048 bits"),
+        (rsa(json!({ "kid": "x", "n": null })), "lacks a member"),
+        (rsa(json!({ "kid": "x", "e": "AQ" })), "unusable exponent"),
+        (rsa(json!({ "kid": "x", "e": "AQAA" })), "unusable exponent"),
+        (rsa(json!({ "kid": "x", "e": "AQAC" })), "unusable exponent"),
+        (rsa(json!({ "kid": "x", "use": "enc" })), "use other than sig"),
+        (rsa(json!({ "kid": "x", "use": 1 })), "use other than sig"),
+        (rsa(json!({ "kid": "x", "key_ops": ["sign"] })), "key_ops without verify"),
+        (rsa(json!({ "kid": "x", "key_ops": "verify" })), "key_ops without verify"),
+        (rsa(json!({ "kid": "x", "alg": "HS256" })), "alg that is not supported"),
+        (rsa(json!({ "kid": "x", "alg": "none" })), "alg that is not supported"),
+        (rsa(json!({ "kid": "x", "alg": "ES256" })), "alg that is not for its kind"),
+        (p256(json!({ "kid": "x", "alg": "ES384" })), "alg that is not for its kind"),
+        (p256(json!({ "kid": "x", "alg": "RS256" })), "alg that is not for its kind"),
+        (p256(json!({ "kid": "x", "crv": "secp256k1" })), "curve other than"),
+        (p256(json!({ "kid": "x", "crv": "P-521" })), "curve other than"),
+        (p256(json!({ "kid": "x", "x": "AQ" })), "coordinates of the wrong length"),
+        (
+            p256(json!({ "kid": "x", "x": "A".repeat(43), "y": "A".repeat(43) })),
+            "no valid public key",
+        ),
+        (json!({ "kty": "OKP", "crv": "Ed448", "x": "AQ" }), "curve other than"),
+        (json!({ "kty": "OKP", "crv": "Ed25519", "x": "AQ" }), "no point of its curve"),
+        (json!({ "kty": "AKP", "kid": "x" }), "kty other than"),
+        (json!({ "kid": "x" }), "has no kty"),
+        (json!("x"), "has no kty"),
+        (rsa(json!({ "kid": 1 })), "is no text"),
+        (rsa(json!({ "kid": "x", "issuer": null, "x5t": [] })), "is no text"),
+    ];
+    let good = jwk(&spki(ED.public_key()), json!({ "kid": "good" }));
+    for (bad, reason) in cases {
+        let (usable, problems) = problems(&[bad.clone(), good.clone()]);
+        assert_eq!((usable, problems.len()), (1, 1), "{bad}: {problems:?}");
+        assert!(
+            problems[0].starts_with("k.json: key 1 ") && problems[0].contains(reason),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_could_be_taken_for_another_is_not_used() {
+    let other = jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": "a" }));
+    for second in [other.clone(), rsa(json!({ "kid": "b" })), rsa(json!({}))] {
+        let (usable, problems) = problems(&[rsa(json!({ "kid": "a" })), second]);
+        assert_eq!((usable, problems.len()), (1, 1));
+        assert!(problems[0].contains("of an earlier one"), "{problems:?}");
+    }
+    // Entra lists one kid for several issuers; each is only for its own.
+    let bound = |issuer: &str| rsa(json!({ "kid": "a", "issuer": issuer }));
+    assert_eq!(problems(&[bound("https://a"), bound("https://b")]), (2, vec![]));
+}
+
+#[test]
+fn the_number_and_size_of_keys_are_bounded() {
+    let many: Vec<_> = (0..70)
+        .map(|i| rsa(json!({ "kid": format!("k{i}"), "issuer": format!("https://{i}") })))
+        .collect();
+    let (usable, problems) = problems(&many);
+    assert_eq!((usable, problems.len()), (KEYS_MAX, 6));
+    let huge = vec![b' '; FILE_BYTES_MAX + 1];
+    let (set, problems) = KeySet::parse(&[("huge", &huge), ("good", &key_file(&all_keys()))]);
+    assert_eq!(
+        (set.len(), problems[0].to_string()),
+        (4, "huge: the file is larger than 256 KiB".into())
+    );
+}
+
+#[test]
+fn a_file_that_is_no_key_file_says_so() {
+    for (bytes, reason) in [
+        (&b""[..], "neither a JWK set nor a PEM"),
+        (b"hello", "neither a JWK set nor a PEM"),
+        (b"{", "not JSON"),
+        (b"{}", "without a list named keys"),
+        (b"{\"keys\":{}}", "without a list named keys"),
+        (b"{\"keys\":[]}", "neither a JWK set nor a PEM"),
+        (b"{\"keys\":[],\"keys\":[]}", "occurs twice"),
+        (b"\xff\xfe{", "neither a JWK set nor a PEM"),
+        (b"-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "no well-formed PEM"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no well-formed Subject"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no well-formed cert"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "private key, which"),
+        (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "neither a public key nor"),
+    ] {
+        let (set, problems) = KeySet::parse(&[("f", bytes)]);
+        assert!(set.is_empty());
+        assert!(problems[0].to_string().contains(reason), "{reason}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_pem_public_key_is_found_without_a_name_only_while_it_is_alone() {
+    let (set, problems) =
+        KeySet::parse(&[("a.pem", pem("PUBLIC KEY", &spki(RSA.public_key())).as_bytes())]);
+    assert_eq!(problems, []);
+    let unnamed = forge(r#"{"alg":"RS256"}"#, site(json!({})).to_string(), &RS256);
+    let named = rs256(&site(json!({})));
+    assert!(verifies(set, &unnamed).is_ok());
+    let two = [
+        ("a.pem", pem("PUBLIC KEY", &spki(RSA.public_key()))),
+        ("b.pem", pem("PUBLIC KEY", &spki(RSA_OTHER.public_key()))),
+        ("c.pem", pem("PUBLIC KEY", &spki(P256.public_key()))),
+    ];
+    let files: Vec<_> = two.iter().map(|(n, t)| (*n, t.as_bytes())).collect();
+    assert_eq!(verifies(KeySet::parse(&files).0, &unnamed), Err(Denial::TokenSignature));
+    assert_eq!(verifies(KeySet::parse(&files[..1]).0, &named), Err(Denial::TokenSignature));
+    let es256 = forge(r#"{"alg":"ES256"}"#, site(json!({})).to_string(), &Sign::P256);
+    assert!(verifies(KeySet::parse(&files).0, &es256).is_ok(), "the only key for its algorithm");
+}
+
+#[test]
+fn a_certificate_is_found_by_its_thumbprint() {
+    let pkcs8 = P256.to_pkcs8v1().unwrap();
+    let key = rcgen::KeyPair::try_from(pkcs8.as_ref()).unwrap();
+    let params = rcgen::CertificateParams::new(vec!["signer".into()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let der = certificate.der();
+    let (set, problems) = KeySet::parse(&[("c.pem", certificate.pem().as_bytes())]);
+    assert_eq!(problems, []);
+    let x5t = set.iter().next().unwrap().x5t().unwrap().to_owned();
+    assert_eq!(x5t.len(), 27, "20 bytes of SHA-1");
+    let header = json!({ "alg": "ES256", "typ": "JWT", "x5t": x5t }).to_string();
+    let token = forge(header, site(json!({})).to_string(), &Sign::P256);
+    assert!(verifies(set, &token).is_ok());
+    // A signer with that certificate writes the same thumbprint.
+    let signer = TokenSigner::from_pkcs8(pkcs8.as_ref(), Some(der)).unwrap();
+    assert_eq!(signer.jwk()["x5t"], x5t);
+}
+
+#[test]
+fn a_key_bound_to_an_issuer_verifies_for_it_alone() {
+    let key = |issuer: &str| vec![rsa(json!({ "kid": "rsa", "issuer": issuer }))];
+    let v1 = "https://sts.windows.net/{tenantid}/";
+    let v2 = "https://login.microsoftonline.com/{tenantid}/v2.0";
+    let result = |keys: &[Value]| {
+        let (_keep, trusted) = trust(Issuer::entra("entra", TENANT, vec![]), keys);
+        let token = rs256(&entra(json!({})));
+        let token = BearerToken::parse(token.as_bytes()).unwrap();
+        verify(&token, &[trusted], now()).map(|_| ()).map_err(|r| r.denial)
+    };
+    assert_eq!(result(&key(v1)), Ok(()));
+    assert_eq!(result(&key(ISS_ENTRA)), Ok(()));
+    assert_eq!(result(&key(v2)), Err(Denial::TokenSignature));
+    assert_eq!(
+        result(&key("https://sts.windows.net/99999999-2222-4333-8444-555555555555/")),
+        Err(Denial::TokenSignature)
+    );
+    let both = [key(v2), key(v1)].concat();
+    assert_eq!(result(&both), Ok(()), "the same kid for two issuers");
+}
+
+fn verifies(set: KeySet, token: &str) -> Result<(), Denial> {
+    let (_keep, keys) = crate::live::live(set);
+    let issuer = std::sync::Arc::new(Issuer::site("site", Some(HIERARCHY), vec![]));
+    let token = BearerToken::parse(token.as_bytes()).unwrap();
+    verify(&token, &[Trusted { issuer, keys }], now()).map(|_| ()).map_err(|r| r.denial)
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}

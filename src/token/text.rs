@@ -1,0 +1,96 @@
+//! Text from tokens: what may become a header value or a log field, and how the rest is shown.
+//!
+//! Never lets a control character, a quote or an unbounded string through.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+/// The longest value of an identity claim, in bytes.
+pub(super) const CLAIM_BYTES_MAX: usize = 256;
+
+/// The longest quotation of a token in a log, in characters.
+const QUOTE_CHARS_MAX: usize = 64;
+
+/// Decode base64url as RFC 7515 §2 writes it: no padding, no other alphabet, and no bits beyond
+/// the last byte, so that a byte string has exactly one spelling.
+pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// Encode as RFC 7515 §2 writes it.
+pub(super) fn to_base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Whether `value` may be an identity: it will be a header value and a log field, so it is
+/// printable ASCII without spaces at its ends, and bounded. Others are refused rather than encoded,
+/// because two names that encode alike would be one person.
+pub(super) fn is_identity_text(value: &str) -> bool {
+    !value.is_empty()
+        && value.len() <= CLAIM_BYTES_MAX
+        && value.bytes().all(|b| (b' '..=b'~').contains(&b))
+        && !value.starts_with(' ')
+        && !value.ends_with(' ')
+}
+
+/// A GUID in any of its usual spellings, in lower case with hyphens; `None` for what is no GUID.
+pub(super) fn guid(value: &str) -> Option<String> {
+    Uuid::try_parse(value).ok().map(|id| id.hyphenated().to_string())
+}
+
+/// A device of the site, `GUID:` and a GUID, in the one spelling that Configuration Manager uses:
+/// upper case. `None` for anything else.
+pub(super) fn site_device(value: &str) -> Option<String> {
+    let (prefix, id) = value.split_at_checked(5)?;
+    // Exactly the hyphenated form: braces and URNs are GUIDs too, but never in a client's id.
+    if !prefix.eq_ignore_ascii_case("GUID:") || id.len() != 36 {
+        return None;
+    }
+    guid(id).map(|id| format!("GUID:{}", id.to_ascii_uppercase()))
+}
+
+/// Something a client sent, for a log line: printable ASCII, quotes and backslashes replaced, cut.
+pub(super) fn printable(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\'' | '"' | '\\' | '`' | '$' => '?',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    let mut shown: String = text.chars().take(QUOTE_CHARS_MAX).map(harmless).collect();
+    if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_one_spelling() {
+        let id = "GUID:0A1B2C3D-0000-4000-8000-00000000000F";
+        assert_eq!(site_device(&id.to_lowercase()).as_deref(), Some(id));
+        for bad in ["", "GUID:", "0A1B2C3D-0000-4000-8000-00000000000F", "GUID:x", "GÜID:"] {
+            assert_eq!(site_device(bad), None, "{bad}");
+        }
+        assert_eq!(site_device("GUID:{0A1B2C3D-0000-4000-8000-00000000000F}"), None);
+        assert_eq!(site_device("GUID:0A1B2C3D000040008000000000000000F"), None);
+    }
+
+    #[test]
+    fn what_is_shown_is_one_bounded_line() {
+        let shown = printable(&format!("a\r\nb\u{202e}'\"${{jndi:x}}{}", "y".repeat(500)));
+        assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)), "{shown}");
+        assert!(shown.starts_with("a??b????{jndi:x}") && shown.len() <= QUOTE_CHARS_MAX + 3);
+    }
+
+    #[test]
+    fn an_identity_is_printable_and_bounded() {
+        assert!(is_identity_text("alice@contoso.com") && is_identity_text("CN=Alice Doe"));
+        for bad in ["", " a", "a ", "a\r\nSitegate-User: root", "ä", "a\0", &"x".repeat(257)] {
+            assert!(!is_identity_text(bad), "{bad:?}");
+        }
+    }
+}
