@@ -52,6 +52,10 @@ impl Purposes {
     pub const NONE: Purposes = Purposes(0);
 
     /// The set of these.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "const code has no iterators; i is below the length"
+    )]
     pub const fn of(list: &[Purpose]) -> Self {
         let (mut bits, mut i) = (0, 0);
         while i < list.len() {
