@@ -81,14 +81,15 @@ impl<'a> BearerToken<'a> {
         if bytes.len() > TOKEN_BYTES_MAX {
             return Err(Denial::TokenMalformed);
         }
-        if bytes.contains(&b',') {
-            return Err(Denial::TokenAmbiguous);
-        }
-        if !bytes.iter().all(|b| ALPHABET.contains(*b)) {
-            return Err(Denial::TokenMalformed);
+        let mut dots = 0_usize;
+        for byte in bytes {
+            match ALPHABET.contains(*byte) {
+                true => dots += usize::from(*byte == b'.'),
+                false if bytes.contains(&b',') => return Err(Denial::TokenAmbiguous),
+                false => return Err(Denial::TokenMalformed),
+            }
         }
         let whole = std::str::from_utf8(bytes).map_err(|_| Denial::TokenMalformed)?;
-        let dots = bytes.iter().filter(|b| **b == b'.').count();
         if dots == 4 {
             return Err(Denial::TokenType);
         }
