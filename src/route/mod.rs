@@ -1,3 +1,15 @@
 //! Paths and what they require: one canonical reading of a path, and the table that judges it.
 //!
-//! No files, no sockets, no clock.
+//! No files, no sockets, no clock. Denies what it does not know, and never guesses what a backend
+//! would make of a path that has two readings.
+
+mod path;
+mod presets;
+mod table;
+
+pub use path::CanonicalPath;
+pub use presets::{Role, preset};
+pub use table::{Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! The table of routes: which one covers a path, and what it requires.
+//!
+//! Denies by default. Knows no token: it is told what a verified one says.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::path::CanonicalPath;
+use crate::denial::Denial;
+use crate::purpose::{Purpose, Purposes};
+
+/// The longest path of a route, in bytes.
+const PATTERN_BYTES_MAX: usize = 1024;
+
+/// What a request must bring to use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing.
+    Anonymous,
+    /// A device's token, or a user's that carries a device.
+    Device,
+    /// A user's token.
+    User,
+    /// Either: clients fall back to the user's token for the device's work.
+    DeviceOrUser,
+    /// An AltAuth namespace: denied until there is a policy for it.
+    AltAuth,
+    /// Windows authentication by the backend: denied unless the site system allows it.
+    WindowsAuth,
+    /// Nothing is enough.
+    Deny,
+}
+
+impl Requirement {
+    /// The word used in configuration, logs and documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Requirement::Anonymous => "anonymous",
+            Requirement::Device => "device",
+            Requirement::User => "user",
+            Requirement::DeviceOrUser => "device-or-user",
+            Requirement::AltAuth => "alt-auth",
+            Requirement::WindowsAuth => "windows",
+            Requirement::Deny => "deny",
+        }
+    }
+}
+
+/// What becomes of the token once it is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenHandling {
+    /// It ends here: the backend has no use for it, and cannot lose it.
+    Strip,
+    /// The backend reads it too.
+    Forward,
+}
+
+/// Which paths a route covers: one path, or (written with a slash at the end) a path and all below.
+///
+/// One path also takes what lies below it away from shorter patterns: a backend that runs
+/// `/sms_mp/.sms_pol/x` as `.sms_pol` must not be reached by way of `/sms_mp/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// Without the slash at the end.
+    path: Cow<'static, str>,
+    with_subtree: bool,
+}
+
+impl Pattern {
+    /// The pattern of a path as it is configured, in any case.
+    ///
+    /// # Errors
+    /// As [`CanonicalPath::parse`]; a query is [`Denial::PathMalformed`].
+    pub fn parse(path: &str) -> Result<Self, Denial> {
+        if path.contains('?') {
+            return Err(Denial::PathMalformed);
+        }
+        let path = CanonicalPath::parse(path.as_bytes(), PATTERN_BYTES_MAX)?.to_string();
+        Ok(match path.strip_suffix('/') {
+            Some(stem) => Pattern { path: stem.to_owned().into(), with_subtree: true },
+            None => Pattern { path: path.into(), with_subtree: false },
+        })
+    }
+
+    /// The pattern of a path that is canonical already.
+    pub(super) const fn of_canonical(path: &'static str) -> Self {
+        match path.as_bytes() {
+            [.., b'/'] => {
+                Pattern { path: Cow::Borrowed(path.split_at(path.len() - 1).0), with_subtree: true }
+            }
+            _ => Pattern { path: Cow::Borrowed(path), with_subtree: false },
+        }
+    }
+
+    fn reach(&self, key: &str) -> Reach {
+        match key.strip_prefix(&*self.path) {
+            Some("") => Reach::Covers,
+            Some(below) if below.starts_with('/') => match self.with_subtree {
+                true => Reach::Covers,
+                false => Reach::Claims,
+            },
+            _ => Reach::None,
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.path, if self.with_subtree { "/" } else { "" })
+    }
+}
+
+enum Reach {
+    Covers,
+    /// Below a pattern of one path: nothing shorter covers it either.
+    Claims,
+    None,
+}
+
+/// A namespace of the backend, and the terms on which it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The name: a metric label, and the word in logs.
+    pub name: Cow<'static, str>,
+    /// The paths.
+    pub pattern: Pattern,
+    /// The methods, by their exact names (RFC 9110 §9.1: they are case-sensitive).
+    pub methods: Vec<Cow<'static, str>>,
+    /// The largest request body, in bytes; `None` for no limit.
+    pub body_bytes: Option<u64>,
+    /// What a request must bring.
+    pub requirement: Requirement,
+    /// The purposes that a token may have, where one is required.
+    pub purposes: Purposes,
+    /// What becomes of the token.
+    pub token: TokenHandling,
+    /// Why the route is as it is, as a sentence for the operator.
+    pub reason: Cow<'static, str>,
+}
+
+/// What a verified token says, as far as a route asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Whether it speaks for a device.
+    pub device: bool,
+    /// Whether it speaks for a user.
+    pub user: bool,
+}
+
+impl Route {
+    /// Whether a request with this token, or without one, may use the route. `windows_auth` says
+    /// whether the site system allows Windows authentication.
+    ///
+    /// The purpose comes first. A registration token speaks for nobody yet: where a device may
+    /// work, it is enough that the route lists registration.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn judge(&self, token: Option<TokenFacts>, windows_auth: bool) -> Result<(), Denial> {
+        match self.requirement {
+            Requirement::Anonymous => return Ok(()),
+            Requirement::WindowsAuth if windows_auth => return Ok(()),
+            Requirement::WindowsAuth => return Err(Denial::RouteWindowsAuth),
+            Requirement::AltAuth => return Err(Denial::RouteAltAuth),
+            Requirement::Deny => return Err(Denial::RouteDenied),
+            Requirement::Device | Requirement::User | Requirement::DeviceOrUser => {}
+        }
+        let TokenFacts { purpose, device, user } = token.ok_or(Denial::TokenMissing)?;
+        if !self.purposes.contains(purpose) {
+            return Err(Denial::TokenPurpose);
+        }
+        let registers = purpose == Purpose::Registration;
+        match self.requirement {
+            Requirement::User if !user => Err(Denial::UserTokenRequired),
+            Requirement::Device if !(device || registers) => Err(Denial::DeviceTokenRequired),
+            Requirement::DeviceOrUser if !(device || user || registers) => {
+                Err(Denial::DeviceTokenRequired)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The value of `Allow` (RFC 9110 §10.2.1), for an answer of 405.
+    pub fn allow(&self) -> String {
+        self.methods.join(", ")
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let requirement = self.requirement.as_str();
+        write!(f, "{:<24} {:<36} {requirement}", self.name, self.pattern.to_string())?;
+        let purposes: Vec<_> = self.purposes.iter().map(Purpose::as_str).collect();
+        if !purposes.is_empty() {
+            write!(f, " ({})", purposes.join(", "))?;
+        }
+        write!(f, "\n    {}", self.methods.join(" "))?;
+        match self.body_bytes {
+            Some(0) => write!(f, "; no body")?,
+            Some(bytes) => write!(f, "; body of at most {bytes} bytes")?,
+            None => write!(f, "; body of any size")?,
+        }
+        if self.token == TokenHandling::Forward {
+            write!(f, "; token forwarded")?;
+        }
+        write!(f, "\n    {}", self.reason)
+    }
+}
+
+/// All routes of a site system.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable(Vec<Route>);
+
+impl RouteTable {
+    /// A table of the operator's own routes on top of presets. The longest pattern wins; of equally
+    /// long ones the own one.
+    pub fn new(own: Vec<Route>, presets: Vec<Route>) -> Self {
+        let mut routes: Vec<_> = own.into_iter().chain(presets).collect();
+        // Stable, so that own routes stay before presets, and all in their written order.
+        routes.sort_by_key(|route| std::cmp::Reverse(route.pattern.path.len()));
+        RouteTable(routes)
+    }
+
+    /// The routes, the longest pattern first: the order in which they are asked.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter()
+    }
+
+    /// The route that covers a path, whatever the method: for labels, and for `Allow`.
+    pub fn covering(&self, path: &CanonicalPath) -> Option<&Route> {
+        let mut claimed = 0;
+        for route in &self.0 {
+            if route.pattern.path.len() < claimed {
+                return None;
+            }
+            match route.pattern.reach(path.as_str()) {
+                Reach::Covers => return Some(route),
+                Reach::Claims => claimed = route.pattern.path.len(),
+                Reach::None => {}
+            }
+        }
+        None
+    }
+
+    /// The route of a request.
+    ///
+    /// # Errors
+    /// [`Denial::RouteUnknown`] where none covers the path, [`Denial::RouteMethod`] where it does
+    /// not take the method.
+    pub fn find(&self, path: &CanonicalPath, method: &str) -> Result<&Route, Denial> {
+        let route = self.covering(path).ok_or(Denial::RouteUnknown)?;
+        match route.methods.iter().any(|m| m == method) {
+            true => Ok(route),
+            false => Err(Denial::RouteMethod),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The room's tests: every namespace by every method in every case, and every trick with a path.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::denial::Denial;
+use crate::purpose::{Purpose, Purposes};
+
+const LEN_MAX: usize = 8192;
+
+/// The presets' golden table.
+const ROUTES: &str = include_str!("../../tests/cases/routes.txt");
+
+fn canon(target: &str) -> Result<String, Denial> {
+    CanonicalPath::parse(target.as_bytes(), LEN_MAX).map(|p| p.to_string())
+}
+
+fn path(target: &str) -> CanonicalPath {
+    CanonicalPath::parse(target.as_bytes(), LEN_MAX).unwrap_or_else(|d| panic!("{target}: {d}"))
+}
+
+fn everything() -> RouteTable {
+    RouteTable::new(vec![], Role::ALL.into_iter().flat_map(preset).collect())
+}
+
+/// A target in upper, lower and mixed case; the query as it is.
+fn cases(target: &str) -> [String; 3] {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let mixed = path.char_indices().map(|(i, c)| match i % 2 {
+        0 => c.to_ascii_uppercase(),
+        _ => c.to_ascii_lowercase(),
+    });
+    [path.to_uppercase(), path.to_lowercase(), mixed.collect()].map(|p| p + query)
+}
+
+#[test]
+fn each_namespace_takes_its_methods_and_has_its_requirement_in_any_case() {
+    const METHODS: [&str; 16] = [
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "PROPFIND",
+        "PROPPATCH",
+        "CCM_POST",
+        "BITS_POST",
+        "get",
+        "ccm_post",
+        "",
+    ];
+    let mut named = Vec::new();
+    for line in ROUTES.lines().filter(|l| !l.starts_with('#')) {
+        let cells: Vec<_> = line.split(" | ").collect();
+        let [role, target, name, requirement, purposes, token, methods] = cells[..] else {
+            panic!("{line}")
+        };
+        let role = Role::from_name(role).unwrap();
+        named.push(name);
+        for table in [RouteTable::new(vec![], preset(role)), everything()] {
+            for target in cases(target) {
+                let path = path(&target);
+                for method in METHODS {
+                    let found = table.find(&path, method).map(|r| &*r.name);
+                    let expected = match methods.split(' ').any(|m| m == method) {
+                        true => Ok(name),
+                        false => Err(Denial::RouteMethod),
+                    };
+                    assert_eq!(found, expected, "{method} {target}");
+                }
+                let route = table.covering(&path).unwrap();
+                let letter = |p: Purpose| match p {
+                    Purpose::Content => 'o',
+                    p => p.as_str().chars().next().unwrap(),
+                };
+                let letters: String = route.purposes.iter().map(letter).collect();
+                assert_eq!(route.requirement.as_str(), requirement, "{target}");
+                assert_eq!(letters, purposes.trim_matches('-'), "{target}");
+                assert_eq!(route.token == TokenHandling::Forward, token == "forward", "{target}");
+                assert_eq!(route.allow(), methods.replace(' ', ", "));
+            }
+        }
+    }
+    for route in everything().iter() {
+        assert!(named.contains(&&*route.name), "{} is missing from the table of cases", route.name);
+        assert!(route.reason.ends_with('.') && route.body_bytes.is_some(), "{}", route.name);
+        let pattern = route.pattern.to_string();
+        assert_eq!(Pattern::parse(&pattern), Ok(route.pattern.clone()), "rows are canonical");
+    }
+}
+
+#[rstest]
+fn what_no_row_names_is_denied(
+    #[values(
+        "/",
+        "/sms_mp",
+        "/sms_mp/",
+        "/sms_mpx/.sms_pol",
+        "/sms_mp/.sms_polx",
+        "/sms_mp/sms_pol",
+        "/sms_mp/.sms_pol/x",
+        "/sms_mp/.sms_aut/.sms_pol",
+        "/sms_mp/.sms_aut/",
+        "/sms_mp/x/.sms_aut",
+        "/ccm_system",
+        "/ccm_system/",
+        "/ccm_system/requestx",
+        "/ccm_system/request/x",
+        "/x/ccm_client/",
+        "/ccm_clientx",
+        "/ccm_client.old/a",
+        "/ccm_client_/a",
+        "/sms_dp_smspkg",
+        "/sms_dp_smspkg/a",
+        "/sms_dp_smspkg$x/a",
+        "/sms_dp_smspkgd$/a",
+        "/healthz",
+        "/health",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/ping",
+        "/admin",
+        "/status",
+        "/healthz?/ccm_client/",
+        "/metrics?x=/sms_mp/.sms_aut",
+        "/favicon.ico",
+        "/certsrv/",
+        "/%7Bx%7D/",
+        "/sms%20mp/.sms_aut",
+        "/sms_mp,/.sms_aut",
+        "/(sms_mp)/.sms_aut"
+    )]
+    target: &str,
+) {
+    for target in cases(target) {
+        let found = everything().find(&path(&target), "GET").map(|r| r.name.to_string());
+        assert_eq!(found, Err(Denial::RouteUnknown), "{target}");
+    }
+}
+
+#[rstest]
+#[case("/", "/")]
+#[case("/SMS_MP/.sms_aut?MPLIST", "/sms_mp/.sms_aut")]
+#[case("/SMS_MP/.sms_pol?{GUID}.1_00", "/sms_mp/.sms_pol")]
+#[case("/x?a=//..\\%00;:*", "/x")]
+#[case("/CCM_Client/", "/ccm_client/")]
+#[case(
+    "/SMS_DP_SMSPKG$/PS100012/sub%20dir/file.exe",
+    "/sms_dp_smspkg$/ps100012/sub%20dir/file.exe"
+)]
+#[case("/SMS_DP_SMSSIG$/Content_x.1.tar", "/sms_dp_smssig$/content_x.1.tar")]
+#[case("/p/%C3%A4%c3%96.txt", "/p/%c3%a4%c3%96.txt")]
+#[case("/p/%E6%97%A5%E6%9C%AC.msi", "/p/%e6%97%a5%e6%9c%ac.msi")]
+#[case("/p/%F0%9F%98%80", "/p/%f0%9f%98%80")]
+#[case("/p/a+b(1)[2]{3}'!,=@^`&.cab", "/p/a+b(1)[2]{3}'!,=@^`&.cab")]
+#[case("/p/a%2Bb%281%29%5B2%5D%7B3%7D%27%21%2C%3D%40%5E%60%26.cab", "/p/a+b(1)[2]{3}'!,=@^`&.cab")]
+#[case("/p/C%23%20notes.txt", "/p/c%23%20notes.txt")]
+#[case("/p/%20leading", "/p/%20leading")]
+#[case("/p/..hidden/...x/a..b", "/p/..hidden/...x/a..b")]
+#[case("/p/~user/a~b/setup~1.cab", "/p/~user/a~b/setup~1.cab")]
+#[case("/p/longername~1/x", "/p/longername~1/x")]
+#[case("/p/(old)/x", "/p/(old)/x")]
+fn what_has_one_reading_is_read(#[case] target: &str, #[case] expected: &str) {
+    assert_eq!(canon(target), Ok(expected.to_owned()));
+}
+
+#[rstest]
+fn what_has_two_readings_is_ambiguous(
+    #[values(
+        // Separators, encoded or twice.
+        "/sms_mp%2f.sms_pol", "/sms_mp%2F.sms_pol", "/sms_mp%5c.sms_pol", "/sms_mp\\.sms_pol",
+        "//sms_mp/.sms_pol", "/sms_mp//.sms_pol", "/sms_mp/.sms_aut//", "//",
+        // Dot segments.
+        "/.", "/..", "/./sms_mp", "/sms_mp/..", "/ccm_client/../sms_mp/.sms_pol", "/a/./b",
+        "/ccm_client/%2e%2e/sms_mp/.sms_pol", "/ccm_client/.%2e/x", "/a/%2E/b", "/a/.../b",
+        // Escapes of what needs none.
+        "/%53ms_mp/.sms_pol", "/sms_mp/%2esms_pol", "/sms_dp_smspkg%24/a", "/sms%5fmp/",
+        "/sms%5Fmp/.sms_pol", "/a%2db", "/a%7e1", "/a%30", "/%61",
+        // Double, broken and foreign escapes.
+        "/sms_mp/%252e", "/a%25", "/a%", "/a%2", "/a%zz", "/a%u0053", "/%", "/a%%20b", "/a%+1",
+        // Controls and NUL.
+        "/sms_mp/.sms_pol%00.txt", "/a%0d%0aX:y", "/a%7f", "/a%09b", "/a%1f", "/a%c2%85b",
+        // Not UTF-8, overlong, surrogates, beyond Unicode, cut off.
+        "/a/%c0%af", "/a/%c1%9c", "/a/%e0%80%af", "/a/%f0%80%80%af", "/a/%ed%a0%80", "/a/%ff",
+        "/a/%f4%90%80%80", "/a/%80", "/a/%c3", "/a/%c3x", "/a/%c3%28", "/a/%e2%82", "/a/%e4",
+        // What Windows cuts off.
+        "/sms_mp./.sms_pol", "/sms_mp%20/.sms_pol", "/sms_mp/.sms_pol.", "/sms_mp/.sms_pol%20",
+        "/sms_mp/.sms_pol%c2%a0", "/a/b%e3%80%80", "/a/b%e2%80%8b", "/a%20./b", "/a.%20/b",
+        // Streams, parameters, wildcards.
+        "/sms_mp/.sms_pol::$DATA", "/a:b", "/a:$i30:$index_allocation/b", "/a%3ab", "/c:/x",
+        "/sms_mp;x/.sms_pol", "/sms_mp/.sms_pol;jsessionid=1", "/a%3bx", "/a*", "/a%2a", "/a%3f",
+        "/a<b", "/a>b", "/a\"b", "/a|b", "/a%3cb", "/a%22b", "/a%7cb",
+        // Short names, session segments.
+        "/sms_mp~1/.sms_pol", "/p/PROGRA~1/x", "/p/SECRET~1", "/p/SECRET~1/", "/p/AB12C~99.OLD/x",
+        "/(S(x))/sms_mp/.sms_pol", "/p/(A(1)S(2))/x", "/(s(x))sms_mp/", "/p/%28S%28x))/y",
+        // Look-alikes.
+        "/%ef%bd%93ms_mp/.sms_pol", "/sms_m%c3%bc/", "/a/b%ef%bc%8fc", "/a/b%e2%88%95c",
+        "/a/%ef%bc%8e%ef%bc%8e/b", "/a/b%c2%a5c", "/a/b%e2%81%84c", "/a/b%ef%bc%bcc"
+    )]
+    target: &str,
+) {
+    assert_eq!(canon(target), Err(Denial::PathAmbiguous), "{target}");
+}
+
+#[test]
+fn what_is_no_path_is_malformed() {
+    let cases: [&[u8]; 17] = [
+        b"",
+        b"*",
+        b"sms_mp/.sms_pol",
+        b"http://mp/sms_mp/.sms_pol",
+        b"mp:443",
+        b"?x",
+        b" /a",
+        b"/a#b",
+        b"/a?b#c",
+        b"/a b",
+        b"/a?b c",
+        b"/a\r\nX: y",
+        b"/a\0",
+        b"/a?\x7f",
+        b"/\xc3\xa4",
+        b"/a?\xff",
+        b"\\a",
+    ];
+    for target in cases {
+        let result = CanonicalPath::parse(target, LEN_MAX);
+        assert_eq!(result, Err(Denial::PathMalformed), "{}", String::from_utf8_lossy(target));
+    }
+    assert_eq!(CanonicalPath::parse(b"/abc?d", 5), Err(Denial::LimitUri));
+    assert!(CanonicalPath::parse(b"/abc?d", 6).is_ok());
+}
+
+fn own(pattern: &str, requirement: Requirement) -> Route {
+    Route {
+        name: format!("own {pattern}").into(),
+        pattern: Pattern::parse(pattern).unwrap(),
+        methods: vec!["GET".into()],
+        body_bytes: None,
+        requirement,
+        purposes: Purposes::of(&[Purpose::Client]),
+        token: TokenHandling::Strip,
+        reason: "Because.".into(),
+    }
+}
+
+#[test]
+fn the_longest_pattern_wins_and_the_own_one_among_equals() {
+    let patterns =
+        ["/", "/Reports/", "/reports/admin/", "/reports/one", "/sms_mp/", "/ccm_client/"];
+    let own = patterns.map(|p| own(p, Requirement::User)).to_vec();
+    let table = RouteTable::new(own, preset(Role::ManagementPoint));
+    let name = |target: &str| table.covering(&path(target)).map(|r| r.name.to_string());
+    for (target, expected) in [
+        ("/", Some("own /")),
+        ("/x", Some("own /")),
+        ("/reportsx/admin", Some("own /")),
+        ("/reports", Some("own /Reports/")),
+        ("/REPORTS/x/admin", Some("own /Reports/")),
+        ("/reports/ADMIN", Some("own /reports/admin/")),
+        ("/reports/admin/x", Some("own /reports/admin/")),
+        ("/reports/administrators", Some("own /Reports/")),
+        ("/reports/one", Some("own /reports/one")),
+        ("/reports/one/", None),
+        ("/reports/one/more", None),
+        ("/reports/ones", Some("own /Reports/")),
+        ("/ccm_client/a", Some("own /ccm_client/")),
+        ("/sms_mp/x", Some("own /sms_mp/")),
+        ("/sms_mp/.sms_pol", Some("mp-policy")),
+        // The leaf keeps its subtree from the anonymous or weaker route above it.
+        ("/sms_mp/.sms_pol/x", None),
+    ] {
+        assert_eq!(name(target).as_deref(), expected, "{target}");
+    }
+    assert_eq!(
+        table.find(&path("/ccm_client/a"), "HEAD"),
+        Err(Denial::RouteMethod),
+        "the own row alone"
+    );
+}
+
+#[test]
+fn a_leaf_and_a_tree_of_one_name_live_beside_each_other() {
+    let tree = own("/a/", Requirement::User);
+    let leaf = own("/a", Requirement::Device);
+    for table in [
+        RouteTable::new(vec![leaf.clone()], vec![tree.clone()]),
+        RouteTable::new(vec![leaf.clone(), tree.clone()], vec![]),
+    ] {
+        assert_eq!(table.covering(&path("/a")), Some(&leaf));
+        assert_eq!(table.covering(&path("/a/b")), Some(&tree));
+    }
+    let table = RouteTable::new(vec![tree.clone()], vec![leaf]);
+    assert_eq!(table.covering(&path("/a")), Some(&tree));
+}
+
+#[test]
+fn a_pattern_is_a_canonical_path_without_a_query() {
+    for bad in ["", "x", "/a?b", "/a//b", "/a/../b", "/a%2fb", "/a b", "/ä/"] {
+        assert!(Pattern::parse(bad).is_err(), "{bad}");
+    }
+    assert_eq!(Pattern::parse("/Reports/").unwrap().to_string(), "/reports/");
+}
+
+const REGISTRATION: TokenFacts = token(Purpose::Registration, false, false);
+const DEVICE: TokenFacts = token(Purpose::Client, true, false);
+const USER: TokenFacts = token(Purpose::Client, false, true);
+const BOTH: TokenFacts = token(Purpose::Client, true, true);
+const CONTENT: TokenFacts = token(Purpose::Content, true, false);
+const MEDIA: TokenFacts = token(Purpose::Media, true, false);
+
+const fn token(purpose: Purpose, device: bool, user: bool) -> TokenFacts {
+    TokenFacts { purpose, device, user }
+}
+
+#[rstest]
+#[case("/sms_mp/.sms_aut", None, Ok(()))]
+#[case("/ccm_client/a", None, Ok(()))]
+#[case("/sms_fsp/.sms_fsp", None, Ok(()))]
+#[case("/sms_mp/.sms_pol", None, Err(Denial::TokenMissing))]
+#[case("/sms_mp/.sms_pol", Some(DEVICE), Ok(()))]
+#[case("/sms_mp/.sms_pol", Some(USER), Ok(()))]
+#[case("/sms_mp/.sms_pol", Some(MEDIA), Ok(()))]
+#[case("/sms_mp/.sms_pol", Some(REGISTRATION), Err(Denial::TokenPurpose))]
+#[case("/sms_mp/.sms_pol", Some(CONTENT), Err(Denial::TokenPurpose))]
+#[case("/ccm_system/request", None, Err(Denial::TokenMissing))]
+#[case("/ccm_system/request", Some(REGISTRATION), Err(Denial::TokenPurpose))]
+#[case("/ccm_system/request", Some(DEVICE), Ok(()))]
+#[case("/ccm_system_tokenauth/request", Some(REGISTRATION), Ok(()))]
+#[case("/ccm_system_tokenauth/request", Some(CONTENT), Err(Denial::TokenPurpose))]
+#[case("/ccm_sts", Some(REGISTRATION), Ok(()))]
+#[case("/ccm_sts", Some(USER), Ok(()))]
+#[case("/ccm_sts", None, Err(Denial::TokenMissing))]
+#[case("/cmuserservice", Some(DEVICE), Err(Denial::UserTokenRequired))]
+#[case("/cmuserservice", Some(USER), Ok(()))]
+#[case("/cmuserservice", Some(BOTH), Ok(()))]
+#[case("/cmuserservice", Some(REGISTRATION), Err(Denial::TokenPurpose))]
+#[case("/sms_dp_smspkg$/a", None, Err(Denial::TokenMissing))]
+#[case("/sms_dp_smspkg$/a", Some(CONTENT), Ok(()))]
+#[case("/sms_dp_smspkg$/a", Some(REGISTRATION), Err(Denial::TokenPurpose))]
+#[case("/sms_mp_altauth/.sms_pol", Some(BOTH), Err(Denial::RouteAltAuth))]
+#[case("/ccm_system_altauth/request", None, Err(Denial::RouteAltAuth))]
+#[case("/nocert_sms_dp_smspkg$/a", Some(BOTH), Err(Denial::RouteWindowsAuth))]
+fn a_token_opens_what_its_purpose_and_kind_are_for(
+    #[case] target: &str,
+    #[case] token: Option<TokenFacts>,
+    #[case] expected: Result<(), Denial>,
+) {
+    let table = everything();
+    assert_eq!(table.covering(&path(target)).unwrap().judge(token, false), expected);
+}
+
+#[test]
+fn requirements_ask_for_what_they_say() {
+    let judge = |requirement, token| own("/x/", requirement).judge(token, true);
+    assert_eq!(judge(Requirement::WindowsAuth, None), Ok(()));
+    assert_eq!(judge(Requirement::AltAuth, None), Err(Denial::RouteAltAuth));
+    assert_eq!(judge(Requirement::Deny, Some(BOTH)), Err(Denial::RouteDenied));
+    assert_eq!(judge(Requirement::Device, Some(USER)), Err(Denial::DeviceTokenRequired));
+    assert_eq!(judge(Requirement::Device, Some(BOTH)), Ok(()));
+    assert_eq!(judge(Requirement::Device, None), Err(Denial::TokenMissing));
+    let neither = token(Purpose::Client, false, false);
+    assert_eq!(judge(Requirement::DeviceOrUser, Some(neither)), Err(Denial::DeviceTokenRequired));
+    let registers =
+        Route { purposes: Purposes::of(&[Purpose::Registration]), ..own("/x/", Requirement::User) };
+    assert_eq!(registers.judge(Some(REGISTRATION), false), Err(Denial::UserTokenRequired));
+}
+
+#[test]
+fn a_route_explains_itself() {
+    let table = everything();
+    let text = table.covering(&path("/ccm_sts")).unwrap().to_string();
+    assert_eq!(
+        text,
+        "mp-token-service         /ccm_sts/                            device-or-user \
+         (registration, client)\n    GET HEAD POST; body of at most 65536 bytes; token forwarded\n    \
+         Exchanges a registration or Entra token for a client's; the backend's token service reads \
+         the token."
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn reading_never_panics(target in prop::collection::vec(any::<u8>(), 0..60)) {
+        let _ = CanonicalPath::parse(&target, LEN_MAX);
+        let rooted = [b"/", &target[..]].concat();
+        let _ = CanonicalPath::parse(&rooted, LEN_MAX);
+    }
+
+    #[test]
+    fn the_reading_of_a_reading_is_itself(
+        target in "(/([!-~]|%[0-9a-fA-F]{2}|%20|%C3%A[0-9]|[a-zA-Z._$~]){0,6}){1,4}",
+    ) {
+        if let Ok(once) = canon(&target) {
+            prop_assert_eq!(canon(&once), Ok(once.clone()));
+            prop_assert!(once.bytes().all(|b| !b.is_ascii_uppercase()));
+            prop_assert!(!once.contains("//") && !once.contains('\\'));
+        }
+    }
+
+    #[test]
+    fn case_makes_no_difference(
+        target in "(/([a-zA-Z._$()-]|%20|%c3%a4|%5b){1,6}){1,4}",
+    ) {
+        // The upper case of an escape is an escape; of a letter beyond ASCII it is not asked.
+        let readings = cases(&target).map(|t| canon(&t));
+        prop_assert_eq!(&readings[0], &canon(&target));
+        prop_assert_eq!(&readings[1], &readings[0]);
+        prop_assert_eq!(&readings[2], &readings[0]);
+    }
+
+    #[test]
+    fn a_request_reaches_only_a_route_whose_path_it_is_or_lies_below(
+        target in "(/(sms_mp|SMS_MP|ccm_client|\\.sms_pol|\\.sms_aut|x|sms_dp_smspkg\\$)){1,4}/?",
+    ) {
+        if let (Ok(path), table) = (CanonicalPath::parse(target.as_bytes(), LEN_MAX), everything())
+            && let Some(route) = table.covering(&path)
+        {
+            let pattern = route.pattern.to_string();
+            let stem = pattern.trim_end_matches('/');
+            let lower = target.to_ascii_lowercase();
+            let below = lower.strip_prefix(stem);
+            prop_assert!(below.is_some_and(|b| b.is_empty() || b.starts_with('/')));
+        }
+    }
+}
