@@ -51,7 +51,7 @@ impl std::fmt::Display for Fingerprint {
 }
 
 impl TokenCache {
-    /// An empty cache of at most so many tokens (some 600 bytes each).
+    /// An empty cache of at most so many tokens.
     pub fn new(capacity: usize) -> Self {
         TokenCache(Cache::new(capacity))
     }
