@@ -1,0 +1,68 @@
+//! The configuration: one TOML file, read into what was typed and resolved into what it means.
+//!
+//! Collects every error with its place. Reads files only to check that they are there; starts
+//! nothing and keeps nothing.
+
+mod error;
+mod file;
+mod read;
+mod resolve;
+mod resolved;
+mod units;
+
+use std::path::Path;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use resolved::{
+    AuthorityKey, Backend, BackendAddress, BackendTimes, Config, ConnLimits, Issuer, KeySource,
+    Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
+};
+pub use units::{Size, Span};
+
+/// A configuration file larger than this is a mistake.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A configuration that holds, and what its author should know all the same.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the file means.
+    pub config: Config,
+    /// Warnings, in the order of the file.
+    pub warnings: ConfigErrors,
+}
+
+/// Read and resolve a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let name = path.display().to_string();
+    let fail = |message: String| ConfigErrors {
+        path: name.clone(),
+        text: String::new(),
+        errors: vec![ConfigError::whole(message)],
+    };
+    let bytes = match crate::secret::read_bounded(path, FILE_BYTES_MAX) {
+        Ok((bytes, _)) => bytes,
+        Err(error) => return Err(fail(format!("the configuration cannot be read: {error}"))),
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &name, path.parent().unwrap_or(Path::new("."))),
+        Err(_) => Err(fail("the configuration is not UTF-8 text".to_owned())),
+    }
+}
+
+/// Resolve a configuration from its text. Relative paths in it are relative to `base`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, name: &str, base: &Path) -> Result<Loaded, ConfigErrors> {
+    let (config, mut errors) = resolve::resolve(text, base);
+    errors.sort_by_key(|e| e.span.as_ref().map_or(usize::MAX, |s| s.start));
+    let (warnings, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.warning);
+    let told = |errors| ConfigErrors { path: name.to_owned(), text: text.to_owned(), errors };
+    match config {
+        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings: told(warnings) }),
+        _ => Err(told(errors)),
+    }
+}

@@ -1,0 +1,174 @@
+//! `[[token_issuer]]`
+
+use std::ops::Range;
+
+use super::Scope;
+use crate::config::file::{KindFile, OneOrMany, TokenIssuerFile};
+use crate::config::read::{self, Table};
+use crate::config::resolved::{Issuer, KeySource, Site};
+use crate::token::{self, OidcClaims};
+
+/// The name of the site's own issuer.
+const OWN: &str = "site";
+
+pub(super) fn resolve_all(
+    tables: Vec<(Range<usize>, &Table<'_>)>,
+    site: &Site,
+    scope: &mut Scope<'_>,
+) -> Vec<Issuer> {
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for (span, table) in tables {
+        let file: TokenIssuerFile =
+            read::section(table, span.clone(), "[[token_issuer]]", scope.errors);
+        let Some(issuer) = resolve(file, span.clone(), site, scope) else { continue };
+        if issuers.iter().any(|other| other.policy.name == issuer.policy.name) {
+            let message = format!("two token issuers are named '{}'", issuer.policy.name);
+            scope.error(span.clone(), message);
+        }
+        let both = |other: &&Issuer| {
+            other.policy.accepts.iter().any(|iss| issuer.policy.accepts.contains(iss))
+        };
+        if let Some(other) = issuers.iter().find(both) {
+            let message = format!(
+                "'{}' and '{}' accept one and the same iss",
+                other.policy.name, issuer.policy.name
+            );
+            scope.hinted(span, message, "a key is bound to one issuer; merge the two");
+        }
+        issuers.push(issuer);
+    }
+    issuers
+}
+
+/// The names that a site system may accept, the site's own among them.
+pub(super) fn names(issuers: &[Issuer]) -> Vec<String> {
+    let mut names = vec![OWN.to_owned()];
+    for issuer in issuers {
+        if &*issuer.policy.name != OWN {
+            names.push(issuer.policy.name.to_string());
+        }
+    }
+    names
+}
+
+/// The site's own issuer: its tokens carry the URL of its metadata, and its own key signs them.
+pub(super) fn add_own(issuers: &mut Vec<Issuer>, site: &Site) {
+    let accepts = vec![site.token_issuer.clone()];
+    let mut policy = token::Issuer::site(OWN, None, accepts);
+    if let token::IssuerKind::Site { hierarchy } = &mut policy.kind {
+        *hierarchy = site.hierarchy;
+    }
+    issuers.insert(0, Issuer { policy, keys: KeySource::Site });
+}
+
+fn resolve(
+    file: TokenIssuerFile,
+    span: Range<usize>,
+    site: &Site,
+    scope: &mut Scope<'_>,
+) -> Option<Issuer> {
+    let hint = "for example name = \"entra\"";
+    let name = scope.required(file.name, span.clone(), "name of a token issuer", hint);
+    let hint = "kind = \"site\", \"entra\" or \"oidc\"";
+    let kind = scope.required(file.kind, span.clone(), "kind of a token issuer", hint);
+    let keys = scope.required(
+        file.keys,
+        span.clone(),
+        "keys of a token issuer",
+        "a file, or a list of files: JWKS, PEM public keys or certificates",
+    );
+    let (name, kind, keys) = (name?, kind?.into_inner(), keys?);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.get_ref().is_empty() || !name.get_ref().bytes().all(plain) {
+        scope.error(name.span(), "a name is letters, digits, '-', '_' and '.'");
+    }
+    for (key, set, only) in [
+        ("tenant", file.tenant.as_ref().map(|t| t.span()), KindFile::Entra),
+        ("device_claim", file.device_claim.as_ref().map(|t| t.span()), KindFile::Oidc),
+        ("user_claim", file.user_claim.as_ref().map(|t| t.span()), KindFile::Oidc),
+    ] {
+        if let Some(at) = set.filter(|_| kind != only) {
+            let message = format!("{key} is not for this kind of issuer");
+            scope.error(at, message);
+        }
+    }
+    let extra = file.issuer.map(|i| (i.span(), i.into_inner().into_vec()));
+    let (extra_at, extra) = extra.unwrap_or((span.clone(), Vec::new()));
+    let mut policy = match kind {
+        KindFile::Site => {
+            if site.hierarchy.is_none() && extra.is_empty() {
+                let hint = "write hierarchy in [site], or issuer here";
+                scope.hinted(span.clone(), "the issuer's iss is unknown", hint);
+            }
+            let mut policy = token::Issuer::site(name.get_ref(), site.hierarchy, extra);
+            if site.hierarchy.is_none()
+                && let token::IssuerKind::Site { hierarchy } = &mut policy.kind
+            {
+                *hierarchy = None;
+            }
+            policy
+        }
+        KindFile::Entra => {
+            let hint = "the directory's GUID: tenant = \"72f988bf-…\"";
+            let tenant =
+                scope.required(file.tenant, span.clone(), "tenant of an Entra issuer", hint)?;
+            let Ok(guid) = tenant.get_ref().parse() else {
+                scope.hinted(tenant.span(), "tenant is not a GUID", hint);
+                return None;
+            };
+            token::Issuer::entra(name.get_ref(), guid, extra)
+        }
+        KindFile::Oidc => {
+            let claims = OidcClaims {
+                device: file.device_claim.map(|c| c.into_inner()),
+                user: file.user_claim.map(|c| c.into_inner()),
+            };
+            if claims == OidcClaims::default() {
+                let hint = "name the claim that holds the id: user_claim = \"sub\"";
+                scope.hinted(span.clone(), "neither device_claim nor user_claim is set", hint);
+            }
+            let [issuer] = extra.as_slice() else {
+                let hint = "write the provider's iss: issuer = \"https://…\"";
+                scope.hinted(extra_at, "an oidc issuer has exactly one iss", hint);
+                return None;
+            };
+            token::Issuer::oidc(name.get_ref(), issuer, claims)
+        }
+    };
+    if let Some(audiences) = file.audiences {
+        policy.audiences = audiences.into_inner().into_iter().map(|a| a.into_inner()).collect();
+    }
+    if policy.audiences.is_empty() {
+        let hint = "the aud that means this site: audiences = [\"https://ConfigMgrService\"]";
+        scope.hinted(span, "the issuer has no audience", hint);
+    }
+    let seconds = |s: &crate::config::Span| i64::try_from(s.0.as_secs()).unwrap_or(i64::MAX);
+    if let Some(leeway) = file.leeway {
+        if seconds(leeway.get_ref()) > 3600 {
+            scope.error(leeway.span(), "a leeway over an hour makes expiry meaningless");
+        }
+        policy.leeway_s = seconds(leeway.get_ref());
+    }
+    if let Some(longest) = file.lifetime_max {
+        policy.lifetime_max_s = Some(seconds(longest.get_ref()));
+    }
+    Some(Issuer { policy, keys: key_files(keys, scope)? })
+}
+
+fn key_files(keys: toml::Spanned<OneOrMany>, scope: &mut Scope<'_>) -> Option<KeySource> {
+    let at = keys.span();
+    let typed = keys.into_inner().into_vec();
+    if typed.is_empty() {
+        scope.error(at, "keys names no file");
+        return None;
+    }
+    if typed.iter().any(|k| k.starts_with("http://") || k.starts_with("https://")) {
+        scope.hinted(
+            at,
+            "keys from a URL are not available in this version",
+            "save the issuer's JWKS as a file and name that; it is watched",
+        );
+        return None;
+    }
+    Some(KeySource::Files(typed.iter().map(|k| scope.path(k)).collect()))
+}

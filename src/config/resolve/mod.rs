@@ -1,0 +1,164 @@
+//! From what was typed to what it means, one function for each section.
+//!
+//! Nothing here stops at the first fault: a section with a fault is resolved with its default, so
+//! that the faults of the others are found too.
+
+mod issuer;
+mod limits;
+mod route;
+mod site;
+mod site_system;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::error::ConfigError;
+use super::file::{LimitsFile, ListenFile, LogFile, SiteFile};
+use super::read::{self, Table};
+use super::resolved::Config;
+
+/// The sections of the file.
+const SECTIONS: &[&str] =
+    &["site", "admin", "metrics", "log", "limits", "site_system", "token_issuer"];
+
+/// What a section's function works with.
+pub(super) struct Scope<'a> {
+    pub(super) base: &'a Path,
+    pub(super) errors: &'a mut Vec<ConfigError>,
+}
+
+impl Scope<'_> {
+    pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.errors.push(ConfigError::at(span, message));
+    }
+
+    pub(super) fn hinted(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.errors.push(ConfigError::at(span, message).hint(hint));
+    }
+
+    /// A path, relative to the configuration file's folder.
+    pub(super) fn path(&self, typed: &str) -> PathBuf {
+        self.base.join(typed)
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        value: Option<Spanned<T>>,
+        section: Range<usize>,
+        what: &str,
+        hint: &str,
+    ) -> Option<Spanned<T>> {
+        // A key that was only misspelt is not missing too.
+        let misspelt = |e: &ConfigError| {
+            let hint = e.hint.as_deref().unwrap_or_default();
+            what.split(' ').any(|word| hint == format!("did you mean '{word}'?"))
+                && e.span.as_ref().is_some_and(|at| at.start >= section.start)
+        };
+        if value.is_none() && !self.errors.iter().any(misspelt) {
+            self.hinted(section, format!("{what} is missing"), hint);
+        }
+        value
+    }
+
+    /// A value of an option that this version has only one value for.
+    pub(super) fn only(&mut self, value: Option<Spanned<String>>, key: &str, allowed: &str) {
+        if let Some(value) = value.filter(|v| v.get_ref() != allowed) {
+            let message =
+                format!("{key} = \"{}\" is not available in this version", value.get_ref());
+            self.hinted(value.span(), message, format!("leave it out, or write \"{allowed}\""));
+        }
+    }
+}
+
+/// Read and resolve the whole text. The configuration is there unless the text is no TOML at all;
+/// it may be used only if no error is among the faults.
+pub(super) fn resolve(text: &str, base: &Path) -> (Option<Config>, Vec<ConfigError>) {
+    let mut errors = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (document, faults) = toml::de::DeTable::parse_recoverable(text);
+    for fault in faults {
+        let message = fault.message().trim_end().to_owned();
+        errors.push(match fault.span() {
+            Some(span) => ConfigError::at(span, message),
+            None => ConfigError::whole(message),
+        });
+    }
+    if !errors.is_empty() {
+        // What follows a syntax error is guesswork: only the errors themselves help.
+        return (None, errors);
+    }
+    let document = document.into_inner();
+    let mut scope = Scope { base, errors: &mut errors };
+    unknown_sections(&document, &mut scope);
+    let site_file: SiteFile = single(&document, "site", &mut scope);
+    let admin: ListenFile = single(&document, "admin", &mut scope);
+    let metrics: ListenFile = single(&document, "metrics", &mut scope);
+    let log: LogFile = single(&document, "log", &mut scope);
+    let limits: LimitsFile = single(&document, "limits", &mut scope);
+    let issuers = document
+        .get("token_issuer")
+        .map(|value| read::tables(value, "token_issuer", scope.errors))
+        .unwrap_or_default();
+    let systems = document
+        .get("site_system")
+        .map(|value| read::tables(value, "site_system", scope.errors))
+        .unwrap_or_default();
+
+    let mut site = site::resolve(site_file, document.get("site").map(|s| s.span()), &mut scope);
+    let limits = limits::resolve(limits, &mut scope);
+    let mut issuers = issuer::resolve_all(issuers, &site, &mut scope);
+    let names: Vec<String> = issuer::names(&issuers);
+    let site_systems = site_system::resolve_all(systems, &names, &site, &mut scope);
+    site::default_token_issuer(&mut site, &site_systems);
+    issuer::add_own(&mut issuers, &site);
+    let config = Config {
+        admin: site::listen(admin, "admin", "127.0.0.1:9180", &mut scope),
+        metrics: site::listen(metrics, "metrics", "127.0.0.1:9181", &mut scope),
+        log: site::log(log, &mut scope),
+        limits,
+        site_systems,
+        issuers,
+        site,
+    };
+    site::admin_stays_at_home(&config, document.get("admin").map(|s| s.span()), &mut scope);
+    (Some(config), errors)
+}
+
+fn unknown_sections(document: &Table<'_>, scope: &mut Scope<'_>) {
+    for (key, _) in document.iter() {
+        let name: &str = key.get_ref();
+        if !SECTIONS.contains(&name) {
+            let message = format!("unknown section '{name}'");
+            match read::nearest(name, SECTIONS) {
+                Some(near) => {
+                    scope.hinted(key.span(), message, format!("did you mean '{near}'?"));
+                }
+                None => {
+                    scope.hinted(key.span(), message, format!("known: {}", SECTIONS.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+fn single<T: serde::de::DeserializeOwned + Default>(
+    document: &Table<'_>,
+    name: &str,
+    scope: &mut Scope<'_>,
+) -> T {
+    match document.get(name) {
+        Some(value) => match read::table(value, name, scope.errors) {
+            Some(table) => read::section(table, value.span(), &format!("[{name}]"), scope.errors),
+            None => T::default(),
+        },
+        None => T::default(),
+    }
+}

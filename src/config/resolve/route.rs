@@ -1,0 +1,111 @@
+//! `[[site_system.route]]`
+
+use std::ops::Range;
+
+use super::Scope;
+use crate::config::file::{RouteFile, TokenFile};
+use crate::config::read::{self, Table};
+use crate::purpose::{Purpose, Purposes};
+use crate::route::{Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset};
+
+/// The presets of the roles with the site system's own routes on top.
+pub(super) fn resolve_all(roles: &[Role], system: &Table<'_>, scope: &mut Scope<'_>) -> RouteTable {
+    let mut own = Vec::new();
+    let tables = system
+        .get("route")
+        .map(|value| read::tables(value, "site_system.route", scope.errors))
+        .unwrap_or_default();
+    for (n, (span, table)) in tables.into_iter().enumerate() {
+        let file: RouteFile =
+            read::section(table, span.clone(), "[[site_system.route]]", scope.errors);
+        own.extend(resolve(file, n, span, scope));
+    }
+    RouteTable::new(own, roles.iter().copied().flat_map(preset).collect())
+}
+
+fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>) -> Option<Route> {
+    let path = scope.required(file.path, span.clone(), "path of a route", "path = \"/reports/\"");
+    let require = scope.required(
+        file.require,
+        span,
+        "require of a route",
+        "anonymous, device, user, device-or-user, windows or deny",
+    );
+    let (path, require) = (path?, require?);
+    let requirement = requirement(require.get_ref()).or_else(|| {
+        let message = match require.get_ref().as_str() {
+            "certificate" => "require = \"certificate\" is not available in this version",
+            _ => "unknown requirement",
+        };
+        scope.hinted(
+            require.span(),
+            message,
+            "anonymous, device, user, device-or-user, windows or deny",
+        );
+        None
+    });
+    let pattern = match Pattern::parse(path.get_ref()) {
+        Ok(pattern) => pattern,
+        Err(denial) => {
+            scope.hinted(path.span(), "not a plain path", denial.title());
+            return None;
+        }
+    };
+    let mut methods: Vec<std::borrow::Cow<'static, str>> = Vec::new();
+    for method in file.methods.map(|m| m.into_inner()).unwrap_or_default() {
+        let upper = method.get_ref().bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        match upper && !method.get_ref().is_empty() {
+            true => methods.push(method.into_inner().into()),
+            false => scope.error(method.span(), "a method is written in capitals"),
+        }
+    }
+    if methods.is_empty() {
+        methods = ["GET", "HEAD", "POST"].map(Into::into).to_vec();
+    }
+    let purposes = match file.purposes {
+        None => Purposes::of(&[Purpose::Client]),
+        Some(typed) => {
+            let mut found = Vec::new();
+            for purpose in typed.into_inner() {
+                match Purpose::ALL.into_iter().find(|p| p.as_str() == purpose.get_ref()) {
+                    Some(known) => found.push(known),
+                    None => {
+                        let known = Purpose::ALL.map(Purpose::as_str);
+                        let message = format!("unknown purpose '{}'", purpose.get_ref());
+                        let hint = format!("known: {}", known.join(", "));
+                        scope.hinted(purpose.span(), message, hint);
+                    }
+                }
+            }
+            Purposes::of(&found)
+        }
+    };
+    let token = match file.token.map(|t| t.into_inner()) {
+        Some(TokenFile::Forward) => TokenHandling::Forward,
+        Some(TokenFile::Strip) | None => TokenHandling::Strip,
+    };
+    let body_bytes = file.body_bytes.map(|b| b.get_ref().0);
+    Some(Route {
+        name: format!("own-{}", n + 1).into(),
+        pattern,
+        methods,
+        body_bytes,
+        requirement: requirement?,
+        purposes,
+        token,
+        answer_time: None,
+        reason: "A route of the operator's own.".into(),
+    })
+}
+
+fn requirement(word: &str) -> Option<Requirement> {
+    Some(match word {
+        "anonymous" => Requirement::Anonymous,
+        "device" => Requirement::Device,
+        "user" => Requirement::User,
+        "device-or-user" => Requirement::DeviceOrUser,
+        "windows" => Requirement::WindowsAuth,
+        "deny" => Requirement::Deny,
+        _ => return None,
+    })
+}

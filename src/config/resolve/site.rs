@@ -1,0 +1,165 @@
+//! `[site]`, `[admin]`, `[metrics]` and `[log]`
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::Scope;
+use crate::config::file::{
+    AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile,
+};
+use crate::config::resolved::{
+    AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteSystem,
+};
+
+const STATE: &str = "/var/lib/sitegate";
+
+pub(super) fn resolve(
+    file: SiteFile,
+    section: Option<Range<usize>>,
+    scope: &mut Scope<'_>,
+) -> Site {
+    let section = section.unwrap_or(0..0);
+    let code = scope.required(
+        file.code,
+        section,
+        "[site] code",
+        "write the site's three characters: code = \"PS1\"",
+    );
+    if let Some(code) = &code {
+        let text = code.get_ref();
+        if text.len() != 3 || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            scope.error(code.span(), "a site code is three letters or digits");
+        }
+    }
+    let hierarchy = file.hierarchy.and_then(|typed| match typed.get_ref().parse() {
+        Ok(guid) => Some(guid),
+        Err(_) => {
+            scope.hinted(
+                typed.span(),
+                "hierarchy is not a GUID",
+                "it is the part after urn:sccm:oauth2: in the site's tokens",
+            );
+            None
+        }
+    });
+    let mut domains = Vec::new();
+    for domain in file.domains.map(|d| d.into_inner()).unwrap_or_default() {
+        match host_name(domain.get_ref()) {
+            Some(name) => domains.push(name),
+            None => scope.error(domain.span(), "not a domain name"),
+        }
+    }
+    let certificates = file.certificates.map(|c| c.into_inner());
+    let token_issuer = match file.token_issuer {
+        Some(typed) if typed.get_ref().starts_with("urn:sccm:") => {
+            scope.hinted(
+                typed.span(),
+                "urn:sccm: is Configuration Manager's own issuer",
+                "write a URL of this site's own, or leave token_issuer out",
+            );
+            String::new()
+        }
+        Some(typed) => typed.into_inner(),
+        None => String::new(),
+    };
+    Site {
+        code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
+        hierarchy,
+        state: scope.path(&file.state.map_or_else(|| STATE.to_owned(), |s| s.into_inner())),
+        domains,
+        issues_certificates: certificates != Some(CertificatesFile::PkiOnly),
+        authority_key: match file.authority_key.map(|k| k.into_inner()) {
+            Some(AuthorityKeyFile::Rsa2048) => AuthorityKey::Rsa2048,
+            Some(AuthorityKeyFile::P256) | None => AuthorityKey::P256,
+        },
+        token_issuer,
+    }
+}
+
+/// The metadata URL of the token service is the issuer's name (RFC 8414 §2).
+pub(super) fn default_token_issuer(site: &mut Site, systems: &[SiteSystem]) {
+    if site.token_issuer.is_empty() {
+        let host = systems.first().and_then(|s| s.hosts.first());
+        site.token_issuer =
+            host.map(|h| format!("https://{h}/sitegate/oauth2")).unwrap_or_default();
+    }
+}
+
+/// A DNS name, lower case, without the dot at its end.
+pub(super) fn host_name(text: &str) -> Option<String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    (name.len() <= 253 && name.split('.').all(label)).then_some(name)
+}
+
+pub(super) fn listen(
+    file: ListenFile,
+    section: &str,
+    default: &str,
+    scope: &mut Scope<'_>,
+) -> SocketAddr {
+    let fallback = SocketAddr::from(([127, 0, 0, 1], if section == "admin" { 9180 } else { 9181 }));
+    let Some(typed) = file.listen else { return default.parse().unwrap_or(fallback) };
+    match typed.get_ref().parse() {
+        Ok(address) => address,
+        Err(_) => {
+            scope.hinted(
+                typed.span(),
+                format!("[{section}] listen is not an address with a port"),
+                format!("for example listen = \"{default}\""),
+            );
+            fallback
+        }
+    }
+}
+
+/// The administration listener may not leave this machine.
+pub(super) fn admin_stays_at_home(
+    config: &Config,
+    section: Option<Range<usize>>,
+    scope: &mut Scope<'_>,
+) {
+    if !config.admin.ip().is_loopback() {
+        scope.hinted(
+            section.unwrap_or(0..0),
+            "[admin] listens beyond this machine",
+            "use a loopback address; metrics and health have a listener of their own, [metrics]",
+        );
+    }
+    let same = config.admin == config.metrics && config.admin.port() != 0;
+    if same {
+        scope.error(0..0, "[admin] and [metrics] listen on one address");
+    }
+}
+
+pub(super) fn log(file: LogFile, scope: &mut Scope<'_>) -> Logging {
+    let level = file.level.map_or_else(
+        || "info".to_owned(),
+        |l| {
+            if l.get_ref().parse::<tracing_subscriber::EnvFilter>().is_err() {
+                scope.hinted(
+                    l.span(),
+                    "level is no log filter",
+                    "write error, warn, info, debug or trace, or target=level pairs",
+                );
+            }
+            l.into_inner()
+        },
+    );
+    let access = match file.access.map(|a| a.into_inner()) {
+        None => LogSink::Stderr,
+        Some(word) if word == "off" => LogSink::Off,
+        Some(word) if word == "stderr" => LogSink::Stderr,
+        Some(path) => LogSink::File(scope.path(&path)),
+    };
+    let format = match file.format.map(|f| f.into_inner()) {
+        Some(LogFormatFile::Json) => LogFormat::Json,
+        Some(LogFormatFile::Text) | None => LogFormat::Text,
+    };
+    Logging { format, level, access }
+}

@@ -1,0 +1,381 @@
+//! `[[site_system]]`
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::{Scope, route, site};
+use crate::config::file::{KeyModeFile, SiteSystemFile};
+use crate::config::read::{self, Table};
+use crate::config::resolved::{Backend, BackendAddress, BackendTimes, PkiFolder, Site, SiteSystem};
+use crate::route::Role;
+use crate::token::TokenSource;
+
+pub(super) fn resolve_all(
+    tables: Vec<(Range<usize>, &Table<'_>)>,
+    issuers: &[String],
+    site: &Site,
+    scope: &mut Scope<'_>,
+) -> Vec<SiteSystem> {
+    if tables.is_empty() {
+        scope.errors.push(
+            super::ConfigError::whole("there is no [[site_system]]")
+                .hint("write one: name, roles, listen, hosts and backend"),
+        );
+    }
+    let mut systems: Vec<(Range<usize>, SiteSystem)> = Vec::new();
+    for (span, table) in tables {
+        let file: SiteSystemFile =
+            read::section(table, span.clone(), "[[site_system]]", scope.errors);
+        let system = resolve(file, table, span.clone(), issuers, site, scope);
+        clashes(&systems, &system, &span, scope);
+        systems.push((span, system));
+    }
+    systems.into_iter().map(|(_, system)| system).collect()
+}
+
+/// Two site systems may share an address, but neither a name nor a host on it, nor the default.
+fn clashes(
+    others: &[(Range<usize>, SiteSystem)],
+    system: &SiteSystem,
+    span: &Range<usize>,
+    scope: &mut Scope<'_>,
+) {
+    for (_, other) in others {
+        if other.name == system.name && !system.name.is_empty() {
+            scope.error(span.clone(), format!("two site systems are named '{}'", system.name));
+        }
+        if other.listen != system.listen {
+            continue;
+        }
+        if other.default && system.default {
+            let message = format!("'{}' and '{}' are both the default", other.name, system.name);
+            scope.hinted(span.clone(), message, "one site system of an address may be");
+        }
+        if let Some(host) = system.hosts.iter().find(|h| other.hosts.contains(h)) {
+            let message = format!("'{}' and '{}' both answer to {host}", other.name, system.name);
+            scope.hinted(span.clone(), message, "give them different hosts or addresses");
+        }
+    }
+}
+
+fn resolve(
+    file: SiteSystemFile,
+    table: &Table<'_>,
+    span: Range<usize>,
+    issuers: &[String],
+    site: &Site,
+    scope: &mut Scope<'_>,
+) -> SiteSystem {
+    let backend = backend(&file, span.clone(), scope);
+    let pki = pki(&file, scope);
+    let name = name(file.name, span.clone(), scope);
+    let roles = roles(file.roles, scope);
+    scope.only(file.mode, "mode", "enforce");
+    scope.only(file.client_certificate, "client_certificate", "off");
+    if let Some(networks) = file.proxy_protocol.filter(|n| !n.get_ref().is_empty()) {
+        scope.hinted(
+            networks.span(),
+            "proxy_protocol is not available in this version",
+            "leave it out, or write []",
+        );
+    }
+    let hosts = hosts(file.hosts, span.clone(), site, scope);
+    let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
+    let routes = route::resolve_all(&roles, table, scope);
+    cleartext(&backend, &routes, file.cleartext, span.clone(), scope);
+    if routes.iter().next().is_none() {
+        scope.errors.push(
+            super::ConfigError::at(span.clone(), format!("site system '{name}' has no route"))
+                .hint(
+                    "give it a role, or a [[site_system.route]]: without one it denies everything",
+                )
+                .warning(),
+        );
+    }
+    SiteSystem {
+        roles,
+        listen: listen(file.listen, span, scope),
+        default: file.default.is_some_and(|d| d.into_inner()),
+        hosts,
+        backend,
+        pki,
+        issuers: accepted(file.issuers, issuers, scope),
+        http2: file.http2.is_none_or(|h| h.into_inner()),
+        windows_auth,
+        token_sources: token_sources(file.token_headers, scope),
+        routes,
+        name,
+    }
+}
+
+fn name(typed: Option<Spanned<String>>, span: Range<usize>, scope: &mut Scope<'_>) -> String {
+    let typed = scope.required(typed, span, "name of a site system", "for example name = \"mp01\"");
+    let Some(typed) = typed else { return String::new() };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ok = (1..=64).contains(&typed.get_ref().len()) && typed.get_ref().bytes().all(plain);
+    if !ok || typed.get_ref().starts_with('.') {
+        // It names metrics and files.
+        scope.error(typed.span(), "a name is up to 64 letters, digits, '-', '_' and '.'");
+    }
+    typed.into_inner()
+}
+
+fn roles(typed: Option<Spanned<Vec<Spanned<String>>>>, scope: &mut Scope<'_>) -> Vec<Role> {
+    let mut roles = Vec::new();
+    for role in typed.map(|r| r.into_inner()).unwrap_or_default() {
+        match Role::from_name(role.get_ref()) {
+            Some(found) if !roles.contains(&found) => roles.push(found),
+            Some(_) => scope.error(role.span(), "this role stands twice"),
+            None => {
+                let known: Vec<&str> = Role::ALL.iter().map(|r| r.as_str()).collect();
+                let message = format!("unknown role '{}'", role.get_ref());
+                match read::nearest(role.get_ref(), &known) {
+                    Some(near) => {
+                        scope.hinted(role.span(), message, format!("did you mean '{near}'?"));
+                    }
+                    None => {
+                        scope.hinted(role.span(), message, format!("known: {}", known.join(", ")));
+                    }
+                }
+            }
+        }
+    }
+    roles
+}
+
+fn listen(typed: Option<Spanned<String>>, span: Range<usize>, scope: &mut Scope<'_>) -> SocketAddr {
+    let fallback = SocketAddr::from(([0, 0, 0, 0], 443));
+    let hint = "for example listen = \"0.0.0.0:443\", or \"[::]:443\" for IPv6 too";
+    let Some(typed) = scope.required(typed, span, "listen of a site system", hint) else {
+        return fallback;
+    };
+    match typed.get_ref().parse() {
+        Ok(address) => address,
+        Err(_) => {
+            scope.hinted(typed.span(), "listen is not an address with a port", hint);
+            fallback
+        }
+    }
+}
+
+fn hosts(
+    typed: Option<Spanned<Vec<Spanned<String>>>>,
+    span: Range<usize>,
+    site: &Site,
+    scope: &mut Scope<'_>,
+) -> Vec<String> {
+    let mut hosts = Vec::new();
+    let hint = "the names that clients use: hosts = [\"mp01.contoso.com\"]";
+    let typed = scope.required(typed, span.clone(), "hosts of a site system", hint);
+    for host in typed.map(|h| h.into_inner()).unwrap_or_default() {
+        let text = host.get_ref();
+        let read = match text.parse::<IpAddr>() {
+            Ok(ip) => Some(ip.to_string()),
+            Err(_) => site::host_name(text),
+        };
+        match read {
+            Some(name) => {
+                outside_domains(&name, host.span(), site, scope);
+                hosts.push(name);
+            }
+            None => scope.hinted(host.span(), format!("'{text}' is no host name"), hint),
+        }
+    }
+    if hosts.is_empty() {
+        scope.hinted(span, "a site system needs at least one host", hint);
+    }
+    hosts
+}
+
+/// The site's root may be constrained to its domains: a host outside cannot be issued for.
+fn outside_domains(host: &str, span: Range<usize>, site: &Site, scope: &mut Scope<'_>) {
+    let ip = host.parse::<IpAddr>().is_ok();
+    let inside = site.domains.iter().any(|d| {
+        host == d || host.strip_suffix(d.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    });
+    if site.issues_certificates && !site.domains.is_empty() && !ip && !inside {
+        let message = format!("{host} is in none of the site's domains");
+        scope.hinted(span, message, "add its domain to [site] domains, or correct the host");
+    }
+}
+
+fn accepted(
+    typed: Option<Spanned<Vec<Spanned<String>>>>,
+    known: &[String],
+    scope: &mut Scope<'_>,
+) -> Vec<String> {
+    let Some(typed) = typed else { return known.to_vec() };
+    let mut accepted = Vec::new();
+    for name in typed.into_inner() {
+        if known.contains(name.get_ref()) {
+            accepted.push(name.into_inner());
+            continue;
+        }
+        let words: Vec<&str> = known.iter().map(String::as_str).collect();
+        let message = format!("no token issuer is named '{}'", name.get_ref());
+        match read::nearest(name.get_ref(), &words) {
+            Some(near) => scope.hinted(name.span(), message, format!("did you mean '{near}'?")),
+            None => scope.hinted(name.span(), message, format!("known: {}", words.join(", "))),
+        }
+    }
+    accepted
+}
+
+fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFolder> {
+    let names = [
+        ("pki_certificate", &file.pki_certificate, "tls.crt"),
+        ("pki_key", &file.pki_key, "tls.key"),
+        ("pki_ca", &file.pki_ca, "ca.crt"),
+    ];
+    let Some(path) = &file.pki else {
+        for (key, value, _) in names {
+            if let Some(value) = value {
+                scope.hinted(value.span(), format!("{key} without pki"), "name the folder: pki");
+            }
+        }
+        return None;
+    };
+    let [certificate, key, ca] = names.map(|(_, value, default)| {
+        value.as_ref().map_or(default.to_owned(), |value| value.get_ref().clone())
+    });
+    let mode = file.key_mode.as_ref().map(|mode| *mode.get_ref());
+    Some(PkiFolder {
+        path: scope.path(path.get_ref()),
+        certificate,
+        key,
+        ca,
+        key_exposed_allowed: mode == Some(KeyModeFile::Any),
+    })
+}
+
+fn token_sources(
+    typed: Option<Spanned<Vec<Spanned<String>>>>,
+    scope: &mut Scope<'_>,
+) -> Vec<TokenSource> {
+    let Some(typed) = typed else { return vec![TokenSource::default()] };
+    let mut sources = Vec::new();
+    for source in typed.into_inner() {
+        let (header, scheme) = match source.get_ref().split_once(':') {
+            Some((header, scheme)) => (header.trim(), Some(scheme.trim())),
+            None => (source.get_ref().trim(), None),
+        };
+        match TokenSource::new(header, scheme) {
+            Some(read) => sources.push(read),
+            None => scope.hinted(
+                source.span(),
+                "not a header name with an optional scheme",
+                "for example \"Authorization: Bearer\" or \"X-CCM-Token\"",
+            ),
+        }
+    }
+    sources
+}
+
+fn backend(file: &SiteSystemFile, span: Range<usize>, scope: &mut Scope<'_>) -> Backend {
+    let hint = "for example backend = \"http://127.0.0.1:80\", \"https://mp01.contoso.com\" \
+                or \"unix:/run/backend.sock\"";
+    let typed = scope.required(file.backend.clone(), span, "backend of a site system", hint);
+    let url = typed.as_ref().map(|u| u.get_ref().clone()).unwrap_or_default();
+    let at = typed.as_ref().map_or(0..0, Spanned::span);
+    let (address, tls) = match address(&url) {
+        Some(found) => found,
+        None => {
+            if typed.is_some() {
+                scope.hinted(at.clone(), format!("'{url}' is no backend"), hint);
+            }
+            (BackendAddress::Host(String::new(), 80), false)
+        }
+    };
+    for (key, set) in [("backend_ca", &file.backend_ca), ("backend_name", &file.backend_name)] {
+        if let Some(value) = set.as_ref().filter(|_| !tls) {
+            scope.error(value.span(), format!("{key} is for https backends only"));
+        }
+    }
+    let ca = file.backend_ca.as_ref().map(|ca| {
+        let path = scope.path(ca.get_ref());
+        if !path.is_file() {
+            scope.error(ca.span(), format!("there is no file {}", path.display()));
+        }
+        path
+    });
+    let host = match &address {
+        BackendAddress::Host(host, _) => host.clone(),
+        BackendAddress::Unix(_) => String::new(),
+    };
+    let tls_name = tls.then(|| match &file.backend_name {
+        Some(name) => name.get_ref().clone(),
+        None => host,
+    });
+    let time = |value: &Option<Spanned<crate::config::Span>>, default: u64| {
+        value.as_ref().map_or(Duration::from_secs(default), |v| v.get_ref().0)
+    };
+    Backend {
+        url,
+        address,
+        tls_name,
+        ca,
+        times: BackendTimes {
+            connect: time(&file.backend_connect_time, 5),
+            answer: time(&file.backend_answer_time, 300),
+            // IIS keeps idle connections for two minutes; be gone before it is.
+            idle: time(&file.backend_idle_time, 55),
+        },
+        connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
+    }
+}
+
+/// `http://host[:port]`, `https://host[:port]` or `unix:/path`, and whether it is TLS.
+fn address(url: &str) -> Option<(BackendAddress, bool)> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return path.starts_with('/').then(|| (BackendAddress::Unix(path.into()), false));
+    }
+    let (rest, tls) = match url.strip_prefix("http://") {
+        Some(rest) => (rest, false),
+        None => (url.strip_prefix("https://")?, true),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let default_port = if tls { 443 } else { 80 };
+    if let Ok(address) = rest.parse::<SocketAddr>() {
+        return Some((BackendAddress::Host(address.ip().to_string(), address.port()), tls));
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|p| *p != 0)?),
+        None => (rest, default_port),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match bare.parse::<IpAddr>() {
+        Ok(ip) => ip.to_string(),
+        Err(_) => site::host_name(host)?,
+    };
+    Some((BackendAddress::Host(host, port), tls))
+}
+
+/// A token that is forwarded must not leave this machine in clear.
+fn cleartext(
+    backend: &Backend,
+    routes: &crate::route::RouteTable,
+    accepted: Option<Spanned<String>>,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) {
+    if let Some(value) = accepted.as_ref().filter(|v| v.get_ref() != "accepted") {
+        scope.hinted(value.span(), "cleartext has one value", "write cleartext = \"accepted\"");
+    }
+    let at_home = match &backend.address {
+        BackendAddress::Unix(_) => true,
+        BackendAddress::Host(host, _) => {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    };
+    let forwarded = routes.iter().find(|r| r.token == crate::route::TokenHandling::Forward);
+    if let Some(route) = forwarded.filter(|_| backend.tls_name.is_none() && !at_home)
+        && accepted.is_none()
+    {
+        let message = format!("route '{}' forwards tokens to {} in clear", route.name, backend.url);
+        let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
+        scope.hinted(span, message, hint);
+    }
+}

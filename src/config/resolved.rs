@@ -1,0 +1,244 @@
+//! What a configuration means: every default filled in, every name looked up, every path absolute.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::route::{Role, RouteTable};
+use crate::token::TokenSource;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The site.
+    pub site: Site,
+    /// Where page, API and status are served.
+    pub admin: SocketAddr,
+    /// Where metrics and health are served.
+    pub metrics: SocketAddr,
+    /// What is logged, and where.
+    pub log: Logging,
+    /// What one client, and all of them, may take.
+    pub limits: Limits,
+    /// The site systems, in the order of the file.
+    pub site_systems: Vec<SiteSystem>,
+    /// Whose tokens are accepted, in the order of the file.
+    pub issuers: Vec<Issuer>,
+}
+
+/// `[site]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The three characters of the site code.
+    pub code: String,
+    /// The hierarchy's GUID.
+    pub hierarchy: Option<uuid::Uuid>,
+    /// The state directory.
+    pub state: PathBuf,
+    /// The domains that the site may issue certificates for.
+    pub domains: Vec<String>,
+    /// Whether the site issues certificates where no PKI does.
+    pub issues_certificates: bool,
+    /// The kind of key of the issuing authority.
+    pub authority_key: AuthorityKey,
+    /// The `iss` of the site's own tokens.
+    pub token_issuer: String,
+}
+
+/// `site.authority_key`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorityKey {
+    /// ECDSA on P-256.
+    P256,
+    /// RSA with 2048 bits.
+    Rsa2048,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// How log lines on standard error look.
+    pub format: LogFormat,
+    /// Which lines are written: a level, or a filter in the form of `RUST_LOG`.
+    pub level: String,
+    /// Where the access log goes.
+    pub access: LogSink,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `log.access`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    /// Nowhere.
+    Off,
+    /// Standard error.
+    Stderr,
+    /// A file.
+    File(PathBuf),
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Shards, each a thread; as many as the machine has processors unless set.
+    pub threads: usize,
+    /// What one connection may take.
+    pub connection: ConnLimits,
+    /// Fields in a request head.
+    pub headers: usize,
+    /// Bytes of a request target.
+    pub uri_bytes: usize,
+    /// How long requests under way may go on after SIGTERM.
+    pub drain_time: Duration,
+    /// How many verified tokens are remembered.
+    pub token_cache: usize,
+}
+
+/// What one connection may take. Applies to connections accepted after it was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnLimits {
+    /// Connections at once, over all listeners.
+    pub connections_max: usize,
+    /// TLS handshakes at once, over all listeners; more wait within their handshake time.
+    pub handshakes_max: usize,
+    /// Connections at once from one IPv4 address or one IPv6 /64; `None` does not count.
+    pub per_address_max: Option<usize>,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_time: Duration,
+    /// From the first byte of a request head to its last.
+    pub header_time: Duration,
+    /// The bytes of a request head.
+    pub header_bytes: usize,
+    /// Without a request under way.
+    pub idle_time: Duration,
+    /// The least bytes per second of a request body, once `body_grace` is used up.
+    pub body_bytes_per_second: u32,
+    /// How long a request body may stall or fall behind the rate.
+    pub body_grace: Duration,
+    /// How long a client may take nothing of a response that is ready for it.
+    pub send_stall: Duration,
+}
+
+impl Default for ConnLimits {
+    fn default() -> Self {
+        ConnLimits {
+            connections_max: 20_000,
+            handshakes_max: 512,
+            per_address_max: None,
+            handshake_time: Duration::from_secs(10),
+            header_time: Duration::from_secs(20),
+            header_bytes: 64 * 1024,
+            idle_time: Duration::from_secs(120),
+            body_bytes_per_second: 240,
+            body_grace: Duration::from_secs(30),
+            send_stall: Duration::from_secs(300),
+        }
+    }
+}
+
+/// `[[site_system]]`
+#[derive(Clone, Debug)]
+pub struct SiteSystem {
+    /// Its name in logs, metrics and status.
+    pub name: String,
+    /// Its roles, whose presets make its routes.
+    pub roles: Vec<Role>,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether it is the default for unknown names on its address.
+    pub default: bool,
+    /// The names and addresses it answers to, lower case.
+    pub hosts: Vec<String>,
+    /// Where requests go.
+    pub backend: Backend,
+    /// Where its PKI certificate lies.
+    pub pki: Option<PkiFolder>,
+    /// The names of the issuers whose tokens it accepts.
+    pub issuers: Vec<String>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+    /// Whether namespaces with Windows authentication are carried.
+    pub windows_auth: bool,
+    /// Where clients put their tokens.
+    pub token_sources: Vec<TokenSource>,
+    /// The routes: its own on top of its roles'.
+    pub routes: RouteTable,
+}
+
+/// A watched folder with a certificate, its key and perhaps the root that stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PkiFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// The file with the certificate and the authorities above it.
+    pub certificate: String,
+    /// The file with the key.
+    pub key: String,
+    /// The file with the root; a path elsewhere is as good.
+    pub ca: String,
+    /// Whether a key that everyone can read is used.
+    pub key_exposed_allowed: bool,
+}
+
+/// Where the requests of a site system go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// As configured, for logs.
+    pub url: String,
+    /// The address.
+    pub address: BackendAddress,
+    /// The name in its certificate; `None` for plain HTTP.
+    pub tls_name: Option<String>,
+    /// The roots to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// How long to wait for what.
+    pub times: BackendTimes,
+    /// Idle connections kept, for each shard.
+    pub connections: usize,
+}
+
+/// The address of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendAddress {
+    /// A host name or IP address, and a port.
+    Host(String, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// How long to wait for a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendTimes {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the answer to begin, and between its parts.
+    pub answer: Duration,
+    /// How long an idle connection is kept: less than the backend keeps it.
+    pub idle: Duration,
+}
+
+/// `[[token_issuer]]`
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// What is accepted from it.
+    pub policy: crate::token::Issuer,
+    /// Where its keys are.
+    pub keys: KeySource,
+}
+
+/// Where an issuer's keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Watched files: JWKS, PEM public keys, certificates.
+    Files(Vec<PathBuf>),
+    /// The site's own token key.
+    Site,
+}
