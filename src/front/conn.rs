@@ -1,0 +1,340 @@
+//! A client connection as a stream with deadlines: header time, body rate, idle time, send stall.
+//!
+//! Deadlines run on tokio's clock and only while the client is the one that is waited for. Buffers
+//! exist only while something is in them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+
+use super::lingering::Lingering;
+use super::pingora::Digests;
+use super::state::{ConnInfo, ConnState, Cut, Phase};
+use super::tcp::Tcp;
+use crate::config::ConnLimits;
+use crate::denial::Denial;
+
+/// Small writes are gathered up to this size, so that a head and a short body are one TLS record.
+const GATHER_BYTES: usize = 4096;
+/// How late, at most, the end of the last HTTP/2 stream is noticed by the idle deadline.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// Told of requests that were refused before their head was complete.
+pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial) + Send + Sync>;
+
+/// The stream handed to pingora.
+pub struct Conn {
+    pub(super) tls: TlsStream<Tcp>,
+    http2: bool,
+    limits: ConnLimits,
+    on_refusal: OnRefusal,
+    /// What is gathered for one TLS record.
+    gathered: Vec<u8>,
+    sent: usize,
+    /// The phase that `since` belongs to.
+    seen: Phase,
+    since: Instant,
+    head_bytes: usize,
+    answered_head: bool,
+    /// While the client is waited for in a body: since when, and how much patience is left.
+    waiting: Option<Instant>,
+    patience: Duration,
+    stalled: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    pub(super) lingering: Lingering,
+    pub(super) digests: Digests,
+    state: Arc<ConnState>,
+}
+
+impl Conn {
+    pub(super) fn new(
+        tls: TlsStream<Tcp>,
+        info: ConnInfo,
+        limits: ConnLimits,
+        on_refusal: OnRefusal,
+    ) -> io::Result<Self> {
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let state = info.state.clone();
+        Ok(Conn {
+            http2,
+            patience: limits.body_grace,
+            limits,
+            on_refusal,
+            gathered: Vec::new(),
+            sent: 0,
+            seen: Phase::Idle,
+            since: Instant::now(),
+            head_bytes: 0,
+            answered_head: false,
+            waiting: None,
+            stalled: None,
+            timer: None,
+            lingering: Lingering::default(),
+            digests: Digests::new(tls.get_ref().0, info)?,
+            tls,
+            state,
+        })
+    }
+
+    pub(super) fn info(&self) -> Option<&ConnInfo> {
+        self.digests.info()
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// The phase of the moment; entering one starts its clock.
+    pub(super) fn phase(&mut self) -> Phase {
+        let phase = match self.http2 {
+            true if self.state.is_busy() => Phase::Answer,
+            true => Phase::Idle,
+            false => self.state.phase(),
+        };
+        if phase != self.seen {
+            self.enter(phase);
+        }
+        phase
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.seen = phase;
+        self.since = Instant::now();
+        self.waiting = None;
+        match phase {
+            Phase::Body => self.patience = self.limits.body_grace,
+            Phase::Idle => {
+                self.head_bytes = 0;
+                self.answered_head = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes came: a head begins or goes on, or a body earns patience.
+    fn received(&mut self, phase: Phase, received: &[u8]) -> io::Result<()> {
+        if self.http2 || received.is_empty() {
+            return Ok(());
+        }
+        match phase {
+            Phase::Idle => {
+                self.state.set_phase(Phase::Head);
+                self.enter(Phase::Head);
+                self.head_bytes = received.len();
+                self.state.see_head(received);
+            }
+            Phase::Head => {
+                self.head_bytes += received.len();
+                self.state.see_head(received);
+            }
+            Phase::Body => {
+                let waited = self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
+                let rate = f64::from(self.limits.body_bytes_per_second.max(1));
+                let earned = Duration::from_secs_f64(received.len() as f64 / rate);
+                self.patience =
+                    (self.patience.saturating_sub(waited) + earned).min(self.limits.body_grace);
+                if !self.state.see_body(received) {
+                    return Err(self.cut(Cut::Framing));
+                }
+            }
+            Phase::Answer => {
+                // Whatever comes now is the next request's, or is found to be odd there.
+                self.state.see_body(received);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the client must have sent something, if it must.
+    fn deadline(&mut self, phase: Phase) -> Option<(Instant, Cut)> {
+        match phase {
+            Phase::Idle => Some((self.since + self.limits.idle_time, Cut::No)),
+            Phase::Head => Some((self.since + self.limits.header_time, Cut::HeaderTime)),
+            Phase::Body => {
+                let since = *self.waiting.get_or_insert_with(Instant::now);
+                Some((since + self.patience, Cut::BodyRate))
+            }
+            // An HTTP/2 connection is not polled when its last stream ends: be polled again soon.
+            _ if self.http2 => Some((Instant::now() + RECHECK, Cut::No)),
+            _ => None,
+        }
+    }
+
+    /// Whether `deadline` has passed; if not, be woken when it does.
+    pub(super) fn passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                // A timer that fires too early is cheaper than one that is moved at each request.
+                if timer.deadline() > deadline || timer.is_elapsed() {
+                    timer.as_mut().reset(deadline);
+                }
+                timer
+            }
+            None => self.timer.insert(Box::pin(tokio::time::sleep_until(deadline))),
+        };
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            timer.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    /// Nothing to read: hold the client to its deadline.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<io::Result<()>> {
+        let Some((deadline, cut)) = self.deadline(phase) else { return Poll::Pending };
+        if !self.passed(cx, deadline) {
+            return Poll::Pending;
+        }
+        match phase {
+            Phase::Idle => {
+                // To the reader this is the client's own end of a quiet connection.
+                let _ = Pin::new(&mut self.tls).poll_shutdown(cx);
+                Poll::Ready(Ok(()))
+            }
+            Phase::Head => Poll::Ready(Err(self.refuse(cx, cut, Denial::LimitTime))),
+            Phase::Body => Poll::Ready(Err(self.cut(cut))),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn cut(&mut self, cut: Cut) -> io::Error {
+        self.state.set_cut(cut);
+        io::Error::new(io::ErrorKind::TimedOut, "the client was too slow")
+    }
+
+    /// Answer a head that will never be complete, and end the connection.
+    fn refuse(&mut self, cx: &mut Context<'_>, cut: Cut, denial: Denial) -> io::Error {
+        let answer = format!(
+            "HTTP/1.1 {} {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            denial.status(),
+            denial.reason_phrase()
+        );
+        // At best one attempt: nobody waits for a client that is being cut off.
+        let _ = Pin::new(&mut self.tls).poll_write(cx, answer.as_bytes());
+        let _ = Pin::new(&mut self.tls).poll_flush(cx);
+        let _ = Pin::new(&mut self.tls).poll_shutdown(cx);
+        self.report(denial);
+        self.cut(cut)
+    }
+
+    fn report(&mut self, denial: Denial) {
+        self.state.set_phase(Phase::Idle);
+        self.seen = Phase::Idle;
+        if let Some(info) = self.info() {
+            (self.on_refusal)(info, denial);
+        }
+    }
+
+    /// Hand what was gathered to TLS; the memory is let go once it is empty.
+    pub(super) fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.gathered.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.tls).poll_write(cx, rest) {
+                Poll::Ready(n) => {
+                    self.sent += n?;
+                    self.stalled = None;
+                }
+                Poll::Pending => return self.poll_stall(cx),
+            }
+        }
+        if !self.gathered.is_empty() {
+            self.gathered = Vec::new();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The client takes nothing: hold it to its deadline.
+    fn poll_stall<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        if self.passed(cx, since + self.limits.send_stall) {
+            return Poll::Ready(Err(self.cut(Cut::SendStall)));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        let phase = me.phase();
+        if phase == Phase::Head && me.head_bytes >= me.limits.header_bytes {
+            return Poll::Ready(Err(me.refuse(cx, Cut::HeaderBytes, Denial::LimitHead)));
+        }
+        let before = out.filled().len();
+        match Pin::new(&mut me.tls).poll_read(cx, out) {
+            Poll::Ready(done) => {
+                done?;
+                Poll::Ready(me.received(phase, out.filled().get(before..).unwrap_or_default()))
+            }
+            Poll::Pending => {
+                // Whoever waits for the client wants it to have what was written so far.
+                if !me.gathered.is_empty()
+                    && let Poll::Ready(Err(error)) = me.poll_gathered(cx)
+                {
+                    return Poll::Ready(Err(error));
+                }
+                me.poll_deadline(cx, phase)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let me = self.get_mut();
+        me.answered_head |= me.seen == Phase::Head;
+        if me.gathered.len() + bytes.len() <= GATHER_BYTES {
+            me.gathered.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(me.poll_gathered(cx))?;
+        match Pin::new(&mut me.tls).poll_write(cx, bytes) {
+            Poll::Ready(written) => {
+                me.stalled = None;
+                Poll::Ready(written)
+            }
+            Poll::Pending => me.poll_stall(cx),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        ready!(me.poll_gathered(cx))?;
+        match Pin::new(&mut me.tls).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                me.stalled = None;
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => me.poll_stall(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_close(cx)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // An answer while a head was being read, and no request came of it: the parser refused it.
+        if self.answered_head && self.state.phase() == Phase::Head {
+            self.report(Denial::FramingHead);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! From an accepted socket to TLS with the site system that its ClientHello asks for.
+//!
+//! A name that nobody here has, and a site system without a certificate, are told by an alert.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::HeaderValue;
+use rustls::server::Acceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
+
+use super::shard::{Each, Shared};
+use super::state::{ConnInfo, ConnState};
+use super::tcp::Tcp;
+use crate::metrics::ConnectionEnd;
+
+/// The connection, the site system that it is for, and whether that was picked for want of a name.
+type Shaken = (TlsStream<Tcp>, Arc<str>, bool);
+
+pub(super) async fn handshake<A>(
+    stream: TcpStream,
+    each: &Each<A>,
+) -> Result<Shaken, ConnectionEnd> {
+    let shared = &each.shared;
+    let bindings = shared.bindings.load();
+    let binding =
+        bindings.iter().find(|b| b.listen == each.configured).ok_or(ConnectionEnd::NameUnknown)?;
+    let io = Tcp::new(stream);
+    if let [door] = binding.doors.as_slice() {
+        // Nothing to choose: spare the second look at the ClientHello.
+        let Some(config) = (door.tls)() else {
+            let _ = TlsAcceptor::from(shared.refuse_tls.clone()).accept(io).await;
+            return Err(ConnectionEnd::NoCertificate);
+        };
+        let tls = TlsAcceptor::from(config).accept(io).await.map_err(|error| failed(&error))?;
+        let by_default =
+            binding.pick(tls.get_ref().1.server_name()).is_none_or(|picked| picked.by_default);
+        return Ok((tls, door.site.clone(), by_default));
+    }
+    let start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(|e| failed(&e))?;
+    let picked = binding.pick(start.client_hello().server_name());
+    let config = picked.as_ref().and_then(|picked| (picked.door.tls)());
+    match (picked, config) {
+        (Some(picked), Some(config)) => {
+            let (site, by_default) = (picked.door.site.clone(), picked.by_default);
+            let tls = start.into_stream(config).await.map_err(|error| failed(&error))?;
+            Ok((tls, site, by_default))
+        }
+        (picked, _) => {
+            // Completes with an alert, so that the client learns that it was refused.
+            let _ = start.into_stream(shared.refuse_tls.clone()).await;
+            Err(match picked {
+                Some(_) => ConnectionEnd::NoCertificate,
+                None => ConnectionEnd::NameUnknown,
+            })
+        }
+    }
+}
+
+fn failed(error: &io::Error) -> ConnectionEnd {
+    tracing::debug!(%error, "a handshake failed");
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(_)) => ConnectionEnd::HandshakeAlert,
+        Some(_) => ConnectionEnd::HandshakeFailed,
+        None => ConnectionEnd::HandshakeClosed,
+    }
+}
+
+pub(super) fn describe(
+    tls: &TlsStream<Tcp>,
+    site: Arc<str>,
+    by_default: bool,
+    (peer, local): (SocketAddr, SocketAddr),
+    shared: &Shared,
+) -> Option<ConnInfo> {
+    let session = tls.get_ref().1;
+    let peer_ip = HeaderValue::from_str(&peer.ip().to_canonical().to_string()).ok()?;
+    Some(ConnInfo {
+        id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+        site,
+        sni: session.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str()),
+        by_default,
+        peer,
+        peer_ip,
+        local,
+        tls_version: session.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown"),
+        cipher: session.negotiated_cipher_suite().and_then(|c| c.suite().as_str()).unwrap_or(""),
+        state: Arc::new(ConnState::default()),
+    })
+}

@@ -1,0 +1,148 @@
+//! How many connections there may be, in all and of one address.
+//!
+//! Counts only; what happens when a limit is reached is decided where it is reached.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::ConnLimits;
+
+/// Whose limit an address counts against: an IPv6 host owns a whole /64, so that is what counts.
+fn counted(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+        },
+        v4 => v4,
+    }
+}
+
+/// Connections at once by address. Holds an entry only while a connection of that address is open.
+#[derive(Debug, Default)]
+pub struct AddressLimit(Mutex<HashMap<IpAddr, usize>>);
+
+impl AddressLimit {
+    fn enter(&self, address: IpAddr, max: usize) -> bool {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(counted(address)).or_default();
+        let admitted = *count < max;
+        *count += usize::from(admitted);
+        if *count == 0 {
+            open.remove(&counted(address));
+        }
+        admitted
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&counted(address)) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&counted(address));
+            }
+        }
+    }
+}
+
+/// The count of open connections, for the whole process.
+#[derive(Debug, Default)]
+pub struct Admission {
+    open: AtomicUsize,
+    addresses: AddressLimit,
+}
+
+/// One open connection, counted until dropped.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    admission: Arc<Admission>,
+    address: Option<IpAddr>,
+}
+
+/// Why a connection was closed as soon as it was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Connections,
+    Address,
+}
+
+impl Admission {
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &ConnLimits,
+    ) -> Result<Admitted, Full> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full::Connections);
+        }
+        let mut admitted = Admitted { admission: self.clone(), address: None };
+        if let Some(max) = limits.per_address_max {
+            if !self.addresses.enter(address, max) {
+                return Err(Full::Address);
+            }
+            admitted.address = Some(address);
+        }
+        Ok(admitted)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            self.admission.addresses.leave(address);
+        }
+        self.admission.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(connections_max: usize, per_address_max: Option<usize>) -> ConnLimits {
+        ConnLimits { connections_max, per_address_max, ..ConnLimits::default() }
+    }
+
+    #[test]
+    fn a_connection_beyond_the_total_is_refused_until_one_ends() {
+        let admission = Arc::new(Admission::default());
+        let address = "192.0.2.1".parse().unwrap();
+        let first = admission.admit(address, &limits(1, None)).unwrap();
+        assert_eq!(admission.admit(address, &limits(1, None)).unwrap_err(), Full::Connections);
+        drop(first);
+        assert!(admission.admit(address, &limits(1, None)).is_ok());
+        assert_eq!(admission.open(), 0);
+    }
+
+    #[test]
+    fn an_ipv6_host_cannot_escape_its_limit_within_its_64() {
+        let admission = Arc::new(Admission::default());
+        let limits = limits(10, Some(1));
+        let (a, b) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let held = admission.admit(a, &limits).unwrap();
+        assert_eq!(admission.admit(b, &limits).unwrap_err(), Full::Address);
+        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap(), &limits).is_ok());
+        drop(held);
+        assert!(admission.addresses.0.lock().unwrap().is_empty(), "no address is remembered");
+        assert_eq!(admission.open(), 0);
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_when_it_comes_mapped_into_ipv6() {
+        assert_eq!(
+            counted("::ffff:192.0.2.1".parse().unwrap()),
+            counted("192.0.2.1".parse().unwrap())
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Listening sockets: one for each shard on the same address, so that the kernel spreads
+//! connections over the shards without a hand-over between threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+const BACKLOG: i32 = 4096;
+
+/// A bound address, with a socket for each shard.
+#[derive(Debug)]
+pub struct Listener {
+    /// The address that was really taken.
+    pub address: SocketAddr,
+    pub(super) sockets: Vec<TcpListener>,
+}
+
+/// Bind `address` for that many shards.
+///
+/// # Errors
+/// What the system answers; in particular that the address is in use, also by another process that
+/// would share it (two gateways on one port would each answer for half of the clients).
+pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Listener> {
+    let probe = socket(address, false)?;
+    let address = match probe.local_addr()?.as_socket() {
+        Some(taken) => taken,
+        None => address,
+    };
+    drop(probe);
+    let sockets = (0..shards.max(1))
+        .map(|_| {
+            let socket = socket(address, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(TcpListener::from(socket))
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    Ok(Listener { address, sockets })
+}
+
+/// A bound socket. Without `shared` the bind fails if anyone listens there already.
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_someone_listens_on_is_refused_even_if_it_could_be_shared() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(first.sockets.len(), 2);
+        let again = bind(first.address, 2).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+    }
+}

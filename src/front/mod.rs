@@ -1,0 +1,23 @@
+//! The front door: accepts connections, bounds them, makes them TLS, and hands each one as a stream
+//! with deadlines to whatever speaks HTTP on it.
+//!
+//! Knows nothing of requests, routes or tokens; never reads a certificate file.
+
+mod binding;
+mod conn;
+mod handshake;
+mod limits;
+mod lingering;
+mod listener;
+mod pingora;
+mod shard;
+mod state;
+mod tcp;
+mod watch;
+
+pub use binding::{Binding, Door, TlsSource};
+pub use conn::Conn;
+pub use limits::{AddressLimit, Admission};
+pub use listener::{Listener, bind};
+pub use shard::{Front, FrontParams, Serve};
+pub use state::{ConnInfo, ConnState, Cut, InFlight};

@@ -1,0 +1,375 @@
+//! Shards: one thread and one runtime for each core, each with its own sockets and its own server,
+//! so that a request never crosses threads. Accepts, shakes hands, serves, drains.
+//!
+//! The list of shards is fixed at start; addresses come and go with the configuration.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use pingora_core::server::ShutdownWatch;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use super::binding::Binding;
+use super::conn::{Conn, OnRefusal};
+use super::handshake::{describe, handshake};
+use super::limits::{Admission, Admitted, Full};
+use super::listener::Listener;
+use crate::config::ConnLimits;
+use crate::live::Live;
+use crate::metrics::{ConnectionEnd, Metrics};
+
+/// How long to wait after the system could not give a connection (no descriptors left, say): long
+/// enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What serves HTTP on a finished connection.
+pub trait Serve: ServerApp + Send + Sync + 'static {}
+impl<T: ServerApp + Send + Sync + 'static> Serve for T {}
+
+/// What a front needs to begin.
+pub struct FrontParams {
+    /// Threads, each with a runtime of its own.
+    pub shards: usize,
+    /// Limits for connections accepted from now on.
+    pub limits: Live<ConnLimits>,
+    /// Which site systems stand behind which address.
+    pub bindings: Live<Vec<Binding>>,
+    /// The configuration for connections whose name nobody here has: it refuses with an alert.
+    pub refuse_tls: Arc<ServerConfig>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Told of requests that were refused before their head was complete.
+    pub on_refusal: OnRefusal,
+    /// Turns true when the process is to end.
+    pub shutdown: ShutdownWatch,
+}
+
+enum Command {
+    Open { address: SocketAddr, configured: SocketAddr, socket: TcpListener },
+    Close { address: SocketAddr, done: oneshot::Sender<()> },
+}
+
+/// The running front.
+pub struct Front {
+    shards: Vec<(mpsc::UnboundedSender<Command>, thread::JoinHandle<()>)>,
+    admission: Arc<Admission>,
+}
+
+/// What every connection of the process shares.
+pub(super) struct Shared {
+    limits: Live<ConnLimits>,
+    pub(super) bindings: Live<Vec<Binding>>,
+    pub(super) refuse_tls: Arc<ServerConfig>,
+    metrics: Arc<Metrics>,
+    on_refusal: OnRefusal,
+    shutdown: ShutdownWatch,
+    admission: Arc<Admission>,
+    handshakes: Semaphore,
+    handshakes_max: AtomicUsize,
+    pub(super) next_id: AtomicU64,
+}
+
+impl Front {
+    /// Start the shards. `server` makes what serves HTTP, once for each shard.
+    ///
+    /// # Errors
+    /// If the system gives no thread or no runtime.
+    pub fn start<A: Serve>(
+        params: FrontParams,
+        server: impl Fn() -> Arc<A> + Send + Sync + 'static,
+    ) -> io::Result<Front> {
+        let admission = Arc::new(Admission::default());
+        let handshakes_max = params.limits.peek(|l| l.handshakes_max);
+        let shared = Arc::new(Shared {
+            limits: params.limits,
+            bindings: params.bindings,
+            refuse_tls: params.refuse_tls,
+            metrics: params.metrics,
+            on_refusal: params.on_refusal,
+            shutdown: params.shutdown,
+            admission: admission.clone(),
+            handshakes: Semaphore::new(handshakes_max),
+            handshakes_max: AtomicUsize::new(handshakes_max),
+            next_id: AtomicU64::new(1),
+        });
+        let server = Arc::new(server);
+        let shards = (0..params.shards.max(1))
+            .map(|n| {
+                let (commands, inbox) = mpsc::unbounded_channel();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let (shared, server) = (shared.clone(), server.clone());
+                let thread = thread::Builder::new()
+                    .name(format!("shard-{n}"))
+                    .spawn(move || runtime.block_on(run(inbox, shared, server())))?;
+                Ok((commands, thread))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Front { shards, admission })
+    }
+
+    /// Accept connections on a bound address from now on, for the binding of `configured`.
+    pub fn open(&self, configured: SocketAddr, listener: Listener) {
+        let address = listener.address;
+        for ((commands, _), socket) in self.shards.iter().zip(listener.sockets) {
+            // A shard that is gone has ended with the process; there is nothing to open then.
+            let _ = commands.send(Command::Open { address, configured, socket });
+        }
+    }
+
+    /// Accept no more on an address. Connections that are open stay open.
+    pub async fn close(&self, address: SocketAddr) {
+        for (commands, _) in &self.shards {
+            let (done, closed) = oneshot::channel();
+            if commands.send(Command::Close { address, done }).is_ok() {
+                let _ = closed.await;
+            }
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// How many connections are open, as a function.
+    pub fn count(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
+        let admission = self.admission.clone();
+        Arc::new(move || admission.open())
+    }
+
+    /// Wait until every shard has drained. Blocks the calling thread.
+    pub fn join(self) {
+        for (commands, thread) in self.shards {
+            drop(commands);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Connections that are open on one shard.
+#[derive(Default)]
+struct Open {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+struct OpenGuard(Arc<Open>);
+
+impl Open {
+    fn enter(self: &Arc<Self>) -> OpenGuard {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        OpenGuard(self.clone())
+    }
+
+    async fn wait_until_none(&self) {
+        loop {
+            let ended = self.none.notified();
+            if self.count.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+async fn run<A: Serve>(
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+    shared: Arc<Shared>,
+    server: Arc<A>,
+) {
+    let open = Arc::new(Open::default());
+    let mut accepting: HashMap<SocketAddr, Arc<Notify>> = HashMap::new();
+    let mut shutdown = shared.shutdown.clone();
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Open { address, configured, socket }) => {
+                    let stop = Arc::new(Notify::new());
+                    accepting.insert(address, stop.clone());
+                    let each = Each {
+                        shared: shared.clone(), server: server.clone(), open: open.clone(), configured,
+                    };
+                    tokio::spawn(accept(socket, each, stop));
+                }
+                Some(Command::Close { address, done }) => {
+                    if let Some(stop) = accepting.remove(&address) {
+                        stop.notify_one();
+                    }
+                    let _ = done.send(());
+                }
+                None => break,
+            },
+            changed = shutdown.wait_for(|down| *down) => {
+                let _ = changed;
+                break;
+            }
+        }
+    }
+    for stop in accepting.values() {
+        stop.notify_one();
+    }
+    // What was accepted in the same turn is counted before it is waited for.
+    tokio::task::yield_now().await;
+    server.cleanup().await;
+    open.wait_until_none().await;
+}
+
+/// What every connection of one listening socket shares.
+pub(super) struct Each<A> {
+    pub(super) shared: Arc<Shared>,
+    server: Arc<A>,
+    open: Arc<Open>,
+    pub(super) configured: SocketAddr,
+}
+
+impl<A> Clone for Each<A> {
+    fn clone(&self) -> Self {
+        Each {
+            shared: self.shared.clone(),
+            server: self.server.clone(),
+            open: self.open.clone(),
+            configured: self.configured,
+        }
+    }
+}
+
+async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a listening socket was lost");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = stop.notified() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer, &each),
+            Err(error) => {
+                each.shared.metrics.connection_ended(ConnectionEnd::AcceptFailed);
+                tracing::warn!(%error, "no connection could be accepted; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
+    let limits = each.shared.limits.peek(|limits| *limits);
+    match each.shared.admission.admit(peer.ip(), &limits) {
+        Ok(admitted) => {
+            let (each, open) = (each.clone(), each.open.enter());
+            tokio::spawn(async move {
+                serve(stream, peer, each, limits, admitted).await;
+                drop(open);
+            });
+        }
+        Err(full) => each.shared.metrics.connection_ended(match full {
+            Full::Connections => ConnectionEnd::TooMany,
+            Full::Address => ConnectionEnd::TooManyOfAddress,
+        }),
+    }
+}
+
+async fn serve<A: Serve>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    each: Each<A>,
+    limits: ConnLimits,
+    _admitted: Admitted,
+) {
+    let shared = &each.shared;
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let opened = shared.metrics.connection_opened();
+    let shaken = tokio::time::timeout(limits.handshake_time, async {
+        // Waiting for a turn counts against the handshake's own time, so the queue is bounded.
+        let _turn = shared.turn(&limits).await;
+        handshake(stream, &each).await
+    });
+    let (tls, site, by_default) = match shaken.await {
+        Ok(Ok(shaken)) => shaken,
+        Ok(Err(end)) => return shared.metrics.connection_ended(end),
+        Err(_) => return shared.metrics.connection_ended(ConnectionEnd::HandshakeTime),
+    };
+    let info = match describe(&tls, site, by_default, (peer, local), shared) {
+        Some(info) => info,
+        None => return,
+    };
+    shared.metrics.handshake_done(info.tls_version, info.cipher);
+    match Conn::new(tls, info, limits, shared.on_refusal.clone()) {
+        Ok(conn) => {
+            let mut shutdown = shared.shutdown.clone();
+            // Seen by whoever asks "has it changed?", also if it changed before this connection.
+            if *shutdown.borrow() {
+                shutdown.mark_changed();
+            }
+            each.server.process_new(Box::new(conn), &shutdown).await;
+        }
+        Err(error) => tracing::error!(%error, "a connection could not be served"),
+    }
+    drop(opened);
+}
+
+impl Shared {
+    /// A turn to shake hands. The number of turns follows the configuration.
+    async fn turn(&self, limits: &ConnLimits) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        adjust(&self.handshakes, &self.handshakes_max, limits.handshakes_max);
+        self.handshakes.acquire().await.ok()
+    }
+}
+
+/// Give the semaphore as many permits as are wanted. `given` counts those that it has: permits that
+/// are taken cannot be withdrawn, and have to be when they come back.
+fn adjust(semaphore: &Semaphore, given: &AtomicUsize, wanted: usize) {
+    let before = given.swap(wanted, Ordering::Relaxed);
+    if before < wanted {
+        semaphore.add_permits(wanted - before);
+    } else if before > wanted {
+        let taken = before - wanted - semaphore.forget_permits(before - wanted);
+        given.fetch_add(taken, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_lowered_below_what_is_taken_holds_once_it_comes_back() {
+        let (semaphore, given) = (Semaphore::new(4), AtomicUsize::new(4));
+        let taken = semaphore.try_acquire_many(3).unwrap();
+        adjust(&semaphore, &given, 2);
+        assert_eq!(semaphore.available_permits(), 0);
+        drop(taken);
+        adjust(&semaphore, &given, 2);
+        assert_eq!(semaphore.available_permits(), 2);
+        adjust(&semaphore, &given, 3);
+        assert_eq!(semaphore.available_permits(), 3);
+    }
+}

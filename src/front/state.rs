@@ -1,0 +1,169 @@
+//! What is known of a connection, and what is under way on it: shared between the stream, which keeps
+//! the deadlines, and whoever handles the requests.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::HeaderValue;
+
+use super::watch::RequestWatch;
+use crate::denial::Denial;
+
+/// What is known of a connection once its handshake is done.
+#[derive(Debug)]
+pub struct ConnInfo {
+    /// Unique in this process.
+    pub id: u64,
+    /// The configured name of the site system that this connection is for.
+    pub site: Arc<str>,
+    /// The server name that the client asked for, lower case.
+    pub sni: Option<Box<str>>,
+    /// Whether the site system was picked for want of a known name.
+    pub by_default: bool,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The client's IP address as a header value.
+    pub peer_ip: HeaderValue,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub tls_version: &'static str,
+    /// The cipher suite's IANA name.
+    pub cipher: &'static str,
+    /// What is under way, shared with whoever handles the requests.
+    pub state: Arc<ConnState>,
+}
+
+/// Why the connection cut its client off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    /// It did not.
+    No = 0,
+    /// The request head took too long.
+    HeaderTime,
+    /// The request head grew too large.
+    HeaderBytes,
+    /// The request body came too slowly.
+    BodyRate,
+    /// The client took nothing of the response.
+    SendStall,
+    /// The chunked body of a request is not well-formed.
+    Framing,
+}
+
+/// What is under way on a connection. The stream reads it to know which deadline holds.
+#[derive(Debug, Default)]
+pub struct ConnState {
+    phase: AtomicU8,
+    streams: AtomicU32,
+    cut: AtomicU8,
+    watch: Mutex<RequestWatch>,
+}
+
+/// What the client of a connection is waited for, or waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Nothing is under way.
+    Idle = 0,
+    /// A request head has begun.
+    Head,
+    /// A request body is being received.
+    Body,
+    /// The client has sent its request and waits.
+    Answer,
+}
+
+impl ConnState {
+    /// A request head was read. Until the guard is dropped the request is under way.
+    pub fn begin(self: &Arc<Self>, body_expected: bool) -> InFlight {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        let phase = if body_expected { Phase::Body } else { Phase::Answer };
+        self.set_phase(phase);
+        InFlight(self.clone())
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            1 => Phase::Head,
+            2 => Phase::Body,
+            3 => Phase::Answer,
+            _ => Phase::Idle,
+        }
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Whether a request is under way; for HTTP/2, where several may be.
+    pub(super) fn is_busy(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn set_cut(&self, cut: Cut) {
+        self.cut.store(cut as u8, Ordering::Relaxed);
+    }
+
+    fn watch(&self) -> MutexGuard<'_, RequestWatch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head of the HTTP/1 request under way was read: judge its body's framing from its first
+    /// byte on. `None` is a chunked body.
+    ///
+    /// # Errors
+    /// If what has come already is not well-formed.
+    pub fn expect_body(&self, length: Option<u64>) -> Result<(), Denial> {
+        self.watch().expect_body(length).map_err(|()| Denial::FramingChunk)
+    }
+
+    pub(super) fn see_head(&self, bytes: &[u8]) {
+        self.watch().see_head(bytes);
+    }
+
+    /// Whether bytes that came after a head may be what they are.
+    pub(super) fn see_body(&self, bytes: &[u8]) -> bool {
+        self.watch().see_body(bytes).is_ok()
+    }
+
+    /// Why the client was cut off, if it was.
+    pub fn cut(&self) -> Cut {
+        match self.cut.load(Ordering::Relaxed) {
+            1 => Cut::HeaderTime,
+            2 => Cut::HeaderBytes,
+            3 => Cut::BodyRate,
+            4 => Cut::SendStall,
+            5 => Cut::Framing,
+            _ => Cut::No,
+        }
+    }
+}
+
+/// A request under way on a connection.
+#[derive(Debug)]
+pub struct InFlight(Arc<ConnState>);
+
+impl InFlight {
+    /// Whether the request line, as it came, was not three words of printable ASCII. The parser
+    /// mends some of those, so that its own record of the head no longer shows it.
+    pub fn odd_request_line(&self) -> bool {
+        self.0.watch().is_odd()
+    }
+
+    /// The whole request body was read: from now on the client waits, not the gateway.
+    pub fn body_done(&self) {
+        self.0.set_phase(Phase::Answer);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.set_phase(Phase::Idle);
+            self.0.watch().next();
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! Every metric, and the only use of `prometheus`. Labels come from closed lists and from names in
+//! the configuration, never from a client.
+//!
+//! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::denial::Denial;
+use crate::unfit::Unfit;
+
+const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// From a cached small answer to a long poll.
+const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+
+/// Why a connection ended before it carried a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The system gave no connection (no descriptors, say).
+    AcceptFailed,
+    /// The limit of connections was reached.
+    TooMany,
+    /// The limit of connections of one address was reached.
+    TooManyOfAddress,
+    /// The handshake took too long.
+    HandshakeTime,
+    /// The client sent an alert: it does not accept what it was shown.
+    HandshakeAlert,
+    /// What the client sent is no acceptable TLS.
+    HandshakeFailed,
+    /// The client closed before the handshake was done.
+    HandshakeClosed,
+    /// No site system on this address has the name that was asked for.
+    NameUnknown,
+    /// The site system has no certificate that is fit.
+    NoCertificate,
+}
+
+impl ConnectionEnd {
+    /// Every end, in the order of the documentation.
+    pub const ALL: [ConnectionEnd; 9] = [
+        ConnectionEnd::AcceptFailed,
+        ConnectionEnd::TooMany,
+        ConnectionEnd::TooManyOfAddress,
+        ConnectionEnd::HandshakeTime,
+        ConnectionEnd::HandshakeAlert,
+        ConnectionEnd::HandshakeFailed,
+        ConnectionEnd::HandshakeClosed,
+        ConnectionEnd::NameUnknown,
+        ConnectionEnd::NoCertificate,
+    ];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnectionEnd::AcceptFailed => "accept_failed",
+            ConnectionEnd::TooMany => "too_many",
+            ConnectionEnd::TooManyOfAddress => "too_many_of_address",
+            ConnectionEnd::HandshakeTime => "handshake_time",
+            ConnectionEnd::HandshakeAlert => "handshake_alert",
+            ConnectionEnd::HandshakeFailed => "handshake_failed",
+            ConnectionEnd::HandshakeClosed => "handshake_closed",
+            ConnectionEnd::NameUnknown => "name_unknown",
+            ConnectionEnd::NoCertificate => "no_certificate",
+        }
+    }
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    denials: IntCounterVec,
+    seconds: HistogramVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
+    connections: IntGauge,
+    connections_total: IntCounter,
+    connection_ends: Vec<IntCounter>,
+    handshakes: IntCounterVec,
+    certificate_expires: GaugeVec,
+    certificate_served: IntGaugeVec,
+    certificate_rejected: IntGaugeVec,
+    certificate_swaps: IntCounterVec,
+    reload_successful: IntGauge,
+    reload_seconds: Gauge,
+    keys: IntGaugeVec,
+    key_files_bad: IntGaugeVec,
+    ready: IntGauge,
+    known: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// The counters of one route of one site system.
+#[derive(Clone, Debug)]
+pub struct RouteMetrics {
+    classes: [IntCounter; 5],
+    seconds: Histogram,
+    received: IntCounter,
+    sent: IntCounter,
+    denials: IntCounterVec,
+    site: String,
+    route: String,
+}
+
+/// Counts a connection as open until dropped.
+pub struct ConnectionOpen<'a>(&'a IntGauge);
+
+impl Drop for ConnectionOpen<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// All metrics, registered.
+    ///
+    /// # Errors
+    /// If two metrics had one name: a defect that the first test shows.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let r = Registry::new();
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        r.register(Box::new(process))?;
+        let build = int_gauges(&r, "build_info", "The running version.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let ends = counters(
+            &r,
+            "connection_ends_total",
+            "Connections that ended before they carried a request, by reason.",
+            &["reason"],
+        )?;
+        let connection_ends =
+            ConnectionEnd::ALL.iter().map(|e| ends.with_label_values(&[e.as_str()])).collect();
+        Ok(Metrics {
+            requests: counters(
+                &r,
+                "requests_total",
+                "Requests answered, by site system, route and class of the status code.",
+                &["site_system", "route", "code_class"],
+            )?,
+            denials: counters(
+                &r,
+                "denials_total",
+                "Requests refused by sitegate, by site system, route and reason.",
+                &["site_system", "route", "reason"],
+            )?,
+            seconds: registered(
+                &r,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "sitegate_request_duration_seconds",
+                        "Time from the request head to the end of the answer.",
+                    )
+                    .buckets(SECONDS.to_vec()),
+                    &["site_system", "route"],
+                )?,
+            )?,
+            received: counters(
+                &r,
+                "request_body_bytes_total",
+                "Bytes of request bodies received.",
+                &["site_system", "route"],
+            )?,
+            sent: counters(
+                &r,
+                "response_body_bytes_total",
+                "Bytes of response bodies sent.",
+                &["site_system", "route"],
+            )?,
+            cache_hits: counter(
+                &r,
+                "token_cache_hits_total",
+                "Tokens whose verification was remembered.",
+            )?,
+            cache_misses: counter(
+                &r,
+                "token_cache_misses_total",
+                "Tokens whose signature had to be verified.",
+            )?,
+            connections: registered(
+                &r,
+                IntGauge::new("sitegate_connections", "Client connections that are open.")?,
+            )?,
+            connections_total: counter(&r, "connections_total", "Client connections accepted.")?,
+            connection_ends,
+            handshakes: counters(
+                &r,
+                "tls_handshakes_total",
+                "TLS handshakes completed, by protocol version and cipher suite.",
+                &["version", "cipher"],
+            )?,
+            certificate_expires: registered(
+                &r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_certificate_expiration_timestamp_seconds",
+                        "When the certificate of a source expires, in seconds since 1970.",
+                    ),
+                    &["site_system", "source"],
+                )?,
+            )?,
+            certificate_served: int_gauges(
+                &r,
+                "certificate_info",
+                "1 for the source of the certificate that is served.",
+                &["site_system", "source", "reason"],
+            )?,
+            certificate_rejected: int_gauges(
+                &r,
+                "certificate_rejected",
+                "1 while a source holds a certificate that may not be served, by reason.",
+                &["site_system", "source", "reason"],
+            )?,
+            certificate_swaps: counters(
+                &r,
+                "certificate_swaps_total",
+                "Changes of the served certificate.",
+                &["site_system", "from", "to", "cause"],
+            )?,
+            reload_successful: registered(
+                &r,
+                IntGauge::new(
+                    "sitegate_config_last_reload_successful",
+                    "Whether the configuration file, as it was last read, is in force.",
+                )?,
+            )?,
+            reload_seconds: registered(
+                &r,
+                Gauge::new(
+                    "sitegate_config_last_reload_success_timestamp_seconds",
+                    "When a configuration last came into force, in seconds since 1970.",
+                )?,
+            )?,
+            keys: int_gauges(&r, "token_keys", "Usable keys of a token issuer.", &["issuer"])?,
+            key_files_bad: int_gauges(
+                &r,
+                "token_key_problems",
+                "Keys of a token issuer that were refused at the last reading.",
+                &["issuer"],
+            )?,
+            ready: registered(
+                &r,
+                IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
+            )?,
+            known: Mutex::default(),
+            registry: r,
+        })
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "the metrics could not be written");
+        }
+        text
+    }
+
+    /// The counters of a route, made if they are new.
+    pub fn route(&self, site: &str, route: &str) -> RouteMetrics {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((site.to_owned(), route.to_owned()));
+        RouteMetrics {
+            classes: CODE_CLASSES.map(|c| self.requests.with_label_values(&[site, route, c])),
+            seconds: self.seconds.with_label_values(&[site, route]),
+            received: self.received.with_label_values(&[site, route]),
+            sent: self.sent.with_label_values(&[site, route]),
+            denials: self.denials.clone(),
+            site: site.to_owned(),
+            route: route.to_owned(),
+        }
+    }
+
+    /// Forget every route that is not among these: what a configuration no longer names must not
+    /// stay in memory or on the scrape.
+    pub fn retain_routes(&self, keep: &BTreeSet<(String, String)>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(site, route)| {
+            if keep.contains(&(site.clone(), route.clone())) {
+                return true;
+            }
+            for class in CODE_CLASSES {
+                let _ = self.requests.remove_label_values(&[site, route, class]);
+            }
+            for denial in Denial::ALL {
+                let _ = self.denials.remove_label_values(&[site, route, denial.code()]);
+            }
+            let _ = self.seconds.remove_label_values(&[site, route]);
+            let _ = self.received.remove_label_values(&[site, route]);
+            let _ = self.sent.remove_label_values(&[site, route]);
+            false
+        });
+    }
+
+    /// A token was known (`true`) or had to be verified.
+    pub fn token_cache(&self, hit: bool) {
+        if hit { self.cache_hits.inc() } else { self.cache_misses.inc() }
+    }
+
+    /// A connection was accepted; it is open until the guard is dropped.
+    pub fn connection_opened(&self) -> ConnectionOpen<'_> {
+        self.connections_total.inc();
+        self.connections.inc();
+        ConnectionOpen(&self.connections)
+    }
+
+    /// A connection ended before it carried a request.
+    pub fn connection_ended(&self, end: ConnectionEnd) {
+        if let Some(counter) = self.connection_ends.get(end as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A handshake was completed. Both values come from rustls' closed lists.
+    pub fn handshake_done(&self, version: &'static str, cipher: &'static str) {
+        self.handshakes.with_label_values(&[version, cipher]).inc();
+    }
+
+    /// When the certificate that a source holds expires; `None` if it holds none.
+    pub fn certificate_expires(&self, site: &str, source: &'static str, seconds: Option<i64>) {
+        match seconds {
+            Some(at) => {
+                self.certificate_expires.with_label_values(&[site, source]).set(at as f64);
+            }
+            None => {
+                let _ = self.certificate_expires.remove_label_values(&[site, source]);
+            }
+        }
+    }
+
+    /// Which source is served, and why.
+    pub fn certificate_served(
+        &self,
+        site: &str,
+        before: Option<(&str, &str)>,
+        now: Option<(&str, &str)>,
+    ) {
+        if let Some((source, reason)) = before {
+            let _ = self.certificate_served.remove_label_values(&[site, source, reason]);
+        }
+        if let Some((source, reason)) = now {
+            self.certificate_served.with_label_values(&[site, source, reason]).set(1);
+        }
+    }
+
+    /// Why a source's certificate may not be served; `None` if it may, or if there is none.
+    pub fn certificate_rejected(&self, site: &str, source: &'static str, why: Option<Unfit>) {
+        for unfit in Unfit::ALL {
+            let labels = [site, source, unfit.code()];
+            if Some(*unfit) == why {
+                self.certificate_rejected.with_label_values(&labels).set(1);
+            } else {
+                let _ = self.certificate_rejected.remove_label_values(&labels);
+            }
+        }
+    }
+
+    /// The served certificate changed.
+    pub fn certificate_swapped(&self, site: &str, from: &str, to: &str, cause: &str) {
+        self.certificate_swaps.with_label_values(&[site, from, to, cause]).inc();
+    }
+
+    /// The configuration file was read: `Some` with the time if it is in force now.
+    pub fn config_reloaded(&self, seconds: Option<i64>) {
+        self.reload_successful.set(i64::from(seconds.is_some()));
+        if let Some(seconds) = seconds {
+            self.reload_seconds.set(seconds as f64);
+        }
+    }
+
+    /// An issuer's keys were read.
+    pub fn keys_loaded(&self, issuer: &str, usable: usize, refused: usize) {
+        self.keys.with_label_values(&[issuer]).set(usable as i64);
+        self.key_files_bad.with_label_values(&[issuer]).set(refused as i64);
+    }
+
+    /// An issuer is no longer configured.
+    pub fn forget_issuer(&self, issuer: &str) {
+        let _ = self.keys.remove_label_values(&[issuer]);
+        let _ = self.key_files_bad.remove_label_values(&[issuer]);
+    }
+
+    /// What /readyz answers.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    /// The names of all metrics of sitegate's own, for the documentation's test.
+    pub fn names(&self) -> BTreeSet<String> {
+        let collectors: [Vec<&prometheus::core::Desc>; 9] = [
+            self.requests.desc(),
+            self.denials.desc(),
+            self.seconds.desc(),
+            self.received.desc(),
+            self.sent.desc(),
+            self.handshakes.desc(),
+            self.certificate_expires.desc(),
+            self.certificate_served.desc(),
+            self.certificate_rejected.desc(),
+        ];
+        let more = [self.certificate_swaps.desc(), self.keys.desc(), self.key_files_bad.desc()];
+        let seen = self.registry.gather();
+        collectors
+            .into_iter()
+            .chain(more)
+            .flatten()
+            .map(|desc| desc.fq_name.clone())
+            .chain(seen.iter().map(|family| family.name().to_owned()))
+            .filter(|name| name.starts_with("sitegate_"))
+            .collect()
+    }
+}
+
+impl RouteMetrics {
+    /// A request was answered.
+    pub fn answered(&self, status: u16, took: Duration, received: usize, sent: usize) {
+        // 0 is a client that was gone before it could be answered.
+        let class = usize::from(status / 100).checked_sub(1);
+        if let Some(class) = class.and_then(|class| self.classes.get(class)) {
+            class.inc();
+        }
+        self.seconds.observe(took.as_secs_f64());
+        if received > 0 {
+            self.received.inc_by(received as u64);
+        }
+        if sent > 0 {
+            self.sent.inc_by(sent as u64);
+        }
+    }
+
+    /// A request was refused.
+    pub fn denied(&self, denial: Denial) {
+        self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
+    }
+
+    /// How often requests of this route were refused for this reason.
+    pub fn denials(&self, denial: Denial) -> u64 {
+        self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).get()
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(r: &Registry, c: C) -> Result<C, prometheus::Error> {
+    r.register(Box::new(c.clone()))?;
+    Ok(c)
+}
+
+fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    registered(r, IntCounter::new(format!("sitegate_{name}"), help)?)
+}
+
+fn counters(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    registered(r, IntCounterVec::new(Opts::new(format!("sitegate_{name}"), help), labels)?)
+}
+
+fn int_gauges(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    registered(r, IntGaugeVec::new(Opts::new(format!("sitegate_{name}"), help), labels)?)
+}
