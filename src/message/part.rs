@@ -1,0 +1,107 @@
+//! The first part of a multipart body (RFC 2046 §5.1), in the one form that all readers agree on.
+
+use super::Fault;
+
+const PART_BYTES_MAX: usize = 64 * 1024;
+const BOUNDARY_BYTES_MAX: usize = 70;
+const FIELDS_MAX: usize = 8;
+const FIELD_BYTES_MAX: usize = 256;
+
+/// The boundary that a content type names.
+pub(super) fn boundary(content_type: &[u8]) -> Result<&str, Fault> {
+    let text = std::str::from_utf8(content_type).map_err(|_| Fault::ContentType)?;
+    let mut words = text.split(';').map(str::trim_ascii);
+    let kind = words.next().and_then(|kind| kind.split_once('/')).ok_or(Fault::ContentType)?;
+    if !kind.0.eq_ignore_ascii_case("multipart") || !is_token(kind.1) {
+        return Err(Fault::ContentType);
+    }
+    let mut boundary = None;
+    for word in words {
+        let (name, value) = word.split_once('=').ok_or(Fault::ContentType)?;
+        let value = parameter(value).filter(|_| is_token(name)).ok_or(Fault::ContentType)?;
+        if name.eq_ignore_ascii_case("boundary") && boundary.replace(value).is_some() {
+            return Err(Fault::ContentType);
+        }
+    }
+    boundary.filter(|b| is_boundary(b)).ok_or(Fault::ContentType)
+}
+
+/// The value of a parameter without its quotes. Nothing in it is escaped.
+fn parameter(value: &str) -> Option<&str> {
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted
+            .strip_suffix('"')
+            .filter(|v| v.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'))),
+        None => Some(value).filter(|v| is_token(v)),
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(word: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !word.is_empty() && word.bytes().all(byte)
+}
+
+/// RFC 2046 §5.1.1, without the space.
+fn is_boundary(word: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_alphanumeric() || b"'()+_,-./:=?".contains(&b);
+    (1..=BOUNDARY_BYTES_MAX).contains(&word.len()) && word.bytes().all(byte)
+}
+
+/// The content of the first part.
+pub(super) fn first<'a>(boundary: &str, body: &'a [u8]) -> Result<&'a [u8], Fault> {
+    let delimiter = format!("--{boundary}");
+    let rest = body.strip_prefix(delimiter.as_bytes()).and_then(|rest| rest.strip_prefix(b"\r\n"));
+    let rest = rest.ok_or(Fault::Boundary)?;
+    // Wherever the delimiter stands, at the start of a line or not, a lax reader may end the part.
+    let end = find(rest, delimiter.as_bytes()).ok_or(Fault::Part)?;
+    let (part, after) = rest.split_at_checked(end).ok_or(Fault::Part)?;
+    let after = after.get(delimiter.len()..).unwrap_or_default();
+    if !after.starts_with(b"\r\n") && !after.starts_with(b"--") {
+        return Err(Fault::Part);
+    }
+    let part = part.strip_suffix(b"\r\n").ok_or(Fault::Part)?;
+    if part.len() > PART_BYTES_MAX {
+        return Err(Fault::Size);
+    }
+    content(part)
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// What follows the fields of a part.
+fn content(mut part: &[u8]) -> Result<&[u8], Fault> {
+    let mut names: Vec<String> = Vec::new();
+    while names.len() <= FIELDS_MAX {
+        let line = part.get(..find(part, b"\r\n").ok_or(Fault::Part)?).ok_or(Fault::Part)?;
+        part = part.get(line.len() + 2..).unwrap_or_default();
+        if line.is_empty() {
+            return Ok(part);
+        }
+        let name = field(line).ok_or(Fault::Part)?;
+        if names.contains(&name) {
+            return Err(Fault::Part);
+        }
+        names.push(name);
+    }
+    Err(Fault::Part)
+}
+
+/// The name of a field in lower case, if the field leaves the content as it stands.
+fn field(line: &[u8]) -> Option<String> {
+    let line = std::str::from_utf8(line).ok().filter(|line| line.len() <= FIELD_BYTES_MAX)?;
+    let (name, value) = line.split_once(':')?;
+    if !is_token(name) || !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
+        return None;
+    }
+    let (name, value) = (name.to_ascii_lowercase(), value.trim_ascii().to_ascii_lowercase());
+    let plain = match &*name {
+        "content-transfer-encoding" => matches!(&*value, "7bit" | "8bit" | "binary"),
+        "content-encoding" => false,
+        "content-type" => !value.contains("charset") || value.contains("utf-16"),
+        _ => true,
+    };
+    plain.then_some(name)
+}
