@@ -1,0 +1,143 @@
+//! Clients that have no token yet: whether a request without one goes on for the message it carries.
+//!
+//! Holds no more of a body than the proxy keeps for a second try anyway, so that what was judged
+//! is what is sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Version, header};
+use pingora_proxy::Session;
+
+use super::ctx::RequestCtx;
+use super::decide::{Pass, Refused};
+use super::view::fields_of;
+use super::{Outcome, headers};
+use crate::denial::Denial;
+use crate::message;
+
+/// Registrations have a few KiB. Must stay below what the proxy can keep of a body (64 KiB).
+const MESSAGE_BYTES_MAX: usize = 48 * 1024;
+/// Streams of HTTP/2 have no deadline for their bodies.
+const READ_TIME: Duration = Duration::from_secs(60);
+
+/// Whether a refused request may be one that needs no token.
+pub(super) fn may_be_one(refused: &Refused, ctx: &RequestCtx) -> bool {
+    let route = ctx.site.as_ref().zip(ctx.route).and_then(|(site, n)| site.routes.get(n));
+    refused.denial == Denial::TokenMissing
+        && route.is_some_and(|route| route.requirement.takes_bootstrap_messages())
+}
+
+/// Read the body of a request without a token, and judge it by its envelope.
+///
+/// # Errors
+/// Outside, that the client went away; inside, why the request may not go on.
+pub(super) async fn judge(
+    session: &mut Session,
+    ctx: &RequestCtx,
+) -> Outcome<Result<Pass, Refused>> {
+    let body = match tokio::time::timeout(READ_TIME, read(session)).await {
+        Ok(body) => body.map_err(|error| error.into_down())?,
+        Err(_) => return Ok(Err(Denial::LimitRate.into())),
+    };
+    if let (Some(in_flight), true) = (&ctx.in_flight, session.as_downstream_mut().is_body_done()) {
+        in_flight.body_done();
+    }
+    Ok(body.and_then(|body| admit(session, &body)))
+}
+
+/// The whole body; it stays where the proxy takes it from. A refusal if it is not looked at.
+async fn read(session: &mut Session) -> Outcome<Result<Bytes, Refused>> {
+    let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
+    let too_large = || missing("a message this large is not looked at".to_owned());
+    if declared > MESSAGE_BYTES_MAX as u64 {
+        return Ok(Err(too_large()));
+    }
+    session.as_downstream_mut().enable_retry_buffering();
+    ask_for_body(session).await?;
+    let mut read = 0;
+    while !session.as_downstream_mut().is_body_done() {
+        let Some(bytes) = session.as_downstream_mut().read_request_body().await? else { break };
+        read += bytes.len();
+        if read > MESSAGE_BYTES_MAX {
+            return Ok(Err(too_large()));
+        }
+    }
+    Ok(match session.as_downstream().get_retry_buffer() {
+        Some(body) => Ok(body),
+        None => Err(missing("no message".to_owned())),
+    })
+}
+
+/// Tell a client that waits for it to send its body. The backend is not asked again.
+async fn ask_for_body(session: &mut Session) -> Outcome<()> {
+    let head = session.req_header();
+    if head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT) {
+        // pingora takes the interim answer for one that comes before its request is read, after
+        // which no connection could go on.
+        let kept = session.as_downstream().get_keepalive();
+        session.as_downstream_mut().write_continue_response().await?;
+        session.set_keepalive(kept);
+    }
+    session.req_header_mut().remove_header(&header::EXPECT);
+    Ok(())
+}
+
+/// What the envelope says.
+fn admit(session: &Session, body: &[u8]) -> Result<Pass, Refused> {
+    let malformed =
+        |detail: String| Refused { detail: Some(detail), ..Denial::MessageMalformed.into() };
+    let content_type = content_type(&session.req_header().headers)
+        .ok_or_else(|| malformed("not one content type, or an encoded body".to_owned()))?;
+    let envelope = message::envelope(content_type, body).map_err(|f| malformed(f.to_string()))?;
+    match envelope.is_open_to_everyone() {
+        true => Ok(Pass { verified: None, forward_token: false, pinned: false, cached: None }),
+        false => Err(missing(format!("message for {}", envelope.target_endpoint))),
+    }
+}
+
+/// The one content type, if the backend gets it too, and nothing tells it to decode the body first.
+fn content_type(fields: &http::HeaderMap) -> Option<&[u8]> {
+    let named = |wanted| fields_of(fields).filter(move |(name, _)| headers::is(name, wanted));
+    let ends = named("connection").any(|(_, value)| headers::names(value, "content-type"));
+    let encoded = named("content-encoding").next().is_some();
+    let mut types = named("content-type").map(|(_, value)| value);
+    types.next().filter(|_| types.next().is_none() && !ends && !encoded)
+}
+
+fn missing(detail: String) -> Refused {
+    Refused { detail: Some(detail), ..Denial::TokenMissing.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(fields: &[(&'static str, &'static str)]) -> bool {
+        let named = fields.iter().map(|(name, value)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        });
+        let mut map = http::HeaderMap::new();
+        named.for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        content_type(&map).is_some()
+    }
+
+    #[test]
+    fn a_body_has_one_content_type_that_reaches_the_backend() {
+        let kind = ("content-type", "multipart/mixed; boundary=x");
+        assert!(found(&[kind, ("connection", "close"), ("accept-encoding", "gzip")]));
+        assert!(!found(&[]));
+        for other in [
+            kind,
+            ("content_type", "multipart/mixed; boundary=y"),
+            ("content-encoding", "identity"),
+            ("content_encoding", "gzip"),
+            ("connection", "close, Content-Type"),
+        ] {
+            assert!(!found(&[kind, other]) && !found(&[other, kind]), "{other:?}");
+        }
+    }
+}

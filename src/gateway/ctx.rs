@@ -1,0 +1,103 @@
+//! What is known of one request while it travels through the phases.
+//!
+//! Made anew for each request: nothing of one decides for another.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::decide::Pass;
+use super::policy::{Policy, SitePolicy};
+use crate::denial::Denial;
+use crate::front::InFlight;
+use crate::token::Fingerprint;
+
+/// One request.
+pub struct RequestCtx {
+    pub(super) began: Instant,
+    pub(super) id: RequestId,
+    /// The configuration that this request is judged by, whole, from its first phase to its last.
+    pub(super) policy: Option<Arc<Policy>>,
+    pub(super) site: Option<Arc<SitePolicy>>,
+    pub(super) route: Option<usize>,
+    pub(super) pass: Option<Pass>,
+    pub(super) denial: Option<Denial>,
+    /// Why, for the log alone.
+    pub(super) detail: Option<String>,
+    pub(super) kid: Option<String>,
+    pub(super) token_fingerprint: Option<Fingerprint>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) received: u64,
+    pub(super) body_ended: bool,
+    pub(super) body_max: Option<u64>,
+    pub(super) upstream_status: Option<u16>,
+    pub(super) attempts: usize,
+    pub(super) answer_abandoned: bool,
+}
+
+impl RequestCtx {
+    pub(super) fn new() -> Self {
+        RequestCtx {
+            began: Instant::now(),
+            id: RequestId::next(),
+            policy: None,
+            site: None,
+            route: None,
+            pass: None,
+            denial: None,
+            detail: None,
+            kid: None,
+            token_fingerprint: None,
+            in_flight: None,
+            received: 0,
+            body_ended: false,
+            body_max: None,
+            upstream_status: None,
+            attempts: 0,
+            answer_abandoned: false,
+        }
+    }
+}
+
+/// The id of a request: unique, and not a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    process: u64,
+    serial: u64,
+}
+
+impl RequestId {
+    /// An id that no other request has.
+    pub fn next() -> Self {
+        static PROCESS: OnceLock<u64> = OnceLock::new();
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let process = *PROCESS.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair().0 | 1);
+        RequestId { process, serial: SERIAL.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The `traceparent` of a trace that begins here (W3C Trace Context §3.2).
+    pub fn traceparent(&self) -> String {
+        format!("00-{self}-{:016x}-01", self.serial)
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}{:016x}", self.process, self.serial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_are_valid_trace_ids() {
+        let (a, b) = (RequestId::next(), RequestId::next());
+        assert_ne!(a.to_string(), b.to_string());
+        assert_eq!(a.to_string().len(), 32);
+        assert!(a.to_string().bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_eq!(a.traceparent().len(), 55);
+    }
+}

@@ -1,0 +1,155 @@
+//! The decision: joins what a request asks for, what its route requires, and who its token says it
+//! is from. The one place where an identity meets a requirement.
+//!
+//! Sees borrowed views of a head and the time; sends nothing, counts nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::framing::Body;
+use super::host::{self, Asked};
+use super::policy::{Policy, SitePolicy};
+use crate::denial::Denial;
+use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling};
+use crate::token::{self, Fingerprint, Refusal, Verified};
+
+/// A request head as the decision sees it.
+pub struct Head<'a, F> {
+    /// The method.
+    pub method: &'a str,
+    /// The raw target, as it will be forwarded.
+    pub target: &'a [u8],
+    /// Host, or `:authority`.
+    pub host: &'a [u8],
+    /// What the head says about the body.
+    pub body: Body,
+    /// Whether the site system was picked for want of a known name.
+    pub by_default: bool,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// All fields, name and value.
+    pub fields: F,
+}
+
+/// A request that may go on.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Who sent it, unless the route asks nobody.
+    pub verified: Option<Arc<Verified>>,
+    /// Whether its token goes on with it.
+    pub forward_token: bool,
+    /// Whether the connection to the backend may not be shared.
+    pub pinned: bool,
+    /// Whether the token had been verified before; `None` without one.
+    pub cached: Option<bool>,
+}
+
+/// A request that may not.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The reason.
+    pub denial: Denial,
+    /// More of it, for the log alone.
+    pub detail: Option<String>,
+    /// The key that the token named, made safe for logs.
+    pub kid: Option<String>,
+    /// The token's fingerprint.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Refused { denial, detail: None, kid: None, fingerprint: None }
+    }
+}
+
+/// Judge a request. Returns the index of the route, where one was found, beside the verdict.
+pub fn decide<'a, F>(
+    policy: &Policy,
+    site: &SitePolicy,
+    head: Head<'a, F>,
+    now: Timestamp,
+) -> (Option<usize>, Result<Pass, Refused>)
+where
+    F: Iterator<Item = (&'a str, &'a [u8])>,
+{
+    let (index, route) = match find(policy, site, &head) {
+        Ok(found) => found,
+        Err((index, denial)) => return (index, Err(denial.into())),
+    };
+    (Some(index), admit(policy, site, route, head, now))
+}
+
+type Found<'s> = Result<(usize, &'s Route), (Option<usize>, Denial)>;
+
+/// Path, host, route and method.
+fn find<'s, F>(policy: &Policy, site: &'s SitePolicy, head: &Head<'_, F>) -> Found<'s> {
+    let nowhere = |denial| (None, denial);
+    let asked = Asked { by_default: head.by_default, local: head.local };
+    host::judge(head.host, &site.hosts, asked).map_err(nowhere)?;
+    let path = CanonicalPath::parse(head.target, policy.uri_bytes_max).map_err(nowhere)?;
+    let place = site.routes.place(&path).ok_or((None, Denial::RouteUnknown))?;
+    let route = site.routes.get(place).ok_or((None, Denial::GatewayInternal))?;
+    route.takes(head.method).map_err(|denial| (Some(place), denial))?;
+    Ok((place, route))
+}
+
+/// What the route requires.
+fn admit<'a, F>(
+    policy: &Policy,
+    site: &SitePolicy,
+    route: &Route,
+    head: Head<'a, F>,
+    now: Timestamp,
+) -> Result<Pass, Refused>
+where
+    F: Iterator<Item = (&'a str, &'a [u8])>,
+{
+    if let (Body::Length(length), Some(max)) = (head.body, route.body_bytes)
+        && length > max
+    {
+        return Err(Denial::LimitBody.into());
+    }
+    let forward_token = route.token == TokenHandling::Forward;
+    if !route.requirement.asks_for_a_token() {
+        route.judge(None, site.windows_auth)?;
+        let pinned = route.requirement == Requirement::WindowsAuth;
+        return Ok(Pass { verified: None, forward_token, pinned, cached: None });
+    }
+    let token = token::find(head.fields, &site.token_sources)?.ok_or(Denial::TokenMissing)?;
+    let refused = |refusal: Refusal| Refused {
+        denial: refusal.denial,
+        detail: Some(refusal.detail.to_string()),
+        kid: refusal.kid,
+        fingerprint: Some(Fingerprint::of(token.as_str().as_bytes())),
+    };
+    let found = token::identify(&policy.tokens, &token, &policy.trusted, &site.issuers, now)
+        .map_err(refused)?;
+    let identity = found.verified.identity();
+    if identity.bound_to.is_some() {
+        // Nothing here can prove the certificate that the token is bound to.
+        return Err(Refused {
+            detail: Some("bound to a client certificate".to_owned()),
+            fingerprint: Some(found.fingerprint),
+            ..Denial::TokenType.into()
+        });
+    }
+    let facts = TokenFacts {
+        purpose: identity.purpose,
+        device: identity.is_device(),
+        user: identity.is_user(),
+    };
+    route.judge(Some(facts), site.windows_auth).map_err(|denial| Refused {
+        detail: Some(format!("purpose {}", identity.purpose)),
+        fingerprint: Some(found.fingerprint),
+        ..denial.into()
+    })?;
+    Ok(Pass {
+        verified: Some(found.verified),
+        forward_token,
+        pinned: false,
+        cached: Some(found.hit),
+    })
+}

@@ -1,0 +1,404 @@
+//! The gateway proper: pingora's phases, each a few lines that call and record.
+//!
+//! The only room besides the front that knows pingora. Knows nothing of certificates or files.
+
+mod bootstrap;
+mod ctx;
+mod decide;
+mod framing;
+mod headers;
+mod host;
+mod policy;
+mod record;
+mod reply;
+mod rewrite;
+mod upstream;
+mod view;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Version, header};
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+
+pub use ctx::{RequestCtx, RequestId};
+pub use framing::judge_raw;
+pub use policy::{NO_ROUTE, Policy, SitePolicy, Upstream};
+pub use upstream::roots;
+
+use crate::clock::Clock;
+use crate::denial::Denial;
+use crate::front::Cut;
+use crate::live::Live;
+use crate::log::AccessLog;
+use crate::metrics::Metrics;
+use decide::{Head, Refused};
+use framing::Body;
+use rewrite::{remove_from_answer, remove_unsaid};
+use view::{conn_of, fields_of, framing_of, host_of};
+
+type Outcome<T> = pingora_core::Result<T>;
+
+/// Connections of HTTP/2: enough for one client's work, and no more than it can make us hold.
+const STREAMS_MAX: u32 = 100;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 128 * 1024;
+/// A request is tried on one more connection at most, and only where that cannot do it twice.
+const TRIES_MAX: usize = 2;
+
+/// How much of a refused HTTP/2 request's body is read and thrown away, and for how long: clients
+/// that are still sending take a reset for a failure of the connection, answer or not.
+const DRAIN_BYTES: usize = 4 * 1024 * 1024;
+const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Handles requests by the policy of the moment.
+pub struct Gateway {
+    policy: Live<Policy>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    access: AccessLog,
+}
+
+impl Gateway {
+    /// A gateway for one shard or for all: it holds no state of its own.
+    pub fn new(
+        policy: Live<Policy>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        access: AccessLog,
+    ) -> Self {
+        Gateway { policy, clock, metrics, access }
+    }
+
+    /// The server of one shard: this gateway in pingora's HTTP proxy, with a pool of its own.
+    pub fn server(self, idle_connections_max: usize) -> Arc<HttpProxy<Gateway>> {
+        let conf = ServerConf {
+            threads: 1,
+            upstream_keepalive_pool_size: idle_connections_max,
+            max_retries: TRIES_MAX,
+            ..ServerConf::default()
+        };
+        let mut proxy = HttpProxy::new(self, Arc::new(conf));
+        let mut options = HttpServerOptions::default();
+        // Refused by the framing check, where it gets its code and its line in the log.
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(STREAMS_MAX)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER);
+        proxy.h2_options = Some(h2);
+        proxy.handle_init_modules();
+        Arc::new(proxy)
+    }
+
+    /// Judge a request; remember what was found in its context.
+    fn judge(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Refused> {
+        let policy = self.policy.load();
+        ctx.policy = Some(policy.clone());
+        let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
+        let body_empty = session.as_downstream_mut().is_body_empty();
+        if raw.is_none() {
+            // A stream that its client's window holds up does not hold up the connection, which
+            // is all that the front sees.
+            session.as_downstream_mut().set_write_timeout(Some(policy.send_stall));
+        }
+        let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
+        ctx.site = policy.sites.get(&conn.site).cloned();
+        let body = framing_of(session.req_header(), raw.as_deref(), body_empty, &policy)?;
+        if ctx.in_flight.as_ref().is_some_and(|f| f.odd_request_line()) {
+            return Err(Denial::FramingHead.into());
+        }
+        if raw.is_some() {
+            conn.state.expect_body(match body {
+                Body::Empty => Some(0),
+                Body::Length(length) => Some(length),
+                Body::Chunked => None,
+            })?;
+        }
+        // A site system that is no longer configured: its connections are not another's.
+        let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
+        let request = session.req_header();
+        let head = Head {
+            method: request.method.as_str(),
+            target: request.raw_path(),
+            host: host_of(request).ok_or(Denial::HostInvalid)?,
+            body,
+            by_default: conn.by_default,
+            local: conn.local,
+            fields: fields_of(&request.headers),
+        };
+        let (route, verdict) = decide::decide(&policy, &site, head, self.clock.now());
+        ctx.route = route;
+        ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
+        let pass = verdict?;
+        if let Some(hit) = pass.cached {
+            self.metrics.token_cache(hit);
+        }
+        ctx.pass = Some(pass);
+        Ok(())
+    }
+
+    /// Answer a refused request.
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        denial: Denial,
+    ) -> Outcome<()> {
+        ctx.denial = Some(denial);
+        let allowed = allowed_methods(ctx).filter(|_| denial == Denial::RouteMethod);
+        let reply = reply::refusal(denial, &ctx.id.to_string(), allowed);
+        let mut head = ResponseHeader::build(reply.status, Some(reply.fields.len() + 3))?;
+        head.set_reason_phrase(Some(&reply.reason))?;
+        for (name, value) in reply.fields {
+            head.insert_header(name, value)?;
+        }
+        head.insert_header(header::CONTENT_LENGTH, reply.body.len())?;
+        head.insert_header(header::DATE, record::http_date(self.clock.now()))?;
+        // A client that sent what cannot be read may have sent anything after it.
+        let ends = !session.as_downstream_mut().is_body_done()
+            || (denial.status() == 400 && denial != Denial::MessageMalformed)
+            || ["framing.", "limit."].iter().any(|room| denial.code().starts_with(room))
+            || denial == Denial::HostMisdirected;
+        if ends {
+            // What is left of the body must never be read as the next request.
+            session.set_keepalive(None);
+        }
+        let bodiless = session.req_header().method == http::Method::HEAD;
+        session.write_response_header(Box::new(head), bodiless).await?;
+        if !bodiless {
+            session.write_response_body(Some(Bytes::from(reply.body)), true).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::new()
+    }
+
+    /// No module: compression would change the bytes that BITS counts.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Outcome<bool> {
+        let body_expected = !session.as_downstream_mut().is_body_empty();
+        ctx.in_flight = conn_of(session).map(|conn| conn.state.begin(body_expected));
+        ctx.body_ended = !body_expected;
+        if session.req_header().version == Version::HTTP_10 {
+            // Without it, bytes after a body that nobody announced would be the next request.
+            session.set_keepalive(None);
+        } else {
+            session.as_downstream_mut().set_pipelining_enabled(true);
+        }
+        let refused = match self.judge(session, ctx) {
+            Ok(()) => match self.wrong_protocol(session, ctx) {
+                true => return Err(http_1_1_required(session)),
+                false => return Ok(false),
+            },
+            Err(refused) if bootstrap::may_be_one(&refused, ctx) => {
+                match bootstrap::judge(session, ctx).await? {
+                    Ok(pass) => {
+                        ctx.pass = Some(pass);
+                        return Ok(false);
+                    }
+                    Err(refused) => refused,
+                }
+            }
+            Err(refused) => refused,
+        };
+        ctx.detail = refused.detail;
+        ctx.kid = refused.kid;
+        ctx.token_fingerprint = refused.fingerprint;
+        self.refuse(session, ctx, refused.denial).await?;
+        if session.as_downstream().is_http2() {
+            let _ = tokio::time::timeout(DRAIN_TIME, drain(session)).await;
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Outcome<Box<HttpPeer>> {
+        let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
+        let group = match pinned {
+            true => conn_of(session).map_or(u64::MAX, |conn| conn.id),
+            false => 0,
+        };
+        let Some(site) = &ctx.site else { return Err(fail(ctx, Denial::GatewayInternal)) };
+        let attempt = ctx.attempts;
+        let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
+        match upstream::peer(&site.backend, group, attempt, patience) {
+            Ok(peer) => {
+                ctx.attempts += 1;
+                Ok(peer)
+            }
+            Err(denial) => Err(fail(ctx, denial)),
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Outcome<()> {
+        ctx.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if ctx.body_max.is_some_and(|max| ctx.received > max) {
+            // Both sides are aborted: the backend never sees a complete request.
+            return Err(fail(ctx, Denial::LimitBody));
+        }
+        ctx.body_ended |= end;
+        if end && let Some(in_flight) = &ctx.in_flight {
+            in_flight.body_done();
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Outcome<()> {
+        let (Some(site), Some(pass), Some(conn)) = (&ctx.site, &ctx.pass, conn_of(session)) else {
+            return Err(fail(ctx, Denial::GatewayInternal));
+        };
+        remove_unsaid(session.req_header(), request, site, pass);
+        let host = request.headers.get(header::HOST).cloned();
+        request.insert_header("X-Forwarded-For", conn.peer_ip.clone())?;
+        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("https"))?;
+        if let Some(host) = host {
+            request.insert_header("X-Forwarded-Host", host)?;
+        }
+        request.insert_header("X-Request-Id", ctx.id.to_string())?;
+        request.insert_header("traceparent", ctx.id.traceparent())?;
+        if let Some(verified) = &pass.verified {
+            let who = verified.identity();
+            request.insert_header("Sitegate-Issuer", &*who.issuer)?;
+            for (name, value) in [
+                ("Sitegate-Device", &who.device),
+                ("Sitegate-User", &who.user),
+                ("Sitegate-Token-Id", &who.token_id),
+            ] {
+                if let Some(value) = value {
+                    request.insert_header(name, value.as_str())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Outcome<()> {
+        ctx.upstream_status = Some(response.status.as_u16());
+        let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
+        remove_from_answer(response, pinned);
+        if session.is_process_shutting_down() {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy {
+        let cut = conn_of(session).map_or(Cut::No, |conn| conn.state.cut());
+        let denial = match (ctx.denial, cut) {
+            (Some(denial), _) => Some(denial),
+            (None, Cut::BodyRate) => Some(Denial::LimitRate),
+            (None, Cut::Framing) => Some(Denial::FramingChunk),
+            (None, _) => match upstream::denial_of(error) {
+                // The backend waited for a body that did not come.
+                Some(Denial::UpstreamTimeout) if !ctx.body_ended => Some(Denial::LimitRate),
+                found => found,
+            },
+        };
+        ctx.detail.get_or_insert_with(|| record::cause(error));
+        // A wait for more bytes of an answer that has begun can only end in a cut.
+        ctx.answer_abandoned = record::answered(session).is_some();
+        let mut told = 0;
+        if let Some(denial) = denial {
+            ctx.denial = Some(denial);
+            if !ctx.answer_abandoned {
+                session.set_keepalive(None);
+                if self.refuse(session, ctx, denial).await.is_ok() {
+                    told = denial.status();
+                    if *error.esource() == pingora_core::ErrorSource::Downstream || ctx.received > 0
+                    {
+                        session.as_downstream_mut().shutdown().await;
+                    }
+                }
+            }
+        }
+        FailToProxy { error_code: told, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut RequestCtx) {
+        record::finished(session, ctx, &self.access, self.clock.now());
+    }
+
+    /// Failures are in the access log, with their code; pingora's own lines would double them.
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+        true
+    }
+}
+
+impl Gateway {
+    /// Windows authentication is bound to a connection, and a connection of HTTP/2 is shared.
+    fn wrong_protocol(&self, session: &Session, ctx: &RequestCtx) -> bool {
+        session.as_downstream().is_http2() && ctx.pass.as_ref().is_some_and(|pass| pass.pinned)
+    }
+}
+
+async fn drain(session: &mut Session) {
+    let mut read = 0;
+    while read < DRAIN_BYTES {
+        match session.as_downstream_mut().read_request_body().await {
+            Ok(Some(bytes)) => read += bytes.len(),
+            _ => return,
+        }
+    }
+}
+
+/// Reset the stream so that the client comes again with HTTP/1.1 (RFC 9113 §7).
+fn http_1_1_required(session: &mut Session) -> Box<Error> {
+    session.as_downstream_mut().shutdown_with_reason(h2::Reason::HTTP_1_1_REQUIRED);
+    Error::explain(ErrorType::H2Downgrade, "Windows authentication needs HTTP/1.1").into_down()
+}
+
+/// End the request with this denial, through pingora's error path.
+fn fail(ctx: &mut RequestCtx, denial: Denial) -> Box<Error> {
+    ctx.denial = Some(denial);
+    Error::explain(ErrorType::HTTPStatus(denial.status()), denial.code())
+}
+
+fn allowed_methods(ctx: &RequestCtx) -> Option<String> {
+    let site = ctx.site.as_ref()?;
+    let route = site.routes.get(ctx.route?)?;
+    Some(route.allow())
+}

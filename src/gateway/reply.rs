@@ -1,0 +1,64 @@
+//! The answer to a refused request: status, reason phrase, challenge and a problem document
+//! (RFC 9457), the same for every client and without anything that the client sent.
+
+use crate::denial::Denial;
+
+/// The answer to a refused request, before it is put on a wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The HTTP/1.1 reason phrase.
+    pub reason: String,
+    /// The header fields, without those that frame the body.
+    pub fields: Vec<(&'static str, String)>,
+    /// The problem document.
+    pub body: String,
+}
+
+/// What the client of a refused request is told.
+pub fn refusal(denial: Denial, request_id: &str, allowed: Option<String>) -> Reply {
+    let mut fields = vec![
+        ("Content-Type", "application/problem+json".to_owned()),
+        ("Cache-Control", "no-store".to_owned()),
+        ("X-Request-Id", request_id.to_owned()),
+    ];
+    if let Some(challenge) = denial.challenge() {
+        fields.push(("WWW-Authenticate", challenge.to_owned()));
+    }
+    if let Some(allowed) = allowed.filter(|_| denial.status() == 405) {
+        fields.push(("Allow", allowed));
+    }
+    // Code, title and id need no escaping: the first two are ours, the last is hexadecimal.
+    let body = format!(
+        "{{\"type\":\"urn:sitegate:denial:{code}\",\"title\":\"{title}\",\"status\":{status},\
+         \"code\":\"{code}\",\"request_id\":\"{request_id}\"}}\n",
+        code = denial.code(),
+        title = denial.title().replace('"', "'"),
+        status = denial.status(),
+    );
+    Reply { status: denial.status(), reason: denial.reason_phrase(), fields, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_a_problem_document_with_its_code_and_the_request_id() {
+        for denial in Denial::ALL {
+            let reply = refusal(*denial, "00ff", None);
+            let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!(body["code"], denial.code());
+            assert_eq!(body["request_id"], "00ff");
+            assert_eq!(body["status"], denial.status());
+        }
+    }
+
+    #[test]
+    fn a_missing_token_is_challenged_without_an_error() {
+        let reply = refusal(Denial::TokenMissing, "0", None);
+        assert!(reply.fields.contains(&("WWW-Authenticate", "Bearer realm=\"sitegate\"".into())));
+        assert_eq!(reply.reason, "EHTTP_Token_Missing");
+    }
+}

@@ -1,0 +1,9 @@
+//! Logs: what sitegate says about itself on standard error, and one line for each request.
+//!
+//! Writing never holds up a request: lines that cannot be written in time are dropped.
+
+mod access;
+mod setup;
+
+pub use access::{Access, AccessLog};
+pub use setup::{Guard, init};
