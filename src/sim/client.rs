@@ -1,0 +1,311 @@
+//! A simulated client: HTTPS over HTTP/1.1, one connection that is kept and used again.
+//!
+//! Never tries anything twice: a test must see the failure that a client would see.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+
+use super::content::hex;
+pub use super::presented::{Presented, thumbprint};
+
+/// How long a client waits for a connection, and for a whole answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a client keeps of a body unless it only hashes it.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// What went wrong, by stage.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The roots, the name, or a method, path or field of the request.
+    #[error("the client was asked for something that is not well-formed: {0}")]
+    Asked(String),
+    /// No TCP connection.
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    /// No TLS session: among others, a certificate that the client does not accept.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    /// The connection ended, or something that is not HTTP came.
+    #[error("the request failed: {0}")]
+    Http(hyper::Error),
+    /// Too slow.
+    #[error("no answer within {0:?}")]
+    Time(Duration),
+    /// Too much.
+    #[error("the answer has more than {BODY_BYTES_MAX} bytes")]
+    Size,
+}
+
+/// The roots that a client trusts; cheap to clone. Clones share their TLS session tickets, as the
+/// connections of one client do.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Trust the certificates of a PEM text, and no others.
+    ///
+    /// # Errors
+    /// [`ClientError::Asked`] if there is none in it.
+    pub fn new(roots_pem: &str, provider: Arc<CryptoProvider>) -> Result<Self, ClientError> {
+        let asked = |why: String| ClientError::Asked(why);
+        let mut roots = RootCertStore::empty();
+        for der in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
+            let der = der.map_err(|e| asked(e.to_string()))?;
+            roots.add(der).map_err(|e| asked(e.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(asked("there is no root".to_owned()));
+        }
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| asked(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Trust(Arc::new(config)))
+    }
+}
+
+/// What to ask for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: String,
+    target: String,
+    fields: Vec<(String, String)>,
+    body: Bytes,
+    hashed: bool,
+}
+
+impl Request {
+    /// A request without a body: any method, path and query as they shall be sent.
+    pub fn new(method: &str, target: &str) -> Self {
+        Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            fields: Vec::new(),
+            body: Bytes::new(),
+            hashed: false,
+        }
+    }
+
+    /// GET.
+    pub fn get(target: &str) -> Self {
+        Request::new("GET", target)
+    }
+
+    /// With a field.
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a bearer token.
+    pub fn bearer(self, token: &str) -> Self {
+        self.field("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// For the bytes from `first` to `last`, both included.
+    pub fn range(self, first: u64, last: u64) -> Self {
+        self.field("Range", &format!("bytes={first}-{last}"))
+    }
+
+    /// With a body.
+    pub fn body(mut self, kind: &str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.field("Content-Type", kind)
+    }
+
+    /// Hash the answer's body instead of keeping it: for any size.
+    pub fn hashed(mut self) -> Self {
+        self.hashed = true;
+        self
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The reason phrase as it came: what clients write into their own logs.
+    pub reason: String,
+    /// The fields.
+    pub headers: HeaderMap,
+    /// The body; empty if it was only hashed.
+    pub body: Bytes,
+    /// The length of the body.
+    pub len: u64,
+    /// The SHA-256 of the body if it was hashed, lower-case hexadecimal.
+    pub sha256: Option<String>,
+    /// The certificate that the server showed when this connection was opened.
+    pub presented: Arc<Presented>,
+    /// Whether the connection had carried a request before.
+    pub reused: bool,
+}
+
+impl Answer {
+    /// A field as text.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Status and reason phrase, as a client's log has them: `401 EHTTP_Token_Missing`.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.status, self.reason)
+    }
+}
+
+/// A client of one site system, with at most one connection. Runs within a tokio runtime.
+#[derive(Debug)]
+pub struct Client {
+    address: SocketAddr,
+    name: String,
+    trust: Trust,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    send: SendRequest<Full<Bytes>>,
+    presented: Arc<Presented>,
+    used: bool,
+}
+
+impl Client {
+    /// A client that connects to `address` and asks for `name`. Opens nothing yet.
+    pub fn new(address: SocketAddr, name: &str, trust: &Trust) -> Self {
+        Client { address, name: name.to_owned(), trust: trust.clone(), open: None }
+    }
+
+    /// Send a request over the open connection, or over a new one if there is none.
+    ///
+    /// # Errors
+    /// What went wrong; the connection is gone then.
+    pub async fn fetch(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let answered = tokio::time::timeout(PATIENCE, self.exchange(request)).await;
+        let answered = answered.unwrap_or(Err(ClientError::Time(PATIENCE)));
+        if answered.is_err() {
+            self.close();
+        }
+        answered
+    }
+
+    /// Open a connection if there is none, and say what the server shows.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn connect(&mut self) -> Result<Arc<Presented>, ClientError> {
+        let opened = tokio::time::timeout(PATIENCE, self.ready()).await;
+        let open = opened.unwrap_or(Err(ClientError::Time(PATIENCE)))?;
+        Ok(open.presented.clone())
+    }
+
+    /// Whether there is a connection that the server has not closed.
+    pub fn is_open(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.send.is_closed())
+    }
+
+    /// Close the connection: the next request opens a new one.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    async fn ready(&mut self) -> Result<&mut Open, ClientError> {
+        let kept = self.open.take().filter(|open| !open.send.is_closed());
+        let open = match kept {
+            Some(open) => open,
+            None => open(self.address, &self.name, &self.trust).await?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    async fn exchange(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let message = message(request, &self.name, self.address.port())?;
+        let open = self.ready().await?;
+        open.send.ready().await.map_err(ClientError::Http)?;
+        let reused = std::mem::replace(&mut open.used, true);
+        let presented = open.presented.clone();
+        let answer = open.send.send_request(message).await.map_err(ClientError::Http)?;
+        let (head, body) = answer.into_parts();
+        let phrase = head.extensions.get::<hyper::ext::ReasonPhrase>();
+        let reason = match phrase {
+            Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
+            None => head.status.canonical_reason().unwrap_or_default().to_owned(),
+        };
+        let (body, len, sha256) = read(body, request.hashed).await?;
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        Ok(Answer { status, reason, headers, body, len, sha256, presented, reused })
+    }
+}
+
+async fn open(address: SocketAddr, name: &str, trust: &Trust) -> Result<Open, ClientError> {
+    let server = ServerName::try_from(name.to_owned());
+    let server = server.map_err(|e| ClientError::Asked(e.to_string()))?;
+    let stream = TcpStream::connect(address).await.map_err(ClientError::Connect)?;
+    stream.set_nodelay(true).map_err(ClientError::Connect)?;
+    let connector = tokio_rustls::TlsConnector::from(trust.0.clone());
+    let stream = connector.connect(server, stream).await.map_err(ClientError::Handshake)?;
+    let presented = Arc::new(Presented::of(stream.get_ref().1));
+    let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(ClientError::Http)?;
+    tokio::spawn(async move {
+        // What goes wrong here, the request in flight tells.
+        let _ = connection.await;
+    });
+    Ok(Open { send, presented, used: false })
+}
+
+fn message(
+    request: &Request,
+    name: &str,
+    port: u16,
+) -> Result<http::Request<Full<Bytes>>, ClientError> {
+    let asked = |error: http::Error| ClientError::Asked(error.to_string());
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| asked(e.into()))?;
+    let mut message = http::Request::builder().method(method).uri(&request.target);
+    let host = match port {
+        443 => name.to_owned(),
+        _ => format!("{name}:{port}"),
+    };
+    message = message.header(http::header::HOST, host);
+    for (name, value) in &request.fields {
+        let value = HeaderValue::from_str(value).map_err(|e| asked(e.into()))?;
+        message = message.header(name, value);
+    }
+    message.body(Full::new(request.body.clone())).map_err(asked)
+}
+
+async fn read(
+    mut body: Incoming,
+    hashed: bool,
+) -> Result<(Bytes, u64, Option<String>), ClientError> {
+    let (mut kept, mut len) = (Vec::new(), 0);
+    let mut hash = hashed.then(|| digest::Context::new(&digest::SHA256));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(ClientError::Http)?;
+        let Some(piece) = frame.data_ref() else { continue };
+        len += piece.len() as u64;
+        match &mut hash {
+            Some(hash) => hash.update(piece),
+            None if kept.len() + piece.len() > BODY_BYTES_MAX => return Err(ClientError::Size),
+            None => kept.extend_from_slice(piece),
+        }
+    }
+    Ok((kept.into(), len, hash.map(|hash| hex(hash.finish().as_ref()))))
+}

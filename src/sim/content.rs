@@ -1,0 +1,147 @@
+//! Content of any size that nobody has to store: each byte follows from the file's name and its
+//! place, so that whoever knows the name can check every range.
+//!
+//! Not random in any sense that matters to security.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+/// What is sent or hashed at once.
+const PIECE_BYTES: u64 = 64 * 1024;
+/// The size of a file whose name does not begin with one.
+const USUAL_BYTES: u64 = 64 * 1024;
+
+/// A file of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    seed: u64,
+    /// Its size in bytes.
+    pub len: u64,
+}
+
+impl Content {
+    /// The file of this name in this package; as in IIS, case does not matter.
+    /// Digits that its name begins with are its size in bytes: `3145728.wim` has three mebibytes.
+    pub fn of(package: &str, file: &str) -> Self {
+        let digits: String = file.chars().take_while(char::is_ascii_digit).collect();
+        // FNV-1a: small, and the same everywhere.
+        let seed = [package, "/", file].iter().flat_map(|part| part.bytes()).fold(
+            0xcbf2_9ce4_8422_2325_u64,
+            |hash, byte| {
+                (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+            },
+        );
+        Content { seed, len: digits.parse().unwrap_or(USUAL_BYTES) }
+    }
+
+    /// The bytes of a range, as far as there are any. Meant for ranges that fit in memory.
+    pub fn bytes(&self, range: Range<u64>) -> Bytes {
+        let end = range.end.min(self.len);
+        let mut bytes = Vec::with_capacity(end.saturating_sub(range.start) as usize + 16);
+        let first = range.start / 8;
+        for block in first..end.div_ceil(8).max(first) {
+            bytes.extend_from_slice(&self.block(block).to_le_bytes());
+        }
+        let wanted = end.saturating_sub(range.start) as usize;
+        bytes.drain(..((range.start % 8) as usize).min(bytes.len()));
+        bytes.truncate(wanted);
+        bytes.into()
+    }
+
+    /// The SHA-256 of the whole, lower-case hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut at = 0;
+        while at < self.len {
+            hash.update(&self.bytes(at..at + PIECE_BYTES));
+            at += PIECE_BYTES;
+        }
+        hex(hash.finish().as_ref())
+    }
+
+    /// A range of it as a body that is made while it is sent.
+    pub fn body(&self, range: Range<u64>) -> ContentBody {
+        ContentBody { content: *self, at: range.start, end: range.end.min(self.len) }
+    }
+
+    /// What tells this content from other.
+    pub fn tag(&self) -> u64 {
+        self.seed ^ self.len
+    }
+
+    /// SplitMix64 of the seed and the block's number: any block without those before it.
+    fn block(&self, number: u64) -> u64 {
+        let mut z = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A range of a file, on its way.
+#[derive(Debug)]
+pub struct ContentBody {
+    content: Content,
+    at: u64,
+    end: u64,
+}
+
+impl Body for ContentBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.at >= self.end {
+            return Poll::Ready(None);
+        }
+        let next = (self.at + PIECE_BYTES).min(self.end);
+        let piece = self.content.bytes(self.at..next);
+        self.at = next;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at >= self.end
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.end.saturating_sub(self.at))
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_ranges_put_together_are_the_whole() {
+        let content = Content::of("PS100012", "1003.bin");
+        let whole = content.bytes(0..content.len);
+        assert_eq!(whole.len(), 1003);
+        for cut in [0, 1, 7, 8, 9, 500, 1002, 1003] {
+            let both = [content.bytes(0..cut), content.bytes(cut..5000)].concat();
+            assert_eq!(both, whole, "cut at {cut}");
+        }
+        assert!(content.bytes(2000..3000).is_empty());
+    }
+
+    #[test]
+    fn the_name_decides_and_its_case_does_not() {
+        assert_eq!(Content::of("ps100012", "A.BIN"), Content::of("PS100012", "a.bin"));
+        assert_ne!(Content::of("PS100012", "a.bin"), Content::of("PS100012", "b.bin"));
+        assert_eq!(Content::of("P", "a.bin").len, USUAL_BYTES);
+    }
+}

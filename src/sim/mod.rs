@@ -1,0 +1,16 @@
+//! Simulated site systems and clients, for demonstrations, tests and benches: a backend that answers
+//! as a management point or distribution point would, a client, and a load of many clients.
+//!
+//! Judges nothing and knows nothing of the gateway: it speaks HTTP and TLS to whatever is there.
+
+pub mod backend;
+pub mod client;
+pub mod content;
+pub mod load;
+mod pages;
+mod presented;
+
+pub use backend::{Backend, Seen};
+pub use client::{Answer, Client, ClientError, Presented, Request, Trust};
+pub use content::Content;
+pub use load::{Counts, Load, Plan};
