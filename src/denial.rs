@@ -37,6 +37,10 @@ denials! {
     FramingCoding "framing.coding" 400
         "The request's Transfer-Encoding is not exactly one 'chunked' on HTTP/1.1."
         "The client must send its body with Content-Length or with plain chunked coding.";
+    /// RFC 9112 §7.1: chunks that a lenient parser would cut elsewhere.
+    FramingChunk "framing.chunk" 400
+        "The request's chunked body is not well-formed."
+        "The client must send chunk sizes as plain hexadecimal digits with line ends of CR LF.";
     /// RFC 9110 §8.6: digits, once.
     FramingLength "framing.length" 400
         "The request's Content-Length is not one plain decimal number."
@@ -57,6 +61,10 @@ denials! {
     LimitHead "limit.head" 431
         "The request head is larger than the configured limit."
         "Raise limits.header_bytes or limits.headers if a client of yours needs it.";
+    /// The request head dripped.
+    LimitTime "limit.time" 408
+        "The request head did not arrive within the configured time."
+        "Check the client's link, or raise limits.header_time.";
     /// The request body is over the route's limit.
     LimitBody "limit.body" 413
         "The request body is larger than this route allows."
@@ -101,6 +109,10 @@ denials! {
     RouteWindowsAuth "route.windows_auth" 403
         "Namespaces with Windows authentication are denied on this site system."
         "Set windows_auth = true on the site system if clients without tokens must use them.";
+    /// A message without a token that has no reading, or more than one.
+    MessageMalformed "message.malformed" 400
+        "The request carries no token, and its body is not a well-formed message."
+        "Clients without a token may send a multipart message with a plain envelope in UTF-16 here; the access log says what is wrong with this one.";
     /// RFC 6750 §3.1: no credential at all.
     TokenMissing "token.missing" 401
         "The request carries no token, and this route needs one."
@@ -176,7 +188,7 @@ denials! {
     /// RFC 9110 §15.6.5.
     UpstreamTimeout "upstream.timeout" 504
         "The site system's backend did not answer in time."
-        "Check the backend's load, or raise the site system's backend_timeouts.";
+        "Check the backend's load, or raise the site system's backend_answer_time.";
     /// The https backend is not who it should be.
     UpstreamCertificate "upstream.certificate" 502
         "The certificate of the site system's backend is not the one that is trusted."

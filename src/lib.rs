@@ -3,8 +3,9 @@
 //! Three values travel through this crate, each on a road of its own:
 //!
 //! * **A request**: accepted and limited by [`front`], TLS by [`tls`], parsed by pingora under
-//!   [`gateway`], which judges framing, path ([`route`]), token ([`token`]) and requirement, removes
-//!   what clients may not say, adds who they are, and forwards.
+//!   [`gateway`], which judges framing, path ([`route`]), token ([`token`]) and requirement, or the
+//!   message ([`message`]) of a client that has no token yet, removes what clients may not say, adds
+//!   who they are, and forwards.
 //! * **A certificate**: files are watched and loaded by [`control`], judged and selected by [`cert`],
 //!   made into a TLS configuration by [`tls`], tried, published, and used by the next handshake. The
 //!   embedded authority in [`site`] issues one where no PKI does.
@@ -16,16 +17,31 @@
 pub mod clock;
 pub mod denial;
 pub mod live;
+pub mod metrics;
 pub mod purpose;
 pub mod secret;
 pub mod unfit;
 
 // pure rooms
 pub mod cert;
+pub mod message;
 pub mod route;
 pub mod token;
 
-// certificates: the authority, files on disk, and what is served
+pub mod config;
+pub mod log;
+
+// data plane
+pub mod front;
+pub mod gateway;
+pub mod tls;
+
+// control plane
+pub mod admin;
 pub mod control;
 pub mod site;
-pub mod tls;
+
+pub mod sim;
+
+pub mod app;
+pub mod cli;

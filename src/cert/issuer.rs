@@ -136,6 +136,29 @@ fn root_for(key: &KeyPair, site_code: &str, scope: &Scope, now: Timestamp) -> Re
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
 }
 
+/// The certificate of the key that signs the site's tokens, as DER. Nobody builds a chain to it: it
+/// names the key by its thumbprint, as Configuration Manager's own tokens do.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] where the key is none or the cryptography fails.
+pub fn token_certificate(pkcs8: &[u8], site_code: &str, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    let key = KeyPair::from_pem(&pem("PRIVATE KEY", pkcs8)).map_err(failed)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject("SMS Token Signing".to_owned(), Some(site_code.to_owned()));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    set_validity(&mut params, after(now, -BACKDATED), after(now, ROOT_LIFE));
+    Ok(params.self_signed(&key).map_err(failed)?.der().to_vec())
+}
+
+/// DER in its textual form (RFC 7468).
+pub fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 /// An authority that can sign: its certificate and its key.
 pub struct Signer {
     issuer: Issuer<'static, KeyPair>,

@@ -4,6 +4,8 @@
 //! A broken file, folder or credential stops neither a port nor another site system. Nothing here
 //! knows about requests.
 
+mod backends;
+mod keys;
 mod report;
 mod rotation;
 mod served;
@@ -11,6 +13,8 @@ mod store;
 mod supply;
 mod watch;
 
+pub use backends::{Backends, HostPort};
+pub use keys::{IssuerKeys, OnKeys};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;

@@ -14,8 +14,13 @@ pub trait Observer: Send + Sync {
         let _ = (site_system, from, to, cause);
     }
 
-    /// A source began to offer something that may not be served.
-    fn rejected(&self, site_system: &str, source: Source, unfit: Unfit) {
+    /// What is served now and why: told at each swap, and when only the reason has changed.
+    fn chosen(&self, site_system: &str, source: Option<Source>, why: Why) {
+        let _ = (site_system, source, why);
+    }
+
+    /// Why what a source offers may not be served; `None` once that is over.
+    fn rejected(&self, site_system: &str, source: Source, unfit: Option<Unfit>) {
         let _ = (site_system, source, unfit);
     }
 
@@ -82,6 +87,8 @@ impl Reporter<'_> {
     /// Say what is served now and why: also when only the reason has changed.
     pub fn outcome(&self, from: Option<Source>, selection: &Selection) {
         let facts = selection.chosen.as_ref().map(|credential| credential.facts());
+        let source = selection.chosen.as_ref().map(|credential| credential.source());
+        self.observer.chosen(self.name, source, selection.why);
         let to = selection.chosen.as_ref().map(|credential| credential.source().as_str());
         let (from, to) = (from.map_or("none", Source::as_str), to.unwrap_or("none"));
         let (subject, sha1) =
@@ -104,12 +111,20 @@ impl Reporter<'_> {
             if new.fault.unfit == Unfit::Absent {
                 continue;
             }
-            self.observer.rejected(self.name, new.source, new.fault.unfit);
+            self.observer.rejected(self.name, new.source, Some(new.fault.unfit));
             let thumbprint = new.facts.as_ref().map_or("", |facts| facts.sha1.as_str());
             tracing::warn!(target: "sitegate::certificate", site_system = self.name,
                 source = new.source.as_str(), code = new.fault.unfit.code(),
                 detail = new.fault.detail, thumbprint, hint = new.fault.unfit.hint(),
                 "certificate rejected");
+        }
+        let faulty = |list: &[Rejected], source| {
+            list.iter().any(|r| r.source == source && r.fault.unfit != Unfit::Absent)
+        };
+        for source in Source::ALL {
+            if faulty(&told.rejected, source) && !faulty(&rejected, source) {
+                self.observer.rejected(self.name, source, None);
+            }
         }
         told.rejected = rejected;
     }

@@ -3,10 +3,12 @@
 //!
 //! Holds no decisions in code. What no row names is denied.
 
+use std::time::Duration;
+
 use super::table::{Pattern, Requirement, Route, TokenHandling};
 use crate::purpose::Purpose::{Client, Content, Media, Registration, TaskSequence};
 use crate::purpose::Purposes;
-use Requirement::{AltAuth, Anonymous, DeviceOrUser, User, WindowsAuth};
+use Requirement::{AltAuth, Anonymous, BootstrapMessage, DeviceOrUser, User, WindowsAuth};
 use TokenHandling::{Forward, Strip};
 
 /// What a site system does.
@@ -71,10 +73,16 @@ impl Row {
             requirement: self.requirement,
             purposes: self.purposes,
             token: self.token,
+            answer_time: LONG_POLLS.contains(&self.name).then_some(LONG_POLL),
             reason: self.reason.into(),
         }
     }
 }
+
+/// Routes whose answer comes when there is something to say.
+const LONG_POLLS: &[&str] = &["mp-notification"];
+/// Clients hold a poll for up to fifteen minutes.
+const LONG_POLL: Duration = Duration::from_secs(20 * 60);
 
 const READ: &[&str] = &["GET", "HEAD"];
 const BROWSE: &[&str] = &["GET", "HEAD", "PROPFIND"];
@@ -118,8 +126,8 @@ const MANAGEMENT_POINT: &[Row] = rows! {
         "Configuration items and scripts are policy's documents.";
     "mp-token-policy" "/sms_mp_tokenauth/" READ NO_BODY DeviceOrUser POLICY Forward
         "The namespace for clients with tokens; the backend reads the token too.";
-    "mp-messages" "/ccm_system/request" MESSAGE MESSAGE_BODY DeviceOrUser POLICY Strip
-        "Registration shares this path with every other message, some of which were exploited without any credential. A client registers with a token at /ccm_system_tokenauth/request or /ccm_sts; make this path anonymous by a route of your own only if clients without tokens must register here.";
+    "mp-messages" "/ccm_system/request" MESSAGE MESSAGE_BODY BootstrapMessage POLICY Strip
+        "A client without a token may register and find its site here, by a small and well-formed message to one of those two endpoints; every other message shares the path, some were exploited without any credential, and all need a token.";
     "mp-token-messages" "/ccm_system_tokenauth/" MESSAGE MESSAGE_BODY DeviceOrUser MESSAGING Forward
         "Where a client with a token registers and sends its messages; a registration token is taken here because registration is a message.";
     "mp-token-service" "/ccm_sts/" ASK SMALL DeviceOrUser REGISTERING Forward

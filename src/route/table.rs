@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use super::path::CanonicalPath;
 use crate::denial::Denial;
@@ -23,6 +24,8 @@ pub enum Requirement {
     User,
     /// Either: clients fall back to the user's token for the device's work.
     DeviceOrUser,
+    /// Either; or no token and a message that clients send before they can have one.
+    BootstrapMessage,
     /// An AltAuth namespace: denied until there is a policy for it.
     AltAuth,
     /// Windows authentication by the backend: denied unless the site system allows it.
@@ -32,6 +35,17 @@ pub enum Requirement {
 }
 
 impl Requirement {
+    /// Whether a request must bring a token.
+    pub fn asks_for_a_token(self) -> bool {
+        use Requirement::{BootstrapMessage, Device, DeviceOrUser, User};
+        matches!(self, Device | User | DeviceOrUser | BootstrapMessage)
+    }
+
+    /// Whether a request without a token may be let through for the message that it carries.
+    pub fn takes_bootstrap_messages(self) -> bool {
+        self == Requirement::BootstrapMessage
+    }
+
     /// The word used in configuration, logs and documentation.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +53,7 @@ impl Requirement {
             Requirement::Device => "device",
             Requirement::User => "user",
             Requirement::DeviceOrUser => "device-or-user",
+            Requirement::BootstrapMessage => "bootstrap-message",
             Requirement::AltAuth => "alt-auth",
             Requirement::WindowsAuth => "windows",
             Requirement::Deny => "deny",
@@ -134,6 +149,8 @@ pub struct Route {
     pub purposes: Purposes,
     /// What becomes of the token.
     pub token: TokenHandling,
+    /// How long the backend may take to answer, where that is longer than usual: a long poll.
+    pub answer_time: Option<Duration>,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }
@@ -165,7 +182,10 @@ impl Route {
             Requirement::WindowsAuth => return Err(Denial::RouteWindowsAuth),
             Requirement::AltAuth => return Err(Denial::RouteAltAuth),
             Requirement::Deny => return Err(Denial::RouteDenied),
-            Requirement::Device | Requirement::User | Requirement::DeviceOrUser => {}
+            Requirement::Device
+            | Requirement::User
+            | Requirement::DeviceOrUser
+            | Requirement::BootstrapMessage => {}
         }
         let TokenFacts { purpose, device, user } = token.ok_or(Denial::TokenMissing)?;
         if !self.purposes.contains(purpose) {
@@ -175,10 +195,23 @@ impl Route {
         match self.requirement {
             Requirement::User if !user => Err(Denial::UserTokenRequired),
             Requirement::Device if !(device || registers) => Err(Denial::DeviceTokenRequired),
-            Requirement::DeviceOrUser if !(device || user || registers) => {
+            Requirement::DeviceOrUser | Requirement::BootstrapMessage
+                if !(device || user || registers) =>
+            {
                 Err(Denial::DeviceTokenRequired)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the route takes a method.
+    ///
+    /// # Errors
+    /// [`Denial::RouteMethod`] if it does not.
+    pub fn takes(&self, method: &str) -> Result<(), Denial> {
+        match self.methods.iter().any(|m| m == method) {
+            true => Ok(()),
+            false => Err(Denial::RouteMethod),
         }
     }
 
@@ -228,15 +261,25 @@ impl RouteTable {
         self.0.iter()
     }
 
+    /// The route at a place in that order.
+    pub fn get(&self, place: usize) -> Option<&Route> {
+        self.0.get(place)
+    }
+
     /// The route that covers a path, whatever the method: for labels, and for `Allow`.
     pub fn covering(&self, path: &CanonicalPath) -> Option<&Route> {
+        self.get(self.place(path)?)
+    }
+
+    /// The place of the route that covers a path, for what is kept beside the routes.
+    pub fn place(&self, path: &CanonicalPath) -> Option<usize> {
         let mut claimed = 0;
-        for route in &self.0 {
+        for (place, route) in self.0.iter().enumerate() {
             if route.pattern.path.len() < claimed {
                 return None;
             }
             match route.pattern.reach(path.as_str()) {
-                Reach::Covers => return Some(route),
+                Reach::Covers => return Some(place),
                 Reach::Claims => claimed = route.pattern.path.len(),
                 Reach::None => {}
             }
@@ -251,9 +294,6 @@ impl RouteTable {
     /// not take the method.
     pub fn find(&self, path: &CanonicalPath, method: &str) -> Result<&Route, Denial> {
         let route = self.covering(path).ok_or(Denial::RouteUnknown)?;
-        match route.methods.iter().any(|m| m == method) {
-            true => Ok(route),
-            false => Err(Denial::RouteMethod),
-        }
+        route.takes(method).map(|()| route)
     }
 }

@@ -246,6 +246,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
         requirement,
         purposes: Purposes::of(&[Purpose::Client]),
         token: TokenHandling::Strip,
+        answer_time: None,
         reason: "Because.".into(),
     }
 }
@@ -332,6 +333,8 @@ const fn token(purpose: Purpose, device: bool, user: bool) -> TokenFacts {
 #[case("/ccm_system/request", None, Err(Denial::TokenMissing))]
 #[case("/ccm_system/request", Some(REGISTRATION), Err(Denial::TokenPurpose))]
 #[case("/ccm_system/request", Some(DEVICE), Ok(()))]
+#[case("/ccm_system/request", Some(USER), Ok(()))]
+#[case("/ccm_system/request", Some(CONTENT), Err(Denial::TokenPurpose))]
 #[case("/ccm_system_tokenauth/request", Some(REGISTRATION), Ok(()))]
 #[case("/ccm_system_tokenauth/request", Some(CONTENT), Err(Denial::TokenPurpose))]
 #[case("/ccm_sts", Some(REGISTRATION), Ok(()))]
@@ -366,10 +369,22 @@ fn requirements_ask_for_what_they_say() {
     assert_eq!(judge(Requirement::Device, Some(BOTH)), Ok(()));
     assert_eq!(judge(Requirement::Device, None), Err(Denial::TokenMissing));
     let neither = token(Purpose::Client, false, false);
-    assert_eq!(judge(Requirement::DeviceOrUser, Some(neither)), Err(Denial::DeviceTokenRequired));
+    for either in [Requirement::DeviceOrUser, Requirement::BootstrapMessage] {
+        assert_eq!(judge(either, Some(neither)), Err(Denial::DeviceTokenRequired));
+        assert_eq!(judge(either, Some(USER)), Ok(()));
+        assert_eq!(judge(either, None), Err(Denial::TokenMissing));
+        assert!(either.asks_for_a_token());
+    }
     let registers =
         Route { purposes: Purposes::of(&[Purpose::Registration]), ..own("/x/", Requirement::User) };
     assert_eq!(registers.judge(Some(REGISTRATION), false), Err(Denial::UserTokenRequired));
+}
+
+#[test]
+fn one_route_alone_takes_messages_of_clients_that_have_no_token_yet() {
+    let table = everything();
+    let taking = table.iter().filter(|route| route.requirement.takes_bootstrap_messages());
+    assert_eq!(taking.map(|route| &*route.name).collect::<Vec<_>>(), ["mp-messages"]);
 }
 
 #[test]
@@ -431,4 +446,12 @@ proptest! {
             prop_assert!(below.is_some_and(|b| b.is_empty() || b.starts_with('/')));
         }
     }
+}
+
+#[test]
+fn client_notification_may_poll_for_a_quarter_of_an_hour() {
+    let routes = preset(Role::ManagementPoint);
+    let patient: Vec<_> = routes.iter().filter(|r| r.answer_time.is_some()).collect();
+    assert_eq!(patient.iter().map(|r| &*r.name).collect::<Vec<_>>(), ["mp-notification"]);
+    assert!(patient.iter().all(|r| r.answer_time.unwrap().as_secs() > 15 * 60));
 }

@@ -5,5 +5,5 @@
 mod server_config;
 mod trial;
 
-pub use server_config::{TlsOptions, server_config};
+pub use server_config::{TlsOptions, refusing, server_config};
 pub use trial::{Client, trial};

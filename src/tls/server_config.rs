@@ -8,8 +8,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::ServerSessionMemoryCache;
-use rustls::sign::SingleCertAndKey;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 
 use crate::cert::{Credential, Fault};
@@ -56,6 +56,27 @@ pub fn server_config(
     config.ticketer = Ticketer::new().map_err(failed)?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// A configuration that completes no handshake: for names that nobody here has, and while no
+/// certificate is fit. The client is told by an alert rather than by silence.
+///
+/// # Errors
+/// If the provider cannot do TLS at all.
+pub fn refusing(provider: Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    #[derive(Debug)]
+    struct Nobody;
+    impl ResolvesServerCert for Nobody {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            None
+        }
+    }
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Nobody));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

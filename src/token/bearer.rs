@@ -76,10 +76,11 @@ impl<'a> BearerToken<'a> {
     ///
     /// # Errors
     /// [`Denial::TokenType`] for five segments (an encrypted token, RFC 7516 §7.1),
-    /// [`Denial::TokenAmbiguous`] for a list of credentials, else [`Denial::TokenMalformed`].
+    /// [`Denial::TokenAmbiguous`] for a list of credentials, [`Denial::LimitHead`] for one that is
+    /// too long to be looked at, else [`Denial::TokenMalformed`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Denial> {
         if bytes.len() > TOKEN_BYTES_MAX {
-            return Err(Denial::TokenMalformed);
+            return Err(Denial::LimitHead);
         }
         let mut dots = 0_usize;
         for byte in bytes {
@@ -267,7 +268,6 @@ mod tests {
 
     #[test]
     fn what_is_not_three_base64url_segments_is_malformed() {
-        let long = format!("{}.eyJh.c2ln", "A".repeat(TOKEN_BYTES_MAX));
         let dots = ".".repeat(2000);
         for value in [
             "",
@@ -289,7 +289,6 @@ mod tests {
             "aaaaa.bbbb.cccc",
             "aaaa.bbbb.ccc\u{e4}",
             "aaaa.bbbb.cccc\n",
-            &long,
             &dots,
             "{\"payload\":\"x\"}",
             "aaaa.bbbb.cccc dddd",
@@ -300,6 +299,12 @@ mod tests {
         }
         assert_eq!(look(&[("authorization", "Bearer")]), Err(Denial::TokenMalformed));
         assert_eq!(look(&[("authorization", "Bearer ")]), Err(Denial::TokenMalformed));
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_a_token_is_told_so() {
+        let long = format!("{}.eyJh.c2ln", "A".repeat(TOKEN_BYTES_MAX));
+        assert_eq!(look(&[("x-ccm-token", &long)]), Err(Denial::LimitHead));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! Whether a client would accept a credential: every fault, alone and together.
+
 use std::path::Path;
 use std::process::Command;
 

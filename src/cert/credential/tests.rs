@@ -1,3 +1,5 @@
+//! Chains and keys in every form that tools write them, and in none.
+
 use proptest::prelude::*;
 use rstest::rstest;
 

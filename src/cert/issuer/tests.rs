@@ -1,3 +1,5 @@
+//! What the site issues, read back as clients read it.
+
 use rustls::crypto::CryptoProvider;
 
 use crate::cert::{Anchors, Credential, Expectation, Source, faults, p7b};

@@ -1,3 +1,5 @@
+//! The choice: its laws as properties, its cases as a table.
+
 use proptest::prelude::*;
 
 use crate::cert::forge::{Order, Pki};

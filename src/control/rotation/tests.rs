@@ -44,8 +44,8 @@ impl Observer for Counted {
         self.swaps.lock().unwrap().push((from, to, cause));
     }
 
-    fn rejected(&self, _: &str, source: Source, unfit: Unfit) {
-        self.rejections.lock().unwrap().push((source, unfit));
+    fn rejected(&self, _: &str, source: Source, unfit: Option<Unfit>) {
+        self.rejections.lock().unwrap().extend(unfit.map(|unfit| (source, unfit)));
     }
 }
 

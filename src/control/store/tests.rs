@@ -1,3 +1,5 @@
+//! Folders with every content an operator or a disk can leave in them.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -1,3 +1,5 @@
+//! Directories that come, go, are replaced and are linked.
+
 use std::time::Instant;
 
 use super::*;

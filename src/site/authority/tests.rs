@@ -1,3 +1,5 @@
+//! The authority across starts, crashes, clocks and broken files.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

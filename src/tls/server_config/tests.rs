@@ -1,3 +1,5 @@
+//! What clients are offered, and what tickets are worth.
+
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
 use rustls_pki_types::ServerName;

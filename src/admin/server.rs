@@ -1,0 +1,125 @@
+//! The two listeners, as routers and one function that serves either.
+//!
+//! The administration listener answers only requests that name this machine, so that no web page
+//! elsewhere can read it through somebody's browser.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::listener::Bounded;
+use super::readiness::Readiness;
+use super::status::Status;
+use crate::metrics::Metrics;
+
+/// What the listeners show.
+#[derive(Clone)]
+pub struct Shown {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether requests are welcome.
+    pub readiness: Readiness,
+    /// The status of the moment.
+    pub status: Arc<dyn Fn() -> Status + Send + Sync>,
+}
+
+/// `/metrics`, `/livez` and `/readyz`: what may leave this machine.
+pub fn metrics_router(shown: Shown) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(shown)
+}
+
+/// The same and `/api/v1/status`.
+pub fn admin_router(shown: Shown) -> Router {
+    let api = Router::new().route("/api/v1/status", get(status)).with_state(shown.clone());
+    metrics_router(shown).merge(api).layer(from_fn(names_this_machine))
+}
+
+/// Answer on a listener until told to stop.
+///
+/// # Errors
+/// If the listener is lost.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    axum::serve(Bounded::new(listener), router)
+        .with_graceful_shutdown(async move {
+            let _ = stop.wait_for(|stopped| *stopped).await;
+        })
+        .await
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    let _ = shown.readiness.reasons();
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, shown.metrics.render()).into_response()
+}
+
+async fn readyz(State(shown): State<Shown>) -> Response {
+    let reasons = shown.readiness.reasons();
+    match reasons.is_empty() {
+        true => "ready\n".into_response(),
+        false => {
+            let text = reasons.join("\n") + "\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+async fn status(State(shown): State<Shown>) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json((shown.status)())).into_response()
+}
+
+/// Host must be a name of this machine, and Origin, where a browser sends one, the same.
+async fn names_this_machine(request: Request, next: Next) -> Response {
+    let local = |name: header::HeaderName, headers: &HeaderMap| match headers.get(name) {
+        Some(value) => value.to_str().ok().is_some_and(is_local),
+        None => true,
+    };
+    let headers = request.headers();
+    let one_host = headers.get_all(header::HOST).iter().count() == 1;
+    if !one_host || !local(header::HOST, headers) || !local(header::ORIGIN, headers) {
+        let text = "this listener answers only to names of this machine\n";
+        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_local(text: &str) -> bool {
+    let text = text.strip_prefix("http://").unwrap_or(text);
+    let host = match text.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => text.split(':').next().unwrap_or(text),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_local() {
+        for name in ["localhost:9180", "127.0.0.1", "127.0.0.1:9180", "[::1]:9180", "LOCALHOST"] {
+            assert!(is_local(name), "{name}");
+        }
+        for name in ["example.com", "localhost.example.com", "127.0.0.1.example", "null", ""] {
+            assert!(!is_local(name), "{name}");
+        }
+        assert!(is_local("http://localhost:9180") && !is_local("https://evil.example"));
+    }
+}

@@ -1,0 +1,125 @@
+//! What status shows: the words are those of metrics, logs and documentation.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The whole state of a process, for people and scripts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The running version.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// When it started.
+    pub started: Timestamp,
+    /// Whether it should be sent requests.
+    pub ready: bool,
+    /// Why not.
+    pub not_ready: Vec<String>,
+    /// Client connections that are open.
+    pub connections: usize,
+    /// The configuration.
+    pub config: ConfigStatus,
+    /// The site systems, in the order of the configuration.
+    pub site_systems: Vec<SiteSystemStatus>,
+    /// The token issuers.
+    pub issuers: Vec<IssuerStatus>,
+}
+
+/// The configuration that is in force, and what became of the last one read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file.
+    pub path: String,
+    /// Since when it is in force.
+    pub since: Timestamp,
+    /// Whether the file as it was last read is the one in force.
+    pub current: bool,
+    /// What is wrong with the file, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One site system.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SiteSystemStatus {
+    /// Its name.
+    pub name: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// Where it listens.
+    pub listen: String,
+    /// The names it answers to.
+    pub hosts: Vec<String>,
+    /// Where requests go.
+    pub backend: String,
+    /// The certificate that the next client will be shown.
+    pub certificate: Option<CertificateStatus>,
+    /// Why this one, or why none.
+    pub reason: String,
+    /// What may not be served, and why.
+    pub rejected: Vec<RejectedStatus>,
+    /// What hinders nothing and should be mended.
+    pub warnings: Vec<String>,
+    /// When the choice may change by itself.
+    pub next_change: Option<Timestamp>,
+    /// Since when this certificate is served.
+    pub since: Timestamp,
+    /// How often it was replaced.
+    pub swaps: u64,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// `pki` or `site-issued`.
+    pub source: String,
+    /// The subject's name.
+    pub subject: String,
+    /// The issuer's name.
+    pub issuer: String,
+    /// The serial number, hexadecimal.
+    pub serial: String,
+    /// The names in it.
+    pub names: Vec<String>,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub not_after: Timestamp,
+    /// SHA-1 of the DER, upper-case hexadecimal, as Windows shows it.
+    pub thumbprint: String,
+    /// SHA-256 of the DER, upper-case hexadecimal.
+    pub thumbprint_sha256: String,
+    /// The kind of key.
+    pub key: String,
+}
+
+/// A certificate that may not be served.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RejectedStatus {
+    /// `pki` or `site-issued`.
+    pub source: String,
+    /// Why: a code of the documentation.
+    pub reason: String,
+    /// The same as a sentence.
+    pub title: String,
+    /// What exactly.
+    pub detail: String,
+    /// How to mend it.
+    pub hint: String,
+    /// What is known of the certificate.
+    pub certificate: Option<CertificateStatus>,
+}
+
+/// A token issuer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IssuerStatus {
+    /// Its name.
+    pub name: String,
+    /// The `iss` values that are its.
+    pub accepts: Vec<String>,
+    /// The audiences that mean this site.
+    pub audiences: Vec<String>,
+    /// Usable keys.
+    pub keys: usize,
+}

@@ -1,0 +1,389 @@
+//! The composition root: a configuration becomes running services here and nowhere else.
+//!
+//! One task owns what runs and changes it; everyone else reads. `launch` reads as the table of
+//! contents, and `App::spawn` is the one list of tasks.
+
+mod assemble;
+mod ending;
+mod observe;
+mod reload;
+mod report;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_appender::non_blocking::WorkerGuard;
+
+use crate::admin::{self, Readiness, Shown};
+use crate::clock::Clock;
+use crate::config::{Config, ConnLimits, Loaded};
+use crate::control::{Backends, Watch};
+use crate::front::{Binding, Front, FrontParams, bind};
+use crate::gateway::{Gateway, Policy};
+use crate::live::{Live, Publisher, live};
+use crate::log::AccessLog;
+use crate::metrics::Metrics;
+use crate::token::TokenCache;
+use assemble::{Authorities, Issuers, Sites};
+use ending::{Signal, Signals};
+
+const CONFIG_POLL: Duration = Duration::from_secs(30);
+
+/// What a process is started with besides its configuration.
+pub struct Options {
+    /// The configuration file, which is watched.
+    pub path: PathBuf,
+    /// The time.
+    pub clock: Clock,
+    /// The crypto provider.
+    pub provider: Arc<CryptoProvider>,
+    /// Whether SIGTERM, SIGINT and SIGHUP are this process's to handle.
+    pub signals: bool,
+}
+
+/// Why a process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error("{what} cannot listen on {address}: {cause}")]
+    Listen {
+        /// A site system or a section.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the system answers.
+        cause: std::io::Error,
+    },
+    /// Something in the state or log directory.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system answers.
+        cause: std::io::Error,
+    },
+    /// The system gives no thread, runtime or signal.
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
+    /// A defect of sitegate's own.
+    #[error("{0}")]
+    Defect(String),
+}
+
+/// A running process.
+pub struct Running {
+    /// The addresses that site systems listen on, by name.
+    pub addresses: BTreeMap<String, SocketAddr>,
+    /// Where page, API and status are.
+    pub admin: SocketAddr,
+    /// Where metrics and health are.
+    pub metrics: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Begin to end: no new connections, requests under way finish within the drain time.
+    pub fn stop(&self) {
+        let _ = self.stop.send(true);
+    }
+
+    /// Wait for the end.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is shared with status, and replaced at a reload.
+struct State {
+    config: Config,
+    since: Timestamp,
+    error: Option<String>,
+    addresses: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+/// Everything that runs.
+struct App {
+    options: Options,
+    metrics: Arc<Metrics>,
+    tokens: Arc<TokenCache>,
+    backends: Arc<Backends>,
+    authorities: Authorities,
+    sites: Sites,
+    issuers: Issuers,
+    limits: Publisher<ConnLimits>,
+    bindings: Publisher<Vec<Binding>>,
+    policy: Publisher<Policy>,
+    front: Front,
+    readiness: Readiness,
+    state: Arc<Mutex<State>>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
+    _access: Option<WorkerGuard>,
+}
+
+/// Start everything that a configuration names, and return once every listener is open.
+///
+/// # Errors
+/// What stands in the way. A certificate, a key file or a backend that is not there does not.
+pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
+    let (stop, stopped) = watch::channel(false);
+    let (told, tell) = std::sync::mpsc::sync_channel(1);
+    let stop_here = stop.clone();
+    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(told.send(Err(error.into()))),
+        };
+        runtime.block_on(async move {
+            match App::start(loaded.config, options, stop_here).await {
+                Ok((app, addresses, admin, metrics)) => {
+                    let _ = told.send(Ok((addresses, admin, metrics)));
+                    app.run(stopped).await;
+                }
+                Err(error) => drop(told.send(Err(error))),
+            }
+        });
+        // Whoever still waits for a shard that does not drain is not waited for.
+        runtime.shutdown_background();
+    })?;
+    match tell.recv() {
+        Ok(Ok((addresses, admin, metrics))) => {
+            Ok(Running { addresses, admin, metrics, stop, thread: Some(thread) })
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StartError::Defect("the control thread ended at start".to_owned())),
+    }
+}
+
+type Started = (App, BTreeMap<String, SocketAddr>, SocketAddr, SocketAddr);
+
+impl App {
+    async fn start(
+        config: Config,
+        options: Options,
+        stop: watch::Sender<bool>,
+    ) -> Result<Started, StartError> {
+        let now = options.clock.now();
+        let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
+        let (access, access_guard) = open_access(&config)?;
+        let backends = Arc::new(Backends::default());
+        let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
+        let mut tasks = JoinSet::new();
+
+        let authorities = Authorities::open(&config, options.provider.clone(), now);
+        let mut sites = Sites::default();
+        sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
+        let mut issuers = Issuers::default();
+        issuers.follow(&config, &authorities, &metrics, &mut tasks);
+
+        let (limits, limits_read) = live(config.limits.connection);
+        let (bindings, bindings_read) = live(sites.bindings(&config));
+        let first = assemble::policy(&config, &issuers, &backends, &tokens, &metrics);
+        let (policy, policy_read) = live(first);
+        let (shutdown, down) = watch::channel(false);
+        let front = start_front(
+            &config,
+            (limits_read, bindings_read, down),
+            &options,
+            (policy_read, access, metrics.clone()),
+        )?;
+
+        let state = Arc::new(Mutex::new(State {
+            since: now,
+            error: None,
+            addresses: BTreeMap::new(),
+            config,
+        }));
+        let readiness = Readiness::new(metrics.clone(), report::amiss(sites.shared()));
+        let mut app = App {
+            options,
+            metrics,
+            tokens,
+            backends,
+            authorities,
+            sites,
+            issuers,
+            limits,
+            bindings,
+            policy,
+            front,
+            readiness,
+            state,
+            tasks,
+            stop,
+            shutdown,
+            _access: access_guard,
+        };
+        let (admin, metrics) = app.spawn(now).await?;
+        let addresses = app.open_all()?;
+        app.readiness.set_started();
+        app.metrics.config_reloaded(Some(now.as_second()));
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        Ok((app, addresses, admin, metrics))
+    }
+
+    /// The tasks of the control plane, besides those of site systems and issuers.
+    async fn spawn(&mut self, now: Timestamp) -> Result<(SocketAddr, SocketAddr), StartError> {
+        let shown = Shown {
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            status: report::status(report::Sources {
+                state: self.state.clone(),
+                sites: self.sites.shared(),
+                issuers: self.issuers.shared(),
+                readiness: self.readiness.clone(),
+                connections: self.front.count(),
+                path: self.options.path.display().to_string(),
+                started: now,
+            }),
+        };
+        let (admin_at, metrics_at) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.config.admin, state.config.metrics)
+        };
+        let admin = listen("[admin]", admin_at).await?;
+        let metrics = listen("[metrics]", metrics_at).await?;
+        let bound = (admin.local_addr()?, metrics.local_addr()?);
+        let routers =
+            [(admin, admin::admin_router(shown.clone())), (metrics, admin::metrics_router(shown))];
+        for (listener, router) in routers {
+            let stop = self.ended();
+            self.tasks.spawn(async move {
+                if let Err(error) = admin::serve(listener, router, stop).await {
+                    tracing::error!(%error, "an administration listener was lost");
+                }
+            });
+        }
+        let (backends, stop) = (self.backends.clone(), self.stop.subscribe());
+        self.tasks.spawn(async move { backends.run(stop).await });
+        Ok(bound)
+    }
+
+    /// Turns true once everything has drained: health is told until then.
+    fn ended(&self) -> watch::Receiver<bool> {
+        self.authorities.ended()
+    }
+
+    /// Open every address of the configuration.
+    fn open_all(&mut self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_name = BTreeMap::new();
+        for system in state.config.site_systems.clone() {
+            let configured = system.listen;
+            let bound = match state.addresses.get(&configured) {
+                Some(bound) => *bound,
+                None => {
+                    let listener = bind(configured, self.front.shards()).map_err(|cause| {
+                        let what = format!("site system {}", system.name);
+                        StartError::Listen { what, address: configured, cause }
+                    })?;
+                    let bound = listener.address;
+                    self.front.open(configured, listener);
+                    state.addresses.insert(configured, bound);
+                    bound
+                }
+            };
+            tracing::info!(site_system = system.name, address = %bound, "listening");
+            by_name.insert(system.name, bound);
+        }
+        Ok(by_name)
+    }
+
+    /// Follow the configuration file and the signals until told to stop, then drain.
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let path = std::path::absolute(&self.options.path).unwrap_or(self.options.path.clone());
+        let folder = path.parent().map(PathBuf::from).unwrap_or_default();
+        let mut watch = Watch::new([folder], CONFIG_POLL);
+        let mut signals = Signals::new(self.options.signals);
+        let mut seen = reload::fingerprint(&self.options.path);
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => break,
+                () = watch.changed() => {
+                    let found = reload::fingerprint(&self.options.path);
+                    if found != seen {
+                        seen = found;
+                        self.reload().await;
+                    }
+                }
+                signal = signals.next() => match signal {
+                    Signal::Reload => {
+                        seen = reload::fingerprint(&self.options.path);
+                        self.reload().await;
+                    }
+                    Signal::End => break,
+                },
+                Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
+                    tracing::error!(%error, "a task of the control plane failed");
+                }
+            }
+        }
+        self.drain(signals).await;
+    }
+}
+
+fn open_access(config: &Config) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
+    AccessLog::open(&config.log.access).map_err(|cause| StartError::File {
+        path: match &config.log.access {
+            crate::config::LogSink::File(path) => path.clone(),
+            _ => PathBuf::from("standard error"),
+        },
+        cause,
+    })
+}
+
+async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
+    tokio::net::TcpListener::bind(address).await.map_err(|cause| StartError::Listen {
+        what: what.to_owned(),
+        address,
+        cause,
+    })
+}
+
+type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>);
+type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>);
+
+fn start_front(
+    config: &Config,
+    (limits, bindings, shutdown): ForFront,
+    options: &Options,
+    (policy, access, metrics): ForGateway,
+) -> Result<Front, StartError> {
+    let refuse_tls = crate::tls::refusing(options.provider.clone())
+        .map_err(|error| StartError::Defect(error.to_string()))?;
+    let shards = match config.limits.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let idle_max = config.site_systems.iter().map(|s| s.backend.connections).sum();
+    let clock = options.clock.clone();
+    let params = FrontParams {
+        shards,
+        limits,
+        bindings,
+        refuse_tls,
+        metrics: metrics.clone(),
+        on_refusal: observe::refusals(policy.clone(), access.clone(), clock.clone()),
+        shutdown,
+    };
+    let server = move || {
+        Gateway::new(policy.clone(), clock.clone(), metrics.clone(), access.clone())
+            .server(idle_max)
+    };
+    Ok(Front::start(params, server)?)
+}
+
+pub use assemble::read_trusted;
+pub(crate) use assemble::{open_authority, open_tokens};
+pub(crate) use report::certificate as certificate_status;

@@ -1,0 +1,384 @@
+//! From a configuration to site systems, issuers and a policy, and from the next configuration to
+//! the least change.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Options;
+use super::observe::Certificates;
+use crate::cert::Anchors;
+use crate::cert::issuer::{Algorithm, Scope};
+use crate::config::{AuthorityKey, BackendAddress, Config, KeySource, PkiFolder, SiteSystem};
+use crate::control::{
+    Backends, Folder, IssuerKeys, KeyMode, Rotation, RotationParams, Served, SiteIssued,
+};
+use crate::front::{Binding, Door};
+use crate::gateway::{Policy, Upstream, roots};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::secret::read_bounded;
+use crate::site::{Authority, AuthorityParams, SiteTokens};
+use crate::tls::TlsOptions;
+use crate::token::{self, KeySet, TokenCache, Trusted};
+
+/// The site's own authority and token key.
+pub(super) struct Authorities {
+    pub(super) certificates: Option<Arc<Authority>>,
+    pub(super) own_keys: Option<String>,
+    system: Arc<Anchors>,
+    ended: watch::Sender<bool>,
+}
+
+impl Authorities {
+    pub(super) fn open(config: &Config, provider: Arc<CryptoProvider>, now: Timestamp) -> Self {
+        let own_keys = match open_tokens(config, now) {
+            Ok(tokens) => Some(tokens.jwks()),
+            Err(error) => {
+                tracing::error!(%error, "the site has no token key; it issues no tokens");
+                None
+            }
+        };
+        let native = rustls_native_certs::load_native_certs();
+        Authorities {
+            certificates: open_authority(config, provider),
+            own_keys,
+            system: Arc::new(Anchors::lenient(native.certs.iter())),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
+    pub(super) fn end(&self) {
+        let _ = self.ended.send(true);
+    }
+}
+
+/// The site's token key, as the configuration has it.
+pub(crate) fn open_tokens(
+    config: &Config,
+    now: Timestamp,
+) -> Result<SiteTokens, crate::site::TokenKeyError> {
+    let site = &config.site;
+    SiteTokens::open(&site.state, &site.code, site.hierarchy, &site.token_issuer, now)
+}
+
+/// The site's authority, as the configuration has it; none where only PKI certificates are used.
+pub(crate) fn open_authority(
+    config: &Config,
+    provider: Arc<CryptoProvider>,
+) -> Option<Arc<Authority>> {
+    if !config.site.issues_certificates {
+        return None;
+    }
+    // Without domains the site may issue for its own hosts, and nothing else.
+    let permitted: Vec<String> = match config.site.domains.is_empty() {
+        false => {
+            let literal = |host: &&String| host.parse::<std::net::IpAddr>().is_ok();
+            let hosts = config.site_systems.iter().flat_map(|s| &s.hosts);
+            let addresses = hosts.filter(literal).cloned();
+            config.site.domains.iter().cloned().chain(addresses).collect()
+        }
+        true => config.site_systems.iter().flat_map(|s| s.hosts.iter().cloned()).collect(),
+    };
+    let scope = match Scope::new(&permitted) {
+        Ok(scope) => scope,
+        Err(fault) => {
+            tracing::error!(%fault, "the site cannot issue certificates for its domains");
+            return None;
+        }
+    };
+    let params = AuthorityParams {
+        site_code: config.site.code.clone(),
+        scope,
+        algorithm: match config.site.authority_key {
+            AuthorityKey::P256 => Algorithm::P256,
+            AuthorityKey::Rsa2048 => Algorithm::Rsa2048,
+        },
+    };
+    Some(Arc::new(Authority::new(&config.site.state, params, provider)))
+}
+
+/// The certificate of one site system, kept by a task.
+struct Kept {
+    wish: Wish,
+    served: Live<Served>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a certificate depends on: if it is the same after a reload, the task goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    hosts: Vec<String>,
+    http2: bool,
+    pki: Option<Folder>,
+    enhanced: bool,
+}
+
+/// What is served for each site system; read by status and readiness.
+pub(super) type SharedSites = Arc<Mutex<BTreeMap<String, Live<Served>>>>;
+
+/// The site systems that run.
+#[derive(Default)]
+pub(super) struct Sites {
+    kept: BTreeMap<String, Kept>,
+    shared: SharedSites,
+}
+
+impl Sites {
+    /// Have a task for each site system of the configuration, and none besides.
+    pub(super) fn follow(
+        &mut self,
+        config: &Config,
+        authorities: &Authorities,
+        options: &Options,
+        metrics: &Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let mut next = BTreeMap::new();
+        for system in &config.site_systems {
+            let wish = Wish {
+                hosts: system.hosts.clone(),
+                http2: system.http2,
+                pki: system.pki.as_ref().map(folder),
+                enhanced: authorities.certificates.is_some(),
+            };
+            let before = self.kept.remove(&system.name);
+            if let Some(kept) = before.as_ref().filter(|kept| kept.wish == wish) {
+                let same = Kept { wish, served: kept.served.clone(), stop: kept.stop.clone() };
+                next.insert(system.name.clone(), same);
+                continue;
+            }
+            let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
+            params.tls = TlsOptions { http2: system.http2 };
+            params.pki = wish.pki.clone();
+            params.site_issued = authorities.certificates.clone().map(SiteIssued::Authority);
+            params.system = authorities.system.clone();
+            params.observer = Certificates::new(metrics.clone());
+            params.previous = before.as_ref().map(|kept| kept.served.load());
+            let (rotation, served) =
+                Rotation::start(params, options.clock.clone(), options.provider.clone());
+            let (stop, stopped) = watch::channel(false);
+            tasks.spawn(rotation.run(stopped));
+            if let Some(before) = before {
+                let _ = before.stop.send(true);
+            }
+            next.insert(system.name.clone(), Kept { wish, served, stop });
+        }
+        for (name, gone) in std::mem::replace(&mut self.kept, next) {
+            let _ = gone.stop.send(true);
+            forget_certificates(metrics, &name, &gone.served.load());
+        }
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        *shared = self.kept.iter().map(|(n, kept)| (n.clone(), kept.served.clone())).collect();
+    }
+
+    pub(super) fn shared(&self) -> SharedSites {
+        self.shared.clone()
+    }
+
+    /// Which site systems stand behind which address.
+    pub(super) fn bindings(&self, config: &Config) -> Vec<Binding> {
+        let mut bindings: Vec<Binding> = Vec::new();
+        for system in &config.site_systems {
+            let Some(kept) = self.kept.get(&system.name) else { continue };
+            let served = kept.served.clone();
+            let door = Door {
+                site: system.name.as_str().into(),
+                hosts: system.hosts.clone(),
+                tls: Arc::new(move || served.peek(|served| served.config.clone())),
+            };
+            let place = bindings.iter().position(|b| b.listen == system.listen);
+            let binding = match place.and_then(|place| bindings.get_mut(place)) {
+                Some(binding) => binding,
+                None => {
+                    let listen = system.listen;
+                    bindings.push(Binding { listen, doors: Vec::new(), default: None });
+                    let Some(last) = bindings.last_mut() else { continue };
+                    last
+                }
+            };
+            if system.default {
+                binding.default = Some(binding.doors.len());
+            }
+            binding.doors.push(door);
+        }
+        bindings
+    }
+}
+
+fn forget_certificates(metrics: &Metrics, site: &str, served: &Served) {
+    for source in [crate::cert::Source::Pki, crate::cert::Source::SiteIssued] {
+        metrics.certificate_expires(site, source.as_str(), None);
+        metrics.certificate_rejected(site, source.as_str(), None);
+        let was = (source.as_str(), served.selection.why.as_str());
+        metrics.certificate_served(site, Some(was), None);
+    }
+}
+
+fn folder(pki: &PkiFolder) -> Folder {
+    Folder {
+        path: pki.path.clone(),
+        certificate: pki.certificate.clone(),
+        key: pki.key.clone(),
+        anchors: pki.ca.clone(),
+        key_mode: if pki.key_exposed_allowed { KeyMode::Any } else { KeyMode::Private },
+    }
+}
+
+/// Hosts as names to look for in a certificate. The configuration has checked them.
+fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
+    hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect()
+}
+
+/// The keys of one issuer, kept by a task.
+struct KeptKeys {
+    source: KeySource,
+    keys: Live<KeySet>,
+    stop: watch::Sender<bool>,
+}
+
+/// The keys of each issuer; read by status.
+pub(super) type SharedIssuers = Arc<Mutex<Vec<(token::Issuer, Live<KeySet>)>>>;
+
+/// The issuers that are trusted.
+#[derive(Default)]
+pub(super) struct Issuers {
+    kept: Vec<(String, KeptKeys)>,
+    shared: SharedIssuers,
+}
+
+impl Issuers {
+    /// Have a task for the keys of each issuer of the configuration, and none besides.
+    pub(super) fn follow(
+        &mut self,
+        config: &Config,
+        authorities: &Authorities,
+        metrics: &Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let mut before = std::mem::take(&mut self.kept);
+        let mut trusted = Vec::new();
+        for issuer in &config.issuers {
+            let name = issuer.policy.name.to_string();
+            let same = before.iter().position(|(n, k)| *n == name && k.source == issuer.keys);
+            let kept = match same {
+                Some(place) => before.remove(place).1,
+                None => start_keys(&issuer.policy, &issuer.keys, authorities, metrics, tasks),
+            };
+            trusted.push((issuer.policy.clone(), kept.keys.clone()));
+            self.kept.push((name, kept));
+        }
+        for (name, gone) in before {
+            let _ = gone.stop.send(true);
+            if !self.kept.iter().any(|(n, _)| *n == name) {
+                metrics.forget_issuer(&name);
+            }
+        }
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = trusted;
+    }
+
+    pub(super) fn shared(&self) -> SharedIssuers {
+        self.shared.clone()
+    }
+
+    fn trusted(&self) -> Vec<Trusted> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared
+            .iter()
+            .map(|(issuer, keys)| Trusted { issuer: Arc::new(issuer.clone()), keys: keys.clone() })
+            .collect()
+    }
+}
+
+fn start_keys(
+    issuer: &token::Issuer,
+    source: &KeySource,
+    authorities: &Authorities,
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<()>,
+) -> KeptKeys {
+    let (files, own) = match source {
+        KeySource::Files(files) => (files.clone(), None),
+        KeySource::Site => (Vec::new(), authorities.own_keys.clone()),
+    };
+    let metrics = metrics.clone();
+    let on_keys = Arc::new(move |name: &str, usable, refused| {
+        metrics.keys_loaded(name, usable, refused);
+    });
+    let (task, keys) = IssuerKeys::start(issuer.name.clone(), files, own, on_keys);
+    let (stop, stopped) = watch::channel(false);
+    tasks.spawn(task.run(stopped));
+    KeptKeys { source: source.clone(), keys, stop }
+}
+
+/// What requests are judged by.
+pub(super) fn policy(
+    config: &Config,
+    issuers: &Issuers,
+    backends: &Arc<Backends>,
+    tokens: &Arc<TokenCache>,
+    metrics: &Metrics,
+) -> Policy {
+    Policy::new(config, issuers.trusted(), tokens.clone(), metrics, |system| {
+        upstream(system, backends)
+    })
+}
+
+fn upstream(system: &SiteSystem, backends: &Backends) -> Upstream {
+    let backend = &system.backend;
+    let addresses = match &backend.address {
+        BackendAddress::Host(host, port) => backends.addresses(host, *port),
+        BackendAddress::Unix(_) => crate::live::live(Vec::new()).1,
+    };
+    Upstream {
+        addresses,
+        unix: Upstream::unix_path(&backend.address),
+        tls_name: backend.tls_name.clone(),
+        ca: backend.ca.as_ref().and_then(|path| backend_roots(path)),
+        times: backend.times,
+    }
+}
+
+const CA_BYTES_MAX: u64 = 1024 * 1024;
+
+fn backend_roots(path: &Path) -> Option<Arc<pingora_core::protocols::tls::CaType>> {
+    let ders = read_bounded(path, CA_BYTES_MAX).ok().map(|(pem, _)| {
+        CertificateDer::pem_slice_iter(&pem)
+            .filter_map(Result::ok)
+            .map(|der| der.to_vec())
+            .collect::<Vec<_>>()
+    });
+    let found = ders.and_then(roots);
+    if found.is_none() {
+        tracing::error!(path = %path.display(), "backend_ca holds no certificate authority");
+    }
+    found
+}
+
+/// The trusted issuers of a configuration with their keys as they are now, for tools.
+pub fn read_trusted(config: &Config, now: Timestamp) -> Vec<Trusted> {
+    let own = open_tokens(config, now).ok().map(|tokens| tokens.jwks());
+    config
+        .issuers
+        .iter()
+        .map(|issuer| {
+            let (files, own) = match &issuer.keys {
+                KeySource::Files(files) => (files.clone(), None),
+                KeySource::Site => (Vec::new(), own.clone()),
+            };
+            let name = issuer.policy.name.clone();
+            let (_, keys) = IssuerKeys::start(name, files, own, Arc::new(|_, _, _| {}));
+            Trusted { issuer: Arc::new(issuer.policy.clone()), keys }
+        })
+        .collect()
+}

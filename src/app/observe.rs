@@ -1,0 +1,106 @@
+//! Who counts and logs what the rooms report: certificates to metrics, early refusals to the log.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::cert::{Source, Why};
+use crate::clock::Clock;
+use crate::control::Observer;
+use crate::denial::Denial;
+use crate::front::ConnInfo;
+use crate::gateway::{Policy, RequestId};
+use crate::live::Live;
+use crate::log::{Access, AccessLog};
+use crate::metrics::Metrics;
+use crate::unfit::Unfit;
+
+/// Certificates, as metrics.
+pub(super) struct Certificates {
+    metrics: Arc<Metrics>,
+    served: Mutex<Option<(&'static str, &'static str)>>,
+}
+
+impl Certificates {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Certificates { metrics, served: Mutex::new(None) })
+    }
+}
+
+impl Observer for Certificates {
+    fn swapped(&self, site: &str, from: Option<Source>, to: Option<Source>, cause: Why) {
+        let name = |source: Option<Source>| source.map_or("none", Source::as_str);
+        self.metrics.certificate_swapped(site, name(from), name(to), cause.as_str());
+    }
+
+    fn chosen(&self, site: &str, source: Option<Source>, why: Why) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = source.map(|source| (source.as_str(), why.as_str()));
+        self.metrics.certificate_served(site, *served, now);
+        *served = now;
+    }
+
+    fn rejected(&self, site: &str, source: Source, unfit: Option<Unfit>) {
+        self.metrics.certificate_rejected(site, source.as_str(), unfit);
+    }
+
+    fn expires(&self, site: &str, source: Source, not_after: Option<Timestamp>) {
+        let seconds = not_after.map(|at| at.as_second());
+        self.metrics.certificate_expires(site, source.as_str(), seconds);
+    }
+}
+
+/// Told of a request that was refused before its head was complete.
+pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial) + Send + Sync>;
+
+/// Requests that were refused before their head was complete: the same counters and log.
+pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) -> OnRefusal {
+    Arc::new(move |conn, denial| {
+        if let Some(site) = policy.load().sites.get(&conn.site) {
+            site.no_route.denied(denial);
+        }
+        if access.is_on() {
+            access.write(&Access {
+                status: denial.status(),
+                decision: "denied",
+                reason: Some(denial.code()),
+                ..unread(conn, &RequestId::next().to_string(), clock.now())
+            });
+        }
+    })
+}
+
+/// What is known of a request whose head was never read.
+fn unread<'a>(conn: &'a ConnInfo, request_id: &'a str, time: Timestamp) -> Access<'a> {
+    Access {
+        time,
+        request_id,
+        site_system: &conn.site,
+        client: conn.peer.ip().to_canonical(),
+        connection: conn.id,
+        protocol: "HTTP/1.1",
+        tls: conn.tls_version,
+        sni: conn.sni.as_deref(),
+        host: None,
+        method: "",
+        path: "",
+        user_agent: None,
+        status: 0,
+        decision: "denied",
+        reason: None,
+        detail: None,
+        route: None,
+        issuer: None,
+        device: None,
+        user: None,
+        purpose: None,
+        token_id: None,
+        token: None,
+        kid: None,
+        upstream_status: None,
+        received: 0,
+        sent: 0,
+        duration_ms: 0.0,
+        incomplete: false,
+    }
+}

@@ -1,0 +1,142 @@
+//! What status and readiness say, put together from what runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use super::State;
+use super::assemble::{SharedIssuers, SharedSites};
+use crate::admin::{
+    CertificateStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus, SiteSystemStatus,
+    Status,
+};
+use crate::cert::Facts;
+use crate::config::SiteSystem;
+use crate::control::Served;
+
+/// What status is made of.
+pub(super) struct Sources {
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) sites: SharedSites,
+    pub(super) issuers: SharedIssuers,
+    pub(super) readiness: Readiness,
+    pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
+    pub(super) path: String,
+    pub(super) started: Timestamp,
+}
+
+/// The status of the moment, as a function.
+pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> {
+    Arc::new(move || {
+        // Before any lock is taken: readiness looks at the site systems too.
+        let not_ready = sources.readiness.reasons();
+        let state = sources.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let issuers = sources.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        let sites = sources.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: sources.started,
+            ready: not_ready.is_empty(),
+            not_ready,
+            connections: (sources.connections)(),
+            config: ConfigStatus {
+                path: sources.path.clone(),
+                since: state.since,
+                current: state.error.is_none(),
+                error: state.error.clone(),
+            },
+            site_systems: state
+                .config
+                .site_systems
+                .iter()
+                .filter_map(|system| {
+                    let served = sites.get(&system.name)?.load();
+                    let bound = state.addresses.get(&system.listen).unwrap_or(&system.listen);
+                    Some(site_system(system, &bound.to_string(), &served))
+                })
+                .collect(),
+            issuers: issuers
+                .iter()
+                .map(|(issuer, keys)| IssuerStatus {
+                    name: issuer.name.to_string(),
+                    accepts: issuer.accepts.clone(),
+                    audiences: issuer.audiences.clone(),
+                    keys: keys.peek(|keys| keys.len()),
+                })
+                .collect(),
+        }
+    })
+}
+
+/// What is amiss with the site systems, as a function for readiness.
+pub(super) fn amiss(sites: SharedSites) -> impl Fn() -> Vec<String> + Send + Sync {
+    move || {
+        let sites = sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut amiss = Vec::new();
+        for (name, served) in sites.iter() {
+            let served = served.load();
+            if served.config.is_some() {
+                continue;
+            }
+            amiss.push(format!("{name}: no certificate is fit ({})", served.selection.why));
+            for rejected in &served.selection.rejected {
+                amiss.push(format!("{name}: {}: {}", rejected.source.as_str(), rejected.fault));
+            }
+        }
+        amiss
+    }
+}
+
+fn site_system(system: &SiteSystem, listen: &str, served: &Served) -> SiteSystemStatus {
+    let selection = &served.selection;
+    SiteSystemStatus {
+        name: system.name.clone(),
+        roles: system.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+        listen: listen.to_owned(),
+        hosts: system.hosts.clone(),
+        backend: system.backend.url.clone(),
+        certificate: selection.chosen.as_ref().map(|c| certificate(c.source().as_str(), c.facts())),
+        reason: selection.why.as_str().to_owned(),
+        rejected: selection
+            .rejected
+            .iter()
+            .map(|rejected| RejectedStatus {
+                source: rejected.source.as_str().to_owned(),
+                reason: rejected.fault.unfit.code().to_owned(),
+                title: rejected.fault.unfit.title().to_owned(),
+                detail: rejected.fault.detail.clone(),
+                hint: rejected.fault.unfit.hint().to_owned(),
+                certificate: rejected
+                    .facts
+                    .as_ref()
+                    .map(|facts| certificate(rejected.source.as_str(), facts)),
+            })
+            .collect(),
+        warnings: served
+            .warnings
+            .iter()
+            .map(|(source, warning)| format!("{}: {warning} ({})", source.as_str(), warning.code()))
+            .collect(),
+        next_change: selection.next_change,
+        since: served.since,
+        swaps: served.swaps,
+    }
+}
+
+/// A certificate as status shows it.
+pub(crate) fn certificate(source: &str, facts: &Facts) -> CertificateStatus {
+    let ips = facts.ips.iter().map(ToString::to_string);
+    CertificateStatus {
+        source: source.to_owned(),
+        subject: facts.subject.clone(),
+        issuer: facts.issuer.clone(),
+        serial: facts.serial.clone(),
+        names: facts.dns.iter().cloned().chain(ips).collect(),
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        thumbprint: facts.sha1.clone(),
+        thumbprint_sha256: facts.sha256.clone(),
+        key: format!("{:?} {}", facts.key, facts.key_bits),
+    }
+}

@@ -1,0 +1,265 @@
+//! The stage: a directory, two simulated site systems, a gateway before them, and tokens.
+//!
+//! Knows nothing of the steps. Leaves nothing behind.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use rustls::crypto::CryptoProvider;
+use tempfile::TempDir;
+
+use crate::admin::{SiteSystemStatus, Status};
+use crate::app::{Options, Running, launch, open_authority, open_tokens};
+use crate::cert::forge::{Forged, Order, Pki};
+use crate::cli::health;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::purpose::Purpose;
+use crate::secret::{write_private, write_public};
+use crate::sim::{Backend, Client, Trust};
+use crate::site::SiteTokens;
+use crate::token::MintRequest;
+
+pub(super) const MP: &str = "mp01.contoso.com";
+pub(super) const DP: &str = "dp01.contoso.com";
+pub(super) const DEVICE: &str = "GUID:5E1C0DE0-1111-4222-8333-444455556666";
+pub(super) const USER: &str = "CONTOSO\\anna";
+const PKI_FILES: [&str; 3] = ["ca.crt", "tls.key", "tls.crt"];
+
+/// Everything that the steps need.
+pub(super) struct Stage {
+    dir: TempDir,
+    running: Running,
+    pub(super) mp: Backend,
+    pub(super) dp: Backend,
+    pub(super) clock: Clock,
+    /// Trust in the site's root alone.
+    pub(super) site_trust: Trust,
+    /// Trust in the site's root and in the PKI's.
+    pub(super) trust: Trust,
+    pub(super) tokens: Tokens,
+    pki: Pki,
+    /// The thumbprint of the PKI certificate that was put in place last.
+    pub(super) pki_thumbprint: String,
+}
+
+/// Tokens of every sort that the steps need.
+pub(super) struct Tokens {
+    pub(super) device: String,
+    pub(super) user: String,
+    pub(super) content: String,
+    pub(super) expired: String,
+    pub(super) foreign: String,
+}
+
+impl Stage {
+    pub(super) fn start(provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let now = clock.now();
+        let dir = tempfile::Builder::new().prefix("sitegate-demo-").tempdir()?;
+        let (mp, dp) = (Backend::start()?, Backend::start()?);
+        for folder in ["pki/mp01", "offer", "tokens"] {
+            std::fs::create_dir_all(dir.path().join(folder))?;
+        }
+        let path = dir.path().join("gateway.toml");
+        let text = config_text(dir.path(), mp.address(), dp.address());
+        write_public(&path, text.as_bytes())?;
+        let loaded = config::load(&path)?;
+        let config = loaded.config.clone();
+        let options =
+            Options { path, clock: clock.clone(), provider: provider.clone(), signals: false };
+        let running = launch(loaded, options)?;
+        let pki = Pki::new("Contoso", now).map_err(|fault| anyhow::anyhow!("{fault}"))?;
+        let root =
+            open_authority(&config, provider.clone()).context("the site has no authority")?;
+        let root = root.root_pem().map_err(|fault| anyhow::anyhow!("{fault}"))?;
+        let roots = format!("{root}{}", pki.root());
+        write_public(&dir.path().join("roots.pem"), roots.as_bytes())?;
+        let tokens = Tokens::mint(&config, dir.path(), now)?;
+        tokens.write(&dir.path().join("tokens"))?;
+        let site_trust = Trust::new(&root, provider.clone())?;
+        let trust = Trust::new(&roots, provider)?;
+        let pki_thumbprint = String::new();
+        let stage =
+            Stage { dir, running, mp, dp, clock, site_trust, trust, tokens, pki, pki_thumbprint };
+        let offer = stage.issue()?;
+        stage.write_pki(&stage.path("offer"), &offer)?;
+        Ok(stage)
+    }
+
+    /// End everything and remove the directory.
+    pub(super) fn clear(self) {
+        self.running.stop();
+        self.running.join();
+        self.mp.stop();
+        self.dp.stop();
+        if let Err(error) = self.dir.close() {
+            tracing::warn!(%error, "the directory of the demonstration was not removed");
+        }
+    }
+
+    /// A path in the stage's directory.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the gateway listens for clients; both site systems share the address.
+    pub(super) fn gateway(&self) -> anyhow::Result<SocketAddr> {
+        self.running.addresses.get("mp01").copied().context("mp01 does not listen")
+    }
+
+    pub(super) fn admin(&self) -> SocketAddr {
+        self.running.admin
+    }
+
+    pub(super) fn metrics(&self) -> SocketAddr {
+        self.running.metrics
+    }
+
+    /// A client of a host, without a connection yet.
+    pub(super) fn client(&self, host: &str) -> anyhow::Result<Client> {
+        Ok(Client::new(self.gateway()?, host, &self.trust))
+    }
+
+    /// What status says.
+    pub(super) fn status(&self) -> anyhow::Result<Status> {
+        let (code, body) = health::get(self.admin(), "/api/v1/status")?;
+        anyhow::ensure!(code == 200, "status answers {code}");
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    /// What status says of mp01.
+    pub(super) fn status_of_mp(&self) -> anyhow::Result<SiteSystemStatus> {
+        let found = self.status()?.site_systems.into_iter().find(|site| site.name == "mp01");
+        found.context("status does not know mp01")
+    }
+
+    /// What a scrape brings.
+    pub(super) fn scrape(&self) -> anyhow::Result<String> {
+        let (code, body) = health::get(self.metrics(), "/metrics")?;
+        anyhow::ensure!(code == 200, "metrics answers {code}");
+        Ok(body)
+    }
+
+    /// A PKI certificate for mp01.
+    pub(super) fn issue(&self) -> anyhow::Result<Forged> {
+        let order = Order::fit(&[MP], self.clock.now());
+        self.pki.issue(&order).map_err(|fault| anyhow::anyhow!("{fault}"))
+    }
+
+    /// Rename a pair into mp01's folder, file by file; when the last was in place.
+    pub(super) fn put_pki(&self, forged: &Forged) -> anyhow::Result<Instant> {
+        let incoming = self.path("incoming");
+        std::fs::create_dir_all(&incoming)?;
+        self.write_pki(&incoming, forged)?;
+        for file in PKI_FILES {
+            std::fs::rename(incoming.join(file), self.pki_folder().join(file))?;
+        }
+        Ok(Instant::now())
+    }
+
+    /// Empty mp01's folder.
+    pub(super) fn remove_pki(&self) -> anyhow::Result<()> {
+        for file in PKI_FILES {
+            std::fs::remove_file(self.pki_folder().join(file))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn pki_folder(&self) -> PathBuf {
+        self.path("pki/mp01")
+    }
+
+    fn write_pki(&self, folder: &Path, forged: &Forged) -> std::io::Result<()> {
+        write_public(&folder.join("ca.crt"), self.pki.root().as_bytes())?;
+        write_private(&folder.join("tls.key"), forged.key.as_bytes())?;
+        write_public(&folder.join("tls.crt"), forged.chain.as_bytes())
+    }
+}
+
+impl Tokens {
+    fn mint(config: &Config, dir: &Path, now: Timestamp) -> anyhow::Result<Self> {
+        let site = open_tokens(config, now)?;
+        // Another site, of which this one has never heard.
+        let elsewhere = "https://mp.fabrikam.com/sitegate/oauth2";
+        let other = SiteTokens::open(&dir.join("other"), "XX1", None, elsewhere, now)?;
+        let last_week = now.checked_sub(SignedDuration::from_hours(7 * 24))?;
+        Ok(Tokens {
+            device: token(&site, Purpose::Client, None, now)?,
+            user: token(&site, Purpose::Client, Some(USER), now)?,
+            content: token(&site, Purpose::Content, None, now)?,
+            expired: token(&site, Purpose::Client, None, last_week)?,
+            foreign: token(&other, Purpose::Client, None, now)?,
+        })
+    }
+
+    fn write(&self, folder: &Path) -> std::io::Result<()> {
+        write_private(&folder.join("device"), self.device.as_bytes())?;
+        write_private(&folder.join("user"), self.user.as_bytes())?;
+        write_private(&folder.join("content"), self.content.as_bytes())?;
+        write_private(&folder.join("expired"), self.expired.as_bytes())
+    }
+}
+
+fn token(
+    site: &SiteTokens,
+    purpose: Purpose,
+    user: Option<&str>,
+    now: Timestamp,
+) -> anyhow::Result<String> {
+    let request = MintRequest {
+        purpose,
+        device: Some(DEVICE),
+        user,
+        audience: "urn:sccm:service",
+        issuer: site.issuer(),
+        hierarchy: site.hierarchy(),
+        lifetime_s: None,
+        bound_to: None,
+        id: uuid::Uuid::new_v4(),
+    };
+    Ok(site.mint(request, now)?)
+}
+
+fn config_text(dir: &Path, mp: SocketAddr, dp: SocketAddr) -> String {
+    let dir = dir.display();
+    format!(
+        r#"# The configuration of the demonstration. Change it: it is watched.
+[site]
+code = "PS1"
+state = "{dir}/state"
+domains = ["contoso.com"]
+
+[admin]
+listen = "127.0.0.1:0"
+
+[metrics]
+listen = "127.0.0.1:0"
+
+[log]
+access = "{dir}/access.log"
+
+[limits]
+drain_time = "2s"
+
+[[site_system]]
+name = "dp01"
+roles = ["distribution-point"]
+listen = "127.0.0.1:0"
+hosts = ["{DP}"]
+backend = "http://{dp}"
+
+[[site_system]]
+name = "mp01"
+roles = ["management-point"]
+listen = "127.0.0.1:0"
+hosts = ["{MP}"]
+backend = "http://{mp}"
+pki = "{dir}/pki/mp01"
+"#
+    )
+}

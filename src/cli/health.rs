@@ -1,0 +1,62 @@
+//! `health`
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::ConfigArg;
+use crate::config;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The metrics listener to ask, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<SocketAddr>,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let address = match args.address {
+        Some(address) => address,
+        None => match config::load(&args.config.config) {
+            Ok(loaded) => loaded.config.metrics,
+            Err(errors) => anyhow::bail!("{errors}"),
+        },
+    };
+    let (status, body) = get(address, "/readyz")?;
+    super::print(&body)?;
+    Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+}
+
+/// Fetch from a listener of this machine.
+pub(super) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
+    let address = at_home(address);
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+        .with_context(|| format!("no gateway answers at {address}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((status.context("the answer has no status")?, body.to_owned()))
+}
+
+/// An address to connect to for one that is listened on.
+fn at_home(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
+        }
+        other => other,
+    }
+}

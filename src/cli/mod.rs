@@ -1,0 +1,133 @@
+//! The command line: one file for each command, from words typed to a call.
+//!
+//! Data goes to standard output, talk to standard error. Exit codes: 0, 1 (failed, or findings), 2
+//! (usage), 78 (bad configuration at start).
+
+mod check;
+mod demo;
+mod health;
+mod run;
+mod site;
+mod status;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use rustls::crypto::CryptoProvider;
+
+use crate::config::{self, ConfigErrors, Loaded};
+
+/// Failed, or found something.
+pub const FAILED: u8 = 1;
+/// The configuration is bad: do not start again until it is mended (sysexits, EX_CONFIG).
+pub const BAD_CONFIG: u8 = 78;
+
+/// HTTPS in front of unchanged HTTP site systems.
+#[derive(Debug, Parser)]
+#[command(name = "sitegate", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run(ConfigArg),
+    /// Check a configuration, and say everything that is wrong with it.
+    Check(ConfigArg),
+    /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
+    Demo(demo::Args),
+    /// Ask a running gateway whether it is ready; exits 0 if it is.
+    Health(health::Args),
+    /// Show what a running gateway serves, and why.
+    Status(status::Args),
+    /// The site's own authority.
+    #[command(subcommand)]
+    Site(site::Command),
+    /// Tokens of the site.
+    #[command(subcommand)]
+    Token(token::Command),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigArg {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SITEGATE_CONFIG",
+        default_value = "/etc/sitegate/gateway.toml"
+    )]
+    config: PathBuf,
+}
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// Do what was typed.
+///
+/// # Errors
+/// Why it could not be done.
+pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Run(arg) => run::run(arg, provider),
+        Command::Check(arg) => check::run(arg),
+        Command::Demo(args) => demo::run(args, provider),
+        Command::Health(args) => health::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Site(command) => site::run(command, provider),
+        Command::Token(command) => token::run(command),
+    }
+}
+
+/// Read a configuration, or tell everything that is wrong with it.
+fn load(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
+    match config::load(&arg.config) {
+        Ok(loaded) => {
+            if !loaded.warnings.errors.is_empty() {
+                tell(&loaded.warnings);
+            }
+            Ok(loaded)
+        }
+        Err(errors) => {
+            tell(&errors);
+            let count = errors.errors.len();
+            let word = if count == 1 { "error" } else { "errors" };
+            anstream::eprintln!("sitegate: {count} {word} in {}", errors.path);
+            Err(ExitCode::from(BAD_CONFIG))
+        }
+    }
+}
+
+fn tell(errors: &ConfigErrors) {
+    // anstream takes the colours out again where nobody would see them.
+    anstream::eprintln!("{}\n", errors.render(true));
+}
+
+/// Write data.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Write data as JSON.
+fn print_json<T: serde::Serialize>(data: &T) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(data)? + "\n"))
+}

@@ -1,0 +1,127 @@
+//! `status`
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use super::{ConfigArg, Format};
+use crate::admin::{CertificateStatus, Status};
+use crate::config;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The administration listener to ask, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<SocketAddr>,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let address = match args.address {
+        Some(address) => address,
+        None => match config::load(&args.config.config) {
+            Ok(loaded) => loaded.config.admin,
+            Err(errors) => anyhow::bail!("{errors}"),
+        },
+    };
+    let (code, body) = super::health::get(address, "/api/v1/status")?;
+    anyhow::ensure!(code == 200, "the gateway at {address} answers {code}: {}", body.trim());
+    let status: Status =
+        serde_json::from_str(&body).context("the gateway's answer is of another version")?;
+    match args.format {
+        Format::Json => super::print_json(&status)?,
+        Format::Text => super::print(&text(&status, crate::clock::Clock::system().now())?)?,
+    }
+    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+}
+
+/// The status for people.
+pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    let ready = if status.ready { "ready" } else { "NOT READY" };
+    writeln!(
+        out,
+        "sitegate {} (process {}): {ready}, {} connections",
+        status.version, status.pid, status.connections
+    )?;
+    for reason in &status.not_ready {
+        writeln!(out, "  {reason}")?;
+    }
+    write!(out, "configuration {} since {}", status.config.path, status.config.since)?;
+    writeln!(
+        out,
+        "{}",
+        if status.config.current { "" } else { " (the file has changed and is BAD)" }
+    )?;
+    for line in status.config.error.iter().flat_map(|error| error.lines()) {
+        writeln!(out, "  {line}")?;
+    }
+    for site in &status.site_systems {
+        let roles = site.roles.join(", ");
+        writeln!(out, "\n{} ({roles}) on {} to {}", site.name, site.listen, site.backend)?;
+        match &site.certificate {
+            Some(certificate) => {
+                let since = site.since;
+                writeln!(out, "  serves {} since {since}: {}", certificate.source, site.reason)?;
+                certificate_text(&mut out, certificate, now)?;
+            }
+            None => writeln!(out, "  serves NO certificate: {}", site.reason)?,
+        }
+        for rejected in &site.rejected {
+            writeln!(out, "  not {}: {} ({})", rejected.source, rejected.title, rejected.reason)?;
+            if !rejected.detail.is_empty() {
+                writeln!(out, "    {}", rejected.detail)?;
+            }
+            writeln!(out, "    {}", rejected.hint)?;
+        }
+        for warning in &site.warnings {
+            writeln!(out, "  warning: {warning}")?;
+        }
+        if let Some(next) = site.next_change {
+            writeln!(out, "  next change by itself: {next}")?;
+        }
+    }
+    for issuer in &status.issuers {
+        writeln!(
+            out,
+            "\ntoken issuer {}: {} usable keys; iss {}; aud {}",
+            issuer.name,
+            issuer.keys,
+            issuer.accepts.join(" or "),
+            issuer.audiences.join(" or ")
+        )?;
+    }
+    Ok(out)
+}
+
+pub(super) fn certificate_text(
+    out: &mut String,
+    certificate: &CertificateStatus,
+    now: Timestamp,
+) -> std::fmt::Result {
+    let left = certificate.not_after.as_second() - now.as_second();
+    let left = match left {
+        ..0 => "EXPIRED".to_owned(),
+        0..172_800 => format!("{} hours left", left / 3600),
+        _ => format!("{} days left", left / 86_400),
+    };
+    writeln!(out, "    subject     {}", certificate.subject)?;
+    writeln!(out, "    issuer      {}", certificate.issuer)?;
+    if !certificate.names.is_empty() {
+        writeln!(out, "    names       {}", certificate.names.join(", "))?;
+    }
+    writeln!(
+        out,
+        "    valid       {} to {} ({left})",
+        certificate.not_before, certificate.not_after
+    )?;
+    writeln!(out, "    thumbprint  {}", certificate.thumbprint)?;
+    writeln!(out, "    SHA-256     {}", certificate.thumbprint_sha256)
+}

@@ -1,0 +1,157 @@
+//! The keys of one token issuer over time: files are watched, read and published as a key set.
+//!
+//! A file that holds nothing usable does not take away the keys it held before: only a file that
+//! can be read, or that is gone for good, does.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::watch::Watch;
+use crate::live::{Live, Publisher, live};
+use crate::secret::read_bounded;
+use crate::token::{FILE_BYTES_MAX, KeySet};
+
+const POLL: Duration = Duration::from_secs(30);
+/// How long a file may be gone while it is being replaced.
+const SETTLE_LOOKS: u32 = 100;
+const SETTLE_LOOK: Duration = Duration::from_millis(20);
+
+/// Told how many keys an issuer has, and how many were refused.
+pub type OnKeys = Arc<dyn Fn(&str, usize, usize) + Send + Sync>;
+
+/// The task that keeps one issuer's keys.
+pub struct IssuerKeys {
+    name: Arc<str>,
+    files: Vec<PathBuf>,
+    /// Keys that come from no file: the site's own.
+    own: Option<String>,
+    good: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
+    told: Vec<String>,
+    absent_looks: u32,
+    watch: Watch,
+    publisher: Publisher<KeySet>,
+    on_keys: OnKeys,
+}
+
+impl IssuerKeys {
+    /// Read once, so that requests can be judged from the first on. `own` is a JWKS of keys that
+    /// come from no file.
+    pub fn start(
+        name: Arc<str>,
+        files: Vec<PathBuf>,
+        own: Option<String>,
+        on_keys: OnKeys,
+    ) -> (Self, Live<KeySet>) {
+        let folders = files.iter().filter_map(|file| file.parent().map(PathBuf::from));
+        let watch = Watch::new(folders, POLL);
+        let (publisher, reader) = live(KeySet::default());
+        let mut keys = IssuerKeys {
+            name,
+            files,
+            own,
+            good: HashMap::new(),
+            told: Vec::new(),
+            absent_looks: 0,
+            watch,
+            publisher,
+            on_keys,
+        };
+        keys.look(true);
+        (keys, reader)
+    }
+
+    /// Keep the keys until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut settling = false;
+        while !*stop.borrow_and_update() {
+            tokio::select! {
+                biased;
+                changed = stop.changed() => if changed.is_err() { return },
+                () = self.watch.changed() => {}
+                () = tokio::time::sleep(SETTLE_LOOK), if settling => {}
+            }
+            settling = self.look(false);
+        }
+    }
+
+    /// Read the files; publish if they changed. Returns whether one of them is missing and may
+    /// still come.
+    fn look(&mut self, first: bool) -> bool {
+        let mut changed = first;
+        let mut missing = false;
+        let mut troubles = Vec::new();
+        for file in self.files.clone() {
+            match read_bounded(&file, FILE_BYTES_MAX as u64) {
+                Ok((bytes, _)) => {
+                    if self.good.get(&file).is_some_and(|good| **good == **bytes) {
+                        continue;
+                    }
+                    let shown = file.display().to_string();
+                    let (set, problems) = KeySet::parse(&[(&shown, &bytes)]);
+                    troubles.extend(
+                        problems.iter().map(|p| {
+                            format!("{}: {}", p.key.as_deref().unwrap_or("file"), p.message)
+                        }),
+                    );
+                    if set.is_empty() && !problems.is_empty() && self.good.contains_key(&file) {
+                        continue;
+                    }
+                    self.good.insert(file, bytes);
+                    changed = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    missing |= self.good.contains_key(&file);
+                    troubles.push(format!("{}: {error}", file.display()));
+                    if self.good.contains_key(&file) && self.absent_looks >= SETTLE_LOOKS {
+                        self.good.remove(&file);
+                        changed = true;
+                    }
+                }
+                Err(error) => troubles.push(format!("{}: {error}", file.display())),
+            }
+        }
+        self.absent_looks = if missing { self.absent_looks + 1 } else { 0 };
+        self.tell(troubles);
+        if changed {
+            self.publish();
+        }
+        missing && self.absent_looks <= SETTLE_LOOKS
+    }
+
+    fn publish(&mut self) {
+        let mut texts: Vec<(String, &[u8])> = Vec::new();
+        if let Some(own) = &self.own {
+            texts.push(("the site's own".to_owned(), own.as_bytes()));
+        }
+        for file in &self.files {
+            if let Some(bytes) = self.good.get(file) {
+                texts.push((file.display().to_string(), bytes));
+            }
+        }
+        let all: Vec<(&str, &[u8])> = texts.iter().map(|(name, b)| (name.as_str(), *b)).collect();
+        let (set, problems) = KeySet::parse(&all);
+        (self.on_keys)(&self.name, set.len(), problems.len());
+        tracing::info!(
+            target: "sitegate::keys",
+            issuer = &*self.name, usable = set.len(), refused = problems.len(),
+            "the issuer's keys were read"
+        );
+        self.publisher.publish(set);
+    }
+
+    /// Each trouble once, until it changes.
+    fn tell(&mut self, troubles: Vec<String>) {
+        if troubles != self.told {
+            for trouble in &troubles {
+                tracing::warn!(target: "sitegate::keys", issuer = &*self.name, "{trouble}");
+            }
+            self.told = troubles;
+        }
+    }
+}
