@@ -1,0 +1,247 @@
+//! The configuration file: all of it or nothing, at start and while running.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Gateway, Nginx, Plan, connect, eventually};
+
+const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
+
+#[test]
+fn a_bad_configuration_at_start_exits_78_with_every_error_and_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    std::fs::write(
+        &file,
+        r#"[site]
+code = "TOOLONG"
+hierarchy = "no guid"
+[limits]
+header_time = "soon"
+headr_bytes = 5
+[[site_system]]
+name = "mp 01"
+roles = ["management-pont"]
+listen = "443"
+hots = ["mp01.contoso.com"]
+backend = "ftp://x"
+issuers = ["entra"]
+[[token_issuer]]
+name = "entra"
+kind = "entra"
+tenant = "contoso"
+keys = "https://login.microsoftonline.com/keys"
+[frobnicate]
+"#,
+    )
+    .unwrap();
+    for command in ["run", "check"] {
+        let began = Instant::now();
+        let out = Command::new(env!("CARGO_BIN_EXE_sitegate"))
+            .args([command, "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        println!("{command} told after {:?}", began.elapsed());
+        assert_eq!(out.status.code(), Some(78));
+        let text = String::from_utf8(out.stderr).unwrap();
+        for wanted in [
+            "a site code is three letters or digits",
+            "hierarchy is not a GUID",
+            "header_time: invalid value: string \"soon\", expected a duration",
+            "unknown key 'headr_bytes' in [limits]",
+            "did you mean 'header_bytes'?",
+            "a name is up to 64 letters",
+            "unknown role 'management-pont'",
+            "did you mean 'management-point'?",
+            "listen is not an address with a port",
+            "unknown key 'hots' in [[site_system]]",
+            "did you mean 'hosts'?",
+            "'ftp://x' is no backend",
+            "tenant is not a GUID",
+            "unknown section 'frobnicate'",
+            "gateway.toml:2:8",
+        ] {
+            assert!(text.contains(wanted), "'{wanted}' is not in\n{text}");
+        }
+        assert!(out.stdout.is_empty());
+    }
+}
+
+#[test]
+fn every_kind_of_broken_file_keeps_the_old_configuration_and_says_where() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let good = gateway.config_text();
+    let path = gateway.path("gateway.toml");
+    let mut idle = connect(&gateway);
+    idle.send(ASK.as_bytes());
+    assert_eq!(idle.read_answer().0, 200);
+    let huge = format!("{good}\n#{}", "x".repeat(10 << 20));
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("truncated", good.as_bytes()[..good.len() / 2].to_vec()),
+        ("empty", Vec::new()),
+        ("syntax", format!("{good}\n[[").into_bytes()),
+        ("unknown key", good.replace("hosts", "hots").into_bytes()),
+        ("wrong type", good.replace("hosts = [", "hosts = 5 #").into_bytes()),
+        (
+            "duplicate key",
+            good.replace("code = \"PS1\"", "code = \"PS1\"\ncode = \"PS2\"").into_bytes(),
+        ),
+        ("not UTF-8", [good.as_bytes(), &[0xff, 0xfe]].concat()),
+        ("10 MB", huge.into_bytes()),
+        (
+            "a listener of someone else",
+            good.replace(&format!(":{}\"", gateway.port), &format!(":{}\"", nginx.port))
+                .into_bytes(),
+        ),
+        (
+            "a backend that does not resolve",
+            good.replace(&nginx.url(), "http://no-such-host.invalid").into_bytes(),
+        ),
+        ("what needs a restart", good.replace("PS1", "PS2").into_bytes()),
+    ];
+    for (what, bytes) in cases {
+        std::fs::write(gateway.path("new"), bytes).unwrap();
+        std::fs::rename(gateway.path("new"), &path).unwrap();
+        eventually(&format!("{what} is told"), || {
+            gateway.metric("sitegate_config_last_reload_successful") == 0.0
+                && gateway.status()["config"]["error"].is_string()
+        });
+        let error = gateway.status()["config"]["error"].as_str().unwrap().to_owned();
+        println!("{what}: {error}");
+        if ["syntax", "unknown key", "wrong type", "duplicate key"].contains(&what) {
+            let place = error.split("gateway.toml:").nth(1).unwrap_or("");
+            assert!(place.starts_with(|c: char| c.is_ascii_digit()), "{what}: {error}");
+        }
+        assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200, "{what}");
+        idle.send(ASK.as_bytes());
+        assert_eq!(idle.read_answer().0, 200, "{what}: the idle connection stays");
+        gateway.write_config(&format!("{good}\n# again\n"));
+        eventually("a good file is taken", || {
+            gateway.metric("sitegate_config_last_reload_successful") == 1.0
+        });
+    }
+    std::fs::remove_file(&path).unwrap();
+    eventually("a deleted file is told", || {
+        gateway.metric("sitegate_config_last_reload_successful") == 0.0
+    });
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+    gateway.write_config(&format!("\u{feff}{good}"));
+    eventually("a byte order mark is no fault", || {
+        gateway.metric("sitegate_config_last_reload_successful") == 1.0
+    });
+}
+
+#[test]
+fn a_reload_changes_what_the_next_request_on_an_open_connection_may_do() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let mut wire = connect(&gateway);
+    let ask = format!("GET /own/x HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
+    wire.send(ask.as_bytes());
+    assert_eq!(wire.read_answer().0, 403);
+    let more = "[[site_system.route]]\npath = \"/own/\"\nrequire = \"anonymous\"\n";
+    gateway.write_config(&(gateway.config_text() + more));
+    eventually("the new route is there", || gateway.curl("/own/x", &[]).status == 404);
+    wire.send(ask.as_bytes());
+    assert_eq!(wire.read_answer().0, 404, "the backend's own answer");
+    // The site system is gone: its connections are nobody else's.
+    let text = gateway.config_text().replace("name = \"mp01\"", "name = \"mp02\"");
+    gateway.write_config(&text);
+    eventually("it has another name", || gateway.status()["site_systems"][0]["name"] == "mp02");
+    wire.send(ask.as_bytes());
+    assert_eq!(wire.read_answer().0, 421);
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn reloads_under_load_fail_nothing_and_drop_no_idle_connection() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let mut idle: Vec<_> = (0..20).map(|_| connect(&gateway)).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (ok, failed) = (std::sync::atomic::AtomicUsize::new(0), std::sync::Mutex::new(Vec::new()));
+    use std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut keep = connect(&gateway);
+                while !stop.load(Relaxed) {
+                    keep.send(ASK.as_bytes());
+                    let kept = keep.read_answer().0;
+                    let mut new = connect(&gateway);
+                    new.send(ASK.as_bytes());
+                    let fresh = new.read_answer().0;
+                    match (kept, fresh) {
+                        (200, 200) => drop(ok.fetch_add(2, Relaxed)),
+                        other => failed.lock().unwrap().push(other),
+                    }
+                }
+            });
+        }
+        for n in 0..50 {
+            let route =
+                format!("[[site_system.route]]\npath = \"/own{n}/\"\nrequire = \"anonymous\"\n");
+            let before = gateway.metric("sitegate_config_last_reload_success_timestamp_seconds");
+            gateway.write_config(&(gateway.config_text() + &route));
+            eventually("it is in force", || gateway.curl(&format!("/own{n}/x"), &[]).status == 404);
+            assert!(before > 0.0);
+        }
+        gateway.signal("HUP");
+        stop.store(true, Relaxed);
+    });
+    let failed = failed.into_inner().unwrap();
+    println!("50 reloads, {} requests, {} failed", ok.load(Relaxed), failed.len());
+    assert!(failed.is_empty(), "{failed:?}");
+    for wire in &mut idle {
+        wire.send(ASK.as_bytes());
+        assert_eq!(wire.read_answer().0, 200, "an idle connection was dropped");
+    }
+    let series = gateway.get(gateway.metrics, "/metrics").unwrap().1;
+    assert!(!series.contains("own-2"), "routes that are gone leave no series");
+}
+
+#[test]
+fn an_address_in_use_at_start_is_one_clear_line() {
+    let nginx = Nginx::start();
+    let first = Plan::to(&nginx.url()).start();
+    let second = Gateway::prepare(Plan::to(&nginx.url()));
+    let text = second.config_text().replace(&second.port.to_string(), &first.port.to_string());
+    second.write_config(&text);
+    let began = Instant::now();
+    let out = second.command(&["run"]).output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8(out.stderr).unwrap();
+    let line = text.lines().find(|l| l.starts_with("sitegate: ")).unwrap();
+    assert!(line.contains("site system mp01 cannot listen on 127.0.0.1:"), "{line}");
+}
+
+#[test]
+fn status_and_health_tell_what_the_process_does() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let run = |args: &[&str]| {
+        let out = gateway.command(args).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap())
+    };
+    assert_eq!(run(&["health"]), (Some(0), "ready\n".to_owned()));
+    let (code, text) = run(&["status"]);
+    assert_eq!(code, Some(0));
+    for wanted in ["ready", "mp01", "site-issued-no-pki", "SMS Role Signing", "thumbprint"] {
+        assert!(text.contains(wanted), "'{wanted}' is not in\n{text}");
+    }
+    let (_, json) = run(&["status", "--format", "json"]);
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["site_systems"][0]["reason"], "site-issued-no-pki");
+    // Another Host would be a web page elsewhere, reading through somebody's browser.
+    let foreign = Command::new("curl")
+        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: evil.example"])
+        .arg(format!("http://127.0.0.1:{}/api/v1/status", gateway.admin))
+        .output()
+        .unwrap();
+    assert_eq!(foreign.stdout, b"421");
+    let (code, _) = gateway.get(gateway.metrics, "/api/v1/status").unwrap();
+    assert_eq!(code, 404, "status is not on the listener that may leave the machine");
+}

@@ -1,0 +1,162 @@
+//! What allowed requests get: the backend's own bytes.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use aws_lc_rs::digest;
+
+use crate::support::{DEVICE, Gateway, Nginx, Plan, write_pattern};
+
+fn sha256(mut reader: impl Read) -> (u64, String) {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let (mut buffer, mut total) = (vec![0; 1 << 18], 0);
+    loop {
+        let n = reader.read(&mut buffer).unwrap();
+        if n == 0 {
+            let hex = context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            return (total, hex);
+        }
+        total += n as u64;
+        context.update(&buffer[..n]);
+    }
+}
+
+fn download(gateway: &Gateway, token: &str, version: &str) -> (u64, String) {
+    let header = format!("Authorization: Bearer {token}");
+    let url = gateway.url("/SMS_DP_SMSPKG$/PS100001/big.wim");
+    let mut curl = gateway
+        .curl_command(&[version, "--fail", "-H", &header, &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let digest = sha256(curl.stdout.take().unwrap());
+    assert!(curl.wait().unwrap().success());
+    digest
+}
+
+#[test]
+fn a_gibibyte_arrives_equal_over_http_1_and_http_2_at_flat_memory() {
+    let nginx = Nginx::start();
+    let big = nginx.content().join("big.wim");
+    write_pattern(&big, 1024);
+    let gateway = Plan::to(&nginx.url()).start();
+    let token = gateway.token();
+    let expected = sha256(std::fs::File::open(&big).unwrap());
+    assert_eq!(expected.0, 1 << 30);
+    gateway.curl_as(&token, "/SMS_DP_SMSPKG$/PS100001/small.txt", &[]);
+    let before = gateway.memory_kib();
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!(download(&gateway, &token, version), expected, "{version}");
+        let grown = gateway.memory_kib().saturating_sub(before);
+        println!("{version}: memory grew by {grown} KiB");
+        assert!(grown < 32 * 1024, "memory grew by {grown} KiB over {version}");
+    }
+}
+
+/// Fields that differ by nature: the connection's own.
+fn comparable(head: &str) -> Vec<String> {
+    let own = ["connection:", "keep-alive:", "date:"];
+    let mut fields: Vec<String> = head
+        .lines()
+        .skip(1)
+        .map(|line| line.trim().to_ascii_lowercase())
+        .filter(|line| !own.iter().any(|name| line.starts_with(name)))
+        .collect();
+    fields.sort();
+    fields
+}
+
+#[test]
+fn head_ranges_conditions_and_propfind_are_the_same_as_without_the_gateway() {
+    let nginx = Nginx::start();
+    write_pattern(&nginx.content().join("big.wim"), 3);
+    let gateway = Plan::to(&nginx.url()).start();
+    let token = gateway.token();
+    let big = "/SMS_DP_SMSPKG$/PS100001/big.wim";
+    let cases: &[(&str, &[&str])] = &[
+        (big, &["-I"]),
+        (big, &[]),
+        (big, &["-r", "0-0"]),
+        (big, &["-r", "1048570-1048590"]),
+        (big, &["-r", "-100"]),
+        (big, &["-r", "99999999-"]),
+        (big, &["-H", "If-None-Match: \"x\""]),
+        (big, &["-H", "If-Modified-Since: Sun, 22 Nov 2099 00:00:00 GMT"]),
+        (big, &["-H", "Accept-Encoding: gzip, br"]),
+        ("/SMS_DP_SMSPKG$/PS100001/", &["-X", "PROPFIND", "-H", "Depth: 1"]),
+        ("/sms_dp_smspkg$/absent", &[]),
+    ];
+    for (path, args) in cases {
+        let direct = std::process::Command::new("curl")
+            .args(["-sS", "-D", "-", "--http1.1"])
+            .args(*args)
+            .arg(format!("{}{path}", nginx.url()))
+            .output()
+            .unwrap();
+        let through = gateway.curl_as(&token, path, &[&["--http1.1"], *args].concat());
+        let text = direct.stdout;
+        let end = text.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&text[..end]).into_owned();
+        assert_eq!(comparable(&through.head), comparable(&head), "{path} {args:?}");
+        let status = head.split(' ').nth(1).unwrap().to_owned();
+        assert_eq!(through.status.to_string(), status, "{path} {args:?}");
+        assert!(through.body == text[end + 4..], "the body of {path} {args:?} differs");
+    }
+}
+
+#[test]
+fn a_ccm_message_arrives_equal_with_and_without_a_length() {
+    let backend = crate::backends::Echo::start();
+    let gateway = Plan::to(&backend.url()).start();
+    let token = gateway.token();
+    let body = gateway.path("message");
+    write_pattern(&body, 1);
+    let data = format!("@{}", body.display());
+    let expected = sha256(std::fs::File::open(&body).unwrap()).1;
+    for version in ["--http1.1", "--http2"] {
+        for framing in [&[][..], &["-H", "Transfer-Encoding: chunked"], &["-H", "Expect:"]] {
+            if version == "--http2" && framing.contains(&"Transfer-Encoding: chunked") {
+                continue;
+            }
+            let kind = "Content-Type: multipart/mixed; boundary=\"aAbBcCdDv1234567890VxXyYzZ\"";
+            let args = ["-X", "CCM_POST", "--data-binary", &data, "-H", kind, version];
+            let path = "/CCM_System_TokenAuth/request";
+            let answer = gateway.curl_as(&token, path, &[&args[..], framing].concat());
+            assert_eq!(answer.status, 200, "{version} {framing:?}: {answer:?}");
+            assert_eq!(sha256(&answer.body[..]).1, expected, "{version} {framing:?}");
+        }
+    }
+}
+
+#[test]
+fn the_backend_learns_who_asks_and_never_the_token() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let token = gateway.token();
+    let lies = [
+        "-H",
+        "Sitegate-Device: GUID:evil",
+        "-H",
+        "Sitegate_Device: GUID:evil",
+        "-H",
+        "X-Forwarded-For: 6.6.6.6",
+        "-H",
+        "X_Forwarded_For: 6.6.6.6",
+        "-H",
+        "X-Forwarded-Proto: http",
+        "-H",
+        "Connection: Sitegate-Device, X-Forwarded-Proto",
+    ];
+    let small = "/SMS_DP_SMSPKG$/PS100001/small.txt";
+    assert_eq!(gateway.curl_as(&token, small, &lies[..10]).status, 200);
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &lies[..10]).status, 200);
+    nginx.assert_seen(2);
+    let seen = nginx.seen();
+    assert!(seen[0].contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{seen:?}");
+    assert!(seen[1].contains("d=- a=- xff=127.0.0.1 xfp=https"), "{seen:?}");
+    // Nominating what sitegate writes is refused or ignored, and never removes it.
+    gateway.curl_as(&token, small, &[&["--http1.1"], &lies[..]].concat());
+    for line in &nginx.seen()[2..] {
+        assert!(line.contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{line}");
+    }
+}

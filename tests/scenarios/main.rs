@@ -1,0 +1,17 @@
+//! The program as its users meet it: a real process between real clients and real servers on
+//! loopback. One module for each road, one function for each scenario.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr)]
+
+mod support;
+
+mod backends;
+mod certificates;
+mod configuration;
+mod content;
+mod framing;
+mod limits;
+mod messages;
+mod tls;
+mod tokens;

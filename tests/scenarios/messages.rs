@@ -1,0 +1,282 @@
+//! A client that has no token yet registers and finds its site, and does nothing else.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backends::Echo;
+use crate::support::{Gateway, Nginx, Plan, connect, eventually, head_of, status_of};
+
+const REGISTRATION: &str = include_str!("../cases/messages/registration.xml");
+const LOCATION: &str = include_str!("../cases/messages/location.xml");
+const POLICY: &str = include_str!("../cases/messages/policy.xml");
+
+const PATH: &str = "/ccm_system/request";
+const TYPE: &str = "Content-Type: multipart/mixed; boundary=\"aAbBcCdDv1234567890VxXyYzZ\"";
+
+/// A message with a payload of so many bytes, as clients send it.
+fn message(xml: &str, payload: usize) -> Vec<u8> {
+    let boundary = "--aAbBcCdDv1234567890VxXyYzZ";
+    let begin = format!("{boundary}\r\nContent-Type: text/plain; charset=UTF-16\r\n\r\n");
+    let middle = format!("\r\n{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n");
+    let end = format!("\r\n{boundary}--\r\n");
+    let text = xml.encode_utf16().flat_map(u16::to_le_bytes);
+    let mut bytes = begin.into_bytes();
+    bytes.extend([0xff, 0xfe].into_iter().chain(text));
+    bytes.extend(middle.bytes());
+    bytes.extend((0..payload).map(|n| (n * 31 % 251) as u8));
+    bytes.extend(end.bytes());
+    bytes
+}
+
+/// The arguments of curl that send a body; the file lives as long as the gateway.
+fn sending(gateway: &Gateway, name: &str, body: &[u8]) -> Vec<String> {
+    let file: PathBuf = gateway.path(name);
+    std::fs::write(&file, body).unwrap();
+    let data = format!("@{}", Path::new(&file).display());
+    ["-X", "CCM_POST", "-H", TYPE, "--data-binary", &data].map(str::to_owned).to_vec()
+}
+
+fn args<'a>(all: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    all.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+fn head(fields: &str) -> String {
+    format!("CCM_POST {PATH} HTTP/1.1\r\nHost: {}\r\n{TYPE}\r\n{fields}\r\n", Gateway::HOST)
+}
+
+fn ask(body: &[u8]) -> Vec<u8> {
+    [head(&format!("Content-Length: {}\r\n", body.len())).as_bytes(), body].concat()
+}
+
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut all = head("Transfer-Encoding: chunked\r\n").into_bytes();
+    for chunk in body.chunks(size) {
+        all.extend(format!("{:x}\r\n", chunk.len()).bytes());
+        all.extend(chunk);
+        all.extend(b"\r\n");
+    }
+    all.extend(b"0\r\n\r\n");
+    all
+}
+
+#[test]
+fn registration_and_location_arrive_equal_without_a_token_in_every_framing() {
+    let backend = Echo::start();
+    let gateway = Plan::to(&backend.url()).start();
+    for (xml, payload) in
+        [(REGISTRATION, 0), (REGISTRATION, 3_000), (LOCATION, 900), (LOCATION, 40_000)]
+    {
+        let body = message(xml, payload);
+        let file = sending(&gateway, "message", &body);
+        for framing in [
+            &["--http1.1"][..],
+            &["--http1.1", "-H", "Expect:"],
+            &["--http1.1", "-H", "Expect: 100-continue"],
+            &["--http1.1", "-H", "Transfer-Encoding: chunked"],
+            &["--http1.1", "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue"],
+            &["--http1.0", "--no-alpn"],
+            &["--http2"],
+            &["--http2", "-H", "Content-Length:"],
+            &["--http2", "-H", "Expect: 100-continue"],
+        ] {
+            let answer = gateway.curl("/CCM_System/request", &args(&file, framing));
+            assert_eq!(answer.status, 200, "{payload} {framing:?}: {answer:?}");
+            assert!(answer.body == body, "{payload} {framing:?}: the message changed");
+        }
+    }
+    // Lines are written, and refusals counted, after the answer.
+    eventually("all are in the log", || gateway.access().len() == 36);
+    let allowed = gateway.access();
+    assert!(allowed.iter().all(|line| line["decision"] == "allowed" && line["device"].is_null()));
+}
+
+#[test]
+fn every_other_message_needs_a_token_and_is_gone_before_the_backend() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let id = "GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C";
+    let injected = LOCATION.replace(id, &format!("{id}'; exec xp_cmdshell 'whoami'--"));
+    let nested =
+        LOCATION.replace("<Hooks>", "<Hooks><TargetEndpoint>MP_PolicyManager</TargetEndpoint>");
+    let hidden = [&message(REGISTRATION, 0)[..], &message(POLICY, 0)]
+        .concat()
+        .strip_prefix(b"--aAbB")
+        .map(|rest| [b"--zzzz", rest].concat())
+        .unwrap();
+    let entity = format!("<!DOCTYPE Msg [<!ENTITY e \"x\">]>{LOCATION}");
+    type Case<'a> = (&'a str, Vec<u8>, &'a [&'a str], u16, &'a str);
+    let cases: [Case<'_>; 14] = [
+        ("policy", message(POLICY, 0), &[], 401, "token.missing"),
+        ("no body", vec![], &[], 401, "token.missing"),
+        ("too large", message(REGISTRATION, 60_000), &[], 401, "token.missing"),
+        ("larger", message(REGISTRATION, 300_000), &[], 401, "token.missing"),
+        ("injection", message(&injected, 0), &[], 400, "message.malformed"),
+        ("nested", message(&nested, 0), &[], 400, "message.malformed"),
+        ("hidden", hidden, &[], 400, "message.malformed"),
+        ("entity", message(&entity, 0), &[], 400, "message.malformed"),
+        ("noise", vec![0xfe; 999], &[], 400, "message.malformed"),
+        ("cut", message(LOCATION, 0)[..900].to_vec(), &[], 400, "message.malformed"),
+        ("typed", message(LOCATION, 0), &["-H", "Content_Type: a/b"], 400, "message.malformed"),
+        ("gzip", message(LOCATION, 0), &["-H", "Content-Encoding: gzip"], 400, "message.malformed"),
+        ("method", message(LOCATION, 0), &["-X", "POST"], 405, "route.method"),
+        (
+            "no true token",
+            message(LOCATION, 0),
+            &["-H", "Authorization: Bearer a.b.c"],
+            401,
+            "token.malformed",
+        ),
+    ];
+    for (what, body, more, status, code) in &cases {
+        let file = sending(&gateway, "message", body);
+        for framing in [
+            &["--http1.1"][..],
+            &["--http1.1", "-H", "Expect: 100-continue"],
+            &["--http1.1", "-H", "Transfer-Encoding: chunked"],
+            &["--http2"],
+            &["--http2", "-H", "Content-Length:"],
+        ] {
+            // Who sends a body that nobody reads may be cut off before the answer is there.
+            let announced = framing.len() == 3 && framing[2].starts_with("Expect");
+            if body.len() > 48 * 1024 && !announced && framing[0] != "--http2" {
+                continue;
+            }
+            let all = [framing, more].concat();
+            let answer = gateway.curl(PATH, &args(&file, &all));
+            let seen = (answer.status, &*answer.code());
+            assert_eq!(seen, (*status, *code), "{what} {framing:?}: {answer:?}");
+        }
+    }
+    let registration = sending(&gateway, "message", &message(REGISTRATION, 0));
+    for other in ["/ccm_system_tokenauth/request", "/ccm_system_altauth/request"] {
+        assert!(gateway.curl(other, &args(&registration, &[])).status >= 401, "{other}");
+    }
+    nginx.assert_seen(0);
+    let log = gateway.access();
+    assert_eq!(log[0]["detail"], "message for MP_PolicyManager");
+    let text = std::fs::read_to_string(gateway.path("access.log")).unwrap() + &gateway.log();
+    assert!(!text.contains("xp_cmdshell") && !text.contains(id), "a message is in the log");
+    eventually("all are counted", || {
+        gateway.metric("sitegate_denials_total{reason=\"message.malformed\"") == 40.0
+    });
+}
+
+#[test]
+fn a_message_without_a_token_says_nothing_of_who_sends_it() {
+    let nginx = Nginx::with("", "location ~* ^/ccm_system/ { return 200 \"mp\\n\"; }");
+    let gateway = Plan::to(&nginx.url()).start();
+    let file = sending(&gateway, "message", &message(REGISTRATION, 0));
+    let lies = ["-H", "Sitegate-Device: GUID:evil", "-H", "Authorization: Basic dTpw"];
+    assert_eq!(gateway.curl(PATH, &args(&file, &lies)).status, 200);
+    let token = gateway.token();
+    let policy = sending(&gateway, "policy", &message(POLICY, 100_000));
+    assert_eq!(gateway.curl_as(&token, PATH, &args(&policy, &[])).status, 200);
+    eventually("both are in the log", || nginx.seen().len() == 2);
+    let seen = nginx.seen();
+    assert!(seen[0].contains("d=- a=- xff=127.0.0.1"), "{seen:?}");
+    assert!(seen[1].contains(&format!("d={} a=-", crate::support::DEVICE)), "{seen:?}");
+}
+
+#[test]
+fn with_a_device_token_any_message_passes_unread() {
+    let backend = Echo::start();
+    let gateway = Plan::to(&backend.url()).start();
+    let token = gateway.token();
+    for body in [message(POLICY, 200_000), message(REGISTRATION, 0), b"no message".to_vec()] {
+        let file = sending(&gateway, "message", &body);
+        for version in ["--http1.1", "--http2"] {
+            let answer = gateway.curl_as(&token, PATH, &args(&file, &[version]));
+            assert_eq!(answer.status, 200, "{version}: {answer:?}");
+            assert!(answer.body == body, "{version}");
+        }
+    }
+    let registration = gateway.issue(&["--kind", "registration"]);
+    let file = sending(&gateway, "message", &message(REGISTRATION, 0));
+    let answer = gateway.curl_as(&registration, PATH, &args(&file, &[]));
+    assert_eq!((answer.status, &*answer.code()), (403, "token.purpose"));
+}
+
+#[test]
+fn a_connection_goes_on_after_a_message_let_through_or_refused() {
+    let backend = Echo::start();
+    let gateway = Plan::to(&backend.url()).start();
+    let (open, closed) = (message(LOCATION, 500), message(POLICY, 0));
+    let noise = b"--x".to_vec();
+    let mut wire = connect(&gateway);
+    for _ in 0..3 {
+        for (body, status) in [(&open, 200), (&closed, 401), (&open, 200), (&noise, 400)] {
+            for request in [ask(body), chunked(body, 700)] {
+                wire.send(&request);
+                let (answered, sent) = wire.read_answer();
+                assert_eq!(answered, status);
+                assert!(status != 200 || sent == *body);
+            }
+        }
+    }
+    // One after another without waiting, the next head in the same write as a body's end.
+    wire.send(&[ask(&open), ask(&closed), ask(&noise), ask(&open), ask(&closed)].concat());
+    for status in [200, 401, 400, 200, 401] {
+        assert_eq!(wire.read_answer().0, status);
+    }
+}
+
+#[test]
+fn a_client_that_waits_is_asked_for_its_body_once_and_only_if_it_is_looked_at() {
+    let backend = Echo::start();
+    let gateway = Plan::to(&backend.url()).start();
+    let body = message(REGISTRATION, 200);
+    let mut wire = connect(&gateway);
+    for _ in 0..2 {
+        let length = body.len();
+        wire.send(
+            head(&format!("Expect: 100-continue\r\nContent-Length: {length}\r\n")).as_bytes(),
+        );
+        assert_eq!(wire.read_answer().0, 100);
+        wire.send(&body);
+        let (status, echoed) = wire.read_answer();
+        assert!(status == 200 && echoed == body, "{status}");
+    }
+    wire.send(head("Expect: 100-continue\r\nContent-Length: 50000\r\n").as_bytes());
+    assert_eq!(wire.read_answer().0, 401);
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_message_that_stalls_or_is_badly_framed_is_cut_and_one_that_is_whole_waits_for_the_backend() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let quick = "[limits]\nbody_grace = \"500ms\"\n";
+    let gateway = Plan::to(&format!("http://{}", silent.local_addr().unwrap()))
+        .sections(quick)
+        .site_system("backend_answer_time = \"2s\"")
+        .start();
+    let body = message(LOCATION, 0);
+    for request in [ask(&body), chunked(&body, 100)] {
+        let mut wire = connect(&gateway);
+        wire.send(&request[..request.len() - 20]);
+        let answer = wire.read_to_end();
+        assert_eq!(status_of(&answer), 408, "{}", head_of(&answer));
+        assert!(String::from_utf8_lossy(&answer).contains("limit.rate"));
+    }
+    let mut wire = connect(&gateway);
+    let mut bad = chunked(&body, 100);
+    bad.truncate(bad.len() - 5);
+    wire.send(&bad);
+    std::thread::sleep(Duration::from_millis(50));
+    wire.send(b"+1\r\nx\r\n0\r\n\r\n");
+    let answer = wire.read_to_end();
+    assert_eq!(status_of(&answer), 400, "{}", head_of(&answer));
+    assert!(String::from_utf8_lossy(&answer).contains("framing.chunk"));
+    // The body is whole: it is the backend that is slow now, for longer than a body may stall.
+    let mut wire = connect(&gateway);
+    wire.send(&ask(&body));
+    assert_eq!(wire.read_answer().0, 504);
+    // A client that was asked for its body still learns of a backend that fails.
+    let file = sending(&gateway, "message", &body);
+    let answer = gateway.curl(PATH, &args(&file, &["--http1.1", "-H", "Expect: 100-continue"]));
+    assert_eq!((answer.status, &*answer.code()), (504, "upstream.timeout"), "{answer:?}");
+    // A client that leaves in the middle leaves nothing behind.
+    let mut wire = connect(&gateway);
+    wire.send(&ask(&body)[..900]);
+    drop(wire);
+    eventually("no connection is left", || gateway.metric("sitegate_connections ") == 0.0);
+}

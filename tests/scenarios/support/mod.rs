@@ -1,0 +1,48 @@
+//! The vocabulary of the scenarios: a gateway process, an nginx behind it, curl and bare TLS before
+//! it. Everything lies in a temporary folder and ends with the test.
+
+mod gateway;
+mod nginx;
+mod wire;
+
+pub use gateway::{Gateway, Plan, write_pair};
+pub use nginx::Nginx;
+pub use wire::{Wire, client_config, connect, head_of, status_of};
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// A device that exists nowhere.
+pub const DEVICE: &str = "GUID:11111111-2222-3333-4444-555555555555";
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Wait for a condition; fail with `what` if it does not come true.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes that repeat nowhere near: swapped, missing or doubled blocks change the digest.
+pub fn write_pattern(path: &std::path::Path, mib: u32) {
+    use std::io::Write;
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path).unwrap());
+    let mut block = vec![0_u8; 1 << 20];
+    for n in 0..mib {
+        let mut x = u64::from(n) + 0x9E37_79B9_7F4A_7C15;
+        for word in block.chunks_exact_mut(8) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            word.copy_from_slice(&x.to_le_bytes());
+        }
+        file.write_all(&block).unwrap();
+    }
+    file.flush().unwrap();
+}
