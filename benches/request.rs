@@ -1,0 +1,92 @@
+//! What a request costs in the pure rooms, and through a whole gateway on loopback.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a bench that cannot be set up shall stop; criterion's macros write no docs"
+)]
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use sitegate::app::{Options, launch};
+use sitegate::clock::Clock;
+use sitegate::route::{CanonicalPath, Role, RouteTable, preset};
+use sitegate::sim::Backend;
+
+const HEAD: &[u8] = b"GET /SMS_DP_SMSPKG$/PS100012/sub%20dir/setup.exe HTTP/1.1\r\n\
+Host: dp01.contoso.com\r\nUser-Agent: SMS CCM 5.0 TS\r\nAccept: */*\r\nRange: bytes=0-1048575\r\n\
+Authorization: Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl\r\n\r\n";
+
+fn pure(c: &mut Criterion) {
+    c.bench_function("framing: judge a head of six fields", |b| {
+        b.iter(|| sitegate::gateway::judge_raw(black_box(HEAD)))
+    });
+    let target = b"/SMS_DP_SMSPKG$/PS100012/sub%20dir/setup.exe?x=1";
+    c.bench_function("path: canonical", |b| {
+        b.iter(|| CanonicalPath::parse(black_box(target), 16 * 1024))
+    });
+    let routes: Vec<_> = Role::ALL.into_iter().flat_map(preset).collect();
+    let table = RouteTable::new(Vec::new(), routes);
+    let path = CanonicalPath::parse(target, 16 * 1024).unwrap();
+    c.bench_function("route: find among all presets", |b| {
+        b.iter(|| table.find(black_box(&path), "GET").map(|r| r.body_bytes))
+    });
+}
+
+fn whole(c: &mut Criterion) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let backend = Backend::start().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[site]\ncode = \"PS1\"\nstate = \"state\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"off\"\n\
+         [[site_system]]\nname = \"mp01\"\nroles = [\"management-point\"]\n\
+         listen = \"127.0.0.1:0\"\nhosts = [\"mp01.contoso.com\"]\nbackend = \"http://{}\"\n",
+        backend.address()
+    );
+    let path = dir.path().join("gateway.toml");
+    std::fs::write(&path, text).unwrap();
+    let loaded = sitegate::config::load(&path).unwrap();
+    let options =
+        Options { path, clock: Clock::system(), provider: provider.clone(), signals: false };
+    let running = launch(loaded, options).unwrap();
+    let mut roots = RootCertStore::empty();
+    let root = std::fs::read(dir.path().join("state/authority/root.crt")).unwrap();
+    roots.add(CertificateDer::from_pem_slice(&root).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let session =
+        ClientConnection::new(Arc::new(config), "mp01.contoso.com".try_into().unwrap()).unwrap();
+    let tcp = TcpStream::connect(running.addresses["mp01"]).unwrap();
+    tcp.set_nodelay(true).unwrap();
+    let mut tls = StreamOwned::new(session, tcp);
+    let ask = b"GET /SMS_MP/.sms_aut?MPLIST HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
+    let mut group = c.benchmark_group("gateway");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("a small anonymous request on a kept connection", |b| {
+        let mut buffer = [0; 8192];
+        b.iter(|| {
+            tls.write_all(ask).unwrap();
+            let n = tls.read(&mut buffer).unwrap();
+            assert!(buffer.starts_with(b"HTTP/1.1 200 "));
+            n
+        })
+    });
+    group.finish();
+    running.stop();
+    running.join();
+}
+
+criterion_group!(benches, pure, whole);
+criterion_main!(benches);
