@@ -1,0 +1,46 @@
+# make demo    set up what is missing, build, and show sitegate at work (DEMO_ARGS=--once to do it once and end)
+# make test    set up what is missing, and run every test
+# The rest: setup lint bench deny clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+CARGO ?= cargo
+DEMO_ARGS ?=
+TOOLS ?= $(HOME)/.cache/sitegate/tools
+
+.PHONY: help setup demo test lint bench deny clean
+.NOTPARALLEL:
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+setup:
+	@.ci/setup
+
+demo: setup
+	$(CARGO) run --release -- demo $(DEMO_ARGS)
+
+# The doc tests first: the last thing to read is the runner's summary.
+test: setup
+	$(CARGO) test --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		echo '$(CARGO) nextest run'; $(CARGO) nextest run --no-fail-fast; \
+	else \
+		echo '$(CARGO) test --lib --bins --tests'; $(CARGO) test --lib --bins --tests --no-fail-fast; \
+	fi
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+bench:
+	$(CARGO) bench
+
+deny:
+	@if [ ! -x '$(TOOLS)/bin/cargo-deny' ] && ! command -v cargo-deny >/dev/null; then \
+		$(CARGO) install --locked --root '$(TOOLS)' cargo-deny; \
+	fi
+	PATH='$(TOOLS)/bin':"$$PATH" cargo-deny check bans licenses sources
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,22 @@
+//! The architecture, the documents and the shipped configuration, as tests: what is said in
+//! ARCHITECTURE.md, docs/ and config/ is true of the code, or one of these fails.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a helper of a test fails as the test does"
+)]
+
+#[path = "tidy/code.rs"]
+mod code;
+#[path = "tidy/configuration.rs"]
+mod configuration;
+#[path = "tidy/documents.rs"]
+mod documents;
+#[path = "tidy/layers.rs"]
+mod layers;
+#[path = "tidy/operations.rs"]
+mod operations;
+#[path = "tidy/source.rs"]
+mod source;

@@ -1,0 +1,257 @@
+//! The documents say what the code says: one row for each entry of a closed list, and only
+//! commands, targets and links that exist.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use sitegate::cert::Why;
+use sitegate::cli::Cli;
+use sitegate::denial::Denial;
+use sitegate::metrics::{ConnectionEnd, Metrics};
+use sitegate::unfit::Unfit;
+
+use crate::source::{files, product, read, root};
+
+/// The rows of a document's tables whose first cell is code.
+fn rows(text: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect()
+}
+
+/// Every wanted row stands in the document once, and no other row of code does.
+fn compare(path: &str, wanted: &[String]) {
+    let found = rows(&read(path));
+    let mut faults = Vec::new();
+    for row in wanted {
+        match found.iter().filter(|f| *f == row).count() {
+            1 => {}
+            0 => faults.push(format!("missing: {row}")),
+            n => faults.push(format!("{n} times: {row}")),
+        }
+    }
+    for row in found.iter().filter(|row| !wanted.contains(row)) {
+        faults.push(format!("not of the code: {row}"));
+    }
+    assert!(faults.is_empty(), "{path}:\n{}", faults.join("\n"));
+}
+
+fn denial(d: Denial) -> String {
+    let phrase = d.reason_phrase();
+    format!("| `{}` | {} | `{phrase}` | {} | {} |", d.code(), d.status(), d.title(), d.hint())
+}
+
+fn unfit(u: Unfit) -> String {
+    format!("| `{}` | {} | {} |", u.code(), u.title(), u.hint())
+}
+
+fn names() -> BTreeSet<String> {
+    Metrics::new().unwrap().names()
+}
+
+#[test]
+fn every_denial_has_its_row() {
+    let wanted: Vec<String> = Denial::ALL.iter().copied().map(denial).collect();
+    compare("docs/denials.md", &wanted);
+}
+
+#[test]
+fn every_reason_of_a_certificate_has_its_row() {
+    let text = read("docs/certificates.md");
+    let wanted: Vec<String> = Unfit::ALL.iter().copied().map(unfit).collect();
+    for row in &wanted {
+        assert_eq!(text.matches(row.as_str()).count(), 1, "docs/certificates.md: {row}");
+    }
+    let whys: BTreeSet<&str> = Why::ALL.iter().map(|why| why.as_str()).collect();
+    let warnings = ["certificate.key_group_readable", "certificate.renewal_overdue"];
+    let mut seen = BTreeSet::new();
+    for row in rows(&text).iter().filter(|row| !wanted.contains(row)) {
+        let word = row.split('`').nth(1).unwrap_or_default().to_owned();
+        assert!(
+            whys.contains(word.as_str()) || warnings.contains(&word.as_str()),
+            "docs/certificates.md: '{word}' is not of the code, or its row is not the code's"
+        );
+        assert!(seen.insert(word), "docs/certificates.md: twice: {row}");
+    }
+    for why in whys {
+        assert!(seen.contains(why), "docs/certificates.md lacks a row for '{why}'");
+    }
+}
+
+#[test]
+fn every_metric_and_every_end_of_a_connection_has_its_row() {
+    let text = read("docs/metrics.md");
+    let first: Vec<String> =
+        rows(&text).iter().filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect();
+    let unique: BTreeSet<String> = first.iter().cloned().collect();
+    assert_eq!(first.len(), unique.len(), "docs/metrics.md has a row twice");
+    let ends = ConnectionEnd::ALL.iter().map(|end| end.as_str().to_owned());
+    let wanted: BTreeSet<String> = names().into_iter().chain(ends).collect();
+    let missing: Vec<_> = wanted.difference(&unique).collect();
+    let foreign: Vec<_> = unique.difference(&wanted).collect();
+    assert!(missing.is_empty() && foreign.is_empty(), "missing {missing:?}, foreign {foreign:?}");
+}
+
+#[test]
+fn every_field_of_the_access_log_has_its_row() {
+    let source = read("src/log/access.rs");
+    let (_, after) = source.split_once("pub struct Access<'a> {").unwrap();
+    let body = after.split("\n}").next().unwrap();
+    let fields = body
+        .lines()
+        .filter_map(|line| Some(line.trim().strip_prefix("pub ")?.split_once(':')?.0.to_owned()));
+    let wanted: BTreeSet<String> = fields.collect();
+    let text = read("docs/access-log.md");
+    let found: BTreeSet<String> =
+        rows(&text).iter().filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect();
+    assert_eq!(wanted, found, "docs/access-log.md");
+}
+
+/// What is named like a metric of ours in a text.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("sitegate_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn rules_dashboard_and_documents_name_only_metrics_that_exist() {
+    let names = names();
+    let exists = |word: &str| {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|s| word.strip_suffix(s));
+        names.contains(word) || base.is_some_and(|base| names.contains(base))
+    };
+    let documents = files("docs", &["md"]);
+    let shipped = ["config/prometheus.rules.yml", "config/grafana-dashboard.json", "README.md"];
+    for path in shipped.iter().map(|p| (*p).to_owned()).chain(documents) {
+        for word in metrics_in(&read(&path)) {
+            assert!(exists(&word), "{path}: there is no metric {word}");
+        }
+    }
+}
+
+fn documents() -> Vec<String> {
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+    let all = top.iter().map(|p| (*p).to_owned()).chain(files("docs", &["md"]));
+    all.chain(["certs/README.md".to_owned()]).collect()
+}
+
+/// What stands in a document as code: fenced lines and inline code.
+fn code_in(text: &str) -> Vec<String> {
+    let (mut found, mut fenced) = (Vec::new(), false);
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            found.push(line.trim().trim_start_matches("$ ").to_owned());
+        } else {
+            found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// The words of a call of sitegate in a line of code, without what the shell does with it.
+fn call(code: &str) -> Option<Vec<&str>> {
+    let code = code.strip_prefix("sudo ").unwrap_or(code);
+    let code = code.strip_prefix("/usr/local/bin/").unwrap_or(code);
+    let rest = code.strip_prefix("sitegate ")?;
+    let words = rest.split_whitespace().take_while(|w| !matches!(*w, "|" | ">" | "<" | "#" | "&&"));
+    Some(std::iter::once("sitegate").chain(words).collect())
+}
+
+#[test]
+fn every_command_in_the_documents_is_one_that_sitegate_has() {
+    let mut checked = 0;
+    let shipped = ["config/sitegate.service", "config/gateway.toml", "Dockerfile"];
+    let mut all: Vec<(String, String)> = Vec::new();
+    for path in documents() {
+        all.extend(code_in(&read(&path)).into_iter().map(|code| (path.clone(), code)));
+    }
+    for path in shipped {
+        let calls = read(path);
+        for line in calls.lines() {
+            if let Some(at) = line.find("sitegate check").or_else(|| line.find("sitegate run")) {
+                all.push((path.to_owned(), line.get(at..).unwrap_or_default().to_owned()));
+            }
+        }
+    }
+    for (path, code) in all {
+        let Some(words) = call(&code) else { continue };
+        checked += 1;
+        if let Err(error) = Cli::command().try_get_matches_from(&words) {
+            // A group of commands on its own prints its help, and that is meant.
+            let meant = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                    | ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+            );
+            assert!(meant, "{path}: '{code}'\n{error}");
+        }
+    }
+    assert!(checked > 20, "only {checked} commands found in the documents");
+    assert!(Cli::command().try_get_matches_from(call("sitegate explain x").unwrap()).is_err());
+}
+
+#[test]
+fn every_make_target_in_the_documents_exists() {
+    let makefile = read("Makefile");
+    let mut named = BTreeSet::new();
+    for path in documents() {
+        for code in code_in(&read(&path)) {
+            let words: Vec<&str> = code.split_whitespace().collect();
+            if let ["make", target, ..] = words.as_slice() {
+                assert!(
+                    makefile.lines().any(|line| line.starts_with(&format!("{target}:"))),
+                    "{path}: the Makefile has no target {target}"
+                );
+                named.insert((*target).to_owned());
+            }
+        }
+    }
+    assert!(named.contains("demo") && named.contains("test"), "README.md names demo and test");
+    for target in ["demo", "test"] {
+        let rule = makefile.lines().find(|line| line.starts_with(&format!("{target}:"))).unwrap();
+        assert!(rule.contains("setup"), "make {target} must set up what it needs: {rule}");
+    }
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    for path in documents() {
+        let text = read(&path);
+        let folder = root().join(&path).parent().unwrap().to_owned();
+        for (at, _) in text.match_indices("](") {
+            let target =
+                text.get(at + 2..).unwrap_or_default().split(')').next().unwrap_or_default();
+            if target.contains("://") || target.starts_with('#') {
+                continue;
+            }
+            let file = target.split('#').next().unwrap_or(target);
+            assert!(folder.join(file).exists(), "{path}: the link {target} leads nowhere");
+        }
+    }
+}
+
+#[test]
+fn every_room_is_on_the_map() {
+    let map = read("ARCHITECTURE.md");
+    for source in product() {
+        let room = source.room();
+        let named = [format!("{room}/"), format!("{room}.rs")];
+        assert!(named.iter().any(|name| map.contains(name)), "ARCHITECTURE.md lacks {room}");
+    }
+}
+
+#[test]
+fn every_alert_has_its_place_in_the_runbook() {
+    let runbook = read("docs/runbook.md");
+    let rules = read("config/prometheus.rules.yml");
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() >= 9, "{alerts:?}");
+    for alert in alerts {
+        assert!(runbook.contains(&format!("`{alert}`")), "docs/runbook.md lacks {alert}");
+    }
+}

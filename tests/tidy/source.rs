@@ -1,0 +1,396 @@
+//! The source as the other tests read it: without comments, strings and tests, and every path in it
+//! spelled out. A scanner for code that rustfmt has formatted, not a parser of Rust.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One file of `src`.
+pub struct Source {
+    /// Where it is, from `src` on.
+    pub path: String,
+    /// All of it.
+    pub text: String,
+    /// The same lines with comments, strings and test modules blanked.
+    pub code: String,
+}
+
+/// A path in the code, with groups spelled out and `crate` or the outside crate in front.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The line, from 1.
+    pub line: usize,
+    /// The segments.
+    pub segments: Vec<String>,
+}
+
+/// The repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the repository.
+pub fn read(path: &str) -> String {
+    let at = root().join(path);
+    fs::read_to_string(&at).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files below a folder with one of these extensions, from the repository's root on, sorted.
+pub fn files(folder: &str, extensions: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(&root().join(folder), extensions, &mut found);
+    let root = root();
+    let mut names: Vec<String> = found
+        .iter()
+        .map(|path| path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, extensions, found);
+        } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
+            found.push(path);
+        }
+    }
+}
+
+/// Every file of `src`, tests among them.
+pub fn sources() -> Vec<Source> {
+    let all: Vec<Source> = files("src", &["rs"])
+        .iter()
+        .map(|path| Source::new(path.trim_start_matches("src/"), &read(path)))
+        .collect();
+    assert!(all.len() > 50, "only {} files in src: is this the repository?", all.len());
+    all
+}
+
+/// Every file of `src` that is not a test as a whole.
+pub fn product() -> Vec<Source> {
+    sources().into_iter().filter(|source| !source.is_test()).collect()
+}
+
+impl Source {
+    pub fn new(path: &str, text: &str) -> Self {
+        let code = without_tests(&blank(text));
+        Source { path: path.to_owned(), text: text.to_owned(), code }
+    }
+
+    /// Whether the whole file is a test.
+    pub fn is_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
+    /// Whether it is this file, or lies below it where it ends in a slash.
+    pub fn is_in(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| match place.ends_with('/') {
+            true => self.path.starts_with(place),
+            false => self.path == *place,
+        })
+    }
+
+    /// The room: the first module below the crate.
+    pub fn room(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or(&self.path);
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// Every path in the code.
+    pub fn uses(&self) -> Vec<Use> {
+        let module = self.module();
+        let mut uses = paths(&self.code);
+        for found in &mut uses {
+            found.segments = absolute(&module, std::mem::take(&mut found.segments));
+        }
+        uses
+    }
+
+    fn module(&self) -> Vec<String> {
+        let stem = self.path.strip_suffix(".rs").unwrap_or(&self.path);
+        let mut module: Vec<String> = stem.split('/').map(str::to_owned).collect();
+        if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
+            module.pop();
+        }
+        module
+    }
+
+    /// `src/path:line`, to be clicked on.
+    pub fn at(&self, line: usize) -> String {
+        format!("src/{}:{line}", self.path)
+    }
+}
+
+/// A path that begins with `self` or `super`, from the crate on.
+fn absolute(module: &[String], segments: Vec<String>) -> Vec<String> {
+    let steps = segments.iter().take_while(|s| *s == "self" || *s == "super").count();
+    if steps == 0 {
+        return segments;
+    }
+    let up = segments.iter().take(steps).filter(|s| *s == "super").count();
+    let base = module.iter().take(module.len().saturating_sub(up)).cloned();
+    std::iter::once("crate".to_owned())
+        .chain(base)
+        .chain(segments.into_iter().skip(steps))
+        .collect()
+}
+
+fn is_ident(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Every path in blanked code, groups spelled out. A single word is a path of one segment only
+/// inside a group or after `use`.
+fn paths(code: &str) -> Vec<Use> {
+    let chars: Vec<char> = code.chars().collect();
+    let mut reader = Reader { chars: &chars, at: 0, line: 1, found: Vec::new() };
+    while let Some(c) = reader.peek(0) {
+        let before = reader.at.checked_sub(1).and_then(|at| chars.get(at)).copied();
+        if is_ident(c) && !before.is_some_and(|b| is_ident(b) || b == ':' || b == '\'') {
+            reader.path(&[], false);
+        } else {
+            reader.step();
+        }
+    }
+    reader.found
+}
+
+struct Reader<'a> {
+    chars: &'a [char],
+    at: usize,
+    line: usize,
+    found: Vec<Use>,
+}
+
+impl Reader<'_> {
+    fn peek(&self, ahead: usize) -> Option<char> {
+        self.chars.get(self.at + ahead).copied()
+    }
+
+    fn step(&mut self) {
+        if self.peek(0) == Some('\n') {
+            self.line += 1;
+        }
+        self.at += 1;
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek(0).is_some_and(char::is_whitespace) {
+            self.step();
+        }
+    }
+
+    fn word(&mut self) -> String {
+        let mut word = String::new();
+        while let Some(c) = self.peek(0).filter(|c| is_ident(*c) || *c == '*') {
+            word.push(c);
+            self.step();
+        }
+        word
+    }
+
+    fn path(&mut self, prefix: &[String], alone_counts: bool) {
+        let line = self.line;
+        let mut segments = prefix.to_vec();
+        let mut word = self.word();
+        if word == "use" {
+            self.skip_space();
+            self.path(&[], true);
+            return;
+        }
+        if word.is_empty() {
+            self.step();
+            return;
+        }
+        loop {
+            if word != "self" || segments.is_empty() {
+                segments.push(word);
+            }
+            if (self.peek(0), self.peek(1)) != (Some(':'), Some(':')) {
+                break;
+            }
+            match self.peek(2) {
+                Some('{') => {
+                    self.at += 3;
+                    self.group(&segments);
+                    return;
+                }
+                Some(c) if is_ident(c) || c == '*' => {
+                    self.at += 2;
+                    word = self.word();
+                }
+                _ => break,
+            }
+        }
+        if segments.len() > 1 || alone_counts {
+            self.found.push(Use { line, segments });
+        }
+    }
+
+    fn group(&mut self, prefix: &[String]) {
+        loop {
+            self.skip_space();
+            match self.peek(0) {
+                None => return,
+                Some('}') => return self.step(),
+                Some(',') => self.step(),
+                Some(_) => {
+                    self.path(prefix, true);
+                    self.skip_space();
+                    if (self.peek(0), self.peek(1), self.peek(2))
+                        == (Some('a'), Some('s'), Some(' '))
+                    {
+                        self.at += 3;
+                        let _ = self.word();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same lines with comments, strings and characters blanked.
+fn blank(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let get = |at: usize| chars.get(at).copied().unwrap_or('\0');
+    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+    let erase = |out: &mut String, from: usize, to: usize| {
+        for c in chars.iter().take(to).skip(from) {
+            out.push(if *c == '\n' { '\n' } else { ' ' });
+        }
+    };
+    while at < chars.len() {
+        let from = at;
+        let starts_word = at == 0 || !is_ident(get(at - 1));
+        match get(at) {
+            '/' if get(at + 1) == '/' => {
+                while at < chars.len() && get(at) != '\n' {
+                    at += 1;
+                }
+                erase(&mut out, from, at);
+            }
+            '/' if get(at + 1) == '*' => {
+                let mut depth = 0;
+                loop {
+                    match (get(at), get(at + 1)) {
+                        ('/', '*') => (depth, at) = (depth + 1, at + 2),
+                        ('*', '/') => (depth, at) = (depth - 1, at + 2),
+                        _ => at += 1,
+                    }
+                    if depth == 0 || at >= chars.len() {
+                        break;
+                    }
+                }
+                erase(&mut out, from, at);
+            }
+            'r' if starts_word && raw_hashes(&chars, at + 1).is_some() => {
+                at = end_of_raw(&chars, at + 1);
+                erase(&mut out, from, at);
+            }
+            'b' if starts_word && get(at + 1) == 'r' && raw_hashes(&chars, at + 2).is_some() => {
+                at = end_of_raw(&chars, at + 2);
+                erase(&mut out, from, at);
+            }
+            '"' => {
+                at += 1;
+                while at < chars.len() && get(at) != '"' {
+                    at += if get(at) == '\\' { 2 } else { 1 };
+                }
+                at += 1;
+                erase(&mut out, from, at);
+            }
+            '\'' if get(at + 1) == '\\' || get(at + 2) == '\'' => {
+                at += if get(at + 1) == '\\' { 3 } else { 2 };
+                while at < chars.len() && get(at) != '\'' {
+                    at += 1;
+                }
+                at += 1;
+                erase(&mut out, from, at);
+            }
+            c => {
+                out.push(c);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// The number of `#` before the quote of a raw string that begins here.
+fn raw_hashes(chars: &[char], at: usize) -> Option<usize> {
+    let hashes = chars.iter().skip(at).take_while(|c| **c == '#').count();
+    (chars.get(at + hashes) == Some(&'"')).then_some(hashes)
+}
+
+fn end_of_raw(chars: &[char], at: usize) -> usize {
+    let hashes = raw_hashes(chars, at).unwrap_or(0);
+    let mut end = at + hashes + 1;
+    while end < chars.len() {
+        let closes = chars.get(end) == Some(&'"')
+            && chars.iter().skip(end + 1).take_while(|c| **c == '#').count() >= hashes;
+        end += 1;
+        if closes {
+            return end + hashes;
+        }
+    }
+    end
+}
+
+/// The same lines with every item behind `#[cfg(test)]` blanked.
+fn without_tests(code: &str) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    let mut code = code.to_owned();
+    while let Some(start) = code.find(MARK) {
+        let rest = code.get(start..).unwrap_or_default();
+        let (mut depth, mut end) = (0_usize, rest.len());
+        for (at, c) in rest.char_indices().skip(MARK.len()) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 && (c == '}' || c == ';') {
+                end = at + 1;
+                break;
+            }
+        }
+        let blanked: String =
+            rest.chars().take(end).map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        code.replace_range(start..start + end, &blanked);
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(path: &str, text: &str) -> Vec<String> {
+        Source::new(path, text).uses().iter().map(|u| u.segments.join("::")).collect()
+    }
+
+    #[test]
+    fn groups_aliases_and_relative_paths_are_spelled_out() {
+        assert_eq!(
+            spelled("route/a.rs", "use crate::{cert::{Fault, self}, denial as d};\nuse notify;"),
+            ["crate::cert::Fault", "crate::cert", "crate::denial", "notify"]
+        );
+        assert_eq!(spelled("route/a.rs", "use super::table::X;"), ["crate::route::table::X"]);
+        assert_eq!(spelled("route/mod.rs", "use super::cert::X;"), ["crate::cert::X"]);
+        assert_eq!(
+            spelled("a.rs", "fn f() { std::fs::read(crate::b::C) }"),
+            ["std::fs::read", "crate::b::C"]
+        );
+    }
+
+    #[test]
+    fn comments_strings_and_tests_are_not_code() {
+        let text = "// a::b\n/* c::d */ let s = \"e::f \\\" g::h\"; let r = r#\"i::\"j\"#;\n\
+                    #[cfg(test)]\nmod tests { fn f() { k::l(); } }\nfn g<'a>(c: &'a str) { ':'; m::n(); }";
+        assert_eq!(spelled("a.rs", text), ["m::n"]);
+        assert_eq!(Source::new("a.rs", text).uses().first().map(|u| u.line), Some(5));
+    }
+}
