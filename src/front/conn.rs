@@ -220,7 +220,7 @@ impl Conn {
         // At best one attempt: nobody waits for a client that is being cut off.
         let _ = Pin::new(&mut self.tls).poll_write(cx, answer.as_bytes());
         let _ = Pin::new(&mut self.tls).poll_flush(cx);
-        let _ = Pin::new(&mut self.tls).poll_shutdown(cx);
+        self.lingering.wanted = true;
         self.report(denial);
         self.cut(cut)
     }

@@ -20,18 +20,21 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// A close that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
+    /// The client was answered in the middle of what it sends.
+    pub(super) wanted: bool,
     until: Option<Instant>,
     read: usize,
 }
 
 impl Conn {
     /// End the connection: what was written is sent and its end is told; what the client goes on
-    /// sending of a body that nobody wants is thrown away, for a while.
+    /// sending of a request that nobody wants is thrown away, for a while.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.until.is_none() {
             ready!(self.poll_gathered(cx))?;
             ready!(Pin::new(&mut self.tls).poll_shutdown(cx))?;
-            if self.is_http2() || self.phase() != Phase::Body {
+            let interrupted = matches!(self.phase(), Phase::Head | Phase::Body);
+            if self.is_http2() || !(interrupted || self.lingering.wanted) {
                 return Poll::Ready(Ok(()));
             }
             self.lingering.until = Some(Instant::now() + LINGER);

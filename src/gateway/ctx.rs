@@ -30,6 +30,8 @@ pub struct RequestCtx {
     pub(super) in_flight: Option<InFlight>,
     pub(super) received: u64,
     pub(super) body_ended: bool,
+    /// Whether the client's connection may go on after this request, as the client sees it.
+    pub(super) keepalive: Option<u64>,
     pub(super) body_max: Option<u64>,
     pub(super) upstream_status: Option<u16>,
     pub(super) attempts: usize,
@@ -52,6 +54,7 @@ impl RequestCtx {
             in_flight: None,
             received: 0,
             body_ended: false,
+            keepalive: None,
             body_max: None,
             upstream_status: None,
             attempts: 0,

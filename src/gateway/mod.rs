@@ -205,6 +205,7 @@ impl ProxyHttp for Gateway {
         } else {
             session.as_downstream_mut().set_pipelining_enabled(true);
         }
+        ctx.keepalive = session.as_downstream().get_keepalive();
         let refused = match self.judge(session, ctx) {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
@@ -317,6 +318,9 @@ impl ProxyHttp for Gateway {
         remove_from_answer(response, pinned);
         if session.is_process_shutting_down() {
             session.set_keepalive(None);
+        } else if ctx.body_ended && !response.status.is_informational() {
+            // pingora takes the backend's 100 for an answer that came too early to go on after.
+            session.set_keepalive(ctx.keepalive);
         }
         Ok(())
     }

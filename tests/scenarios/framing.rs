@@ -290,6 +290,25 @@ fn bytes_after_an_http_1_0_head_without_a_length_are_no_request() {
 }
 
 #[test]
+fn a_connection_goes_on_after_a_body_that_was_asked_for() {
+    let echo = crate::backends::Echo::start();
+    let gateway = Plan::to(&echo.url()).start();
+    let token = gateway.token();
+    let host = Gateway::HOST;
+    let mut wire = connect(&gateway);
+    for _ in 0..3 {
+        let head = format!(
+            "CCM_POST /ccm_system_tokenauth/request HTTP/1.1\r\nHost: {host}\r\n\
+             Authorization: Bearer {token}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        );
+        wire.send(head.as_bytes());
+        assert_eq!(wire.read_answer().0, 100, "the backend asks for the body");
+        wire.send(b"hello");
+        assert_eq!(wire.read_answer(), (200, b"hello".to_vec()));
+    }
+}
+
+#[test]
 fn an_early_refusal_leaves_no_body_to_be_read_as_the_next_request() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
