@@ -106,9 +106,15 @@ fn head_ranges_conditions_and_propfind_are_the_same_as_without_the_gateway() {
 
 #[test]
 fn a_ccm_message_arrives_equal_with_and_without_a_length() {
-    let backend = crate::backends::Echo::start();
-    let gateway = Plan::to(&backend.url()).start();
+    let echo = crate::backends::Echo::start();
+    let to_echo = format!(
+        "location ~* ^/ccm_system_tokenauth/ {{ proxy_pass {}; proxy_http_version 1.1; }}",
+        echo.url()
+    );
+    let nginx = Nginx::with("", &to_echo);
+    let gateway = Plan::to(&nginx.url()).start();
     let token = gateway.token();
+    let mut sent = 0;
     let body = gateway.path("message");
     write_pattern(&body, 1);
     let data = format!("@{}", body.display());
@@ -124,6 +130,8 @@ fn a_ccm_message_arrives_equal_with_and_without_a_length() {
             let answer = gateway.curl_as(&token, path, &[&args[..], framing].concat());
             assert_eq!(answer.status, 200, "{version} {framing:?}: {answer:?}");
             assert_eq!(sha256(&answer.body[..]).1, expected, "{version} {framing:?}");
+            sent += 1;
+            nginx.assert_seen(sent);
         }
     }
 }
