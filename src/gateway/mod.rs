@@ -2,6 +2,7 @@
 //!
 //! The only room besides the front that knows pingora. Knows nothing of certificates or files.
 
+mod answer;
 mod bootstrap;
 mod ctx;
 mod decide;
@@ -54,11 +55,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;
 /// A request is tried on one more connection at most, and only where that cannot do it twice.
 const TRIES_MAX: usize = 2;
-
-/// How much of a refused HTTP/2 request's body is read and thrown away, and for how long: clients
-/// that are still sending take a reset for a failure of the connection, answer or not.
-const DRAIN_BYTES: usize = 4 * 1024 * 1024;
-const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Handles requests by the policy of the moment.
 pub struct Gateway {
@@ -148,40 +144,6 @@ impl Gateway {
         ctx.pass = Some(pass);
         Ok(())
     }
-
-    /// Answer a refused request.
-    async fn refuse(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestCtx,
-        denial: Denial,
-    ) -> Outcome<()> {
-        ctx.denial = Some(denial);
-        let allowed = allowed_methods(ctx).filter(|_| denial == Denial::RouteMethod);
-        let reply = reply::refusal(denial, &ctx.id.to_string(), allowed);
-        let mut head = ResponseHeader::build(reply.status, Some(reply.fields.len() + 3))?;
-        head.set_reason_phrase(Some(&reply.reason))?;
-        for (name, value) in reply.fields {
-            head.insert_header(name, value)?;
-        }
-        head.insert_header(header::CONTENT_LENGTH, reply.body.len())?;
-        head.insert_header(header::DATE, record::http_date(self.clock.now()))?;
-        // A client that sent what cannot be read may have sent anything after it.
-        let ends = !session.as_downstream_mut().is_body_done()
-            || (denial.status() == 400 && denial != Denial::MessageMalformed)
-            || ["framing.", "limit."].iter().any(|room| denial.code().starts_with(room))
-            || denial == Denial::HostMisdirected;
-        if ends {
-            // What is left of the body must never be read as the next request.
-            session.set_keepalive(None);
-        }
-        let bodiless = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(head), bodiless).await?;
-        if !bodiless {
-            session.write_response_body(Some(Bytes::from(reply.body)), true).await?;
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -226,9 +188,7 @@ impl ProxyHttp for Gateway {
         ctx.kid = refused.kid;
         ctx.token_fingerprint = refused.fingerprint;
         self.refuse(session, ctx, refused.denial).await?;
-        if session.as_downstream().is_http2() {
-            let _ = tokio::time::timeout(DRAIN_TIME, drain(session)).await;
-        }
+        answer::drain(session).await;
         Ok(true)
     }
 
@@ -379,16 +339,6 @@ impl Gateway {
     }
 }
 
-async fn drain(session: &mut Session) {
-    let mut read = 0;
-    while read < DRAIN_BYTES {
-        match session.as_downstream_mut().read_request_body().await {
-            Ok(Some(bytes)) => read += bytes.len(),
-            _ => return,
-        }
-    }
-}
-
 /// Reset the stream so that the client comes again with HTTP/1.1 (RFC 9113 §7).
 fn http_1_1_required(session: &mut Session) -> Box<Error> {
     session.as_downstream_mut().shutdown_with_reason(h2::Reason::HTTP_1_1_REQUIRED);
@@ -399,10 +349,4 @@ fn http_1_1_required(session: &mut Session) -> Box<Error> {
 fn fail(ctx: &mut RequestCtx, denial: Denial) -> Box<Error> {
     ctx.denial = Some(denial);
     Error::explain(ErrorType::HTTPStatus(denial.status()), denial.code())
-}
-
-fn allowed_methods(ctx: &RequestCtx) -> Option<String> {
-    let site = ctx.site.as_ref()?;
-    let route = site.routes.get(ctx.route?)?;
-    Some(route.allow())
 }
