@@ -37,8 +37,9 @@ pub struct Conn {
     /// What is gathered for one TLS record.
     gathered: Vec<u8>,
     sent: usize,
-    /// The phase that `since` belongs to.
+    /// The phase, and the number of requests so far, that `since` belongs to.
     seen: Phase,
+    requests: u32,
     since: Instant,
     head_bytes: usize,
     answered_head: bool,
@@ -69,6 +70,7 @@ impl Conn {
             gathered: Vec::new(),
             sent: 0,
             seen: Phase::Idle,
+            requests: 0,
             since: Instant::now(),
             head_bytes: 0,
             answered_head: false,
@@ -97,7 +99,9 @@ impl Conn {
             true => Phase::Idle,
             false => self.state.phase(),
         };
-        if phase != self.seen {
+        let requests = self.state.requests();
+        if phase != self.seen || (requests != self.requests && !self.http2) {
+            self.requests = requests;
             self.enter(phase);
         }
         phase
@@ -109,11 +113,11 @@ impl Conn {
         self.waiting = None;
         match phase {
             Phase::Body => self.patience = self.limits.body_grace,
-            Phase::Idle => {
+            Phase::Idle | Phase::Head => {
                 self.head_bytes = 0;
                 self.answered_head = false;
             }
-            _ => {}
+            Phase::Answer => {}
         }
     }
 

@@ -58,6 +58,8 @@ pub enum Cut {
 pub struct ConnState {
     phase: AtomicU8,
     streams: AtomicU32,
+    /// How many requests there were: tells two of them apart that have the same phase.
+    requests: AtomicU32,
     cut: AtomicU8,
     watch: Mutex<RequestWatch>,
 }
@@ -80,6 +82,7 @@ impl ConnState {
     /// A request head was read. Until the guard is dropped the request is under way.
     pub fn begin(self: &Arc<Self>, body_expected: bool) -> InFlight {
         self.streams.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let phase = if body_expected { Phase::Body } else { Phase::Answer };
         self.set_phase(phase);
         InFlight(self.clone())
@@ -101,6 +104,11 @@ impl ConnState {
     /// Whether a request is under way; for HTTP/2, where several may be.
     pub(super) fn is_busy(&self) -> bool {
         self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many requests there were.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_cut(&self, cut: Cut) {
@@ -162,8 +170,8 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.set_phase(Phase::Idle);
-            self.0.watch().next();
+            let head_begun = self.0.watch().next();
+            self.0.set_phase(if head_begun { Phase::Head } else { Phase::Idle });
         }
     }
 }

@@ -17,6 +17,7 @@ struct HeadWatch {
     past_line: bool,
     /// The last four bytes.
     tail: u32,
+    begun: bool,
     ended: bool,
 }
 
@@ -25,6 +26,7 @@ const HEAD_END: u32 = u32::from_be_bytes(*b"\r\n\r\n");
 impl HeadWatch {
     /// Look at the next bytes. Returns what follows the head once it has ended.
     fn see<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        self.begun |= !bytes.is_empty();
         for (at, b) in bytes.iter().enumerate() {
             if self.ended {
                 return bytes.get(at..).unwrap_or_default();
@@ -208,10 +210,12 @@ impl RequestWatch {
         Ok(())
     }
 
-    /// The request is over: what follows it begins the next.
-    pub(super) fn next(&mut self) {
+    /// The request is over: what follows it begins the next. Returns whether a part of that one's
+    /// head has come already, and not all of it.
+    pub(super) fn next(&mut self) -> bool {
         let came = std::mem::take(self).rest;
         self.see_head(&came);
+        self.head.begun && !self.head.ended
     }
 
     /// Whether the request line is there and has another form than three words.

@@ -49,6 +49,23 @@ fn a_client_that_drips_its_head_is_cut_at_the_deadline_and_an_idle_one_on_time()
 }
 
 #[test]
+fn half_a_head_behind_a_whole_request_is_held_to_the_time_for_heads() {
+    let nginx = Nginx::start();
+    let limits = "[limits]\nheader_time = \"500ms\"\nidle_time = \"60s\"\n";
+    let gateway = Plan::to(&nginx.url()).sections(limits).start();
+    let mut wire = connect(&gateway);
+    let ask = format!("GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
+    wire.send(format!("{ask}GET /CCM_Cl").as_bytes());
+    assert_eq!(wire.read_answer().0, 200);
+    assert_eq!(status_of(&wire.read_to_end()), 408);
+    let mut wire = connect(&gateway);
+    wire.send(format!("{ask}GET /CCM_Cl").as_bytes());
+    assert_eq!(wire.read_answer().0, 200);
+    wire.send(format!("ient/ccmsetup.cab HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST).as_bytes());
+    assert_eq!(wire.read_answer().0, 200);
+}
+
+#[test]
 fn an_idle_http_2_connection_is_closed_on_time_too() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).sections(QUICK).start();
