@@ -94,11 +94,7 @@ impl IssuerKeys {
                     }
                     let shown = file.display().to_string();
                     let (set, problems) = KeySet::parse(&[(&shown, &bytes)]);
-                    troubles.extend(
-                        problems.iter().map(|p| {
-                            format!("{}: {}", p.key.as_deref().unwrap_or("file"), p.message)
-                        }),
-                    );
+                    troubles.extend(problems.iter().map(ToString::to_string));
                     if set.is_empty() && !problems.is_empty() && self.good.contains_key(&file) {
                         continue;
                     }
