@@ -192,3 +192,37 @@ fn an_upload_that_is_not_idempotent_is_never_sent_twice() {
     assert_eq!(answer.status, 502, "{answer:?}");
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn more_connections_than_the_proxys_own_default_are_kept_for_the_next_requests() {
+    const CLIENTS: usize = 200;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
+    // Answers when all clients have asked, so that each needs a connection of its own.
+    let all = Arc::new(std::sync::Barrier::new(CLIENTS));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::SeqCst);
+            let all = all.clone();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
+                    all.wait();
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                }
+            });
+        }
+    });
+    let gateway = Plan::to(&url).sections("[limits]\nthreads = 1").start();
+    let ask = "GET /CCM_Client/x HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
+    let mut wires: Vec<_> = (0..CLIENTS).map(|_| crate::support::connect(&gateway)).collect();
+    for round in 0..3 {
+        wires.iter_mut().for_each(|wire| wire.send(ask.as_bytes()));
+        for wire in &mut wires {
+            assert_eq!(wire.read_answer().0, 200, "round {round}");
+        }
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), CLIENTS, "the first round's connections were kept");
+}
