@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front, FrontParams, bind};
-use crate::gateway::{Gateway, Policy};
+use crate::gateway::{Gateway, Policy, Server};
 use crate::live::{Live, Publisher, live};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
@@ -378,8 +378,8 @@ fn start_front(
         shutdown,
     };
     let server = move || {
-        Gateway::new(policy.clone(), clock.clone(), metrics.clone(), access.clone())
-            .server(idle_max)
+        let (policy, access) = (policy.clone(), access.clone());
+        Server::new(Gateway::new(policy, clock.clone(), metrics.clone(), access), idle_max)
     };
     Ok(Front::start(params, server)?)
 }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use super::deadline::Deadline;
 use super::lingering::Lingering;
 use super::pingora::Digests;
-use super::state::{ConnInfo, ConnState, Cut, Phase};
+use super::state::{ConnInfo, Cut, Phase};
 use super::tcp::Tcp;
 use crate::config::ConnLimits;
 use crate::denial::Denial;
@@ -28,9 +30,10 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// Told of requests that were refused before their head was complete.
 pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial) + Send + Sync>;
 
-/// The stream handed to pingora.
+/// A client's connection: a stream of bytes that ends when its client is too slow.
 pub struct Conn {
     pub(super) tls: TlsStream<Tcp>,
+    info: Arc<ConnInfo>,
     http2: bool,
     limits: ConnLimits,
     on_refusal: OnRefusal,
@@ -47,10 +50,12 @@ pub struct Conn {
     waiting: Option<Instant>,
     patience: Duration,
     stalled: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Deadline,
     pub(super) lingering: Lingering,
-    pub(super) digests: Digests,
-    state: Arc<ConnState>,
+    /// Bytes that were read, and are to be read again.
+    unread: BytesMut,
+    /// There once another parser reads this connection, which has to be watched.
+    pub(super) parser: Option<Box<Digests>>,
 }
 
 impl Conn {
@@ -59,11 +64,9 @@ impl Conn {
         info: ConnInfo,
         limits: ConnLimits,
         on_refusal: OnRefusal,
-    ) -> io::Result<Self> {
-        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        let state = info.state.clone();
-        Ok(Conn {
-            http2,
+    ) -> Self {
+        Conn {
+            http2: tls.get_ref().1.alpn_protocol() == Some(b"h2"),
             patience: limits.body_grace,
             limits,
             on_refusal,
@@ -76,30 +79,64 @@ impl Conn {
             answered_head: false,
             waiting: None,
             stalled: None,
-            timer: None,
+            timer: Deadline::default(),
             lingering: Lingering::default(),
-            digests: Digests::new(tls.get_ref().0, info)?,
+            unread: BytesMut::new(),
+            parser: None,
+            info: Arc::new(info),
             tls,
-            state,
-        })
+        }
     }
 
-    pub(super) fn info(&self) -> Option<&ConnInfo> {
-        self.digests.info()
+    /// What is known of the connection.
+    pub fn info(&self) -> &Arc<ConnInfo> {
+        &self.info
     }
 
-    pub(super) fn is_http2(&self) -> bool {
+    /// Whether HTTP/2 was agreed on.
+    pub fn is_http2(&self) -> bool {
         self.http2
+    }
+
+    /// Leave the connection to pingora, whose parser is watched from here on. `unread` was read
+    /// from it already, and is the beginning of a request.
+    ///
+    /// # Errors
+    /// None that the bytes of a client can cause.
+    pub fn for_pingora(mut self, unread: BytesMut) -> io::Result<Box<Self>> {
+        let digests = Digests::new(self.tls.get_ref().0, &self.info)?;
+        self.parser = Some(Box::new(digests));
+        self.unread = unread;
+        self.head_bytes = 0;
+        Ok(Box::new(self))
+    }
+
+    /// A part of the next request head was read together with the request that just ended.
+    pub fn head_began(&mut self) {
+        self.info.state.set_phase(Phase::Head);
+        self.enter(Phase::Head);
+    }
+
+    /// The client was answered in the middle of what it sends, or the answer may be the last thing
+    /// it can read: see that it can.
+    pub fn linger(&mut self) {
+        self.lingering.wanted = true;
+    }
+
+    /// Take up to `bytes` of what is sent before the client has to take them: much for bulk, to be
+    /// sent in few system calls; little for a client that is slow, to be held in little memory.
+    pub fn set_send_buffer(&mut self, bytes: usize) {
+        self.tls.get_mut().1.set_buffer_limit(Some(bytes));
     }
 
     /// The phase of the moment; entering one starts its clock.
     pub(super) fn phase(&mut self) -> Phase {
         let phase = match self.http2 {
-            true if self.state.is_busy() => Phase::Answer,
+            true if self.info.state.is_busy() => Phase::Answer,
             true => Phase::Idle,
-            false => self.state.phase(),
+            false => self.info.state.phase(),
         };
-        let requests = self.state.requests();
+        let requests = self.info.state.requests();
         if phase != self.seen || (requests != self.requests && !self.http2) {
             self.requests = requests;
             self.enter(phase);
@@ -128,14 +165,14 @@ impl Conn {
         }
         match phase {
             Phase::Idle => {
-                self.state.set_phase(Phase::Head);
+                self.info.state.set_phase(Phase::Head);
                 self.enter(Phase::Head);
                 self.head_bytes = received.len();
-                self.state.see_head(received);
+                self.see_head(received);
             }
             Phase::Head => {
                 self.head_bytes += received.len();
-                self.state.see_head(received);
+                self.see_head(received);
             }
             Phase::Body => {
                 let waited = self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
@@ -143,16 +180,23 @@ impl Conn {
                 let earned = Duration::from_secs_f64(received.len() as f64 / rate);
                 self.patience =
                     (self.patience.saturating_sub(waited) + earned).min(self.limits.body_grace);
-                if !self.state.see_body(received) {
+                if self.parser.is_some() && !self.info.state.see_body(received) {
                     return Err(self.cut(Cut::Framing));
                 }
             }
-            Phase::Answer => {
+            Phase::Answer if self.parser.is_some() => {
                 // Whatever comes now is the next request's, or is found to be odd there.
-                self.state.see_body(received);
+                self.info.state.see_body(received);
             }
+            Phase::Answer => {}
         }
         Ok(())
+    }
+
+    fn see_head(&self, received: &[u8]) {
+        if self.parser.is_some() {
+            self.info.state.see_head(received);
+        }
     }
 
     /// When the client must have sent something, if it must.
@@ -172,23 +216,7 @@ impl Conn {
 
     /// Whether `deadline` has passed; if not, be woken when it does.
     pub(super) fn passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                // A timer that fires too early is cheaper than one that is moved at each request.
-                if timer.deadline() > deadline || timer.is_elapsed() {
-                    timer.as_mut().reset(deadline);
-                }
-                timer
-            }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(deadline))),
-        };
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return true;
-            }
-            timer.as_mut().reset(deadline);
-        }
-        false
+        self.timer.passed(cx, deadline)
     }
 
     /// Nothing to read: hold the client to its deadline.
@@ -210,7 +238,7 @@ impl Conn {
     }
 
     fn cut(&mut self, cut: Cut) -> io::Error {
-        self.state.set_cut(cut);
+        self.info.state.set_cut(cut);
         io::Error::new(io::ErrorKind::TimedOut, "the client was too slow")
     }
 
@@ -230,11 +258,9 @@ impl Conn {
     }
 
     fn report(&mut self, denial: Denial) {
-        self.state.set_phase(Phase::Idle);
+        self.info.state.set_phase(Phase::Idle);
         self.seen = Phase::Idle;
-        if let Some(info) = self.info() {
-            (self.on_refusal)(info, denial);
-        }
+        (self.on_refusal)(&self.info, denial);
     }
 
     /// Hand what was gathered to TLS; the memory is let go once it is empty.
@@ -275,6 +301,12 @@ impl AsyncRead for Conn {
         let phase = me.phase();
         if phase == Phase::Head && me.head_bytes >= me.limits.header_bytes {
             return Poll::Ready(Err(me.refuse(cx, Cut::HeaderBytes, Denial::LimitHead)));
+        }
+        if !me.unread.is_empty() {
+            let n = out.remaining().min(me.unread.len());
+            let again = me.unread.split_to(n);
+            out.put_slice(&again);
+            return Poll::Ready(me.received(phase, &again));
         }
         let before = out.filled().len();
         match Pin::new(&mut me.tls).poll_read(cx, out) {
@@ -337,7 +369,7 @@ impl AsyncWrite for Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         // An answer while a head was being read, and no request came of it: the parser refused it.
-        if self.answered_head && self.state.phase() == Phase::Head {
+        if self.answered_head && self.info.state.phase() == Phase::Head {
             self.report(Denial::FramingHead);
         }
     }

@@ -4,7 +4,9 @@
 //! Knows nothing of requests, routes or tokens; never reads a certificate file.
 
 mod binding;
+mod chunks;
 mod conn;
+mod deadline;
 mod handshake;
 mod limits;
 mod lingering;
@@ -16,7 +18,9 @@ mod tcp;
 mod watch;
 
 pub use binding::{Binding, Door, TlsSource};
+pub use chunks::{Chunks, Malformed};
 pub use conn::Conn;
+pub use deadline::Deadline;
 pub use limits::{AddressLimit, Admission};
 pub use listener::{Listener, bind};
 pub use shard::{Front, FrontParams, Serve};

@@ -27,7 +27,7 @@ pub(super) struct Digests {
 }
 
 impl Digests {
-    pub(super) fn new(tcp: &Tcp, info: ConnInfo) -> io::Result<Self> {
+    pub(super) fn new(tcp: &Tcp, info: &Arc<ConnInfo>) -> io::Result<Self> {
         let fd = tcp.stream().as_raw_fd();
         let socket = SocketDigest::from_raw_fd(fd);
         // Filled in so that nobody asks the system for what accept() has told already.
@@ -35,13 +35,9 @@ impl Digests {
         let _ = socket.local_addr.set(Some(info.local.into()));
         let ssl = SslDigest::new(info.cipher, info.tls_version, None, None, Vec::new());
         let unused = ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
-        let proxy = ProxyDigest::new(Box::new(unused), Some(Box::new(info)));
+        let proxy = ProxyDigest::new(Box::new(unused), Some(Box::new(info.clone())));
         let (ssl, socket, proxy) = (Arc::new(ssl), Arc::new(socket), Arc::new(proxy));
         Ok(Digests { fd, ssl, socket, proxy })
-    }
-
-    pub(super) fn info(&self) -> Option<&ConnInfo> {
-        self.proxy.user_data.as_ref()?.downcast_ref()
     }
 }
 
@@ -61,13 +57,13 @@ impl Shutdown for Conn {
 
 impl UniqueID for Conn {
     fn id(&self) -> UniqueIDType {
-        self.digests.fd
+        self.parser.as_ref().map_or(-1, |digests| digests.fd)
     }
 }
 
 impl Ssl for Conn {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        Some(self.digests.ssl.clone())
+        Some(self.parser.as_ref()?.ssl.clone())
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
@@ -83,13 +79,13 @@ impl GetTimingDigest for Conn {
 
 impl GetProxyDigest for Conn {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(self.digests.proxy.clone())
+        Some(self.parser.as_ref()?.proxy.clone())
     }
 }
 
 impl GetSocketDigest for Conn {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.digests.socket.clone())
+        Some(self.parser.as_ref()?.socket.clone())
     }
 }
 

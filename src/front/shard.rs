@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pingora_core::apps::ServerApp;
 use pingora_core::server::ShutdownWatch;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -30,9 +29,20 @@ use crate::metrics::{ConnectionEnd, Metrics};
 /// enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often the server of a shard looks after what it keeps.
+const TIDY: Duration = Duration::from_secs(5);
+
 /// What serves HTTP on a finished connection.
-pub trait Serve: ServerApp + Send + Sync + 'static {}
-impl<T: ServerApp + Send + Sync + 'static> Serve for T {}
+pub trait Serve: Send + Sync + 'static {
+    /// Serve a connection to its end. `shutdown` turns true when no further request is wanted.
+    fn serve(&self, conn: Conn, shutdown: &ShutdownWatch) -> impl Future<Output = ()> + Send;
+
+    /// Called every few seconds.
+    fn tidy(&self);
+
+    /// Called once, when no connection is accepted any more.
+    fn end(&self) -> impl Future<Output = ()> + Send;
+}
 
 /// What a front needs to begin.
 pub struct FrontParams {
@@ -201,8 +211,10 @@ async fn run<A: Serve>(
     let open = Arc::new(Open::default());
     let mut accepting: HashMap<SocketAddr, Arc<Notify>> = HashMap::new();
     let mut shutdown = shared.shutdown.clone();
+    let mut tidy = tokio::time::interval(TIDY);
     loop {
         tokio::select! {
+            _ = tidy.tick() => server.tidy(),
             command = inbox.recv() => match command {
                 Some(Command::Open { address, configured, socket }) => {
                     let stop = Arc::new(Notify::new());
@@ -231,7 +243,7 @@ async fn run<A: Serve>(
     }
     // What was accepted in the same turn is counted before it is waited for.
     tokio::task::yield_now().await;
-    server.cleanup().await;
+    server.end().await;
     open.wait_until_none().await;
 }
 
@@ -312,6 +324,8 @@ async fn serve<A: Serve>(
         let _turn = shared.turn(&limits).await;
         handshake(stream, &each).await
     });
+    // On the heap, where it is gone once it is over, and not in what an idle connection keeps.
+    let shaken = Box::pin(shaken);
     let (tls, site, by_default) = match shaken.await {
         Ok(Ok(shaken)) => shaken,
         Ok(Err(end)) => return shared.metrics.connection_ended(end),
@@ -322,17 +336,13 @@ async fn serve<A: Serve>(
         None => return,
     };
     shared.metrics.handshake_done(info.tls_version, info.cipher);
-    match Conn::new(tls, info, limits, shared.on_refusal.clone()) {
-        Ok(conn) => {
-            let mut shutdown = shared.shutdown.clone();
-            // Seen by whoever asks "has it changed?", also if it changed before this connection.
-            if *shutdown.borrow() {
-                shutdown.mark_changed();
-            }
-            each.server.process_new(Box::new(conn), &shutdown).await;
-        }
-        Err(error) => tracing::error!(%error, "a connection could not be served"),
+    let conn = Conn::new(tls, info, limits, shared.on_refusal.clone());
+    let mut shutdown = shared.shutdown.clone();
+    // Seen by whoever asks "has it changed?", also if it changed before this connection.
+    if *shutdown.borrow() {
+        shutdown.mark_changed();
     }
+    each.server.serve(conn, &shutdown).await;
     drop(opened);
 }
 

@@ -25,8 +25,7 @@ impl Gateway {
         denial: Denial,
     ) -> Outcome<()> {
         ctx.denial = Some(denial);
-        let allowed = allowed_methods(ctx).filter(|_| denial == Denial::RouteMethod);
-        let reply = reply::refusal(denial, &ctx.id.to_string(), allowed);
+        let reply = reply::refusal(denial, &ctx.id.to_string(), ctx.allowed_methods());
         let mut head = ResponseHeader::build(reply.status, Some(reply.fields.len() + 3))?;
         head.set_reason_phrase(Some(&reply.reason))?;
         for (name, value) in reply.fields {
@@ -34,11 +33,7 @@ impl Gateway {
         }
         head.insert_header(header::CONTENT_LENGTH, reply.body.len())?;
         head.insert_header(header::DATE, record::http_date(self.clock.now()))?;
-        // A client that sent what cannot be read may have sent anything after it.
-        let ends = !session.as_downstream_mut().is_body_done()
-            || (denial.status() == 400 && denial != Denial::MessageMalformed)
-            || ["framing.", "limit."].iter().any(|room| denial.code().starts_with(room))
-            || denial == Denial::HostMisdirected;
+        let ends = !session.as_downstream_mut().is_body_done() || reply::ends_connection(denial);
         if ends {
             // What is left of the body must never be read as the next request.
             session.set_keepalive(None);
@@ -67,10 +62,4 @@ async fn read_on(session: &mut Session) {
             _ => return,
         }
     }
-}
-
-fn allowed_methods(ctx: &RequestCtx) -> Option<String> {
-    let site = ctx.site.as_ref()?;
-    let route = site.routes.get(ctx.route?)?;
-    Some(route.allow())
 }

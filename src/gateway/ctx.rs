@@ -61,6 +61,12 @@ impl RequestCtx {
             answer_abandoned: false,
         }
     }
+
+    /// The methods that the request's route takes, if it was refused for its own.
+    pub(super) fn allowed_methods(&self) -> Option<String> {
+        let site = self.site.as_ref().filter(|_| self.denial == Some(Denial::RouteMethod))?;
+        site.routes.get(self.route?).map(|route| route.allow())
+    }
 }
 
 /// The id of a request: unique, and not a secret.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::framing::Body;
+use super::headers::Credential;
 use super::host::{self, Asked};
 use super::policy::{Policy, SitePolicy};
 use crate::denial::Denial;
@@ -44,6 +45,17 @@ pub struct Pass {
     pub pinned: bool,
     /// Whether the token had been verified before; `None` without one.
     pub cached: Option<bool>,
+}
+
+impl Pass {
+    /// Which of the client's credentials go on with the request.
+    pub fn credential(&self) -> Credential {
+        match (self.pinned, self.forward_token) {
+            (true, _) => Credential::Any,
+            (false, true) => Credential::Token,
+            (false, false) => Credential::None,
+        }
+    }
 }
 
 /// A request that may not.

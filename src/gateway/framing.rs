@@ -16,13 +16,46 @@ pub enum Body {
     Chunked,
 }
 
-/// Judge the raw head of an HTTP/1 request, from the request line to the empty line (RFC 9112).
+/// A head of HTTP/1 that has one reading.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RequestHead<'a> {
+    /// The method, without a lower-case letter.
+    pub method: &'a str,
+    /// The target: visible ASCII, and at least one character of it.
+    pub target: &'a [u8],
+    /// Whether it is of HTTP/1.0.
+    pub http10: bool,
+    /// What follows it.
+    pub body: Body,
+    /// The fields in their order, without the white space around their values.
+    pub fields: Vec<(&'a str, &'a [u8])>,
+}
+
+/// Read the head of an HTTP/1 request, from the request line to the empty line (RFC 9112).
+///
+/// # Errors
+/// The first fault found.
+pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Denial> {
+    let mut fields = Vec::with_capacity(24);
+    let (line, body) = walk(head, |name, value| fields.push((name, value)))?;
+    let http10 = line.version == Version::Http10;
+    Ok(RequestHead { method: line.method, target: line.target, http10, body, fields })
+}
+
+/// Judge the raw head of an HTTP/1 request that another parser has read.
 ///
 /// # Errors
 /// The first fault found.
 pub fn judge_raw(head: &[u8]) -> Result<Body, Denial> {
+    walk(head, |_, _| ()).map(|(_, body)| body)
+}
+
+fn walk<'a>(
+    head: &'a [u8],
+    mut each: impl FnMut(&'a str, &'a [u8]),
+) -> Result<(RequestLine<'a>, Body), Denial> {
     let mut lines = Lines(head);
-    let version = request_line(lines.next().ok_or(Denial::FramingHead)??)?;
+    let line = request_line(lines.next().ok_or(Denial::FramingHead)??)?;
     let mut seen = Seen::default();
     loop {
         let line = lines.next().ok_or(Denial::FramingHead)??;
@@ -30,12 +63,14 @@ pub fn judge_raw(head: &[u8]) -> Result<Body, Denial> {
             break;
         }
         let (name, value) = field(line)?;
-        seen.field(name, value)?;
+        seen.field(name.as_bytes(), value)?;
+        each(name, value);
     }
     if !lines.0.is_empty() {
         return Err(Denial::FramingHead);
     }
-    seen.body(version)
+    let body = seen.body(line.version)?;
+    Ok((line, body))
 }
 
 /// Judge the fields of a request whose framing is not textual (HTTP/2): what would change the
@@ -67,7 +102,7 @@ pub fn judge_fields<'a>(
 }
 
 /// Lines ended by CR LF. A line feed without its carriage return, or the reverse, is an error.
-struct Lines<'a>(&'a [u8]);
+pub(super) struct Lines<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {
     type Item = Result<&'a [u8], Denial>;
@@ -76,7 +111,7 @@ impl<'a> Iterator for Lines<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let end = self.0.iter().position(|b| matches!(b, b'\r' | b'\n'));
+        let end = memchr::memchr2(b'\r', b'\n', self.0);
         Some(match end.and_then(|end| self.0.split_at_checked(end)) {
             Some((line, [b'\r', b'\n', rest @ ..])) => {
                 self.0 = rest;
@@ -93,8 +128,49 @@ enum Version {
     Http11,
 }
 
+/// Where a head ends, found while it arrives.
+#[derive(Debug, Default)]
+pub struct HeadEnd {
+    /// Where the line begins that has not ended yet.
+    line: usize,
+    seen: usize,
+}
+
+impl HeadEnd {
+    /// Look at all that has come so far: the length of the head, once it is whole. A line feed
+    /// alone ends no line, and no head that has one will ever be whole.
+    ///
+    /// # Errors
+    /// At such a line feed.
+    pub fn find(&mut self, head: &[u8]) -> Result<Option<usize>, Denial> {
+        while let Some(rest) = head.get(self.seen..).filter(|rest| !rest.is_empty()) {
+            let Some(at) = memchr::memchr(b'\n', rest) else {
+                self.seen = head.len();
+                break;
+            };
+            let feed = self.seen + at;
+            let line = head.get(self.line..feed).unwrap_or_default();
+            if line.last() != Some(&b'\r') {
+                return Err(Denial::FramingHead);
+            }
+            self.seen = feed + 1;
+            self.line = self.seen;
+            if line.len() == 1 {
+                return Ok(Some(self.seen));
+            }
+        }
+        Ok(None)
+    }
+}
+
+struct RequestLine<'a> {
+    method: &'a str,
+    target: &'a [u8],
+    version: Version,
+}
+
 /// `method SP target SP HTTP/1.x`, each space single (RFC 9112 §3).
-fn request_line(line: &[u8]) -> Result<Version, Denial> {
+fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Denial> {
     let mut parts = line.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -114,15 +190,17 @@ fn request_line(line: &[u8]) -> Result<Version, Denial> {
         // The parser would cut the fragment off, and others would not.
         return Err(Denial::PathMalformed);
     }
-    match version {
-        b"HTTP/1.1" => Ok(Version::Http11),
-        b"HTTP/1.0" => Ok(Version::Http10),
-        _ => Err(Denial::FramingHead),
-    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        _ => return Err(Denial::FramingHead),
+    };
+    let method = std::str::from_utf8(method).map_err(|_| Denial::FramingHead)?;
+    Ok(RequestLine { method, target, version })
 }
 
 /// `name: value` with the name right before the colon; no folding (RFC 9112 §5).
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Denial> {
+pub(super) fn field(line: &[u8]) -> Result<(&str, &[u8]), Denial> {
     let colon = line.iter().position(|b| *b == b':').ok_or(Denial::FramingHead)?;
     let (name, value) = line.split_at_checked(colon).ok_or(Denial::FramingHead)?;
     let value = value.get(1..).unwrap_or_default();
@@ -132,16 +210,19 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Denial> {
     if !value.iter().all(|b| value_byte(*b)) {
         return Err(Denial::FramingHead);
     }
+    let name = std::str::from_utf8(name).map_err(|_| Denial::FramingHead)?;
     Ok((name, value.trim_ascii()))
 }
 
 /// A character of a field name or method (RFC 9110 §5.6.2).
 fn token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+    matches!(b,
+        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z'
+        | b'^'..=b'z' | b'|' | b'~')
 }
 
 /// A character of a field value (RFC 9110 §5.5): no control but the tab.
-fn value_byte(b: u8) -> bool {
+pub(super) fn value_byte(b: u8) -> bool {
     b == b'\t' || (b >= 0x20 && b != 0x7f)
 }
 
@@ -217,7 +298,7 @@ fn same(name: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// Digits, and no more of them than a length can have (RFC 9110 §8.6).
-fn length(value: &[u8]) -> Result<u64, Denial> {
+pub(super) fn length(value: &[u8]) -> Result<u64, Denial> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Denial::FramingLength);
     }
@@ -225,134 +306,4 @@ fn length(value: &[u8]) -> Result<u64, Denial> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn head(fields: &str) -> Vec<u8> {
-        format!("POST /x HTTP/1.1\r\nHost: mp\r\n{fields}\r\n").into_bytes()
-    }
-
-    #[test]
-    fn a_plain_head_says_what_body_follows() {
-        for (fields, body) in [
-            ("", Body::Empty),
-            ("Content-Length: 0\r\n", Body::Empty),
-            ("Content-Length: 5\r\nExpect: 100-Continue\r\n", Body::Length(5)),
-            ("transfer-encoding: Chunked\r\n", Body::Chunked),
-            ("X: caf\u{e9}\r\nY:\ttab\t\r\nZ:\r\n", Body::Empty),
-        ] {
-            assert_eq!(judge_raw(&head(fields)), Ok(body), "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn whatever_two_parsers_could_read_in_two_ways_is_refused() {
-        for (fields, denial) in [
-            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Denial::FramingLengthAndCoding),
-            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Denial::FramingLengthAndCoding),
-            ("Transfer-Encoding: xchunked\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: chunked, identity\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: identity, chunked\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: chunked, chunked\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: \"chunked\"\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: chunked;q=1\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding:\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: ,\r\n", Denial::FramingCoding),
-            ("Transfer_Encoding: chunked\r\n", Denial::FramingCoding),
-            ("Transfer-Encoding: \x0bchunked\r\n", Denial::FramingHead),
-            ("Transfer-Encoding: chunked\0\r\n", Denial::FramingHead),
-            ("Content-Length: +5\r\n", Denial::FramingLength),
-            ("Content-Length: -1\r\n", Denial::FramingLength),
-            ("Content-Length: 0x5\r\n", Denial::FramingLength),
-            ("Content-Length: 5, 6\r\n", Denial::FramingLength),
-            ("Content-Length: 5, 5\r\n", Denial::FramingLength),
-            ("Content-Length:\r\n", Denial::FramingLength),
-            ("Content-Length: 5 5\r\n", Denial::FramingLength),
-            ("Content-Length: 18446744073709551621\r\n", Denial::FramingLength),
-            ("Content-Length: 0000000000000000000000000000000000000005\r\n", Denial::FramingLength),
-            ("Content-Length: \u{0665}\r\n", Denial::FramingLength),
-            ("Content-Length: 5_0\r\n", Denial::FramingLength),
-            ("Content-Length: 5\r\nContent-Length: 5\r\n", Denial::FramingLength),
-            ("Content_Length: 5\r\n", Denial::FramingLength),
-            ("Expect: 100-continued\r\n", Denial::FramingHead),
-            ("Expect: 100-continue\r\nExpect: 100-continue\r\n", Denial::FramingHead),
-            ("Host: other\r\n", Denial::HostInvalid),
-            ("X : y\r\n", Denial::FramingHead),
-            ("X\t: y\r\n", Denial::FramingHead),
-            (" X: y\r\n", Denial::FramingHead),
-            ("A: b\r\n folded\r\n", Denial::FramingHead),
-            (": y\r\n", Denial::FramingHead),
-            ("no colon\r\n", Denial::FramingHead),
-            ("X: a\rb\r\n", Denial::FramingHead),
-            ("X: a\nY: b\r\n", Denial::FramingHead),
-            ("X: a\0b\r\n", Denial::FramingHead),
-            ("X\u{e9}: a\r\n", Denial::FramingHead),
-        ] {
-            assert_eq!(judge_raw(&head(fields)), Err(denial), "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn the_request_line_has_one_form() {
-        for line in [
-            "GET  / HTTP/1.1",
-            "GET /  HTTP/1.1",
-            "GET\t/ HTTP/1.1",
-            "GET / HTTP/2.0",
-            "GET / HTTP/9.9",
-            "GET / http/1.1",
-            "get / HTTP/1.1",
-            "GET /a b HTTP/1.1",
-            "GET /a\x01b HTTP/1.1",
-            "GET /\u{e4} HTTP/1.1",
-            "GET; / HTTP/1.1",
-            "GET /",
-            " GET / HTTP/1.1",
-            "GET / HTTP/1.1 ",
-        ] {
-            let head = format!("{line}\r\nHost: mp\r\n\r\n");
-            assert_eq!(judge_raw(head.as_bytes()), Err(Denial::FramingHead), "{line:?}");
-        }
-        let fragment = b"GET /a#b HTTP/1.1\r\nHost: mp\r\n\r\n";
-        assert_eq!(judge_raw(fragment), Err(Denial::PathMalformed));
-        assert_eq!(judge_raw(b"CCM_POST / HTTP/1.1\r\nHost: mp\r\n\r\n"), Ok(Body::Empty));
-    }
-
-    #[test]
-    fn bare_line_feeds_missing_hosts_and_http_1_0_with_a_coding_are_refused() {
-        assert_eq!(judge_raw(b"GET / HTTP/1.1\nHost: mp\n\n"), Err(Denial::FramingHead));
-        assert_eq!(judge_raw(b"GET / HTTP/1.1\r\n\r\n"), Err(Denial::HostInvalid));
-        let old = b"POST / HTTP/1.0\r\nHost: mp\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(judge_raw(old), Err(Denial::FramingCoding));
-    }
-
-    #[test]
-    fn fields_of_a_connection_have_no_place_in_http_2() {
-        for (name, value) in [
-            ("transfer-encoding", "chunked"),
-            ("connection", "close"),
-            ("keep-alive", "5"),
-            ("upgrade", "h2c"),
-            ("proxy-connection", "x"),
-            ("te", "gzip"),
-            ("content-length", "5,5"),
-        ] {
-            let fields = [(name, value.as_bytes())];
-            assert!(judge_fields(fields.into_iter()).is_err(), "{name}");
-        }
-        let fields = [("te", &b"trailers"[..]), ("content-length", b"7")];
-        assert_eq!(judge_fields(fields.into_iter()), Ok(Some(7)));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic_and_what_passes_has_no_bare_line_end(bytes: Vec<u8>) {
-            if judge_raw(&bytes).is_ok() {
-                prop_assert!(bytes.ends_with(b"\r\n\r\n"));
-            }
-        }
-    }
-}
+mod tests;

@@ -87,7 +87,7 @@ fn begins(name: &str, wanted: &str) -> bool {
 /// `secret` names the fields that may carry a token: they pass only where the route forwards it,
 /// and an underscore twin of one never does. `nominated` is the value of the request's Connection
 /// fields, whose tokens name further fields that end here.
-pub fn passes<'a>(
+fn passes<'a>(
     name: &str,
     nominated: impl Iterator<Item = &'a [u8]>,
     secret: impl Iterator<Item = &'a str>,
@@ -107,6 +107,56 @@ pub fn passes<'a>(
         return false;
     }
     !nominated.any(|value| names(value, name))
+}
+
+/// Which fields of one request pass to the backend.
+pub struct RequestRules<'a> {
+    nominated: Vec<&'a [u8]>,
+    /// Fields that may hold a token, as the site system has them.
+    secret: &'a [String],
+    credential: Credential,
+}
+
+/// Which credentials of a client pass to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// None: Windows credentials on a shared connection would authenticate whoever comes next.
+    None,
+    /// The bearer token, which the backend validates itself.
+    Token,
+    /// Any: the connection to the backend is this client's own.
+    Any,
+}
+
+impl<'a> RequestRules<'a> {
+    /// The rules for a request with these fields.
+    pub fn new(
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+        secret: &'a [String],
+        credential: Credential,
+    ) -> Self {
+        let connection = |name: &str| name.eq_ignore_ascii_case("connection");
+        let nominated = fields.filter(|(name, _)| connection(name)).map(|(_, value)| value);
+        // These name nothing that would otherwise pass.
+        let plain = |value: &&[u8]| {
+            value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+        };
+        let nominated = nominated.filter(|value| !plain(value)).collect();
+        RequestRules { nominated, secret, credential }
+    }
+
+    /// Whether a field passes. `values` are all the values that the request has under this name.
+    pub fn passes<'v>(&self, name: &str, mut values: impl Iterator<Item = &'v [u8]>) -> bool {
+        if self.secret.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
+            return match self.credential {
+                Credential::None => false,
+                Credential::Token => !values.any(windows_challenge),
+                Credential::Any => true,
+            };
+        }
+        let secret = self.secret.iter().map(String::as_str);
+        passes(name, self.nominated.iter().copied(), secret)
+    }
 }
 
 /// Whether a Connection value names a field.

@@ -2,6 +2,7 @@
 //!
 //! The only room besides the front that knows pingora. Knows nothing of certificates or files.
 
+mod added;
 mod answer;
 mod bootstrap;
 mod ctx;
@@ -9,10 +10,12 @@ mod decide;
 mod framing;
 mod headers;
 mod host;
+mod lane;
 mod policy;
 mod record;
 mod reply;
 mod rewrite;
+mod server;
 mod upstream;
 mod view;
 
@@ -20,19 +23,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Version, header};
-use pingora_core::apps::HttpServerOptions;
+use http::{Version, header};
 use pingora_core::modules::http::HttpModules;
-use pingora_core::protocols::http::v2::server::default_h2_options;
-use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, Upstream};
+pub use server::Server;
 pub use upstream::roots;
 
 use crate::clock::Clock;
@@ -48,15 +49,8 @@ use view::{conn_of, fields_of, framing_of, host_of};
 
 type Outcome<T> = pingora_core::Result<T>;
 
-/// Connections of HTTP/2: enough for one client's work, and no more than it can make us hold.
-const STREAMS_MAX: u32 = 100;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const SEND_BUFFER: usize = 128 * 1024;
-/// A request is tried on one more connection at most, and only where that cannot do it twice.
-const TRIES_MAX: usize = 2;
-
 /// Handles requests by the policy of the moment.
+#[derive(Clone)]
 pub struct Gateway {
     policy: Live<Policy>,
     clock: Clock,
@@ -73,29 +67,6 @@ impl Gateway {
         access: AccessLog,
     ) -> Self {
         Gateway { policy, clock, metrics, access }
-    }
-
-    /// The server of one shard: this gateway in pingora's HTTP proxy, with a pool of its own.
-    pub fn server(self, idle_connections_max: usize) -> Arc<HttpProxy<Gateway>> {
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: idle_connections_max,
-            max_retries: TRIES_MAX,
-            ..ServerConf::default()
-        };
-        let mut proxy = HttpProxy::new(self, Arc::new(conf));
-        let mut options = HttpServerOptions::default();
-        // Refused by the framing check, where it gets its code and its line in the log.
-        options.allow_connect_method_proxying = true;
-        proxy.server_options = Some(options);
-        let mut h2 = default_h2_options();
-        h2.max_concurrent_streams(STREAMS_MAX)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buffer_size(SEND_BUFFER);
-        proxy.h2_options = Some(h2);
-        proxy.handle_init_modules();
-        Arc::new(proxy)
     }
 
     /// Judge a request; remember what was found in its context.
@@ -122,8 +93,6 @@ impl Gateway {
                 Body::Chunked => None,
             })?;
         }
-        // A site system that is no longer configured: its connections are not another's.
-        let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
         let request = session.req_header();
         let head = Head {
             method: request.method.as_str(),
@@ -134,7 +103,22 @@ impl Gateway {
             local: conn.local,
             fields: fields_of(&request.headers),
         };
-        let (route, verdict) = decide::decide(&policy, &site, head, self.clock.now());
+        self.admit(&policy, head, ctx)
+    }
+
+    /// Decide on a request whose framing is sound; remember what was found in its context.
+    fn admit<'a, F>(
+        &self,
+        policy: &Policy,
+        head: Head<'a, F>,
+        ctx: &mut RequestCtx,
+    ) -> Result<(), Refused>
+    where
+        F: Iterator<Item = (&'a str, &'a [u8])>,
+    {
+        // A site system that is no longer configured: its connections are not another's.
+        let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
+        let (route, verdict) = decide::decide(policy, &site, head, self.clock.now());
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = verdict?;
@@ -244,26 +228,8 @@ impl ProxyHttp for Gateway {
         };
         remove_unsaid(session.req_header(), request, site, pass);
         let host = request.headers.get(header::HOST).cloned();
-        request.insert_header("X-Forwarded-For", conn.peer_ip.clone())?;
-        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("https"))?;
-        if let Some(host) = host {
-            request.insert_header("X-Forwarded-Host", host)?;
-        }
-        request.insert_header("X-Request-Id", ctx.id.to_string())?;
-        request.insert_header("traceparent", ctx.id.traceparent())?;
-        if let Some(verified) = &pass.verified {
-            let who = verified.identity();
-            request.insert_header("Sitegate-Issuer", &*who.issuer)?;
-            for (name, value) in [
-                ("Sitegate-Device", &who.device),
-                ("Sitegate-User", &who.user),
-                ("Sitegate-Token-Id", &who.token_id),
-            ] {
-                if let Some(value) = value {
-                    request.insert_header(name, value.as_str())?;
-                }
-            }
-        }
+        let host = host.as_ref().map(|host| host.as_bytes());
+        added::write(ctx, conn, host, |name, value| request.insert_header(name, value))?;
         Ok(())
     }
 

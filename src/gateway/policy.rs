@@ -47,6 +47,8 @@ pub struct SitePolicy {
     pub issuers: Vec<Arc<str>>,
     /// Where clients put their tokens.
     pub token_sources: Vec<TokenSource>,
+    /// The fields that may hold a credential, in lower case.
+    pub secrets: Vec<String>,
     /// Whether Windows authentication is carried.
     pub windows_auth: bool,
     /// Where requests go.
@@ -127,6 +129,7 @@ impl SitePolicy {
             routes: system.routes.clone(),
             issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
             token_sources: system.token_sources.clone(),
+            secrets: secrets(&system.token_sources),
             windows_auth: system.windows_auth,
             backend,
         }
@@ -138,7 +141,20 @@ impl SitePolicy {
     }
 }
 
+/// Authorization in any form passes only where a route says so, tokens or not.
+fn secrets(sources: &[TokenSource]) -> Vec<String> {
+    let named = sources.iter().map(|source| source.header().to_ascii_lowercase());
+    let mut secrets: Vec<String> = named.chain(["authorization".to_owned()]).collect();
+    secrets.dedup();
+    secrets
+}
+
 impl Upstream {
+    /// Whether it is reached without TLS and not by a unix socket.
+    pub fn is_plain_tcp(&self) -> bool {
+        self.unix.is_none() && self.tls_name.is_none()
+    }
+
     /// The unix socket of a backend, where it has one.
     pub fn unix_path(address: &BackendAddress) -> Option<String> {
         match address {

@@ -2,12 +2,17 @@
 //!
 //! Never the token, never the query: both may hold secrets.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use pingora_core::Error;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::framing::RequestHead;
 use super::view::conn_of;
+use crate::front::ConnInfo;
 use crate::log::{Access, AccessLog};
 
 /// The time as HTTP writes it (RFC 9110 §5.6.7).
@@ -37,52 +42,119 @@ pub(super) fn cause(error: &Error) -> String {
     text
 }
 
+/// How much went over the wire, and how it ended.
+pub(super) struct Ended {
+    /// 0 for a client that was gone before it could be answered.
+    pub(super) status: u16,
+    pub(super) received: usize,
+    pub(super) sent: usize,
+}
+
+/// What the log tells of a request head.
+pub(super) struct Asked<'a> {
+    pub(super) protocol: &'static str,
+    pub(super) method: &'a str,
+    pub(super) target: &'a [u8],
+    pub(super) host: Option<Cow<'a, str>>,
+    pub(super) user_agent: Option<Cow<'a, str>>,
+}
+
+impl<'a> Asked<'a> {
+    /// Of a head that could not be read.
+    pub(super) fn unread() -> Self {
+        Asked { protocol: "HTTP/1.1", method: "", target: b"", host: None, user_agent: None }
+    }
+
+    /// Of a head of HTTP/1.
+    pub(super) fn of(head: &RequestHead<'a>) -> Self {
+        let text = |wanted: &str| {
+            let (_, value) =
+                head.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+            Some(String::from_utf8_lossy(value))
+        };
+        Asked {
+            protocol: if head.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            method: head.method,
+            target: head.target,
+            host: text("host"),
+            user_agent: text("user-agent"),
+        }
+    }
+}
+
+/// A request that pingora has read is over.
 pub(super) fn finished(
     session: &mut Session,
     ctx: &mut RequestCtx,
     log: &AccessLog,
     now: Timestamp,
 ) {
-    let took = ctx.began.elapsed();
-    let status = answered(session).unwrap_or(0);
-    let sent = session.as_downstream().body_bytes_sent();
-    let received = session.as_downstream().body_bytes_read();
-    if let Some(site) = &ctx.site {
-        let counters = site.counters(ctx.route);
-        counters.answered(status, took, received, sent);
-        if let Some(denial) = ctx.denial {
-            counters.denied(denial);
-        }
+    let ended = Ended {
+        status: answered(session).unwrap_or(0),
+        received: session.as_downstream().body_bytes_read(),
+        sent: session.as_downstream().body_bytes_sent(),
+    };
+    count(ctx, &ended);
+    if log.is_on()
+        && let Some(conn) = conn_of(session)
+    {
+        write(ctx, conn, &ended, asked(session.req_header()), log, now);
     }
-    if !log.is_on() {
-        return;
-    }
-    let Some(conn) = conn_of(session) else { return };
-    let request = session.req_header();
-    let path = request.raw_path().split(|b| *b == b'?').next().unwrap_or_default();
-    let route = ctx.site.as_ref().zip(ctx.route).and_then(|(site, n)| site.routes.get(n));
-    let identity = ctx.pass.as_ref().and_then(|p| p.verified.as_ref()).map(|v| v.identity());
+}
+
+fn asked(request: &RequestHeader) -> Asked<'_> {
     let text = |name: http::HeaderName| {
         request.headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()))
     };
+    Asked {
+        protocol: match request.version {
+            http::Version::HTTP_2 => "HTTP/2",
+            http::Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        },
+        method: request.method.as_str(),
+        target: request.raw_path(),
+        host: text(http::header::HOST).or(request.uri.host().map(Cow::from)),
+        user_agent: text(http::header::USER_AGENT),
+    }
+}
+
+/// Count a request that is over.
+pub(super) fn count(ctx: &RequestCtx, ended: &Ended) {
+    let Some(site) = &ctx.site else { return };
+    let counters = site.counters(ctx.route);
+    counters.answered(ended.status, ctx.began.elapsed(), ended.received, ended.sent);
+    if let Some(denial) = ctx.denial {
+        counters.denied(denial);
+    }
+}
+
+/// Write the line of a request that is over.
+pub(super) fn write(
+    ctx: &RequestCtx,
+    conn: &ConnInfo,
+    ended: &Ended,
+    asked: Asked<'_>,
+    log: &AccessLog,
+    now: Timestamp,
+) {
+    let path = asked.target.split(|b| *b == b'?').next().unwrap_or_default();
+    let route = ctx.site.as_ref().zip(ctx.route).and_then(|(site, n)| site.routes.get(n));
+    let identity = ctx.pass.as_ref().and_then(|p| p.verified.as_ref()).map(|v| v.identity());
     log.write(&Access {
         time: now,
         request_id: &ctx.id.to_string(),
         site_system: &conn.site,
         client: conn.peer.ip().to_canonical(),
         connection: conn.id,
-        protocol: match request.version {
-            http::Version::HTTP_2 => "HTTP/2",
-            http::Version::HTTP_10 => "HTTP/1.0",
-            _ => "HTTP/1.1",
-        },
+        protocol: asked.protocol,
         tls: conn.tls_version,
         sni: conn.sni.as_deref(),
-        host: text(http::header::HOST).as_deref().or(request.uri.host()),
-        method: request.method.as_str(),
+        host: asked.host.as_deref(),
+        method: asked.method,
         path: &String::from_utf8_lossy(path),
-        user_agent: text(http::header::USER_AGENT).as_deref(),
-        status,
+        user_agent: asked.user_agent.as_deref(),
+        status: ended.status,
         decision: if ctx.pass.is_some() { "allowed" } else { "denied" },
         reason: ctx.denial.map(|d| d.code()),
         detail: ctx.detail.as_deref(),
@@ -95,9 +167,9 @@ pub(super) fn finished(
         token: ctx.token_fingerprint.map(|f| f.to_string()).as_deref(),
         kid: ctx.kid.as_deref(),
         upstream_status: ctx.upstream_status,
-        received,
-        sent,
-        duration_ms: took.as_secs_f64() * 1e3,
+        received: ended.received,
+        sent: ended.sent,
+        duration_ms: ctx.began.elapsed().as_secs_f64() * 1e3,
         incomplete: ctx.answer_abandoned,
     });
 }

@@ -16,6 +16,14 @@ pub struct Reply {
     pub body: String,
 }
 
+/// Whether a connection ends with the refusal of a request that was read whole: a client that sent
+/// what cannot be read may have sent anything after it.
+pub fn ends_connection(denial: Denial) -> bool {
+    (denial.status() == 400 && denial != Denial::MessageMalformed)
+        || ["framing.", "limit."].iter().any(|room| denial.code().starts_with(room))
+        || denial == Denial::HostMisdirected
+}
+
 /// What the client of a refused request is told.
 pub fn refusal(denial: Denial, request_id: &str, allowed: Option<String>) -> Reply {
     let mut fields = vec![

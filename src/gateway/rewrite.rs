@@ -4,8 +4,9 @@ use http::{HeaderValue, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::decide::Pass;
-use super::headers;
+use super::headers::{self, RequestRules};
 use super::policy::SitePolicy;
+use super::view::fields_of;
 
 /// Remove what the client may not say to the backend.
 pub(super) fn remove_unsaid(
@@ -14,21 +15,14 @@ pub(super) fn remove_unsaid(
     site: &SitePolicy,
     pass: &Pass,
 ) {
-    let nominated = || asked.headers.get_all(header::CONNECTION).iter().map(|v| v.as_bytes());
-    let secret = site.token_sources.iter().map(|source| source.header());
-    // Authorization in any form passes only where a route says so: a Windows credential on a shared
-    // connection would authenticate whoever comes next.
-    let secret: Vec<&str> = secret.chain(["authorization"]).collect();
+    let rules = RequestRules::new(fields_of(&asked.headers), &site.secrets, pass.credential());
+    let values = |name: &header::HeaderName| {
+        asked.headers.get_all(name).into_iter().map(|value| value.as_bytes())
+    };
     let gone: Vec<header::HeaderName> = request
         .headers
         .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            if secret.contains(&name) {
-                return !carried(asked, name, pass);
-            }
-            !headers::passes(name, nominated(), secret.iter().copied())
-        })
+        .filter(|name| !rules.passes(name.as_str(), values(name)))
         .cloned()
         .collect();
     for name in gone {
@@ -49,14 +43,6 @@ fn join_cookies(request: &mut RequestHeader) {
         // The name is known and the value came from a header: this cannot fail.
         let _ = request.insert_header(header::COOKIE, whole);
     }
-}
-
-/// Whether a field that may hold a credential goes on: Windows credentials on a connection of their
-/// own, anything else where the route forwards it.
-fn carried(asked: &RequestHeader, name: &str, pass: &Pass) -> bool {
-    let mut values = asked.headers.get_all(name).iter();
-    let windows = values.any(|value| headers::windows_challenge(value.as_bytes()));
-    if windows { pass.pinned } else { pass.pinned || pass.forward_token }
 }
 
 /// Remove what the backend may not say to the client.

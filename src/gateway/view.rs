@@ -1,5 +1,7 @@
 //! A request as pingora holds it, seen as the deciding rooms want it.
 
+use std::sync::Arc;
+
 use http::header;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -10,8 +12,8 @@ use crate::denial::Denial;
 use crate::front::ConnInfo;
 
 /// What the front knows of the connection that a request came on.
-pub(super) fn conn_of(session: &Session) -> Option<&ConnInfo> {
-    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+pub(super) fn conn_of(session: &Session) -> Option<&Arc<ConnInfo>> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>()
 }
 
 pub(super) fn fields_of(headers: &http::HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {

@@ -320,8 +320,10 @@ fn an_early_refusal_leaves_no_body_to_be_read_as_the_next_request() {
         "CCM_POST /ccm_system_tokenauth/request HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"
     );
     wire.send(text.as_bytes());
+    assert_eq!(wire.read_answer().0, 401);
+    wire.send(b"nonsense\r\n\r\n");
     let answer = String::from_utf8_lossy(&wire.read_to_end()).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "what follows the body is next: {answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     // A gigabyte is announced and never sent.
     let mut wire = connect(&gateway);

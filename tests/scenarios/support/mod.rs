@@ -10,6 +10,7 @@ pub use nginx::Nginx;
 pub use wire::{Wire, client_config, connect, head_of, status_of};
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A device that exists nowhere.
@@ -17,7 +18,16 @@ pub const DEVICE: &str = "GUID:11111111-2222-3333-4444-555555555555";
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // Below those that the system gives to connections, each once in this process, and far from
+    // those of the other tests, which have processes of their own.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = std::process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(12_000 + n % 20_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Wait for a condition; fail with `what` if it does not come true.

@@ -1,0 +1,41 @@
+//! The fields that sitegate alone writes to the backend: whom a request is from, and how it came.
+//!
+//! Whatever a client says under these names is removed before; see the rules for header fields.
+
+use super::ctx::RequestCtx;
+use crate::front::ConnInfo;
+
+/// Hand each field to `write`, which replaces any of the same name. `host` is the Host field that
+/// the backend gets.
+///
+/// # Errors
+/// The first one of `write`.
+pub(super) fn write<E>(
+    ctx: &RequestCtx,
+    conn: &ConnInfo,
+    host: Option<&[u8]>,
+    mut write: impl FnMut(&'static str, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    write("X-Forwarded-For", conn.peer_ip.as_bytes())?;
+    write("X-Forwarded-Proto", b"https")?;
+    if let Some(host) = host {
+        write("X-Forwarded-Host", host)?;
+    }
+    write("X-Request-Id", ctx.id.to_string().as_bytes())?;
+    write("traceparent", ctx.id.traceparent().as_bytes())?;
+    let Some(verified) = ctx.pass.as_ref().and_then(|pass| pass.verified.as_ref()) else {
+        return Ok(());
+    };
+    let who = verified.identity();
+    write("Sitegate-Issuer", who.issuer.as_bytes())?;
+    for (name, value) in [
+        ("Sitegate-Device", &who.device),
+        ("Sitegate-User", &who.user),
+        ("Sitegate-Token-Id", &who.token_id),
+    ] {
+        if let Some(value) = value {
+            write(name, value.as_bytes())?;
+        }
+    }
+    Ok(())
+}

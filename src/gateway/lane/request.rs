@@ -1,0 +1,162 @@
+//! A request head as it came, and as it goes to the backend.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::denial::Denial;
+use crate::front::ConnInfo;
+use crate::gateway::added;
+use crate::gateway::ctx::RequestCtx;
+use crate::gateway::decide::{Head, Refused};
+use crate::gateway::framing::{self, Body, RequestHead};
+use crate::gateway::headers::RequestRules;
+use crate::gateway::policy::{Policy, SitePolicy};
+use crate::live::Live;
+
+/// What was found of a request.
+pub(super) enum Judged {
+    /// It may go on.
+    Goes(Outgoing),
+    /// It may not. `body` is the length of what follows its head, where that is certain.
+    Refused { refused: Refused, body: Option<u64> },
+    /// It is not for this lane.
+    NotOrdinary,
+}
+
+/// A request on its way to the backend.
+pub(super) struct Outgoing {
+    /// The head.
+    pub(super) head: Vec<u8>,
+    /// Bytes of body that follow it.
+    pub(super) body: u64,
+    /// Whether the answer has no body whatever its head says (HEAD).
+    pub(super) bodiless: bool,
+    /// Whether it may be sent twice (RFC 9110 §9.2.2).
+    pub(super) repeatable: bool,
+    /// Whether the client's connection ends with the answer.
+    pub(super) close: bool,
+    /// The backend's addresses.
+    pub(super) addresses: Live<Vec<SocketAddr>>,
+    /// For a connection to it.
+    pub(super) connect_time: Duration,
+    /// For the answer to begin, and between its parts.
+    pub(super) answer_time: Duration,
+    /// How long its connection is kept.
+    pub(super) idle_time: Duration,
+}
+
+/// The head, unless its framing has more than one reading or it is too large.
+pub(super) fn read<'a>(raw: &'a [u8], policy: &Policy) -> Result<RequestHead<'a>, Denial> {
+    let head = framing::parse(raw)?;
+    if matches!(head.method, "CONNECT" | "TRACE") {
+        return Err(Denial::FramingMethod);
+    }
+    if head.fields.len() > policy.headers_max || raw.len() > policy.header_bytes_max {
+        return Err(Denial::LimitHead);
+    }
+    Ok(head)
+}
+
+/// Whether a request is for this lane.
+pub(super) fn is_ordinary(head: &RequestHead<'_>, site: Option<&SitePolicy>) -> bool {
+    let special = |name: &str| match name.len() {
+        2 => name.eq_ignore_ascii_case("te"),
+        6 => name.eq_ignore_ascii_case("expect"),
+        7 => name.eq_ignore_ascii_case("upgrade"),
+        _ => false,
+    };
+    let backend = |site: &SitePolicy| site.backend.is_plain_tcp();
+    !head.http10
+        && head.body != Body::Chunked
+        && head.target.first() == Some(&b'/')
+        // Without a site system it is refused here.
+        && site.is_none_or(backend)
+        && !head.fields.iter().any(|(name, _)| special(name))
+}
+
+/// Bytes of body, where that is known.
+pub(super) fn length(body: Body) -> Option<u64> {
+    match body {
+        Body::Empty => Some(0),
+        Body::Length(length) => Some(length),
+        Body::Chunked => None,
+    }
+}
+
+/// The head as the decision wants it.
+pub(super) fn asked<'a>(
+    head: &'a RequestHead<'a>,
+    info: &ConnInfo,
+) -> Head<'a, impl Iterator<Item = (&'a str, &'a [u8])>> {
+    Head {
+        method: head.method,
+        target: head.target,
+        host: field(head, "host").unwrap_or_default(),
+        body: head.body,
+        by_default: info.by_default,
+        local: info.local,
+        fields: head.fields.iter().copied(),
+    }
+}
+
+/// The value of a field that is there once at most.
+fn field<'a>(head: &RequestHead<'a>, wanted: &str) -> Option<&'a [u8]> {
+    head.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
+}
+
+impl Outgoing {
+    /// A request that may go on; `None` if it needs a connection of its own.
+    pub(super) fn new(head: &RequestHead<'_>, info: &ConnInfo, ctx: &RequestCtx) -> Option<Self> {
+        let site = ctx.site.as_ref()?;
+        let pass = ctx.pass.as_ref().filter(|pass| !pass.pinned)?;
+        let fields = || head.fields.iter().copied();
+        let rules = RequestRules::new(fields(), &site.secrets, pass.credential());
+        let mut out = Vec::with_capacity(head.target.len() + 64 * head.fields.len() + 512);
+        out.extend_from_slice(head.method.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(head.target);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let (mut host, mut close) = (None, false);
+        for (name, value) in fields() {
+            let same = fields().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v);
+            if rules.passes(name, same) {
+                put(&mut out, name, value);
+            }
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => host = Some(value),
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    close |= crate::gateway::headers::names(value, "close");
+                }
+                _ => {}
+            }
+        }
+        let Ok(()) = added::write(ctx, info, host, |name, value| {
+            put(&mut out, name, value);
+            Ok::<(), Infallible>(())
+        });
+        out.extend_from_slice(b"\r\n");
+        let times = site.backend.times;
+        let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
+        Some(Outgoing {
+            head: out,
+            body: length(head.body)?,
+            bodiless: head.method == "HEAD",
+            repeatable: head.body == Body::Empty
+                && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
+            close,
+            addresses: site.backend.addresses.clone(),
+            connect_time: times.connect,
+            answer_time: times.answer.max(patience.unwrap_or_default()),
+            idle_time: times.idle,
+        })
+    }
+}
+
+/// Write a field.
+pub(super) fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
