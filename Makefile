@@ -1,5 +1,6 @@
 # make demo    set up what is missing, build, and show sitegate at work (DEMO_ARGS=--once to do it once and end)
 # make test    set up what is missing, and run every test
+# make release build the program that is guided by a profile (some minutes more than a plain build)
 # The rest: setup lint bench deny clean
 
 SHELL := /bin/bash
@@ -8,11 +9,11 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup demo test lint bench deny clean
+.PHONY: help setup demo test release lint bench deny clean
 .NOTPARALLEL:
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 setup:
 	@.ci/setup
@@ -28,6 +29,9 @@ test: setup
 	else \
 		echo '$(CARGO) test --lib --bins --tests'; $(CARGO) test --lib --bins --tests --no-fail-fast; \
 	fi
+
+release:
+	@.ci/release
 
 lint:
 	$(CARGO) fmt --check

@@ -13,6 +13,18 @@
 //!
 //! Everything is put together in [`app`] and nowhere else. ARCHITECTURE.md says who may import whom.
 
+/// How this program was built: `plain`, or `profile-guided` by `make release`.
+pub const BUILD: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
+    Some(_) => "profile-guided",
+    None => "plain",
+};
+
+/// Version and build, as people are told.
+pub const VERSION: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
+    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (profile-guided build)"),
+    None => concat!(env!("CARGO_PKG_VERSION"), " (plain build)"),
+};
+
 // ground
 pub mod clock;
 pub mod denial;

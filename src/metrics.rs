@@ -130,8 +130,13 @@ impl Metrics {
         let r = Registry::new();
         let process = prometheus::process_collector::ProcessCollector::for_self();
         r.register(Box::new(process))?;
-        let build = int_gauges(&r, "build_info", "The running version.", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let build = int_gauges(
+            &r,
+            "build_info",
+            "The running version, and how it was built.",
+            &["version", "build"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), crate::BUILD]).set(1);
         let ends = counters(
             &r,
             "connection_ends_total",

@@ -27,7 +27,7 @@ pub const BAD_CONFIG: u8 = 78;
 
 /// HTTPS in front of unchanged HTTP site systems.
 #[derive(Debug, Parser)]
-#[command(name = "sitegate", version, about, max_term_width = 100)]
+#[command(name = "sitegate", version = crate::VERSION, about, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,12 +1,12 @@
 //! A TCP stream that keeps no read buffer of its own while idle.
 //!
-//! Reads go through one scratch buffer per thread, so that a large `recv` needs no memory per
-//! connection; only bytes that the reader did not take yet stay with the connection.
+//! Reads go through buffers that the thread lends, so that a large `recv` needs no memory per
+//! connection; a buffer stays with one only while there are bytes in it that the reader did not take.
 
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -14,21 +14,44 @@ use tokio::net::TcpStream;
 /// As large as a few TLS records: one system call for what usually arrives together.
 const SCRATCH_BYTES: usize = 32 * 1024;
 
+/// Buffers that a thread keeps for the next read, beyond those that hold something.
+const SPARE_MAX: usize = 8;
+
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn spare() -> Box<[u8]> {
+    let kept = SPARE.with_borrow_mut(Vec::pop);
+    kept.unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice())
+}
+
+fn give_back(buffer: Box<[u8]>) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    });
 }
 
 /// The transport below TLS.
 #[derive(Debug)]
 pub(super) struct Tcp {
     stream: TcpStream,
-    left: Vec<u8>,
+    left: Option<Left>,
+}
+
+/// What was received and not yet taken.
+#[derive(Debug)]
+struct Left {
+    buffer: Box<[u8]>,
     taken: usize,
+    end: usize,
 }
 
 impl Tcp {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Tcp { stream, left: Vec::new(), taken: 0 }
+        Tcp { stream, left: None }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -43,30 +66,32 @@ impl AsyncRead for Tcp {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if let Some(left) = me.left.get(me.taken..).filter(|left| !left.is_empty()) {
-            let n = out.remaining().min(left.len());
-            out.put_slice(left.get(..n).unwrap_or(left));
-            me.taken += n;
-            if me.taken == me.left.len() {
-                me.left = Vec::new();
-                me.taken = 0;
+        if let Some(left) = &mut me.left {
+            let bytes = left.buffer.get(left.taken..left.end).unwrap_or_default();
+            let n = out.remaining().min(bytes.len());
+            out.put_slice(bytes.get(..n).unwrap_or(bytes));
+            left.taken += n;
+            if left.taken == left.end
+                && let Some(left) = me.left.take()
+            {
+                give_back(left.buffer);
             }
             return Poll::Ready(Ok(()));
         }
         if out.remaining() >= SCRATCH_BYTES {
             return Pin::new(&mut me.stream).poll_read(cx, out);
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut me.stream).poll_read(cx, &mut buffer))?;
-            let (now, later) = buffer.filled().split_at(out.remaining().min(buffer.filled().len()));
-            out.put_slice(now);
-            if !later.is_empty() {
-                me.left = later.to_vec();
-                me.taken = 0;
-            }
-            Poll::Ready(Ok(()))
-        })
+        let mut buffer = spare();
+        let mut read = ReadBuf::new(&mut buffer);
+        let received = Pin::new(&mut me.stream).poll_read(cx, &mut read);
+        let end = read.filled().len();
+        let taken = out.remaining().min(end);
+        out.put_slice(read.filled().get(..taken).unwrap_or_default());
+        match taken < end {
+            true => me.left = Some(Left { buffer, taken, end }),
+            false => give_back(buffer),
+        }
+        received
     }
 }
 
