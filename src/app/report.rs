@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::State;
-use super::assemble::{SharedIssuers, SharedSites};
+use super::assemble::SharedSites;
+use super::issuers::SharedIssuers;
 use crate::admin::{
     CertificateStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus, SiteSystemStatus,
     Status,

@@ -20,6 +20,7 @@ pub(super) struct SiteFile {
     pub(super) certificates: Typed<CertificatesFile>,
     pub(super) authority_key: Typed<AuthorityKeyFile>,
     pub(super) token_issuer: Typed<String>,
+    pub(super) blocklist: Typed<String>,
 }
 
 /// `site.certificates`

@@ -43,6 +43,8 @@ pub struct Site {
     pub authority_key: AuthorityKey,
     /// The `iss` of the site's own tokens.
     pub token_issuer: String,
+    /// The file that says which tokens, devices and users are refused.
+    pub blocklist: Option<PathBuf>,
 }
 
 /// `site.authority_key`

@@ -5,6 +5,7 @@
 //! knows about requests.
 
 mod backends;
+mod blocklist;
 mod keys;
 mod report;
 mod rotation;
@@ -14,6 +15,7 @@ mod supply;
 mod watch;
 
 pub use backends::{Backends, HostPort};
+pub use blocklist::{BlocklistFile, OnBlocklist};
 pub use keys::{IssuerKeys, OnKeys};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};

@@ -128,6 +128,11 @@ where
     let found = token::identify(&policy.tokens, &token, &policy.trusted, &site.issuers, now)
         .map_err(refused)?;
     let identity = found.verified.identity();
+    // Of tokens that are remembered too: a block takes hold at the next request.
+    policy
+        .blocklist
+        .peek(|list| list.judge(identity, found.verified.issued()))
+        .map_err(|refusal| refused(refusal.naming(found.verified.kid())))?;
     if identity.bound_to.is_some() {
         // Nothing here can prove the certificate that the token is bound to.
         return Err(Refused {

@@ -12,7 +12,7 @@ use crate::config::{BackendAddress, BackendTimes, Config, SiteSystem};
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::RouteTable;
-use crate::token::{TokenCache, TokenSource, Trusted};
+use crate::token::{Blocklist, TokenCache, TokenSource, Trusted};
 
 /// The route name that counts requests for which no route was found.
 pub const NO_ROUTE: &str = "none";
@@ -23,6 +23,8 @@ pub struct Policy {
     pub sites: HashMap<Arc<str>, Arc<SitePolicy>>,
     /// Whose tokens are accepted.
     pub trusted: Vec<Trusted>,
+    /// Whose tokens are refused all the same.
+    pub blocklist: Live<Blocklist>,
     /// Tokens that were verified; shared by successive policies.
     pub tokens: Arc<TokenCache>,
     /// Bytes of a request target.
@@ -72,11 +74,11 @@ pub struct Upstream {
 }
 
 impl Policy {
-    /// The policy of a configuration. `trusted` are its issuers with their keys, in any order;
-    /// `upstream` makes a site system's backend ready.
+    /// The policy of a configuration. `trusted` are its issuers with their keys, in any order, and
+    /// `blocklist` what is refused of them; `upstream` makes a site system's backend ready.
     pub fn new(
         config: &Config,
-        trusted: Vec<Trusted>,
+        (trusted, blocklist): (Vec<Trusted>, Live<Blocklist>),
         tokens: Arc<TokenCache>,
         metrics: &Metrics,
         mut upstream: impl FnMut(&SiteSystem) -> Upstream,
@@ -92,6 +94,7 @@ impl Policy {
         Policy {
             sites,
             trusted,
+            blocklist,
             tokens,
             uri_bytes_max: config.limits.uri_bytes,
             header_bytes_max: config.limits.connection.header_bytes,

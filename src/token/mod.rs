@@ -5,6 +5,7 @@
 
 mod algorithm;
 mod bearer;
+mod blocklist;
 mod cache;
 mod claims;
 mod identity;
@@ -20,6 +21,7 @@ mod verify;
 
 pub use algorithm::Algorithm;
 pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
+pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocklist, BlocklistFault};
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
 pub use identity::Identity;
 pub use inspect::{Accepted, Inspection, Refused, inspect};

@@ -32,7 +32,7 @@ impl Refusal {
     }
 
     /// The same refusal with the name of the key beside it.
-    pub(super) fn naming(self, kid: Option<&str>) -> Self {
+    pub fn naming(self, kid: Option<&str>) -> Self {
         Refusal { kid: kid.map(printable), ..self }
     }
 }

@@ -168,6 +168,11 @@ impl Verified {
         self.iat
     }
 
+    /// When the token was issued as far as it says: `iat`, else `nbf`.
+    pub fn issued(&self) -> Option<i64> {
+        self.iat.or(self.nbf)
+    }
+
     /// Whether one of these is the very policy, with the very keys, that verified the token. Both
     /// are held by this value, so that their addresses cannot be another's meanwhile.
     pub(super) fn stands(&self, trusted: &[Trusted]) -> bool {

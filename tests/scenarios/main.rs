@@ -7,6 +7,7 @@
 mod support;
 
 mod backends;
+mod blocklist;
 mod certificates;
 mod configuration;
 mod content;

@@ -70,7 +70,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rcgen", &["cert/issuer.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("arc_swap", &["live.rs"]),
-    ("prometheus", &["metrics.rs"]),
+    ("prometheus", &["metrics.rs", "metrics/"]),
     ("pingora_core", &["front/", "gateway/", "app.rs", "app/"]),
     ("pingora_proxy", &["front/", "gateway/", "app.rs", "app/"]),
     ("pingora_http", &["front/", "gateway/", "app.rs", "app/"]),

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
 
 use super::Scope;
 use crate::config::file::{
@@ -10,6 +13,8 @@ use crate::config::file::{
 use crate::config::resolved::{
     AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteSystem,
 };
+use crate::secret::read_bounded;
+use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 
 const STATE: &str = "/var/lib/sitegate";
 
@@ -62,6 +67,7 @@ pub(super) fn resolve(
         Some(typed) => typed.into_inner(),
         None => String::new(),
     };
+    let blocklist = file.blocklist.map(|typed| blocklist(&typed, scope));
     Site {
         code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
         hierarchy,
@@ -73,7 +79,27 @@ pub(super) fn resolve(
             Some(AuthorityKeyFile::P256) | None => AuthorityKey::P256,
         },
         token_issuer,
+        blocklist,
     }
+}
+
+/// A list that cannot be read would leave open who is blocked: that is an error, not a warning.
+fn blocklist(typed: &Spanned<String>, scope: &mut Scope<'_>) -> PathBuf {
+    let path = scope.path(typed.get_ref());
+    let shown = path.display();
+    match read_bounded(&path, BLOCKLIST_BYTES_MAX as u64) {
+        Ok((bytes, _)) => {
+            for fault in Blocklist::parse(&bytes).err().unwrap_or_default() {
+                let hint = "mend that line of the blocklist; docs/blocklist.md has its form";
+                scope.hinted(typed.span(), format!("{shown}:{fault}"), hint);
+            }
+        }
+        Err(error) => {
+            let message = format!("the blocklist {shown} cannot be read: {error}");
+            scope.hinted(typed.span(), message, "an empty file blocks nobody");
+        }
+    }
+    path
 }
 
 /// The metadata URL of the token service is the issuer's name (RFC 8414 §2).
