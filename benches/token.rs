@@ -77,7 +77,6 @@ fn blocklist(c: &mut Criterion) {
         })
         .collect();
     let list = Blocklist::parse(text.as_bytes()).expect("a list");
-    println!("blocklist: {} entries take {} bytes", list.len(), list.bytes());
     let who = Identity {
         device: Some("GUID:0A1B2C3D-0000-4000-8000-00000000000F".to_owned()),
         user: None,
@@ -86,7 +85,8 @@ fn blocklist(c: &mut Criterion) {
         purpose: Purpose::Client,
         bound_to: None,
     };
-    c.bench_function("token/blocklist of 100,000", |b| {
+    let name = format!("token/blocklist of {} in {} KiB", list.len(), list.bytes() / 1024);
+    c.bench_function(&name, |b| {
         b.iter(|| list.judge(black_box(&who), Some(1_790_000_000)).expect("not blocked"))
     });
     c.bench_function("token/blocklist, empty", |b| {

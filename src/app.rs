@@ -189,7 +189,7 @@ impl App {
         let mut sites = Sites::default();
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let mut issuers = Issuers::default();
-        issuers.follow(&config, &authorities, &metrics, &mut tasks);
+        issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let (shared, stopped) = (issuers.shared(), stop.subscribe());
         let blocklist = blocklist::follow(&config, shared, &metrics, &mut tasks, stopped)?;
 

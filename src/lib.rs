@@ -19,6 +19,7 @@ pub mod denial;
 pub mod live;
 pub mod metrics;
 pub mod purpose;
+pub mod refetch;
 pub mod secret;
 pub mod unfit;
 

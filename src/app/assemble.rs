@@ -19,7 +19,7 @@ use crate::cert::issuer::{Algorithm, Scope};
 use crate::config::{AuthorityKey, BackendAddress, Config, PkiFolder, SiteSystem};
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
-use crate::gateway::{Policy, Upstream, roots};
+use crate::gateway::{Policy, TokenPolicy, Upstream, roots};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::secret::read_bounded;
@@ -31,7 +31,7 @@ use crate::token::{Blocklist, TokenCache};
 pub(super) struct Authorities {
     pub(super) certificates: Option<Arc<Authority>>,
     pub(super) own_keys: Option<String>,
-    system: Arc<Anchors>,
+    pub(super) system: Arc<Anchors>,
     ended: watch::Sender<bool>,
 }
 
@@ -247,8 +247,10 @@ pub(super) fn policy(
     tokens: &Arc<TokenCache>,
     metrics: &Metrics,
 ) -> Policy {
-    let judged_by = (issuers.trusted(), blocklist.clone());
-    Policy::new(config, judged_by, tokens.clone(), metrics, |system| upstream(system, backends))
+    let (trusted, refetch) = issuers.trusted();
+    let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
+    let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
+    Policy::new(config, judged_by, metrics, |system| upstream(system, backends))
 }
 
 fn upstream(system: &SiteSystem, backends: &Backends) -> Upstream {

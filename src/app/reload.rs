@@ -81,7 +81,13 @@ impl App {
             &self.metrics,
             &mut self.tasks,
         );
-        self.issuers.follow(&config, &self.authorities, &self.metrics, &mut self.tasks);
+        self.issuers.follow(
+            &config,
+            &self.authorities,
+            &self.options,
+            &self.metrics,
+            &mut self.tasks,
+        );
         let policy = assemble::policy(
             &config,
             (&self.issuers, &self.blocklist),

@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod place;
 mod read;
 mod resolve;
 mod resolved;
@@ -15,7 +16,7 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
     AuthorityKey, Backend, BackendAddress, BackendTimes, Config, ConnLimits, Issuer, KeySource,
-    Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
+    KeyUrl, Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
 };
 pub use units::{Size, Span};
 

@@ -11,6 +11,7 @@ mod headers;
 mod host;
 mod policy;
 mod record;
+mod rejudge;
 mod reply;
 mod rewrite;
 mod upstream;
@@ -32,7 +33,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
-pub use policy::{NO_ROUTE, Policy, SitePolicy, Upstream};
+pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use upstream::roots;
 
 use crate::clock::Clock;
@@ -122,6 +123,18 @@ impl Gateway {
                 Body::Chunked => None,
             })?;
         }
+        ctx.body = body;
+        self.decide(&policy, session, ctx)
+    }
+
+    /// Join what the head says with the policy: a look that may be taken twice.
+    fn decide(
+        &self,
+        policy: &Policy,
+        session: &Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<(), Refused> {
+        let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
         let request = session.req_header();
@@ -129,12 +142,12 @@ impl Gateway {
             method: request.method.as_str(),
             target: request.raw_path(),
             host: host_of(request).ok_or(Denial::HostInvalid)?,
-            body,
+            body: ctx.body,
             by_default: conn.by_default,
             local: conn.local,
             fields: fields_of(&request.headers),
         };
-        let (route, verdict) = decide::decide(&policy, &site, head, self.clock.now());
+        let (route, verdict) = decide::decide(policy, &site, head, self.clock.now());
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = verdict?;
@@ -168,7 +181,13 @@ impl ProxyHttp for Gateway {
             session.as_downstream_mut().set_pipelining_enabled(true);
         }
         ctx.keepalive = session.as_downstream().get_keepalive();
-        let refused = match self.judge(session, ctx) {
+        let mut verdict = self.judge(session, ctx);
+        if let (Err(refused), Some(policy)) = (&verdict, ctx.policy.clone())
+            && rejudge::newer_keys(&policy, refused).await
+        {
+            verdict = self.decide(&policy, session, ctx);
+        }
+        let refused = match verdict {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
                 false => return Ok(false),

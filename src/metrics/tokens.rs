@@ -2,18 +2,27 @@
 //!
 //! Labels are configured names and words from closed lists alone.
 
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntGauge, IntGaugeVec, Registry};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{int_gauges, registered};
+use prometheus::core::{Collector, Desc};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::{counters, int_gauges, registered};
 
 /// The metrics of tokens.
 pub struct TokenMetrics {
     keys: IntGaugeVec,
     key_files_bad: IntGaugeVec,
+    fetches: IntCounterVec,
+    fetched: GaugeVec,
     blocked: IntGauge,
     blocklist_read: IntGauge,
+    /// What was counted, so that it can be forgotten.
+    results: Mutex<Results>,
 }
+
+type Results = BTreeSet<(String, &'static str)>;
 
 impl TokenMetrics {
     pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
@@ -34,11 +43,28 @@ impl TokenMetrics {
                 "Keys of a token issuer that were refused at the last reading.",
                 &["issuer"],
             )?,
+            fetches: counters(
+                r,
+                "token_key_fetches_total",
+                "Fetches of a token issuer's keys, by result.",
+                &["issuer", "result"],
+            )?,
+            fetched: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_token_keys_fetched_timestamp_seconds",
+                        "When a token issuer's keys were last fetched, in seconds since 1970.",
+                    ),
+                    &["issuer"],
+                )?,
+            )?,
             blocked: registered(
                 r,
                 IntGauge::new("sitegate_blocklist_entries", "Entries of the blocklist in force.")?,
             )?,
             blocklist_read,
+            results: Mutex::default(),
         })
     }
 
@@ -52,6 +78,31 @@ impl TokenMetrics {
     pub fn forget_issuer(&self, issuer: &str) {
         let _ = self.keys.remove_label_values(&[issuer]);
         let _ = self.key_files_bad.remove_label_values(&[issuer]);
+        let _ = self.fetched.remove_label_values(&[issuer]);
+        let results = std::mem::take(&mut *self.results());
+        let (gone, stay): (Results, Results) = results.into_iter().partition(|(i, _)| i == issuer);
+        *self.results() = stay;
+        for (issuer, result) in gone {
+            let _ = self.fetches.remove_label_values(&[&*issuer, result]);
+        }
+    }
+
+    /// An issuer's keys were fetched at this time, or not: `result` is of a closed list.
+    pub fn keys_fetched(&self, issuer: &str, result: &'static str, seconds: Option<i64>) {
+        self.results().insert((issuer.to_owned(), result));
+        self.fetches.with_label_values(&[issuer, result]).inc();
+        if let Some(seconds) = seconds {
+            self.keys_kept(issuer, seconds);
+        }
+    }
+
+    /// Keys are in use that were fetched at this time.
+    pub fn keys_kept(&self, issuer: &str, seconds: i64) {
+        self.fetched.with_label_values(&[issuer]).set(seconds as f64);
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The blocklist was read: `Some` with its entries if it is in force now.
@@ -64,6 +115,7 @@ impl TokenMetrics {
 
     /// What is there once there is an issuer.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        [self.keys.desc(), self.key_files_bad.desc()].concat()
+        let keys = [self.keys.desc(), self.key_files_bad.desc()].concat();
+        [keys, self.fetches.desc(), self.fetched.desc()].concat()
     }
 }

@@ -28,7 +28,7 @@ pub use inspect::{Accepted, Inspection, Refused, inspect};
 pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
 pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
 pub use mint::{MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
-pub use refusal::Refusal;
+pub use refusal::{Missed, Refusal};
 pub use verify::{Trusted, Verified, verify};
 
 #[cfg(test)]

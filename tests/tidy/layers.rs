@@ -5,7 +5,7 @@ use crate::source::{Source, product};
 /// The layers from the ground up. A room may import rooms of lower layers, and of its own layer
 /// where the layer says so.
 const LAYERS: &[(&[&str], bool)] = &[
-    (&["clock", "denial", "live", "metrics", "purpose", "secret", "unfit"], true),
+    (&["clock", "denial", "live", "metrics", "purpose", "refetch", "secret", "unfit"], true),
     (&["cert", "message", "route", "token"], false),
     (&["config"], true),
     (&["admin", "control", "front", "gateway", "log", "site", "tls"], true),
@@ -67,6 +67,7 @@ fn faults_of_layers(source: &Source) -> Vec<String> {
 /// What may be used in a few places alone: a path, and where.
 const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
+    ("reqwest", &["control/fetch.rs"]),
     ("rcgen", &["cert/issuer.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("arc_swap", &["live.rs"]),

@@ -4,6 +4,7 @@
 //! that the faults of the others are found too.
 
 mod issuer;
+mod keys;
 mod limits;
 mod route;
 mod site;
@@ -18,6 +19,7 @@ use super::error::ConfigError;
 use super::file::{LimitsFile, ListenFile, LogFile, SiteFile};
 use super::read::{self, Table};
 use super::resolved::Config;
+pub(super) use site::host_name;
 
 /// The sections of the file.
 const SECTIONS: &[&str] =

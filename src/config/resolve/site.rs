@@ -112,7 +112,7 @@ pub(super) fn default_token_issuer(site: &mut Site, systems: &[SiteSystem]) {
 }
 
 /// A DNS name, lower case, without the dot at its end.
-pub(super) fn host_name(text: &str) -> Option<String> {
+pub(in crate::config) fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let label = |l: &str| {
         (1..=63).contains(&l.len())
