@@ -144,7 +144,7 @@ denials! {
     /// No key of the issuer verifies it: an unknown key and a wrong signature answer alike.
     TokenSignature "token.signature" 401
         "No key of the token's issuer verifies the token."
-        "If the issuer changed its keys, update its key file; otherwise the token was altered or forged.";
+        "If the issuer changed its keys, update its key file or see why they are not fetched; otherwise the token was altered or forged.";
     /// RFC 7519 §4.1.4.
     TokenExpired "token.expired" 401
         "The token has expired."

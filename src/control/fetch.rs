@@ -287,9 +287,7 @@ fn judge(error: &reqwest::Error) -> FetchError {
     };
     let mut cause = error.source();
     while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let is_tls = error.is::<rustls::Error>() || io.is_some_and(|e| e.is::<rustls::Error>());
-        if is_tls {
+        if is_tls(error) {
             fault = FetchFault::Certificate;
         } else if error.is::<Refused>() {
             fault = FetchFault::Address;
@@ -300,6 +298,13 @@ fn judge(error: &reqwest::Error) -> FetchError {
     // The last cause says it; those above repeat it, or say that something failed.
     let detail = told.pop().unwrap_or_else(|| error.to_string());
     FetchError::new(fault, detail)
+}
+
+/// Whether an error is TLS's, however often it is wrapped: the source of an `io::Error` is not what
+/// it wraps, but what stands behind that.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|error| is_tls(error))
 }
 
 #[cfg(test)]

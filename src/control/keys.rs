@@ -50,17 +50,20 @@ impl Ring {
         self.publish_set(set, problems.len());
     }
 
-    /// The same for one text, unless it holds no key at all; what is wrong with it is told.
-    pub(super) fn publish_if_usable(&mut self, name: &str, bytes: &[u8]) -> bool {
+    /// The same for one text, unless it holds no key at all. Returns whether it does, and what is
+    /// wrong with it.
+    pub(super) fn publish_if_usable(&self, name: &str, bytes: &[u8]) -> (bool, Vec<String>) {
         let (set, problems) = KeySet::parse(&[(name, bytes)]);
-        for problem in &problems {
-            tracing::warn!(target: "sitegate::keys", issuer = &*self.name, "{problem}");
-        }
         let usable = !set.is_empty();
         if usable {
             self.publish_set(set, problems.len());
         }
-        usable
+        (usable, problems.iter().map(ToString::to_string).collect())
+    }
+
+    /// There are no keys yet.
+    pub(super) fn publish_none(&self) {
+        (self.on_keys)(&self.name, 0, 0);
     }
 
     fn publish_set(&self, set: KeySet, refused: usize) {

@@ -81,6 +81,8 @@ pub struct RemoteKeys<P = Provider> {
     asked: Fetching,
     /// The document whose keys are published.
     good: Option<Vec<u8>>,
+    /// What is wrong with some of them.
+    faults: Vec<String>,
     failures: u32,
 }
 
@@ -129,6 +131,7 @@ impl<P: Provides> RemoteKeys<P> {
             fetched,
             asked,
             good: None,
+            faults: Vec::new(),
             failures: 0,
         };
         remote.recall();
@@ -159,9 +162,10 @@ impl<P: Provides> RemoteKeys<P> {
     /// Use what was kept.
     fn recall(&mut self) {
         let Some(kept) = self.cache.read(&self.source) else {
-            return self.ring.publish(&[]);
+            return self.ring.publish_none();
         };
-        let usable = self.ring.publish_if_usable("kept keys", kept.keys.as_bytes());
+        let (usable, faults) = self.ring.publish_if_usable("kept keys", kept.keys.as_bytes());
+        self.faults = faults;
         if usable {
             let age = self.clock.now().duration_since(kept.fetched).as_secs();
             tracing::info!(
@@ -173,7 +177,7 @@ impl<P: Provides> RemoteKeys<P> {
             self.fetched.publish(Some(kept.fetched));
             (self.on_fetch)(self.ring.name(), Fetched::Kept(kept.fetched));
         } else {
-            self.ring.publish(&[]);
+            self.ring.publish_none();
         }
     }
 
@@ -182,7 +186,7 @@ impl<P: Provides> RemoteKeys<P> {
         match found.and_then(|published| self.take(published)) {
             Ok(max_age) => {
                 self.failures = 0;
-                self.ring.tell(Vec::new());
+                self.ring.tell(self.faults.clone());
                 schedule::ahead(schedule::age(self.refresh, max_age), chance())
             }
             Err(error) => {
@@ -202,10 +206,13 @@ impl<P: Provides> RemoteKeys<P> {
         let Published { from, document } = published;
         let now = self.clock.now();
         if self.good.as_ref() != Some(&document.body) {
-            if !self.ring.publish_if_usable(&from, &document.body) {
-                let detail = format!("{from} holds no key that can be used");
+            let (usable, faults) = self.ring.publish_if_usable(&from, &document.body);
+            if !usable {
+                let why = faults.first().map_or("it is an empty set", String::as_str);
+                let detail = format!("{from} holds no key that can be used: {why}");
                 return Err(FetchError::new(FetchFault::Malformed, detail));
             }
+            self.faults = faults;
             self.good = Some(document.body.clone());
         }
         self.fetched.publish(Some(now));

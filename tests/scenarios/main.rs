@@ -12,6 +12,7 @@ mod certificates;
 mod configuration;
 mod content;
 mod framing;
+mod issuers;
 mod limits;
 mod messages;
 mod tls;

@@ -167,3 +167,94 @@ fn ca(typed: &Spanned<String>, scope: &mut Scope<'_>) -> PathBuf {
     }
     path
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, parse};
+
+    const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+
+    fn resolved(issuer: &str) -> Result<Config, String> {
+        let text = format!(
+            "[site]\ncode = 'PS1'\nhierarchy = '{TENANT}'\n[[site_system]]\nname = 'mp01'\n\
+             listen = '0.0.0.0:443'\nhosts = ['mp01']\nbackend = 'http://127.0.0.1'\n\
+             roles = ['management-point']\n[[token_issuer]]\nname = 'idp'\naudiences = ['mp']\n\
+             {issuer}\n"
+        );
+        let base = std::path::Path::new("/nowhere");
+        parse(&text, "gateway.toml", base).map(|l| l.config).map_err(|e| e.to_string())
+    }
+
+    fn entra(more: &str) -> String {
+        format!("kind = 'entra'\ntenant = '{TENANT}'\n{more}")
+    }
+
+    fn oidc(iss: &str, more: &str) -> String {
+        format!("kind = 'oidc'\nissuer = '{iss}'\nuser_claim = 'sub'\n{more}")
+    }
+
+    #[test]
+    fn keys_are_discovered_where_they_are_not_named() {
+        let microsoft = format!("https://login.microsoftonline.com/{TENANT}/v2.0{DISCOVERY}");
+        let china = format!("https://login.partner.microsoftonline.cn/{TENANT}/v2.0{DISCOVERY}");
+        for (issuer, url, discovery) in [
+            (entra(""), &*microsoft, true),
+            (entra("issuer = 'https://login.partner.microsoftonline.cn/x/v2.0'"), &microsoft, true),
+            (entra(&format!("keys = '{china}'")), &china, true),
+            (oidc("https://id.example", ""), &format!("https://id.example{DISCOVERY}"), true),
+            (oidc("https://id.example/a/", ""), &format!("https://id.example/a{DISCOVERY}"), true),
+            (oidc("x", "keys = 'https://id.example/keys'"), "https://id.example/keys", false),
+            (
+                "kind = 'site'\nkeys = ['https://id.example/keys']".to_owned(),
+                "https://id.example/keys",
+                false,
+            ),
+        ] {
+            let config = resolved(&issuer).unwrap_or_else(|told| panic!("{issuer}: {told}"));
+            let KeySource::Url(found) = &config.issuers[1].keys else { panic!("{issuer}") };
+            assert_eq!((&*found.url, found.discovery), (url, discovery));
+            assert_eq!((found.refresh, found.refetch_interval), (None, REFETCH_INTERVAL));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_is_an_error_with_its_line() {
+        let url = "keys = 'https://id.example/keys'";
+        for (issuer, told) in [
+            ("kind = 'site'".to_owned(), "10:1: keys of a token issuer is missing"),
+            (oidc("urn:x", ""), "10:1: the keys' place, urn:x/.well-known"),
+            (
+                entra("keys = 'http://id.example/'"),
+                "15:8: the keys' place, http://id.example/, is not an https",
+            ),
+            (entra("keys = 'https://u:p@id.example/'"), "is a URL with a user name"),
+            (entra("keys = ['a.json', 'https://id.example/']"), "keys has a URL among others"),
+            (entra("keys = []"), "15:8: keys names no file"),
+            (
+                entra("keys = 'a.json'\nprivate_hosts = ['a']"),
+                "private_hosts is for keys from a URL",
+            ),
+            (entra("keys = 'a.json'\nkey_refresh = '1h'"), "key_refresh is for keys from a URL"),
+            (entra(&format!("{url}\nkey_hosts = ['a b']")), "16:14: not a host name"),
+            (entra(&format!("{url}\nkey_ca = 'none.pem'")), "key_ca cannot be used: /nowhere/none"),
+            (entra(&format!("{url}\nkey_refresh = '2d'")), "key_refresh must be between 1s and 1d"),
+            (
+                entra(&format!("{url}\nkey_refetch_interval = '0s'")),
+                "16:24: key_refetch_interval must be between 1s and 1d",
+            ),
+        ] {
+            let found = resolved(&issuer).expect_err(&issuer);
+            assert!(found.contains(told), "{issuer}: {found}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_in_one_spelling() {
+        let hosts = "key_hosts = ['Keys.Example.', '[::1]']\nprivate_hosts = ['127.0.0.1']";
+        let config = resolved(&entra(hosts)).unwrap();
+        let KeySource::Url(found) = &config.issuers[1].keys else { panic!("no URL") };
+        assert_eq!(found.key_hosts, ["keys.example", "::1"]);
+        assert_eq!(found.private_hosts, ["127.0.0.1"]);
+    }
+}
