@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, read into what was typed and resolved into what it means.
 //!
-//! Collects every error with its place. Reads files only to check that they are there; starts
-//! nothing and keeps nothing.
+//! Collects every error with its place. Reads files only to check that they are there and good;
+//! starts nothing and keeps nothing.
 
 mod error;
 mod file;

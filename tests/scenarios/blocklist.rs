@@ -131,8 +131,13 @@ fn a_list_that_is_broken_or_gone_unblocks_nobody() {
     assert_eq!(out.status.code(), Some(78));
     assert!(told.contains("blocklist.toml:4:1: unknown field"), "{told}");
 
-    write(&gateway, &blocked);
+    write(&gateway, &format!("{blocked}[[block]]\nissuer = \"entro\"\ntoken = \"x\"\n"));
+    let out = gateway.command(&["check"]).output().unwrap();
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{told}");
+    assert!(told.contains("names a token issuer that is not there: 'entro'"), "{told}");
     eventually("the list is good again", || gateway.metric(bad) == 1.0);
+    eventually("the name is told", || gateway.log().contains("issuer=\"entro\""));
     std::fs::remove_file(gateway.path("blocklist.toml")).unwrap();
     eventually("the list is gone", || gateway.metric(bad) == 0.0);
     assert_eq!(gateway.curl_as(&token, POLICY, &[]).code(), "device.blocked");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::Scope;
+use crate::config::error::ConfigError;
 use crate::config::file::{
     AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile,
 };
@@ -22,7 +23,7 @@ pub(super) fn resolve(
     file: SiteFile,
     section: Option<Range<usize>>,
     scope: &mut Scope<'_>,
-) -> Site {
+) -> (Site, Option<Listed>) {
     let section = section.unwrap_or(0..0);
     let code = scope.required(
         file.code,
@@ -68,7 +69,7 @@ pub(super) fn resolve(
         None => String::new(),
     };
     let blocklist = file.blocklist.map(|typed| blocklist(&typed, scope));
-    Site {
+    let site = Site {
         code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
         hierarchy,
         state: scope.path(&file.state.map_or_else(|| STATE.to_owned(), |s| s.into_inner())),
@@ -79,27 +80,51 @@ pub(super) fn resolve(
             Some(AuthorityKeyFile::P256) | None => AuthorityKey::P256,
         },
         token_issuer,
-        blocklist,
-    }
+        blocklist: blocklist.as_ref().map(|list| list.path.clone()),
+    };
+    (site, blocklist)
 }
 
 /// A list that cannot be read would leave open who is blocked: that is an error, not a warning.
-fn blocklist(typed: &Spanned<String>, scope: &mut Scope<'_>) -> PathBuf {
+fn blocklist(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Listed {
     let path = scope.path(typed.get_ref());
     let shown = path.display();
-    match read_bounded(&path, BLOCKLIST_BYTES_MAX as u64) {
-        Ok((bytes, _)) => {
-            for fault in Blocklist::parse(&bytes).err().unwrap_or_default() {
-                let hint = "mend that line of the blocklist; docs/blocklist.md has its form";
-                scope.hinted(typed.span(), format!("{shown}:{fault}"), hint);
+    let named =
+        match read_bounded(&path, BLOCKLIST_BYTES_MAX as u64).map(|(b, _)| Blocklist::parse(&b)) {
+            Ok(Ok(list)) => list.issuers().map(str::to_owned).collect(),
+            Ok(Err(faults)) => {
+                for fault in faults {
+                    let hint = "mend that line of the blocklist; docs/blocklist.md has its form";
+                    scope.hinted(typed.span(), format!("{shown}:{fault}"), hint);
+                }
+                Vec::new()
             }
-        }
-        Err(error) => {
-            let message = format!("the blocklist {shown} cannot be read: {error}");
-            scope.hinted(typed.span(), message, "an empty file blocks nobody");
+            Err(error) => {
+                let message = format!("the blocklist {shown} cannot be read: {error}");
+                scope.hinted(typed.span(), message, "an empty file blocks nobody");
+                Vec::new()
+            }
+        };
+    Listed { path, named, span: typed.span() }
+}
+
+/// A blocklist, and the issuers that it names.
+pub(super) struct Listed {
+    path: PathBuf,
+    named: Vec<String>,
+    span: Range<usize>,
+}
+
+impl Listed {
+    /// A name that is written wrongly would block nobody, and nobody would notice.
+    pub(super) fn compare(&self, issuers: &[String], scope: &mut Scope<'_>) {
+        for name in self.named.iter().filter(|name| !issuers.contains(name)) {
+            let message = format!("the blocklist names a token issuer that is not there: '{name}'");
+            let hint = format!("token issuers here: {}", issuers.join(", "));
+            let warning = ConfigError::at(self.span.clone(), message).hint(hint).warning();
+            scope.errors.push(warning);
         }
     }
-    path
 }
 
 /// The metadata URL of the token service is the issuer's name (RFC 8414 §2).
