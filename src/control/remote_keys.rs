@@ -187,7 +187,12 @@ impl<P: Provides> RemoteKeys<P> {
             Ok(max_age) => {
                 self.failures = 0;
                 self.ring.tell(self.faults.clone());
-                schedule::ahead(schedule::age(self.refresh, max_age), chance())
+                let next = schedule::ahead(schedule::age(self.refresh, max_age), chance());
+                tracing::debug!(
+                    target: "sitegate::keys",
+                    issuer = self.ring.name(), next_s = next.as_secs(), "the keys were fetched"
+                );
+                next
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);

@@ -251,6 +251,45 @@ fn what_is_not_the_issuers_own_is_refused_with_a_reason() {
 }
 
 #[test]
+fn the_age_that_an_issuer_gives_its_keys_is_honoured() {
+    let (nginx, idp, signer) = (Nginx::start(), Idp::start(), Signer::new());
+    let keys = key_set(&[&signer]);
+    let cached = |fields: &str| {
+        let length = keys.len();
+        format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\n{keys}").into_bytes()
+    };
+    let cases = [
+        ("aged", "Cache-Control: public, max-age=12000\r\nAge: 2000\r\n", 7000..=8000),
+        ("short", "Cache-Control: max-age=1\r\n", 210..=240),
+        ("long", "Cache-Control: max-age=31536000\r\n", 60_480..=69_120),
+        ("silent", "", 2520..=2880),
+    ];
+    let mut sections = String::new();
+    for (name, fields, _) in &cases {
+        idp.answer(&format!("/{name}"), cached(fields));
+        sections += &section(name, &remote(&idp, &format!("/{name}"), ""));
+    }
+    let mut plan = Plan::to(&nginx.url()).after(&sections);
+    plan.env.push(("RUST_LOG".to_owned(), "info,sitegate::keys=debug".to_owned()));
+    let mut gateway = Gateway::prepare(plan);
+    std::fs::write(gateway.path("idp.pem"), &idp.root).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    for (name, _, seconds) in cases {
+        let mut next = None;
+        eventually(&format!("{name} was fetched"), || {
+            let log = gateway.log();
+            let issuer = format!("issuer=\"{name}\" next_s=");
+            let found =
+                log.split_once(&issuer).and_then(|(_, rest)| rest.split_whitespace().next());
+            next = found.and_then(|seconds| seconds.parse::<u64>().ok());
+            next.is_some()
+        });
+        assert!(seconds.contains(&next.unwrap()), "{name}: {next:?} is not in {seconds:?}");
+    }
+}
+
+#[test]
 fn an_issuer_that_hangs_delays_nobody_whose_key_is_known() {
     let (nginx, idp, signer) = (Nginx::start(), Idp::start(), Signer::new());
     idp.answer("/keys", ok(&key_set(&[&signer])));
