@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use sitegate::live::live;
 use sitegate::purpose::Purpose;
 use sitegate::token::{
-    BearerToken, Issuer, KeySet, MintRequest, SignerKind, TokenCache, TokenSigner, TokenSource,
-    Trusted, find, identify, jwks, verify,
+    BearerToken, Blocklist, Identity, Issuer, KeySet, MintRequest, SignerKind, TokenCache,
+    TokenSigner, TokenSource, Trusted, find, identify, jwks, verify,
 };
 use uuid::Uuid;
 
@@ -68,5 +68,35 @@ fn tokens(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, tokens);
+/// A list of a hundred thousand entries in the way of an identity that is not on it.
+fn blocklist(c: &mut Criterion) {
+    let text: String = (0..50_000_u128)
+        .map(|n| {
+            let (token, device) = (Uuid::from_u128(n), Uuid::from_u128(!n));
+            format!("[[block]]\nissuer='site'\ntoken='{token}'\n[[block]]\ndevice='{device}'\n")
+        })
+        .collect();
+    let list = Blocklist::parse(text.as_bytes()).expect("a list");
+    let who = Identity {
+        device: Some("GUID:0A1B2C3D-0000-4000-8000-00000000000F".to_owned()),
+        user: None,
+        issuer: "site".into(),
+        token_id: Some("0a1b2c3d-0000-4000-8000-00000000000f".to_owned()),
+        purpose: Purpose::Client,
+        bound_to: None,
+    };
+    let name = format!("token/blocklist of {} in {} KiB", list.len(), list.bytes() / 1024);
+    c.bench_function(&name, |b| {
+        b.iter(|| list.judge(black_box(&who), Some(1_790_000_000)).expect("not blocked"))
+    });
+    c.bench_function("token/blocklist, empty", |b| {
+        let list = Blocklist::default();
+        b.iter(|| list.judge(black_box(&who), Some(1_790_000_000)).expect("not blocked"))
+    });
+    c.bench_function("token/read a blocklist of 100,000", |b| {
+        b.iter(|| Blocklist::parse(black_box(text.as_bytes())).expect("a list"))
+    });
+}
+
+criterion_group!(benches, tokens, blocklist);
 criterion_main!(benches);

@@ -4,7 +4,9 @@
 //! contents, and `App::spawn` is the one list of tasks.
 
 mod assemble;
+mod blocklist;
 mod ending;
+mod issuers;
 mod observe;
 mod reload;
 mod report;
@@ -30,9 +32,10 @@ use crate::gateway::{Gateway, Policy, Server};
 use crate::live::{Live, Publisher, live};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
-use crate::token::TokenCache;
-use assemble::{Authorities, Issuers, Sites};
+use crate::token::{Blocklist, TokenCache};
+use assemble::{Authorities, Sites};
 use ending::{Signal, Signals};
+use issuers::Issuers;
 
 const CONFIG_POLL: Duration = Duration::from_secs(30);
 
@@ -120,6 +123,7 @@ struct App {
     authorities: Authorities,
     sites: Sites,
     issuers: Issuers,
+    blocklist: Live<Blocklist>,
     limits: Publisher<ConnLimits>,
     bindings: Publisher<Vec<Binding>>,
     policy: Publisher<Policy>,
@@ -185,11 +189,14 @@ impl App {
         let mut sites = Sites::default();
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let mut issuers = Issuers::default();
-        issuers.follow(&config, &authorities, &metrics, &mut tasks);
+        issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
+        let (shared, stopped) = (issuers.shared(), stop.subscribe());
+        let blocklist = blocklist::follow(&config, shared, &metrics, &mut tasks, stopped)?;
 
         let (limits, limits_read) = live(config.limits.connection);
         let (bindings, bindings_read) = live(sites.bindings(&config));
-        let first = assemble::policy(&config, &issuers, &backends, &tokens, &metrics);
+        let judged_by = (&issuers, &blocklist);
+        let first = assemble::policy(&config, judged_by, &backends, &tokens, &metrics);
         let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
         let front = start_front(
@@ -214,6 +221,7 @@ impl App {
             authorities,
             sites,
             issuers,
+            blocklist,
             limits,
             bindings,
             policy,
@@ -384,6 +392,7 @@ fn start_front(
     Ok(Front::start(params, server)?)
 }
 
-pub use assemble::read_trusted;
 pub(crate) use assemble::{open_authority, open_tokens};
+pub(crate) use blocklist::read_blocklist;
+pub use issuers::read_trusted;
 pub(crate) use report::certificate as certificate_status;

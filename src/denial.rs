@@ -144,7 +144,7 @@ denials! {
     /// No key of the issuer verifies it: an unknown key and a wrong signature answer alike.
     TokenSignature "token.signature" 401
         "No key of the token's issuer verifies the token."
-        "If the issuer changed its keys, update its key file; otherwise the token was altered or forged.";
+        "If the issuer changed its keys, update its key file or see why they are not fetched; otherwise the token was altered or forged.";
     /// RFC 7519 §4.1.4.
     TokenExpired "token.expired" 401
         "The token has expired."
@@ -169,6 +169,10 @@ denials! {
     TokenClaims "token.claims" 401
         "The token lacks a claim that its kind must have, or has it in the wrong form."
         "Look at the token with 'sitegate token inspect'.";
+    /// RFC 6750 §3.1: revoked, by its id or by when it was issued.
+    TokenBlocked "token.blocked" 401
+        "The token was blocked before its end."
+        "Look for its id, or for issued_before, in the site's blocklist; a new token may be good.";
     /// Neither a device nor a user: an application's token, or one of unknown purpose.
     TokenPurpose "token.purpose" 403
         "A token of this purpose does not open this route."
@@ -177,10 +181,18 @@ denials! {
     DeviceTokenRequired "device.token_required" 403
         "This route needs a device's token."
         "The client must send the device's own token, or a user token with a device claim.";
+    /// The device itself is blocked, with whatever token.
+    DeviceBlocked "device.blocked" 403
+        "The device is blocked."
+        "Take the device out of the site's blocklist if it is to be let in again.";
     /// User-centric work without a user.
     UserTokenRequired "user.token_required" 403
         "This route needs a user's token."
         "The client must send the token of the signed-in user.";
+    /// The user is blocked, with whatever token.
+    UserBlocked "user.blocked" 403
+        "The user is blocked."
+        "Take the user out of the site's blocklist if they are to be let in again.";
     /// Nothing answers at the backend's address.
     UpstreamUnreachable "upstream.unreachable" 502
         "The site system's backend could not be reached."

@@ -31,6 +31,7 @@ pub mod denial;
 pub mod live;
 pub mod metrics;
 pub mod purpose;
+pub mod refetch;
 pub mod secret;
 pub mod unfit;
 

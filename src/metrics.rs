@@ -3,6 +3,8 @@
 //!
 //! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
 
+mod tokens;
+
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use tokens::TokenMetrics;
 
 use crate::denial::Denial;
 use crate::unfit::Unfit;
@@ -94,8 +98,8 @@ pub struct Metrics {
     certificate_swaps: IntCounterVec,
     reload_successful: IntGauge,
     reload_seconds: Gauge,
-    keys: IntGaugeVec,
-    key_files_bad: IntGaugeVec,
+    /// Those of tokens.
+    pub tokens: TokenMetrics,
     ready: IntGauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -245,13 +249,7 @@ impl Metrics {
                     "When a configuration last came into force, in seconds since 1970.",
                 )?,
             )?,
-            keys: int_gauges(&r, "token_keys", "Usable keys of a token issuer.", &["issuer"])?,
-            key_files_bad: int_gauges(
-                &r,
-                "token_key_problems",
-                "Keys of a token issuer that were refused at the last reading.",
-                &["issuer"],
-            )?,
+            tokens: TokenMetrics::new(&r)?,
             ready: registered(
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
@@ -382,18 +380,6 @@ impl Metrics {
         }
     }
 
-    /// An issuer's keys were read.
-    pub fn keys_loaded(&self, issuer: &str, usable: usize, refused: usize) {
-        self.keys.with_label_values(&[issuer]).set(usable as i64);
-        self.key_files_bad.with_label_values(&[issuer]).set(refused as i64);
-    }
-
-    /// An issuer is no longer configured.
-    pub fn forget_issuer(&self, issuer: &str) {
-        let _ = self.keys.remove_label_values(&[issuer]);
-        let _ = self.key_files_bad.remove_label_values(&[issuer]);
-    }
-
     /// What /readyz answers.
     pub fn set_ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -412,7 +398,7 @@ impl Metrics {
             self.certificate_served.desc(),
             self.certificate_rejected.desc(),
         ];
-        let more = [self.certificate_swaps.desc(), self.keys.desc(), self.key_files_bad.desc()];
+        let more = [self.certificate_swaps.desc(), self.tokens.descriptions()];
         let seen = self.registry.gather();
         collectors
             .into_iter()

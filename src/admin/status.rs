@@ -122,4 +122,10 @@ pub struct IssuerStatus {
     pub audiences: Vec<String>,
     /// Usable keys.
     pub keys: usize,
+    /// Where they are fetched, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_from: Option<String>,
+    /// When they were last fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_fetched: Option<Timestamp>,
 }

@@ -12,27 +12,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Options;
+use super::issuers::Issuers;
 use super::observe::Certificates;
 use crate::cert::Anchors;
 use crate::cert::issuer::{Algorithm, Scope};
-use crate::config::{AuthorityKey, BackendAddress, Config, KeySource, PkiFolder, SiteSystem};
-use crate::control::{
-    Backends, Folder, IssuerKeys, KeyMode, Rotation, RotationParams, Served, SiteIssued,
-};
+use crate::config::{AuthorityKey, BackendAddress, Config, PkiFolder, SiteSystem};
+use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
-use crate::gateway::{Policy, Upstream, roots};
+use crate::gateway::{Policy, TokenPolicy, Upstream, roots};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::secret::read_bounded;
 use crate::site::{Authority, AuthorityParams, SiteTokens};
 use crate::tls::TlsOptions;
-use crate::token::{self, KeySet, TokenCache, Trusted};
+use crate::token::{Blocklist, TokenCache};
 
 /// The site's own authority and token key.
 pub(super) struct Authorities {
     pub(super) certificates: Option<Arc<Authority>>,
     pub(super) own_keys: Option<String>,
-    system: Arc<Anchors>,
+    pub(super) system: Arc<Anchors>,
     ended: watch::Sender<bool>,
 }
 
@@ -240,98 +239,18 @@ fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
     hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect()
 }
 
-/// The keys of one issuer, kept by a task.
-struct KeptKeys {
-    source: KeySource,
-    keys: Live<KeySet>,
-    stop: watch::Sender<bool>,
-}
-
-/// The keys of each issuer; read by status.
-pub(super) type SharedIssuers = Arc<Mutex<Vec<(token::Issuer, Live<KeySet>)>>>;
-
-/// The issuers that are trusted.
-#[derive(Default)]
-pub(super) struct Issuers {
-    kept: Vec<(String, KeptKeys)>,
-    shared: SharedIssuers,
-}
-
-impl Issuers {
-    /// Have a task for the keys of each issuer of the configuration, and none besides.
-    pub(super) fn follow(
-        &mut self,
-        config: &Config,
-        authorities: &Authorities,
-        metrics: &Arc<Metrics>,
-        tasks: &mut JoinSet<()>,
-    ) {
-        let mut before = std::mem::take(&mut self.kept);
-        let mut trusted = Vec::new();
-        for issuer in &config.issuers {
-            let name = issuer.policy.name.to_string();
-            let same = before.iter().position(|(n, k)| *n == name && k.source == issuer.keys);
-            let kept = match same {
-                Some(place) => before.remove(place).1,
-                None => start_keys(&issuer.policy, &issuer.keys, authorities, metrics, tasks),
-            };
-            trusted.push((issuer.policy.clone(), kept.keys.clone()));
-            self.kept.push((name, kept));
-        }
-        for (name, gone) in before {
-            let _ = gone.stop.send(true);
-            if !self.kept.iter().any(|(n, _)| *n == name) {
-                metrics.forget_issuer(&name);
-            }
-        }
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = trusted;
-    }
-
-    pub(super) fn shared(&self) -> SharedIssuers {
-        self.shared.clone()
-    }
-
-    fn trusted(&self) -> Vec<Trusted> {
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared
-            .iter()
-            .map(|(issuer, keys)| Trusted { issuer: Arc::new(issuer.clone()), keys: keys.clone() })
-            .collect()
-    }
-}
-
-fn start_keys(
-    issuer: &token::Issuer,
-    source: &KeySource,
-    authorities: &Authorities,
-    metrics: &Arc<Metrics>,
-    tasks: &mut JoinSet<()>,
-) -> KeptKeys {
-    let (files, own) = match source {
-        KeySource::Files(files) => (files.clone(), None),
-        KeySource::Site => (Vec::new(), authorities.own_keys.clone()),
-    };
-    let metrics = metrics.clone();
-    let on_keys = Arc::new(move |name: &str, usable, refused| {
-        metrics.keys_loaded(name, usable, refused);
-    });
-    let (task, keys) = IssuerKeys::start(issuer.name.clone(), files, own, on_keys);
-    let (stop, stopped) = watch::channel(false);
-    tasks.spawn(task.run(stopped));
-    KeptKeys { source: source.clone(), keys, stop }
-}
-
 /// What requests are judged by.
 pub(super) fn policy(
     config: &Config,
-    issuers: &Issuers,
+    (issuers, blocklist): (&Issuers, &Live<Blocklist>),
     backends: &Arc<Backends>,
     tokens: &Arc<TokenCache>,
     metrics: &Metrics,
 ) -> Policy {
-    Policy::new(config, issuers.trusted(), tokens.clone(), metrics, |system| {
-        upstream(system, backends)
-    })
+    let (trusted, refetch) = issuers.trusted();
+    let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
+    let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
+    Policy::new(config, judged_by, metrics, |system| upstream(system, backends))
 }
 
 fn upstream(system: &SiteSystem, backends: &Backends) -> Upstream {
@@ -363,22 +282,4 @@ fn backend_roots(path: &Path) -> Option<Arc<pingora_core::protocols::tls::CaType
         tracing::error!(path = %path.display(), "backend_ca holds no certificate authority");
     }
     found
-}
-
-/// The trusted issuers of a configuration with their keys as they are now, for tools.
-pub fn read_trusted(config: &Config, now: Timestamp) -> Vec<Trusted> {
-    let own = open_tokens(config, now).ok().map(|tokens| tokens.jwks());
-    config
-        .issuers
-        .iter()
-        .map(|issuer| {
-            let (files, own) = match &issuer.keys {
-                KeySource::Files(files) => (files.clone(), None),
-                KeySource::Site => (Vec::new(), own.clone()),
-            };
-            let name = issuer.policy.name.clone();
-            let (_, keys) = IssuerKeys::start(name, files, own, Arc::new(|_, _, _| {}));
-            Trusted { issuer: Arc::new(issuer.policy.clone()), keys }
-        })
-        .collect()
 }

@@ -81,9 +81,20 @@ impl App {
             &self.metrics,
             &mut self.tasks,
         );
-        self.issuers.follow(&config, &self.authorities, &self.metrics, &mut self.tasks);
-        let policy =
-            assemble::policy(&config, &self.issuers, &self.backends, &self.tokens, &self.metrics);
+        self.issuers.follow(
+            &config,
+            &self.authorities,
+            &self.options,
+            &self.metrics,
+            &mut self.tasks,
+        );
+        let policy = assemble::policy(
+            &config,
+            (&self.issuers, &self.blocklist),
+            &self.backends,
+            &self.tokens,
+            &self.metrics,
+        );
         let counted = policy.counted();
         self.policy.publish(policy);
         self.limits.publish(config.limits.connection);

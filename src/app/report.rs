@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::State;
-use super::assemble::{SharedIssuers, SharedSites};
+use super::assemble::SharedSites;
+use super::issuers::SharedIssuers;
 use crate::admin::{
     CertificateStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus, SiteSystemStatus,
     Status,
@@ -58,11 +59,13 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                 .collect(),
             issuers: issuers
                 .iter()
-                .map(|(issuer, keys)| IssuerStatus {
+                .map(|(issuer, view)| IssuerStatus {
                     name: issuer.name.to_string(),
                     accepts: issuer.accepts.clone(),
                     audiences: issuer.audiences.clone(),
-                    keys: keys.peek(|keys| keys.len()),
+                    keys: view.keys.peek(|keys| keys.len()),
+                    keys_from: view.fetched.as_ref().map(|(url, _)| url.clone()),
+                    keys_fetched: view.fetched.as_ref().and_then(|(_, at)| *at.load()),
                 })
                 .collect(),
         }

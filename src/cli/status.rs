@@ -97,8 +97,23 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             issuer.accepts.join(" or "),
             issuer.audiences.join(" or ")
         )?;
+        if let Some(place) = &issuer.keys_from {
+            let when = match issuer.keys_fetched {
+                Some(at) => format!("fetched {} ago", age(now.as_second() - at.as_second())),
+                None => "NEVER fetched".to_owned(),
+            };
+            writeln!(out, "  keys from {place}, {when}")?;
+        }
     }
     Ok(out)
+}
+
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{} seconds", seconds.max(0)),
+        120..7200 => format!("{} minutes", seconds / 60),
+        _ => format!("{} hours", seconds / 3600),
+    }
 }
 
 pub(super) fn certificate_text(

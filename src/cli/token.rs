@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
 use super::{ConfigArg, Format};
-use crate::app::{open_tokens, read_trusted};
+use crate::app::{open_tokens, read_blocklist, read_trusted};
 use crate::clock::Clock;
 use crate::config::Span;
 use crate::purpose::Purpose;
@@ -124,14 +124,14 @@ fn inspect_one(
         }
     }
     let now = Clock::system().now();
-    let trusted = match config.config.exists() {
+    let (trusted, blocklist) = match config.config.exists() {
         true => match super::load(config) {
-            Ok(loaded) => read_trusted(&loaded.config, now),
+            Ok(loaded) => (read_trusted(&loaded.config, now), read_blocklist(&loaded.config)?),
             Err(code) => return Ok(code),
         },
-        false => Vec::new(),
+        false => Default::default(),
     };
-    let inspection = inspect(&text, &trusted, now);
+    let inspection = inspect(&text, &trusted, &blocklist, now);
     match format {
         Format::Json => super::print_json(&inspection)?,
         Format::Text => super::print(&inspection.to_string())?,

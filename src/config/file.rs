@@ -20,6 +20,7 @@ pub(super) struct SiteFile {
     pub(super) certificates: Typed<CertificatesFile>,
     pub(super) authority_key: Typed<AuthorityKeyFile>,
     pub(super) token_issuer: Typed<String>,
+    pub(super) blocklist: Typed<String>,
 }
 
 /// `site.certificates`
@@ -153,6 +154,11 @@ pub(super) struct TokenIssuerFile {
     pub(super) issuer: Typed<OneOrMany>,
     pub(super) audiences: Typed<Vec<Spanned<String>>>,
     pub(super) keys: Typed<OneOrMany>,
+    pub(super) key_hosts: Typed<Vec<Spanned<String>>>,
+    pub(super) private_hosts: Typed<Vec<Spanned<String>>>,
+    pub(super) key_ca: Typed<String>,
+    pub(super) key_refresh: Typed<Span>,
+    pub(super) key_refetch_interval: Typed<Span>,
     pub(super) leeway: Typed<Span>,
     pub(super) lifetime_max: Typed<Span>,
     pub(super) device_claim: Typed<String>,

@@ -1,10 +1,11 @@
 //! The configuration: one TOML file, read into what was typed and resolved into what it means.
 //!
-//! Collects every error with its place. Reads files only to check that they are there; starts
-//! nothing and keeps nothing.
+//! Collects every error with its place. Reads files only to check that they are there and good;
+//! starts nothing and keeps nothing.
 
 mod error;
 mod file;
+mod place;
 mod read;
 mod resolve;
 mod resolved;
@@ -15,7 +16,7 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
     AuthorityKey, Backend, BackendAddress, BackendTimes, Config, ConnLimits, Issuer, KeySource,
-    Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
+    KeyUrl, Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
 };
 pub use units::{Size, Span};
 

@@ -43,6 +43,8 @@ pub struct Site {
     pub authority_key: AuthorityKey,
     /// The `iss` of the site's own tokens.
     pub token_issuer: String,
+    /// The file that says which tokens, devices and users are refused.
+    pub blocklist: Option<PathBuf>,
 }
 
 /// `site.authority_key`
@@ -239,6 +241,27 @@ pub struct Issuer {
 pub enum KeySource {
     /// Watched files: JWKS, PEM public keys, certificates.
     Files(Vec<PathBuf>),
+    /// A URL.
+    Url(KeyUrl),
     /// The site's own token key.
     Site,
+}
+
+/// Keys that are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUrl {
+    /// The JWK set, or the discovery document that says where it is.
+    pub url: String,
+    /// Whether it is the discovery document.
+    pub discovery: bool,
+    /// Hosts besides the discovery document's that keys may come from.
+    pub key_hosts: Vec<String>,
+    /// Hosts whose addresses may be private.
+    pub private_hosts: Vec<String>,
+    /// The roots to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// How old keys may become; what the issuer says, without it.
+    pub refresh: Option<Duration>,
+    /// The least time between two fetches for a key that is missed.
+    pub refetch_interval: Duration,
 }

@@ -25,18 +25,77 @@ const SETTLE_LOOK: Duration = Duration::from_millis(20);
 /// Told how many keys an issuer has, and how many were refused.
 pub type OnKeys = Arc<dyn Fn(&str, usize, usize) + Send + Sync>;
 
+/// One issuer's key set as others see it, and what is told of it.
+pub(super) struct Ring {
+    name: Arc<str>,
+    told: Vec<String>,
+    publisher: Publisher<KeySet>,
+    on_keys: OnKeys,
+}
+
+impl Ring {
+    /// An empty set.
+    pub(super) fn new(name: Arc<str>, on_keys: OnKeys) -> (Self, Live<KeySet>) {
+        let (publisher, reader) = live(KeySet::default());
+        (Ring { name, told: Vec::new(), publisher, on_keys }, reader)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Make the keys of these texts (name, bytes) the issuer's.
+    pub(super) fn publish(&self, texts: &[(&str, &[u8])]) {
+        let (set, problems) = KeySet::parse(texts);
+        self.publish_set(set, problems.len());
+    }
+
+    /// The same for one text, unless it holds no key at all. Returns whether it does, and what is
+    /// wrong with it.
+    pub(super) fn publish_if_usable(&self, name: &str, bytes: &[u8]) -> (bool, Vec<String>) {
+        let (set, problems) = KeySet::parse(&[(name, bytes)]);
+        let usable = !set.is_empty();
+        if usable {
+            self.publish_set(set, problems.len());
+        }
+        (usable, problems.iter().map(ToString::to_string).collect())
+    }
+
+    /// There are no keys yet.
+    pub(super) fn publish_none(&self) {
+        (self.on_keys)(&self.name, 0, 0);
+    }
+
+    fn publish_set(&self, set: KeySet, refused: usize) {
+        (self.on_keys)(&self.name, set.len(), refused);
+        tracing::info!(
+            target: "sitegate::keys",
+            issuer = &*self.name, usable = set.len(), refused,
+            "the issuer's keys were read"
+        );
+        self.publisher.publish(set);
+    }
+
+    /// Each trouble once, until it changes.
+    pub(super) fn tell(&mut self, troubles: Vec<String>) {
+        if troubles != self.told {
+            for trouble in &troubles {
+                tracing::warn!(target: "sitegate::keys", issuer = &*self.name, "{trouble}");
+            }
+            self.told = troubles;
+        }
+    }
+}
+
 /// The task that keeps one issuer's keys.
 pub struct IssuerKeys {
-    name: Arc<str>,
+    ring: Ring,
     files: Vec<PathBuf>,
     /// Keys that come from no file: the site's own.
     own: Option<String>,
     good: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
-    told: Vec<String>,
     absent_looks: u32,
     watch: Watch,
-    publisher: Publisher<KeySet>,
-    on_keys: OnKeys,
 }
 
 impl IssuerKeys {
@@ -50,18 +109,9 @@ impl IssuerKeys {
     ) -> (Self, Live<KeySet>) {
         let folders = files.iter().filter_map(|file| file.parent().map(PathBuf::from));
         let watch = Watch::new(folders, POLL);
-        let (publisher, reader) = live(KeySet::default());
-        let mut keys = IssuerKeys {
-            name,
-            files,
-            own,
-            good: HashMap::new(),
-            told: Vec::new(),
-            absent_looks: 0,
-            watch,
-            publisher,
-            on_keys,
-        };
+        let (ring, reader) = Ring::new(name, on_keys);
+        let good = HashMap::new();
+        let mut keys = IssuerKeys { ring, files, own, good, absent_looks: 0, watch };
         keys.look(true);
         (keys, reader)
     }
@@ -113,7 +163,7 @@ impl IssuerKeys {
             }
         }
         self.absent_looks = if missing { self.absent_looks + 1 } else { 0 };
-        self.tell(troubles);
+        self.ring.tell(troubles);
         if changed {
             self.publish();
         }
@@ -131,23 +181,6 @@ impl IssuerKeys {
             }
         }
         let all: Vec<(&str, &[u8])> = texts.iter().map(|(name, b)| (name.as_str(), *b)).collect();
-        let (set, problems) = KeySet::parse(&all);
-        (self.on_keys)(&self.name, set.len(), problems.len());
-        tracing::info!(
-            target: "sitegate::keys",
-            issuer = &*self.name, usable = set.len(), refused = problems.len(),
-            "the issuer's keys were read"
-        );
-        self.publisher.publish(set);
-    }
-
-    /// Each trouble once, until it changes.
-    fn tell(&mut self, troubles: Vec<String>) {
-        if troubles != self.told {
-            for trouble in &troubles {
-                tracing::warn!(target: "sitegate::keys", issuer = &*self.name, "{trouble}");
-            }
-            self.told = troubles;
-        }
+        self.ring.publish(&all);
     }
 }

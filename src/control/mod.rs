@@ -4,17 +4,28 @@
 //! A broken file, folder or credential stops neither a port nor another site system. Nothing here
 //! knows about requests.
 
+mod address;
 mod backends;
+mod blocklist;
+mod fetch;
+mod key_cache;
 mod keys;
+mod provider;
+mod remote_keys;
 mod report;
 mod rotation;
+mod schedule;
 mod served;
 mod store;
 mod supply;
 mod watch;
 
 pub use backends::{Backends, HostPort};
+pub use blocklist::{BlocklistFile, OnBlocklist};
+pub use fetch::{FetchFault, Web};
 pub use keys::{IssuerKeys, OnKeys};
+pub use provider::Provider;
+pub use remote_keys::{Fetched, OnFetch, RemoteKeys, RemoteParams, RemoteView};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;

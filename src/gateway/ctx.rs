@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::decide::Pass;
+use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
 use crate::denial::Denial;
 use crate::front::InFlight;
@@ -27,6 +28,8 @@ pub struct RequestCtx {
     pub(super) detail: Option<String>,
     pub(super) kid: Option<String>,
     pub(super) token_fingerprint: Option<Fingerprint>,
+    /// What the head says about the body.
+    pub(super) body: Body,
     pub(super) in_flight: Option<InFlight>,
     pub(super) received: u64,
     pub(super) body_ended: bool,
@@ -51,6 +54,7 @@ impl RequestCtx {
             detail: None,
             kid: None,
             token_fingerprint: None,
+            body: Body::Empty,
             in_flight: None,
             received: 0,
             body_ended: false,

@@ -14,7 +14,7 @@ use super::host::{self, Asked};
 use super::policy::{Policy, SitePolicy};
 use crate::denial::Denial;
 use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling};
-use crate::token::{self, Fingerprint, Refusal, Verified};
+use crate::token::{self, Fingerprint, Missed, Refusal, Verified};
 
 /// A request head as the decision sees it.
 pub struct Head<'a, F> {
@@ -69,11 +69,13 @@ pub struct Refused {
     pub kid: Option<String>,
     /// The token's fingerprint.
     pub fingerprint: Option<Fingerprint>,
+    /// The key that its issuer does not have, where newer keys could change that.
+    pub missed: Option<Missed>,
 }
 
 impl From<Denial> for Refused {
     fn from(denial: Denial) -> Self {
-        Refused { denial, detail: None, kid: None, fingerprint: None }
+        Refused { denial, detail: None, kid: None, fingerprint: None, missed: None }
     }
 }
 
@@ -135,11 +137,17 @@ where
         denial: refusal.denial,
         detail: Some(refusal.detail.to_string()),
         kid: refusal.kid,
+        missed: refusal.missed,
         fingerprint: Some(Fingerprint::of(token.as_str().as_bytes())),
     };
     let found = token::identify(&policy.tokens, &token, &policy.trusted, &site.issuers, now)
         .map_err(refused)?;
     let identity = found.verified.identity();
+    // Of tokens that are remembered too: a block takes hold at the next request.
+    policy
+        .blocklist
+        .peek(|list| list.judge(identity, found.verified.issued()))
+        .map_err(|refusal| refused(refusal.naming(found.verified.kid())))?;
     if identity.bound_to.is_some() {
         // Nothing here can prove the certificate that the token is bound to.
         return Err(Refused {

@@ -13,6 +13,7 @@ mod host;
 mod lane;
 mod policy;
 mod record;
+mod rejudge;
 mod reply;
 mod rewrite;
 mod server;
@@ -32,7 +33,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
-pub use policy::{NO_ROUTE, Policy, SitePolicy, Upstream};
+pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use server::Server;
 pub use upstream::roots;
 
@@ -93,17 +94,29 @@ impl Gateway {
                 Body::Chunked => None,
             })?;
         }
+        ctx.body = body;
+        self.decide(&policy, session, ctx)
+    }
+
+    /// Decide on a request that pingora holds: a look that may be taken twice.
+    fn decide(
+        &self,
+        policy: &Policy,
+        session: &Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<(), Refused> {
+        let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
         let request = session.req_header();
         let head = Head {
             method: request.method.as_str(),
             target: request.raw_path(),
             host: host_of(request).ok_or(Denial::HostInvalid)?,
-            body,
+            body: ctx.body,
             by_default: conn.by_default,
             local: conn.local,
             fields: fields_of(&request.headers),
         };
-        self.admit(&policy, head, ctx)
+        self.admit(policy, head, ctx)
     }
 
     /// Decide on a request whose framing is sound; remember what was found in its context.
@@ -152,7 +165,13 @@ impl ProxyHttp for Gateway {
             session.as_downstream_mut().set_pipelining_enabled(true);
         }
         ctx.keepalive = session.as_downstream().get_keepalive();
-        let refused = match self.judge(session, ctx) {
+        let mut verdict = self.judge(session, ctx);
+        if let (Err(refused), Some(policy)) = (&verdict, ctx.policy.clone())
+            && rejudge::newer_keys(&policy, refused).await
+        {
+            verdict = self.decide(&policy, session, ctx);
+        }
+        let refused = match verdict {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
                 false => return Ok(false),

@@ -11,8 +11,9 @@ use pingora_core::protocols::tls::CaType;
 use crate::config::{BackendAddress, BackendTimes, Config, SiteSystem};
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::refetch::Refetch;
 use crate::route::RouteTable;
-use crate::token::{TokenCache, TokenSource, Trusted};
+use crate::token::{Blocklist, TokenCache, TokenSource, Trusted};
 
 /// The route name that counts requests for which no route was found.
 pub const NO_ROUTE: &str = "none";
@@ -23,6 +24,10 @@ pub struct Policy {
     pub sites: HashMap<Arc<str>, Arc<SitePolicy>>,
     /// Whose tokens are accepted.
     pub trusted: Vec<Trusted>,
+    /// Whom to ask for newer keys, by the issuer's name; the keys of the others come by themselves.
+    pub refetch: HashMap<Arc<str>, Refetch>,
+    /// Whose tokens are refused all the same.
+    pub blocklist: Live<Blocklist>,
     /// Tokens that were verified; shared by successive policies.
     pub tokens: Arc<TokenCache>,
     /// Bytes of a request target.
@@ -33,6 +38,18 @@ pub struct Policy {
     pub headers_max: usize,
     /// How long a client may take nothing of an answer.
     pub send_stall: Duration,
+}
+
+/// What tokens are judged by.
+pub struct TokenPolicy {
+    /// The issuers of a configuration with their keys, in any order.
+    pub trusted: Vec<Trusted>,
+    /// Whom to ask for newer keys.
+    pub refetch: HashMap<Arc<str>, Refetch>,
+    /// Whose tokens are refused all the same.
+    pub blocklist: Live<Blocklist>,
+    /// Tokens that were verified.
+    pub tokens: Arc<TokenCache>,
 }
 
 /// One site system.
@@ -74,12 +91,11 @@ pub struct Upstream {
 }
 
 impl Policy {
-    /// The policy of a configuration. `trusted` are its issuers with their keys, in any order;
-    /// `upstream` makes a site system's backend ready.
+    /// The policy of a configuration. `judged_by` says whose a token is; `upstream` makes a site
+    /// system's backend ready.
     pub fn new(
         config: &Config,
-        trusted: Vec<Trusted>,
-        tokens: Arc<TokenCache>,
+        judged_by: TokenPolicy,
         metrics: &Metrics,
         mut upstream: impl FnMut(&SiteSystem) -> Upstream,
     ) -> Policy {
@@ -91,9 +107,12 @@ impl Policy {
                 (site.name.clone(), Arc::new(site))
             })
             .collect();
+        let TokenPolicy { trusted, refetch, blocklist, tokens } = judged_by;
         Policy {
             sites,
             trusted,
+            refetch,
+            blocklist,
             tokens,
             uri_bytes_max: config.limits.uri_bytes,
             header_bytes_max: config.limits.connection.header_bytes,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::bearer::BearerToken;
+use super::blocklist::Blocklist;
 use super::cache::Fingerprint;
 use super::refusal::Refusal;
 use super::text::base64url;
@@ -63,11 +64,19 @@ pub struct Accepted {
 
 /// Look at the text of a token; white space around it is overlooked. Without trusted issuers it
 /// tells what the token says and that nobody is trusted.
-pub fn inspect(text: &[u8], trusted: &[Trusted], now: Timestamp) -> Inspection {
+pub fn inspect(
+    text: &[u8],
+    trusted: &[Trusted],
+    blocklist: &Blocklist,
+    now: Timestamp,
+) -> Inspection {
     let text = text.trim_ascii();
     let judged = BearerToken::parse(text)
         .map_err(|denial| Refusal::new(denial, "its shape is not that of a signed JWT"))
-        .and_then(|token| verify(&token, trusted, now));
+        .and_then(|token| verify(&token, trusted, now))
+        .and_then(|verified| {
+            blocklist.judge(verified.identity(), verified.issued()).map(|()| verified)
+        });
     let mut segments = text.split(|b| *b == b'.').map(object);
     let (header, claims) = (segments.next().flatten(), segments.next().flatten());
     let times = ["exp", "nbf", "iat"].into_iter().filter_map(|name| {

@@ -37,6 +37,15 @@ pub struct Key {
 #[derive(Debug, Default)]
 pub struct KeySet(Vec<Key>);
 
+/// Why no key of a set is the one that a header means, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoKey {
+    /// There is none: a newer set may have it.
+    Unknown(&'static str),
+    /// There are some, and none is it.
+    Unfit(&'static str),
+}
+
 /// A key, or a whole file, that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyProblem {
@@ -163,7 +172,7 @@ impl KeySet {
         header: &Header,
         iss: &str,
         tenant: Option<&str>,
-    ) -> Result<&Key, &'static str> {
+    ) -> Result<&Key, NoKey> {
         let named = header.kid.is_some() || header.x5t.is_some() || header.x5t_s256.is_some();
         let (mut found, mut count, mut foreign) = (None, 0_usize, false);
         for key in &self.0 {
@@ -180,11 +189,17 @@ impl KeySet {
         }
         match (found, count, named) {
             (Some(key), 1, _) => Ok(key),
-            (_, 2.., true) => Err("the token's key names fit more than one key"),
-            (_, 2.., false) => Err("the token names no key, and the issuer has several"),
-            _ if foreign => Err("the token's key is bound to another issuer by its key file"),
-            (_, _, true) => Err("the issuer has no key of this name"),
-            (_, _, false) => Err("the token names no key, and the issuer has none for its alg"),
+            (_, 2.., true) => Err(NoKey::Unfit("the token's key names fit more than one key")),
+            (_, 2.., false) => {
+                Err(NoKey::Unfit("the token names no key, and the issuer has several"))
+            }
+            _ if foreign => {
+                Err(NoKey::Unfit("the token's key is bound to another issuer by its key file"))
+            }
+            (_, _, true) => Err(NoKey::Unknown("the issuer has no key of this name")),
+            (_, _, false) => {
+                Err(NoKey::Unknown("the token names no key, and the issuer has none for its alg"))
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod algorithm;
 mod bearer;
+mod blocklist;
 mod cache;
 mod claims;
 mod identity;
@@ -20,13 +21,14 @@ mod verify;
 
 pub use algorithm::Algorithm;
 pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
+pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocklist, BlocklistFault};
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
 pub use identity::Identity;
 pub use inspect::{Accepted, Inspection, Refused, inspect};
 pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
 pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
 pub use mint::{MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
-pub use refusal::Refusal;
+pub use refusal::{Missed, Refusal};
 pub use verify::{Trusted, Verified, verify};
 
 #[cfg(test)]

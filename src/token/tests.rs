@@ -1,6 +1,7 @@
 //! The room's tests: one forge that can make any token, and what must come of each.
 
 mod attacks;
+mod blocking;
 mod caching;
 mod forge;
 mod identities;

@@ -11,8 +11,8 @@ use super::bearer::BearerToken;
 use super::claims::{Claims, Header};
 use super::identity::Identity;
 use super::issuer::Issuer;
-use super::keys::KeySet;
-use super::refusal::Refusal;
+use super::keys::{KeySet, NoKey};
+use super::refusal::{Missed, Refusal};
 use super::text::base64url;
 use crate::denial::Denial;
 use crate::live::Live;
@@ -76,11 +76,17 @@ fn judge<'a>(
     let Some(Trusted { issuer, keys }) = trusted.find(|t| t.issuer.accepts(&claims.iss)) else {
         return Err(Refusal::quoting(Denial::TokenIssuer, "iss is not trusted:", &claims.iss));
     };
+    // Before the keys: if they are replaced in between, they only seem older than they are.
+    let generation = keys.generation();
     let keys = keys.load();
     let tenant = issuer.tenant().map(|t| t.to_string());
-    let key = keys
-        .find(header, &claims.iss, tenant.as_deref())
-        .map_err(|detail| Refusal::new(Denial::TokenSignature, detail))?;
+    let key = keys.find(header, &claims.iss, tenant.as_deref()).map_err(|none| match none {
+        NoKey::Unfit(detail) => Refusal::new(Denial::TokenSignature, detail),
+        NoKey::Unknown(detail) => Refusal {
+            missed: Some(Missed { issuer: issuer.name.clone(), generation }),
+            ..Refusal::new(Denial::TokenSignature, detail)
+        },
+    })?;
     if key.algorithm() != header.algorithm {
         return Err(Refusal::new(Denial::TokenAlgorithm, "alg is not the one its key is for"));
     }
@@ -166,6 +172,11 @@ impl Verified {
     /// When the token was issued, in seconds after 1970.
     pub fn iat(&self) -> Option<i64> {
         self.iat
+    }
+
+    /// When the token was issued as far as it says: `iat`, else `nbf`.
+    pub fn issued(&self) -> Option<i64> {
+        self.iat.or(self.nbf)
     }
 
     /// Whether one of these is the very policy, with the very keys, that verified the token. Both

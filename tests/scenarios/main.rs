@@ -7,10 +7,12 @@
 mod support;
 
 mod backends;
+mod blocklist;
 mod certificates;
 mod configuration;
 mod content;
 mod framing;
+mod issuers;
 mod limits;
 mod messages;
 mod tls;

@@ -5,7 +5,7 @@ use crate::source::{Source, product};
 /// The layers from the ground up. A room may import rooms of lower layers, and of its own layer
 /// where the layer says so.
 const LAYERS: &[(&[&str], bool)] = &[
-    (&["clock", "denial", "live", "metrics", "purpose", "secret", "unfit"], true),
+    (&["clock", "denial", "live", "metrics", "purpose", "refetch", "secret", "unfit"], true),
     (&["cert", "message", "route", "token"], false),
     (&["config"], true),
     (&["admin", "control", "front", "gateway", "log", "site", "tls"], true),
@@ -85,10 +85,11 @@ const PINGORA: &[&str] = &[
 /// What may be used in a few places alone: a path, and where.
 const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
+    ("reqwest", &["control/fetch.rs"]),
     ("rcgen", &["cert/issuer.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("arc_swap", &["live.rs"]),
-    ("prometheus", &["metrics.rs"]),
+    ("prometheus", &["metrics.rs", "metrics/"]),
     ("pingora_core", PINGORA),
     ("pingora_proxy", PINGORA),
     ("pingora_http", PINGORA),

@@ -50,7 +50,8 @@ fn busy() -> Metrics {
     metrics.certificate_rejected("mp01", "pki", Some(Unfit::Expired));
     metrics.certificate_swapped("mp01", "pki", "site-issued", "site-issued-pki-unfit");
     metrics.config_reloaded(Some(1_800_000_000));
-    metrics.keys_loaded("entra", 3, 1);
+    metrics.tokens.keys_loaded("entra", 3, 1);
+    metrics.tokens.keys_fetched("entra", "ok", Some(1_800_000_000));
     metrics
 }
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Scope;
-use crate::config::file::{KindFile, OneOrMany, TokenIssuerFile};
+use super::{Scope, keys};
+use crate::config::file::{KindFile, TokenIssuerFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Issuer, KeySource, Site};
 use crate::token::{self, OidcClaims};
@@ -62,22 +62,17 @@ pub(super) fn add_own(issuers: &mut Vec<Issuer>, site: &Site) {
 }
 
 fn resolve(
-    file: TokenIssuerFile,
+    mut file: TokenIssuerFile,
     span: Range<usize>,
     site: &Site,
     scope: &mut Scope<'_>,
 ) -> Option<Issuer> {
+    let keys = keys::Typed::take(&mut file);
     let hint = "for example name = \"entra\"";
     let name = scope.required(file.name, span.clone(), "name of a token issuer", hint);
     let hint = "kind = \"site\", \"entra\" or \"oidc\"";
     let kind = scope.required(file.kind, span.clone(), "kind of a token issuer", hint);
-    let keys = scope.required(
-        file.keys,
-        span.clone(),
-        "keys of a token issuer",
-        "a file, or a list of files: JWKS, PEM public keys or certificates",
-    );
-    let (name, kind, keys) = (name?, kind?.into_inner(), keys?);
+    let (name, kind) = (name?, kind?.into_inner());
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.get_ref().is_empty() || !name.get_ref().bytes().all(plain) {
         scope.error(name.span(), "a name is letters, digits, '-', '_' and '.'");
@@ -140,7 +135,7 @@ fn resolve(
     }
     if policy.audiences.is_empty() {
         let hint = "the aud that means this site: audiences = [\"https://ConfigMgrService\"]";
-        scope.hinted(span, "the issuer has no audience", hint);
+        scope.hinted(span.clone(), "the issuer has no audience", hint);
     }
     let seconds = |s: &crate::config::Span| i64::try_from(s.0.as_secs()).unwrap_or(i64::MAX);
     if let Some(leeway) = file.leeway {
@@ -152,23 +147,6 @@ fn resolve(
     if let Some(longest) = file.lifetime_max {
         policy.lifetime_max_s = Some(seconds(longest.get_ref()));
     }
-    Some(Issuer { policy, keys: key_files(keys, scope)? })
-}
-
-fn key_files(keys: toml::Spanned<OneOrMany>, scope: &mut Scope<'_>) -> Option<KeySource> {
-    let at = keys.span();
-    let typed = keys.into_inner().into_vec();
-    if typed.is_empty() {
-        scope.error(at, "keys names no file");
-        return None;
-    }
-    if typed.iter().any(|k| k.starts_with("http://") || k.starts_with("https://")) {
-        scope.hinted(
-            at,
-            "keys from a URL are not available in this version",
-            "save the issuer's JWKS as a file and name that; it is watched",
-        );
-        return None;
-    }
-    Some(KeySource::Files(typed.iter().map(|k| scope.path(k)).collect()))
+    let keys = keys.resolve(&policy, span, scope)?;
+    Some(Issuer { policy, keys })
 }

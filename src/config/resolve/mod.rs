@@ -4,6 +4,7 @@
 //! that the faults of the others are found too.
 
 mod issuer;
+mod keys;
 mod limits;
 mod route;
 mod site;
@@ -18,6 +19,7 @@ use super::error::ConfigError;
 use super::file::{LimitsFile, ListenFile, LogFile, SiteFile};
 use super::read::{self, Table};
 use super::resolved::Config;
+pub(super) use site::host_name;
 
 /// The sections of the file.
 const SECTIONS: &[&str] =
@@ -112,10 +114,14 @@ pub(super) fn resolve(text: &str, base: &Path) -> (Option<Config>, Vec<ConfigErr
         .map(|value| read::tables(value, "site_system", scope.errors))
         .unwrap_or_default();
 
-    let mut site = site::resolve(site_file, document.get("site").map(|s| s.span()), &mut scope);
+    let at = document.get("site").map(|s| s.span());
+    let (mut site, blocklist) = site::resolve(site_file, at, &mut scope);
     let limits = limits::resolve(limits, &mut scope);
     let mut issuers = issuer::resolve_all(issuers, &site, &mut scope);
     let names: Vec<String> = issuer::names(&issuers);
+    if let Some(blocklist) = blocklist {
+        blocklist.compare(&names, &mut scope);
+    }
     let site_systems = site_system::resolve_all(systems, &names, &site, &mut scope);
     site::default_token_issuer(&mut site, &site_systems);
     issuer::add_own(&mut issuers, &site);

@@ -2,14 +2,20 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
 
 use super::Scope;
+use crate::config::error::ConfigError;
 use crate::config::file::{
     AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile,
 };
 use crate::config::resolved::{
     AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteSystem,
 };
+use crate::secret::read_bounded;
+use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 
 const STATE: &str = "/var/lib/sitegate";
 
@@ -17,7 +23,7 @@ pub(super) fn resolve(
     file: SiteFile,
     section: Option<Range<usize>>,
     scope: &mut Scope<'_>,
-) -> Site {
+) -> (Site, Option<Listed>) {
     let section = section.unwrap_or(0..0);
     let code = scope.required(
         file.code,
@@ -62,7 +68,8 @@ pub(super) fn resolve(
         Some(typed) => typed.into_inner(),
         None => String::new(),
     };
-    Site {
+    let blocklist = file.blocklist.map(|typed| blocklist(&typed, scope));
+    let site = Site {
         code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
         hierarchy,
         state: scope.path(&file.state.map_or_else(|| STATE.to_owned(), |s| s.into_inner())),
@@ -73,6 +80,50 @@ pub(super) fn resolve(
             Some(AuthorityKeyFile::P256) | None => AuthorityKey::P256,
         },
         token_issuer,
+        blocklist: blocklist.as_ref().map(|list| list.path.clone()),
+    };
+    (site, blocklist)
+}
+
+/// A list that cannot be read would leave open who is blocked: that is an error, not a warning.
+fn blocklist(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Listed {
+    let path = scope.path(typed.get_ref());
+    let shown = path.display();
+    let named =
+        match read_bounded(&path, BLOCKLIST_BYTES_MAX as u64).map(|(b, _)| Blocklist::parse(&b)) {
+            Ok(Ok(list)) => list.issuers().map(str::to_owned).collect(),
+            Ok(Err(faults)) => {
+                for fault in faults {
+                    let hint = "mend that line of the blocklist; docs/blocklist.md has its form";
+                    scope.hinted(typed.span(), format!("{shown}:{fault}"), hint);
+                }
+                Vec::new()
+            }
+            Err(error) => {
+                let message = format!("the blocklist {shown} cannot be read: {error}");
+                scope.hinted(typed.span(), message, "an empty file blocks nobody");
+                Vec::new()
+            }
+        };
+    Listed { path, named, span: typed.span() }
+}
+
+/// A blocklist, and the issuers that it names.
+pub(super) struct Listed {
+    path: PathBuf,
+    named: Vec<String>,
+    span: Range<usize>,
+}
+
+impl Listed {
+    /// A name that is written wrongly would block nobody, and nobody would notice.
+    pub(super) fn compare(&self, issuers: &[String], scope: &mut Scope<'_>) {
+        for name in self.named.iter().filter(|name| !issuers.contains(name)) {
+            let message = format!("the blocklist names a token issuer that is not there: '{name}'");
+            let hint = format!("token issuers here: {}", issuers.join(", "));
+            let warning = ConfigError::at(self.span.clone(), message).hint(hint).warning();
+            scope.errors.push(warning);
+        }
     }
 }
 
@@ -86,7 +137,7 @@ pub(super) fn default_token_issuer(site: &mut Site, systems: &[SiteSystem]) {
 }
 
 /// A DNS name, lower case, without the dot at its end.
-pub(super) fn host_name(text: &str) -> Option<String> {
+pub(in crate::config) fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let label = |l: &str| {
         (1..=63).contains(&l.len())

@@ -21,6 +21,7 @@ use super::ctx::RequestCtx;
 use super::decide::Refused;
 use super::framing::{HeadEnd, parse};
 use super::record::{self, Asked, Ended};
+use super::rejudge;
 use super::reply;
 use crate::denial::Denial;
 use crate::front::{Conn, ConnInfo, Cut};
@@ -98,7 +99,13 @@ impl Lane {
         let info = conn.info().clone();
         let mut ctx = RequestCtx::new();
         let raw = buf.get(..end).unwrap_or_default();
-        let mut going = match self.judge(&info, raw, &mut ctx) {
+        let mut judged = self.judge(&info, raw, &mut ctx);
+        if let Judged::Refused { refused, .. } = &judged
+            && rejudge::newer_keys(&self.gateway.policy.load(), refused).await
+        {
+            judged = self.judge(&info, raw, &mut ctx);
+        }
+        let mut going = match judged {
             Judged::Goes(going) => going,
             Judged::Refused { refused, .. } if bootstrap::may_be_one(&refused, &ctx) => {
                 return Next::Leave;

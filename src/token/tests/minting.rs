@@ -167,7 +167,7 @@ fn another_implementation_verifies_what_is_minted_and_mints_what_is_verified() {
 #[test]
 fn a_token_laid_open_shows_everything_but_its_signature() {
     let good = rs256(&site(json!({ "note": "\u{202e}\u{1b}[31m\u{9b}" })));
-    let shown = inspect(format!(" {good}\n").as_bytes(), &TRUSTED, now());
+    let shown = inspect(format!(" {good}\n").as_bytes(), &TRUSTED, &Blocklist::default(), now());
     let text = format!("{shown}{}", serde_json::to_string(&shown).unwrap());
     assert!(!text.contains(good.rsplit('.').next().unwrap()));
     let plain = shown.to_string();
@@ -176,11 +176,15 @@ fn a_token_laid_open_shows_everything_but_its_signature() {
     assert!(plain.contains("exp       20"), "times are dates: {plain}");
 
     let expired = rs256(&site(json!({ "exp": NOW_S - 1000 })));
-    assert!(inspect(expired.as_bytes(), &TRUSTED, now()).to_string().contains("token.expired"));
-    let nobody = inspect(good.as_bytes(), &[], now());
+    assert!(
+        inspect(expired.as_bytes(), &TRUSTED, &Blocklist::default(), now())
+            .to_string()
+            .contains("token.expired")
+    );
+    let nobody = inspect(good.as_bytes(), &[], &Blocklist::default(), now());
     assert_eq!(nobody.refused.unwrap().code, "token.issuer");
     for rubbish in [&b""[..], b"\xff", b"a.b", b"....", b"not a token", &[b'.'; 5000]] {
-        let shown = inspect(rubbish, &TRUSTED, now());
+        let shown = inspect(rubbish, &TRUSTED, &Blocklist::default(), now());
         assert!(shown.accepted.is_none() && shown.to_string().contains("not readable"));
     }
 }

@@ -60,9 +60,9 @@ proptest! {
             forge(&raw, &raw, &Sign::Bytes(&raw)),
         ] {
             prop_assert!(!passes(token.as_bytes()));
-            let _ = inspect(token.as_bytes(), &TRUSTED, now()).to_string();
+            let _ = inspect(token.as_bytes(), &TRUSTED, &Blocklist::default(), now()).to_string();
         }
-        let _ = inspect(&raw, &TRUSTED, now()).to_string();
+        let _ = inspect(&raw, &TRUSTED, &Blocklist::default(), now()).to_string();
     }
 
     #[test]

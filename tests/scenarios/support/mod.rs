@@ -2,10 +2,12 @@
 //! it. Everything lies in a temporary folder and ends with the test.
 
 mod gateway;
+mod issuer;
 mod nginx;
 mod wire;
 
 pub use gateway::{Gateway, Plan, write_pair};
+pub use issuer::{Idp, Signer, key_set, ok};
 pub use nginx::Nginx;
 pub use wire::{Wire, client_config, connect, head_of, status_of};
 

@@ -1,0 +1,216 @@
+//! The issuers that are trusted: a task for the keys of each, from one configuration to the next.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Options;
+use super::assemble::{Authorities, open_tokens};
+use crate::cert::Anchors;
+use crate::clock::Clock;
+use crate::config::{Config, Issuer, KeySource, KeyUrl, Site};
+use crate::control::{
+    Fetched, IssuerKeys, OnKeys, Provider, RemoteKeys, RemoteParams, RemoteView, Web,
+};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::refetch::Refetch;
+use crate::token::{self, KeySet, Trusted};
+
+/// The keys of one issuer, kept by a task.
+struct KeptKeys {
+    wish: Wish,
+    view: KeysView,
+    stop: watch::Sender<bool>,
+}
+
+/// What an issuer's keys depend on: if it is the same after a reload, the task goes on.
+#[derive(Clone, PartialEq, Eq)]
+struct Wish {
+    source: KeySource,
+    /// What a discovery document must name; of no matter to files.
+    accepts: Vec<String>,
+}
+
+impl Wish {
+    fn of(issuer: &Issuer) -> Wish {
+        let accepts = match &issuer.keys {
+            KeySource::Url(_) => issuer.policy.accepts.clone(),
+            KeySource::Files(_) | KeySource::Site => Vec::new(),
+        };
+        Wish { source: issuer.keys.clone(), accepts }
+    }
+}
+
+/// The keys of one issuer as others see them.
+#[derive(Clone)]
+pub(super) struct KeysView {
+    pub(super) keys: Live<KeySet>,
+    /// Where they are fetched, if they are, and when that was done last.
+    pub(super) fetched: Option<(String, Live<Option<Timestamp>>)>,
+    refetch: Option<Refetch>,
+}
+
+/// The keys of each issuer; read by status.
+pub(super) type SharedIssuers = Arc<Mutex<Vec<(token::Issuer, KeysView)>>>;
+
+/// The issuers that are trusted.
+#[derive(Default)]
+pub(super) struct Issuers {
+    kept: Vec<(String, KeptKeys)>,
+    shared: SharedIssuers,
+}
+
+impl Issuers {
+    /// Have a task for the keys of each issuer of the configuration, and none besides.
+    pub(super) fn follow(
+        &mut self,
+        config: &Config,
+        authorities: &Authorities,
+        options: &Options,
+        metrics: &Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let mut before = std::mem::take(&mut self.kept);
+        let mut trusted = Vec::new();
+        for issuer in &config.issuers {
+            let name = issuer.policy.name.to_string();
+            let wish = Wish::of(issuer);
+            let same = before.iter().position(|(n, k)| *n == name && k.wish == wish);
+            let kept = match same {
+                Some(place) => before.remove(place).1,
+                None => {
+                    let (task, view) =
+                        start_keys(issuer, &config.site, authorities, options, metrics);
+                    let (stop, stopped) = watch::channel(false);
+                    tasks.spawn(task(stopped));
+                    KeptKeys { wish, view, stop }
+                }
+            };
+            trusted.push((issuer.policy.clone(), kept.view.clone()));
+            self.kept.push((name, kept));
+        }
+        for (name, gone) in before {
+            let _ = gone.stop.send(true);
+            let is_gone = !self.kept.iter().any(|(n, _)| *n == name);
+            if is_gone {
+                metrics.tokens.forget_issuer(&name);
+            }
+        }
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = trusted;
+    }
+
+    pub(super) fn shared(&self) -> SharedIssuers {
+        self.shared.clone()
+    }
+
+    /// The issuers with their keys, and whom to ask for newer ones.
+    pub(super) fn trusted(&self) -> (Vec<Trusted>, HashMap<Arc<str>, Refetch>) {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let trusted = shared.iter().map(|(issuer, view)| Trusted {
+            issuer: Arc::new(issuer.clone()),
+            keys: view.keys.clone(),
+        });
+        let refetch = shared
+            .iter()
+            .filter_map(|(issuer, view)| Some((issuer.name.clone(), view.refetch.clone()?)));
+        (trusted.collect(), refetch.collect())
+    }
+}
+
+type Task = Box<dyn FnOnce(watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+fn start_keys(
+    issuer: &Issuer,
+    site: &Site,
+    authorities: &Authorities,
+    options: &Options,
+    metrics: &Arc<Metrics>,
+) -> (Task, KeysView) {
+    let counted = metrics.clone();
+    let on_keys: OnKeys = Arc::new(move |name, usable, refused| {
+        counted.tokens.keys_loaded(name, usable, refused);
+    });
+    let (files, own) = match &issuer.keys {
+        KeySource::Url(place) => {
+            let web = (authorities.system.clone(), options.provider.clone());
+            let mut params = remote(issuer, place, site, web, options.clock.clone());
+            let counted = metrics.clone();
+            params.on_keys = on_keys;
+            params.on_fetch = Arc::new(move |name, fetched| match fetched {
+                Fetched::Kept(at) => counted.tokens.keys_kept(name, at.as_second()),
+                Fetched::Now(at) => counted.tokens.keys_fetched(name, "ok", Some(at.as_second())),
+                Fetched::Failed(fault) => counted.tokens.keys_fetched(name, fault.as_str(), None),
+            });
+            let (task, RemoteView { keys, fetched, refetch }) = RemoteKeys::start(params);
+            let fetched = Some((place.url.clone(), fetched));
+            let view = KeysView { keys, fetched, refetch: Some(refetch) };
+            return (Box::new(|stop| Box::pin(task.run(stop))), view);
+        }
+        KeySource::Files(files) => (files.clone(), None),
+        KeySource::Site => (Vec::new(), authorities.own_keys.clone()),
+    };
+    let (task, keys) = IssuerKeys::start(issuer.policy.name.clone(), files, own, on_keys);
+    let view = KeysView { keys, fetched: None, refetch: None };
+    (Box::new(|stop| Box::pin(task.run(stop))), view)
+}
+
+fn remote(
+    issuer: &Issuer,
+    place: &KeyUrl,
+    site: &Site,
+    (system, provider): (Arc<Anchors>, Arc<CryptoProvider>),
+    clock: Clock,
+) -> RemoteParams {
+    RemoteParams {
+        name: issuer.policy.name.clone(),
+        provider: Provider {
+            web: Web {
+                provider,
+                system,
+                ca: place.ca.clone(),
+                private_hosts: place.private_hosts.clone(),
+            },
+            url: place.url.clone(),
+            discovery: place.discovery,
+            accepts: issuer.policy.accepts.clone(),
+            key_hosts: place.key_hosts.clone(),
+        },
+        state: site.state.clone(),
+        refresh: place.refresh,
+        refetch_interval: place.refetch_interval,
+        clock,
+        on_keys: Arc::new(|_, _, _| {}),
+        on_fetch: Arc::new(|_, _| {}),
+    }
+}
+
+/// The trusted issuers of a configuration with their keys as they are now, for tools. Keys from a
+/// URL are those that were kept when they were fetched last.
+pub fn read_trusted(config: &Config, now: Timestamp) -> Vec<Trusted> {
+    let own = open_tokens(config, now).ok().map(|tokens| tokens.jwks());
+    let read = |issuer: &Issuer| {
+        let (files, own) = match &issuer.keys {
+            KeySource::Url(place) => {
+                let name = &issuer.policy.name;
+                let source = RemoteKeys::source(&place.url, &issuer.policy.accepts);
+                return crate::live::live(RemoteKeys::kept(&config.site.state, name, &source)).1;
+            }
+            KeySource::Files(files) => (files.clone(), None),
+            KeySource::Site => (Vec::new(), own.clone()),
+        };
+        let name = issuer.policy.name.clone();
+        IssuerKeys::start(name, files, own, Arc::new(|_, _, _| {})).1
+    };
+    config
+        .issuers
+        .iter()
+        .map(|issuer| Trusted { keys: read(issuer), issuer: Arc::new(issuer.policy.clone()) })
+        .collect()
+}

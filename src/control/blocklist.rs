@@ -1,0 +1,163 @@
+//! The blocklist over time: one file is watched, read and published.
+//!
+//! A file that is broken or gone unblocks nobody: the last good list stays in force, loudly.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use tokio::sync::watch;
+
+use super::watch::Watch;
+use crate::live::{Live, Publisher, live};
+use crate::secret::read_bounded;
+use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
+
+const POLL: Duration = Duration::from_secs(30);
+
+/// Told of every new reading: the list that is in force from now on, or `None` if the file is not.
+pub type OnBlocklist = Arc<dyn Fn(Option<&Blocklist>) + Send + Sync>;
+
+/// The task that keeps the blocklist.
+pub struct BlocklistFile {
+    path: PathBuf,
+    /// The SHA-256 of what was read last, good or not.
+    seen: Option<Vec<u8>>,
+    told: String,
+    watch: Watch,
+    publisher: Publisher<Blocklist>,
+    on_list: OnBlocklist,
+}
+
+impl BlocklistFile {
+    /// Read the file, so that requests can be judged from the first on.
+    ///
+    /// # Errors
+    /// What is wrong with the file, a line for each fault. Without a list nobody can tell who is
+    /// blocked, so nothing may be served.
+    pub fn start(path: PathBuf, on_list: OnBlocklist) -> Result<(Self, Live<Blocklist>), String> {
+        // Armed before the first look, so that no change falls between the two.
+        let watch = Watch::new(path.parent().map(PathBuf::from), POLL);
+        let (publisher, reader) = live(Blocklist::default());
+        let (seen, told) = (None, String::new());
+        let mut file = BlocklistFile { path, seen, told, watch, publisher, on_list };
+        file.look()?;
+        Ok((file, reader))
+    }
+
+    /// Read a list once.
+    ///
+    /// # Errors
+    /// As [`BlocklistFile::start`].
+    pub fn read(path: &Path) -> Result<Blocklist, String> {
+        match read_bounded(path, BLOCKLIST_BYTES_MAX as u64) {
+            Ok((bytes, _)) => parse(path, &bytes),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Keep the list until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow_and_update() {
+            tokio::select! {
+                biased;
+                changed = stop.changed() => if changed.is_err() { return },
+                () = self.watch.changed() => {}
+            }
+            let trouble = self.look().err().unwrap_or_default();
+            if trouble != self.told {
+                for line in trouble.lines() {
+                    tracing::error!(
+                        target: "sitegate::blocklist",
+                        "the blocklist was not read, the one before it stays in force: {line}"
+                    );
+                }
+                self.told = trouble;
+            }
+        }
+    }
+
+    /// Read the file; publish it if it changed and is good.
+    fn look(&mut self) -> Result<(), String> {
+        let shown = self.path.display();
+        let bytes = match read_bounded(&self.path, BLOCKLIST_BYTES_MAX as u64) {
+            Ok((bytes, _)) => bytes,
+            Err(error) => {
+                // Whatever comes in its place is news, be it the same.
+                self.seen = None;
+                (self.on_list)(None);
+                return Err(format!("{shown}: {error}"));
+            }
+        };
+        let hash = digest::digest(&digest::SHA256, &bytes).as_ref().to_vec();
+        if self.seen.as_ref() == Some(&hash) {
+            return if self.told.is_empty() { Ok(()) } else { Err(self.told.clone()) };
+        }
+        self.seen = Some(hash);
+        match parse(&self.path, &bytes) {
+            Ok(list) => {
+                tracing::info!(
+                    target: "sitegate::blocklist",
+                    path = %shown, entries = list.len(), "the blocklist was read"
+                );
+                (self.on_list)(Some(&list));
+                self.publisher.publish(list);
+                Ok(())
+            }
+            Err(trouble) => {
+                (self.on_list)(None);
+                Err(trouble)
+            }
+        }
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Blocklist, String> {
+    Blocklist::parse(bytes).map_err(|faults| {
+        let lines = faults.iter().map(|fault| format!("{}:{fault}", path.display()));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn only_a_whole_good_file_takes_the_place_of_the_list_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blocklist.toml");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let tell: OnBlocklist = {
+            let said = said.clone();
+            Arc::new(move |list| said.lock().unwrap().push(list.map(Blocklist::len)))
+        };
+        let missing = BlocklistFile::start(path.clone(), tell.clone()).err();
+        assert!(missing.is_some_and(|told| told.contains("blocklist.toml: No such file")));
+
+        std::fs::write(&path, "[[block]]\ndevice = \"a\"\n").unwrap();
+        let (mut file, list) = BlocklistFile::start(path.clone(), tell).unwrap();
+        assert_eq!(list.peek(Blocklist::len), 1);
+        for (text, told) in [
+            (Some("[[block]]\ndevice = \"a\"\n[[block]]\ndevise = 1"), "blocklist.toml:4:1: "),
+            (Some("[[block]]"), "blocklist.toml:1:1: an entry needs"),
+            (None, "blocklist.toml: No such file"),
+        ] {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let trouble = file.look().unwrap_err();
+            assert!(trouble.contains(told), "{trouble}");
+            assert_eq!(list.peek(Blocklist::len), 1, "the last good list stays: {told}");
+        }
+        std::fs::write(&path, "").unwrap();
+        file.look().unwrap();
+        assert_eq!(list.peek(Blocklist::len), 0, "an empty file is a good list");
+        let said = said.lock().unwrap().clone();
+        assert_eq!(said, [None, Some(1), None, None, None, Some(0)]);
+    }
+}

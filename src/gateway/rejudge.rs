@@ -1,0 +1,26 @@
+//! Whether a request that was refused for an unknown key is worth a second look: its issuer may have
+//! a new key since.
+//!
+//! Knows no pingora type. Waits a bounded time, and only for issuers whose keys are fetched.
+
+use super::decide::Refused;
+use super::policy::Policy;
+
+/// Ask for newer keys of the issuer whose key was missed. Returns whether they are others than those
+/// that the request was judged by, so that judging it once more may end otherwise.
+///
+/// The token is not verified, so anyone can ask: [`crate::refetch::Refetch::ask`] bounds how often
+/// there is a fetch, how many wait for it, and for how long.
+pub async fn newer_keys(policy: &Policy, refused: &Refused) -> bool {
+    let Some(missed) = &refused.missed else { return false };
+    let issuer = policy.trusted.iter().find(|t| t.issuer.name == missed.issuer);
+    let Some(issuer) = issuer else { return false };
+    // They may have come between the judgement and now.
+    let newer = || issuer.keys.generation() != missed.generation;
+    if !newer()
+        && let Some(refetch) = policy.refetch.get(&missed.issuer)
+    {
+        refetch.ask().await;
+    }
+    newer()
+}

@@ -1,0 +1,121 @@
+//! The metrics of tokens: their issuers' keys, and what is blocked.
+//!
+//! Labels are configured names and words from closed lists alone.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::{counters, int_gauges, registered};
+
+/// The metrics of tokens.
+pub struct TokenMetrics {
+    keys: IntGaugeVec,
+    key_files_bad: IntGaugeVec,
+    fetches: IntCounterVec,
+    fetched: GaugeVec,
+    blocked: IntGauge,
+    blocklist_read: IntGauge,
+    /// What was counted, so that it can be forgotten.
+    results: Mutex<Results>,
+}
+
+type Results = BTreeSet<(String, &'static str)>;
+
+impl TokenMetrics {
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        let blocklist_read = registered(
+            r,
+            IntGauge::new(
+                "sitegate_blocklist_last_read_successful",
+                "Whether the blocklist, as it was last read, is in force.",
+            )?,
+        )?;
+        // Where there is no blocklist, there is nothing amiss with it.
+        blocklist_read.set(1);
+        Ok(TokenMetrics {
+            keys: int_gauges(r, "token_keys", "Usable keys of a token issuer.", &["issuer"])?,
+            key_files_bad: int_gauges(
+                r,
+                "token_key_problems",
+                "Keys of a token issuer that were refused at the last reading.",
+                &["issuer"],
+            )?,
+            fetches: counters(
+                r,
+                "token_key_fetches_total",
+                "Fetches of a token issuer's keys, by result.",
+                &["issuer", "result"],
+            )?,
+            fetched: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_token_keys_fetched_timestamp_seconds",
+                        "When a token issuer's keys were last fetched, in seconds since 1970.",
+                    ),
+                    &["issuer"],
+                )?,
+            )?,
+            blocked: registered(
+                r,
+                IntGauge::new("sitegate_blocklist_entries", "Entries of the blocklist in force.")?,
+            )?,
+            blocklist_read,
+            results: Mutex::default(),
+        })
+    }
+
+    /// An issuer's keys were read.
+    pub fn keys_loaded(&self, issuer: &str, usable: usize, refused: usize) {
+        self.keys.with_label_values(&[issuer]).set(usable as i64);
+        self.key_files_bad.with_label_values(&[issuer]).set(refused as i64);
+    }
+
+    /// An issuer is no longer configured.
+    pub fn forget_issuer(&self, issuer: &str) {
+        let _ = self.keys.remove_label_values(&[issuer]);
+        let _ = self.key_files_bad.remove_label_values(&[issuer]);
+        let _ = self.fetched.remove_label_values(&[issuer]);
+        let results = std::mem::take(&mut *self.results());
+        let (gone, stay): (Results, Results) = results.into_iter().partition(|(i, _)| i == issuer);
+        *self.results() = stay;
+        for (issuer, result) in gone {
+            let _ = self.fetches.remove_label_values(&[&*issuer, result]);
+        }
+    }
+
+    /// An issuer's keys were fetched at this time, or not: `result` is of a closed list.
+    pub fn keys_fetched(&self, issuer: &str, result: &'static str, seconds: Option<i64>) {
+        self.results().insert((issuer.to_owned(), result));
+        self.fetches.with_label_values(&[issuer, result]).inc();
+        if let Some(seconds) = seconds {
+            self.keys_kept(issuer, seconds);
+        }
+    }
+
+    /// Keys are in use that were fetched at this time.
+    pub fn keys_kept(&self, issuer: &str, seconds: i64) {
+        self.fetched.with_label_values(&[issuer]).set(seconds as f64);
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The blocklist was read: `Some` with its entries if it is in force now.
+    pub fn blocklist_read(&self, entries: Option<usize>) {
+        self.blocklist_read.set(i64::from(entries.is_some()));
+        if let Some(entries) = entries {
+            self.blocked.set(entries as i64);
+        }
+    }
+
+    /// What is there once there is an issuer.
+    pub(super) fn descriptions(&self) -> Vec<&Desc> {
+        let keys = [self.keys.desc(), self.key_files_bad.desc()].concat();
+        [keys, self.fetches.desc(), self.fetched.desc()].concat()
+    }
+}

@@ -1,0 +1,316 @@
+//! What is blocked before its time: tokens, devices, users, and what was issued before a moment.
+//!
+//! Holds fingerprints and times alone, so that a long list stays small and a look is a few hashes.
+//! Judges verified identities; knows no file.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use toml::Spanned;
+use uuid::Uuid;
+
+use super::identity::Identity;
+use super::refusal::Refusal;
+use super::text::is_identity_text;
+use crate::denial::Denial;
+
+/// The largest blocklist that is read, in bytes: a good 200,000 entries with reasons.
+pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How many faults of one file are told.
+const FAULTS_MAX: usize = 20;
+
+/// A rule without a time blocks whatever was issued, whenever.
+const ALWAYS: i64 = i64::MAX;
+
+/// What is blocked. The default blocks nothing.
+#[derive(Default)]
+pub struct Blocklist {
+    /// What is issued before this second is blocked, by the fingerprint of what it is about.
+    rules: HashMap<u128, i64>,
+    /// Makes the fingerprints: with a key of its own, so that nobody can choose two that collide.
+    hasher: RandomState,
+    /// Which kinds of rule there are; the others cost nothing.
+    kinds: u8,
+    issuers: BTreeSet<String>,
+    entries: usize,
+}
+
+/// What a rule is about.
+#[derive(Clone, Copy)]
+enum About<'a> {
+    Token(&'a str),
+    Device(&'a str),
+    User(&'a str),
+    Everything,
+}
+
+/// Why a text is no blocklist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlocklistFault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong, and how to mend it.
+    pub message: String,
+}
+
+impl fmt::Display for BlocklistFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+impl Blocklist {
+    /// Read a list: TOML, with a table `[[block]]` for each entry (docs/blocklist.md).
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, up to twenty faults: a list is used whole or not at all.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BlocklistFault>> {
+        let whole = |message: &str| {
+            vec![BlocklistFault { line: 1, column: 1, message: message.to_owned() }]
+        };
+        if bytes.len() > BLOCKLIST_BYTES_MAX {
+            return Err(whole("the list is larger than 32 MiB"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| whole("the list is not UTF-8 text"))?;
+        let typed: Typed = toml::from_str(text).map_err(|error| {
+            let message = error.message().trim_end().replace('\n', "; ");
+            vec![fault(text, error.span().unwrap_or(0..0), message)]
+        })?;
+        let mut list = Blocklist::default();
+        let mut faults = Vec::new();
+        for entry in typed.block {
+            if let Err((at, message)) = list.add(&entry) {
+                faults.push(fault(text, at, message.to_owned()));
+                if faults.len() == FAULTS_MAX {
+                    break;
+                }
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(list),
+            false => Err(faults),
+        }
+    }
+
+    /// Whether a verified identity is blocked. `issued` is the token's `iat`, else its `nbf`, in
+    /// seconds after 1970; a token with neither counts as issued before every moment.
+    ///
+    /// # Errors
+    /// The refusal, if it is. A device or a user without a moment is blocked as such, everything
+    /// else is the token's fault: another token may be good.
+    pub fn judge(&self, who: &Identity, issued: Option<i64>) -> Result<(), Refusal> {
+        if self.rules.is_empty() {
+            return Ok(());
+        }
+        let issuer = Some(&*who.issuer);
+        let token = who.token_id.as_deref().map(About::Token);
+        let device = who.device.as_deref().map(About::Device);
+        let user = who.user.as_deref().map(About::User);
+        let looks = [
+            (issuer, token),
+            (issuer, device),
+            (None, device),
+            (issuer, user),
+            (None, user),
+            (issuer, Some(About::Everything)),
+        ];
+        for (issuer, about) in looks {
+            let Some(about) = about else { continue };
+            let Some(before) = self.before(issuer, about) else { continue };
+            if before == ALWAYS {
+                return Err(match about {
+                    About::Device(_) => Refusal::new(Denial::DeviceBlocked, "by its device"),
+                    About::User(_) => Refusal::new(Denial::UserBlocked, "by its user"),
+                    _ => Refusal::new(Denial::TokenBlocked, "by its id"),
+                });
+            }
+            match issued {
+                Some(issued) if issued >= before => {}
+                Some(_) => {
+                    let detail = "it was issued before the moment in issued_before";
+                    return Err(Refusal::new(Denial::TokenBlocked, detail));
+                }
+                None => {
+                    let detail = "issued_before applies to it, and it has neither iat nor nbf";
+                    return Err(Refusal::new(Denial::TokenBlocked, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many entries the list has.
+    pub fn len(&self) -> usize {
+        self.entries
+    }
+
+    /// Whether nothing is blocked.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// The names of issuers that the list knows, for comparison with those that are configured.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.issuers.iter().map(String::as_str)
+    }
+
+    /// The memory that the rules take, in bytes: an entry and a byte for each place of the table,
+    /// of which seven in eight are used at most.
+    pub fn bytes(&self) -> usize {
+        let places = self.rules.capacity().saturating_mul(8).div_ceil(7);
+        places.saturating_mul(size_of::<(u128, i64)>() + 1)
+    }
+
+    fn before(&self, issuer: Option<&str>, about: About<'_>) -> Option<i64> {
+        if self.kinds & about.kind(issuer) == 0 {
+            return None;
+        }
+        self.rules.get(&self.fingerprint(issuer, about)).copied()
+    }
+
+    fn add(&mut self, entry: &Spanned<Entry>) -> Result<(), Wrong> {
+        let (issuer, about, before) = entry.get_ref().read(entry.span())?;
+        let place = self.fingerprint(issuer, about);
+        let rule = self.rules.entry(place).or_insert(before);
+        *rule = before.max(*rule);
+        self.kinds |= about.kind(issuer);
+        self.entries += 1;
+        if let Some(issuer) = issuer.filter(|name| !self.issuers.contains(*name)) {
+            self.issuers.insert(issuer.to_owned());
+        }
+        Ok(())
+    }
+
+    /// 128 bits that stand for a rule's subject: two keyed hashes that share nothing but the key.
+    fn fingerprint(&self, issuer: Option<&str>, about: About<'_>) -> u128 {
+        let (kind, id) = (about.kind(issuer), about.id());
+        let half = |domain: u8| u128::from(self.hasher.hash_one((domain, kind, issuer, id)));
+        half(0) << 64 | half(1)
+    }
+}
+
+impl fmt::Debug for Blocklist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blocklist({} entries)", self.entries)
+    }
+}
+
+impl<'a> About<'a> {
+    /// One bit for each kind of rule.
+    fn kind(self, issuer: Option<&str>) -> u8 {
+        let bit = match self {
+            About::Token(_) => 1,
+            About::Device(_) => 2,
+            About::User(_) => 4,
+            About::Everything => 8,
+        };
+        if issuer.is_some() { bit << 4 } else { bit }
+    }
+
+    /// What is compared: a GUID as such, whatever its spelling and with or without `GUID:` in
+    /// front, and any other text byte for byte. No spelling may slip past the list.
+    fn id(self) -> (Option<u128>, &'a str) {
+        let text = match self {
+            About::Token(text) | About::Device(text) | About::User(text) => text,
+            About::Everything => return (None, ""),
+        };
+        let bare = match text.split_at_checked(5) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("GUID:") => rest,
+            _ => text,
+        };
+        match Uuid::try_parse(bare) {
+            Ok(id) => (Some(id.as_u128()), ""),
+            Err(_) => (None, text),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Typed {
+    #[serde(default)]
+    block: Vec<Spanned<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    issuer: Option<Spanned<String>>,
+    token: Option<Spanned<String>>,
+    device: Option<Spanned<String>>,
+    user: Option<Spanned<String>>,
+    issued_before: Option<Spanned<toml::value::Datetime>>,
+    /// For people; read so that it is known to be text, and not kept.
+    #[expect(dead_code, reason = "only its type matters")]
+    reason: Option<String>,
+}
+
+type Wrong = (Range<usize>, &'static str);
+
+impl Entry {
+    fn read(&self, at: Range<usize>) -> Result<(Option<&str>, About<'_>, i64), Wrong> {
+        let texts = [&self.issuer, &self.token, &self.device, &self.user];
+        for text in texts.into_iter().flatten() {
+            if !is_identity_text(text.get_ref()) {
+                return Err((text.span(), "must be printable ASCII of 1 to 256 bytes"));
+            }
+        }
+        let issuer = self.issuer.as_ref().map(|i| i.get_ref().as_str());
+        let before = match &self.issued_before {
+            None => ALWAYS,
+            Some(typed) => {
+                let moment: Option<Timestamp> = typed.get_ref().to_string().parse().ok();
+                let hint = "issued_before needs date, time and offset: 2026-11-01T00:00:00Z";
+                second(moment.ok_or((typed.span(), hint))?)
+            }
+        };
+        let about = match (&self.token, &self.device, &self.user) {
+            (Some(token), None, None) => {
+                if issuer.is_none() {
+                    let hint = "token needs issuer beside it: ids are unique for one issuer alone";
+                    return Err((token.span(), hint));
+                }
+                if let Some(typed) = &self.issued_before {
+                    return Err((
+                        typed.span(),
+                        "one token is blocked whole, without issued_before",
+                    ));
+                }
+                About::Token(token.get_ref())
+            }
+            (None, Some(device), None) => About::Device(device.get_ref()),
+            (None, None, Some(user)) => About::User(user.get_ref()),
+            (None, None, None) if issuer.is_some() && self.issued_before.is_some() => {
+                About::Everything
+            }
+            (None, None, None) => {
+                let hint = "an entry needs token, device or user, or issuer with issued_before";
+                return Err((at, hint));
+            }
+            _ => return Err((at, "an entry has one of token, device and user; write two entries")),
+        };
+        Ok((issuer, about, before))
+    }
+}
+
+/// The first whole second that is not before this moment.
+fn second(moment: Timestamp) -> i64 {
+    let fraction = i64::from(moment.subsec_nanosecond() > 0);
+    moment.as_second().saturating_add(fraction)
+}
+
+fn fault(text: &str, span: Range<usize>, message: String) -> BlocklistFault {
+    let before = text.get(..span.start.min(text.len())).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    // Quotations in it come from the file; a log line stays one line.
+    let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    BlocklistFault { line, column, message }
+}

@@ -1,0 +1,156 @@
+//! What is blocked is refused from the next request on, on connections that are open already.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use rustls_pki_types::ServerName;
+
+use crate::support::{DEVICE, Gateway, Nginx, Plan, client_config, connect, eventually};
+
+const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
+
+/// Write the blocklist as tools do: beside it, and renamed.
+fn write(gateway: &Gateway, text: &str) {
+    std::fs::write(gateway.path("blocklist.new"), text).unwrap();
+    std::fs::rename(gateway.path("blocklist.new"), gateway.path("blocklist.toml")).unwrap();
+}
+
+fn started(nginx: &Nginx, list: &str) -> Gateway {
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    let text = gateway.config_text();
+    let named = text.replace("[admin]", "blocklist = \"blocklist.toml\"\n[admin]");
+    gateway.write_config(&named);
+    write(&gateway, list);
+    gateway.launch();
+    gateway.wait_until_ready();
+    gateway
+}
+
+fn ask(token: &str) -> Vec<u8> {
+    let host = Gateway::HOST;
+    format!("GET {POLICY} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n").into()
+}
+
+/// A connection of HTTP/2 that stays open.
+async fn h2_connection(gateway: &Gateway) -> SendRequest<Bytes> {
+    let mut config = client_config(gateway);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+    let name = ServerName::try_from(Gateway::HOST).unwrap();
+    let tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let (send, connection) =
+        h2::client::handshake(tls.connect(name, tcp).await.unwrap()).await.unwrap();
+    tokio::spawn(async move { connection.await.unwrap() });
+    send.ready().await.unwrap()
+}
+
+async fn h2_status(send: &mut SendRequest<Bytes>, token: &str) -> u16 {
+    let request = http::Request::get(format!("https://{}{POLICY}", Gateway::HOST))
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap();
+    let (answer, _) = send.send_request(request, true).unwrap();
+    answer.await.unwrap().status().as_u16()
+}
+
+#[test]
+fn a_block_takes_hold_at_the_next_request_of_connections_that_are_open() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "");
+    let (token, other) = (gateway.token(), gateway.issue(&["--user", "anna@contoso.com"]));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut wire = connect(&gateway);
+    runtime.block_on(async {
+        let mut h2 = h2_connection(&gateway).await;
+        wire.send(&ask(&token));
+        assert_eq!((wire.read_answer().0, h2_status(&mut h2, &token).await), (200, 200));
+
+        write(&gateway, &format!("[[block]]\ndevice = \"{}\"\n", DEVICE.to_lowercase()));
+        let renamed = Instant::now();
+        while h2_status(&mut h2, &token).await != 403 {
+            assert!(renamed.elapsed() < Duration::from_secs(20), "the block took no hold");
+        }
+        println!("a block took hold after {:?} (goal: 1 s)", renamed.elapsed());
+        wire.send(&ask(&token));
+        assert_eq!(wire.read_answer().0, 403);
+        assert_eq!(gateway.curl_as(&token, POLICY, &[]).code(), "device.blocked");
+        assert_eq!(h2_status(&mut h2, &other).await, 200, "nobody else is");
+        assert_eq!(gateway.metric("sitegate_blocklist_entries"), 1.0);
+
+        write(&gateway, "");
+        eventually("the block is gone", || gateway.metric("sitegate_blocklist_entries") == 0.0);
+        wire.send(&ask(&token));
+        assert_eq!((wire.read_answer().0, h2_status(&mut h2, &token).await), (200, 200));
+    });
+    let misses = gateway.metric("sitegate_token_cache_misses_total");
+    assert_eq!(misses, 2.0, "a block forgets no token: each was verified once");
+}
+
+#[test]
+fn a_token_is_blocked_by_its_id_and_by_when_it_was_issued_and_inspect_says_so() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "");
+    let token = gateway.token();
+    assert_eq!(gateway.curl_as(&token, POLICY, &[]).status, 200);
+    let id = gateway.access()[0]["token_id"].as_str().unwrap().to_owned();
+    std::fs::write(gateway.path("token"), &token).unwrap();
+    for entry in [
+        format!("issuer = \"site\"\ntoken = \"{}\"", id.to_uppercase()),
+        "issuer = \"site\"\nissued_before = 2900-01-01T00:00:00Z".to_owned(),
+    ] {
+        write(&gateway, &format!("[[block]]\n{entry}\n"));
+        eventually("the token is blocked", || {
+            gateway.curl_as(&token, POLICY, &[]).code() == "token.blocked"
+        });
+        let mut inspect = gateway.command(&["token", "inspect"]);
+        let out = inspect.arg(gateway.path("token")).output().unwrap();
+        let told = String::from_utf8(out.stdout).unwrap();
+        assert!(told.contains("refused   token.blocked") && !told.contains("accepted"), "{told}");
+        write(&gateway, "");
+        eventually("it is not any more", || gateway.curl_as(&token, POLICY, &[]).status == 200);
+    }
+}
+
+#[test]
+fn a_list_that_is_broken_or_gone_unblocks_nobody() {
+    let nginx = Nginx::start();
+    let blocked = format!("[[block]]\ndevice = \"{DEVICE}\"\n");
+    let gateway = started(&nginx, &blocked);
+    let token = gateway.token();
+    assert_eq!(gateway.curl_as(&token, POLICY, &[]).code(), "device.blocked");
+    let bad = "sitegate_blocklist_last_read_successful";
+    assert_eq!(gateway.metric(bad), 1.0);
+
+    write(&gateway, &format!("{blocked}[[block]]\ndevise = \"x\"\n"));
+    eventually("the broken list was read", || gateway.metric(bad) == 0.0);
+    eventually("it is told", || gateway.log().contains("blocklist.toml:4:1: unknown field"));
+    assert_eq!(gateway.curl_as(&token, POLICY, &[]).code(), "device.blocked");
+    let out = gateway.command(&["check"]).output().unwrap();
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(78));
+    assert!(told.contains("blocklist.toml:4:1: unknown field"), "{told}");
+
+    write(&gateway, &format!("{blocked}[[block]]\nissuer = \"entro\"\ntoken = \"x\"\n"));
+    let out = gateway.command(&["check"]).output().unwrap();
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{told}");
+    assert!(told.contains("names a token issuer that is not there: 'entro'"), "{told}");
+    eventually("the list is good again", || gateway.metric(bad) == 1.0);
+    eventually("the name is told", || gateway.log().contains("issuer=\"entro\""));
+    std::fs::remove_file(gateway.path("blocklist.toml")).unwrap();
+    eventually("the list is gone", || gateway.metric(bad) == 0.0);
+    assert_eq!(gateway.curl_as(&token, POLICY, &[]).code(), "device.blocked");
+    nginx.assert_seen(0);
+}
+
+#[test]
+fn nothing_is_served_without_the_blocklist_that_is_configured() {
+    let nginx = Nginx::start();
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    let text = gateway.config_text();
+    gateway.write_config(&text.replace("[admin]", "blocklist = \"blocklist.toml\"\n[admin]"));
+    gateway.launch();
+    assert_eq!(gateway.wait(), 78);
+    assert!(gateway.log().contains("cannot be read: No such file"), "{}", gateway.log());
+}
