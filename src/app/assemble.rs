@@ -231,6 +231,7 @@ fn folder(pki: &PkiFolder) -> Folder {
         certificate: pki.certificate.clone(),
         key: pki.key.clone(),
         anchors: pki.ca.clone(),
+        password: pki.password.clone(),
         key_mode: if pki.key_exposed_allowed { KeyMode::Any } else { KeyMode::Private },
     }
 }

@@ -4,11 +4,17 @@
 //! Nothing that serves clients may use it.
 
 use jiff::{SignedDuration, Timestamp};
+use p12_keystore::{
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
+    PrivateKeyChain,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     NameConstraints,
 };
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::unfit::Unfit;
@@ -155,6 +161,49 @@ impl Pki {
         let chain = format!("{leaf}{}", self.intermediate);
         Ok(Forged { leaf, chain, key: key.serialize_pem().into() })
     }
+}
+
+/// How a PFX is to be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// AES-256 and SHA-256, as exporters do today.
+    Modern,
+    /// 3DES and SHA-1, as Windows did for long.
+    Legacy,
+}
+
+/// A PFX of a leaf, its key and what stands above it, as an exporter writes it. `rounds` is what
+/// opening it takes.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what is wrong with the parts.
+pub fn pfx(
+    (certificates, key): (&str, &str),
+    password: &str,
+    protection: Protection,
+    rounds: u32,
+) -> Result<Vec<u8>, Fault> {
+    let failed =
+        |error: p12_keystore::error::Error| Fault::new(Unfit::NotIssued, error.to_string());
+    let broken = |_| Fault::new(Unfit::NotIssued, "not PEM");
+    let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(broken)?;
+    let key = PrivateKey::from_der(key.secret_pkcs8_der()).map_err(failed)?;
+    let chain = CertificateDer::pem_slice_iter(certificates.as_bytes())
+        .map(|der| Certificate::from_der(&der.map_err(broken)?).map_err(failed))
+        .collect::<Result<Vec<_>, Fault>>()?;
+    let mut store = KeyStore::new();
+    let entry = PrivateKeyChain::new("sitegate", key, chain);
+    store.add_entry("sitegate", KeyStoreEntry::PrivateKeyChain(entry));
+    let (encryption, mac) = match protection {
+        Protection::Modern => {
+            (EncryptionAlgorithm::PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256)
+        }
+        Protection::Legacy => {
+            (EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc, MacAlgorithm::HmacSha1)
+        }
+    };
+    let writer = store.writer(password).encryption_algorithm(encryption).mac_algorithm(mac);
+    writer.encryption_iterations(rounds).mac_iterations(rounds).write().map_err(failed)
 }
 
 impl std::fmt::Debug for Pki {

@@ -11,6 +11,7 @@ mod facts;
 mod fault;
 pub mod forge;
 pub mod issuer;
+pub mod pfx;
 mod select;
 
 pub use anchors::Anchors;

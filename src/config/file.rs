@@ -104,6 +104,7 @@ pub(super) struct SiteSystemFile {
     pub(super) pki_certificate: Typed<String>,
     pub(super) pki_key: Typed<String>,
     pub(super) pki_ca: Typed<String>,
+    pub(super) pki_password: Typed<String>,
     pub(super) key_mode: Typed<KeyModeFile>,
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
     pub(super) mode: Typed<String>,

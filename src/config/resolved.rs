@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::route::{Role, RouteTable};
+use crate::secret::PasswordSource;
 use crate::token::TokenSource;
 
 /// A whole configuration.
@@ -184,6 +185,8 @@ pub struct PkiFolder {
     pub key: String,
     /// The file with the root; a path elsewhere is as good.
     pub ca: String,
+    /// What opens its PFX files; an empty password if nothing is said.
+    pub password: Option<PasswordSource>,
     /// Whether a key that everyone can read is used.
     pub key_exposed_allowed: bool,
 }

@@ -6,6 +6,7 @@
 
 mod backends;
 mod keys;
+mod pick;
 mod report;
 mod rotation;
 mod served;
@@ -18,6 +19,6 @@ pub use keys::{IssuerKeys, OnKeys};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;
-pub use store::{Folder, KeyMode, Loaded, Store};
+pub use store::{Candidate, Folder, KeyMode, Loaded, Store};
 pub use supply::SiteIssued;
 pub use watch::Watch;

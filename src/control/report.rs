@@ -63,6 +63,11 @@ impl std::fmt::Display for Warning {
     }
 }
 
+/// What is nobody's fault: an empty folder, and last year's certificate beside this year's.
+fn quiet(rejected: &Rejected) -> bool {
+    matches!(rejected.fault.unfit, Unfit::Absent | Unfit::Superseded)
+}
+
 /// What was told last, so as not to tell it again.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -104,26 +109,26 @@ impl Reporter<'_> {
         }
     }
 
-    /// Tell of what is newly rejected. An empty folder is a choice, not a fault, and told by the
-    /// outcome alone.
+    /// Tell of what is newly rejected. What is nobody's fault is told by the outcome alone.
     pub fn rejected(&self, told: &mut Told, rejected: Vec<Rejected>) {
         for new in rejected.iter().filter(|new| !told.rejected.contains(new)) {
-            if new.fault.unfit == Unfit::Absent {
+            if quiet(new) {
                 continue;
             }
-            self.observer.rejected(self.name, new.source, Some(new.fault.unfit));
             let thumbprint = new.facts.as_ref().map_or("", |facts| facts.sha1.as_str());
             tracing::warn!(target: "sitegate::certificate", site_system = self.name,
                 source = new.source.as_str(), code = new.fault.unfit.code(),
                 detail = new.fault.detail, thumbprint, hint = new.fault.unfit.hint(),
                 "certificate rejected");
         }
-        let faulty = |list: &[Rejected], source| {
-            list.iter().any(|r| r.source == source && r.fault.unfit != Unfit::Absent)
+        // One reason for each source, the most telling: what it would have served comes first.
+        let reason = |list: &[Rejected], source| {
+            list.iter().find(|r| r.source == source && !quiet(r)).map(|r| r.fault.unfit)
         };
         for source in Source::ALL {
-            if faulty(&told.rejected, source) && !faulty(&rejected, source) {
-                self.observer.rejected(self.name, source, None);
+            let (before, now) = (reason(&told.rejected, source), reason(&rejected, source));
+            if before != now {
+                self.observer.rejected(self.name, source, now);
             }
         }
         told.rejected = rejected;

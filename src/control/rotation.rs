@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cert::{Anchors, Credential, Fault, Judged, Offer, Selection, Source, select};
+use crate::cert::{Anchors, Credential, Fault, Offer, Selection, Source, select};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::tls::{Client, TlsOptions, server_config, trial};
@@ -104,8 +104,8 @@ impl Rotation {
         provider: Arc<CryptoProvider>,
     ) -> (Self, Live<Served>) {
         let folders = [&params.pki, &site_folder(&params)].map(Option::clone);
-        let watch =
-            Watch::new(folders.into_iter().flatten().map(|folder| folder.path), params.poll);
+        let directories: Vec<_> = folders.iter().flatten().flat_map(Folder::directories).collect();
+        let watch = Watch::new(directories, params.poll);
         let previous = params.previous.take();
         let (publisher, reader) = live(Served::before(previous.as_deref(), clock.now()));
         let mut rotation = Rotation {
@@ -163,25 +163,22 @@ impl Rotation {
     fn evaluate(&mut self) {
         let now = self.clock.now();
         let serving = self.publisher.reader().load();
-        let judge = judge(&self.params, &self.provider, &self.failed);
         let instant = Instant::now();
-        let mut offers: Vec<Offer> =
-            self.supplies.iter_mut().map(|supply| supply.offer(&judge, now, instant)).collect();
-        let mut last = serving.holding().map(|holding| judge.judge(&holding, now));
         // Each round takes one credential out of the running, so this ends.
-        loop {
+        let offers = loop {
+            let judge = judge(&self.params, &self.provider, &self.failed);
+            let offer = |supply: &mut Supply| supply.offer(&judge, now, instant);
+            let offers: Vec<Offer> = self.supplies.iter_mut().map(offer).collect();
+            let last = serving.holding().map(|holding| judge.judge(&holding, now));
             let selection = select(&offers, last.as_ref(), now);
             match self.prepare(&serving, &selection, now) {
                 Ok(prepared) => {
                     self.publish(&serving, selection, prepared, now);
-                    break;
+                    break offers;
                 }
-                Err((credential, fault)) => {
-                    disqualify(&mut offers, last.as_mut(), &credential, &fault);
-                    self.failed.push((credential, fault));
-                }
+                Err(failed) => self.failed.push(failed),
             }
-        }
+        };
         self.remember(now);
         let reporter = Reporter { name: &self.params.name, observer: &*self.params.observer };
         reporter.expires(&mut self.told, &offers);
@@ -316,20 +313,6 @@ fn judge<'a>(
     failed: &'a [(Arc<Credential>, Fault)],
 ) -> Judge<'a> {
     Judge { hosts: &params.hosts, provider, failed }
-}
-
-fn disqualify(
-    offers: &mut [Offer],
-    last: Option<&mut Judged>,
-    credential: &Arc<Credential>,
-    fault: &Fault,
-) {
-    let offered = offers
-        .iter_mut()
-        .flat_map(|offer| offer.found.as_mut().ok().into_iter().chain(&mut offer.kept));
-    for judged in offered.chain(last).filter(|judged| judged.credential == *credential) {
-        judged.faults.push(fault.clone());
-    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,13 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
-use crate::cert::{Anchors, Credential, Expectation, Fault, Judged, Offer, Source, faults};
+use crate::cert::{
+    Anchors, Credential, Expectation, Fault, Judged, Offer, Rejected, Source, faults,
+};
 use crate::site::Authority;
 use crate::unfit::Unfit;
 
+use super::pick::pick;
 use super::report::Warning;
 use super::store::{Folder, Store};
 
@@ -64,6 +67,8 @@ pub(super) struct Supply {
     source: Source,
     origin: Origin,
     found: Option<Holding>,
+    /// What else lies in the folder.
+    beside: Vec<Holding>,
     kept: Option<Holding>,
     trouble: Option<Trouble>,
     warning: Option<Warning>,
@@ -93,7 +98,8 @@ impl Supply {
     }
 
     fn new(source: Source, origin: Origin) -> Self {
-        Supply { source, origin, found: None, kept: None, trouble: None, warning: None }
+        let (found, beside, kept) = (None, Vec::new(), None);
+        Supply { source, origin, found, beside, kept, trouble: None, warning: None }
     }
 
     pub fn source(&self) -> Source {
@@ -112,25 +118,33 @@ impl Supply {
 
     /// What it holds, the present before the past.
     pub fn holdings(&self) -> impl Iterator<Item = &Holding> {
-        self.found.iter().chain(&self.kept)
+        self.found.iter().chain(&self.beside).chain(&self.kept)
     }
 
     /// Look at the source and say what it has to offer.
     pub fn offer(&mut self, judge: &Judge<'_>, now: Timestamp, instant: Instant) -> Offer {
-        let looked = self.look(judge.hosts, now);
-        self.found = looked.as_ref().ok().cloned();
-        let found = looked.map(|holding| judge.judge(&holding, now));
+        let looked = self.look(judge, now);
+        let (found, passed_over) = match looked {
+            Ok((holding, passed_over)) => {
+                let judged = judge.judge(&holding, now);
+                self.found = Some(holding);
+                (Ok(judged), passed_over)
+            }
+            Err(fault) => {
+                self.found = None;
+                (Err(fault), Vec::new())
+            }
+        };
         let fault = match &found {
             Ok(judged) => judged.faults.first(),
             Err(fault) => Some(fault),
         };
         self.settle(fault.cloned(), instant);
         let kept = self.kept.as_ref().map(|holding| judge.judge(holding, now));
+        let (source, settling) = (self.source, self.settling());
         match kept.filter(Judged::fit) {
-            Some(kept) if self.settling() => {
-                Offer { source: self.source, found: Ok(kept), kept: None }
-            }
-            kept => Offer { source: self.source, found, kept },
+            Some(kept) if settling => Offer { source, found: Ok(kept), kept: None, passed_over },
+            kept => Offer { source, found, kept, passed_over },
         }
     }
 
@@ -141,19 +155,26 @@ impl Supply {
         }
     }
 
-    fn look(&mut self, hosts: &[ServerName<'static>], now: Timestamp) -> Result<Holding, Fault> {
+    /// What the source would have served, and what it holds besides.
+    fn look(
+        &mut self,
+        judge: &Judge<'_>,
+        now: Timestamp,
+    ) -> Result<(Holding, Vec<Rejected>), Fault> {
         self.warning = None;
+        self.beside = Vec::new();
         match &mut self.origin {
             Origin::Folder { store, system } => {
-                let loaded = store.load()?;
-                self.warning = loaded.group_readable.then_some(Warning::KeyGroupReadable);
-                let anchors = loaded.anchors.unwrap_or_else(|| system.clone());
-                Ok(Holding { credential: loaded.credential, anchors })
+                let picked = pick(store.load()?, system, judge, now, self.source)?;
+                self.warning = picked.group_readable.then_some(Warning::KeyGroupReadable);
+                self.beside = picked.beside;
+                Ok((picked.holding, picked.passed_over))
             }
             Origin::Authority { authority, name } => {
-                let issued = authority.ensure_leaf(name, hosts, now)?;
+                let issued = authority.ensure_leaf(name, judge.hosts, now)?;
                 self.warning = issued.overdue.map(Warning::RenewalOverdue);
-                Ok(Holding { credential: issued.credential, anchors: issued.anchors })
+                let (credential, anchors) = (issued.credential, issued.anchors);
+                Ok((Holding { credential, anchors }, Vec::new()))
             }
         }
     }
@@ -171,6 +192,8 @@ impl Supply {
         };
         let passing = match fault.unfit {
             Unfit::KeyMismatch | Unfit::Incomplete | Unfit::Malformed | Unfit::Unreadable => true,
+            // A PFX and its password are a pair as well.
+            Unfit::PasswordWrong | Unfit::PasswordUnreadable => true,
             // A folder that is replaced is empty for a moment. Where nothing is kept, there is
             // nothing to wait for.
             Unfit::Absent => self.kept.is_some(),

@@ -68,6 +68,7 @@ fn faults_of_layers(source: &Source) -> Vec<String> {
 const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("rcgen", &["cert/issuer.rs", "cert/forge.rs"]),
+    ("p12_keystore", &["cert/pfx.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs"]),

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Scope, route, site};
-use crate::config::file::{KeyModeFile, SiteSystemFile};
+use super::{Scope, certificates, route, site};
+use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Backend, BackendAddress, BackendTimes, PkiFolder, Site, SiteSystem};
+use crate::config::resolved::{Backend, BackendAddress, BackendTimes, Site, SiteSystem};
 use crate::route::Role;
 use crate::token::TokenSource;
 
@@ -70,7 +70,7 @@ fn resolve(
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
     let backend = backend(&file, span.clone(), scope);
-    let pki = pki(&file, scope);
+    let pki = certificates::pki(&file, scope);
     let name = name(file.name, span.clone(), scope);
     let roles = roles(file.roles, scope);
     scope.only(file.mode, "mode", "enforce");
@@ -222,33 +222,6 @@ fn accepted(
         }
     }
     accepted
-}
-
-fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFolder> {
-    let names = [
-        ("pki_certificate", &file.pki_certificate, "tls.crt"),
-        ("pki_key", &file.pki_key, "tls.key"),
-        ("pki_ca", &file.pki_ca, "ca.crt"),
-    ];
-    let Some(path) = &file.pki else {
-        for (key, value, _) in names {
-            if let Some(value) = value {
-                scope.hinted(value.span(), format!("{key} without pki"), "name the folder: pki");
-            }
-        }
-        return None;
-    };
-    let [certificate, key, ca] = names.map(|(_, value, default)| {
-        value.as_ref().map_or(default.to_owned(), |value| value.get_ref().clone())
-    });
-    let mode = file.key_mode.as_ref().map(|mode| *mode.get_ref());
-    Some(PkiFolder {
-        path: scope.path(path.get_ref()),
-        certificate,
-        key,
-        ca,
-        key_exposed_allowed: mode == Some(KeyModeFile::Any),
-    })
 }
 
 fn token_sources(
