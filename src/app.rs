@@ -4,6 +4,7 @@
 //! contents, and `App::spawn` is the one list of tasks.
 
 mod assemble;
+mod clients;
 mod ending;
 mod observe;
 mod reload;
@@ -32,6 +33,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::token::TokenCache;
 use assemble::{Authorities, Issuers, Sites};
+use clients::Clients;
 use ending::{Signal, Signals};
 
 const CONFIG_POLL: Duration = Duration::from_secs(30);
@@ -120,6 +122,7 @@ struct App {
     authorities: Authorities,
     sites: Sites,
     issuers: Issuers,
+    clients: Clients,
     limits: Publisher<ConnLimits>,
     bindings: Publisher<Vec<Binding>>,
     policy: Publisher<Policy>,
@@ -186,10 +189,12 @@ impl App {
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let mut issuers = Issuers::default();
         issuers.follow(&config, &authorities, &metrics, &mut tasks);
+        let mut clients = Clients::default();
+        clients.follow(&config, &options, &metrics, &mut tasks);
 
         let (limits, limits_read) = live(config.limits.connection);
         let (bindings, bindings_read) = live(sites.bindings(&config));
-        let first = assemble::policy(&config, &issuers, &backends, &tokens, &metrics);
+        let first = assemble::policy(&config, (&issuers, &clients), &backends, &tokens, &metrics);
         let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
         let front = start_front(
@@ -214,6 +219,7 @@ impl App {
             authorities,
             sites,
             issuers,
+            clients,
             limits,
             bindings,
             policy,
@@ -242,6 +248,7 @@ impl App {
                 state: self.state.clone(),
                 sites: self.sites.shared(),
                 issuers: self.issuers.shared(),
+                clients: self.clients.shared(),
                 readiness: self.readiness.clone(),
                 connections: self.front.count(),
                 path: self.options.path.display().to_string(),

@@ -96,6 +96,9 @@ pub struct Metrics {
     reload_seconds: Gauge,
     keys: IntGaugeVec,
     key_files_bad: IntGaugeVec,
+    client_authorities: IntGaugeVec,
+    client_problems: IntGaugeVec,
+    client_crl_expires: GaugeVec,
     ready: IntGauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -247,6 +250,28 @@ impl Metrics {
                 "Keys of a token issuer that were refused at the last reading.",
                 &["issuer"],
             )?,
+            client_authorities: int_gauges(
+                &r,
+                "client_authorities",
+                "Authorities whose client certificates a site system trusts.",
+                &["site_system"],
+            )?,
+            client_problems: int_gauges(
+                &r,
+                "client_trust_problems",
+                "What is wrong with the files that client certificates are judged by.",
+                &["site_system"],
+            )?,
+            client_crl_expires: registered(
+                &r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_client_crl_expiration_timestamp_seconds",
+                        "When the first CRL of a site system expires, in seconds since 1970.",
+                    ),
+                    &["site_system"],
+                )?,
+            )?,
             ready: registered(
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
@@ -389,6 +414,27 @@ impl Metrics {
         let _ = self.key_files_bad.remove_label_values(&[issuer]);
     }
 
+    /// By how many authorities clients of a site system are judged, how many things are wrong with
+    /// the files, and when the first CRL expires; `None` if clients are not asked.
+    pub fn clients_trusted(&self, site: &str, files: Option<(usize, usize)>, crl: Option<i64>) {
+        match files {
+            Some((authorities, problems)) => {
+                self.client_authorities.with_label_values(&[site]).set(authorities as i64);
+                self.client_problems.with_label_values(&[site]).set(problems as i64);
+            }
+            None => {
+                let _ = self.client_authorities.remove_label_values(&[site]);
+                let _ = self.client_problems.remove_label_values(&[site]);
+            }
+        }
+        match crl {
+            Some(at) => self.client_crl_expires.with_label_values(&[site]).set(at as f64),
+            None => {
+                let _ = self.client_crl_expires.remove_label_values(&[site]);
+            }
+        }
+    }
+
     /// What /readyz answers.
     pub fn set_ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -407,7 +453,14 @@ impl Metrics {
             self.certificate_served.desc(),
             self.certificate_rejected.desc(),
         ];
-        let more = [self.certificate_swaps.desc(), self.keys.desc(), self.key_files_bad.desc()];
+        let more = [
+            self.certificate_swaps.desc(),
+            self.keys.desc(),
+            self.key_files_bad.desc(),
+            self.client_authorities.desc(),
+            self.client_problems.desc(),
+            self.client_crl_expires.desc(),
+        ];
         let seen = self.registry.gather();
         collectors
             .into_iter()

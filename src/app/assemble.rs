@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Options;
+use super::clients::Clients;
 use super::observe::Certificates;
 use crate::cert::Anchors;
 use crate::cert::issuer::{Algorithm, Scope};
@@ -119,7 +120,7 @@ struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wish {
     hosts: Vec<String>,
-    http2: bool,
+    tls: TlsOptions,
     pki: Option<Folder>,
     enhanced: bool,
 }
@@ -148,7 +149,10 @@ impl Sites {
         for system in &config.site_systems {
             let wish = Wish {
                 hosts: system.hosts.clone(),
-                http2: system.http2,
+                tls: TlsOptions {
+                    http2: system.http2,
+                    client_certificates: system.clients.is_some(),
+                },
                 pki: system.pki.as_ref().map(folder),
                 enhanced: authorities.certificates.is_some(),
             };
@@ -159,7 +163,7 @@ impl Sites {
                 continue;
             }
             let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
-            params.tls = TlsOptions { http2: system.http2 };
+            params.tls = wish.tls;
             params.pki = wish.pki.clone();
             params.site_issued = authorities.certificates.clone().map(SiteIssued::Authority);
             params.system = authorities.system.clone();
@@ -325,14 +329,14 @@ fn start_keys(
 /// What requests are judged by.
 pub(super) fn policy(
     config: &Config,
-    issuers: &Issuers,
+    (issuers, clients): (&Issuers, &Clients),
     backends: &Arc<Backends>,
     tokens: &Arc<TokenCache>,
     metrics: &Metrics,
 ) -> Policy {
-    Policy::new(config, issuers.trusted(), tokens.clone(), metrics, |system| {
-        upstream(system, backends)
-    })
+    let upstream = |system: &SiteSystem| upstream(system, backends);
+    let clients = |system: &SiteSystem| clients.trust(&system.name);
+    Policy::new(config, issuers.trusted(), tokens.clone(), metrics, upstream, clients)
 }
 
 fn upstream(system: &SiteSystem, backends: &Backends) -> Upstream {

@@ -82,8 +82,9 @@ impl App {
             &mut self.tasks,
         );
         self.issuers.follow(&config, &self.authorities, &self.metrics, &mut self.tasks);
-        let policy =
-            assemble::policy(&config, &self.issuers, &self.backends, &self.tokens, &self.metrics);
+        self.clients.follow(&config, &self.options, &self.metrics, &mut self.tasks);
+        let judges = (&self.issuers, &self.clients);
+        let policy = assemble::policy(&config, judges, &self.backends, &self.tokens, &self.metrics);
         let counted = policy.counted();
         self.policy.publish(policy);
         self.limits.publish(config.limits.connection);

@@ -9,9 +9,9 @@ use p12_keystore::{
     PrivateKeyChain,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams, SerialNumber,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -19,8 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::unfit::Unfit;
 
-use super::Fault;
+use super::facts::outline;
 use super::issuer::{Algorithm, generate, set_validity};
+use super::{Fault, certificate_der};
 
 /// A root and an issuing authority below it.
 pub struct Pki {
@@ -130,6 +131,42 @@ impl Pki {
         &self.intermediate
     }
 
+    /// A list of these leaves as revoked, PEM (RFC 5280 §5).
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`] with what the cryptography says.
+    pub fn crl(
+        &self,
+        revoked: &[&Forged],
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<String, Fault> {
+        let mut dates = CertificateParams::default();
+        set_validity(&mut dates, from, until);
+        let (this_update, next_update) = (dates.not_before, dates.not_after);
+        let revoked_certs = revoked
+            .iter()
+            .map(|forged| {
+                let serial = outline(&certificate_der(forged.leaf.as_bytes())?)?.serial;
+                Ok(RevokedCertParams {
+                    serial_number: SerialNumber::from_slice(&serial),
+                    revocation_time: this_update,
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+            })
+            .collect::<Result<_, Fault>>()?;
+        let list = CertificateRevocationListParams {
+            this_update,
+            next_update,
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+    }
+
     /// Issue a leaf with a new key.
     ///
     /// # Errors
@@ -204,6 +241,29 @@ pub fn pfx(
     };
     let writer = store.writer(password).encryption_algorithm(encryption).mac_algorithm(mac);
     writer.encryption_iterations(rounds).mac_iterations(rounds).write().map_err(failed)
+}
+
+/// A leaf for clients below a crowd of authorities that all have one name, each signed by the next:
+/// what makes a careless search for the way up try every order of them.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what the cryptography says.
+pub fn crowd(authorities: usize, now: Timestamp) -> Result<Forged, Fault> {
+    let mut params = authority("Crowd", now);
+    let mut issuer = Issuer::new(params.clone(), generate(Algorithm::P256)?);
+    let key = generate(Algorithm::P256)?;
+    let mut order = CertificateParams::new(vec!["client".to_owned()]).map_err(failed)?;
+    set_validity(&mut order, hours(now, -1), hours(now, 1));
+    order.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = order.signed_by(&key, &issuer).map_err(failed)?.pem();
+    let mut chain = leaf.clone();
+    for _ in 0..authorities {
+        let above = Issuer::new(params.clone(), generate(Algorithm::P256)?);
+        chain.push_str(&params.signed_by(issuer.key(), &above).map_err(failed)?.pem());
+        params = authority("Crowd", now);
+        issuer = above;
+    }
+    Ok(Forged { leaf, chain, key: key.serialize_pem().into() })
 }
 
 impl std::fmt::Debug for Pki {

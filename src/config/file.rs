@@ -108,7 +108,10 @@ pub(super) struct SiteSystemFile {
     pub(super) key_mode: Typed<KeyModeFile>,
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
     pub(super) mode: Typed<String>,
-    pub(super) client_certificate: Typed<String>,
+    pub(super) client_certificate: Typed<ClientCertificateFile>,
+    pub(super) client_ca: Typed<String>,
+    pub(super) client_crl: Typed<OneOrMany>,
+    pub(super) client_crl_expired: Typed<CrlExpiredFile>,
     pub(super) proxy_protocol: Typed<Vec<String>>,
     pub(super) http2: Typed<bool>,
     pub(super) windows_auth: Typed<bool>,
@@ -122,6 +125,22 @@ pub(super) struct SiteSystemFile {
 pub(super) enum KeyModeFile {
     Private,
     Any,
+}
+
+/// `site_system.client_certificate`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ClientCertificateFile {
+    Off,
+    Request,
+}
+
+/// `site_system.client_crl_expired`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CrlExpiredFile {
+    Deny,
+    Accept,
 }
 
 /// `[[site_system.route]]`

@@ -162,6 +162,8 @@ pub struct SiteSystem {
     pub backend: Backend,
     /// Where its PKI certificate lies.
     pub pki: Option<PkiFolder>,
+    /// Whose certificates clients are asked for, if they are.
+    pub clients: Option<ClientCertificates>,
     /// The names of the issuers whose tokens it accepts.
     pub issuers: Vec<String>,
     /// Whether HTTP/2 is offered.
@@ -189,6 +191,18 @@ pub struct PkiFolder {
     pub password: Option<PasswordSource>,
     /// Whether a key that everyone can read is used.
     pub key_exposed_allowed: bool,
+}
+
+/// By what client certificates are judged. All files are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The file with the authorities that vouch for clients.
+    pub ca: PathBuf,
+    /// The files with what those authorities have revoked; without any, revocation is not looked
+    /// at.
+    pub crls: Vec<PathBuf>,
+    /// Whether a list that has expired still counts.
+    pub expired_crls_count: bool,
 }
 
 /// Where the requests of a site system go.

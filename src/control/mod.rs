@@ -5,6 +5,7 @@
 //! knows about requests.
 
 mod backends;
+mod clients;
 mod keys;
 mod pick;
 mod report;
@@ -15,6 +16,7 @@ mod supply;
 mod watch;
 
 pub use backends::{Backends, HostPort};
+pub use clients::{ClientFiles, ClientFilesState, OnClientFiles};
 pub use keys::{IssuerKeys, OnKeys};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};

@@ -22,6 +22,8 @@ pub struct RequestCtx {
     pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
+    /// The thumbprint of the client's certificate, and whether it is good.
+    pub(super) certificate: Option<(Arc<str>, bool)>,
     pub(super) denial: Option<Denial>,
     /// Why, for the log alone.
     pub(super) detail: Option<String>,
@@ -47,6 +49,7 @@ impl RequestCtx {
             site: None,
             route: None,
             pass: None,
+            certificate: None,
             denial: None,
             detail: None,
             kid: None,

@@ -4,6 +4,7 @@
 
 mod answer;
 mod bootstrap;
+mod certificate;
 mod ctx;
 mod decide;
 mod framing;
@@ -41,6 +42,7 @@ use crate::front::Cut;
 use crate::live::Live;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
+use certificate::certificate_of;
 use decide::{Head, Refused};
 use framing::Body;
 use rewrite::{remove_from_answer, remove_unsaid};
@@ -124,6 +126,9 @@ impl Gateway {
         }
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
+        let now = self.clock.now();
+        let certificate = certificate_of(conn, &site, now);
+        ctx.certificate = certificate.as_ref().map(|c| (c.sha256().clone(), c.good().is_some()));
         let request = session.req_header();
         let head = Head {
             method: request.method.as_str(),
@@ -132,9 +137,10 @@ impl Gateway {
             body,
             by_default: conn.by_default,
             local: conn.local,
+            certificate: certificate.as_ref(),
             fields: fields_of(&request.headers),
         };
-        let (route, verdict) = decide::decide(&policy, &site, head, self.clock.now());
+        let (route, verdict) = decide::decide(&policy, &site, head, now);
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = verdict?;
@@ -251,18 +257,9 @@ impl ProxyHttp for Gateway {
         }
         request.insert_header("X-Request-Id", ctx.id.to_string())?;
         request.insert_header("traceparent", ctx.id.traceparent())?;
-        if let Some(verified) = &pass.verified {
-            let who = verified.identity();
-            request.insert_header("Sitegate-Issuer", &*who.issuer)?;
-            for (name, value) in [
-                ("Sitegate-Device", &who.device),
-                ("Sitegate-User", &who.user),
-                ("Sitegate-Token-Id", &who.token_id),
-            ] {
-                if let Some(value) = value {
-                    request.insert_header(name, value.as_str())?;
-                }
-            }
+        let certificate = ctx.certificate.as_ref().filter(|(_, good)| *good);
+        for (name, value) in pass.says(certificate.map(|(sha256, _)| &**sha256)) {
+            request.insert_header(name, value)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pingora_core::protocols::tls::CaType;
 
+use crate::client::ClientTrust;
 use crate::config::{BackendAddress, BackendTimes, Config, SiteSystem};
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -49,6 +50,8 @@ pub struct SitePolicy {
     pub token_sources: Vec<TokenSource>,
     /// Whether Windows authentication is carried.
     pub windows_auth: bool,
+    /// By whom client certificates are judged, where clients are asked for one.
+    pub clients: Option<Live<ClientTrust>>,
     /// Where requests go.
     pub backend: Upstream,
     /// The counters of each route, in the order of the table.
@@ -73,19 +76,20 @@ pub struct Upstream {
 
 impl Policy {
     /// The policy of a configuration. `trusted` are its issuers with their keys, in any order;
-    /// `upstream` makes a site system's backend ready.
+    /// `upstream` makes a site system's backend ready; `clients` is whose certificates it trusts.
     pub fn new(
         config: &Config,
         trusted: Vec<Trusted>,
         tokens: Arc<TokenCache>,
         metrics: &Metrics,
         mut upstream: impl FnMut(&SiteSystem) -> Upstream,
+        mut clients: impl FnMut(&SiteSystem) -> Option<Live<ClientTrust>>,
     ) -> Policy {
         let sites = config
             .site_systems
             .iter()
             .map(|system| {
-                let site = SitePolicy::new(system, upstream(system), metrics);
+                let site = SitePolicy::new(system, upstream(system), clients(system), metrics);
                 (site.name.clone(), Arc::new(site))
             })
             .collect();
@@ -114,7 +118,12 @@ impl Policy {
 }
 
 impl SitePolicy {
-    fn new(system: &SiteSystem, backend: Upstream, metrics: &Metrics) -> SitePolicy {
+    fn new(
+        system: &SiteSystem,
+        backend: Upstream,
+        clients: Option<Live<ClientTrust>>,
+        metrics: &Metrics,
+    ) -> SitePolicy {
         SitePolicy {
             name: system.name.as_str().into(),
             hosts: system.hosts.clone(),
@@ -128,6 +137,7 @@ impl SitePolicy {
             issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
             token_sources: system.token_sources.clone(),
             windows_auth: system.windows_auth,
+            clients,
             backend,
         }
     }

@@ -8,6 +8,7 @@ mod support;
 
 mod backends;
 mod certificates;
+mod clients;
 mod configuration;
 mod content;
 mod framing;

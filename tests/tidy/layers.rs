@@ -6,7 +6,7 @@ use crate::source::{Source, product};
 /// where the layer says so.
 const LAYERS: &[(&[&str], bool)] = &[
     (&["clock", "denial", "live", "metrics", "purpose", "secret", "unfit"], true),
-    (&["cert", "message", "route", "token"], false),
+    (&["cert", "client", "message", "route", "token"], false),
     (&["config"], true),
     (&["admin", "control", "front", "gateway", "log", "site", "tls"], true),
     (&["sim"], true),
@@ -20,7 +20,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
         "control",
         "what it needs of certificates and keys is handed to it as a live value",
     ),
-    ("gateway", "cert", "requests are judged without a look at any certificate"),
+    ("gateway", "cert", "requests are judged without a look at what is served"),
 ];
 
 fn layer(room: &str) -> Option<usize> {

@@ -1,10 +1,12 @@
 //! The keys of `[[site_system]]` that name certificates.
 
+use std::ops::Range;
+
 use toml::Spanned;
 
 use super::Scope;
-use crate::config::file::{KeyModeFile, SiteSystemFile};
-use crate::config::resolved::PkiFolder;
+use crate::config::file::{ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile};
+use crate::config::resolved::{ClientCertificates, PkiFolder};
 use crate::secret::PasswordSource;
 
 /// The folder of the PKI's certificate, and what is in it.
@@ -49,4 +51,54 @@ fn password_source(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<Pas
             None
         }
     }
+}
+
+/// By what client certificates are judged, where clients are asked for them.
+pub(super) fn clients(
+    file: &SiteSystemFile,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) -> Option<ClientCertificates> {
+    let asked = file.client_certificate.as_ref().map(|c| *c.get_ref());
+    if asked != Some(ClientCertificateFile::Request) {
+        let unused = [
+            ("client_ca", file.client_ca.as_ref().map(Spanned::span)),
+            ("client_crl", file.client_crl.as_ref().map(Spanned::span)),
+            ("client_crl_expired", file.client_crl_expired.as_ref().map(Spanned::span)),
+        ];
+        for (key, at) in unused {
+            if let Some(at) = at {
+                let message = format!("{key}, but clients are not asked for a certificate");
+                scope.hinted(at, message, "write client_certificate = \"request\" as well");
+            }
+        }
+        return None;
+    }
+    let hint = "the file with the authorities that issue client certificates, PEM";
+    let ca = scope.required(file.client_ca.clone(), span, "client_ca of a site system", hint)?;
+    let mut existing = |typed: &str, at: Range<usize>| {
+        let path = scope.path(typed);
+        if !path.is_file() {
+            scope.error(at, format!("there is no file {}", path.display()));
+        }
+        path
+    };
+    let crls = file.client_crl.as_ref().map(|typed| {
+        let files = typed.get_ref().clone().into_vec();
+        files.iter().map(|path| existing(path, typed.span())).collect::<Vec<_>>()
+    });
+    let ca = existing(ca.get_ref(), ca.span());
+    if let (Some(typed), true) = (&file.client_crl, crls.as_ref().is_some_and(Vec::is_empty)) {
+        let hint = "name a file, or leave it out: revocation is not looked at then";
+        scope.hinted(typed.span(), "client_crl names no file", hint);
+    }
+    if let (Some(typed), None) = (&file.client_crl_expired, &crls) {
+        scope.hinted(typed.span(), "client_crl_expired without client_crl", "name the CRLs");
+    }
+    let expired = file.client_crl_expired.as_ref().map(|e| *e.get_ref());
+    Some(ClientCertificates {
+        ca,
+        crls: crls.unwrap_or_default(),
+        expired_crls_count: expired == Some(CrlExpiredFile::Accept),
+    })
 }

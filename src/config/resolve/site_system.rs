@@ -71,10 +71,10 @@ fn resolve(
 ) -> SiteSystem {
     let backend = backend(&file, span.clone(), scope);
     let pki = certificates::pki(&file, scope);
+    let clients = certificates::clients(&file, span.clone(), scope);
     let name = name(file.name, span.clone(), scope);
     let roles = roles(file.roles, scope);
     scope.only(file.mode, "mode", "enforce");
-    scope.only(file.client_certificate, "client_certificate", "off");
     if let Some(networks) = file.proxy_protocol.filter(|n| !n.get_ref().is_empty()) {
         scope.hinted(
             networks.span(),
@@ -84,7 +84,7 @@ fn resolve(
     }
     let hosts = hosts(file.hosts, span.clone(), site, scope);
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
-    let routes = route::resolve_all(&roles, table, scope);
+    let routes = route::resolve_all(&roles, table, clients.is_some(), scope);
     cleartext(&backend, &routes, file.cleartext, span.clone(), scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
@@ -102,6 +102,7 @@ fn resolve(
         hosts,
         backend,
         pki,
+        clients,
         issuers: accepted(file.issuers, issuers, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,

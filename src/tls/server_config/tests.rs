@@ -28,7 +28,8 @@ fn hosts(names: &[&str]) -> Vec<ServerName<'static>> {
 }
 
 fn config(forged: &Forged, http2: bool) -> Arc<ServerConfig> {
-    server_config(&credential(forged), &TlsOptions { http2 }, provider()).unwrap()
+    server_config(&credential(forged), &TlsOptions { http2, ..TlsOptions::default() }, provider())
+        .unwrap()
 }
 
 fn connect(

@@ -5,7 +5,7 @@ mod gateway;
 mod nginx;
 mod wire;
 
-pub use gateway::{Gateway, Plan, write_pair};
+pub use gateway::{Answer, Gateway, Plan, write_pair};
 pub use nginx::Nginx;
 pub use wire::{Wire, client_config, connect, head_of, status_of};
 
