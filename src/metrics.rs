@@ -92,6 +92,8 @@ pub struct Metrics {
     certificate_served: IntGaugeVec,
     certificate_rejected: IntGaugeVec,
     certificate_swaps: IntCounterVec,
+    staple_expires: GaugeVec,
+    staple_unusable: IntGaugeVec,
     reload_successful: IntGauge,
     reload_seconds: Gauge,
     keys: IntGaugeVec,
@@ -228,6 +230,22 @@ impl Metrics {
                 "certificate_swaps_total",
                 "Changes of the served certificate.",
                 &["site_system", "from", "to", "cause"],
+            )?,
+            staple_expires: registered(
+                &r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_certificate_staple_expiration_timestamp_seconds",
+                        "When the stapled OCSP response expires, in seconds since 1970.",
+                    ),
+                    &["site_system"],
+                )?,
+            )?,
+            staple_unusable: int_gauges(
+                &r,
+                "certificate_unstapled",
+                "1 while an OCSP response lies beside a certificate and is not stapled.",
+                &["site_system"],
             )?,
             reload_successful: registered(
                 &r,
@@ -394,6 +412,22 @@ impl Metrics {
         self.certificate_swaps.with_label_values(&[site, from, to, cause]).inc();
     }
 
+    /// Until when an OCSP response is stapled, if one is, and whether one lies there in vain.
+    pub fn certificate_stapled(&self, site: &str, until: Option<i64>, in_vain: bool) {
+        match until {
+            Some(at) => self.staple_expires.with_label_values(&[site]).set(at as f64),
+            None => {
+                let _ = self.staple_expires.remove_label_values(&[site]);
+            }
+        }
+        match in_vain {
+            true => self.staple_unusable.with_label_values(&[site]).set(1),
+            false => {
+                let _ = self.staple_unusable.remove_label_values(&[site]);
+            }
+        }
+    }
+
     /// The configuration file was read: `Some` with the time if it is in force now.
     pub fn config_reloaded(&self, seconds: Option<i64>) {
         self.reload_successful.set(i64::from(seconds.is_some()));
@@ -455,6 +489,8 @@ impl Metrics {
         ];
         let more = [
             self.certificate_swaps.desc(),
+            self.staple_expires.desc(),
+            self.staple_unusable.desc(),
             self.keys.desc(),
             self.key_files_bad.desc(),
             self.client_authorities.desc(),

@@ -57,6 +57,9 @@ pub struct SiteSystemStatus {
     pub certificate: Option<CertificateStatus>,
     /// Why this one, or why none.
     pub reason: String,
+    /// Until when an OCSP response is stapled to it, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stapled_until: Option<Timestamp>,
     /// What may not be served, and why.
     pub rejected: Vec<RejectedStatus>,
     /// What hinders nothing and should be mended.

@@ -221,6 +221,7 @@ impl Sites {
 }
 
 fn forget_certificates(metrics: &Metrics, site: &str, served: &Served) {
+    metrics.certificate_stapled(site, None, false);
     for source in [crate::cert::Source::Pki, crate::cert::Source::SiteIssued] {
         metrics.certificate_expires(site, source.as_str(), None);
         metrics.certificate_rejected(site, source.as_str(), None);

@@ -107,6 +107,7 @@ fn site_system(
         backend: system.backend.url.clone(),
         certificate: selection.chosen.as_ref().map(|c| certificate(c.source().as_str(), c.facts())),
         reason: selection.why.as_str().to_owned(),
+        stapled_until: served.staple.as_ref().map(|staple| staple.next_update),
         rejected: selection
             .rejected
             .iter()

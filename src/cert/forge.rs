@@ -3,6 +3,9 @@
 //!
 //! Nothing that serves clients may use it.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use der::asn1::{BitString, GeneralizedTime, OctetString};
+use der::{Decode, Encode};
 use jiff::{SignedDuration, Timestamp};
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
@@ -11,14 +14,20 @@ use p12_keystore::{
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams, SerialNumber,
+    KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, RevokedCertParams, SerialNumber,
+    SigningKey,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_ocsp::{
+    BasicOcspResponse, CertId, CertStatus, OcspGeneralizedTime, OcspResponse, ResponderId,
+    ResponseData, RevokedInfo, SingleResponse, Version,
+};
 use zeroize::Zeroizing;
 
 use crate::unfit::Unfit;
 
+use super::export::tlv;
 use super::facts::outline;
 use super::issuer::{Algorithm, generate, set_validity};
 use super::{Fault, certificate_der};
@@ -165,6 +174,65 @@ impl Pki {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+    }
+
+    /// What the issuing authority answers by OCSP for a leaf (RFC 6960), DER; `revoked` or good.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`] with what is wrong with the parts.
+    pub fn ocsp(
+        &self,
+        leaf: &Forged,
+        revoked: bool,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Result<Vec<u8>, Fault> {
+        let broken = |error: der::Error| Fault::new(Unfit::NotIssued, error.to_string());
+        let hash = |bytes: &[u8]| {
+            OctetString::new(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()).map_err(broken)
+        };
+        let time = |at: Timestamp| {
+            let since = std::time::Duration::from_secs(at.as_second().unsigned_abs());
+            GeneralizedTime::from_unix_duration(since).map(OcspGeneralizedTime).map_err(broken)
+        };
+        let found = outline(&certificate_der(leaf.leaf.as_bytes())?)?;
+        let key_hash = hash(self.issuer.key().der_bytes())?;
+        let single = SingleResponse {
+            cert_id: CertId {
+                // SHA-1, as nearly every responder has it.
+                hash_algorithm: Decode::from_der(&[0x30, 7, 6, 5, 0x2B, 0x0E, 3, 2, 0x1A])
+                    .map_err(broken)?,
+                issuer_name_hash: hash(&found.issuer)?,
+                issuer_key_hash: key_hash.clone(),
+                serial_number: Decode::from_der(&tlv(0x02, &found.serial)).map_err(broken)?,
+            },
+            cert_status: match revoked {
+                true => CertStatus::revoked(RevokedInfo {
+                    revocation_time: time(from)?,
+                    revocation_reason: None,
+                }),
+                false => CertStatus::good(),
+            },
+            this_update: time(from)?,
+            next_update: Some(time(until)?),
+            single_extensions: None,
+        };
+        let data = ResponseData {
+            version: Version::V1,
+            responder_id: ResponderId::ByKey(key_hash),
+            produced_at: time(from)?,
+            responses: vec![single],
+            response_extensions: None,
+        };
+        let signature = self.issuer.key().sign(&data.to_der().map_err(broken)?).map_err(failed)?;
+        // ecdsa-with-SHA256: what every forged authority signs with.
+        let ecdsa = [0x30, 10, 6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
+        let response = BasicOcspResponse {
+            tbs_response_data: data,
+            signature_algorithm: Decode::from_der(&ecdsa).map_err(broken)?,
+            signature: BitString::from_bytes(&signature).map_err(broken)?,
+            certs: None,
+        };
+        OcspResponse::successful(response).and_then(|whole| whole.to_der()).map_err(broken)
     }
 
     /// Issue a leaf with a new key.

@@ -74,6 +74,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             }
             None => writeln!(out, "  serves NO certificate: {}", site.reason)?,
         }
+        if let Some(until) = site.stapled_until {
+            writeln!(out, "  with an OCSP response until {until}")?;
+        }
         for rejected in &site.rejected {
             writeln!(out, "  not {}: {} ({})", rejected.source, rejected.title, rejected.reason)?;
             if !rejected.detail.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::cert::{Anchors, Fault, Judged, Rejected, Source};
+use crate::cert::{Anchors, Fault, Judged, Rejected, Source, Staple};
 use crate::unfit::Unfit;
 
 use super::store::{Candidate, Loaded};
@@ -45,7 +45,7 @@ pub(super) fn pick(
     for Candidate { file, found } in candidates {
         match found {
             Ok(loaded) => {
-                let (holding, group_readable) = holding(loaded, system);
+                let (holding, group_readable) = holding(loaded, system, judge);
                 let judged = judge.judge(&holding, now);
                 read.push((file, holding, judged, group_readable));
             }
@@ -71,9 +71,12 @@ pub(super) fn pick(
     Ok(Picked { holding, group_readable, beside, passed_over })
 }
 
-fn holding(loaded: Loaded, system: &Arc<Anchors>) -> (Holding, bool) {
-    let anchors = loaded.anchors.unwrap_or_else(|| system.clone());
-    (Holding { credential: loaded.credential, anchors }, loaded.group_readable)
+fn holding(loaded: Loaded, system: &Arc<Anchors>, judge: &Judge<'_>) -> (Holding, bool) {
+    let Loaded { credential, anchors, staple, group_readable } = loaded;
+    let anchors = anchors.unwrap_or_else(|| system.clone());
+    let read = |der: Arc<[u8]>| Staple::read(&der, &credential, &anchors, judge.provider);
+    let staple = staple.map(read);
+    (Holding { credential, anchors, staple }, group_readable)
 }
 
 fn rejected(judged: Judged, named: impl Fn(Fault) -> Fault, source: Source) -> Rejected {

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use crate::cert::{Fault, Offer, Rejected, Selection, Source, Why};
+use crate::cert::{Fault, Offer, Rejected, Selection, Source, Unstapled, Why};
 use crate::unfit::Unfit;
 
 /// Who counts: metrics, for instance. All arguments are configured names or from closed lists.
@@ -28,6 +28,11 @@ pub trait Observer: Send + Sync {
     fn expires(&self, site_system: &str, source: Source, not_after: Option<Timestamp>) {
         let _ = (site_system, source, not_after);
     }
+
+    /// Until when an OCSP response is stapled, if one is, and whether one lies there in vain.
+    fn stapled(&self, site_system: &str, next_update: Option<Timestamp>, in_vain: bool) {
+        let _ = (site_system, next_update, in_vain);
+    }
 }
 
 /// Nobody counts.
@@ -40,6 +45,8 @@ pub enum Warning {
     KeyGroupReadable,
     /// The site's certificate could not be renewed though it is time.
     RenewalOverdue(Fault),
+    /// The OCSP response beside the certificate is of no use.
+    Unstapled(Unstapled),
 }
 
 impl Warning {
@@ -48,6 +55,7 @@ impl Warning {
         match self {
             Warning::KeyGroupReadable => "certificate.key_group_readable",
             Warning::RenewalOverdue(_) => "certificate.renewal_overdue",
+            Warning::Unstapled(_) => "certificate.unstapled",
         }
     }
 }
@@ -59,6 +67,7 @@ impl std::fmt::Display for Warning {
             Warning::RenewalOverdue(fault) => {
                 write!(f, "the certificate could not be renewed: {fault}")
             }
+            Warning::Unstapled(why) => write!(f, "the OCSP response is not stapled: {why}"),
         }
     }
 }

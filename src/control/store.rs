@@ -78,6 +78,8 @@ pub struct Loaded {
     pub credential: Arc<Credential>,
     /// The roots beside it, if any.
     pub anchors: Option<Arc<Anchors>>,
+    /// The OCSP response beside it, as it is; empty if it cannot be read.
+    pub staple: Option<Arc<[u8]>>,
     /// Whether the key is readable by its group, which is worth a warning.
     pub group_readable: bool,
 }
@@ -166,7 +168,8 @@ impl Store {
         }
         let certificate = certificate.ok_or_else(|| missing(&self.folder.certificate))?;
         let anchors = anchors.as_ref().map_err(Clone::clone)?;
-        Ok(Some(Parts { whole: certificate, form: Form::Pair { key }, anchors }))
+        let staple = self.staple(&self.folder.certificate);
+        Ok(Some(Parts { whole: certificate, form: Form::Pair { key }, anchors, staple }))
     }
 
     fn pfx<'a>(
@@ -180,7 +183,17 @@ impl Store {
         let whole = read(&self.folder.path.join(name))?;
         let whole = whole.ok_or_else(|| missing(name))?;
         let anchors = anchors.as_ref().map_err(Clone::clone)?;
-        Ok(Parts { whole, form: Form::Pfx { password }, anchors })
+        let staple = self.staple(name);
+        Ok(Parts { whole, form: Form::Pfx { password }, anchors, staple })
+    }
+
+    /// The response beside a certificate's file: `tls.ocsp` beside `tls.crt`. One that cannot be
+    /// read is no fault of the certificate's.
+    fn staple(&self, beside: &str) -> Option<Arc<[u8]>> {
+        match read(&self.folder.path.join(beside).with_extension("ocsp")) {
+            Ok(found) => found.map(|(bytes, _)| bytes.as_slice().into()),
+            Err(_) => Some(Arc::default()),
+        }
     }
 
     fn password(&self) -> Result<(Password, Exposure), Fault> {
@@ -231,6 +244,7 @@ impl Store {
         Ok(Loaded {
             credential: Arc::new(credential),
             anchors: anchors.or(own_anchors).map(Arc::new),
+            staple: parts.staple.clone(),
             group_readable: exposure == Exposure::Group,
         })
     }
@@ -277,6 +291,7 @@ struct Parts<'a> {
     whole: Whole,
     form: Form<'a>,
     anchors: &'a Read,
+    staple: Option<Arc<[u8]>>,
 }
 
 enum Form<'a> {
@@ -302,6 +317,7 @@ impl Parts<'_> {
             Form::Pfx { password } => add(Some((password.reveal().as_bytes(), Exposure::Owner))),
         }
         add(self.anchors.as_ref().map(part));
+        add(self.staple.as_deref().map(|bytes| (bytes, Exposure::Everyone)));
         all.finish()
     }
 }

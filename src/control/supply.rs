@@ -12,7 +12,8 @@ use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
 use crate::cert::{
-    Anchors, Credential, Expectation, Fault, Judged, Offer, Rejected, Source, faults,
+    Anchors, Credential, Expectation, Fault, Judged, Offer, Rejected, Source, Staple, Unstapled,
+    faults,
 };
 use crate::site::Authority;
 use crate::unfit::Unfit;
@@ -40,6 +41,29 @@ pub(super) const SETTLE_LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Holding {
     pub credential: Arc<Credential>,
     pub anchors: Arc<Anchors>,
+    /// The OCSP response that lies beside it, or why it is of no use.
+    pub staple: Option<Result<Staple, Unstapled>>,
+}
+
+impl Holding {
+    /// What may be stapled at that time.
+    pub fn stapled(&self, now: Timestamp) -> Option<&Staple> {
+        self.staple.as_ref()?.as_ref().ok().filter(|staple| staple.holds(now).is_ok())
+    }
+
+    /// Why what lies there is not stapled.
+    fn unstapled(&self, now: Timestamp) -> Option<Unstapled> {
+        match self.staple.as_ref()? {
+            Ok(staple) => staple.holds(now).err(),
+            Err(why) => Some(why),
+        }
+    }
+
+    /// The moments at which that may change.
+    pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
+        let staple = self.staple.as_ref().and_then(|staple| staple.as_ref().ok());
+        staple.into_iter().flat_map(|staple| [staple.this_update, staple.next_update])
+    }
 }
 
 /// What every credential of a site system is judged by.
@@ -57,6 +81,9 @@ impl Judge<'_> {
         let mut found = faults(&holding.credential, &expected, now);
         let tried = failed.iter().filter(|(credential, _)| *credential == holding.credential);
         found.extend(tried.map(|(_, fault)| fault.clone()));
+        if matches!(&holding.staple, Some(Ok(staple)) if staple.revoked) {
+            found.insert(0, Unfit::Revoked.into());
+        }
         Judged { credential: holding.credential.clone(), faults: found }
     }
 }
@@ -71,7 +98,7 @@ pub(super) struct Supply {
     beside: Vec<Holding>,
     kept: Option<Holding>,
     trouble: Option<Trouble>,
-    warning: Option<Warning>,
+    warnings: Vec<Warning>,
 }
 
 #[derive(Debug)]
@@ -99,7 +126,7 @@ impl Supply {
 
     fn new(source: Source, origin: Origin) -> Self {
         let (found, beside, kept) = (None, Vec::new(), None);
-        Supply { source, origin, found, beside, kept, trouble: None, warning: None }
+        Supply { source, origin, found, beside, kept, trouble: None, warnings: Vec::new() }
     }
 
     pub fn source(&self) -> Source {
@@ -112,8 +139,8 @@ impl Supply {
     }
 
     /// What to warn of though it hinders nothing.
-    pub fn warning(&self) -> Option<&Warning> {
-        self.warning.as_ref()
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// What it holds, the present before the past.
@@ -140,11 +167,22 @@ impl Supply {
             Err(fault) => Some(fault),
         };
         self.settle(fault.cloned(), instant);
+        self.renew_kept();
         let kept = self.kept.as_ref().map(|holding| judge.judge(holding, now));
         let (source, settling) = (self.source, self.settling());
         match kept.filter(Judged::fit) {
             Some(kept) if settling => Offer { source, found: Ok(kept), kept: None, passed_over },
             kept => Offer { source, found, kept, passed_over },
+        }
+    }
+
+    /// The response beside what is kept, if that still lies there, is the one of now: it may have
+    /// been revoked since. Its key may not: that can be another's by now.
+    fn renew_kept(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        let mut there = self.found.iter().chain(&self.beside);
+        if let Some(now) = there.find(|holding| holding.credential == kept.credential) {
+            kept.staple = now.staple.clone();
         }
     }
 
@@ -161,20 +199,22 @@ impl Supply {
         judge: &Judge<'_>,
         now: Timestamp,
     ) -> Result<(Holding, Vec<Rejected>), Fault> {
-        self.warning = None;
+        self.warnings = Vec::new();
         self.beside = Vec::new();
         match &mut self.origin {
             Origin::Folder { store, system } => {
                 let picked = pick(store.load()?, system, judge, now, self.source)?;
-                self.warning = picked.group_readable.then_some(Warning::KeyGroupReadable);
+                let group_readable = picked.group_readable.then_some(Warning::KeyGroupReadable);
+                let unstapled = picked.holding.unstapled(now).map(Warning::Unstapled);
+                self.warnings.extend(group_readable.into_iter().chain(unstapled));
                 self.beside = picked.beside;
                 Ok((picked.holding, picked.passed_over))
             }
             Origin::Authority { authority, name } => {
                 let issued = authority.ensure_leaf(name, judge.hosts, now)?;
-                self.warning = issued.overdue.map(Warning::RenewalOverdue);
+                self.warnings.extend(issued.overdue.map(Warning::RenewalOverdue));
                 let (credential, anchors) = (issued.credential, issued.anchors);
-                Ok((Holding { credential, anchors }, Vec::new()))
+                Ok((Holding { credential, anchors, staple: None }, Vec::new()))
             }
         }
     }

@@ -13,7 +13,7 @@ use rustls::server::{ClientHello, NoClientAuth, ResolvesServerCert, ServerSessio
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 
-use crate::cert::{Credential, Fault};
+use crate::cert::{Credential, Fault, Staple};
 use crate::unfit::Unfit;
 
 use super::client_verifier::AnyClient;
@@ -45,11 +45,13 @@ const SESSIONS_MAX: usize = 4096;
 /// cannot do TLS at all.
 pub fn server_config(
     credential: &Credential,
+    staple: Option<&Staple>,
     options: &TlsOptions,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Fault> {
     let failed = |e: rustls::Error| Fault::new(Unfit::HandshakeFailed, e.to_string());
-    let key = credential.certified_key()?;
+    let mut key = credential.certified_key()?;
+    key.ocsp = staple.map(|staple| staple.der.to_vec());
     let clients: Arc<dyn ClientCertVerifier> = match options.client_certificates {
         true => Arc::new(AnyClient::new(&provider)),
         false => Arc::new(NoClientAuth),

@@ -69,6 +69,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("rcgen", &["cert/issuer.rs", "cert/forge.rs"]),
     ("p12_keystore", &["cert/pfx.rs", "cert/forge.rs"]),
+    ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
+    ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs"]),

@@ -51,6 +51,7 @@ fn busy() -> Metrics {
     metrics.certificate_swapped("mp01", "pki", "site-issued", "site-issued-pki-unfit");
     metrics.config_reloaded(Some(1_800_000_000));
     metrics.keys_loaded("entra", 3, 1);
+    metrics.certificate_stapled("mp01", Some(1_800_000_000), true);
     metrics.clients_trusted("mp01", Some((2, 1)), Some(1_800_000_000));
     metrics
 }

@@ -741,3 +741,79 @@ async fn a_pfx_that_does_not_open_displaces_nothing() {
     assert_eq!((outcome(&served).0, thumbprint(&served)), (Why::PkiKept, Some(sha256(&good))));
     assert_eq!(scene.rejections(), [(Source::Pki, Unfit::PasswordWrong)]);
 }
+
+fn put_response(scene: &Scene, forged: &Forged, revoked: bool, until: i64) {
+    let between = (second(NOW - 60), second(until));
+    let der = scene.pki.ocsp(forged, revoked, between).unwrap();
+    let next = scene.folder(Source::Pki).join(".next");
+    fs::write(&next, der).unwrap();
+    fs::rename(next, scene.folder(Source::Pki).join("tls.ocsp")).unwrap();
+}
+
+fn stapled(served: &Live<Served>) -> Option<Timestamp> {
+    served.peek(|served| served.staple.as_ref().map(|staple| staple.next_update))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_is_stapled_while_it_holds_and_dropped_to_the_second() {
+    let scene = Scene::new();
+    let forged = issued(&scene, 9);
+    scene.put(Source::Pki, &forged);
+    put_response(&scene, &forged, false, NOW + 3600);
+    let (mut rotation, served) = scene.start();
+    assert_eq!(stapled(&served), Some(second(NOW + 3600)));
+    assert_eq!(served.load().selection.next_change, Some(second(NOW + 3600)));
+    put_response(&scene, &forged, false, NOW + 7200);
+    rotation.evaluate();
+    assert_eq!(stapled(&served), Some(second(NOW + 7200)), "the newer one, without a swap");
+    assert_eq!(served.load().swaps, 1);
+    scene.hands.set(second(NOW + 7199));
+    rotation.evaluate();
+    assert!(stapled(&served).is_some());
+    scene.hands.set(second(NOW + 7200));
+    rotation.evaluate();
+    assert_eq!(stapled(&served), None);
+    let now = served.load();
+    assert_eq!((now.selection.why, now.warnings.len(), now.swaps), (Why::PkiFit, 1, 1));
+    assert_eq!(now.warnings[0].1.code(), "certificate.unstapled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_of_no_use_harms_nothing_and_a_revocation_does() {
+    let scene = Scene::new();
+    let (forged, other) = (issued(&scene, 9), issued(&scene, 8));
+    scene.put(Source::Pki, &forged);
+    let (mut rotation, served) = scene.start();
+    for spoil in [
+        (|scene, other, _| put_response(scene, other, false, NOW + 60))
+            as fn(&Scene, &Forged, &Path),
+        |scene, _, _| put(&scene.folder(Source::Pki), "tls.ocsp", "garbage"),
+        |_, _, path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+    ] {
+        let path = scene.folder(Source::Pki).join("tls.ocsp");
+        spoil(&scene, &other, &path);
+        rotation.evaluate();
+        assert_eq!((outcome(&served).0, stapled(&served)), (Why::PkiFit, None));
+        assert_eq!(served.load().warnings.len(), 1);
+    }
+    fs::remove_dir(scene.folder(Source::Pki).join("tls.ocsp")).unwrap();
+    scene.put(Source::SiteIssued, &issued(&scene, 9));
+    put_response(&scene, &forged, true, NOW + 60);
+    rotation.evaluate();
+    assert_eq!(outcome(&served), (Why::SiteIssuedPkiUnfit, Some(Source::SiteIssued)));
+    assert_eq!(scene.rejections(), [(Source::Pki, Unfit::Revoked)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_does_not_go_on_for_want_of_something_better() {
+    let scene = Scene::new();
+    let forged = issued(&scene, 9);
+    scene.put(Source::Pki, &forged);
+    let (mut rotation, served) = scene.start();
+    put_response(&scene, &forged, true, NOW + 60);
+    settle(&mut rotation).await;
+    assert_eq!(outcome(&served), (Why::NothingFit, None));
+}
