@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::Scope;
+use super::{ConfigError, Scope};
 use crate::config::file::{ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile};
 use crate::config::resolved::{ClientCertificates, PkiFolder};
 use crate::secret::PasswordSource;
@@ -45,9 +45,10 @@ fn password_source(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<Pas
         Some(("file", path)) if !path.is_empty() => Some(PasswordSource::File(scope.path(path))),
         Some(("env", name)) if !name.is_empty() => Some(PasswordSource::Env(name.to_owned())),
         _ => {
-            let hint =
-                "write \"file:/path\" or \"env:NAME\"; the password itself does not belong here";
-            scope.hinted(typed.span(), "pki_password says where the password is", hint);
+            // Without its place: the line would show what may be a password.
+            let error = ConfigError::whole("a pki_password is neither \"file:\" nor \"env:\"");
+            let hint = "write \"file:/path\" or \"env:NAME\"; the password does not belong here";
+            scope.errors.push(error.hint(hint));
             None
         }
     }
