@@ -5,6 +5,8 @@
 
 mod assemble;
 mod blocklist;
+mod clients;
+mod data_plane;
 mod ending;
 mod issuers;
 mod observe;
@@ -27,13 +29,15 @@ use crate::admin::{self, Readiness, Shown};
 use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
-use crate::front::{Binding, Front, FrontParams, bind};
-use crate::gateway::{Gateway, Policy, Server};
+use crate::front::{Binding, Front, bind};
+use crate::gateway::Policy;
 use crate::live::{Live, Publisher, live};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::token::{Blocklist, TokenCache};
 use assemble::{Authorities, Sites};
+use clients::Clients;
+use data_plane::start_front;
 use ending::{Signal, Signals};
 use issuers::Issuers;
 
@@ -124,6 +128,7 @@ struct App {
     sites: Sites,
     issuers: Issuers,
     blocklist: Live<Blocklist>,
+    clients: Clients,
     limits: Publisher<ConnLimits>,
     bindings: Publisher<Vec<Binding>>,
     policy: Publisher<Policy>,
@@ -192,10 +197,12 @@ impl App {
         issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let (shared, stopped) = (issuers.shared(), stop.subscribe());
         let blocklist = blocklist::follow(&config, shared, &metrics, &mut tasks, stopped)?;
+        let mut clients = Clients::default();
+        clients.follow(&config, &options, &metrics, &mut tasks);
 
         let (limits, limits_read) = live(config.limits.connection);
         let (bindings, bindings_read) = live(sites.bindings(&config));
-        let judged_by = (&issuers, &blocklist);
+        let judged_by = (&issuers, &blocklist, &clients);
         let first = assemble::policy(&config, judged_by, &backends, &tokens, &metrics);
         let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
@@ -222,6 +229,7 @@ impl App {
             sites,
             issuers,
             blocklist,
+            clients,
             limits,
             bindings,
             policy,
@@ -250,6 +258,7 @@ impl App {
                 state: self.state.clone(),
                 sites: self.sites.shared(),
                 issuers: self.issuers.shared(),
+                clients: self.clients.shared(),
                 readiness: self.readiness.clone(),
                 connections: self.front.count(),
                 path: self.options.path.display().to_string(),
@@ -357,39 +366,6 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
         address,
         cause,
     })
-}
-
-type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>);
-type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>);
-
-fn start_front(
-    config: &Config,
-    (limits, bindings, shutdown): ForFront,
-    options: &Options,
-    (policy, access, metrics): ForGateway,
-) -> Result<Front, StartError> {
-    let refuse_tls = crate::tls::refusing(options.provider.clone())
-        .map_err(|error| StartError::Defect(error.to_string()))?;
-    let shards = match config.limits.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
-    let idle_max = config.site_systems.iter().map(|s| s.backend.connections).sum();
-    let clock = options.clock.clone();
-    let params = FrontParams {
-        shards,
-        limits,
-        bindings,
-        refuse_tls,
-        metrics: metrics.clone(),
-        on_refusal: observe::refusals(policy.clone(), access.clone(), clock.clone()),
-        shutdown,
-    };
-    let server = move || {
-        let (policy, access) = (policy.clone(), access.clone());
-        Server::new(Gateway::new(policy, clock.clone(), metrics.clone(), access), idle_max)
-    };
-    Ok(Front::start(params, server)?)
 }
 
 pub(crate) use assemble::{open_authority, open_tokens};

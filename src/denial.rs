@@ -4,7 +4,7 @@
 //! Never carries anything that a client sent.
 
 macro_rules! denials {
-    ($($(#[doc = $doc:literal])+ $variant:ident $code:literal $status:literal $title:literal $hint:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident $code:literal $status:literal $(. $substatus:literal)? $title:literal $hint:literal;)+) => {
         /// Why a request is refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Denial { $($(#[doc = $doc])+ $variant,)+ }
@@ -18,6 +18,14 @@ macro_rules! denials {
 
             /// The HTTP status that the client is given.
             pub const fn status(self) -> u16 { match self { $(Denial::$variant => $status,)+ } }
+
+            /// The substatus that IIS logs for the same refusal, where it has one: 403.13 is 13.
+            pub const fn substatus(self) -> Option<u8> {
+                match self {
+                    $($(Denial::$variant => Some($substatus),)?)+
+                    _ => None,
+                }
+            }
 
             /// What happened, as a sentence for the client and the operator.
             pub const fn title(self) -> &'static str { match self { $(Denial::$variant => $title,)+ } }
@@ -113,6 +121,30 @@ denials! {
     MessageMalformed "message.malformed" 400
         "The request carries no token, and its body is not a well-formed message."
         "Clients without a token may send a multipart message with a plain envelope in UTF-16 here; the access log says what is wrong with this one.";
+    /// The connection proved no client certificate.
+    CertificateMissing "certificate.missing" 403 . 7
+        "The client sent no certificate when it connected, and this route needs one."
+        "Give the client a certificate, and see that it selects it; a connection that is open already cannot send one.";
+    /// RFC 5280 §5.
+    CertificateRevoked "certificate.revoked" 403 . 13
+        "The client's certificate has been revoked."
+        "Issue the client a new certificate if it is to work on.";
+    /// RFC 5280 §6.3.3: undetermined is not unrevoked.
+    CertificateRevocationUnknown "certificate.revocation_unknown" 403 . 13
+        "Whether the client's certificate has been revoked cannot be told."
+        "Have client_crl hold a current CRL of the authority that issued it; the access log says what is wrong.";
+    /// RFC 5280 §6.1.
+    CertificateUntrusted "certificate.untrusted" 403 . 16
+        "No trusted authority stands behind the client's certificate."
+        "Put the authority into client_ca, and have the client send what stands between; the access log says what is wrong.";
+    /// RFC 5280 §4.2.1.12.
+    CertificateUsage "certificate.usage" 403 . 16
+        "The client's certificate is not for client authentication."
+        "Have it issued with the extended key usage clientAuth.";
+    /// RFC 5280 §4.1.2.5.
+    CertificateExpired "certificate.expired" 403 . 17
+        "The client's certificate has expired or is not valid yet, or one above it."
+        "Renew it; if many fail at once, compare the clocks.";
     /// RFC 6750 §3.1: no credential at all.
     TokenMissing "token.missing" 401
         "The request carries no token, and this route needs one."
@@ -173,6 +205,10 @@ denials! {
     TokenBlocked "token.blocked" 401
         "The token was blocked before its end."
         "Look for its id, or for issued_before, in the site's blocklist; a new token may be good.";
+    /// RFC 8705 §3: a token for whoever has the key of one certificate.
+    TokenBinding "token.binding" 401
+        "The token is bound to a client certificate that this connection has not proved."
+        "The client must connect with the certificate that its token was issued for, and the site system must have client_certificate = \"request\".";
     /// Neither a device nor a user: an application's token, or one of unknown purpose.
     TokenPurpose "token.purpose" 403
         "A token of this purpose does not open this route."
@@ -268,6 +304,19 @@ mod tests {
     fn the_reason_phrase_is_derived_from_the_code() {
         assert_eq!(Denial::TokenExpired.reason_phrase(), "EHTTP_Token_Expired");
         assert_eq!(Denial::UserTokenRequired.reason_phrase(), "EHTTP_User_Token_Required");
+    }
+
+    #[test]
+    fn client_certificates_are_refused_with_the_substatus_that_iis_logs() {
+        for (denial, substatus) in [
+            (Denial::CertificateMissing, Some(7)),
+            (Denial::CertificateRevoked, Some(13)),
+            (Denial::CertificateUntrusted, Some(16)),
+            (Denial::CertificateExpired, Some(17)),
+            (Denial::TokenMissing, None),
+        ] {
+            assert_eq!(denial.substatus(), substatus);
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub mod unfit;
 
 // pure rooms
 pub mod cert;
+pub mod client;
 pub mod message;
 pub mod route;
 pub mod token;

@@ -3,6 +3,7 @@
 //!
 //! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
 
+mod clients;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use clients::ClientMetrics;
 pub use tokens::TokenMetrics;
 
 use crate::denial::Denial;
@@ -96,10 +98,14 @@ pub struct Metrics {
     certificate_served: IntGaugeVec,
     certificate_rejected: IntGaugeVec,
     certificate_swaps: IntCounterVec,
+    staple_expires: GaugeVec,
+    staple_unusable: IntGaugeVec,
     reload_successful: IntGauge,
     reload_seconds: Gauge,
     /// Those of tokens.
     pub tokens: TokenMetrics,
+    /// Those of client certificates.
+    pub clients: ClientMetrics,
     ready: IntGauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -235,6 +241,22 @@ impl Metrics {
                 "Changes of the served certificate.",
                 &["site_system", "from", "to", "cause"],
             )?,
+            staple_expires: registered(
+                &r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_certificate_staple_expiration_timestamp_seconds",
+                        "When the stapled OCSP response expires, in seconds since 1970.",
+                    ),
+                    &["site_system"],
+                )?,
+            )?,
+            staple_unusable: int_gauges(
+                &r,
+                "certificate_unstapled",
+                "1 while an OCSP response lies beside a certificate and is not stapled.",
+                &["site_system"],
+            )?,
             reload_successful: registered(
                 &r,
                 IntGauge::new(
@@ -250,6 +272,7 @@ impl Metrics {
                 )?,
             )?,
             tokens: TokenMetrics::new(&r)?,
+            clients: ClientMetrics::new(&r)?,
             ready: registered(
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
@@ -372,6 +395,22 @@ impl Metrics {
         self.certificate_swaps.with_label_values(&[site, from, to, cause]).inc();
     }
 
+    /// Until when an OCSP response is stapled, if one is, and whether one lies there in vain.
+    pub fn certificate_stapled(&self, site: &str, until: Option<i64>, in_vain: bool) {
+        match until {
+            Some(at) => self.staple_expires.with_label_values(&[site]).set(at as f64),
+            None => {
+                let _ = self.staple_expires.remove_label_values(&[site]);
+            }
+        }
+        match in_vain {
+            true => self.staple_unusable.with_label_values(&[site]).set(1),
+            false => {
+                let _ = self.staple_unusable.remove_label_values(&[site]);
+            }
+        }
+    }
+
     /// The configuration file was read: `Some` with the time if it is in force now.
     pub fn config_reloaded(&self, seconds: Option<i64>) {
         self.reload_successful.set(i64::from(seconds.is_some()));
@@ -398,7 +437,13 @@ impl Metrics {
             self.certificate_served.desc(),
             self.certificate_rejected.desc(),
         ];
-        let more = [self.certificate_swaps.desc(), self.tokens.descriptions()];
+        let more = [
+            self.certificate_swaps.desc(),
+            self.staple_expires.desc(),
+            self.staple_unusable.desc(),
+            self.tokens.descriptions(),
+            self.clients.descriptions(),
+        ];
         let seen = self.registry.gather();
         collectors
             .into_iter()

@@ -1,11 +1,12 @@
-//! How secrets lie on disk: written whole, readable by their owner alone, and judged when read.
+//! How secrets lie on disk: written whole, readable by their owner alone, and judged when read;
+//! passwords, and where they come from.
 //!
 //! Never logs or formats what it handles.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -26,6 +27,65 @@ pub fn exposure(meta: &fs::Metadata) -> Exposure {
         m if m & 0o007 != 0 => Exposure::Everyone,
         m if m & 0o070 != 0 => Exposure::Group,
         _ => Exposure::Owner,
+    }
+}
+
+/// Where a password is read from, each time it is needed. The configuration never holds one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// The first line of a file.
+    File(PathBuf),
+    /// A variable of the process's environment.
+    Env(String),
+}
+
+/// A password, wiped when dropped.
+pub struct Password(Zeroizing<String>);
+
+/// A line that is longer than this is no password but another file.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+
+impl Password {
+    /// No password: what a file has that was exported without one.
+    pub fn empty() -> Self {
+        Password(Zeroizing::default())
+    }
+
+    /// Read a password, and who else may read it.
+    ///
+    /// # Errors
+    /// What the system answers, or [`io::ErrorKind::InvalidData`] for what is not one line of text.
+    pub fn read(source: &PasswordSource) -> io::Result<(Self, Exposure)> {
+        let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+        let (text, exposure) = match source {
+            PasswordSource::File(path) => {
+                let (bytes, exposure) = read_bounded(path, PASSWORD_BYTES_MAX)?;
+                let text = std::str::from_utf8(&bytes).map_err(|_| invalid("not UTF-8"))?;
+                (Zeroizing::new(text.to_owned()), exposure)
+            }
+            PasswordSource::Env(name) => {
+                let text = std::env::var(name).map_err(|_| invalid("not set, or not UTF-8"))?;
+                (Zeroizing::new(text), Exposure::Owner)
+            }
+        };
+        let line = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        match line.contains(['\n', '\0']) {
+            true => Err(invalid("more than one line")),
+            false => Ok((Password(Zeroizing::new(line.to_owned())), exposure)),
+        }
+    }
+
+    /// The password itself. Only for what opens something with it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password([redacted])")
     }
 }
 
@@ -110,6 +170,28 @@ mod tests {
         let (bytes, exposure) = read_bounded(&path, 16).unwrap();
         assert_eq!((&bytes[..], exposure), (&b"new"[..], Exposure::Owner));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_password_is_one_line_and_is_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        let read = |text: &str| {
+            write_private(&path, text.as_bytes()).unwrap();
+            Password::read(&PasswordSource::File(path.clone())).map(|(p, _)| p.reveal().to_owned())
+        };
+        for text in ["s3cret", "s3cret\n", "s3cret\r\n", "\u{feff}s3cret\n"] {
+            assert_eq!(read(text).unwrap(), "s3cret", "{text:?}");
+        }
+        assert_eq!(read("  spaces count \n").unwrap(), "  spaces count ");
+        assert_eq!(read("").unwrap(), "");
+        for text in ["one\ntwo\n", "nul\0", &"x".repeat(5000)] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+        write_private(&path, b"s3cret").unwrap();
+        let (password, _) = Password::read(&PasswordSource::File(path)).unwrap();
+        assert!(!format!("{password:?}").contains("s3cret"));
+        assert!(Password::read(&PasswordSource::Env("NO_SUCH_VARIABLE_HERE".into())).is_err());
     }
 
     #[test]

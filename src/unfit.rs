@@ -28,19 +28,31 @@ macro_rules! unfits {
 unfits! {
     /// The folder holds nothing of ours. The operator's intent, not a fault.
     Absent "certificate.absent" "There is no certificate."
-        "Put tls.crt and tls.key into the folder, or leave it empty to use the site-issued certificate.";
+        "Put tls.crt and tls.key, or a PFX, into the folder, or leave it empty to use the site-issued certificate.";
     /// The file system refuses.
     Unreadable "certificate.unreadable" "The certificate or its key cannot be read."
         "Check owner and mode of the folder and its files, and that they are regular files of less than 1 MiB.";
     /// One of the pair is missing or half-written.
     Incomplete "certificate.incomplete" "The certificate or its key is missing or half-written."
         "Write both tls.crt and tls.key; sitegate looks again when either changes.";
-    /// Not PEM, or not what the PEM label says.
-    Malformed "certificate.malformed" "The certificate or its key is not well-formed PEM."
-        "Write PEM: one or more certificates, leaf first or in any order, and one private key.";
+    /// Not PEM or PKCS#12, or not what the PEM label says.
+    Malformed "certificate.malformed" "The certificate or its key is not well-formed."
+        "Write PEM (one or more certificates, leaf first or in any order, and one private key) or a PFX in DER.";
     /// A key that asks for a password.
     KeyEncrypted "certificate.key_encrypted" "The private key is encrypted."
         "Write the key without a password and mode 0600.";
+    /// A PFX and its password are not of one export.
+    PasswordWrong "certificate.password_wrong" "The password does not open the PFX, or the PFX is damaged."
+        "Write PFX and password of one export; while both are being replaced this mends itself.";
+    /// The password's file or variable.
+    PasswordUnreadable "certificate.password_unreadable" "The password of the PFX cannot be read."
+        "Check the file or environment variable that pki_password names; a file has mode 0600 and holds one line.";
+    /// RFC 7292 §4: algorithms that are unknown, or that would take too long.
+    PfxProtection "certificate.pfx_protection" "The PFX is protected in a way that is not accepted."
+        "Export it again with a password, AES-256 or 3DES, and fewer rounds; scrypt is not accepted.";
+    /// Which of them is meant cannot be told.
+    KeySeveral "certificate.key_several" "The PFX holds more than one private key."
+        "Export each certificate with its key into a PFX of its own.";
     /// A key that others can read.
     KeyExposed "certificate.key_exposed" "The private key is readable by everyone."
         "chmod 600 the key and replace it if strangers had access, or set key_mode = \"any\".";
@@ -53,6 +65,9 @@ unfits! {
     /// SHA-1 and older.
     SignatureWeak "certificate.signature_weak" "The certificate is signed with an outdated algorithm."
         "Have it issued again with SHA-256 or better.";
+    /// RFC 6960 §2.2: its issuer says so, in the response beside it.
+    Revoked "certificate.revoked" "The certificate has been revoked, says the OCSP response beside it."
+        "Have a new one issued; if the response is wrong, replace or remove the .ocsp file.";
     /// RFC 5280 §4.1.2.5.
     Expired "certificate.expired" "The certificate has expired."
         "Renew it and write the new pair into the folder.";
@@ -77,6 +92,9 @@ unfits! {
     /// RFC 5280 §4.2.1.10.
     Constrained "certificate.constrained" "An authority above the certificate may not issue for its names."
         "Have it issued by an authority whose name constraints permit the hosts.";
+    /// Nothing is wrong with it but its age: another in the folder was issued later.
+    Superseded "certificate.superseded" "A newer certificate lies in the same folder."
+        "Nothing needs to be done; remove it when the newer one has proved itself.";
     /// The site's own authority is missing, broken, or could not sign.
     NotIssued "certificate.not_issued" "The site's authority could not issue a certificate."
         "The detail says why; check the state directory (owner, mode, space) and this machine's clock.";

@@ -57,16 +57,35 @@ pub struct SiteSystemStatus {
     pub certificate: Option<CertificateStatus>,
     /// Why this one, or why none.
     pub reason: String,
+    /// Until when an OCSP response is stapled to it, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stapled_until: Option<Timestamp>,
     /// What may not be served, and why.
     pub rejected: Vec<RejectedStatus>,
     /// What hinders nothing and should be mended.
     pub warnings: Vec<String>,
+    /// By what client certificates are judged, where clients are asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientsStatus>,
     /// When the choice may change by itself.
     pub next_change: Option<Timestamp>,
     /// Since when this certificate is served.
     pub since: Timestamp,
     /// How often it was replaced.
     pub swaps: u64,
+}
+
+/// By what client certificates are judged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientsStatus {
+    /// Authorities that are trusted.
+    pub authorities: usize,
+    /// Lists of revoked certificates that are asked.
+    pub crls: usize,
+    /// When the first of those lists expires, or did.
+    pub crl_expires: Option<Timestamp>,
+    /// What is wrong with the files.
+    pub problems: Vec<String>,
 }
 
 /// A certificate.

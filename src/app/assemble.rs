@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Options;
+use super::clients::Clients;
 use super::issuers::Issuers;
 use super::observe::Certificates;
 use crate::cert::Anchors;
@@ -118,7 +119,7 @@ struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wish {
     hosts: Vec<String>,
-    http2: bool,
+    tls: TlsOptions,
     pki: Option<Folder>,
     enhanced: bool,
 }
@@ -147,7 +148,10 @@ impl Sites {
         for system in &config.site_systems {
             let wish = Wish {
                 hosts: system.hosts.clone(),
-                http2: system.http2,
+                tls: TlsOptions {
+                    http2: system.http2,
+                    client_certificates: system.clients.is_some(),
+                },
                 pki: system.pki.as_ref().map(folder),
                 enhanced: authorities.certificates.is_some(),
             };
@@ -158,7 +162,7 @@ impl Sites {
                 continue;
             }
             let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
-            params.tls = TlsOptions { http2: system.http2 };
+            params.tls = wish.tls;
             params.pki = wish.pki.clone();
             params.site_issued = authorities.certificates.clone().map(SiteIssued::Authority);
             params.system = authorities.system.clone();
@@ -216,6 +220,7 @@ impl Sites {
 }
 
 fn forget_certificates(metrics: &Metrics, site: &str, served: &Served) {
+    metrics.certificate_stapled(site, None, false);
     for source in [crate::cert::Source::Pki, crate::cert::Source::SiteIssued] {
         metrics.certificate_expires(site, source.as_str(), None);
         metrics.certificate_rejected(site, source.as_str(), None);
@@ -230,6 +235,7 @@ fn folder(pki: &PkiFolder) -> Folder {
         certificate: pki.certificate.clone(),
         key: pki.key.clone(),
         anchors: pki.ca.clone(),
+        password: pki.password.clone(),
         key_mode: if pki.key_exposed_allowed { KeyMode::Any } else { KeyMode::Private },
     }
 }
@@ -242,7 +248,7 @@ fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
 /// What requests are judged by.
 pub(super) fn policy(
     config: &Config,
-    (issuers, blocklist): (&Issuers, &Live<Blocklist>),
+    (issuers, blocklist, clients): (&Issuers, &Live<Blocklist>, &Clients),
     backends: &Arc<Backends>,
     tokens: &Arc<TokenCache>,
     metrics: &Metrics,
@@ -250,7 +256,9 @@ pub(super) fn policy(
     let (trusted, refetch) = issuers.trusted();
     let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
     let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
-    Policy::new(config, judged_by, metrics, |system| upstream(system, backends))
+    let upstream = |system: &SiteSystem| upstream(system, backends);
+    let clients = |system: &SiteSystem| clients.trust(&system.name);
+    Policy::new(config, judged_by, metrics, upstream, clients)
 }
 
 fn upstream(system: &SiteSystem, backends: &Backends) -> Upstream {

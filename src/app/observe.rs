@@ -44,6 +44,11 @@ impl Observer for Certificates {
         self.metrics.certificate_rejected(site, source.as_str(), unfit);
     }
 
+    fn stapled(&self, site: &str, next_update: Option<Timestamp>, in_vain: bool) {
+        let until = next_update.map(|at| at.as_second());
+        self.metrics.certificate_stapled(site, until, in_vain);
+    }
+
     fn expires(&self, site: &str, source: Source, not_after: Option<Timestamp>) {
         let seconds = not_after.map(|at| at.as_second());
         self.metrics.certificate_expires(site, source.as_str(), seconds);
@@ -86,6 +91,7 @@ fn unread<'a>(conn: &'a ConnInfo, request_id: &'a str, time: Timestamp) -> Acces
         path: "",
         user_agent: None,
         status: 0,
+        substatus: None,
         decision: "denied",
         reason: None,
         detail: None,
@@ -97,6 +103,7 @@ fn unread<'a>(conn: &'a ConnInfo, request_id: &'a str, time: Timestamp) -> Acces
         token_id: None,
         token: None,
         kid: None,
+        certificate: None,
         upstream_status: None,
         received: 0,
         sent: 0,

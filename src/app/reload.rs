@@ -88,13 +88,9 @@ impl App {
             &self.metrics,
             &mut self.tasks,
         );
-        let policy = assemble::policy(
-            &config,
-            (&self.issuers, &self.blocklist),
-            &self.backends,
-            &self.tokens,
-            &self.metrics,
-        );
+        self.clients.follow(&config, &self.options, &self.metrics, &mut self.tasks);
+        let judges = (&self.issuers, &self.blocklist, &self.clients);
+        let policy = assemble::policy(&config, judges, &self.backends, &self.tokens, &self.metrics);
         let counted = policy.counted();
         self.policy.publish(policy);
         self.limits.publish(config.limits.connection);

@@ -6,20 +6,22 @@ use jiff::Timestamp;
 
 use super::State;
 use super::assemble::SharedSites;
+use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
 use crate::admin::{
-    CertificateStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus, SiteSystemStatus,
-    Status,
+    CertificateStatus, ClientsStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus,
+    SiteSystemStatus, Status,
 };
 use crate::cert::Facts;
 use crate::config::SiteSystem;
-use crate::control::Served;
+use crate::control::{ClientFilesState, Served};
 
 /// What status is made of.
 pub(super) struct Sources {
     pub(super) state: Arc<Mutex<State>>,
     pub(super) sites: SharedSites,
     pub(super) issuers: SharedIssuers,
+    pub(super) clients: SharedClients,
     pub(super) readiness: Readiness,
     pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
     pub(super) path: String,
@@ -34,6 +36,7 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
         let state = sources.state.lock().unwrap_or_else(PoisonError::into_inner);
         let issuers = sources.issuers.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sources.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = sources.clients.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -54,7 +57,8 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                 .filter_map(|system| {
                     let served = sites.get(&system.name)?.load();
                     let bound = state.addresses.get(&system.listen).unwrap_or(&system.listen);
-                    Some(site_system(system, &bound.to_string(), &served))
+                    let clients = clients.get(&system.name);
+                    Some(site_system(system, &bound.to_string(), &served, clients))
                 })
                 .collect(),
             issuers: issuers
@@ -91,7 +95,12 @@ pub(super) fn amiss(sites: SharedSites) -> impl Fn() -> Vec<String> + Send + Syn
     }
 }
 
-fn site_system(system: &SiteSystem, listen: &str, served: &Served) -> SiteSystemStatus {
+fn site_system(
+    system: &SiteSystem,
+    listen: &str,
+    served: &Served,
+    clients: Option<&ClientFilesState>,
+) -> SiteSystemStatus {
     let selection = &served.selection;
     SiteSystemStatus {
         name: system.name.clone(),
@@ -101,6 +110,7 @@ fn site_system(system: &SiteSystem, listen: &str, served: &Served) -> SiteSystem
         backend: system.backend.url.clone(),
         certificate: selection.chosen.as_ref().map(|c| certificate(c.source().as_str(), c.facts())),
         reason: selection.why.as_str().to_owned(),
+        stapled_until: served.staple.as_ref().map(|staple| staple.next_update),
         rejected: selection
             .rejected
             .iter()
@@ -121,6 +131,12 @@ fn site_system(system: &SiteSystem, listen: &str, served: &Served) -> SiteSystem
             .iter()
             .map(|(source, warning)| format!("{}: {warning} ({})", source.as_str(), warning.code()))
             .collect(),
+        clients: clients.map(|state| ClientsStatus {
+            authorities: state.authorities,
+            crls: state.crls,
+            crl_expires: state.crl_expires,
+            problems: state.problems.clone(),
+        }),
         next_change: selection.next_change,
         since: served.since,
         swaps: served.swaps,

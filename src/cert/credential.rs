@@ -88,8 +88,6 @@ impl Credential {
         if first.certificates.is_empty() {
             return Err(first.without("certificate", certificate));
         }
-        let found = first.certificates.into_iter().map(|der| Ok((outline(&der)?, der)));
-        let found = found.collect::<Result<Vec<_>, Fault>>()?;
         if second.keys.is_empty() && first.keys.is_empty() {
             let encrypted = first.encrypted || second.encrypted;
             return Err(match key {
@@ -99,6 +97,22 @@ impl Credential {
             });
         }
         let keys = second.keys.into_iter().chain(first.keys);
+        Self::from_der(first.certificates, keys, source, provider)
+    }
+
+    /// Put together what was read: certificates in any order, and the keys that came with them.
+    ///
+    /// # Errors
+    /// [`Unfit::Malformed`] or [`Unfit::Incomplete`].
+    pub(super) fn from_der(
+        certificates: Vec<CertificateDer<'static>>,
+        keys: impl IntoIterator<Item = PrivateKeyDer<'static>>,
+        source: Source,
+        provider: &CryptoProvider,
+    ) -> Result<Self, Fault> {
+        let found = certificates.into_iter().map(|der| Ok((outline(&der)?, der)));
+        let found = found.collect::<Result<Vec<_>, Fault>>()?;
+        let keys = keys.into_iter();
         let keys = keys.map(|key| provider.key_provider.load_private_key(key).ok()).collect();
         arrange(source, found, keys).ok_or_else(|| Fault::from(Unfit::Incomplete))
     }

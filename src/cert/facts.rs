@@ -102,6 +102,8 @@ pub(super) struct Outline {
     pub facts: Facts,
     pub subject: Vec<u8>,
     pub issuer: Vec<u8>,
+    /// As DER has it, with its sign.
+    pub serial: Vec<u8>,
     pub spki: Vec<u8>,
 }
 
@@ -117,6 +119,7 @@ pub(super) fn outline(der: &[u8]) -> Result<Outline, Fault> {
         facts: facts(der, &x509),
         subject: x509.subject().as_raw().to_vec(),
         issuer: x509.issuer().as_raw().to_vec(),
+        serial: x509.raw_serial().to_vec(),
         spki: x509.public_key().raw.to_vec(),
     })
 }

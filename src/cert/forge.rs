@@ -3,18 +3,34 @@
 //!
 //! Nothing that serves clients may use it.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use der::asn1::{BitString, GeneralizedTime, OctetString};
+use der::{Decode, Encode};
 use jiff::{SignedDuration, Timestamp};
+use p12_keystore::{
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
+    PrivateKeyChain,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, RevokedCertParams, SerialNumber,
+    SigningKey,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_ocsp::{
+    BasicOcspResponse, CertId, CertStatus, OcspGeneralizedTime, OcspResponse, ResponderId,
+    ResponseData, RevokedInfo, SingleResponse, Version,
 };
 use zeroize::Zeroizing;
 
 use crate::unfit::Unfit;
 
-use super::Fault;
+use super::export::tlv;
+use super::facts::outline;
 use super::issuer::{Algorithm, generate, set_validity};
+use super::{Fault, certificate_der};
 
 /// A root and an issuing authority below it.
 pub struct Pki {
@@ -124,6 +140,101 @@ impl Pki {
         &self.intermediate
     }
 
+    /// A list of these leaves as revoked, PEM (RFC 5280 §5).
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`] with what the cryptography says.
+    pub fn crl(
+        &self,
+        revoked: &[&Forged],
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<String, Fault> {
+        let mut dates = CertificateParams::default();
+        set_validity(&mut dates, from, until);
+        let (this_update, next_update) = (dates.not_before, dates.not_after);
+        let revoked_certs = revoked
+            .iter()
+            .map(|forged| {
+                let serial = outline(&certificate_der(forged.leaf.as_bytes())?)?.serial;
+                Ok(RevokedCertParams {
+                    serial_number: SerialNumber::from_slice(&serial),
+                    revocation_time: this_update,
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+            })
+            .collect::<Result<_, Fault>>()?;
+        let list = CertificateRevocationListParams {
+            this_update,
+            next_update,
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+    }
+
+    /// What the issuing authority answers by OCSP for a leaf (RFC 6960), DER; `revoked` or good.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`] with what is wrong with the parts.
+    pub fn ocsp(
+        &self,
+        leaf: &Forged,
+        revoked: bool,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Result<Vec<u8>, Fault> {
+        let broken = |error: der::Error| Fault::new(Unfit::NotIssued, error.to_string());
+        let hash = |bytes: &[u8]| {
+            OctetString::new(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()).map_err(broken)
+        };
+        let time = |at: Timestamp| {
+            let since = std::time::Duration::from_secs(at.as_second().unsigned_abs());
+            GeneralizedTime::from_unix_duration(since).map(OcspGeneralizedTime).map_err(broken)
+        };
+        let found = outline(&certificate_der(leaf.leaf.as_bytes())?)?;
+        let key_hash = hash(self.issuer.key().der_bytes())?;
+        let single = SingleResponse {
+            cert_id: CertId {
+                // SHA-1, as nearly every responder has it.
+                hash_algorithm: Decode::from_der(&[0x30, 7, 6, 5, 0x2B, 0x0E, 3, 2, 0x1A])
+                    .map_err(broken)?,
+                issuer_name_hash: hash(&found.issuer)?,
+                issuer_key_hash: key_hash.clone(),
+                serial_number: Decode::from_der(&tlv(0x02, &found.serial)).map_err(broken)?,
+            },
+            cert_status: match revoked {
+                true => CertStatus::revoked(RevokedInfo {
+                    revocation_time: time(from)?,
+                    revocation_reason: None,
+                }),
+                false => CertStatus::good(),
+            },
+            this_update: time(from)?,
+            next_update: Some(time(until)?),
+            single_extensions: None,
+        };
+        let data = ResponseData {
+            version: Version::V1,
+            responder_id: ResponderId::ByKey(key_hash),
+            produced_at: time(from)?,
+            responses: vec![single],
+            response_extensions: None,
+        };
+        let signature = self.issuer.key().sign(&data.to_der().map_err(broken)?).map_err(failed)?;
+        // ecdsa-with-SHA256: what every forged authority signs with.
+        let ecdsa = [0x30, 10, 6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
+        let response = BasicOcspResponse {
+            tbs_response_data: data,
+            signature_algorithm: Decode::from_der(&ecdsa).map_err(broken)?,
+            signature: BitString::from_bytes(&signature).map_err(broken)?,
+            certs: None,
+        };
+        OcspResponse::successful(response).and_then(|whole| whole.to_der()).map_err(broken)
+    }
+
     /// Issue a leaf with a new key.
     ///
     /// # Errors
@@ -155,6 +266,72 @@ impl Pki {
         let chain = format!("{leaf}{}", self.intermediate);
         Ok(Forged { leaf, chain, key: key.serialize_pem().into() })
     }
+}
+
+/// How a PFX is to be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// AES-256 and SHA-256, as exporters do today.
+    Modern,
+    /// 3DES and SHA-1, as Windows did for long.
+    Legacy,
+}
+
+/// A PFX of a leaf, its key and what stands above it, as an exporter writes it. `rounds` is what
+/// opening it takes.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what is wrong with the parts.
+pub fn pfx(
+    (certificates, key): (&str, &str),
+    password: &str,
+    protection: Protection,
+    rounds: u32,
+) -> Result<Vec<u8>, Fault> {
+    let failed =
+        |error: p12_keystore::error::Error| Fault::new(Unfit::NotIssued, error.to_string());
+    let broken = |_| Fault::new(Unfit::NotIssued, "not PEM");
+    let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(broken)?;
+    let key = PrivateKey::from_der(key.secret_pkcs8_der()).map_err(failed)?;
+    let chain = CertificateDer::pem_slice_iter(certificates.as_bytes())
+        .map(|der| Certificate::from_der(&der.map_err(broken)?).map_err(failed))
+        .collect::<Result<Vec<_>, Fault>>()?;
+    let mut store = KeyStore::new();
+    let entry = PrivateKeyChain::new("sitegate", key, chain);
+    store.add_entry("sitegate", KeyStoreEntry::PrivateKeyChain(entry));
+    let (encryption, mac) = match protection {
+        Protection::Modern => {
+            (EncryptionAlgorithm::PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256)
+        }
+        Protection::Legacy => {
+            (EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc, MacAlgorithm::HmacSha1)
+        }
+    };
+    let writer = store.writer(password).encryption_algorithm(encryption).mac_algorithm(mac);
+    writer.encryption_iterations(rounds).mac_iterations(rounds).write().map_err(failed)
+}
+
+/// A leaf for clients below a crowd of authorities that all have one name, each signed by the next:
+/// what makes a careless search for the way up try every order of them.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what the cryptography says.
+pub fn crowd(authorities: usize, now: Timestamp) -> Result<Forged, Fault> {
+    let mut params = authority("Crowd", now);
+    let mut issuer = Issuer::new(params.clone(), generate(Algorithm::P256)?);
+    let key = generate(Algorithm::P256)?;
+    let mut order = CertificateParams::new(vec!["client".to_owned()]).map_err(failed)?;
+    set_validity(&mut order, hours(now, -1), hours(now, 1));
+    order.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = order.signed_by(&key, &issuer).map_err(failed)?.pem();
+    let mut chain = leaf.clone();
+    for _ in 0..authorities {
+        let above = Issuer::new(params.clone(), generate(Algorithm::P256)?);
+        chain.push_str(&params.signed_by(issuer.key(), &above).map_err(failed)?.pem());
+        params = authority("Crowd", now);
+        issuer = above;
+    }
+    Ok(Forged { leaf, chain, key: key.serialize_pem().into() })
 }
 
 impl std::fmt::Debug for Pki {

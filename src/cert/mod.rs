@@ -11,6 +11,8 @@ mod facts;
 mod fault;
 pub mod forge;
 pub mod issuer;
+mod ocsp;
+pub mod pfx;
 mod select;
 
 pub use anchors::Anchors;
@@ -19,4 +21,5 @@ pub use credential::{Credential, Source};
 pub use export::{certificate_der, p7b};
 pub use facts::{Facts, KeyKind};
 pub use fault::Fault;
+pub use ocsp::{Staple, Unstapled};
 pub use select::{Judged, Offer, Rejected, Selection, Why, select};

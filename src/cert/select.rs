@@ -42,6 +42,8 @@ pub struct Offer {
     /// The last fit credential of this source, held while something worse lies in its place; `None`
     /// once the operator has withdrawn it.
     pub kept: Option<Judged>,
+    /// What else lies there, and why something better was found.
+    pub passed_over: Vec<Rejected>,
 }
 
 impl Offer {
@@ -146,7 +148,7 @@ pub struct Selection {
     pub chosen: Option<Arc<Credential>>,
     /// Why this one.
     pub why: Why,
-    /// What may not be served, one entry for each source at most.
+    /// What may not be served, and what was passed over for something better of its source.
     pub rejected: Vec<Rejected>,
     /// When the passing of time alone may change the outcome.
     pub next_change: Option<Timestamp>,
@@ -159,7 +161,10 @@ pub fn select(offers: &[Offer], serving: Option<&Judged>, now: Timestamp) -> Sel
     Selection {
         chosen: chosen.map(|judged| judged.credential.clone()),
         why,
-        rejected: offers.iter().filter_map(Offer::rejected).collect(),
+        rejected: offers
+            .iter()
+            .flat_map(|offer| offer.rejected().into_iter().chain(offer.passed_over.clone()))
+            .collect(),
         next_change: next_change(offers, serving, now),
     }
 }
@@ -188,6 +193,10 @@ fn choose<'a>(offers: &'a [Offer], serving: Option<&'a Judged>) -> (Option<&'a J
 /// certificate of our own.
 fn next_change(offers: &[Offer], serving: Option<&Judged>, now: Timestamp) -> Option<Timestamp> {
     let in_play = offers.iter().flat_map(Offer::judged).chain(serving);
+    let passed_over = offers.iter().flat_map(|offer| &offer.passed_over);
+    let passed_over = passed_over
+        .filter_map(|rejected| rejected.facts.as_ref())
+        .flat_map(|facts| [facts.not_before, facts.invalid_from()]);
     in_play
         .flat_map(|judged| {
             let credential = &judged.credential;
@@ -196,6 +205,7 @@ fn next_change(offers: &[Offer], serving: Option<&Judged>, now: Timestamp) -> Op
             let chain = std::iter::once(credential.facts()).chain(credential.issuers());
             chain.flat_map(|facts| [facts.not_before, facts.invalid_from()]).chain(renewal)
         })
+        .chain(passed_over)
         .filter(|moment| *moment > now)
         .min()
 }

@@ -74,6 +74,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             }
             None => writeln!(out, "  serves NO certificate: {}", site.reason)?,
         }
+        if let Some(until) = site.stapled_until {
+            writeln!(out, "  with an OCSP response until {until}")?;
+        }
         for rejected in &site.rejected {
             writeln!(out, "  not {}: {} ({})", rejected.source, rejected.title, rejected.reason)?;
             if !rejected.detail.is_empty() {
@@ -83,6 +86,17 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
         }
         for warning in &site.warnings {
             writeln!(out, "  warning: {warning}")?;
+        }
+        if let Some(clients) = &site.clients {
+            let (authorities, crls) = (clients.authorities, clients.crls);
+            write!(out, "  client certificates by {authorities} authorities and {crls} CRLs")?;
+            match clients.crl_expires {
+                Some(expires) => writeln!(out, ", the first of which expires {expires}")?,
+                None => writeln!(out)?,
+            }
+            for problem in &clients.problems {
+                writeln!(out, "  warning: {problem}")?;
+            }
         }
         if let Some(next) = site.next_change {
             writeln!(out, "  next change by itself: {next}")?;

@@ -1,19 +1,25 @@
 //! `token issue`, `token inspect`
 
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
+use rustls_pki_types::CertificateDer;
 
 use super::{ConfigArg, Format};
 use crate::app::{open_tokens, read_blocklist, read_trusted};
+use crate::cert::certificate_der;
+use crate::client::Presented;
 use crate::clock::Clock;
 use crate::config::Span;
 use crate::purpose::Purpose;
+use crate::secret::read_bounded;
 use crate::token::{MintRequest, inspect};
 
 const TOKEN_BYTES_MAX: u64 = 1024 * 1024;
+const CERTIFICATE_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -34,6 +40,10 @@ pub(super) enum Command {
         /// How long it lives, as "30m", "8h" or "3d", instead of the kind's usual life.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         lifetime: Option<Span>,
+        /// Bind it to the client certificate in this file (PEM or DER): it then opens for the holder
+        /// of that certificate's key alone.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<std::path::PathBuf>,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -82,7 +92,7 @@ fn duration(text: &str) -> Result<Span, String> {
 
 pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Issue { kind, device, user, audience, lifetime, config } => {
+        Command::Issue { kind, device, user, audience, lifetime, certificate, config } => {
             let loaded = match super::load(&config) {
                 Ok(loaded) => loaded,
                 Err(code) => return Ok(code),
@@ -90,6 +100,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
             let now = Clock::system().now();
             let site = open_tokens(&loaded.config, now)?;
             let lifetime_s = lifetime.map(|span| i64::try_from(span.0.as_secs())).transpose()?;
+            let bound_to = certificate.as_deref().map(thumbprint_of).transpose()?;
             let request = MintRequest {
                 purpose: kind.purpose(),
                 device: device.as_deref(),
@@ -98,7 +109,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
                 issuer: site.issuer(),
                 hierarchy: site.hierarchy(),
                 lifetime_s,
-                bound_to: None,
+                bound_to: bound_to.as_deref(),
                 id: uuid::Uuid::new_v4(),
             };
             super::print(&(site.mint(request, now)? + "\n"))?;
@@ -106,6 +117,19 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Inspect { file, format, config } => inspect_one(file, format, &config),
     }
+}
+
+/// The SHA-256 thumbprint of the certificate in a file, as tokens have it.
+fn thumbprint_of(path: &Path) -> anyhow::Result<String> {
+    let shown = || path.display().to_string();
+    let (bytes, _) = read_bounded(path, CERTIFICATE_BYTES_MAX).with_context(shown)?;
+    let der = match bytes.first() {
+        Some(0x30) => CertificateDer::from(bytes.to_vec()),
+        _ => certificate_der(&bytes).with_context(shown)?,
+    };
+    x509_parser::parse_x509_certificate(&der).with_context(shown)?;
+    let presented = Presented::of(&[der]).with_context(shown)?;
+    Ok(presented.x5t_s256().to_owned())
 }
 
 fn inspect_one(

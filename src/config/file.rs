@@ -105,10 +105,14 @@ pub(super) struct SiteSystemFile {
     pub(super) pki_certificate: Typed<String>,
     pub(super) pki_key: Typed<String>,
     pub(super) pki_ca: Typed<String>,
+    pub(super) pki_password: Typed<String>,
     pub(super) key_mode: Typed<KeyModeFile>,
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
     pub(super) mode: Typed<String>,
-    pub(super) client_certificate: Typed<String>,
+    pub(super) client_certificate: Typed<ClientCertificateFile>,
+    pub(super) client_ca: Typed<String>,
+    pub(super) client_crl: Typed<OneOrMany>,
+    pub(super) client_crl_expired: Typed<CrlExpiredFile>,
     pub(super) proxy_protocol: Typed<Vec<String>>,
     pub(super) http2: Typed<bool>,
     pub(super) windows_auth: Typed<bool>,
@@ -122,6 +126,22 @@ pub(super) struct SiteSystemFile {
 pub(super) enum KeyModeFile {
     Private,
     Any,
+}
+
+/// `site_system.client_certificate`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ClientCertificateFile {
+    Off,
+    Request,
+}
+
+/// `site_system.client_crl_expired`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CrlExpiredFile {
+    Deny,
+    Accept,
 }
 
 /// `[[site_system.route]]`

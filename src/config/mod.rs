@@ -15,8 +15,8 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
-    AuthorityKey, Backend, BackendAddress, BackendTimes, Config, ConnLimits, Issuer, KeySource,
-    KeyUrl, Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
+    AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config, ConnLimits,
+    Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
 };
 pub use units::{Size, Span};
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::route::{Role, RouteTable};
+use crate::secret::PasswordSource;
 use crate::token::TokenSource;
 
 /// A whole configuration.
@@ -163,6 +164,8 @@ pub struct SiteSystem {
     pub backend: Backend,
     /// Where its PKI certificate lies.
     pub pki: Option<PkiFolder>,
+    /// Whose certificates clients are asked for, if they are.
+    pub clients: Option<ClientCertificates>,
     /// The names of the issuers whose tokens it accepts.
     pub issuers: Vec<String>,
     /// Whether HTTP/2 is offered.
@@ -186,8 +189,22 @@ pub struct PkiFolder {
     pub key: String,
     /// The file with the root; a path elsewhere is as good.
     pub ca: String,
+    /// What opens its PFX files; an empty password if nothing is said.
+    pub password: Option<PasswordSource>,
     /// Whether a key that everyone can read is used.
     pub key_exposed_allowed: bool,
+}
+
+/// By what client certificates are judged. All files are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The file with the authorities that vouch for clients.
+    pub ca: PathBuf,
+    /// The files with what those authorities have revoked; without any, revocation is not looked
+    /// at.
+    pub crls: Vec<PathBuf>,
+    /// Whether a list that has expired still counts.
+    pub expired_crls_count: bool,
 }
 
 /// Where the requests of a site system go.

@@ -7,9 +7,11 @@
 mod address;
 mod backends;
 mod blocklist;
+mod clients;
 mod fetch;
 mod key_cache;
 mod keys;
+mod pick;
 mod provider;
 mod remote_keys;
 mod report;
@@ -22,6 +24,7 @@ mod watch;
 
 pub use backends::{Backends, HostPort};
 pub use blocklist::{BlocklistFile, OnBlocklist};
+pub use clients::{ClientFiles, ClientFilesState, OnClientFiles};
 pub use fetch::{FetchFault, Web};
 pub use keys::{IssuerKeys, OnKeys};
 pub use provider::Provider;
@@ -29,6 +32,6 @@ pub use remote_keys::{Fetched, OnFetch, RemoteKeys, RemoteParams, RemoteView};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;
-pub use store::{Folder, KeyMode, Loaded, Store};
+pub use store::{Candidate, Folder, KeyMode, Loaded, Store};
 pub use supply::SiteIssued;
 pub use watch::Watch;

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use crate::cert::{Fault, Offer, Rejected, Selection, Source, Why};
+use crate::cert::{Fault, Offer, Rejected, Selection, Source, Unstapled, Why};
 use crate::unfit::Unfit;
 
 /// Who counts: metrics, for instance. All arguments are configured names or from closed lists.
@@ -28,6 +28,11 @@ pub trait Observer: Send + Sync {
     fn expires(&self, site_system: &str, source: Source, not_after: Option<Timestamp>) {
         let _ = (site_system, source, not_after);
     }
+
+    /// Until when an OCSP response is stapled, if one is, and whether one lies there in vain.
+    fn stapled(&self, site_system: &str, next_update: Option<Timestamp>, in_vain: bool) {
+        let _ = (site_system, next_update, in_vain);
+    }
 }
 
 /// Nobody counts.
@@ -40,6 +45,8 @@ pub enum Warning {
     KeyGroupReadable,
     /// The site's certificate could not be renewed though it is time.
     RenewalOverdue(Fault),
+    /// The OCSP response beside the certificate is of no use.
+    Unstapled(Unstapled),
 }
 
 impl Warning {
@@ -48,6 +55,7 @@ impl Warning {
         match self {
             Warning::KeyGroupReadable => "certificate.key_group_readable",
             Warning::RenewalOverdue(_) => "certificate.renewal_overdue",
+            Warning::Unstapled(_) => "certificate.unstapled",
         }
     }
 }
@@ -59,8 +67,14 @@ impl std::fmt::Display for Warning {
             Warning::RenewalOverdue(fault) => {
                 write!(f, "the certificate could not be renewed: {fault}")
             }
+            Warning::Unstapled(why) => write!(f, "the OCSP response is not stapled: {why}"),
         }
     }
+}
+
+/// What is nobody's fault: an empty folder, and last year's certificate beside this year's.
+fn quiet(rejected: &Rejected) -> bool {
+    matches!(rejected.fault.unfit, Unfit::Absent | Unfit::Superseded)
 }
 
 /// What was told last, so as not to tell it again.
@@ -104,26 +118,26 @@ impl Reporter<'_> {
         }
     }
 
-    /// Tell of what is newly rejected. An empty folder is a choice, not a fault, and told by the
-    /// outcome alone.
+    /// Tell of what is newly rejected. What is nobody's fault is told by the outcome alone.
     pub fn rejected(&self, told: &mut Told, rejected: Vec<Rejected>) {
         for new in rejected.iter().filter(|new| !told.rejected.contains(new)) {
-            if new.fault.unfit == Unfit::Absent {
+            if quiet(new) {
                 continue;
             }
-            self.observer.rejected(self.name, new.source, Some(new.fault.unfit));
             let thumbprint = new.facts.as_ref().map_or("", |facts| facts.sha1.as_str());
             tracing::warn!(target: "sitegate::certificate", site_system = self.name,
                 source = new.source.as_str(), code = new.fault.unfit.code(),
                 detail = new.fault.detail, thumbprint, hint = new.fault.unfit.hint(),
                 "certificate rejected");
         }
-        let faulty = |list: &[Rejected], source| {
-            list.iter().any(|r| r.source == source && r.fault.unfit != Unfit::Absent)
+        // One reason for each source, the most telling: what it would have served comes first.
+        let reason = |list: &[Rejected], source| {
+            list.iter().find(|r| r.source == source && !quiet(r)).map(|r| r.fault.unfit)
         };
         for source in Source::ALL {
-            if faulty(&told.rejected, source) && !faulty(&rejected, source) {
-                self.observer.rejected(self.name, source, None);
+            let (before, now) = (reason(&told.rejected, source), reason(&rejected, source));
+            if before != now {
+                self.observer.rejected(self.name, source, now);
             }
         }
         told.rejected = rejected;

@@ -13,15 +13,15 @@ use rustls_pki_types::ServerName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cert::{Anchors, Credential, Fault, Judged, Offer, Selection, Source, select};
+use crate::cert::{Anchors, Credential, Fault, Offer, Selection, Source, Staple, select};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::tls::{Client, TlsOptions, server_config, trial};
 
-use super::report::{Observer, Reporter, Told};
+use super::report::{Observer, Reporter, Told, Warning};
 use super::served::Served;
 use super::store::{Folder, Store};
-use super::supply::{Judge, SETTLE_LOOK, SiteIssued, Supply};
+use super::supply::{Holding, Judge, SETTLE_LOOK, SiteIssued, Supply};
 use super::watch::Watch;
 
 /// What a site system's certificate depends on.
@@ -68,8 +68,13 @@ impl RotationParams {
 /// The longest sleep: clocks jump, and a timer does not notice.
 const POLL: Duration = Duration::from_secs(30);
 
-/// What handshakes are to use, and the roots it was judged by.
-type Prepared = (Option<Arc<ServerConfig>>, Arc<Anchors>);
+/// What handshakes are to use, the roots it was judged by, and what is stapled to it.
+#[derive(Default)]
+struct Prepared {
+    config: Option<Arc<ServerConfig>>,
+    anchors: Arc<Anchors>,
+    staple: Option<Staple>,
+}
 
 /// Asks a rotation to look now.
 #[derive(Clone, Debug, Default)]
@@ -104,8 +109,8 @@ impl Rotation {
         provider: Arc<CryptoProvider>,
     ) -> (Self, Live<Served>) {
         let folders = [&params.pki, &site_folder(&params)].map(Option::clone);
-        let watch =
-            Watch::new(folders.into_iter().flatten().map(|folder| folder.path), params.poll);
+        let directories: Vec<_> = folders.iter().flatten().flat_map(Folder::directories).collect();
+        let watch = Watch::new(directories, params.poll);
         let previous = params.previous.take();
         let (publisher, reader) = live(Served::before(previous.as_deref(), clock.now()));
         let mut rotation = Rotation {
@@ -163,28 +168,47 @@ impl Rotation {
     fn evaluate(&mut self) {
         let now = self.clock.now();
         let serving = self.publisher.reader().load();
-        let judge = judge(&self.params, &self.provider, &self.failed);
         let instant = Instant::now();
-        let mut offers: Vec<Offer> =
-            self.supplies.iter_mut().map(|supply| supply.offer(&judge, now, instant)).collect();
-        let mut last = serving.holding().map(|holding| judge.judge(&holding, now));
         // Each round takes one credential out of the running, so this ends.
-        loop {
-            let selection = select(&offers, last.as_ref(), now);
+        let offers = loop {
+            let judge = judge(&self.params, &self.provider, &self.failed);
+            let offer = |supply: &mut Supply| supply.offer(&judge, now, instant);
+            let offers: Vec<Offer> = self.supplies.iter_mut().map(offer).collect();
+            let last = serving.holding().map(|last| Holding {
+                staple: self
+                    .holding(&serving, &serving.selection)
+                    .map_or_else(|| last.staple.clone(), |now| now.staple),
+                ..last
+            });
+            let last = last.map(|holding| judge.judge(&holding, now));
+            let mut selection = select(&offers, last.as_ref(), now);
+            self.expect_staple(&serving, &mut selection, now);
             match self.prepare(&serving, &selection, now) {
                 Ok(prepared) => {
                     self.publish(&serving, selection, prepared, now);
-                    break;
+                    break offers;
                 }
-                Err((credential, fault)) => {
-                    disqualify(&mut offers, last.as_mut(), &credential, &fault);
-                    self.failed.push((credential, fault));
-                }
+                Err(failed) => self.failed.push(failed),
             }
-        }
+        };
         self.remember(now);
         let reporter = Reporter { name: &self.params.name, observer: &*self.params.observer };
         reporter.expires(&mut self.told, &offers);
+    }
+
+    /// What is held of the credential that was chosen.
+    fn holding(&self, serving: &Served, selection: &Selection) -> Option<Holding> {
+        let chosen = selection.chosen.as_ref()?;
+        let mut held = self.supplies.iter().flat_map(Supply::holdings);
+        let found = held.find(|holding| holding.credential == *chosen).cloned();
+        found.or_else(|| serving.holding().filter(|holding| holding.credential == *chosen))
+    }
+
+    /// What is stapled changes by the passing of time as well.
+    fn expect_staple(&self, serving: &Served, selection: &mut Selection, now: Timestamp) {
+        let holding = self.holding(serving, selection);
+        let moments = holding.iter().flat_map(Holding::moments).filter(|at| *at > now);
+        selection.next_change = moments.chain(selection.next_change).min();
     }
 
     /// The configuration for what was chosen: the present one if it is served already, else a new
@@ -196,40 +220,41 @@ impl Rotation {
         now: Timestamp,
     ) -> Result<Prepared, (Arc<Credential>, Fault)> {
         let Some(chosen) = &selection.chosen else {
-            return Ok((None, Arc::default()));
+            return Ok(Prepared::default());
         };
-        let held = self.supplies.iter().flat_map(Supply::holdings);
-        let anchors = held
-            .filter(|holding| holding.credential == *chosen)
-            .map(|holding| holding.anchors.clone())
-            .next()
-            .unwrap_or_else(|| serving.anchors.clone());
-        if serving.config.is_some() && serving.selection.chosen.as_ref() == Some(chosen) {
-            return Ok((serving.config.clone(), anchors));
+        let holding = self.holding(serving, selection);
+        let staple = holding.as_ref().and_then(|holding| holding.stapled(now)).cloned();
+        let anchors = holding.map_or_else(|| serving.anchors.clone(), |holding| holding.anchors);
+        let served = serving.config.is_some()
+            && serving.selection.chosen.as_ref() == Some(chosen)
+            && serving.staple == staple;
+        if served {
+            return Ok(Prepared { config: serving.config.clone(), anchors, staple });
         }
         let fail = |fault| (chosen.clone(), fault);
         let config =
-            server_config(chosen, &self.params.tls, self.provider.clone()).map_err(fail)?;
+            server_config(chosen, staple.as_ref(), &self.params.tls, self.provider.clone())
+                .map_err(fail)?;
         // No client would accept what has expired, and it is served all the same.
         if !selection.why.alarming() {
             let (hosts, provider) = (&self.params.hosts, &self.provider);
             trial(&config, &Client { anchors: &anchors, hosts, provider }, now).map_err(fail)?;
         }
-        Ok((Some(config), anchors))
+        Ok(Prepared { config: Some(config), anchors, staple })
     }
 
     fn publish(
         &mut self,
         serving: &Served,
         selection: Selection,
-        (config, anchors): Prepared,
+        Prepared { config, anchors, staple }: Prepared,
         now: Timestamp,
     ) {
         let swapped = selection.chosen != serving.selection.chosen;
         let warnings: Vec<_> = self
             .supplies
             .iter()
-            .filter_map(|supply| Some((supply.source(), supply.warning()?.clone())))
+            .flat_map(|supply| supply.warnings().iter().map(|w| (supply.source(), w.clone())))
             .collect();
         let served = Served {
             config,
@@ -237,11 +262,13 @@ impl Rotation {
             since: if swapped { now } else { serving.since },
             swaps: serving.swaps + u64::from(swapped),
             warnings,
+            staple,
             anchors,
         };
         let same = !swapped
             && served.config.is_some() == serving.config.is_some()
             && served.selection == serving.selection
+            && served.staple == serving.staple
             && served.warnings == serving.warnings;
         if !same {
             self.publisher.publish(served.clone());
@@ -264,6 +291,10 @@ impl Rotation {
         let rejected = after.selection.rejected.iter().filter(|r| settled(r.source)).cloned();
         reporter.rejected(&mut self.told, rejected.collect());
         reporter.warned(&mut self.told, after.warnings.clone());
+        let in_vain = |(_, warning): &(_, Warning)| matches!(warning, Warning::Unstapled(_));
+        let until = after.staple.as_ref().map(|staple| staple.next_update);
+        let in_vain = after.warnings.iter().any(in_vain);
+        self.params.observer.stapled(&self.params.name, until, in_vain);
     }
 
     /// Let every source keep what has proved fit, and forget failed trials of what none holds any
@@ -316,20 +347,6 @@ fn judge<'a>(
     failed: &'a [(Arc<Credential>, Fault)],
 ) -> Judge<'a> {
     Judge { hosts: &params.hosts, provider, failed }
-}
-
-fn disqualify(
-    offers: &mut [Offer],
-    last: Option<&mut Judged>,
-    credential: &Arc<Credential>,
-    fault: &Fault,
-) {
-    let offered = offers
-        .iter_mut()
-        .flat_map(|offer| offer.found.as_mut().ok().into_iter().chain(&mut offer.kept));
-    for judged in offered.chain(last).filter(|judged| judged.credential == *credential) {
-        judged.faults.push(fault.clone());
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 
-use crate::cert::{Anchors, Selection, Source, select};
+use crate::cert::{Anchors, Selection, Source, Staple, select};
 
 use super::report::Warning;
 use super::supply::Holding;
@@ -25,6 +25,8 @@ pub struct Served {
     pub swaps: u64,
     /// What hinders nothing and should be mended all the same.
     pub warnings: Vec<(Source, Warning)>,
+    /// The OCSP response that is stapled.
+    pub staple: Option<Staple>,
     pub(super) anchors: Arc<Anchors>,
 }
 
@@ -36,7 +38,8 @@ impl Served {
 
     pub(super) fn holding(&self) -> Option<Holding> {
         let credential = self.selection.chosen.clone()?;
-        Some(Holding { credential, anchors: self.anchors.clone() })
+        let staple = self.staple.clone().map(Ok);
+        Some(Holding { credential, anchors: self.anchors.clone(), staple })
     }
 
     /// What is live before the first look: what an earlier rotation served, if there was one, but
@@ -48,6 +51,7 @@ impl Served {
             since: now,
             swaps: 0,
             warnings: Vec::new(),
+            staple: None,
             anchors: Arc::default(),
         };
         previous.map_or_else(nothing, |previous| Served { config: None, ..previous.clone() })

@@ -1,8 +1,9 @@
-//! A folder of certificate files, read whole: certificate, key and roots, or why not.
+//! A folder of certificate files, read whole: certificates, keys and roots, or why not.
 //!
 //! Reads and parses; whether the outcome may be served is judged elsewhere. Waits for no FIFO, and
 //! takes nothing large.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
 use zeroize::Zeroizing;
 
-use crate::cert::{Anchors, Credential, Fault, Source};
-use crate::secret::{self, Exposure};
+use crate::cert::{Anchors, Credential, Fault, Source, pfx};
+use crate::secret::{self, Exposure, Password, PasswordSource};
 use crate::unfit::Unfit;
 
 /// Larger than any chain, smaller than any mistake.
 const LEN_MAX: u64 = 1024 * 1024;
+/// PFX files in one folder: more are somebody's archive, and none of them is looked at.
+const PFX_MAX: usize = 16;
 
 /// Who may read a key that is to be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,14 +40,16 @@ pub struct Folder {
     pub certificate: String,
     /// The file with the key; may be the certificate's.
     pub key: String,
-    /// The file with the roots, if there is one; else the system's are meant.
+    /// The file with the roots, if there is one; else a PFX's own, else the system's are meant.
     pub anchors: String,
     /// Who may read the key.
     pub key_mode: KeyMode,
+    /// What opens the folder's PFX files; an empty password if there is nothing here.
+    pub password: Option<PasswordSource>,
 }
 
 impl Folder {
-    /// A directory with `tls.crt`, `tls.key` and perhaps `ca.crt`, and a private key.
+    /// A directory with `tls.crt`, `tls.key` and perhaps `ca.crt`, or a PFX, and a private key.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Folder {
             path: path.into(),
@@ -52,7 +57,17 @@ impl Folder {
             key: "tls.key".to_owned(),
             anchors: "ca.crt".to_owned(),
             key_mode: KeyMode::Private,
+            password: None,
         }
+    }
+
+    /// The directories in which something may change.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let password = match &self.password {
+            Some(PasswordSource::File(path)) => path.parent().map(PathBuf::from),
+            _ => None,
+        };
+        std::iter::once(self.path.clone()).chain(password)
     }
 }
 
@@ -63,8 +78,19 @@ pub struct Loaded {
     pub credential: Arc<Credential>,
     /// The roots beside it, if any.
     pub anchors: Option<Arc<Anchors>>,
+    /// The OCSP response beside it, as it is; empty if it cannot be read.
+    pub staple: Option<Arc<[u8]>>,
     /// Whether the key is readable by its group, which is worth a warning.
     pub group_readable: bool,
+}
+
+/// One credential of a folder that may hold several, or why nothing can be made of it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The file's name.
+    pub file: String,
+    /// What it holds.
+    pub found: Result<Loaded, Fault>,
 }
 
 /// A folder, and what was last made of its contents: nothing is parsed twice.
@@ -72,13 +98,13 @@ pub struct Store {
     folder: Folder,
     source: Source,
     provider: Arc<CryptoProvider>,
-    seen: Option<(digest::Digest, Result<Loaded, Fault>)>,
+    seen: BTreeMap<String, (digest::Digest, Result<Loaded, Fault>)>,
 }
 
 impl Store {
     /// A folder to read credentials of that source from. Touches no file yet.
     pub fn new(folder: Folder, source: Source, provider: Arc<CryptoProvider>) -> Self {
-        Store { folder, source, provider, seen: None }
+        Store { folder, source, provider, seen: BTreeMap::new() }
     }
 
     /// The folder.
@@ -86,50 +112,139 @@ impl Store {
         &self.folder
     }
 
-    /// Read the folder as it is now.
+    /// Read the folder as it is now: the pair of certificate and key first, if there is one, then
+    /// every PFX by name.
     ///
     /// # Errors
-    /// [`Unfit::Absent`] where there is nothing, [`Unfit::Unreadable`] with what the file system
-    /// says, [`Unfit::KeyExposed`], or what parsing says.
-    pub fn load(&mut self) -> Result<Loaded, Fault> {
-        let files = Files::read(&self.folder)?;
-        let digest = files.digest();
-        match &self.seen {
-            Some((seen, outcome)) if seen.as_ref() == digest.as_ref() => outcome.clone(),
-            _ => {
-                let outcome = self.parse(&files);
-                self.seen = Some((digest, outcome.clone()));
-                outcome
-            }
+    /// [`Unfit::Absent`] where there is nothing at all, [`Unfit::Unreadable`] with what the file
+    /// system says of the folder. What is wrong with one file stands in its place.
+    pub fn load(&mut self) -> Result<Vec<Candidate>, Fault> {
+        let mut names = pfx_names(&self.folder.path)?;
+        let anchors = read(&self.folder.path.join(&self.folder.anchors));
+        let mut seen = std::mem::take(&mut self.seen);
+        let mut candidates = Vec::new();
+        if let Some(pair) = self.pair(&anchors).transpose() {
+            let file = self.folder.certificate.clone();
+            candidates.push((file, pair));
+        }
+        if names.len() > PFX_MAX {
+            let fault = Fault::new(Unfit::Unreadable, format!("{} files", names.len()));
+            candidates.push(("*.pfx".to_owned(), Err(fault)));
+            names.clear();
+        }
+        let password = match names.is_empty() {
+            true => Ok((Password::empty(), Exposure::Owner)),
+            false => self.password(),
+        };
+        for name in names {
+            let parts = self.pfx(&name, &anchors, &password);
+            candidates.push((name, parts));
+        }
+        if candidates.is_empty() {
+            return Err(Fault::new(Unfit::Absent, self.folder.path.display().to_string()));
+        }
+        Ok(candidates
+            .into_iter()
+            .map(|(file, parts)| {
+                let found = parts.and_then(|parts| {
+                    let digest = parts.digest();
+                    let outcome = match seen.remove(&file) {
+                        Some((seen, outcome)) if seen.as_ref() == digest.as_ref() => outcome,
+                        _ => self.parse(&parts),
+                    };
+                    self.seen.insert(file.clone(), (digest, outcome.clone()));
+                    outcome
+                });
+                Candidate { file, found }
+            })
+            .collect())
+    }
+
+    fn pair<'a>(&self, anchors: &'a Result<Read, Fault>) -> Result<Option<Parts<'a>>, Fault> {
+        let at = |name: &str| read(&self.folder.path.join(name));
+        let (certificate, key) = (at(&self.folder.certificate)?, at(&self.folder.key)?);
+        if certificate.is_none() && key.is_none() {
+            return Ok(None);
+        }
+        let certificate = certificate.ok_or_else(|| missing(&self.folder.certificate))?;
+        let anchors = anchors.as_ref().map_err(Clone::clone)?;
+        let staple = self.staple(&self.folder.certificate);
+        Ok(Some(Parts { whole: certificate, form: Form::Pair { key }, anchors, staple }))
+    }
+
+    fn pfx<'a>(
+        &self,
+        name: &str,
+        anchors: &'a Result<Read, Fault>,
+        password: &'a Result<(Password, Exposure), Fault>,
+    ) -> Result<Parts<'a>, Fault> {
+        let (password, exposure) = password.as_ref().map_err(Clone::clone)?;
+        self.private(*exposure, "the password's file")?;
+        let whole = read(&self.folder.path.join(name))?;
+        let whole = whole.ok_or_else(|| missing(name))?;
+        let anchors = anchors.as_ref().map_err(Clone::clone)?;
+        let staple = self.staple(name);
+        Ok(Parts { whole, form: Form::Pfx { password }, anchors, staple })
+    }
+
+    /// The response beside a certificate's file: `tls.ocsp` beside `tls.crt`. One that cannot be
+    /// read is no fault of the certificate's.
+    fn staple(&self, beside: &str) -> Option<Arc<[u8]>> {
+        match read(&self.folder.path.join(beside).with_extension("ocsp")) {
+            Ok(found) => found.map(|(bytes, _)| bytes.as_slice().into()),
+            Err(_) => Some(Arc::default()),
         }
     }
 
-    fn parse(&self, files: &Files) -> Result<Loaded, Fault> {
-        let (certificate, certificate_exposure) =
-            files.certificate.as_ref().ok_or_else(|| missing(&self.folder.certificate))?;
-        let key = files.key.as_ref();
-        let credential = Credential::parse(
-            certificate,
-            key.map(|(bytes, _)| bytes.as_slice()),
-            self.source,
-            &self.provider,
-        )
-        .map_err(|fault| match (fault.unfit, key) {
-            (Unfit::Incomplete, None) => missing(&self.folder.key),
-            _ => fault,
-        })?;
-        let exposure = key.map_or(*certificate_exposure, |(_, exposure)| *exposure);
-        if exposure == Exposure::Everyone && self.folder.key_mode == KeyMode::Private {
-            return Err(Fault::new(Unfit::KeyExposed, self.folder.key.clone()));
+    fn password(&self) -> Result<(Password, Exposure), Fault> {
+        let Some(source) = &self.folder.password else {
+            return Ok((Password::empty(), Exposure::Owner));
+        };
+        Password::read(source).map_err(|error| {
+            let place = match source {
+                PasswordSource::File(path) => path.display().to_string(),
+                PasswordSource::Env(name) => format!("the variable {name}"),
+            };
+            Fault::new(Unfit::PasswordUnreadable, format!("{place}: {error}"))
+        })
+    }
+
+    fn private(&self, exposure: Exposure, what: &str) -> Result<(), Fault> {
+        match exposure == Exposure::Everyone && self.folder.key_mode == KeyMode::Private {
+            true => Err(Fault::new(Unfit::KeyExposed, what)),
+            false => Ok(()),
         }
-        let anchors = match &files.anchors {
+    }
+
+    fn parse(&self, parts: &Parts<'_>) -> Result<Loaded, Fault> {
+        let (bytes, own_exposure) = &parts.whole;
+        let (credential, own_anchors, exposure) = match &parts.form {
+            Form::Pair { key } => {
+                let key_bytes = key.as_ref().map(|(bytes, _)| bytes.as_slice());
+                let parsed = Credential::parse(bytes, key_bytes, self.source, &self.provider);
+                let credential = parsed.map_err(|fault| match (fault.unfit, key) {
+                    (Unfit::Incomplete, None) => missing(&self.folder.key),
+                    _ => fault,
+                })?;
+                let exposure = key.as_ref().map_or(*own_exposure, |(_, exposure)| *exposure);
+                self.private(exposure, &self.folder.key)?;
+                (credential, None, exposure)
+            }
+            Form::Pfx { password } => {
+                self.private(*own_exposure, "the PFX")?;
+                let opened = pfx::open(bytes, password.reveal(), self.source, &self.provider)?;
+                (opened.credential, opened.anchors, *own_exposure)
+            }
+        };
+        let anchors = match parts.anchors {
             // Issuers that have no root to give leave an empty file.
             Some((bytes, _)) => Some(Anchors::from_pem(bytes)?).filter(|roots| !roots.is_empty()),
             None => None,
         };
         Ok(Loaded {
             credential: Arc::new(credential),
-            anchors: anchors.map(Arc::new),
+            anchors: anchors.or(own_anchors).map(Arc::new),
+            staple: parts.staple.clone(),
             group_readable: exposure == Exposure::Group,
         })
     }
@@ -145,44 +260,70 @@ impl std::fmt::Debug for Store {
     }
 }
 
-type Read = Option<(Zeroizing<Vec<u8>>, Exposure)>;
-
-/// The bytes of a folder's files, each `None` where there is no such file.
-struct Files {
-    certificate: Read,
-    key: Read,
-    anchors: Read,
-}
-
-impl Files {
-    fn read(folder: &Folder) -> Result<Self, Fault> {
-        let at = |name: &str| read(&folder.path.join(name));
-        let files = Files {
-            certificate: at(&folder.certificate)?,
-            key: at(&folder.key)?,
-            anchors: at(&folder.anchors)?,
-        };
-        match (&files.certificate, &files.key) {
-            (None, None) => Err(Fault::new(Unfit::Absent, folder.path.display().to_string())),
-            _ => Ok(files),
+/// The names of the PFX files in a folder, in order. Names that begin with a dot are files on
+/// their way.
+fn pfx_names(folder: &Path) -> Result<Vec<String>, Fault> {
+    let unreadable =
+        |error: io::Error| Fault::new(Unfit::Unreadable, format!("{}: {error}", folder.display()));
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() else { continue };
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+        let is_pfx = |e: &str| ["pfx", "p12"].iter().any(|known| e.eq_ignore_ascii_case(known));
+        if extension.is_some_and(is_pfx) && !name.starts_with('.') {
+            names.push(name);
         }
     }
+    names.sort();
+    Ok(names)
+}
 
+type Whole = (Zeroizing<Vec<u8>>, Exposure);
+type Read = Option<Whole>;
+
+/// What one credential is made of.
+struct Parts<'a> {
+    whole: Whole,
+    form: Form<'a>,
+    anchors: &'a Read,
+    staple: Option<Arc<[u8]>>,
+}
+
+enum Form<'a> {
+    Pair { key: Read },
+    Pfx { password: &'a Password },
+}
+
+impl Parts<'_> {
     /// What they hold, and who may read it: a changed mode is a change too.
     fn digest(&self) -> digest::Digest {
         let mut all = digest::Context::new(&digest::SHA256);
-        for read in [&self.certificate, &self.key, &self.anchors] {
-            match read {
-                Some((bytes, exposure)) => {
-                    all.update(&[1, *exposure as u8]);
-                    all.update(&bytes.len().to_be_bytes());
-                    all.update(bytes);
-                }
-                None => all.update(&[0]),
+        let mut add = |part: Option<(&[u8], Exposure)>| match part {
+            Some((bytes, exposure)) => {
+                all.update(&[1, exposure as u8]);
+                all.update(&bytes.len().to_be_bytes());
+                all.update(bytes);
             }
+            None => all.update(&[0]),
+        };
+        add(Some(part(&self.whole)));
+        match &self.form {
+            Form::Pair { key } => add(key.as_ref().map(part)),
+            Form::Pfx { password } => add(Some((password.reveal().as_bytes(), Exposure::Owner))),
         }
+        add(self.anchors.as_ref().map(part));
+        add(self.staple.as_deref().map(|bytes| (bytes, Exposure::Everyone)));
         all.finish()
     }
+}
+
+fn part((bytes, exposure): &Whole) -> (&[u8], Exposure) {
+    (bytes.as_slice(), *exposure)
 }
 
 fn read(path: &Path) -> Result<Read, Fault> {

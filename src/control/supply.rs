@@ -11,10 +11,14 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
-use crate::cert::{Anchors, Credential, Expectation, Fault, Judged, Offer, Source, faults};
+use crate::cert::{
+    Anchors, Credential, Expectation, Fault, Judged, Offer, Rejected, Source, Staple, Unstapled,
+    faults,
+};
 use crate::site::Authority;
 use crate::unfit::Unfit;
 
+use super::pick::pick;
 use super::report::Warning;
 use super::store::{Folder, Store};
 
@@ -37,6 +41,29 @@ pub(super) const SETTLE_LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Holding {
     pub credential: Arc<Credential>,
     pub anchors: Arc<Anchors>,
+    /// The OCSP response that lies beside it, or why it is of no use.
+    pub staple: Option<Result<Staple, Unstapled>>,
+}
+
+impl Holding {
+    /// What may be stapled at that time.
+    pub fn stapled(&self, now: Timestamp) -> Option<&Staple> {
+        self.staple.as_ref()?.as_ref().ok().filter(|staple| staple.holds(now).is_ok())
+    }
+
+    /// Why what lies there is not stapled.
+    fn unstapled(&self, now: Timestamp) -> Option<Unstapled> {
+        match self.staple.as_ref()? {
+            Ok(staple) => staple.holds(now).err(),
+            Err(why) => Some(why),
+        }
+    }
+
+    /// The moments at which that may change.
+    pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
+        let staple = self.staple.as_ref().and_then(|staple| staple.as_ref().ok());
+        staple.into_iter().flat_map(|staple| [staple.this_update, staple.next_update])
+    }
 }
 
 /// What every credential of a site system is judged by.
@@ -54,6 +81,9 @@ impl Judge<'_> {
         let mut found = faults(&holding.credential, &expected, now);
         let tried = failed.iter().filter(|(credential, _)| *credential == holding.credential);
         found.extend(tried.map(|(_, fault)| fault.clone()));
+        if matches!(&holding.staple, Some(Ok(staple)) if staple.revoked) {
+            found.insert(0, Unfit::Revoked.into());
+        }
         Judged { credential: holding.credential.clone(), faults: found }
     }
 }
@@ -64,9 +94,11 @@ pub(super) struct Supply {
     source: Source,
     origin: Origin,
     found: Option<Holding>,
+    /// What else lies in the folder.
+    beside: Vec<Holding>,
     kept: Option<Holding>,
     trouble: Option<Trouble>,
-    warning: Option<Warning>,
+    warnings: Vec<Warning>,
 }
 
 #[derive(Debug)]
@@ -93,7 +125,8 @@ impl Supply {
     }
 
     fn new(source: Source, origin: Origin) -> Self {
-        Supply { source, origin, found: None, kept: None, trouble: None, warning: None }
+        let (found, beside, kept) = (None, Vec::new(), None);
+        Supply { source, origin, found, beside, kept, trouble: None, warnings: Vec::new() }
     }
 
     pub fn source(&self) -> Source {
@@ -106,31 +139,50 @@ impl Supply {
     }
 
     /// What to warn of though it hinders nothing.
-    pub fn warning(&self) -> Option<&Warning> {
-        self.warning.as_ref()
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// What it holds, the present before the past.
     pub fn holdings(&self) -> impl Iterator<Item = &Holding> {
-        self.found.iter().chain(&self.kept)
+        self.found.iter().chain(&self.beside).chain(&self.kept)
     }
 
     /// Look at the source and say what it has to offer.
     pub fn offer(&mut self, judge: &Judge<'_>, now: Timestamp, instant: Instant) -> Offer {
-        let looked = self.look(judge.hosts, now);
-        self.found = looked.as_ref().ok().cloned();
-        let found = looked.map(|holding| judge.judge(&holding, now));
+        let looked = self.look(judge, now);
+        let (found, passed_over) = match looked {
+            Ok((holding, passed_over)) => {
+                let judged = judge.judge(&holding, now);
+                self.found = Some(holding);
+                (Ok(judged), passed_over)
+            }
+            Err(fault) => {
+                self.found = None;
+                (Err(fault), Vec::new())
+            }
+        };
         let fault = match &found {
             Ok(judged) => judged.faults.first(),
             Err(fault) => Some(fault),
         };
         self.settle(fault.cloned(), instant);
+        self.renew_kept();
         let kept = self.kept.as_ref().map(|holding| judge.judge(holding, now));
+        let (source, settling) = (self.source, self.settling());
         match kept.filter(Judged::fit) {
-            Some(kept) if self.settling() => {
-                Offer { source: self.source, found: Ok(kept), kept: None }
-            }
-            kept => Offer { source: self.source, found, kept },
+            Some(kept) if settling => Offer { source, found: Ok(kept), kept: None, passed_over },
+            kept => Offer { source, found, kept, passed_over },
+        }
+    }
+
+    /// The response beside what is kept, if that still lies there, is the one of now: it may have
+    /// been revoked since. Its key may not: that can be another's by now.
+    fn renew_kept(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        let mut there = self.found.iter().chain(&self.beside);
+        if let Some(now) = there.find(|holding| holding.credential == kept.credential) {
+            kept.staple = now.staple.clone();
         }
     }
 
@@ -141,19 +193,28 @@ impl Supply {
         }
     }
 
-    fn look(&mut self, hosts: &[ServerName<'static>], now: Timestamp) -> Result<Holding, Fault> {
-        self.warning = None;
+    /// What the source would have served, and what it holds besides.
+    fn look(
+        &mut self,
+        judge: &Judge<'_>,
+        now: Timestamp,
+    ) -> Result<(Holding, Vec<Rejected>), Fault> {
+        self.warnings = Vec::new();
+        self.beside = Vec::new();
         match &mut self.origin {
             Origin::Folder { store, system } => {
-                let loaded = store.load()?;
-                self.warning = loaded.group_readable.then_some(Warning::KeyGroupReadable);
-                let anchors = loaded.anchors.unwrap_or_else(|| system.clone());
-                Ok(Holding { credential: loaded.credential, anchors })
+                let picked = pick(store.load()?, system, judge, now, self.source)?;
+                let group_readable = picked.group_readable.then_some(Warning::KeyGroupReadable);
+                let unstapled = picked.holding.unstapled(now).map(Warning::Unstapled);
+                self.warnings.extend(group_readable.into_iter().chain(unstapled));
+                self.beside = picked.beside;
+                Ok((picked.holding, picked.passed_over))
             }
             Origin::Authority { authority, name } => {
-                let issued = authority.ensure_leaf(name, hosts, now)?;
-                self.warning = issued.overdue.map(Warning::RenewalOverdue);
-                Ok(Holding { credential: issued.credential, anchors: issued.anchors })
+                let issued = authority.ensure_leaf(name, judge.hosts, now)?;
+                self.warnings.extend(issued.overdue.map(Warning::RenewalOverdue));
+                let (credential, anchors) = (issued.credential, issued.anchors);
+                Ok((Holding { credential, anchors, staple: None }, Vec::new()))
             }
         }
     }
@@ -171,6 +232,8 @@ impl Supply {
         };
         let passing = match fault.unfit {
             Unfit::KeyMismatch | Unfit::Incomplete | Unfit::Malformed | Unfit::Unreadable => true,
+            // A PFX and its password are a pair as well.
+            Unfit::PasswordWrong | Unfit::PasswordUnreadable => true,
             // A folder that is replaced is empty for a moment. Where nothing is kept, there is
             // nothing to wait for.
             Unfit::Absent => self.kept.is_some(),

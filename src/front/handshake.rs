@@ -15,6 +15,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 use super::shard::{Each, Shared};
 use super::state::{ConnInfo, ConnState};
 use super::tcp::Tcp;
+use crate::client::Presented;
 use crate::metrics::ConnectionEnd;
 
 /// The connection, the site system that it is for, and whether that was picked for want of a name.
@@ -88,6 +89,7 @@ pub(super) fn describe(
         local,
         tls_version: session.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown"),
         cipher: session.negotiated_cipher_suite().and_then(|c| c.suite().as_str()).unwrap_or(""),
+        certificate: session.peer_certificates().and_then(Presented::of),
         state: Arc::new(ConnState::default()),
     })
 }

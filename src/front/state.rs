@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::HeaderValue;
 
 use super::watch::RequestWatch;
+use crate::client::Presented;
 use crate::denial::Denial;
 
 /// What is known of a connection once its handshake is done.
@@ -31,6 +32,8 @@ pub struct ConnInfo {
     pub tls_version: &'static str,
     /// The cipher suite's IANA name.
     pub cipher: &'static str,
+    /// The certificate that the client sent, if any, its key proven and nothing else judged.
+    pub certificate: Option<Presented>,
     /// What is under way, shared with whoever handles the requests.
     pub state: Arc<ConnState>,
 }

@@ -23,19 +23,10 @@ pub(super) fn write<E>(
     }
     write("X-Request-Id", ctx.id.to_string().as_bytes())?;
     write("traceparent", ctx.id.traceparent().as_bytes())?;
-    let Some(verified) = ctx.pass.as_ref().and_then(|pass| pass.verified.as_ref()) else {
-        return Ok(());
-    };
-    let who = verified.identity();
-    write("Sitegate-Issuer", who.issuer.as_bytes())?;
-    for (name, value) in [
-        ("Sitegate-Device", &who.device),
-        ("Sitegate-User", &who.user),
-        ("Sitegate-Token-Id", &who.token_id),
-    ] {
-        if let Some(value) = value {
-            write(name, value.as_bytes())?;
-        }
+    let Some(pass) = &ctx.pass else { return Ok(()) };
+    let certificate = ctx.certificate.as_ref().filter(|(_, good)| *good);
+    for (name, value) in pass.says(certificate.map(|(sha256, _)| &**sha256)) {
+        write(name, value.as_bytes())?;
     }
     Ok(())
 }

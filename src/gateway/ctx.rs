@@ -23,6 +23,8 @@ pub struct RequestCtx {
     pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
+    /// The thumbprint of the client's certificate, and whether it is good.
+    pub(super) certificate: Option<(Arc<str>, bool)>,
     pub(super) denial: Option<Denial>,
     /// Why, for the log alone.
     pub(super) detail: Option<String>,
@@ -50,6 +52,7 @@ impl RequestCtx {
             site: None,
             route: None,
             pass: None,
+            certificate: None,
             denial: None,
             detail: None,
             kid: None,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::certificate::ClientCertificate;
 use super::framing::Body;
 use super::headers::Credential;
 use super::host::{self, Asked};
@@ -30,6 +31,8 @@ pub struct Head<'a, F> {
     pub by_default: bool,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// The certificate that the client sent, judged; `None` if it sent none or was not asked.
+    pub certificate: Option<&'a ClientCertificate<'a>>,
     /// All fields, name and value.
     pub fields: F,
 }
@@ -55,6 +58,24 @@ impl Pass {
             (false, true) => Credential::Token,
             (false, false) => Credential::None,
         }
+    }
+
+    /// The fields by which the backend is told who sent the request. `certificate` is the
+    /// thumbprint of the client's certificate, where that is good.
+    pub fn says<'a>(
+        &'a self,
+        certificate: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let who = self.verified.as_ref().map(|verified| verified.identity());
+        [
+            ("Sitegate-Issuer", who.map(|who| &*who.issuer)),
+            ("Sitegate-Device", who.and_then(|who| who.device.as_deref())),
+            ("Sitegate-User", who.and_then(|who| who.user.as_deref())),
+            ("Sitegate-Token-Id", who.and_then(|who| who.token_id.as_deref())),
+            ("Sitegate-Client-Cert-Sha256", certificate),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
@@ -127,6 +148,10 @@ where
         return Err(Denial::LimitBody.into());
     }
     let forward_token = route.token == TokenHandling::Forward;
+    if route.requirement == Requirement::Certificate {
+        has_good_certificate(head.certificate)?;
+        return Ok(Pass { verified: None, forward_token, pinned: false, cached: None });
+    }
     if !route.requirement.asks_for_a_token() {
         route.judge(None, site.windows_auth)?;
         let pinned = route.requirement == Requirement::WindowsAuth;
@@ -148,13 +173,12 @@ where
         .blocklist
         .peek(|list| list.judge(identity, found.verified.issued()))
         .map_err(|refusal| refused(refusal.naming(found.verified.kid())))?;
-    if identity.bound_to.is_some() {
-        // Nothing here can prove the certificate that the token is bound to.
-        return Err(Refused {
-            detail: Some("bound to a client certificate".to_owned()),
+    if let Some(wanted) = &identity.bound_to {
+        has_bound_certificate(wanted, head.certificate).map_err(|detail| Refused {
+            detail: Some(detail.to_owned()),
             fingerprint: Some(found.fingerprint),
-            ..Denial::TokenType.into()
-        });
+            ..Denial::TokenBinding.into()
+        })?;
     }
     let facts = TokenFacts {
         purpose: identity.purpose,
@@ -172,4 +196,28 @@ where
         pinned: false,
         cached: Some(found.hit),
     })
+}
+
+/// What a route that requires a certificate asks: one that is good now.
+fn has_good_certificate(certificate: Option<&ClientCertificate<'_>>) -> Result<(), Refused> {
+    match certificate.map(ClientCertificate::verdict) {
+        Some(Ok(())) => Ok(()),
+        Some(Err((denial, detail))) => {
+            Err(Refused { detail: Some((*detail).to_owned()), ..(*denial).into() })
+        }
+        None => Err(Denial::CertificateMissing.into()),
+    }
+}
+
+/// What a bound token asks: that the connection proved the key of that very certificate. Who issued
+/// it, and whether it is good by any authority, plays no part (RFC 8705 §3).
+fn has_bound_certificate(
+    wanted: &str,
+    certificate: Option<&ClientCertificate<'_>>,
+) -> Result<(), &'static str> {
+    match certificate {
+        Some(certificate) if certificate.is(wanted) => Ok(()),
+        Some(_) => Err("bound to another certificate than the connection's"),
+        None => Err("bound to a certificate, and the connection has none"),
+    }
 }

@@ -5,6 +5,7 @@
 mod added;
 mod answer;
 mod bootstrap;
+mod certificate;
 mod ctx;
 mod decide;
 mod framing;
@@ -39,10 +40,11 @@ pub use upstream::roots;
 
 use crate::clock::Clock;
 use crate::denial::Denial;
-use crate::front::Cut;
+use crate::front::{ConnInfo, Cut};
 use crate::live::Live;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
+use certificate::{ClientCertificate, certificate_of};
 use decide::{Head, Refused};
 use framing::Body;
 use rewrite::{remove_from_answer, remove_unsaid};
@@ -106,6 +108,7 @@ impl Gateway {
         ctx: &mut RequestCtx,
     ) -> Result<(), Refused> {
         let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
+        let certificate = self.certificate(conn, ctx);
         let request = session.req_header();
         let head = Head {
             method: request.method.as_str(),
@@ -114,9 +117,21 @@ impl Gateway {
             body: ctx.body,
             by_default: conn.by_default,
             local: conn.local,
+            certificate: certificate.as_ref(),
             fields: fields_of(&request.headers),
         };
         self.admit(policy, head, ctx)
+    }
+
+    /// The client's certificate, judged by the files of the moment; remembered in the context.
+    fn certificate<'c>(
+        &self,
+        conn: &'c ConnInfo,
+        ctx: &mut RequestCtx,
+    ) -> Option<ClientCertificate<'c>> {
+        let certificate = certificate_of(conn, ctx.site.as_ref()?, self.clock.now());
+        ctx.certificate = certificate.as_ref().map(|c| (c.sha256().clone(), c.good().is_some()));
+        certificate
     }
 
     /// Decide on a request whose framing is sound; remember what was found in its context.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pingora_core::protocols::tls::CaType;
 
+use crate::client::ClientTrust;
 use crate::config::{BackendAddress, BackendTimes, Config, SiteSystem};
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -68,6 +69,8 @@ pub struct SitePolicy {
     pub secrets: Vec<String>,
     /// Whether Windows authentication is carried.
     pub windows_auth: bool,
+    /// By whom client certificates are judged, where clients are asked for one.
+    pub clients: Option<Live<ClientTrust>>,
     /// Where requests go.
     pub backend: Upstream,
     /// The counters of each route, in the order of the table.
@@ -92,18 +95,19 @@ pub struct Upstream {
 
 impl Policy {
     /// The policy of a configuration. `judged_by` says whose a token is; `upstream` makes a site
-    /// system's backend ready.
+    /// system's backend ready; `clients` is whose certificates it trusts.
     pub fn new(
         config: &Config,
         judged_by: TokenPolicy,
         metrics: &Metrics,
         mut upstream: impl FnMut(&SiteSystem) -> Upstream,
+        mut clients: impl FnMut(&SiteSystem) -> Option<Live<ClientTrust>>,
     ) -> Policy {
         let sites = config
             .site_systems
             .iter()
             .map(|system| {
-                let site = SitePolicy::new(system, upstream(system), metrics);
+                let site = SitePolicy::new(system, upstream(system), clients(system), metrics);
                 (site.name.clone(), Arc::new(site))
             })
             .collect();
@@ -135,7 +139,12 @@ impl Policy {
 }
 
 impl SitePolicy {
-    fn new(system: &SiteSystem, backend: Upstream, metrics: &Metrics) -> SitePolicy {
+    fn new(
+        system: &SiteSystem,
+        backend: Upstream,
+        clients: Option<Live<ClientTrust>>,
+        metrics: &Metrics,
+    ) -> SitePolicy {
         SitePolicy {
             name: system.name.as_str().into(),
             hosts: system.hosts.clone(),
@@ -150,6 +159,7 @@ impl SitePolicy {
             token_sources: system.token_sources.clone(),
             secrets: secrets(&system.token_sources),
             windows_auth: system.windows_auth,
+            clients,
             backend,
         }
     }

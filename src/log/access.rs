@@ -36,6 +36,8 @@ pub struct Access<'a> {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut_some")]
     pub user_agent: Option<&'a str>,
     pub status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub substatus: Option<u8>,
     pub decision: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
@@ -57,6 +59,8 @@ pub struct Access<'a> {
     pub token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut_some")]
     pub kid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
     pub received: usize,

@@ -30,6 +30,8 @@ pub enum Requirement {
     AltAuth,
     /// Windows authentication by the backend: denied unless the site system allows it.
     WindowsAuth,
+    /// A client certificate that is good, whatever token there is.
+    Certificate,
     /// Nothing is enough.
     Deny,
 }
@@ -56,6 +58,7 @@ impl Requirement {
             Requirement::BootstrapMessage => "bootstrap-message",
             Requirement::AltAuth => "alt-auth",
             Requirement::WindowsAuth => "windows",
+            Requirement::Certificate => "certificate",
             Requirement::Deny => "deny",
         }
     }
@@ -182,6 +185,8 @@ impl Route {
             Requirement::WindowsAuth => return Err(Denial::RouteWindowsAuth),
             Requirement::AltAuth => return Err(Denial::RouteAltAuth),
             Requirement::Deny => return Err(Denial::RouteDenied),
+            // No token opens it: what does is the connection's, and judged beside this.
+            Requirement::Certificate => return Err(Denial::CertificateMissing),
             Requirement::Device
             | Requirement::User
             | Requirement::DeviceOrUser

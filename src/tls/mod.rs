@@ -2,6 +2,8 @@
 //!
 //! No files and no sockets. The cryptography is an argument, never the process's default.
 
+mod client_verifier;
+mod remembering;
 mod server_config;
 mod trial;
 

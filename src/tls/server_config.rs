@@ -8,23 +8,29 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoClientAuth, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 
-use crate::cert::{Credential, Fault};
+use crate::cert::{Credential, Fault, Staple};
 use crate::unfit::Unfit;
+
+use super::client_verifier::AnyClient;
+use super::remembering::{SmallSessions, SmallTickets};
 
 /// What a site system may choose about its TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsOptions {
     /// Offer HTTP/2 before HTTP/1.1 (RFC 7301, RFC 9113 §3.2).
     pub http2: bool,
+    /// Ask clients for a certificate. None is demanded, and none is judged here.
+    pub client_certificates: bool,
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        TlsOptions { http2: true }
+        TlsOptions { http2: true, client_certificates: false }
     }
 }
 
@@ -39,22 +45,28 @@ const SESSIONS_MAX: usize = 4096;
 /// cannot do TLS at all.
 pub fn server_config(
     credential: &Credential,
+    staple: Option<&Staple>,
     options: &TlsOptions,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Fault> {
     let failed = |e: rustls::Error| Fault::new(Unfit::HandshakeFailed, e.to_string());
-    let key = credential.certified_key()?;
+    let mut key = credential.certified_key()?;
+    key.ocsp = staple.map(|staple| staple.der.to_vec());
+    let clients: Arc<dyn ClientCertVerifier> = match options.client_certificates {
+        true => Arc::new(AnyClient::new(&provider)),
+        false => Arc::new(NoClientAuth),
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(failed)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = match options.http2 {
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => vec![b"http/1.1".to_vec()],
     };
-    config.ticketer = Ticketer::new().map_err(failed)?;
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    config.ticketer = Arc::new(SmallTickets(Ticketer::new().map_err(failed)?));
+    config.session_storage = Arc::new(SmallSessions(ServerSessionMemoryCache::new(SESSIONS_MAX)));
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }

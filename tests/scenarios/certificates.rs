@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 use crate::support::{Gateway, Nginx, Plan, Wire, eventually, write_pair};
-use sitegate::cert::forge::{Order, Pki};
+use sitegate::cert::forge::{Order, Pki, Protection, pfx};
 use sitegate::clock::Clock;
 
 fn trusting(pems: &[Vec<u8>]) -> ClientConfig {
@@ -300,4 +300,90 @@ fn a_restart_keeps_the_root_and_the_leaf() {
     let show = gateway.command(&["site", "show"]).output().unwrap();
     let text = String::from_utf8(show.stdout).unwrap();
     assert!(text.contains("SMS Issuing") && text.contains("mp01"), "{text}");
+}
+
+/// Takes note of what is stapled, and believes the rest.
+#[derive(Debug, Default)]
+struct Notes(std::sync::Mutex<Vec<u8>>);
+
+impl rustls::client::danger::ServerCertVerifier for Notes {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp_response: &[u8],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = ocsp_response.to_vec();
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[test]
+fn a_pfx_and_the_response_beside_it_go_live_and_so_do_their_successors() {
+    let nginx = Nginx::start();
+    let password = "pki_password = \"file:password\"";
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()).site_system(password));
+    let now = Clock::system().now();
+    let pki = Pki::new("Contoso", now).unwrap();
+    let dir = gateway.dir.path().to_owned();
+    let write = |name: &str, bytes: &[u8]| {
+        sitegate::secret::write_private(&dir.join(name), bytes).unwrap();
+    };
+    let put = |password: &str, protection, seconds: i64| {
+        let forged = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
+        let chain = format!("{}{}", forged.chain, pki.root());
+        let der = pfx((&chain, &forged.key), password, protection, 2048).unwrap();
+        let until = sitegate::clock::second(now.as_second() + seconds);
+        let response = pki.ocsp(&forged, false, (now, until)).unwrap();
+        write("password", format!("{password}\n").as_bytes());
+        write("pki/mp01.ocsp", &response);
+        write("pki/mp01.pfx", &der);
+        (CertificateDer::from_pem_slice(forged.leaf.as_bytes()).unwrap(), response)
+    };
+    let first = put("first password", Protection::Modern, 3600);
+    gateway.launch();
+    gateway.wait_until_ready();
+    let seen = || {
+        let notes = Arc::new(Notes::default());
+        let mut config = trusting(&[]);
+        config.dangerous().set_certificate_verifier(notes.clone());
+        let wire = Wire::open(config, gateway.port, Gateway::HOST).unwrap();
+        let stapled = notes.0.lock().unwrap().clone();
+        (CertificateDer::from(wire.leaf().to_vec()), stapled)
+    };
+    assert_eq!(seen(), first);
+    let second = put("second password", Protection::Legacy, 3600);
+    eventually("the next PFX is live, with its response", || seen() == second);
+    let third = put("second password", Protection::Modern, -1);
+    eventually("an expired response is left out", || seen() == (third.0.clone(), Vec::new()));
+    eventually("and counted", || gateway.metric("sitegate_certificate_unstapled") == 1.0);
+    assert!(!gateway.log().contains("password\""), "no password is logged");
+    for secret in ["first password", "second password"] {
+        assert!(!gateway.log().contains(secret) && !gateway.status().to_string().contains(secret));
+    }
 }

@@ -9,6 +9,7 @@ mod support;
 mod backends;
 mod blocklist;
 mod certificates;
+mod clients;
 mod configuration;
 mod content;
 mod framing;

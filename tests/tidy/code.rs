@@ -7,7 +7,7 @@ const CODE_LINES_MAX: usize = 400;
 
 /// Files that may be longer, and why.
 const LONG: &[(&str, usize, &str)] =
-    &[("metrics.rs", 480, "one list of all metrics, which would not be one list in two files")];
+    &[("metrics.rs", 600, "one list of all metrics, which would not be one list in two files")];
 
 /// Files whose opening comment may be longer, and why.
 const LONG_CHARTER: &[(&str, &str)] =

@@ -6,7 +6,7 @@ use crate::source::{Source, product};
 /// where the layer says so.
 const LAYERS: &[(&[&str], bool)] = &[
     (&["clock", "denial", "live", "metrics", "purpose", "refetch", "secret", "unfit"], true),
-    (&["cert", "message", "route", "token"], false),
+    (&["cert", "client", "message", "route", "token"], false),
     (&["config"], true),
     (&["admin", "control", "front", "gateway", "log", "site", "tls"], true),
     (&["sim"], true),
@@ -20,7 +20,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
         "control",
         "what it needs of certificates and keys is handed to it as a live value",
     ),
-    ("gateway", "cert", "requests are judged without a look at any certificate"),
+    ("gateway", "cert", "requests are judged without a look at what is served"),
 ];
 
 fn layer(room: &str) -> Option<usize> {
@@ -87,6 +87,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("reqwest", &["control/fetch.rs"]),
     ("rcgen", &["cert/issuer.rs", "cert/forge.rs"]),
+    ("p12_keystore", &["cert/pfx.rs", "cert/forge.rs"]),
+    ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
+    ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs", "metrics/"]),

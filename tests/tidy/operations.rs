@@ -52,6 +52,8 @@ fn busy() -> Metrics {
     metrics.config_reloaded(Some(1_800_000_000));
     metrics.tokens.keys_loaded("entra", 3, 1);
     metrics.tokens.keys_fetched("entra", "ok", Some(1_800_000_000));
+    metrics.certificate_stapled("mp01", Some(1_800_000_000), true);
+    metrics.clients.trusted("mp01", Some((2, 1)), Some(1_800_000_000));
     metrics
 }
 

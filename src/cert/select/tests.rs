@@ -46,6 +46,7 @@ fn offer(source: Source, at: usize) -> impl Strategy<Value = Offer> {
     let broken = prop::sample::select(vec![Unfit::Absent, Unfit::Incomplete, Unfit::KeyExposed]);
     let found = prop_oneof![judged(at).prop_map(Ok), broken.prop_map(|unfit| Err(unfit.into()))];
     (found, prop::option::of(judged(at + 1))).prop_map(move |(found, kept)| Offer {
+        passed_over: Vec::new(),
         source,
         found,
         kept,
@@ -121,7 +122,7 @@ fn the_next_change_is_renewal_for_our_own_and_the_end_of_validity_for_the_operat
     for (at, expected) in [(0, NOW + 90 * DAY + 1), (3, NOW + (90 * DAY + 3600) / 3 * 2 - 3600)] {
         let judged = Judged { credential: credentials()[at].clone(), faults: Vec::new() };
         let source = judged.credential.source();
-        let offer = Offer { source, found: Ok(judged), kept: None };
+        let offer = Offer { source, found: Ok(judged), kept: None, passed_over: Vec::new() };
         let selection = select(&[offer], None, second(NOW));
         assert_eq!(selection.next_change, Some(second(expected)), "{source}");
     }

@@ -2,14 +2,24 @@
 
 use std::ops::Range;
 
+use toml::Spanned;
+
 use super::Scope;
 use crate::config::file::{RouteFile, TokenFile};
 use crate::config::read::{self, Table};
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset};
 
+const REQUIREMENTS: &str = "anonymous, device, user, device-or-user, certificate, windows or deny";
+
 /// The presets of the roles with the site system's own routes on top.
-pub(super) fn resolve_all(roles: &[Role], system: &Table<'_>, scope: &mut Scope<'_>) -> RouteTable {
+/// `certificates` says whether clients are asked for theirs.
+pub(super) fn resolve_all(
+    roles: &[Role],
+    system: &Table<'_>,
+    certificates: bool,
+    scope: &mut Scope<'_>,
+) -> RouteTable {
     let mut own = Vec::new();
     let tables = system
         .get("route")
@@ -18,30 +28,28 @@ pub(super) fn resolve_all(roles: &[Role], system: &Table<'_>, scope: &mut Scope<
     for (n, (span, table)) in tables.into_iter().enumerate() {
         let file: RouteFile =
             read::section(table, span.clone(), "[[site_system.route]]", scope.errors);
-        own.extend(resolve(file, n, span, scope));
+        let require = file.require.as_ref().map(Spanned::span);
+        let route = resolve(file, n, span, scope);
+        if let (Some(Requirement::Certificate), Some(at), false) =
+            (route.as_ref().map(|route| route.requirement), require, certificates)
+        {
+            scope.hinted(
+                at,
+                "require = \"certificate\", but clients are not asked for one",
+                "write client_certificate = \"request\" and client_ca in the site system",
+            );
+        }
+        own.extend(route);
     }
     RouteTable::new(own, roles.iter().copied().flat_map(preset).collect())
 }
 
 fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>) -> Option<Route> {
     let path = scope.required(file.path, span.clone(), "path of a route", "path = \"/reports/\"");
-    let require = scope.required(
-        file.require,
-        span,
-        "require of a route",
-        "anonymous, device, user, device-or-user, windows or deny",
-    );
+    let require = scope.required(file.require, span, "require of a route", REQUIREMENTS);
     let (path, require) = (path?, require?);
     let requirement = requirement(require.get_ref()).or_else(|| {
-        let message = match require.get_ref().as_str() {
-            "certificate" => "require = \"certificate\" is not available in this version",
-            _ => "unknown requirement",
-        };
-        scope.hinted(
-            require.span(),
-            message,
-            "anonymous, device, user, device-or-user, windows or deny",
-        );
+        scope.hinted(require.span(), "unknown requirement", REQUIREMENTS);
         None
     });
     let pattern = match Pattern::parse(path.get_ref()) {
@@ -104,6 +112,7 @@ fn requirement(word: &str) -> Option<Requirement> {
         "device" => Requirement::Device,
         "user" => Requirement::User,
         "device-or-user" => Requirement::DeviceOrUser,
+        "certificate" => Requirement::Certificate,
         "windows" => Requirement::WindowsAuth,
         "deny" => Requirement::Deny,
         _ => return None,

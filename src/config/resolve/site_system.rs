@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Scope, route, site};
-use crate::config::file::{KeyModeFile, SiteSystemFile};
+use super::{Scope, certificates, route, site};
+use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Backend, BackendAddress, BackendTimes, PkiFolder, Site, SiteSystem};
+use crate::config::resolved::{Backend, BackendAddress, BackendTimes, Site, SiteSystem};
 use crate::route::Role;
 use crate::token::TokenSource;
 
@@ -70,11 +70,11 @@ fn resolve(
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
     let backend = backend(&file, span.clone(), scope);
-    let pki = pki(&file, scope);
+    let pki = certificates::pki(&file, scope);
+    let clients = certificates::clients(&file, span.clone(), scope);
     let name = name(file.name, span.clone(), scope);
     let roles = roles(file.roles, scope);
     scope.only(file.mode, "mode", "enforce");
-    scope.only(file.client_certificate, "client_certificate", "off");
     if let Some(networks) = file.proxy_protocol.filter(|n| !n.get_ref().is_empty()) {
         scope.hinted(
             networks.span(),
@@ -84,7 +84,7 @@ fn resolve(
     }
     let hosts = hosts(file.hosts, span.clone(), site, scope);
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
-    let routes = route::resolve_all(&roles, table, scope);
+    let routes = route::resolve_all(&roles, table, clients.is_some(), scope);
     cleartext(&backend, &routes, file.cleartext, span.clone(), scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
@@ -102,6 +102,7 @@ fn resolve(
         hosts,
         backend,
         pki,
+        clients,
         issuers: accepted(file.issuers, issuers, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
@@ -222,33 +223,6 @@ fn accepted(
         }
     }
     accepted
-}
-
-fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFolder> {
-    let names = [
-        ("pki_certificate", &file.pki_certificate, "tls.crt"),
-        ("pki_key", &file.pki_key, "tls.key"),
-        ("pki_ca", &file.pki_ca, "ca.crt"),
-    ];
-    let Some(path) = &file.pki else {
-        for (key, value, _) in names {
-            if let Some(value) = value {
-                scope.hinted(value.span(), format!("{key} without pki"), "name the folder: pki");
-            }
-        }
-        return None;
-    };
-    let [certificate, key, ca] = names.map(|(_, value, default)| {
-        value.as_ref().map_or(default.to_owned(), |value| value.get_ref().clone())
-    });
-    let mode = file.key_mode.as_ref().map(|mode| *mode.get_ref());
-    Some(PkiFolder {
-        path: scope.path(path.get_ref()),
-        certificate,
-        key,
-        ca,
-        key_exposed_allowed: mode == Some(KeyModeFile::Any),
-    })
 }
 
 fn token_sources(

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use rstest::rstest;
 
 use crate::cert::Why;
-use crate::cert::forge::{Forged, Order, Pki, Usage};
+use crate::cert::forge::{Forged, Order, Pki, Protection, Usage, pfx};
 use crate::cert::issuer::{Algorithm, Scope};
 use crate::clock::{Hands, second};
 use crate::control::supply::SETTLE;
@@ -666,4 +666,154 @@ async fn a_nudge_makes_it_look_at_once_and_a_stop_ends_it() {
         until(|| outcome(&served).0 == Why::PkiFit).await;
     })
     .await;
+}
+
+fn put_pfx(scene: &Scene, name: &str, forged: &Forged, password: &str) {
+    let chain = format!("{}{}", forged.chain, scene.pki.root());
+    let der = pfx((&chain, &forged.key), password, Protection::Modern, 4).unwrap();
+    let folder = scene.folder(Source::Pki);
+    let next = folder.join(".next");
+    fs::write(&next, der).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(next, folder.join(name)).unwrap();
+}
+
+/// Issued that many hours before now, so that one is newer than the other.
+fn issued(scene: &Scene, hours: i64) -> Forged {
+    scene.forge(|order| order.from = second(NOW - hours * 3600))
+}
+
+fn sha256(forged: &Forged) -> String {
+    let key = Some(forged.key.as_bytes());
+    let parsed = Credential::parse(forged.leaf.as_bytes(), key, Source::Pki, &provider());
+    parsed.unwrap().facts().sha256.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pfx_follows_another_and_a_pair_follows_a_pfx_and_the_other_way_round() {
+    let scene = Scene::new();
+    let (first, second, third) = (issued(&scene, 9), issued(&scene, 8), issued(&scene, 7));
+    put_pfx(&scene, "mp01.pfx", &first, "");
+    let (mut rotation, served) = scene.start();
+    assert_eq!(outcome(&served), (Why::PkiFit, Some(Source::Pki)), "its own root is the anchor");
+    assert_eq!(thumbprint(&served), Some(sha256(&first)));
+    put_pfx(&scene, "mp01.pfx", &second, "");
+    rotation.evaluate();
+    assert_eq!(thumbprint(&served), Some(sha256(&second)));
+    scene.put(Source::Pki, &third);
+    rotation.evaluate();
+    assert_eq!(thumbprint(&served), Some(sha256(&third)), "the newer one wins");
+    let rejected = served.load().selection.rejected.clone();
+    let older: Vec<_> = rejected.iter().filter(|r| r.source == Source::Pki).collect();
+    assert_eq!(older.len(), 1);
+    assert_eq!((older[0].fault.unfit, &*older[0].fault.detail), (Unfit::Superseded, "mp01.pfx"));
+    put_pfx(&scene, "next.pfx", &issued(&scene, 6), "");
+    rotation.evaluate();
+    assert_ne!(thumbprint(&served), Some(sha256(&third)), "a newer PFX wins over a pair");
+    assert_eq!(scene.rejections(), [], "and nobody is blamed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pfx_for_tomorrow_waits_beside_todays_and_goes_live_by_itself() {
+    let scene = Scene::new();
+    let today = issued(&scene, 9);
+    let tomorrow = scene.forge(|order| {
+        (order.from, order.until) = (second(NOW + DAY), second(NOW + 90 * DAY));
+    });
+    put_pfx(&scene, "a.pfx", &tomorrow, "");
+    put_pfx(&scene, "b.pfx", &today, "");
+    let (mut rotation, served) = scene.start();
+    assert_eq!(thumbprint(&served), Some(sha256(&today)));
+    assert_eq!(served.load().selection.next_change, Some(second(NOW + DAY)));
+    scene.hands.set(second(NOW + DAY));
+    rotation.evaluate();
+    assert_eq!(thumbprint(&served), Some(sha256(&tomorrow)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pfx_that_does_not_open_displaces_nothing() {
+    let scene = Scene::new();
+    let good = issued(&scene, 9);
+    put_pfx(&scene, "mp01.pfx", &good, "");
+    let (mut rotation, served) = scene.start();
+    put_pfx(&scene, "mp01.pfx", &issued(&scene, 8), "another password");
+    settle(&mut rotation).await;
+    assert_eq!((outcome(&served).0, thumbprint(&served)), (Why::PkiKept, Some(sha256(&good))));
+    assert_eq!(scene.rejections(), [(Source::Pki, Unfit::PasswordWrong)]);
+}
+
+fn put_response(scene: &Scene, forged: &Forged, revoked: bool, until: i64) {
+    let between = (second(NOW - 60), second(until));
+    let der = scene.pki.ocsp(forged, revoked, between).unwrap();
+    let next = scene.folder(Source::Pki).join(".next");
+    fs::write(&next, der).unwrap();
+    fs::rename(next, scene.folder(Source::Pki).join("tls.ocsp")).unwrap();
+}
+
+fn stapled(served: &Live<Served>) -> Option<Timestamp> {
+    served.peek(|served| served.staple.as_ref().map(|staple| staple.next_update))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_is_stapled_while_it_holds_and_dropped_to_the_second() {
+    let scene = Scene::new();
+    let forged = issued(&scene, 9);
+    scene.put(Source::Pki, &forged);
+    put_response(&scene, &forged, false, NOW + 3600);
+    let (mut rotation, served) = scene.start();
+    assert_eq!(stapled(&served), Some(second(NOW + 3600)));
+    assert_eq!(served.load().selection.next_change, Some(second(NOW + 3600)));
+    put_response(&scene, &forged, false, NOW + 7200);
+    rotation.evaluate();
+    assert_eq!(stapled(&served), Some(second(NOW + 7200)), "the newer one, without a swap");
+    assert_eq!(served.load().swaps, 1);
+    scene.hands.set(second(NOW + 7199));
+    rotation.evaluate();
+    assert!(stapled(&served).is_some());
+    scene.hands.set(second(NOW + 7200));
+    rotation.evaluate();
+    assert_eq!(stapled(&served), None);
+    let now = served.load();
+    assert_eq!((now.selection.why, now.warnings.len(), now.swaps), (Why::PkiFit, 1, 1));
+    assert_eq!(now.warnings[0].1.code(), "certificate.unstapled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_of_no_use_harms_nothing_and_a_revocation_does() {
+    let scene = Scene::new();
+    let (forged, other) = (issued(&scene, 9), issued(&scene, 8));
+    scene.put(Source::Pki, &forged);
+    let (mut rotation, served) = scene.start();
+    for spoil in [
+        (|scene, other, _| put_response(scene, other, false, NOW + 60))
+            as fn(&Scene, &Forged, &Path),
+        |scene, _, _| put(&scene.folder(Source::Pki), "tls.ocsp", "garbage"),
+        |_, _, path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+    ] {
+        let path = scene.folder(Source::Pki).join("tls.ocsp");
+        spoil(&scene, &other, &path);
+        rotation.evaluate();
+        assert_eq!((outcome(&served).0, stapled(&served)), (Why::PkiFit, None));
+        assert_eq!(served.load().warnings.len(), 1);
+    }
+    fs::remove_dir(scene.folder(Source::Pki).join("tls.ocsp")).unwrap();
+    scene.put(Source::SiteIssued, &issued(&scene, 9));
+    put_response(&scene, &forged, true, NOW + 60);
+    rotation.evaluate();
+    assert_eq!(outcome(&served), (Why::SiteIssuedPkiUnfit, Some(Source::SiteIssued)));
+    assert_eq!(scene.rejections(), [(Source::Pki, Unfit::Revoked)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_does_not_go_on_for_want_of_something_better() {
+    let scene = Scene::new();
+    let forged = issued(&scene, 9);
+    scene.put(Source::Pki, &forged);
+    let (mut rotation, served) = scene.start();
+    put_response(&scene, &forged, true, NOW + 60);
+    settle(&mut rotation).await;
+    assert_eq!(outcome(&served), (Why::NothingFit, None));
 }

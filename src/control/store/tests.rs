@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use rstest::rstest;
 
-use crate::cert::forge::{Forged, Order, Pki};
+use crate::cert::forge::{Forged, Order, Pki, Protection, pfx};
 use crate::clock::second;
 
 use super::*;
@@ -35,8 +35,15 @@ fn store(folder: Folder) -> Store {
     Store::new(folder, Source::Pki, provider)
 }
 
+/// What a folder with one credential holds.
+fn only(store: &mut Store) -> Result<Loaded, Unfit> {
+    let mut candidates = store.load().map_err(|fault| fault.unfit)?;
+    assert_eq!(candidates.len(), 1);
+    candidates.remove(0).found.map_err(|fault| fault.unfit)
+}
+
 fn load(dir: &Path) -> Result<Loaded, Unfit> {
-    store(Folder::new(dir)).load().map_err(|fault| fault.unfit)
+    only(&mut store(Folder::new(dir)))
 }
 
 fn fifo(path: &Path) {
@@ -90,23 +97,23 @@ fn a_key_for_the_group_is_worth_a_warning_and_any_mode_is_accepted_if_told() {
     assert!(load(dir.path()).unwrap().group_readable);
     put(dir.path(), "tls.key", &forged.key, 0o644);
     let told = Folder { key_mode: KeyMode::Any, ..Folder::new(dir.path()) };
-    assert!(store(told).load().is_ok());
+    assert!(only(&mut store(told)).is_ok());
 }
 
 #[test]
 fn a_changed_mode_is_seen_though_the_bytes_are_the_same() {
     let (dir, forged) = filled();
     let mut store = store(Folder::new(dir.path()));
-    assert!(store.load().is_ok());
+    assert!(only(&mut store).is_ok());
     put(dir.path(), "tls.key", &forged.key, 0o644);
-    assert_eq!(store.load().err().map(|fault| fault.unfit), Some(Unfit::KeyExposed));
+    assert_eq!(only(&mut store).err(), Some(Unfit::KeyExposed));
 }
 
 #[test]
 fn equal_bytes_are_not_parsed_again() {
     let (dir, _) = filled();
     let mut store = store(Folder::new(dir.path()));
-    let (first, second) = (store.load().unwrap(), store.load().unwrap());
+    let (first, second) = (only(&mut store).unwrap(), only(&mut store).unwrap());
     assert!(Arc::ptr_eq(&first.credential, &second.credential));
 }
 
@@ -131,7 +138,7 @@ fn files_may_have_other_names_and_be_one() {
     put(dir.path(), "mp01.pem", &format!("{}{}", *forged.key, forged.chain), 0o600);
     let mut folder = Folder::new(dir.path());
     (folder.certificate, folder.key) = ("mp01.pem".to_owned(), "mp01.pem".to_owned());
-    assert!(store(folder).load().is_ok());
+    assert!(only(&mut store(folder)).is_ok());
 }
 
 #[test]
@@ -142,4 +149,72 @@ fn roots_beside_the_pair_come_with_it() {
     assert!(load(dir.path()).unwrap().anchors.is_none());
     put(dir.path(), "ca.crt", pki.root(), 0o644);
     assert!(load(dir.path()).unwrap().anchors.is_some());
+}
+
+fn put_pfx(dir: &Path, name: &str, forged: &Forged, password: &str) {
+    let parts = (&*forged.chain, &**forged.key);
+    let der = pfx(parts, password, Protection::Modern, 4).unwrap();
+    fs::write(dir.join(name), der).unwrap();
+    fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn with_password(dir: &Path) -> Folder {
+    let password = Some(PasswordSource::File(dir.join("password")));
+    Folder { password, ..Folder::new(dir) }
+}
+
+#[test]
+fn a_pfx_opens_with_the_password_of_the_moment_and_brings_its_authorities() {
+    let (dir, (_, forged)) = (tempfile::tempdir().unwrap(), forged());
+    put_pfx(dir.path(), "mp01.PFX", &forged, "s3cret");
+    let mut store = store(with_password(dir.path()));
+    assert_eq!(only(&mut store).err(), Some(Unfit::PasswordUnreadable));
+    put(dir.path(), "password", "wrong\n", 0o600);
+    assert_eq!(only(&mut store).err(), Some(Unfit::PasswordWrong));
+    put(dir.path(), "password", "s3cret\n", 0o600);
+    let loaded = only(&mut store).unwrap();
+    assert!(loaded.anchors.is_some(), "the issuing authority came with it");
+    let again = only(&mut store).unwrap();
+    assert!(Arc::ptr_eq(&loaded.credential, &again.credential), "and it is opened once");
+    put(dir.path(), "password", "s3cret\n", 0o644);
+    assert_eq!(only(&mut store).err(), Some(Unfit::KeyExposed));
+}
+
+#[test]
+fn a_pfx_without_a_password_needs_none_and_its_mode_counts_as_a_keys() {
+    let (dir, (_, forged)) = (tempfile::tempdir().unwrap(), forged());
+    put_pfx(dir.path(), "mp01.p12", &forged, "");
+    assert!(load(dir.path()).is_ok());
+    let chmod = |mode| {
+        let path = dir.path().join("mp01.p12");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(0o640);
+    assert!(load(dir.path()).unwrap().group_readable);
+    chmod(0o644);
+    assert_eq!(load(dir.path()).err(), Some(Unfit::KeyExposed));
+    fs::write(dir.path().join("mp01.p12"), vec![0x30; 2 << 20]).unwrap();
+    assert_eq!(load(dir.path()).err(), Some(Unfit::Unreadable));
+}
+
+#[test]
+fn a_folder_with_several_gives_each_by_name_and_what_is_wrong_with_the_others() {
+    let (dir, forged) = filled();
+    put_pfx(dir.path(), "b.pfx", &forged, "");
+    put_pfx(dir.path(), "a.pfx", &forged, "other");
+    put_pfx(dir.path(), ".c.pfx", &forged, "");
+    put(dir.path(), "readme.txt", "not a certificate", 0o644);
+    let found = store(Folder::new(dir.path())).load().unwrap();
+    let shown: Vec<_> = found
+        .iter()
+        .map(|c| (c.file.as_str(), c.found.as_ref().err().map(|fault| fault.unfit)))
+        .collect();
+    let expected = [("tls.crt", None), ("a.pfx", Some(Unfit::PasswordWrong)), ("b.pfx", None)];
+    assert_eq!(shown, expected);
+    for n in 0..PFX_MAX {
+        put(dir.path(), &format!("{n}.pfx"), "", 0o600);
+    }
+    let found = store(Folder::new(dir.path())).load().unwrap();
+    assert_eq!(found.len(), 2, "an archive is not opened, and the pair is not harmed");
+    assert!(found[0].found.is_ok());
 }

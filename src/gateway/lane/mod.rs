@@ -230,7 +230,8 @@ impl Lane {
             return Judged::NotOrdinary;
         }
         let body = request::length(head.body);
-        match self.gateway.admit(&policy, request::asked(&head, info), ctx) {
+        let certificate = self.gateway.certificate(info, ctx);
+        match self.gateway.admit(&policy, request::asked(&head, info, certificate.as_ref()), ctx) {
             Err(denied) => refused(denied, body),
             Ok(()) => match Outgoing::new(&head, info, ctx) {
                 Some(outgoing) => Judged::Goes(outgoing),

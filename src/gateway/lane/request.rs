@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::denial::Denial;
 use crate::front::ConnInfo;
 use crate::gateway::added;
+use crate::gateway::certificate::ClientCertificate;
 use crate::gateway::ctx::RequestCtx;
 use crate::gateway::decide::{Head, Refused};
 use crate::gateway::framing::{self, Body, RequestHead};
@@ -88,6 +89,7 @@ pub(super) fn length(body: Body) -> Option<u64> {
 pub(super) fn asked<'a>(
     head: &'a RequestHead<'a>,
     info: &ConnInfo,
+    certificate: Option<&'a ClientCertificate<'a>>,
 ) -> Head<'a, impl Iterator<Item = (&'a str, &'a [u8])>> {
     Head {
         method: head.method,
@@ -96,6 +98,7 @@ pub(super) fn asked<'a>(
         body: head.body,
         by_default: info.by_default,
         local: info.local,
+        certificate,
         fields: head.fields.iter().copied(),
     }
 }

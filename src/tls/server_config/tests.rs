@@ -28,7 +28,13 @@ fn hosts(names: &[&str]) -> Vec<ServerName<'static>> {
 }
 
 fn config(forged: &Forged, http2: bool) -> Arc<ServerConfig> {
-    server_config(&credential(forged), &TlsOptions { http2 }, provider()).unwrap()
+    server_config(
+        &credential(forged),
+        None,
+        &TlsOptions { http2, ..TlsOptions::default() },
+        provider(),
+    )
+    .unwrap()
 }
 
 fn connect(
@@ -166,6 +172,6 @@ fn a_credential_whose_key_belongs_elsewhere_makes_no_configuration() {
     let (pki, forged) = pki_and_leaf();
     let other = pki.issue(&Order::fit(&[HOST], second(NOW))).unwrap();
     let mixed = Forged { key: other.key, ..forged };
-    let made = server_config(&credential(&mixed), &TlsOptions::default(), provider());
+    let made = server_config(&credential(&mixed), None, &TlsOptions::default(), provider());
     assert_eq!(made.err().map(|fault| fault.unfit), Some(Unfit::KeyMismatch));
 }

@@ -6,7 +6,7 @@ mod issuer;
 mod nginx;
 mod wire;
 
-pub use gateway::{Gateway, Plan, write_pair};
+pub use gateway::{Answer, Gateway, Plan, write_pair};
 pub use issuer::{Idp, Signer, key_set, ok};
 pub use nginx::Nginx;
 pub use wire::{Wire, client_config, connect, head_of, status_of};

@@ -1,0 +1,47 @@
+//! The data plane, put together: a front whose shards each have a server that judges by the policy.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Options, StartError, observe};
+use crate::config::{Config, ConnLimits};
+use crate::front::{Binding, Front, FrontParams};
+use crate::gateway::{Gateway, Policy, Server};
+use crate::live::Live;
+use crate::log::AccessLog;
+use crate::metrics::Metrics;
+
+pub(super) type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>);
+pub(super) type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>);
+
+/// Start the shards: from here on what is bound is accepted.
+pub(super) fn start_front(
+    config: &Config,
+    (limits, bindings, shutdown): ForFront,
+    options: &Options,
+    (policy, access, metrics): ForGateway,
+) -> Result<Front, StartError> {
+    let refuse_tls = crate::tls::refusing(options.provider.clone())
+        .map_err(|error| StartError::Defect(error.to_string()))?;
+    let shards = match config.limits.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let idle_max = config.site_systems.iter().map(|s| s.backend.connections).sum();
+    let clock = options.clock.clone();
+    let params = FrontParams {
+        shards,
+        limits,
+        bindings,
+        refuse_tls,
+        metrics: metrics.clone(),
+        on_refusal: observe::refusals(policy.clone(), access.clone(), clock.clone()),
+        shutdown,
+    };
+    let server = move || {
+        let (policy, access) = (policy.clone(), access.clone());
+        Server::new(Gateway::new(policy, clock.clone(), metrics.clone(), access), idle_max)
+    };
+    Ok(Front::start(params, server)?)
+}

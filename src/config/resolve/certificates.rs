@@ -1,0 +1,105 @@
+//! The keys of `[[site_system]]` that name certificates.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::{ConfigError, Scope};
+use crate::config::file::{ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile};
+use crate::config::resolved::{ClientCertificates, PkiFolder};
+use crate::secret::PasswordSource;
+
+/// The folder of the PKI's certificate, and what is in it.
+pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFolder> {
+    let names = [
+        ("pki_certificate", &file.pki_certificate, "tls.crt"),
+        ("pki_key", &file.pki_key, "tls.key"),
+        ("pki_ca", &file.pki_ca, "ca.crt"),
+    ];
+    let Some(path) = &file.pki else {
+        let password = ("pki_password", &file.pki_password, "");
+        for (key, value, _) in names.into_iter().chain([password]) {
+            if let Some(value) = value {
+                scope.hinted(value.span(), format!("{key} without pki"), "name the folder: pki");
+            }
+        }
+        return None;
+    };
+    let [certificate, key, ca] = names.map(|(_, value, default)| {
+        value.as_ref().map_or(default.to_owned(), |value| value.get_ref().clone())
+    });
+    let mode = file.key_mode.as_ref().map(|mode| *mode.get_ref());
+    Some(PkiFolder {
+        path: scope.path(path.get_ref()),
+        certificate,
+        key,
+        ca,
+        password: file.pki_password.as_ref().and_then(|typed| password_source(typed, scope)),
+        key_exposed_allowed: mode == Some(KeyModeFile::Any),
+    })
+}
+
+/// `file:PATH` or `env:NAME`: where a password is, never the password itself.
+fn password_source(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<PasswordSource> {
+    match typed.get_ref().split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Some(PasswordSource::File(scope.path(path))),
+        Some(("env", name)) if !name.is_empty() => Some(PasswordSource::Env(name.to_owned())),
+        _ => {
+            // Without its place: the line would show what may be a password.
+            let error = ConfigError::whole("a pki_password is neither \"file:\" nor \"env:\"");
+            let hint = "write \"file:/path\" or \"env:NAME\"; the password does not belong here";
+            scope.errors.push(error.hint(hint));
+            None
+        }
+    }
+}
+
+/// By what client certificates are judged, where clients are asked for them.
+pub(super) fn clients(
+    file: &SiteSystemFile,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) -> Option<ClientCertificates> {
+    let asked = file.client_certificate.as_ref().map(|c| *c.get_ref());
+    if asked != Some(ClientCertificateFile::Request) {
+        let unused = [
+            ("client_ca", file.client_ca.as_ref().map(Spanned::span)),
+            ("client_crl", file.client_crl.as_ref().map(Spanned::span)),
+            ("client_crl_expired", file.client_crl_expired.as_ref().map(Spanned::span)),
+        ];
+        for (key, at) in unused {
+            if let Some(at) = at {
+                let message = format!("{key}, but clients are not asked for a certificate");
+                scope.hinted(at, message, "write client_certificate = \"request\" as well");
+            }
+        }
+        return None;
+    }
+    let hint = "the file with the authorities that issue client certificates, PEM";
+    let ca = scope.required(file.client_ca.clone(), span, "client_ca of a site system", hint)?;
+    let mut existing = |typed: &str, at: Range<usize>| {
+        let path = scope.path(typed);
+        if !path.is_file() {
+            scope.error(at, format!("there is no file {}", path.display()));
+        }
+        path
+    };
+    let crls = file.client_crl.as_ref().map(|typed| {
+        let files = typed.get_ref().clone().into_vec();
+        files.iter().map(|path| existing(path, typed.span())).collect::<Vec<_>>()
+    });
+    let ca = existing(ca.get_ref(), ca.span());
+    if let (Some(typed), true) = (&file.client_crl, crls.as_ref().is_some_and(Vec::is_empty)) {
+        let hint = "name a file, or leave it out: revocation is not looked at then";
+        scope.hinted(typed.span(), "client_crl names no file", hint);
+    }
+    if let (Some(typed), None) = (&file.client_crl_expired, &crls) {
+        scope.hinted(typed.span(), "client_crl_expired without client_crl", "name the CRLs");
+    }
+    let expired = file.client_crl_expired.as_ref().map(|e| *e.get_ref());
+    Some(ClientCertificates {
+        ca,
+        crls: crls.unwrap_or_default(),
+        expired_crls_count: expired == Some(CrlExpiredFile::Accept),
+    })
+}

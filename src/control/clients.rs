@@ -1,0 +1,208 @@
+//! Whom a site system trusts to vouch for clients, over time: files are watched, read and published.
+//!
+//! A file that is broken or gone takes nothing away: what it held when it was last good stays in
+//! force, and is complained of. A list of revoked certificates expires all the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Digest, SHA256, digest};
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
+
+use super::watch::Watch;
+use crate::client::{Authorities, ClientTrust, Crls, Unusable};
+use crate::clock::Clock;
+use crate::config::ClientCertificates;
+use crate::live::{Live, Publisher, live};
+use crate::secret::read_bounded;
+
+const POLL: Duration = Duration::from_secs(30);
+const CA_BYTES_MAX: u64 = 1024 * 1024;
+/// Lists of large authorities have some hundred thousand entries of forty bytes.
+const CRL_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// What is in force, as status and metrics show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFilesState {
+    /// Authorities that are trusted.
+    pub authorities: usize,
+    /// Lists of revoked certificates that are asked.
+    pub crls: usize,
+    /// When the first of those lists expires, or did.
+    pub crl_expires: Option<Timestamp>,
+    /// What is wrong with the files.
+    pub problems: Vec<String>,
+}
+
+/// Told of the state whenever it changes.
+pub type OnClientFiles = Arc<dyn Fn(&ClientFilesState) + Send + Sync>;
+
+/// The task that keeps one site system's trust in clients.
+pub struct ClientFiles {
+    site_system: Arc<str>,
+    files: ClientCertificates,
+    clock: Clock,
+    provider: Arc<CryptoProvider>,
+    authorities: Kept<Authorities>,
+    crls: BTreeMap<PathBuf, Kept<Crls>>,
+    state: ClientFilesState,
+    watch: Watch,
+    publisher: Publisher<ClientTrust>,
+    on_change: OnClientFiles,
+}
+
+impl ClientFiles {
+    /// Read once, so that requests can be judged from the first on.
+    pub fn start(
+        site_system: Arc<str>,
+        files: ClientCertificates,
+        (clock, provider): (Clock, Arc<CryptoProvider>),
+        on_change: OnClientFiles,
+    ) -> (Self, Live<ClientTrust>) {
+        let paths = std::iter::once(&files.ca).chain(&files.crls);
+        let folders: Vec<PathBuf> =
+            paths.filter_map(|file| file.parent().map(PathBuf::from)).collect();
+        let crls = files.crls.iter().map(|path| (path.clone(), Kept::default())).collect();
+        let nobody = ClientTrust::new(Authorities::default(), None, false, &provider);
+        let (publisher, reader) = live(nobody);
+        let mut clients = ClientFiles {
+            site_system,
+            clock,
+            provider,
+            authorities: Kept::default(),
+            crls,
+            state: ClientFilesState::default(),
+            watch: Watch::new(folders, POLL),
+            publisher,
+            on_change,
+            files,
+        };
+        clients.look(true);
+        (clients, reader)
+    }
+
+    /// Keep the trust until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow_and_update() {
+            tokio::select! {
+                biased;
+                changed = stop.changed() => if changed.is_err() { return },
+                () = self.watch.changed() => {}
+            }
+            self.look(false);
+        }
+    }
+
+    /// Read the files; publish if something that can be used has changed.
+    fn look(&mut self, first: bool) {
+        let mut problems = Vec::new();
+        let mut changed = first;
+        let ca = &self.files.ca;
+        changed |= self.authorities.look(ca, CA_BYTES_MAX, Authorities::parse, &mut problems);
+        for (path, kept) in &mut self.crls {
+            changed |= kept.look(path, CRL_BYTES_MAX, Crls::parse, &mut problems);
+        }
+        let now = self.clock.now();
+        for (path, kept) in &self.crls {
+            if let Some(expired) = kept.good.expires().filter(|expires| *expires < now) {
+                problems.push(format!("{}: a CRL has expired at {expired}", path.display()));
+            }
+        }
+        if changed {
+            self.publish();
+        }
+        self.tell(problems, changed);
+    }
+
+    fn publish(&mut self) {
+        let all = self.crls.values().fold(Crls::default(), |all, kept| all.and(kept.good.clone()));
+        let crls = Some(all).filter(|_| !self.files.crls.is_empty());
+        self.state.authorities = self.authorities.good.len();
+        self.state.crls = crls.as_ref().map_or(0, Crls::len);
+        self.state.crl_expires = crls.as_ref().and_then(Crls::expires);
+        let accepted = self.files.expired_crls_count;
+        let authorities = self.authorities.good.clone();
+        self.publisher.publish(ClientTrust::new(authorities, crls, accepted, &self.provider));
+        tracing::info!(
+            target: "sitegate::clients", site_system = &*self.site_system,
+            authorities = self.state.authorities, crls = self.state.crls,
+            "what client certificates are judged by was read"
+        );
+    }
+
+    /// Each problem once, until it changes.
+    fn tell(&mut self, problems: Vec<String>, changed: bool) {
+        let news = problems != self.state.problems;
+        if news {
+            for problem in &problems {
+                tracing::warn!(
+                    target: "sitegate::clients", site_system = &*self.site_system,
+                    "{problem}; what was last good stays in force"
+                );
+            }
+            self.state.problems = problems;
+        }
+        if news || changed {
+            (self.on_change)(&self.state);
+        }
+    }
+}
+
+impl std::fmt::Debug for ClientFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientFiles")
+            .field("site_system", &self.site_system)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a file last held that could be used, and which contents were looked at.
+#[derive(Default)]
+struct Kept<T> {
+    seen: Option<Digest>,
+    good: T,
+    problem: Option<Unusable>,
+}
+
+impl<T> Kept<T> {
+    /// Look at the file; whether what is good has changed.
+    fn look(
+        &mut self,
+        path: &Path,
+        len_max: u64,
+        parse: impl Fn(&[u8]) -> Result<T, Unusable>,
+        problems: &mut Vec<String>,
+    ) -> bool {
+        let mut changed = false;
+        match read_bounded(path, len_max) {
+            Ok((bytes, _)) => {
+                let digest = digest(&SHA256, &bytes);
+                if self.seen.is_none_or(|seen| seen.as_ref() != digest.as_ref()) {
+                    self.seen = Some(digest);
+                    match parse(&bytes) {
+                        Ok(good) => {
+                            (self.good, self.problem) = (good, None);
+                            changed = true;
+                        }
+                        Err(problem) => self.problem = Some(problem),
+                    }
+                }
+            }
+            Err(error) => {
+                // If it comes back as it was, that ends the complaint.
+                self.seen = None;
+                problems.push(format!("{}: {error}", path.display()));
+                return false;
+            }
+        }
+        problems.extend(self.problem.iter().map(|why| format!("{}: {why}", path.display())));
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! The metrics of client certificates: by what they are judged.
+//!
+//! Labels are configured names alone.
+
+use prometheus::core::{Collector, Desc};
+use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+
+use super::{int_gauges, registered};
+
+/// The metrics of client certificates.
+pub struct ClientMetrics {
+    authorities: IntGaugeVec,
+    problems: IntGaugeVec,
+    crl_expires: GaugeVec,
+}
+
+impl ClientMetrics {
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(ClientMetrics {
+            authorities: int_gauges(
+                r,
+                "client_authorities",
+                "Authorities whose client certificates a site system trusts.",
+                &["site_system"],
+            )?,
+            problems: int_gauges(
+                r,
+                "client_trust_problems",
+                "What is wrong with the files that client certificates are judged by.",
+                &["site_system"],
+            )?,
+            crl_expires: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_client_crl_expiration_timestamp_seconds",
+                        "When the first CRL of a site system expires, in seconds since 1970.",
+                    ),
+                    &["site_system"],
+                )?,
+            )?,
+        })
+    }
+
+    /// By how many authorities clients of a site system are judged, how many things are wrong with
+    /// the files, and when the first CRL expires; `None` if clients are not asked.
+    pub fn trusted(&self, site: &str, files: Option<(usize, usize)>, crl: Option<i64>) {
+        match files {
+            Some((authorities, problems)) => {
+                self.authorities.with_label_values(&[site]).set(authorities as i64);
+                self.problems.with_label_values(&[site]).set(problems as i64);
+            }
+            None => {
+                let _ = self.authorities.remove_label_values(&[site]);
+                let _ = self.problems.remove_label_values(&[site]);
+            }
+        }
+        match crl {
+            Some(at) => self.crl_expires.with_label_values(&[site]).set(at as f64),
+            None => {
+                let _ = self.crl_expires.remove_label_values(&[site]);
+            }
+        }
+    }
+
+    /// What is there once a site system asks for certificates.
+    pub(super) fn descriptions(&self) -> Vec<&Desc> {
+        [self.authorities.desc(), self.problems.desc(), self.crl_expires.desc()].concat()
+    }
+}
