@@ -1,6 +1,7 @@
 # make demo    set up what is missing, build, and show sitegate at work (DEMO_ARGS=--once to do it once and end)
 # make test    set up what is missing, and run every test
 # make release build the program that is guided by a profile (some minutes more than a plain build)
+# make soak    swaps, reloads, kills, restarts and clocks that jump under load, for minutes
 # The rest: setup lint bench deny clean
 
 SHELL := /bin/bash
@@ -9,11 +10,11 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup demo test release lint bench deny clean
+.PHONY: help setup demo test release soak lint bench deny clean
 .NOTPARALLEL:
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 setup:
 	@.ci/setup
@@ -32,6 +33,11 @@ test: setup
 
 release:
 	@.ci/release
+
+# Many times what the tests do: SOAK=1 is what they do.
+SOAK ?= 25
+soak: setup
+	SITEGATE_SOAK=$(SOAK) $(CARGO) nextest run --test scenarios --no-capture soak
 
 lint:
 	$(CARGO) fmt --check

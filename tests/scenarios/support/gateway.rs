@@ -179,6 +179,24 @@ pki = "pki"
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
+    /// How many descriptors the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// How many series its metrics have.
+    pub fn series(&self) -> usize {
+        let (_, text) = self.get(self.metrics, "/metrics").unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    }
+
+    /// End the process without a warning.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Wait for the process to end; its exit code.
     pub fn wait(&mut self) -> i32 {
         let status = self.child.take().unwrap().wait().unwrap();

@@ -53,15 +53,29 @@ http {{
         );
         let path = dir.path().join("nginx.conf");
         std::fs::write(&path, config).unwrap();
-        let child = Command::new("/usr/sbin/nginx")
-            .args(["-e", &format!("{at}/error.log"), "-c"])
-            .arg(&path)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed by 'make setup'");
+        let child = launch(dir.path());
         let nginx = Nginx { port, dir, child };
-        eventually("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        nginx.wait_until_it_listens();
         nginx
+    }
+
+    fn wait_until_it_listens(&self) {
+        let address = ("127.0.0.1", self.port);
+        eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
+    }
+
+    /// End it, `meanwhile` do something, and start it again where it was.
+    pub fn restart(&mut self, meanwhile: impl FnOnce()) {
+        self.end();
+        meanwhile();
+        self.child = launch(self.dir.path());
+        self.wait_until_it_listens();
+    }
+
+    fn end(&mut self) {
+        let pid = self.child.id();
+        let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+        let _ = self.child.wait();
     }
 
     pub fn url(&self) -> String {
@@ -90,10 +104,17 @@ http {{
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let pid = self.child.id();
-        let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
-        let _ = self.child.wait();
+        self.end();
     }
+}
+
+fn launch(dir: &Path) -> Child {
+    Command::new("/usr/sbin/nginx")
+        .args(["-e", &format!("{}/error.log", dir.display()), "-c"])
+        .arg(dir.join("nginx.conf"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx is installed by 'make setup'")
 }
 
 fn make_readable(dir: &Path) {
