@@ -2,6 +2,7 @@
 # make test    set up what is missing, and run every test
 # make release build the program that is guided by a profile (some minutes more than a plain build)
 # make soak    swaps, reloads, kills, restarts and clocks that jump under load, for minutes
+# make fuzz    a minute of fuzzing for each parser (FUZZ_SECONDS=60)
 # The rest: setup lint bench deny clean
 
 SHELL := /bin/bash
@@ -10,11 +11,11 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup demo test release soak lint bench deny clean
+.PHONY: help setup demo test release soak fuzz lint bench deny clean
 .NOTPARALLEL:
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 setup:
 	@.ci/setup
@@ -38,6 +39,9 @@ release:
 SOAK ?= 25
 soak: setup
 	SITEGATE_SOAK=$(SOAK) $(CARGO) nextest run --test scenarios --no-capture soak
+
+fuzz:
+	@.ci/fuzz $(FUZZ_TARGETS)
 
 lint:
 	$(CARGO) fmt --check

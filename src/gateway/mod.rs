@@ -34,6 +34,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
+pub use lane::judge_answer;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use server::Server;
 pub use upstream::roots;

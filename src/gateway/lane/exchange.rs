@@ -97,14 +97,19 @@ pub(super) async fn run(
             }
             // The backend closed the connection just as the request was sent on it.
             Err(failed)
-                if up.reused && !tried && exchange.may_repeat() && failed.denial.is_some() =>
+                if up.reused
+                    && !tried
+                    && exchange.may_repeat()
+                    && failed.denial == Some(Denial::UpstreamClosed) =>
             {
                 tried = true;
                 exchange.out_at = 0;
                 up = Backend::open(pool, &exchange.going, true).await?;
             }
             Err(failed) => {
-                let Exchange { received, sent, status, .. } = exchange;
+                let Exchange { received, sent, status, back_at, .. } = exchange;
+                // In the middle of an interim answer there is no room for another.
+                let status = status.or((back_at > 0).then_some(0));
                 return Err(Failed { received, sent, status, ..failed });
             }
         }

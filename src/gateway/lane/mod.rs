@@ -11,6 +11,8 @@ mod request;
 mod response;
 mod scratch;
 
+pub use response::judge_answer;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;

@@ -17,6 +17,9 @@ use super::scratch::{self, SCRATCH_BYTES};
 
 /// A client that takes what it is given within this time may be given more at once.
 const QUICK: Duration = Duration::from_millis(20);
+/// What one request may move before others have their turn: a backend and a client that are both fast
+/// would keep a thread to themselves.
+const TURN_BYTES: usize = 1024 * 1024;
 /// Interim answers that a backend may send before it answers.
 const INTERIM_MAX: usize = 8;
 
@@ -118,8 +121,13 @@ impl Exchange<'_> {
         cx: &mut Context<'_>,
         up: &mut Backend,
     ) -> Poll<Result<bool, Failed>> {
+        let before = self.sent;
         loop {
             ready!(self.poll_back(cx))?;
+            if self.sent - before >= TURN_BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if matches!(self.rest, Some(Rest::Length(0))) {
                 return match ready!(Pin::new(&mut *self.conn).poll_flush(cx)) {
                     Ok(()) => Poll::Ready(Ok(self.keep)),

@@ -167,6 +167,14 @@ impl Framing {
     }
 }
 
+/// Judge the head at the beginning of a backend's answer: its length once it is whole.
+///
+/// # Errors
+/// If it has more than one reading, or is too large.
+pub fn judge_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    Ok(read(bytes, false, false, &mut Vec::new())?.map(|head| head.length))
+}
+
 /// The answer to a refused request, as it goes over the wire.
 pub(super) fn refusal(reply: Reply, date: &str, close: bool, bodiless: bool) -> Vec<u8> {
     let mut out = format!("HTTP/1.1 {} {}\r\n", reply.status, reply.reason).into_bytes();

@@ -1,0 +1,12 @@
+//! Configuration files: an error has its place in the text, and can be shown.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Err(errors) = sitegate::config::parse(text, "gateway.toml", Path::new("/nowhere")) {
+        assert!(!errors.to_string().is_empty());
+    }
+});
