@@ -67,6 +67,8 @@ impl RotationParams {
 
 /// The longest sleep: clocks jump, and a timer does not notice.
 const POLL: Duration = Duration::from_secs(30);
+/// The same while nothing is served: at a start before the clock is set, a client is waiting.
+const POLL_WITHOUT: Duration = Duration::from_secs(2);
 
 /// What handshakes are to use, the roots it was judged by, and what is stapled to it.
 #[derive(Default)]
@@ -153,8 +155,12 @@ impl Rotation {
         if self.supplies.iter().any(Supply::settling) {
             return SETTLE_LOOK;
         }
-        let longest = self.params.poll.min(POLL);
-        let next = self.publisher.reader().peek(|served| served.selection.next_change);
+        let (next, why) = self
+            .publisher
+            .reader()
+            .peek(|served| (served.selection.next_change, served.selection.why));
+        let longest = if why == crate::cert::Why::NothingFit { POLL_WITHOUT } else { POLL };
+        let longest = self.params.poll.min(longest);
         let until = next.map(|next| self.clock.now().duration_until(next));
         match until.map(Duration::try_from) {
             // A moment's grace, so as not to wake just before it.

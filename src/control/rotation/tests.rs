@@ -369,6 +369,24 @@ async fn a_clock_that_jumps_is_noticed_within_half_a_minute() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_start_before_the_clock_is_set_serves_within_two_seconds_of_its_being_set() {
+    let scene = Scene::new();
+    scene.hands.set(second(10));
+    let site_issued = Some(SiteIssued::Authority(authority(&scene)));
+    let params = RotationParams { site_issued, ..scene.params() };
+    let (rotation, served) = Rotation::start(params, scene.clock.clone(), provider());
+    assert_eq!(outcome(&served), (Why::NothingFit, None));
+    beside(rotation, async {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(outcome(&served), (Why::NothingFit, None));
+        scene.hands.set(second(NOW));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(outcome(&served), (Why::SiteIssuedNoPki, Some(Source::SiteIssued)));
+    })
+    .await;
+}
+
 fn authority(scene: &Scene) -> Arc<Authority> {
     let params = AuthorityParams {
         site_code: "PS1".to_owned(),
