@@ -108,7 +108,8 @@ pub(super) struct SiteSystemFile {
     pub(super) pki_password: Typed<String>,
     pub(super) key_mode: Typed<KeyModeFile>,
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
-    pub(super) mode: Typed<String>,
+    pub(super) mode: Typed<ModeFile>,
+    pub(super) observe_until: Typed<toml::value::Datetime>,
     pub(super) client_certificate: Typed<ClientCertificateFile>,
     pub(super) client_ca: Typed<String>,
     pub(super) client_crl: Typed<OneOrMany>,
@@ -126,6 +127,14 @@ pub(super) struct SiteSystemFile {
 pub(super) enum KeyModeFile {
     Private,
     Any,
+}
+
+/// `site_system.mode`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ModeFile {
+    Enforce,
+    Observe,
 }
 
 /// `site_system.client_certificate`

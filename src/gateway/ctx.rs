@@ -23,6 +23,8 @@ pub struct RequestCtx {
     pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
+    /// Whether a refusal is the last word, because newer keys were asked for already.
+    pub(super) last_look: bool,
     /// The thumbprint of the client's certificate, and whether it is good.
     pub(super) certificate: Option<(Arc<str>, bool)>,
     pub(super) denial: Option<Denial>,
@@ -52,6 +54,7 @@ impl RequestCtx {
             site: None,
             route: None,
             pass: None,
+            last_look: false,
             certificate: None,
             denial: None,
             detail: None,

@@ -12,6 +12,7 @@ mod framing;
 mod headers;
 mod host;
 mod lane;
+mod observe;
 mod policy;
 mod record;
 mod rejudge;
@@ -34,6 +35,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
+pub use observe::Observing;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use server::Server;
 pub use upstream::roots;
@@ -110,6 +112,7 @@ impl Gateway {
         let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
         let certificate = self.certificate(conn, ctx);
         let request = session.req_header();
+        let fields: Vec<_> = fields_of(&request.headers).collect();
         let head = Head {
             method: request.method.as_str(),
             target: request.raw_path(),
@@ -118,7 +121,7 @@ impl Gateway {
             by_default: conn.by_default,
             local: conn.local,
             certificate: certificate.as_ref(),
-            fields: fields_of(&request.headers),
+            fields: fields.iter().copied(),
         };
         self.admit(policy, head, ctx)
     }
@@ -142,14 +145,21 @@ impl Gateway {
         ctx: &mut RequestCtx,
     ) -> Result<(), Refused>
     where
-        F: Iterator<Item = (&'a str, &'a [u8])>,
+        F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
     {
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
-        let (route, verdict) = decide::decide(policy, &site, head, self.clock.now());
+        let now = self.clock.now();
+        let (route, verdict) = decide::decide(policy, &site, &head, now);
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
-        let pass = verdict?;
+        let pass = match verdict {
+            // Newer keys come first: they may let it in as whoever it is from.
+            Err(refused) if refused.missed.is_none() || ctx.last_look => {
+                observe::relax(policy, &site, route, &head, refused, now)
+            }
+            verdict => verdict,
+        }?;
         if let Some(hit) = pass.cached {
             self.metrics.token_cache(hit);
         }
@@ -182,7 +192,7 @@ impl ProxyHttp for Gateway {
         ctx.keepalive = session.as_downstream().get_keepalive();
         let mut verdict = self.judge(session, ctx);
         if let (Err(refused), Some(policy)) = (&verdict, ctx.policy.clone())
-            && rejudge::newer_keys(&policy, refused).await
+            && rejudge::is_worth_it(&policy, refused, ctx).await
         {
             verdict = self.decide(&policy, session, ctx);
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::table::{Pattern, Requirement, Route, TokenHandling};
+use super::table::{Pattern, Requirement, Route, RouteTable, TokenHandling};
 use crate::purpose::Purpose::{Client, Content, Media, Registration, TaskSequence};
 use crate::purpose::Purposes;
 use Requirement::{AltAuth, Anonymous, BootstrapMessage, DeviceOrUser, User, WindowsAuth};
@@ -50,6 +50,14 @@ pub fn preset(role: Role) -> Vec<Route> {
         Role::AdministrationService => ADMINISTRATION_SERVICE,
     };
     rows.iter().map(Row::route).collect()
+}
+
+/// The namespaces of all roles that are closed unless somebody opens them, or whose requests are
+/// looked into.
+pub fn guarded() -> RouteTable {
+    let is_guarded =
+        |route: &Route| matches!(route.requirement, AltAuth | BootstrapMessage | WindowsAuth);
+    RouteTable::new(Vec::new(), Role::ALL.into_iter().flat_map(preset).filter(is_guarded).collect())
 }
 
 struct Row {

@@ -292,6 +292,11 @@ impl RouteTable {
         None
     }
 
+    /// Whether a path is covered, or lies below one that is a route of its own.
+    pub fn claims(&self, path: &CanonicalPath) -> bool {
+        self.0.iter().any(|route| !matches!(route.pattern.reach(path.as_str()), Reach::None))
+    }
+
     /// The route of a request.
     ///
     /// # Errors

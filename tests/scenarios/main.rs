@@ -16,5 +16,6 @@ mod framing;
 mod issuers;
 mod limits;
 mod messages;
+mod observing;
 mod tls;
 mod tokens;

@@ -90,7 +90,7 @@ pub(super) fn asked<'a>(
     head: &'a RequestHead<'a>,
     info: &ConnInfo,
     certificate: Option<&'a ClientCertificate<'a>>,
-) -> Head<'a, impl Iterator<Item = (&'a str, &'a [u8])>> {
+) -> Head<'a, impl Iterator<Item = (&'a str, &'a [u8])> + Clone> {
     Head {
         method: head.method,
         target: head.target,
