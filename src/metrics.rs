@@ -38,6 +38,8 @@ pub enum ConnectionEnd {
     TooManyOfAddress,
     /// The handshake took too long.
     HandshakeTime,
+    /// A load balancer did not say whose connection it is.
+    ProxyHeader,
     /// The client sent an alert: it does not accept what it was shown.
     HandshakeAlert,
     /// What the client sent is no acceptable TLS.
@@ -52,11 +54,12 @@ pub enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// Every end, in the order of the documentation.
-    pub const ALL: [ConnectionEnd; 9] = [
+    pub const ALL: [ConnectionEnd; 10] = [
         ConnectionEnd::AcceptFailed,
         ConnectionEnd::TooMany,
         ConnectionEnd::TooManyOfAddress,
         ConnectionEnd::HandshakeTime,
+        ConnectionEnd::ProxyHeader,
         ConnectionEnd::HandshakeAlert,
         ConnectionEnd::HandshakeFailed,
         ConnectionEnd::HandshakeClosed,
@@ -71,6 +74,7 @@ impl ConnectionEnd {
             ConnectionEnd::TooMany => "too_many",
             ConnectionEnd::TooManyOfAddress => "too_many_of_address",
             ConnectionEnd::HandshakeTime => "handshake_time",
+            ConnectionEnd::ProxyHeader => "proxy_header",
             ConnectionEnd::HandshakeAlert => "handshake_alert",
             ConnectionEnd::HandshakeFailed => "handshake_failed",
             ConnectionEnd::HandshakeClosed => "handshake_closed",

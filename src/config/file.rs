@@ -114,7 +114,7 @@ pub(super) struct SiteSystemFile {
     pub(super) client_ca: Typed<String>,
     pub(super) client_crl: Typed<OneOrMany>,
     pub(super) client_crl_expired: Typed<CrlExpiredFile>,
-    pub(super) proxy_protocol: Typed<Vec<String>>,
+    pub(super) proxy_protocol: Typed<Vec<Spanned<String>>>,
     pub(super) http2: Typed<bool>,
     pub(super) windows_auth: Typed<bool>,
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,

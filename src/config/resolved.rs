@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::route::{Role, RouteTable};
@@ -160,6 +161,9 @@ pub struct SiteSystem {
     pub listen: SocketAddr,
     /// Whether it is the default for unknown names on its address.
     pub default: bool,
+    /// The networks of load balancers that speak the PROXY protocol; the same for all site systems
+    /// of an address.
+    pub balancers: Vec<IpNet>,
     /// The names and addresses it answers to, lower case.
     pub hosts: Vec<String>,
     /// Where requests go.

@@ -7,6 +7,7 @@
 mod support;
 
 mod backends;
+mod balancers;
 mod blocklist;
 mod certificates;
 mod clients;

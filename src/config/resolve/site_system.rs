@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Scope, certificates, mode, route, site};
+use super::{Scope, balancers, certificates, mode, route, site};
 use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Backend, BackendAddress, BackendTimes, Site, SiteSystem};
@@ -50,6 +50,7 @@ fn clashes(
         if other.listen != system.listen {
             continue;
         }
+        balancers::agree(other, system, span, scope);
         if other.default && system.default {
             let message = format!("'{}' and '{}' are both the default", other.name, system.name);
             scope.hinted(span.clone(), message, "one site system of an address may be");
@@ -75,13 +76,6 @@ fn resolve(
     let name = name(file.name, span.clone(), scope);
     let roles = roles(file.roles, scope);
     let observe_until = mode::resolve(file.mode, file.observe_until, span.clone(), scope);
-    if let Some(networks) = file.proxy_protocol.filter(|n| !n.get_ref().is_empty()) {
-        scope.hinted(
-            networks.span(),
-            "proxy_protocol is not available in this version",
-            "leave it out, or write []",
-        );
-    }
     let hosts = hosts(file.hosts, span.clone(), site, scope);
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
     let routes = route::resolve_all(&roles, table, clients.is_some(), scope);
@@ -105,6 +99,7 @@ fn resolve(
         clients,
         issuers: accepted(file.issuers, issuers, scope),
         observe_until,
+        balancers: balancers::resolve(file.proxy_protocol, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
         token_sources: token_sources(file.token_headers, scope),
