@@ -99,6 +99,7 @@ pub(super) struct SiteSystemFile {
     pub(super) backend_connect_time: Typed<Span>,
     pub(super) backend_answer_time: Typed<Span>,
     pub(super) backend_idle_time: Typed<Span>,
+    pub(super) websocket_idle_time: Typed<Span>,
     pub(super) backend_connections: Typed<u32>,
     pub(super) cleartext: Typed<String>,
     pub(super) pki: Typed<String>,
@@ -163,6 +164,7 @@ pub(super) struct RouteFile {
     pub(super) body_bytes: Typed<Size>,
     pub(super) purposes: Typed<Vec<Spanned<String>>>,
     pub(super) token: Typed<TokenFile>,
+    pub(super) websocket: Typed<bool>,
 }
 
 /// `route.token`

@@ -267,6 +267,8 @@ pub struct BackendTimes {
     pub answer: Duration,
     /// How long an idle connection is kept: less than the backend keeps it.
     pub idle: Duration,
+    /// For anything to come from it over a WebSocket, its answer to the request included.
+    pub websocket: Duration,
 }
 
 /// `[[token_issuer]]`

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::decide::Pass;
 use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
+use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
 use crate::token::Fingerprint;
@@ -34,6 +35,8 @@ pub struct RequestCtx {
     pub(super) token_fingerprint: Option<Fingerprint>,
     /// What the head says about the body.
     pub(super) body: Body,
+    /// Whether it asks to leave HTTP.
+    pub(super) asks: Asks,
     pub(super) in_flight: Option<InFlight>,
     pub(super) received: u64,
     pub(super) body_ended: bool,
@@ -61,6 +64,7 @@ impl RequestCtx {
             kid: None,
             token_fingerprint: None,
             body: Body::Empty,
+            asks: Asks::Http,
             in_flight: None,
             received: 0,
             body_ended: false,
@@ -70,6 +74,11 @@ impl RequestCtx {
             attempts: 0,
             answer_abandoned: false,
         }
+    }
+
+    /// Whether its connection may become a WebSocket.
+    pub(super) fn may_upgrade(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.websocket)
     }
 
     /// The methods that the request's route takes, if it was refused for its own.

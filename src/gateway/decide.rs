@@ -13,6 +13,7 @@ use super::framing::Body;
 use super::headers::Credential;
 use super::host::{self, Asked};
 use super::policy::{Policy, SitePolicy};
+use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling};
 use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Refusal, Verified};
@@ -27,6 +28,8 @@ pub struct Head<'a, F> {
     pub host: &'a [u8],
     /// What the head says about the body.
     pub body: Body,
+    /// Whether it asks to leave HTTP.
+    pub asks: Asks,
     /// Whether the site system was picked for want of a known name.
     pub by_default: bool,
     /// The address that the client connected to.
@@ -48,6 +51,8 @@ pub struct Pass {
     pub pinned: bool,
     /// Whether the token had been verified before; `None` without one.
     pub cached: Option<bool>,
+    /// Whether its connection may become a WebSocket.
+    pub websocket: bool,
     /// Why it would have been refused, had its site system not been observing.
     pub observed: Option<Box<Refused>>,
 }
@@ -55,7 +60,14 @@ pub struct Pass {
 impl Pass {
     /// For a request that nobody need have sent.
     pub fn of_nobody() -> Self {
-        Pass { verified: None, forward_token: false, pinned: false, cached: None, observed: None }
+        Pass {
+            verified: None,
+            forward_token: false,
+            pinned: false,
+            cached: None,
+            websocket: false,
+            observed: None,
+        }
     }
 
     /// Which of the client's credentials go on with the request.
@@ -123,7 +135,11 @@ where
         Ok(found) => found,
         Err((index, denial)) => return (index, Err(denial.into())),
     };
-    (Some(index), admit(policy, site, route, head, now))
+    let verdict = admit(policy, site, route, head, now).and_then(|pass| match head.asks {
+        Asks::WebSocket if !route.websocket => Err(Denial::RouteWebsocket.into()),
+        asks => Ok(Pass { websocket: asks == Asks::WebSocket, ..pass }),
+    });
+    (Some(index), verdict)
 }
 
 type Found<'s> = Result<(usize, &'s Route), (Option<usize>, Denial)>;

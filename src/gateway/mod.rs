@@ -19,6 +19,8 @@ mod rejudge;
 mod reply;
 mod rewrite;
 mod server;
+mod switch;
+mod upgrade;
 mod upstream;
 mod view;
 
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{StatusCode, Version, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
@@ -50,6 +52,7 @@ use certificate::{ClientCertificate, certificate_of};
 use decide::{Head, Refused};
 use framing::Body;
 use rewrite::{remove_from_answer, remove_unsaid};
+use upgrade::Asks;
 use view::{conn_of, fields_of, framing_of, host_of};
 
 type Outcome<T> = pingora_core::Result<T>;
@@ -99,6 +102,12 @@ impl Gateway {
             })?;
         }
         ctx.body = body;
+        let request = session.req_header();
+        if request.version == Version::HTTP_11 {
+            let bodiless = body == Body::Empty;
+            let fields = fields_of(&request.headers);
+            ctx.asks = upgrade::judge(request.method.as_str(), bodiless, fields)?;
+        }
         self.decide(&policy, session, ctx)
     }
 
@@ -118,6 +127,7 @@ impl Gateway {
             target: request.raw_path(),
             host: host_of(request).ok_or(Denial::HostInvalid)?,
             body: ctx.body,
+            asks: ctx.asks,
             by_default: conn.by_default,
             local: conn.local,
             certificate: certificate.as_ref(),
@@ -226,14 +236,15 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
     ) -> Outcome<Box<HttpPeer>> {
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
-        let group = match pinned {
+        let websocket = ctx.may_upgrade();
+        let group = match pinned || websocket {
             true => conn_of(session).map_or(u64::MAX, |conn| conn.id),
             false => 0,
         };
         let Some(site) = &ctx.site else { return Err(fail(ctx, Denial::GatewayInternal)) };
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
-        match upstream::peer(&site.backend, group, attempt, patience) {
+        match upstream::peer(&site.backend, group, attempt, patience, websocket) {
             Ok(peer) => {
                 ctx.attempts += 1;
                 Ok(peer)
@@ -274,6 +285,9 @@ impl ProxyHttp for Gateway {
         let host = request.headers.get(header::HOST).cloned();
         let host = host.as_ref().map(|host| host.as_bytes());
         added::write(ctx, conn, host, |name, value| request.insert_header(name, value))?;
+        if ctx.may_upgrade() {
+            switch::ask(request)?;
+        }
         Ok(())
     }
 
@@ -285,8 +299,16 @@ impl ProxyHttp for Gateway {
     ) -> Outcome<()> {
         ctx.upstream_status = Some(response.status.as_u16());
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switches {
+            switch::leave_http(session, response, ctx).map_err(|denial| fail(ctx, denial))?;
+        }
         remove_from_answer(response, pinned);
-        if session.is_process_shutting_down() {
+        if switches {
+            switch::tell(response)?;
+        }
+        // Whoever asked to leave HTTP has no further request on this connection, answer or not.
+        if ctx.asks == Asks::WebSocket || session.is_process_shutting_down() {
             session.set_keepalive(None);
         } else if ctx.body_ended && !response.status.is_informational() {
             // pingora takes the backend's 100 for an answer that came too early to go on after.

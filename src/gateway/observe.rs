@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::decide::{Head, Pass, Refused, is_blocked, too_large};
 use super::policy::{Policy, SitePolicy};
+use super::upgrade::Asks;
 use crate::config::ObserveUntil;
 use crate::denial::Denial;
 use crate::route::{CanonicalPath, Requirement, RouteTable, guarded};
@@ -56,6 +57,10 @@ where
     let Ok(path) = CanonicalPath::parse(head.target, policy.uri_bytes_max) else {
         return Err(refused);
     };
+    // Nobody's connection leaves HTTP.
+    if head.asks == Asks::WebSocket {
+        return Err(refused);
+    }
     if route.is_some_and(|route| is_closed(route.requirement)) || observing.guarded.claims(&path) {
         return Err(refused);
     }
@@ -68,6 +73,7 @@ where
         forward_token: true,
         pinned: false,
         cached: None,
+        websocket: false,
         observed: Some(Box::new(refused)),
     })
 }
@@ -103,7 +109,7 @@ fn is_relaxed(denial: Denial) -> bool {
         | TokenPurpose | DeviceTokenRequired | UserTokenRequired => true,
         // Somebody has said that these are not to come in.
         CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked => false,
-        RouteDenied | RouteAltAuth | RouteWindowsAuth => false,
+        RouteDenied | RouteAltAuth | RouteWindowsAuth | RouteWebsocket => false,
         // More than one reading, or too much: nobody knows what the backend would make of it.
         FramingLengthAndCoding
         | FramingCoding
@@ -111,6 +117,7 @@ fn is_relaxed(denial: Denial) -> bool {
         | FramingLength
         | FramingHead
         | FramingMethod
+        | FramingUpgrade
         | HostInvalid
         | HostMisdirected
         | PathAmbiguous

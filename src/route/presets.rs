@@ -81,6 +81,7 @@ impl Row {
             requirement: self.requirement,
             purposes: self.purposes,
             token: self.token,
+            websocket: false,
             answer_time: LONG_POLLS.contains(&self.name).then_some(LONG_POLL),
             reason: self.reason.into(),
         }

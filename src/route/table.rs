@@ -154,6 +154,8 @@ pub struct Route {
     pub token: TokenHandling,
     /// How long the backend may take to answer, where that is longer than usual: a long poll.
     pub answer_time: Option<Duration>,
+    /// Whether a request may leave HTTP for a WebSocket.
+    pub websocket: bool,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }
@@ -242,6 +244,9 @@ impl fmt::Display for Route {
         }
         if self.token == TokenHandling::Forward {
             write!(f, "; token forwarded")?;
+        }
+        if self.websocket {
+            write!(f, "; WebSocket")?;
         }
         write!(f, "\n    {}", self.reason)
     }

@@ -20,3 +20,4 @@ mod messages;
 mod observing;
 mod tls;
 mod tokens;
+mod websockets;

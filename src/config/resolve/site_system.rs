@@ -292,6 +292,7 @@ fn backend(file: &SiteSystemFile, span: Range<usize>, scope: &mut Scope<'_>) -> 
             answer: time(&file.backend_answer_time, 300),
             // IIS keeps idle connections for two minutes; be gone before it is.
             idle: time(&file.backend_idle_time, 55),
+            websocket: time(&file.websocket_idle_time, 600),
         },
         connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
     }

@@ -11,6 +11,7 @@ const STAYS: &[&str] = &[
     "route.denied",
     "route.alt_auth",
     "route.windows_auth",
+    "route.websocket",
     "message.malformed",
     "gateway.internal",
 ];
