@@ -54,7 +54,7 @@ fn whole(c: &mut Criterion) {
     );
     let path = dir.path().join("gateway.toml");
     std::fs::write(&path, text).unwrap();
-    let loaded = sitegate::config::load(&path).unwrap();
+    let loaded = sitegate::config::load(&path, Clock::system().now()).unwrap();
     let options =
         Options { path, clock: Clock::system(), provider: provider.clone(), signals: false };
     let running = launch(loaded, options).unwrap();

@@ -9,6 +9,7 @@ mod clients;
 mod data_plane;
 mod ending;
 mod issuers;
+mod modes;
 mod observe;
 mod reload;
 mod report;
@@ -263,6 +264,7 @@ impl App {
                 connections: self.front.count(),
                 path: self.options.path.display().to_string(),
                 started: now,
+                clock: self.options.clock.clone(),
             }),
         };
         let (admin_at, metrics_at) = {
@@ -282,6 +284,9 @@ impl App {
                 }
             });
         }
+        let (metrics, clock) = (self.metrics.clone(), self.options.clock.clone());
+        let (policy, stop) = (self.policy.reader(), self.stop.subscribe());
+        self.tasks.spawn(modes::tell(policy, metrics, clock, stop));
         let (backends, stop) = (self.backends.clone(), self.stop.subscribe());
         self.tasks.spawn(async move { backends.run(stop).await });
         Ok(bound)

@@ -61,6 +61,10 @@ denials! {
     FramingMethod "framing.method" 405
         "CONNECT and TRACE are not carried."
         "Nothing that a site system offers needs them.";
+    /// RFC 9110 §7.8: another protocol on this connection, past everything that is judged here.
+    FramingUpgrade "framing.upgrade" 400
+        "The request asks to switch to a protocol that is not carried, or not in the one form that WebSocket has."
+        "WebSocket alone is carried, as GET over HTTP/1.1, and nothing may be sent before its answer; the client should not offer h2c or TLS by Upgrade.";
     /// The request line alone is over the limit.
     LimitUri "limit.uri" 414
         "The request target is longer than the configured limit."
@@ -109,6 +113,10 @@ denials! {
     RouteMethod "route.method" 405
         "The route for this path does not take this method."
         "Add the method to the route's methods if clients are meant to use it.";
+    /// After the switch nothing is judged any more.
+    RouteWebsocket "route.websocket" 403
+        "The route for this path takes no WebSocket."
+        "Give the route websocket = true if clients are meant to open one there.";
     /// AltAuth is a known door: closed until someone decides who may use it.
     RouteAltAuth "route.alt_auth" 403
         "AltAuth namespaces are denied until a policy for them is configured."

@@ -38,6 +38,8 @@ pub enum ConnectionEnd {
     TooManyOfAddress,
     /// The handshake took too long.
     HandshakeTime,
+    /// A load balancer did not say whose connection it is.
+    ProxyHeader,
     /// The client sent an alert: it does not accept what it was shown.
     HandshakeAlert,
     /// What the client sent is no acceptable TLS.
@@ -52,11 +54,12 @@ pub enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// Every end, in the order of the documentation.
-    pub const ALL: [ConnectionEnd; 9] = [
+    pub const ALL: [ConnectionEnd; 10] = [
         ConnectionEnd::AcceptFailed,
         ConnectionEnd::TooMany,
         ConnectionEnd::TooManyOfAddress,
         ConnectionEnd::HandshakeTime,
+        ConnectionEnd::ProxyHeader,
         ConnectionEnd::HandshakeAlert,
         ConnectionEnd::HandshakeFailed,
         ConnectionEnd::HandshakeClosed,
@@ -71,6 +74,7 @@ impl ConnectionEnd {
             ConnectionEnd::TooMany => "too_many",
             ConnectionEnd::TooManyOfAddress => "too_many_of_address",
             ConnectionEnd::HandshakeTime => "handshake_time",
+            ConnectionEnd::ProxyHeader => "proxy_header",
             ConnectionEnd::HandshakeAlert => "handshake_alert",
             ConnectionEnd::HandshakeFailed => "handshake_failed",
             ConnectionEnd::HandshakeClosed => "handshake_closed",
@@ -85,6 +89,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     denials: IntCounterVec,
+    observed: IntCounterVec,
+    observing: IntGaugeVec,
     seconds: HistogramVec,
     received: IntCounterVec,
     sent: IntCounterVec,
@@ -118,6 +124,7 @@ pub struct RouteMetrics {
     received: IntCounter,
     sent: IntCounter,
     denials: IntCounterVec,
+    observed: IntCounterVec,
     site: String,
     route: String,
 }
@@ -167,6 +174,18 @@ impl Metrics {
                 "denials_total",
                 "Requests refused by sitegate, by site system, route and reason.",
                 &["site_system", "route", "reason"],
+            )?,
+            observed: counters(
+                &r,
+                "observed_denials_total",
+                "Requests that went on because their site system observes, by why they would not.",
+                &["site_system", "route", "reason"],
+            )?,
+            observing: int_gauges(
+                &r,
+                "observe_mode",
+                "1 while a site system observes and does not enforce; 0 once its time is over.",
+                &["site_system"],
             )?,
             seconds: registered(
                 &r,
@@ -301,6 +320,7 @@ impl Metrics {
             received: self.received.with_label_values(&[site, route]),
             sent: self.sent.with_label_values(&[site, route]),
             denials: self.denials.clone(),
+            observed: self.observed.clone(),
             site: site.to_owned(),
             route: route.to_owned(),
         }
@@ -319,6 +339,7 @@ impl Metrics {
             }
             for denial in Denial::ALL {
                 let _ = self.denials.remove_label_values(&[site, route, denial.code()]);
+                let _ = self.observed.remove_label_values(&[site, route, denial.code()]);
             }
             let _ = self.seconds.remove_label_values(&[site, route]);
             let _ = self.received.remove_label_values(&[site, route]);
@@ -349,6 +370,18 @@ impl Metrics {
     /// A handshake was completed. Both values come from rustls' closed lists.
     pub fn handshake_done(&self, version: &'static str, cipher: &'static str) {
         self.handshakes.with_label_values(&[version, cipher]).inc();
+    }
+
+    /// Whether a site system observes; `None` if it was never meant to.
+    pub fn observing(&self, site: &str, observes: Option<bool>) {
+        match observes {
+            Some(observes) => {
+                self.observing.with_label_values(&[site]).set(i64::from(observes));
+            }
+            None => {
+                let _ = self.observing.remove_label_values(&[site]);
+            }
+        }
     }
 
     /// When the certificate that a source holds expires; `None` if it holds none.
@@ -438,6 +471,8 @@ impl Metrics {
             self.certificate_rejected.desc(),
         ];
         let more = [
+            self.observed.desc(),
+            self.observing.desc(),
             self.certificate_swaps.desc(),
             self.staple_expires.desc(),
             self.staple_unusable.desc(),
@@ -476,6 +511,11 @@ impl RouteMetrics {
     /// A request was refused.
     pub fn denied(&self, denial: Denial) {
         self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
+    }
+
+    /// A request went on that would have been refused, had its site system not been observing.
+    pub fn observed(&self, denial: Denial) {
+        self.observed.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
     }
 
     /// How often requests of this route were refused for this reason.

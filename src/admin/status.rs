@@ -53,6 +53,12 @@ pub struct SiteSystemStatus {
     pub hosts: Vec<String>,
     /// Where requests go.
     pub backend: String,
+    /// Whether requests that would be denied go on at present.
+    #[serde(default)]
+    pub observes: bool,
+    /// Until when they were told to, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe_until: Option<Timestamp>,
     /// The certificate that the next client will be shown.
     pub certificate: Option<CertificateStatus>,
     /// Why this one, or why none.

@@ -205,7 +205,12 @@ impl Sites {
                 Some(binding) => binding,
                 None => {
                     let listen = system.listen;
-                    bindings.push(Binding { listen, doors: Vec::new(), default: None });
+                    bindings.push(Binding {
+                        listen,
+                        doors: Vec::new(),
+                        default: None,
+                        balancers: system.balancers.clone(),
+                    });
                     let Some(last) = bindings.last_mut() else { continue };
                     last
                 }

@@ -23,7 +23,7 @@ impl App {
     /// Read the file and make it the configuration in force, or keep the old one and say why.
     pub(super) async fn reload(&mut self) {
         let now = self.options.clock.now();
-        let outcome = match config::load(&self.options.path) {
+        let outcome = match config::load(&self.options.path, now) {
             Ok(loaded) => {
                 for warning in loaded.warnings.to_string().lines() {
                     tracing::warn!(target: "sitegate::config", "{warning}");

@@ -13,6 +13,7 @@ use crate::admin::{
     SiteSystemStatus, Status,
 };
 use crate::cert::Facts;
+use crate::clock::Clock;
 use crate::config::SiteSystem;
 use crate::control::{ClientFilesState, Served};
 
@@ -26,6 +27,7 @@ pub(super) struct Sources {
     pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
     pub(super) path: String,
     pub(super) started: Timestamp,
+    pub(super) clock: Clock,
 }
 
 /// The status of the moment, as a function.
@@ -58,7 +60,8 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     let served = sites.get(&system.name)?.load();
                     let bound = state.addresses.get(&system.listen).unwrap_or(&system.listen);
                     let clients = clients.get(&system.name);
-                    Some(site_system(system, &bound.to_string(), &served, clients))
+                    let now = sources.clock.now();
+                    Some(site_system(system, &bound.to_string(), &served, clients, now))
                 })
                 .collect(),
             issuers: issuers
@@ -100,6 +103,7 @@ fn site_system(
     listen: &str,
     served: &Served,
     clients: Option<&ClientFilesState>,
+    now: Timestamp,
 ) -> SiteSystemStatus {
     let selection = &served.selection;
     SiteSystemStatus {
@@ -108,6 +112,8 @@ fn site_system(
         listen: listen.to_owned(),
         hosts: system.hosts.clone(),
         backend: system.backend.url.clone(),
+        observes: system.observe_until.is_some_and(|until| until.holds(now)),
+        observe_until: system.observe_until.map(|until| until.0),
         certificate: selection.chosen.as_ref().map(|c| certificate(c.source().as_str(), c.facts())),
         reason: selection.why.as_str().to_owned(),
         stapled_until: served.staple.as_ref().map(|staple| staple.next_update),

@@ -25,7 +25,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = match args.address {
         Some(address) => address,
-        None => match config::load(&args.config.config) {
+        None => match config::load(&args.config.config, crate::clock::Clock::system().now()) {
             Ok(loaded) => loaded.config.metrics,
             Err(errors) => anyhow::bail!("{errors}"),
         },

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand, ValueEnum};
 use rustls::crypto::CryptoProvider;
 
+use crate::clock::Clock;
 use crate::config::{self, ConfigErrors, Loaded};
 
 /// Failed, or found something.
@@ -94,7 +95,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
 
 /// Read a configuration, or tell everything that is wrong with it.
 fn load(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
-    match config::load(&arg.config) {
+    match config::load(&arg.config, Clock::system().now()) {
         Ok(loaded) => {
             if !loaded.warnings.errors.is_empty() {
                 tell(&loaded.warnings);

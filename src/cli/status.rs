@@ -26,7 +26,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = match args.address {
         Some(address) => address,
-        None => match config::load(&args.config.config) {
+        None => match config::load(&args.config.config, crate::clock::Clock::system().now()) {
             Ok(loaded) => loaded.config.admin,
             Err(errors) => anyhow::bail!("{errors}"),
         },
@@ -66,6 +66,13 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     for site in &status.site_systems {
         let roles = site.roles.join(", ");
         writeln!(out, "\n{} ({roles}) on {} to {}", site.name, site.listen, site.backend)?;
+        match (site.observe_until, site.observes) {
+            (Some(until), true) => {
+                writeln!(out, "  OBSERVES until {until}: requests that would be denied go on")?;
+            }
+            (Some(until), false) => writeln!(out, "  enforces: observe_until was {until}")?,
+            (None, _) => {}
+        }
         match &site.certificate {
             Some(certificate) => {
                 let since = site.since;

@@ -99,6 +99,7 @@ pub(super) struct SiteSystemFile {
     pub(super) backend_connect_time: Typed<Span>,
     pub(super) backend_answer_time: Typed<Span>,
     pub(super) backend_idle_time: Typed<Span>,
+    pub(super) websocket_idle_time: Typed<Span>,
     pub(super) backend_connections: Typed<u32>,
     pub(super) cleartext: Typed<String>,
     pub(super) pki: Typed<String>,
@@ -108,12 +109,13 @@ pub(super) struct SiteSystemFile {
     pub(super) pki_password: Typed<String>,
     pub(super) key_mode: Typed<KeyModeFile>,
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
-    pub(super) mode: Typed<String>,
+    pub(super) mode: Typed<ModeFile>,
+    pub(super) observe_until: Typed<toml::value::Datetime>,
     pub(super) client_certificate: Typed<ClientCertificateFile>,
     pub(super) client_ca: Typed<String>,
     pub(super) client_crl: Typed<OneOrMany>,
     pub(super) client_crl_expired: Typed<CrlExpiredFile>,
-    pub(super) proxy_protocol: Typed<Vec<String>>,
+    pub(super) proxy_protocol: Typed<Vec<Spanned<String>>>,
     pub(super) http2: Typed<bool>,
     pub(super) windows_auth: Typed<bool>,
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,
@@ -126,6 +128,14 @@ pub(super) struct SiteSystemFile {
 pub(super) enum KeyModeFile {
     Private,
     Any,
+}
+
+/// `site_system.mode`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ModeFile {
+    Enforce,
+    Observe,
 }
 
 /// `site_system.client_certificate`
@@ -154,6 +164,7 @@ pub(super) struct RouteFile {
     pub(super) body_bytes: Typed<Size>,
     pub(super) purposes: Typed<Vec<Spanned<String>>>,
     pub(super) token: Typed<TokenFile>,
+    pub(super) websocket: Typed<bool>,
 }
 
 /// `route.token`

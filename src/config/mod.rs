@@ -13,10 +13,13 @@ mod units;
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
     AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config, ConnLimits,
-    Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, PkiFolder, Site, SiteSystem,
+    Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, ObserveUntil, PkiFolder, Site,
+    SiteSystem,
 };
 pub use units::{Size, Span};
 
@@ -32,11 +35,11 @@ pub struct Loaded {
     pub warnings: ConfigErrors,
 }
 
-/// Read and resolve a configuration file.
+/// Read and resolve a configuration file. `now` is what times in it are compared with.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+pub fn load(path: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let fail = |message: String| ConfigErrors {
         path: name.clone(),
@@ -48,7 +51,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         Err(error) => return Err(fail(format!("the configuration cannot be read: {error}"))),
     };
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &name, path.parent().unwrap_or(Path::new("."))),
+        Ok(text) => parse(text, &name, path.parent().unwrap_or(Path::new(".")), now),
         Err(_) => Err(fail("the configuration is not UTF-8 text".to_owned())),
     }
 }
@@ -57,8 +60,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse(text: &str, name: &str, base: &Path) -> Result<Loaded, ConfigErrors> {
-    let (config, mut errors) = resolve::resolve(text, base);
+pub fn parse(text: &str, name: &str, base: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
+    let (config, mut errors) = resolve::resolve(text, base, now);
     errors.sort_by_key(|e| e.span.as_ref().map_or(usize::MAX, |s| s.start));
     let (warnings, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.warning);
     let told = |errors| ConfigErrors { path: name.to_owned(), text: text.to_owned(), errors };

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use jiff::Timestamp;
+
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
 use crate::token::TokenSource;
@@ -158,6 +161,9 @@ pub struct SiteSystem {
     pub listen: SocketAddr,
     /// Whether it is the default for unknown names on its address.
     pub default: bool,
+    /// The networks of load balancers that speak the PROXY protocol; the same for all site systems
+    /// of an address.
+    pub balancers: Vec<IpNet>,
     /// The names and addresses it answers to, lower case.
     pub hosts: Vec<String>,
     /// Where requests go.
@@ -168,6 +174,9 @@ pub struct SiteSystem {
     pub clients: Option<ClientCertificates>,
     /// The names of the issuers whose tokens it accepts.
     pub issuers: Vec<String>,
+    /// Until when requests that its routes or their tokens speak against go on all the same, where
+    /// it observes.
+    pub observe_until: Option<ObserveUntil>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
     /// Whether namespaces with Windows authentication are carried.
@@ -176,6 +185,22 @@ pub struct SiteSystem {
     pub token_sources: Vec<TokenSource>,
     /// The routes: its own on top of its roles'.
     pub routes: RouteTable,
+}
+
+/// When a site system ends to observe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObserveUntil(pub Timestamp);
+
+impl ObserveUntil {
+    /// The longest time ahead that may be written.
+    pub const DAYS_MAX: i64 = 90;
+
+    /// Whether it still observes. A clock that was set back does not make it observe for longer
+    /// than it could have been told to.
+    pub fn holds(self, now: Timestamp) -> bool {
+        let left = self.0.as_second() - now.as_second();
+        (1..=Self::DAYS_MAX * 86_400).contains(&left)
+    }
 }
 
 /// A watched folder with a certificate, its key and perhaps the root that stands behind it.
@@ -242,6 +267,8 @@ pub struct BackendTimes {
     pub answer: Duration,
     /// How long an idle connection is kept: less than the backend keeps it.
     pub idle: Duration,
+    /// For anything to come from it over a WebSocket, its answer to the request included.
+    pub websocket: Duration,
 }
 
 /// `[[token_issuer]]`

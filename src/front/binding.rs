@@ -2,9 +2,10 @@
 //!
 //! The only site system on an address is its default; with several, one may be marked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rustls::ServerConfig;
 
 /// Gives the TLS configuration to use for the next handshake, or none while no certificate is fit.
@@ -30,6 +31,9 @@ pub struct Binding {
     pub doors: Vec<Door>,
     /// The site system for connections without a name, or with an unknown one.
     pub default: Option<usize>,
+    /// The networks of load balancers, whose connections begin with a PROXY protocol header; those
+    /// of all others do not.
+    pub balancers: Vec<IpNet>,
 }
 
 /// The site system picked for a connection.
@@ -40,6 +44,12 @@ pub(super) struct Picked<'a> {
 }
 
 impl Binding {
+    /// Whether a connection from that address is a load balancer's.
+    pub(super) fn is_balancer(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.balancers.iter().any(|network| network.contains(&address))
+    }
+
     /// The site system that a connection is for, or none if its name is unknown and there is no
     /// default.
     pub(super) fn pick(&self, sni: Option<&str>) -> Option<Picked<'_>> {
@@ -77,7 +87,8 @@ mod tests {
                 tls: Arc::new(|| None),
             })
             .collect();
-        Binding { listen: "127.0.0.1:0".parse().unwrap(), doors, default }
+        let listen = "127.0.0.1:0".parse().unwrap();
+        Binding { listen, doors, default, balancers: vec!["192.0.2.0/24".parse().unwrap()] }
     }
 
     #[test]
@@ -87,6 +98,19 @@ mod tests {
             [(None, true), (Some("other"), true), (Some("MP01.Contoso.com."), false)]
         {
             assert_eq!(only.pick(sni).unwrap().by_default, by_default, "{sni:?}");
+        }
+    }
+
+    #[test]
+    fn a_balancer_is_one_by_its_address_also_where_that_comes_mapped_into_ipv6() {
+        let binding = binding(&[&["mp01"]], None);
+        for (address, listed) in [
+            ("192.0.2.255", true),
+            ("::ffff:192.0.2.1", true),
+            ("192.0.3.0", false),
+            ("::1", false),
+        ] {
+            assert_eq!(binding.is_balancer(address.parse().unwrap()), listed, "{address}");
         }
     }
 

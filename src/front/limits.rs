@@ -77,9 +77,11 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Count a connection: of that address, or of nobody's while a load balancer has not said yet
+    /// whose it is.
     pub(super) fn admit(
         self: &Arc<Self>,
-        address: IpAddr,
+        address: Option<IpAddr>,
         limits: &ConnLimits,
     ) -> Result<Admitted, Full> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections_max {
@@ -87,13 +89,25 @@ impl Admission {
             return Err(Full::Connections);
         }
         let mut admitted = Admitted { admission: self.clone(), address: None };
-        if let Some(max) = limits.per_address_max {
-            if !self.addresses.enter(address, max) {
-                return Err(Full::Address);
-            }
-            admitted.address = Some(address);
+        if let Some(address) = address {
+            admitted.count(address, limits)?;
         }
         Ok(admitted)
+    }
+}
+
+impl Admitted {
+    /// Count the connection as one of that address.
+    pub(super) fn count(&mut self, address: IpAddr, limits: &ConnLimits) -> Result<(), Full> {
+        if let Some(max) = limits.per_address_max
+            && self.address.is_none()
+        {
+            if !self.admission.addresses.enter(address, max) {
+                return Err(Full::Address);
+            }
+            self.address = Some(address);
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +131,7 @@ mod tests {
     #[test]
     fn a_connection_beyond_the_total_is_refused_until_one_ends() {
         let admission = Arc::new(Admission::default());
-        let address = "192.0.2.1".parse().unwrap();
+        let address = Some("192.0.2.1".parse().unwrap());
         let first = admission.admit(address, &limits(1, None)).unwrap();
         assert_eq!(admission.admit(address, &limits(1, None)).unwrap_err(), Full::Connections);
         drop(first);
@@ -129,13 +143,29 @@ mod tests {
     fn an_ipv6_host_cannot_escape_its_limit_within_its_64() {
         let admission = Arc::new(Admission::default());
         let limits = limits(10, Some(1));
-        let (a, b) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let address = |text: &str| Some(text.parse().unwrap());
+        let (a, b) = (address("2001:db8::1"), address("2001:db8::2"));
         let held = admission.admit(a, &limits).unwrap();
         assert_eq!(admission.admit(b, &limits).unwrap_err(), Full::Address);
-        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap(), &limits).is_ok());
+        assert!(admission.admit(address("2001:db8:0:1::1"), &limits).is_ok());
         drop(held);
         assert!(admission.addresses.0.lock().unwrap().is_empty(), "no address is remembered");
         assert_eq!(admission.open(), 0);
+    }
+
+    #[test]
+    fn clients_behind_a_balancer_are_counted_each_and_the_balancer_is_not() {
+        let admission = Arc::new(Admission::default());
+        let limits = limits(10, Some(1));
+        let client = "192.0.2.1".parse().unwrap();
+        let mut first = admission.admit(None, &limits).unwrap();
+        let mut second = admission.admit(None, &limits).unwrap();
+        assert_eq!(first.count(client, &limits), Ok(()));
+        assert_eq!(second.count(client, &limits), Err(Full::Address));
+        assert_eq!(admission.admit(Some(client), &limits).unwrap_err(), Full::Address);
+        drop((first, second));
+        assert!(admission.admit(Some(client), &limits).is_ok());
+        assert!(admission.addresses.0.lock().unwrap().is_empty());
     }
 
     #[test]

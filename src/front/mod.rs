@@ -12,6 +12,7 @@ mod limits;
 mod lingering;
 mod listener;
 mod pingora;
+mod proxy_header;
 mod shard;
 mod state;
 mod tcp;

@@ -21,6 +21,7 @@ use super::conn::{Conn, OnRefusal};
 use super::handshake::{describe, handshake};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
+use super::proxy_header::client_of;
 use crate::config::ConnLimits;
 use crate::live::Live;
 use crate::metrics::{ConnectionEnd, Metrics};
@@ -293,11 +294,13 @@ async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>)
 
 fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
     let limits = each.shared.limits.peek(|limits| *limits);
-    match each.shared.admission.admit(peer.ip(), &limits) {
+    let behind = |b: &Binding| b.listen == each.configured && b.is_balancer(peer.ip());
+    let balanced = each.shared.bindings.peek(|all| all.iter().any(behind));
+    match each.shared.admission.admit((!balanced).then_some(peer.ip()), &limits) {
         Ok(admitted) => {
             let (each, open) = (each.clone(), each.open.enter());
             tokio::spawn(async move {
-                serve(stream, peer, each, limits, admitted).await;
+                serve(stream, (peer, balanced), each, limits, admitted).await;
                 drop(open);
             });
         }
@@ -309,29 +312,33 @@ fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
 }
 
 async fn serve<A: Serve>(
-    stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: TcpStream,
+    (peer, balanced): (SocketAddr, bool),
     each: Each<A>,
     limits: ConnLimits,
-    _admitted: Admitted,
+    mut admitted: Admitted,
 ) {
     let shared = &each.shared;
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
     let opened = shared.metrics.connection_opened();
     let shaken = tokio::time::timeout(limits.handshake_time, async {
+        let client = match balanced {
+            true => client_of(&mut stream, peer, &mut admitted, &limits).await?,
+            false => peer,
+        };
         // Waiting for a turn counts against the handshake's own time, so the queue is bounded.
         let _turn = shared.turn(&limits).await;
-        handshake(stream, &each).await
+        Ok((handshake(stream, &each).await?, client))
     });
     // On the heap, where it is gone once it is over, and not in what an idle connection keeps.
     let shaken = Box::pin(shaken);
-    let (tls, site, by_default) = match shaken.await {
+    let ((tls, site, by_default), client) = match shaken.await {
         Ok(Ok(shaken)) => shaken,
         Ok(Err(end)) => return shared.metrics.connection_ended(end),
         Err(_) => return shared.metrics.connection_ended(ConnectionEnd::HandshakeTime),
     };
-    let info = match describe(&tls, site, by_default, (peer, local), shared) {
+    let info = match describe(&tls, site, by_default, (client, local), shared) {
         Some(info) => info,
         None => return,
     };

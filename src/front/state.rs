@@ -131,6 +131,14 @@ impl ConnState {
         self.watch().expect_body(length).map_err(|()| Denial::FramingChunk)
     }
 
+    /// The connection leaves HTTP: bytes are no requests any more.
+    ///
+    /// # Errors
+    /// If the client has sent something after its request already.
+    pub fn leave_http(&self) -> Result<(), Denial> {
+        self.watch().leave_http().map_err(|()| Denial::FramingUpgrade)
+    }
+
     pub(super) fn see_head(&self, bytes: &[u8]) {
         self.watch().see_head(bytes);
     }

@@ -64,6 +64,8 @@ pub(super) struct RequestWatch {
 enum BodyWatch {
     #[default]
     Unknown,
+    /// No body: whatever comes is not HTTP.
+    Foreign,
     Length(u64),
     Chunks(Chunks),
 }
@@ -95,6 +97,7 @@ impl RequestWatch {
     pub(super) fn see_body(&mut self, bytes: &[u8]) -> Result<(), ()> {
         let after = match &mut self.body {
             BodyWatch::Unknown => bytes,
+            BodyWatch::Foreign => return Ok(()),
             BodyWatch::Length(left) => {
                 let skip = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= skip as u64;
@@ -104,6 +107,18 @@ impl RequestWatch {
         };
         self.rest.extend_from_slice(after);
         Ok(())
+    }
+
+    /// The connection leaves HTTP: nothing more is looked at, or kept.
+    ///
+    /// # Errors
+    /// If anything has come after the request.
+    pub(super) fn leave_http(&mut self) -> Result<(), ()> {
+        self.body = BodyWatch::Foreign;
+        match self.rest.is_empty() {
+            true => Ok(()),
+            false => Err(()),
+        }
     }
 
     /// The request is over: what follows it begins the next. Returns whether a part of that one's

@@ -92,7 +92,7 @@ fn admit(session: &Session, body: &[u8]) -> Result<Pass, Refused> {
         .ok_or_else(|| malformed("not one content type, or an encoded body".to_owned()))?;
     let envelope = message::envelope(content_type, body).map_err(|f| malformed(f.to_string()))?;
     match envelope.is_open_to_everyone() {
-        true => Ok(Pass { verified: None, forward_token: false, pinned: false, cached: None }),
+        true => Ok(Pass::of_nobody()),
         false => Err(missing(format!("message for {}", envelope.target_endpoint))),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::decide::Pass;
 use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
+use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
 use crate::token::Fingerprint;
@@ -23,6 +24,8 @@ pub struct RequestCtx {
     pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
+    /// Whether a refusal is the last word, because newer keys were asked for already.
+    pub(super) last_look: bool,
     /// The thumbprint of the client's certificate, and whether it is good.
     pub(super) certificate: Option<(Arc<str>, bool)>,
     pub(super) denial: Option<Denial>,
@@ -32,6 +35,8 @@ pub struct RequestCtx {
     pub(super) token_fingerprint: Option<Fingerprint>,
     /// What the head says about the body.
     pub(super) body: Body,
+    /// Whether it asks to leave HTTP.
+    pub(super) asks: Asks,
     pub(super) in_flight: Option<InFlight>,
     pub(super) received: u64,
     pub(super) body_ended: bool,
@@ -52,12 +57,14 @@ impl RequestCtx {
             site: None,
             route: None,
             pass: None,
+            last_look: false,
             certificate: None,
             denial: None,
             detail: None,
             kid: None,
             token_fingerprint: None,
             body: Body::Empty,
+            asks: Asks::Http,
             in_flight: None,
             received: 0,
             body_ended: false,
@@ -67,6 +74,11 @@ impl RequestCtx {
             attempts: 0,
             answer_abandoned: false,
         }
+    }
+
+    /// Whether its connection may become a WebSocket.
+    pub(super) fn may_upgrade(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.websocket)
     }
 
     /// The methods that the request's route takes, if it was refused for its own.

@@ -13,9 +13,10 @@ use super::framing::Body;
 use super::headers::Credential;
 use super::host::{self, Asked};
 use super::policy::{Policy, SitePolicy};
+use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling};
-use crate::token::{self, Fingerprint, Missed, Refusal, Verified};
+use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Refusal, Verified};
 
 /// A request head as the decision sees it.
 pub struct Head<'a, F> {
@@ -27,6 +28,8 @@ pub struct Head<'a, F> {
     pub host: &'a [u8],
     /// What the head says about the body.
     pub body: Body,
+    /// Whether it asks to leave HTTP.
+    pub asks: Asks,
     /// Whether the site system was picked for want of a known name.
     pub by_default: bool,
     /// The address that the client connected to.
@@ -48,9 +51,25 @@ pub struct Pass {
     pub pinned: bool,
     /// Whether the token had been verified before; `None` without one.
     pub cached: Option<bool>,
+    /// Whether its connection may become a WebSocket.
+    pub websocket: bool,
+    /// Why it would have been refused, had its site system not been observing.
+    pub observed: Option<Box<Refused>>,
 }
 
 impl Pass {
+    /// For a request that nobody need have sent.
+    pub fn of_nobody() -> Self {
+        Pass {
+            verified: None,
+            forward_token: false,
+            pinned: false,
+            cached: None,
+            websocket: false,
+            observed: None,
+        }
+    }
+
     /// Which of the client's credentials go on with the request.
     pub fn credential(&self) -> Credential {
         match (self.pinned, self.forward_token) {
@@ -61,12 +80,14 @@ impl Pass {
     }
 
     /// The fields by which the backend is told who sent the request. `certificate` is the
-    /// thumbprint of the client's certificate, where that is good.
+    /// thumbprint of the client's certificate, where that is good. A request that is only observed
+    /// says nothing: nobody vouches for it.
     pub fn says<'a>(
         &'a self,
         certificate: Option<&'a str>,
     ) -> impl Iterator<Item = (&'static str, &'a str)> {
         let who = self.verified.as_ref().map(|verified| verified.identity());
+        let certificate = certificate.filter(|_| self.observed.is_none());
         [
             ("Sitegate-Issuer", who.map(|who| &*who.issuer)),
             ("Sitegate-Device", who.and_then(|who| who.device.as_deref())),
@@ -104,17 +125,21 @@ impl From<Denial> for Refused {
 pub fn decide<'a, F>(
     policy: &Policy,
     site: &SitePolicy,
-    head: Head<'a, F>,
+    head: &Head<'a, F>,
     now: Timestamp,
 ) -> (Option<usize>, Result<Pass, Refused>)
 where
-    F: Iterator<Item = (&'a str, &'a [u8])>,
+    F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
 {
-    let (index, route) = match find(policy, site, &head) {
+    let (index, route) = match find(policy, site, head) {
         Ok(found) => found,
         Err((index, denial)) => return (index, Err(denial.into())),
     };
-    (Some(index), admit(policy, site, route, head, now))
+    let verdict = admit(policy, site, route, head, now).and_then(|pass| match head.asks {
+        Asks::WebSocket if !route.websocket => Err(Denial::RouteWebsocket.into()),
+        asks => Ok(Pass { websocket: asks == Asks::WebSocket, ..pass }),
+    });
+    (Some(index), verdict)
 }
 
 type Found<'s> = Result<(usize, &'s Route), (Option<usize>, Denial)>;
@@ -136,43 +161,29 @@ fn admit<'a, F>(
     policy: &Policy,
     site: &SitePolicy,
     route: &Route,
-    head: Head<'a, F>,
+    head: &Head<'a, F>,
     now: Timestamp,
 ) -> Result<Pass, Refused>
 where
-    F: Iterator<Item = (&'a str, &'a [u8])>,
+    F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
 {
-    if let (Body::Length(length), Some(max)) = (head.body, route.body_bytes)
-        && length > max
-    {
-        return Err(Denial::LimitBody.into());
-    }
+    too_large(Some(route), head.body)?;
     let forward_token = route.token == TokenHandling::Forward;
+    let nobody = Pass { forward_token, ..Pass::of_nobody() };
     if route.requirement == Requirement::Certificate {
         has_good_certificate(head.certificate)?;
-        return Ok(Pass { verified: None, forward_token, pinned: false, cached: None });
+        return Ok(nobody);
     }
     if !route.requirement.asks_for_a_token() {
         route.judge(None, site.windows_auth)?;
         let pinned = route.requirement == Requirement::WindowsAuth;
-        return Ok(Pass { verified: None, forward_token, pinned, cached: None });
+        return Ok(Pass { pinned, ..nobody });
     }
-    let token = token::find(head.fields, &site.token_sources)?.ok_or(Denial::TokenMissing)?;
-    let refused = |refusal: Refusal| Refused {
-        denial: refusal.denial,
-        detail: Some(refusal.detail.to_string()),
-        kid: refusal.kid,
-        missed: refusal.missed,
-        fingerprint: Some(Fingerprint::of(token.as_str().as_bytes())),
-    };
-    let found = token::identify(&policy.tokens, &token, &policy.trusted, &site.issuers, now)
-        .map_err(refused)?;
+    let token = token::find(head.fields.clone(), &site.token_sources)?;
+    let token = token.ok_or(Denial::TokenMissing)?;
+    let found = identify(policy, site, &token, now)?;
+    not_blocked(policy, &token, &found.verified)?;
     let identity = found.verified.identity();
-    // Of tokens that are remembered too: a block takes hold at the next request.
-    policy
-        .blocklist
-        .peek(|list| list.judge(identity, found.verified.issued()))
-        .map_err(|refusal| refused(refusal.naming(found.verified.kid())))?;
     if let Some(wanted) = &identity.bound_to {
         has_bound_certificate(wanted, head.certificate).map_err(|detail| Refused {
             detail: Some(detail.to_owned()),
@@ -190,12 +201,64 @@ where
         fingerprint: Some(found.fingerprint),
         ..denial.into()
     })?;
-    Ok(Pass {
-        verified: Some(found.verified),
-        forward_token,
-        pinned: false,
-        cached: Some(found.hit),
-    })
+    Ok(Pass { verified: Some(found.verified), cached: Some(found.hit), ..nobody })
+}
+
+/// Whether a body of a length that is known is more than the route takes.
+pub(super) fn too_large(route: Option<&Route>, body: Body) -> Result<(), Denial> {
+    match (body, route.and_then(|route| route.body_bytes)) {
+        (Body::Length(length), Some(max)) if length > max => Err(Denial::LimitBody),
+        _ => Ok(()),
+    }
+}
+
+fn identify(
+    policy: &Policy,
+    site: &SitePolicy,
+    token: &BearerToken<'_>,
+    now: Timestamp,
+) -> Result<Identified, Refused> {
+    token::identify(&policy.tokens, token, &policy.trusted, &site.issuers, now)
+        .map_err(|refusal| of_token(token, refusal))
+}
+
+/// Of tokens that are remembered too: a block takes hold at the next request.
+fn not_blocked(
+    policy: &Policy,
+    token: &BearerToken<'_>,
+    verified: &Verified,
+) -> Result<(), Refused> {
+    policy
+        .blocklist
+        .peek(|list| list.judge(verified.identity(), verified.issued()))
+        .map_err(|refusal| of_token(token, refusal.naming(verified.kid())))
+}
+
+fn of_token(token: &BearerToken<'_>, refusal: Refusal) -> Refused {
+    Refused {
+        denial: refusal.denial,
+        detail: Some(refusal.detail.to_string()),
+        kid: refusal.kid,
+        missed: refusal.missed,
+        fingerprint: Some(Fingerprint::of(token.as_str().as_bytes())),
+    }
+}
+
+/// Whether a request whose token nobody has looked at carries one that is good and blocked.
+///
+/// # Errors
+/// The block.
+pub(super) fn is_blocked<'a>(
+    policy: &Policy,
+    site: &SitePolicy,
+    fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let Ok(Some(token)) = token::find(fields, &site.token_sources) else { return Ok(()) };
+    match identify(policy, site, &token, now) {
+        Ok(found) => not_blocked(policy, &token, &found.verified),
+        Err(_) => Ok(()),
+    }
 }
 
 /// What a route that requires a certificate asks: one that is good now.

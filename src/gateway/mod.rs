@@ -12,12 +12,15 @@ mod framing;
 mod headers;
 mod host;
 mod lane;
+mod observe;
 mod policy;
 mod record;
 mod rejudge;
 mod reply;
 mod rewrite;
 mod server;
+mod switch;
+mod upgrade;
 mod upstream;
 mod view;
 
@@ -25,7 +28,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{StatusCode, Version, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
@@ -35,6 +38,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
 pub use lane::judge_answer;
+pub use observe::Observing;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use server::Server;
 pub use upstream::roots;
@@ -49,6 +53,7 @@ use certificate::{ClientCertificate, certificate_of};
 use decide::{Head, Refused};
 use framing::Body;
 use rewrite::{remove_from_answer, remove_unsaid};
+use upgrade::Asks;
 use view::{conn_of, fields_of, framing_of, host_of};
 
 type Outcome<T> = pingora_core::Result<T>;
@@ -98,6 +103,12 @@ impl Gateway {
             })?;
         }
         ctx.body = body;
+        let request = session.req_header();
+        if request.version == Version::HTTP_11 {
+            let bodiless = body == Body::Empty;
+            let fields = fields_of(&request.headers);
+            ctx.asks = upgrade::judge(request.method.as_str(), bodiless, fields)?;
+        }
         self.decide(&policy, session, ctx)
     }
 
@@ -111,15 +122,17 @@ impl Gateway {
         let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
         let certificate = self.certificate(conn, ctx);
         let request = session.req_header();
+        let fields: Vec<_> = fields_of(&request.headers).collect();
         let head = Head {
             method: request.method.as_str(),
             target: request.raw_path(),
             host: host_of(request).ok_or(Denial::HostInvalid)?,
             body: ctx.body,
+            asks: ctx.asks,
             by_default: conn.by_default,
             local: conn.local,
             certificate: certificate.as_ref(),
-            fields: fields_of(&request.headers),
+            fields: fields.iter().copied(),
         };
         self.admit(policy, head, ctx)
     }
@@ -143,14 +156,21 @@ impl Gateway {
         ctx: &mut RequestCtx,
     ) -> Result<(), Refused>
     where
-        F: Iterator<Item = (&'a str, &'a [u8])>,
+        F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
     {
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
-        let (route, verdict) = decide::decide(policy, &site, head, self.clock.now());
+        let now = self.clock.now();
+        let (route, verdict) = decide::decide(policy, &site, &head, now);
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
-        let pass = verdict?;
+        let pass = match verdict {
+            // Newer keys come first: they may let it in as whoever it is from.
+            Err(refused) if refused.missed.is_none() || ctx.last_look => {
+                observe::relax(policy, &site, route, &head, refused, now)
+            }
+            verdict => verdict,
+        }?;
         if let Some(hit) = pass.cached {
             self.metrics.token_cache(hit);
         }
@@ -183,7 +203,7 @@ impl ProxyHttp for Gateway {
         ctx.keepalive = session.as_downstream().get_keepalive();
         let mut verdict = self.judge(session, ctx);
         if let (Err(refused), Some(policy)) = (&verdict, ctx.policy.clone())
-            && rejudge::newer_keys(&policy, refused).await
+            && rejudge::is_worth_it(&policy, refused, ctx).await
         {
             verdict = self.decide(&policy, session, ctx);
         }
@@ -217,14 +237,15 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
     ) -> Outcome<Box<HttpPeer>> {
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
-        let group = match pinned {
+        let websocket = ctx.may_upgrade();
+        let group = match pinned || websocket {
             true => conn_of(session).map_or(u64::MAX, |conn| conn.id),
             false => 0,
         };
         let Some(site) = &ctx.site else { return Err(fail(ctx, Denial::GatewayInternal)) };
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
-        match upstream::peer(&site.backend, group, attempt, patience) {
+        match upstream::peer(&site.backend, group, attempt, patience, websocket) {
             Ok(peer) => {
                 ctx.attempts += 1;
                 Ok(peer)
@@ -265,6 +286,9 @@ impl ProxyHttp for Gateway {
         let host = request.headers.get(header::HOST).cloned();
         let host = host.as_ref().map(|host| host.as_bytes());
         added::write(ctx, conn, host, |name, value| request.insert_header(name, value))?;
+        if ctx.may_upgrade() {
+            switch::ask(request)?;
+        }
         Ok(())
     }
 
@@ -276,8 +300,16 @@ impl ProxyHttp for Gateway {
     ) -> Outcome<()> {
         ctx.upstream_status = Some(response.status.as_u16());
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switches {
+            switch::leave_http(session, response, ctx).map_err(|denial| fail(ctx, denial))?;
+        }
         remove_from_answer(response, pinned);
-        if session.is_process_shutting_down() {
+        if switches {
+            switch::tell(response)?;
+        }
+        // Whoever asked to leave HTTP has no further request on this connection, answer or not.
+        if ctx.asks == Asks::WebSocket || session.is_process_shutting_down() {
             session.set_keepalive(None);
         } else if ctx.body_ended && !response.status.is_informational() {
             // pingora takes the backend's 100 for an answer that came too early to go on after.

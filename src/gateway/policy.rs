@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pingora_core::protocols::tls::CaType;
 
+use super::observe::Observing;
 use crate::client::ClientTrust;
 use crate::config::{BackendAddress, BackendTimes, Config, SiteSystem};
 use crate::live::Live;
@@ -69,6 +70,8 @@ pub struct SitePolicy {
     pub secrets: Vec<String>,
     /// Whether Windows authentication is carried.
     pub windows_auth: bool,
+    /// How it observes, where it does not enforce.
+    pub observing: Option<Observing>,
     /// By whom client certificates are judged, where clients are asked for one.
     pub clients: Option<Live<ClientTrust>>,
     /// Where requests go.
@@ -159,6 +162,7 @@ impl SitePolicy {
             token_sources: system.token_sources.clone(),
             secrets: secrets(&system.token_sources),
             windows_auth: system.windows_auth,
+            observing: system.observe_until.map(Observing::new),
             clients,
             backend,
         }

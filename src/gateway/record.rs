@@ -10,6 +10,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::decide::Refused;
 use super::framing::RequestHead;
 use super::view::conn_of;
 use crate::front::ConnInfo;
@@ -127,6 +128,14 @@ pub(super) fn count(ctx: &RequestCtx, ended: &Ended) {
     if let Some(denial) = ctx.denial {
         counters.denied(denial);
     }
+    if let Some(observed) = observed(ctx) {
+        counters.observed(observed.denial);
+    }
+}
+
+/// Why a request would have been refused, if it went on because its site system observes.
+fn observed(ctx: &RequestCtx) -> Option<&Refused> {
+    ctx.pass.as_ref()?.observed.as_deref()
 }
 
 /// Write the line of a request that is over.
@@ -141,6 +150,15 @@ pub(super) fn write(
     let path = asked.target.split(|b| *b == b'?').next().unwrap_or_default();
     let route = ctx.site.as_ref().zip(ctx.route).and_then(|(site, n)| site.routes.get(n));
     let identity = ctx.pass.as_ref().and_then(|p| p.verified.as_ref()).map(|v| v.identity());
+    let observed = observed(ctx);
+    let reason = observed.map(|refused| refused.denial).or(ctx.denial);
+    // What failed after it went on has no other place.
+    let then = observed.and(ctx.denial).map(|denial| {
+        let also = ctx.detail.as_deref().unwrap_or_default();
+        format!("then {}: {also}", denial.code())
+    });
+    let detail = then.as_deref().or(ctx.detail.as_deref());
+    let fingerprint = ctx.token_fingerprint.or(observed.and_then(|refused| refused.fingerprint));
     log.write(&Access {
         time: now,
         request_id: &ctx.id.to_string(),
@@ -155,18 +173,22 @@ pub(super) fn write(
         path: &String::from_utf8_lossy(path),
         user_agent: asked.user_agent.as_deref(),
         status: ended.status,
-        decision: if ctx.pass.is_some() { "allowed" } else { "denied" },
-        reason: ctx.denial.map(|d| d.code()),
-        substatus: ctx.denial.and_then(|d| d.substatus()),
-        detail: ctx.detail.as_deref(),
+        decision: match (&ctx.pass, observed) {
+            (Some(_), Some(_)) => "would-deny",
+            (Some(_), None) => "allowed",
+            (None, _) => "denied",
+        },
+        reason: reason.map(|d| d.code()),
+        substatus: reason.and_then(|d| d.substatus()),
+        detail: detail.or(observed.and_then(|refused| refused.detail.as_deref())),
         route: route.map(|r| &*r.name),
         issuer: identity.map(|i| &*i.issuer),
         device: identity.and_then(|i| i.device.as_deref()),
         user: identity.and_then(|i| i.user.as_deref()),
         purpose: identity.map(|i| i.purpose.as_str()),
         token_id: identity.and_then(|i| i.token_id.as_deref()),
-        token: ctx.token_fingerprint.map(|f| f.to_string()).as_deref(),
-        kid: ctx.kid.as_deref(),
+        token: fingerprint.map(|f| f.to_string()).as_deref(),
+        kid: ctx.kid.as_deref().or(observed.and_then(|refused| refused.kid.as_deref())),
         certificate: ctx.certificate.as_ref().map(|(sha256, _)| &**sha256),
         upstream_status: ctx.upstream_status,
         received: ended.received,

@@ -3,15 +3,27 @@
 //!
 //! Knows no pingora type. Waits a bounded time, and only for issuers whose keys are fetched.
 
+use super::ctx::RequestCtx;
 use super::decide::Refused;
 use super::policy::Policy;
+
+/// Whether to judge a refused request once more: because there are newer keys, or because the last
+/// look is the one after which it goes on all the same.
+pub async fn is_worth_it(policy: &Policy, refused: &Refused, ctx: &mut RequestCtx) -> bool {
+    if refused.missed.is_none() {
+        return false;
+    }
+    ctx.last_look = true;
+    let newer = newer_keys(policy, refused).await;
+    newer || ctx.site.as_ref().is_some_and(|site| site.observing.is_some())
+}
 
 /// Ask for newer keys of the issuer whose key was missed. Returns whether they are others than those
 /// that the request was judged by, so that judging it once more may end otherwise.
 ///
 /// The token is not verified, so anyone can ask: [`crate::refetch::Refetch::ask`] bounds how often
 /// there is a fetch, how many wait for it, and for how long.
-pub async fn newer_keys(policy: &Policy, refused: &Refused) -> bool {
+async fn newer_keys(policy: &Policy, refused: &Refused) -> bool {
     let Some(missed) = &refused.missed else { return false };
     let issuer = policy.trusted.iter().find(|t| t.issuer.name == missed.issuer);
     let Some(issuer) = issuer else { return false };

@@ -26,7 +26,8 @@ pub fn roots(ders: Vec<Vec<u8>>) -> Option<Arc<CaType>> {
 }
 
 /// The peer for one attempt. `group` keeps connections with another number apart; 0 shares.
-/// `answer_time` is the route's own patience, where that is longer than the backend's.
+/// `answer_time` is the route's own patience, where that is longer than the backend's; a WebSocket
+/// has another.
 ///
 /// # Errors
 /// [`Denial::UpstreamUnreachable`] while the backend's name does not resolve.
@@ -35,6 +36,7 @@ pub(super) fn peer(
     group: u64,
     attempt: usize,
     answer_time: Option<Duration>,
+    websocket: bool,
 ) -> Result<Box<HttpPeer>, Denial> {
     let (tls, sni) = match &upstream.tls_name {
         Some(name) => (true, name.clone()),
@@ -55,15 +57,22 @@ pub(super) fn peer(
     let options = &mut peer.options;
     options.connection_timeout = Some(times.connect);
     options.total_connection_timeout = Some(times.connect * 2);
-    let answer = times.answer.max(answer_time.unwrap_or_default());
+    let answer = match websocket {
+        true => times.websocket,
+        false => times.answer.max(answer_time.unwrap_or_default()),
+    };
     options.read_timeout = Some(answer);
     options.write_timeout = Some(times.answer);
-    options.idle_timeout = Some(times.idle);
+    // A connection that might have become a WebSocket is for no other request.
+    options.idle_timeout = Some(if websocket { Duration::ZERO } else { times.idle });
     options.alpn = ALPN::H1;
     options.verify_cert = true;
     options.verify_hostname = true;
     options.ca = upstream.ca.clone();
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    options.http_upstream_request_policy = match websocket {
+        true => HttpUpstreamRequestPolicy::standard(),
+        false => HttpUpstreamRequestPolicy::deny_upgrades(),
+    };
     Ok(Box::new(peer))
 }
 

@@ -8,7 +8,7 @@ mod presets;
 mod table;
 
 pub use path::CanonicalPath;
-pub use presets::{Role, preset};
+pub use presets::{Role, guarded, preset};
 pub use table::{Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::table::{Pattern, Requirement, Route, TokenHandling};
+use super::table::{Pattern, Requirement, Route, RouteTable, TokenHandling};
 use crate::purpose::Purpose::{Client, Content, Media, Registration, TaskSequence};
 use crate::purpose::Purposes;
 use Requirement::{AltAuth, Anonymous, BootstrapMessage, DeviceOrUser, User, WindowsAuth};
@@ -52,6 +52,14 @@ pub fn preset(role: Role) -> Vec<Route> {
     rows.iter().map(Row::route).collect()
 }
 
+/// The namespaces of all roles that are closed unless somebody opens them, or whose requests are
+/// looked into.
+pub fn guarded() -> RouteTable {
+    let is_guarded =
+        |route: &Route| matches!(route.requirement, AltAuth | BootstrapMessage | WindowsAuth);
+    RouteTable::new(Vec::new(), Role::ALL.into_iter().flat_map(preset).filter(is_guarded).collect())
+}
+
 struct Row {
     name: &'static str,
     path: &'static str,
@@ -73,6 +81,7 @@ impl Row {
             requirement: self.requirement,
             purposes: self.purposes,
             token: self.token,
+            websocket: false,
             answer_time: LONG_POLLS.contains(&self.name).then_some(LONG_POLL),
             reason: self.reason.into(),
         }

@@ -154,6 +154,8 @@ pub struct Route {
     pub token: TokenHandling,
     /// How long the backend may take to answer, where that is longer than usual: a long poll.
     pub answer_time: Option<Duration>,
+    /// Whether a request may leave HTTP for a WebSocket.
+    pub websocket: bool,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }
@@ -243,6 +245,9 @@ impl fmt::Display for Route {
         if self.token == TokenHandling::Forward {
             write!(f, "; token forwarded")?;
         }
+        if self.websocket {
+            write!(f, "; WebSocket")?;
+        }
         write!(f, "\n    {}", self.reason)
     }
 }
@@ -290,6 +295,11 @@ impl RouteTable {
             }
         }
         None
+    }
+
+    /// Whether a path is covered, or lies below one that is a route of its own.
+    pub fn claims(&self, path: &CanonicalPath) -> bool {
+        self.0.iter().any(|route| !matches!(route.pattern.reach(path.as_str()), Reach::None))
     }
 
     /// The route of a request.

@@ -7,6 +7,7 @@
 mod support;
 
 mod backends;
+mod balancers;
 mod blocklist;
 mod certificates;
 mod clients;
@@ -16,6 +17,8 @@ mod framing;
 mod issuers;
 mod limits;
 mod messages;
+mod observing;
 mod soak;
 mod tls;
 mod tokens;
+mod websockets;

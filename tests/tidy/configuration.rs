@@ -18,8 +18,12 @@ hosts = ["mp01.contoso.com"]
 backend = "http://127.0.0.1:80"
 "#;
 
+fn now() -> jiff::Timestamp {
+    sitegate::clock::Clock::system().now()
+}
+
 fn parsed(text: &str, name: &str) -> Loaded {
-    match config::parse(text, name, &root().join("config")) {
+    match config::parse(text, name, &root().join("config"), now()) {
         Ok(loaded) => loaded,
         Err(errors) => panic!("{errors}"),
     }
@@ -48,7 +52,7 @@ fn every_shipped_configuration_loads_without_an_error_or_a_warning() {
     let all = files("config", &["toml"]);
     assert!(all.len() >= 7, "{all:?}");
     for path in all {
-        match config::load(&root().join(&path)) {
+        match config::load(&root().join(&path), now()) {
             Ok(loaded) => assert!(loaded.warnings.errors.is_empty(), "{}", loaded.warnings),
             Err(errors) => panic!("{errors}"),
         }

@@ -76,6 +76,7 @@ const PINGORA: &[&str] = &[
     "gateway/record.rs",
     "gateway/rewrite.rs",
     "gateway/server.rs",
+    "gateway/switch.rs",
     "gateway/upstream.rs",
     "gateway/view.rs",
     "app.rs",

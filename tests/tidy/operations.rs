@@ -42,6 +42,8 @@ fn busy() -> Metrics {
     let route = metrics.route("mp01", "mp-policy");
     route.answered(200, Duration::from_millis(3), 10, 20);
     route.denied(Denial::TokenExpired);
+    route.observed(Denial::TokenMissing);
+    metrics.observing("mp01", Some(true));
     metrics.token_cache(true);
     metrics.connection_ended(ConnectionEnd::NameUnknown);
     metrics.handshake_done("TLSv1_3", "TLS13_AES_128_GCM_SHA256");

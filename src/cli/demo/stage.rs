@@ -68,7 +68,7 @@ impl Stage {
         let path = dir.path().join("gateway.toml");
         let text = config_text(dir.path(), mp.address(), dp.address());
         write_public(&path, text.as_bytes())?;
-        let loaded = config::load(&path)?;
+        let loaded = config::load(&path, now)?;
         let config = loaded.config.clone();
         let options =
             Options { path, clock: clock.clone(), provider: provider.clone(), signals: false };

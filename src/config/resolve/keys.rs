@@ -183,7 +183,9 @@ mod tests {
              {issuer}\n"
         );
         let base = std::path::Path::new("/nowhere");
-        parse(&text, "gateway.toml", base).map(|l| l.config).map_err(|e| e.to_string())
+        parse(&text, "gateway.toml", base, crate::clock::second(1_800_000_000))
+            .map(|l| l.config)
+            .map_err(|e| e.to_string())
     }
 
     fn entra(more: &str) -> String {

@@ -3,10 +3,12 @@
 //! Nothing here stops at the first fault: a section with a fault is resolved with its default, so
 //! that the faults of the others are found too.
 
+mod balancers;
 mod certificates;
 mod issuer;
 mod keys;
 mod limits;
+mod mode;
 mod route;
 mod site;
 mod site_system;
@@ -14,6 +16,7 @@ mod site_system;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use toml::Spanned;
 
 use super::error::ConfigError;
@@ -29,6 +32,7 @@ const SECTIONS: &[&str] =
 /// What a section's function works with.
 pub(super) struct Scope<'a> {
     pub(super) base: &'a Path,
+    pub(super) now: Timestamp,
     pub(super) errors: &'a mut Vec<ConfigError>,
 }
 
@@ -70,20 +74,15 @@ impl Scope<'_> {
         }
         value
     }
-
-    /// A value of an option that this version has only one value for.
-    pub(super) fn only(&mut self, value: Option<Spanned<String>>, key: &str, allowed: &str) {
-        if let Some(value) = value.filter(|v| v.get_ref() != allowed) {
-            let message =
-                format!("{key} = \"{}\" is not available in this version", value.get_ref());
-            self.hinted(value.span(), message, format!("leave it out, or write \"{allowed}\""));
-        }
-    }
 }
 
 /// Read and resolve the whole text. The configuration is there unless the text is no TOML at all;
 /// it may be used only if no error is among the faults.
-pub(super) fn resolve(text: &str, base: &Path) -> (Option<Config>, Vec<ConfigError>) {
+pub(super) fn resolve(
+    text: &str,
+    base: &Path,
+    now: Timestamp,
+) -> (Option<Config>, Vec<ConfigError>) {
     let mut errors = Vec::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, faults) = toml::de::DeTable::parse_recoverable(text);
@@ -99,7 +98,7 @@ pub(super) fn resolve(text: &str, base: &Path) -> (Option<Config>, Vec<ConfigErr
         return (None, errors);
     }
     let document = document.into_inner();
-    let mut scope = Scope { base, errors: &mut errors };
+    let mut scope = Scope { base, now, errors: &mut errors };
     unknown_sections(&document, &mut scope);
     let site_file: SiteFile = single(&document, "site", &mut scope);
     let admin: ListenFile = single(&document, "admin", &mut scope);

@@ -92,6 +92,11 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
         Some(TokenFile::Forward) => TokenHandling::Forward,
         Some(TokenFile::Strip) | None => TokenHandling::Strip,
     };
+    let websocket = file.websocket.as_ref().is_some_and(|websocket| *websocket.get_ref());
+    if let Some(typed) = file.websocket.filter(|_| websocket && !methods.iter().any(|m| m == "GET"))
+    {
+        scope.hinted(typed.span(), "a WebSocket begins with GET", "add \"GET\" to methods");
+    }
     let body_bytes = file.body_bytes.map(|b| b.get_ref().0);
     Some(Route {
         name: format!("own-{}", n + 1).into(),
@@ -102,6 +107,7 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
         purposes,
         token,
         answer_time: None,
+        websocket,
         reason: "A route of the operator's own.".into(),
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Scope, certificates, route, site};
+use super::{Scope, balancers, certificates, mode, route, site};
 use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Backend, BackendAddress, BackendTimes, Site, SiteSystem};
@@ -50,6 +50,7 @@ fn clashes(
         if other.listen != system.listen {
             continue;
         }
+        balancers::agree(other, system, span, scope);
         if other.default && system.default {
             let message = format!("'{}' and '{}' are both the default", other.name, system.name);
             scope.hinted(span.clone(), message, "one site system of an address may be");
@@ -74,18 +75,11 @@ fn resolve(
     let clients = certificates::clients(&file, span.clone(), scope);
     let name = name(file.name, span.clone(), scope);
     let roles = roles(file.roles, scope);
-    scope.only(file.mode, "mode", "enforce");
-    if let Some(networks) = file.proxy_protocol.filter(|n| !n.get_ref().is_empty()) {
-        scope.hinted(
-            networks.span(),
-            "proxy_protocol is not available in this version",
-            "leave it out, or write []",
-        );
-    }
+    let observe_until = mode::resolve(file.mode, file.observe_until, span.clone(), scope);
     let hosts = hosts(file.hosts, span.clone(), site, scope);
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
     let routes = route::resolve_all(&roles, table, clients.is_some(), scope);
-    cleartext(&backend, &routes, file.cleartext, span.clone(), scope);
+    cleartext(&backend, &routes, observe_until.is_some(), file.cleartext, span.clone(), scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
             super::ConfigError::at(span.clone(), format!("site system '{name}' has no route"))
@@ -104,6 +98,8 @@ fn resolve(
         pki,
         clients,
         issuers: accepted(file.issuers, issuers, scope),
+        observe_until,
+        balancers: balancers::resolve(file.proxy_protocol, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
         token_sources: token_sources(file.token_headers, scope),
@@ -296,6 +292,7 @@ fn backend(file: &SiteSystemFile, span: Range<usize>, scope: &mut Scope<'_>) -> 
             answer: time(&file.backend_answer_time, 300),
             // IIS keeps idle connections for two minutes; be gone before it is.
             idle: time(&file.backend_idle_time, 55),
+            websocket: time(&file.websocket_idle_time, 600),
         },
         connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
     }
@@ -331,6 +328,7 @@ fn address(url: &str) -> Option<(BackendAddress, bool)> {
 fn cleartext(
     backend: &Backend,
     routes: &crate::route::RouteTable,
+    observes: bool,
     accepted: Option<Spanned<String>>,
     span: Range<usize>,
     scope: &mut Scope<'_>,
@@ -344,12 +342,15 @@ fn cleartext(
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         }
     };
+    let in_clear = backend.tls_name.is_none() && !at_home && accepted.is_none();
+    let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
+    if observes && in_clear {
+        let message = format!("observing forwards what clients send to {} in clear", backend.url);
+        return scope.hinted(span, message, hint);
+    }
     let forwarded = routes.iter().find(|r| r.token == crate::route::TokenHandling::Forward);
-    if let Some(route) = forwarded.filter(|_| backend.tls_name.is_none() && !at_home)
-        && accepted.is_none()
-    {
+    if let Some(route) = forwarded.filter(|_| in_clear) {
         let message = format!("route '{}' forwards tokens to {} in clear", route.name, backend.url);
-        let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
         scope.hinted(span, message, hint);
     }
 }

@@ -103,7 +103,7 @@ impl Lane {
         let raw = buf.get(..end).unwrap_or_default();
         let mut judged = self.judge(&info, raw, &mut ctx);
         if let Judged::Refused { refused, .. } = &judged
-            && rejudge::newer_keys(&self.gateway.policy.load(), refused).await
+            && rejudge::is_worth_it(&self.gateway.policy.load(), refused, &mut ctx).await
         {
             judged = self.judge(&info, raw, &mut ctx);
         }

@@ -13,6 +13,7 @@ use crate::gateway::decide::{Head, Refused};
 use crate::gateway::framing::{self, Body, RequestHead};
 use crate::gateway::headers::RequestRules;
 use crate::gateway::policy::{Policy, SitePolicy};
+use crate::gateway::upgrade::Asks;
 use crate::live::Live;
 
 /// What was found of a request.
@@ -90,12 +91,14 @@ pub(super) fn asked<'a>(
     head: &'a RequestHead<'a>,
     info: &ConnInfo,
     certificate: Option<&'a ClientCertificate<'a>>,
-) -> Head<'a, impl Iterator<Item = (&'a str, &'a [u8])>> {
+) -> Head<'a, impl Iterator<Item = (&'a str, &'a [u8])> + Clone> {
     Head {
         method: head.method,
         target: head.target,
         host: field(head, "host").unwrap_or_default(),
         body: head.body,
+        // Whoever asks for something else is not ordinary.
+        asks: Asks::Http,
         by_default: info.by_default,
         local: info.local,
         certificate,

@@ -37,9 +37,13 @@ pub fn connect(gateway: &Gateway) -> Wire {
 
 impl Wire {
     pub fn open(config: ClientConfig, port: u16, name: &str) -> io::Result<Wire> {
+        Wire::over(config, TcpStream::connect(("127.0.0.1", port))?, name)
+    }
+
+    /// Shake hands on a connection that is open already.
+    pub fn over(config: ClientConfig, tcp: TcpStream, name: &str) -> io::Result<Wire> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let tcp = TcpStream::connect(("127.0.0.1", port))?;
         tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
         tcp.set_write_timeout(Some(Duration::from_secs(20)))?;
         tcp.set_nodelay(true)?;

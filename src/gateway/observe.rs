@@ -1,0 +1,133 @@
+//! What a site system that observes lets go on although enforcing would refuse it: what only its
+//! token or its route speaks against, and nothing that protects the backend itself.
+//!
+//! Pure, like the decision, whose refusals it looks at. Sends nothing, counts nothing.
+
+use jiff::Timestamp;
+
+use super::decide::{Head, Pass, Refused, is_blocked, too_large};
+use super::policy::{Policy, SitePolicy};
+use super::upgrade::Asks;
+use crate::config::ObserveUntil;
+use crate::denial::Denial;
+use crate::route::{CanonicalPath, Requirement, RouteTable, guarded};
+
+/// How a site system observes.
+#[derive(Clone, Debug)]
+pub struct Observing {
+    until: ObserveUntil,
+    /// Namespaces of any role that are closed, or whose requests are looked into: a backend may
+    /// have them though this site system has not the role.
+    guarded: RouteTable,
+}
+
+impl Observing {
+    /// Observing until that time.
+    pub fn new(until: ObserveUntil) -> Self {
+        Observing { until, guarded: guarded() }
+    }
+
+    /// Until when.
+    pub fn until(&self) -> ObserveUntil {
+        self.until
+    }
+}
+
+/// The pass of a request that was refused, if its site system observes at present and nothing but
+/// its token or its route speaks against it. `place` is its route's, where it has one.
+///
+/// # Errors
+/// The refusal, where it stays one.
+pub(super) fn relax<'a, F>(
+    policy: &Policy,
+    site: &SitePolicy,
+    place: Option<usize>,
+    head: &Head<'a, F>,
+    refused: Refused,
+    now: Timestamp,
+) -> Result<Pass, Refused>
+where
+    F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
+{
+    let observing = site.observing.as_ref().filter(|observing| observing.until.holds(now));
+    let Some(observing) = observing.filter(|_| is_relaxed(refused.denial)) else {
+        return Err(refused);
+    };
+    let route = place.and_then(|place| site.routes.get(place));
+    let Ok(path) = CanonicalPath::parse(head.target, policy.uri_bytes_max) else {
+        return Err(refused);
+    };
+    // Nobody's connection leaves HTTP.
+    if head.asks == Asks::WebSocket {
+        return Err(refused);
+    }
+    if route.is_some_and(|route| is_closed(route.requirement)) || observing.guarded.claims(&path) {
+        return Err(refused);
+    }
+    // What the decision did not come to, because it ended earlier.
+    too_large(route, head.body)?;
+    is_blocked(policy, site, head.fields.clone(), now)?;
+    Ok(Pass {
+        verified: None,
+        // As it came; what authenticates a connection is left out of every shared one.
+        forward_token: true,
+        pinned: false,
+        cached: None,
+        websocket: false,
+        observed: Some(Box::new(refused)),
+    })
+}
+
+/// Whether a route stays closed, or its requests looked into, whatever the mode.
+fn is_closed(requirement: Requirement) -> bool {
+    match requirement {
+        Requirement::Deny
+        | Requirement::AltAuth
+        | Requirement::WindowsAuth
+        | Requirement::BootstrapMessage => true,
+        Requirement::Anonymous
+        | Requirement::Device
+        | Requirement::User
+        | Requirement::DeviceOrUser
+        | Requirement::Certificate => false,
+    }
+}
+
+/// Whether a refusal is about the token or the route alone. Every denial has to choose here.
+fn is_relaxed(denial: Denial) -> bool {
+    use Denial::*;
+    match denial {
+        RouteUnknown | RouteMethod => true,
+        CertificateMissing
+        | CertificateRevocationUnknown
+        | CertificateUntrusted
+        | CertificateUsage
+        | CertificateExpired => true,
+        TokenMissing | TokenAmbiguous | TokenMalformed | TokenAlgorithm | TokenCritical
+        | TokenType | TokenIssuer | TokenSignature | TokenExpired | TokenNotYetValid
+        | TokenLifetime | TokenAudience | TokenTenant | TokenClaims | TokenBinding
+        | TokenPurpose | DeviceTokenRequired | UserTokenRequired => true,
+        // Somebody has said that these are not to come in.
+        CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked => false,
+        RouteDenied | RouteAltAuth | RouteWindowsAuth | RouteWebsocket => false,
+        // More than one reading, or too much: nobody knows what the backend would make of it.
+        FramingLengthAndCoding
+        | FramingCoding
+        | FramingChunk
+        | FramingLength
+        | FramingHead
+        | FramingMethod
+        | FramingUpgrade
+        | HostInvalid
+        | HostMisdirected
+        | PathAmbiguous
+        | PathMalformed
+        | MessageMalformed => false,
+        LimitUri | LimitHead | LimitTime | LimitBody | LimitRate => false,
+        UpstreamUnreachable | UpstreamTimeout | UpstreamCertificate | UpstreamResponse
+        | UpstreamClosed | GatewayInternal => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Load balancers that say whose connection they pass on, and everybody else who tries to.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Gateway, Nginx, Plan, Wire, client_config, eventually};
+
+const OPEN: &str = "/CCM_Client/ccmsetup.cab";
+const CLIENT: [u8; 4] = [192, 0, 2, 7];
+
+/// A header: version and command, and whose connection it is.
+fn header(command: u8, source: [u8; 4]) -> Vec<u8> {
+    let fixed = [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, 0x11, 0, 12]].concat();
+    [&fixed[..], &source, &[198, 51, 100, 1], &[0x30, 0x39, 0x01, 0xbb]].concat()
+}
+
+fn started(nginx: &Nginx, limits: &str) -> Gateway {
+    let plan = Plan::to(&nginx.url()).site_system("proxy_protocol = [\"127.0.0.1\"]");
+    plan.sections(limits).start()
+}
+
+/// A connection from one of this machine's own addresses: .1 is the load balancer.
+fn from(gateway: &Gateway, last: u8) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+    socket.bind(&source.into()).unwrap();
+    let to = SocketAddr::from(([127, 0, 0, 1], gateway.port));
+    socket.connect(&to.into()).unwrap();
+    let tcp = TcpStream::from(socket);
+    tcp.set_nodelay(true).unwrap();
+    tcp
+}
+
+fn shake(gateway: &Gateway, tcp: TcpStream) -> std::io::Result<Wire> {
+    Wire::over(client_config(gateway), tcp, Gateway::HOST)
+}
+
+/// A connection that the load balancer passes on.
+fn passed_on(gateway: &Gateway, said: &[u8]) -> std::io::Result<Wire> {
+    let mut tcp = from(gateway, 1);
+    tcp.write_all(said).unwrap();
+    shake(gateway, tcp)
+}
+
+fn ask(wire: &mut Wire, host: &str) -> u16 {
+    wire.send(format!("GET {OPEN} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    wire.read_answer().0
+}
+
+fn ended(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metric(&format!("sitegate_connection_ends_total{{reason=\"{reason}\"}}"))
+}
+
+fn clients(gateway: &Gateway) -> Vec<String> {
+    let lines = gateway.access();
+    lines.iter().map(|line| line["client"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn the_client_is_whom_the_load_balancer_names_also_where_that_comes_byte_by_byte() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "");
+    let mut wire = passed_on(&gateway, &header(0x21, CLIENT)).unwrap();
+    assert_eq!(ask(&mut wire, Gateway::HOST), 200);
+    let mut tcp = from(&gateway, 1);
+    for byte in header(0x21, [192, 0, 2, 8]) {
+        tcp.write_all(&[byte]).unwrap();
+    }
+    let mut wire = shake(&gateway, tcp).unwrap();
+    assert_eq!(ask(&mut wire, Gateway::HOST), 200);
+    // A health check of its own names nobody.
+    let mut wire = passed_on(&gateway, &header(0x20, CLIENT)).unwrap();
+    assert_eq!(ask(&mut wire, Gateway::HOST), 200);
+    // What it says of the destination decides nothing.
+    assert_eq!(ask(&mut wire, "198.51.100.1"), 421);
+    nginx.assert_seen(3);
+    let seen = nginx.seen();
+    for (line, client) in seen.iter().zip(["192.0.2.7", "192.0.2.8", "127.0.0.1"]) {
+        assert!(line.contains(&format!("xff={client} ")), "{line}");
+    }
+    eventually("the access log is written", || clients(&gateway).len() == 4);
+    assert_eq!(clients(&gateway), ["192.0.2.7", "192.0.2.8", "127.0.0.1", "127.0.0.1"]);
+}
+
+#[test]
+fn a_load_balancer_that_does_not_say_it_in_version_2_is_turned_away() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "");
+    let text = b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 443\r\n".to_vec();
+    let too_long = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &[0x02, 0x09], &[0; 521]].concat();
+    let garbage = vec![0x5a; 700];
+    for (n, said) in [Vec::new(), text, too_long, garbage].iter().enumerate() {
+        assert!(passed_on(&gateway, said).is_err(), "case {n}");
+        eventually("it is counted", || ended(&gateway, "proxy_header") == (n + 1) as f64);
+    }
+    // The second of two headers is no TLS.
+    let two = [header(0x21, CLIENT), header(0x21, [192, 0, 2, 9])].concat();
+    assert!(passed_on(&gateway, &two).is_err());
+    eventually("it is counted", || ended(&gateway, "handshake_failed") == 1.0);
+    // A health check that says nothing at all is none of these.
+    drop(from(&gateway, 1));
+    eventually("it is counted", || ended(&gateway, "handshake_closed") == 1.0);
+    nginx.assert_seen(0);
+}
+
+#[test]
+fn nobody_else_can_say_where_a_client_is_from() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "");
+    let mut tcp = from(&gateway, 2);
+    tcp.write_all(&header(0x21, CLIENT)).unwrap();
+    assert!(shake(&gateway, tcp).is_err());
+    eventually("it is counted", || ended(&gateway, "handshake_failed") == 1.0);
+    let mut wire = shake(&gateway, from(&gateway, 2)).unwrap();
+    assert_eq!(ask(&mut wire, Gateway::HOST), 200);
+    eventually("the access log is written", || clients(&gateway) == ["127.0.0.2"]);
+}
+
+#[test]
+fn a_header_that_is_not_whole_in_time_ends_the_connection() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "[limits]\nhandshake_time = \"200ms\"");
+    let mut tcp = from(&gateway, 1);
+    tcp.write_all(&header(0x21, CLIENT)[..20]).unwrap();
+    eventually("it is counted", || ended(&gateway, "handshake_time") == 1.0);
+    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(matches!(std::io::Read::read(&mut tcp, &mut [0; 1]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn clients_behind_a_load_balancer_are_limited_each_by_themselves() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "[limits]\nper_address = 2");
+    let mut held: Vec<Wire> = Vec::new();
+    for source in [[192, 0, 2, 1], [192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 2], [192, 0, 2, 3]] {
+        held.push(passed_on(&gateway, &header(0x21, source)).unwrap());
+    }
+    assert!(passed_on(&gateway, &header(0x21, [192, 0, 2, 1])).is_err());
+    eventually("it is counted", || ended(&gateway, "too_many_of_address") == 1.0);
+    for wire in &mut held {
+        assert_eq!(ask(wire, Gateway::HOST), 200);
+    }
+    drop(held);
+    eventually("their places are free again", || {
+        passed_on(&gateway, &header(0x21, [192, 0, 2, 1])).is_ok()
+    });
+}
+
+#[test]
+fn a_reload_changes_who_is_a_load_balancer_for_the_connections_after_it() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "");
+    let mut old = passed_on(&gateway, &header(0x21, CLIENT)).unwrap();
+    let text = gateway.config_text().replace("[\"127.0.0.1\"]", "[\"127.0.0.2/31\"]");
+    gateway.write_config(&text);
+    eventually("the new list is in force", || shake(&gateway, from(&gateway, 1)).is_ok());
+    assert!(passed_on(&gateway, &header(0x21, CLIENT)).is_err());
+    assert!(shake(&gateway, from(&gateway, 3)).is_err());
+    assert_eq!(ask(&mut old, Gateway::HOST), 200);
+    eventually("the access log is written", || clients(&gateway) == ["192.0.2.7"]);
+}
+
+#[test]
+fn a_list_that_cannot_hold_is_an_error_with_its_place() {
+    let now = sitegate::clock::Clock::system().now();
+    let system = |name: &str, list: &str| {
+        format!(
+            "[[site_system]]\nname = \"{name}\"\nlisten = \"127.0.0.1:1\"\nhosts = [\"{name}\"]\nbackend = \"http://127.0.0.1:80\"\nproxy_protocol = {list}\n"
+        )
+    };
+    for (one, two, fault) in [
+        ("[\"10.0.0.0/24\"]", "[]", "differ in proxy_protocol"),
+        ("[\"10.0.0.0/33\"]", "[\"10.0.0.0/33\"]", "no network"),
+        ("[\"balancer\"]", "[\"balancer\"]", "no network"),
+        ("[\"10.0.0.7/24\"]", "[\"10.0.0.7/24\"]", "an address in the network 10.0.0.0/24"),
+    ] {
+        let text =
+            format!("[site]\ncode = \"PS1\"\n{}{}", system("mp01", one), system("dp01", two));
+        let base = std::path::Path::new(".");
+        let errors = sitegate::config::parse(&text, "x", base, now).unwrap_err();
+        assert!(errors.to_string().contains(fault), "{errors}");
+    }
+    let same = "[\"10.0.1.7\", \"10.0.0.0/24\"]";
+    let other = "[\"10.0.0.0/24\", \"10.0.1.7/32\"]";
+    let text = format!("[site]\ncode = \"PS1\"\n{}{}", system("mp01", same), system("dp01", other));
+    assert!(sitegate::config::parse(&text, "x", std::path::Path::new("."), now).is_ok());
+}

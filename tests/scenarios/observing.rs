@@ -1,0 +1,277 @@
+//! A site system that observes: what only tokens and routes speak against goes on, is told of, and
+//! ends at its time; whatever protects the backend itself stays.
+
+use std::sync::Arc;
+
+use sitegate::app::{Options, launch};
+use sitegate::clock::{Clock, second};
+use sitegate::config;
+
+use crate::support::{Answer, DEVICE, Gateway, Nginx, Plan, connect, eventually, status_of};
+
+const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
+const DAY: i64 = 86_400;
+
+/// What shows a request's credentials and what the gateway says of it.
+const ECHO: &str = r#"location ~* ^/(reports|unknown|certified|user|closed|small|strange)/ {
+  return 200 "device=[$http_sitegate_device] issuer=[$http_sitegate_issuer] authorization=[$http_authorization] said=[$http_sitegate_user]\n"; }"#;
+
+const ROUTES: &str = r#"
+[[site_system.route]]
+path = "/certified/"
+require = "certificate"
+[[site_system.route]]
+path = "/user/"
+require = "user"
+[[site_system.route]]
+path = "/closed/"
+require = "deny"
+methods = ["GET"]
+[[site_system.route]]
+path = "/small/"
+require = "device"
+methods = ["POST"]
+body_bytes = 8
+"#;
+
+fn in_days(days: i64) -> String {
+    second(Clock::system().now().as_second() + days * DAY).to_string()
+}
+
+fn plan(nginx: &Nginx, until: &str) -> Plan {
+    Plan::to(&nginx.url())
+        .site_system(&format!("mode = \"observe\"\nobserve_until = {until}"))
+        .site_system("client_certificate = \"request\"\nclient_ca = \"clients.pem\"")
+        .after(ROUTES)
+}
+
+fn prepared(nginx: &Nginx, until: &str) -> Gateway {
+    let mut gateway = Gateway::prepare(plan(nginx, until));
+    let pki = sitegate::cert::forge::Pki::new("Clients", Clock::system().now()).unwrap();
+    std::fs::write(gateway.path("clients.pem"), pki.root()).unwrap();
+    std::fs::write(gateway.path("blocklist.toml"), "").unwrap();
+    let text = gateway.config_text();
+    gateway.write_config(&text.replace("[admin]", "blocklist = \"blocklist.toml\"\n[admin]"));
+    gateway.launch();
+    gateway.wait_until_ready();
+    gateway
+}
+
+/// The last line of the access log, once there are that many.
+fn last(gateway: &Gateway, count: usize) -> serde_json::Value {
+    eventually("the access log is written", || gateway.access().len() >= count);
+    gateway.access().pop().unwrap()
+}
+
+const LANES: [&str; 2] = ["--http1.1", "--http2"];
+
+#[test]
+fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told_of() {
+    let nginx = Nginx::with("", ECHO);
+    let gateway = prepared(&nginx, &in_days(30));
+    let device = format!("Authorization: Bearer {}", gateway.token());
+    let forged = format!("{}AAAAAA", &device[..device.len() - 6]);
+    let cases: [(&str, &[&str], &str); 8] = [
+        ("/unknown/x", &[], "route.unknown"),
+        ("/unknown/x", &["-X", "PUT", "-d", "x"], "route.unknown"),
+        ("/user/x", &["-X", "DELETE"], "route.method"),
+        ("/user/x", &[], "token.missing"),
+        ("/user/x", &["-H", "Authorization: Bearer rubbish"], "token.malformed"),
+        ("/user/x", &["-H", &forged], "token.signature"),
+        ("/user/x", &["-H", &device], "user.token_required"),
+        ("/certified/x", &["-H", &device], "certificate.missing"),
+    ];
+    let mut seen = 0;
+    for lane in LANES {
+        for (path, args, reason) in &cases {
+            let spoofed =
+                ["-H", "Sitegate-User: administrator", "-H", "X-Forwarded-For: 192.0.2.9"];
+            let answer = gateway.curl(path, &[&[lane][..], &spoofed, args].concat());
+            seen += 1;
+            assert_eq!(answer.status, 200, "{lane} {path} {reason}: {}", answer.text());
+            let came = args.iter().find_map(|arg| arg.strip_prefix("Authorization: "));
+            let told = format!(
+                "device=[] issuer=[] authorization=[{}] said=[]\n",
+                came.unwrap_or_default()
+            );
+            assert_eq!(answer.text(), told, "{lane} {path} {reason}");
+            let line = last(&gateway, seen);
+            assert_eq!(
+                (line["decision"].as_str(), line["reason"].as_str()),
+                (Some("would-deny"), Some(*reason))
+            );
+            assert_eq!(line["status"], 200);
+        }
+    }
+    assert!(nginx.seen().iter().all(|line| line.contains("xff=127.0.0.1")), "{:?}", nginx.seen());
+    for (reason, count) in [("route.unknown", 4.0), ("certificate.missing", 2.0)] {
+        let counted: f64 = gateway
+            .get(gateway.metrics, "/metrics")
+            .unwrap()
+            .1
+            .lines()
+            .filter(|l| l.starts_with("sitegate_observed_denials_total") && l.contains(reason))
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum();
+        assert_eq!(counted, count, "{reason}");
+    }
+    assert_eq!(gateway.metric("sitegate_denials_total"), 0.0);
+    assert_eq!(gateway.metric("sitegate_observe_mode{site_system=\"mp01\"}"), 1.0);
+    let status = gateway.status();
+    assert_eq!(status["site_systems"][0]["observes"], true);
+    assert!(gateway.log().contains("observe"), "it is loud");
+    // A token that is good is a good one here, too.
+    let answer = gateway.curl("/SMS_MP/.sms_pol?x", &["-H", &device]);
+    assert_eq!(answer.status, 200);
+    let line = last(&gateway, seen + 1);
+    assert_eq!(
+        (line["decision"].as_str(), line["device"].as_str()),
+        (Some("allowed"), Some(DEVICE))
+    );
+}
+
+#[test]
+fn windows_credentials_do_not_go_on_over_connections_that_are_shared() {
+    let nginx = Nginx::with("", ECHO);
+    let gateway = prepared(&nginx, &in_days(1));
+    for lane in LANES {
+        for scheme in ["Negotiate YII", "NTLM TlRM", "negotiate\tYII", "Kerberos x"] {
+            let field = format!("Authorization: {scheme}");
+            let answer = gateway.curl("/unknown/x", &[lane, "-H", &field]);
+            assert_eq!(answer.status, 200);
+            assert!(
+                answer.text().contains("authorization=[]"),
+                "{lane} {scheme}: {}",
+                answer.text()
+            );
+        }
+        let answer = gateway.curl("/unknown/x", &[lane, "-H", "Authorization: Basic eDp5"]);
+        assert!(answer.text().contains("authorization=[Basic eDp5]"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn what_protects_the_backend_itself_stays_refused() {
+    let nginx = Nginx::with("", ECHO);
+    let gateway = prepared(&nginx, &in_days(30));
+    let message = ["-X", "CCM_POST", "-d", "x"];
+    let cases: [(&str, &[&str], &str); 14] = [
+        ("/closed/x", &[], "route.denied"),
+        // Not by a method that the closed route does not list, either.
+        ("/closed/x", &["-X", "PUT"], "route.method"),
+        ("/SMS_MP_AltAuth/.sms_pol", &[], "route.alt_auth"),
+        ("/SMS_MP_AltAuth/.sms_pol", &["-X", "POST"], "route.method"),
+        ("/SMS_MP_WindowsAuth/.sms_pol", &[], "route.windows_auth"),
+        // Closed by a role that this site system has not.
+        ("/AdminService/wmi/SMS_Site", &[], "route.unknown"),
+        ("/CCM_System/request", &message, "message.malformed"),
+        ("/CCM_System/request", &["-X", "POST", "-d", "x"], "route.method"),
+        ("/CCM_System/request/x", &message, "route.unknown"),
+        ("/small/x", &["-X", "POST", "-d", "123456789"], "limit.body"),
+        ("/unknown/..%2fx", &[], "path.ambiguous"),
+        ("/unknown//x", &[], "path.ambiguous"),
+        ("/unknown/x", &["-H", "Host: dp01.contoso.com"], "host.misdirected"),
+        ("/unknown/x", &["-X", "TRACE"], "framing.method"),
+    ];
+    for lane in LANES {
+        for (path, args, code) in &cases {
+            let answer: Answer = gateway.curl(path, &[&[lane][..], args].concat());
+            assert_eq!(answer.code(), *code, "{lane} {path} {args:?}: {}", answer.head);
+        }
+    }
+    for (framing, text) in [
+        (
+            "both lengths",
+            "GET /unknown/x HTTP/1.1\r\nHost: mp01.contoso.com\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        ("bare line feed", "GET /unknown/x HTTP/1.1\nHost: mp01.contoso.com\r\n\r\n"),
+    ] {
+        let mut wire = connect(&gateway);
+        wire.send(text.as_bytes());
+        assert_eq!(status_of(&wire.read_to_end()), 400, "{framing}");
+    }
+    nginx.assert_seen(0);
+}
+
+#[test]
+fn whoever_is_blocked_stays_so_on_every_route_where_the_token_shows_it() {
+    let nginx = Nginx::with("", ECHO);
+    let gateway = prepared(&nginx, &in_days(30));
+    let token = gateway.token();
+    assert_eq!(gateway.curl_as(&token, "/unknown/x", &[]).status, 200);
+    let list = format!("[[block]]\ndevice = \"{DEVICE}\"\n");
+    std::fs::write(gateway.path("blocklist.new"), list).unwrap();
+    std::fs::rename(gateway.path("blocklist.new"), gateway.path("blocklist.toml")).unwrap();
+    eventually("the block is in force", || {
+        gateway.curl_as(&token, POLICY, &[]).code() == "device.blocked"
+    });
+    for lane in LANES {
+        for path in ["/unknown/x", "/certified/x", "/user/x", POLICY] {
+            assert_eq!(gateway.curl_as(&token, path, &[lane]).code(), "device.blocked", "{path}");
+        }
+    }
+}
+
+#[test]
+fn enforcing_resumes_by_itself_when_the_time_has_come() {
+    let nginx = Nginx::with("", ECHO);
+    let start = Clock::system().now();
+    let (clock, hands) = Clock::manual(start);
+    let until = second(start.as_second() + 600);
+    let plan =
+        Plan::to(&nginx.url()).site_system(&format!("mode = \"observe\"\nobserve_until = {until}"));
+    let gateway = Gateway::prepare(plan);
+    let path = gateway.path("gateway.toml");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let loaded = config::load(&path, start).unwrap();
+    assert!(loaded.warnings.to_string().contains("would be denied go on until"));
+    let running = launch(loaded, Options { path, clock, provider, signals: false }).unwrap();
+    let root = gateway.command(&["site", "export-root"]).output().unwrap();
+    std::fs::write(gateway.path("root.pem"), root.stdout).unwrap();
+    let ask = |lane| gateway.curl("/unknown/x", &[lane]);
+    for (time, observes) in [(0, true), (599, true), (600, false), (601, false)] {
+        hands.set(second(start.as_second() + time));
+        for lane in LANES {
+            let answer = ask(lane);
+            assert_eq!(answer.status == 200, observes, "{lane} after {time} s");
+            assert!(observes || answer.code() == "route.unknown");
+        }
+    }
+    eventually("the gauge says so", || {
+        gateway.metric("sitegate_observe_mode{site_system=\"mp01\"}") == 0.0
+    });
+    assert_eq!(gateway.status()["site_systems"][0]["observes"], false);
+    running.stop();
+    running.join();
+}
+
+#[test]
+fn an_end_that_has_passed_starts_and_enforces_and_one_too_far_is_an_error() {
+    let nginx = Nginx::with("", ECHO);
+    let gateway = prepared(&nginx, &in_days(-1));
+    assert_eq!(gateway.curl("/unknown/x", &[]).code(), "route.unknown");
+    assert!(gateway.log().contains("observe_until has passed"), "{}", gateway.log());
+    for (keys, fault) in [
+        (format!("mode = \"observe\"\nobserve_until = {}", in_days(91)), "more than 90 days"),
+        ("mode = \"observe\"".to_owned(), "needs an end"),
+        ("mode = \"observe\"\nobserve_until = 2026-12-31".to_owned(), "offset from UTC"),
+        (format!("observe_until = {}", in_days(1)), "without mode"),
+        ("mode = \"watch\"".to_owned(), "unknown variant"),
+        (
+            format!(
+                "mode = \"observe\"\nobserve_until = {}\nbackend = \"http://192.0.2.1\"",
+                in_days(1)
+            ),
+            "in clear",
+        ),
+    ] {
+        let backend =
+            if keys.contains("backend") { "" } else { "backend = \"http://127.0.0.1:80\"" };
+        let text = format!(
+            "[site]\ncode = \"PS1\"\n[[site_system]]\nname = \"mp01\"\nlisten = \"127.0.0.1:1\"\nhosts = [\"mp01\"]\n{backend}\n{keys}\n"
+        );
+        let now = Clock::system().now();
+        let errors = config::parse(&text, "x", std::path::Path::new("."), now).unwrap_err();
+        assert!(errors.to_string().contains(fault), "{keys}: {errors}");
+    }
+}
