@@ -54,6 +54,14 @@ impl std::fmt::Debug for Clock {
     }
 }
 
+/// 2025-01-01, before which this program was not.
+const PLAUSIBLE_FROM: i64 = 1_735_689_600;
+
+/// Whether a clock that shows this time has been set since its machine was started.
+pub fn is_plausible(now: Timestamp) -> bool {
+    now.as_second() >= PLAUSIBLE_FROM
+}
+
 /// The time that many seconds after 1970; the nearest representable one if there is none.
 pub fn second(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {

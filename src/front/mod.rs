@@ -24,5 +24,6 @@ pub use conn::Conn;
 pub use deadline::Deadline;
 pub use limits::{AddressLimit, Admission};
 pub use listener::{Listener, bind};
+pub use proxy_header::judge_proxy_header;
 pub use shard::{Front, FrontParams, Serve};
 pub use state::{ConnInfo, ConnState, Cut, InFlight};

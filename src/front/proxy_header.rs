@@ -86,6 +86,15 @@ async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Announced, Fault> 
     announced(&fixed, rest)
 }
 
+/// Judge the header at the beginning of `bytes`, without a connection: its length, if it is whole and
+/// has one reading.
+pub fn judge_proxy_header(bytes: &[u8]) -> Option<usize> {
+    let (fixed, after) = bytes.split_first_chunk::<FIXED_BYTES>()?;
+    let length = rest_of(fixed).ok()?;
+    announced(fixed, after.get(..length)?).ok()?;
+    Some(FIXED_BYTES + length)
+}
+
 /// How much follows the fixed part.
 fn rest_of(fixed: &[u8; FIXED_BYTES]) -> Result<usize, Fault> {
     let [signature @ .., command, _, high, low] = fixed;

@@ -15,6 +15,7 @@ use rustls_pki_types::ServerName;
 
 use crate::cert::issuer::{self, Algorithm, Pair, Scope, Signer};
 use crate::cert::{Anchors, Credential, Expectation, Facts, Fault, Source, faults};
+use crate::clock::is_plausible;
 use crate::unfit::Unfit;
 
 use super::files::{Held, Place, lock, make_private, trouble};
@@ -74,10 +75,6 @@ struct Signers {
     role: Signer,
     anchors: Arc<Anchors>,
 }
-
-/// 2025-01-01. A clock before that has not been set since the machine was started, and what is
-/// issued by it would be expired as soon as it is.
-const CLOCK_PLAUSIBLE_FROM: i64 = 1_735_689_600;
 
 impl Authority {
     /// The authority of a state directory. Touches no file yet.
@@ -153,7 +150,8 @@ impl Authority {
 
     /// Root and role authority: as remembered, else as on disk, else made.
     fn signers(&self, state: &mut State, now: Timestamp) -> Result<Arc<Signers>, Fault> {
-        if now.as_second() < CLOCK_PLAUSIBLE_FROM {
+        // What is issued by it would be expired as soon as it is set.
+        if !is_plausible(now) {
             let told = format!("the clock says {now}; nothing is issued until it is set");
             return Err(Fault::new(Unfit::NotIssued, told));
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Err(errors) = sitegate::config::parse(text, "gateway.toml", Path::new("/nowhere")) {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    if let Err(errors) = sitegate::config::parse(text, "gateway.toml", Path::new("/nowhere"), now) {
         assert!(!errors.to_string().is_empty());
     }
 });

@@ -7,13 +7,15 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::{ConfigError, Scope};
+use crate::clock::is_plausible;
 use crate::config::file::ModeFile;
 use crate::config::resolved::ObserveUntil;
 
 /// Until when a site system observes; `None` if it enforces.
 ///
 /// A time that is too far ahead is an error of whoever is typing it. One that has passed is only a
-/// warning, and enforces: a restart years later must not fail over it.
+/// warning, and enforces: a restart years later must not fail over it. Nor must one before the
+/// machine's clock is set, which enforces until it is.
 pub(super) fn resolve(
     mode: Option<Spanned<ModeFile>>,
     until: Option<Spanned<Datetime>>,
@@ -48,7 +50,7 @@ pub(super) fn resolve(
                 .hint("write mode = \"enforce\", or a later time")
                 .warning(),
         );
-    } else if !observe.holds(scope.now) {
+    } else if !observe.holds(scope.now) && is_plausible(scope.now) {
         let message =
             format!("observe_until is more than {} days from now", ObserveUntil::DAYS_MAX);
         scope.hinted(until.span(), message, hint);
