@@ -117,7 +117,9 @@ impl Lane {
                 ctx.detail = refused.detail;
                 ctx.kid = refused.kid;
                 ctx.token_fingerprint = refused.fingerprint;
-                let ends = whole.is_none() || reply::ends_connection(refused.denial);
+                let ends = whole.is_none()
+                    || reply::ends_connection(refused.denial)
+                    || parse(raw).is_ok_and(|head| request::asks_to_close(&head));
                 let told = self.refuse(conn, &mut ctx, refused.denial, raw, ends).await;
                 self.record(&ctx, &info, raw, told);
                 buf.advance(whole.unwrap_or(end));
