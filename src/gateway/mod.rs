@@ -20,8 +20,11 @@ mod rewrite;
 mod server;
 mod upstream;
 mod view;
+mod witness;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -47,8 +50,10 @@ use crate::metrics::Metrics;
 use certificate::{ClientCertificate, certificate_of};
 use decide::{Head, Refused};
 use framing::Body;
+use lane::{FRESH, Pool};
 use rewrite::{remove_from_answer, remove_unsaid};
 use view::{conn_of, fields_of, framing_of, host_of};
+use witness::Connector;
 
 type Outcome<T> = pingora_core::Result<T>;
 
@@ -59,17 +64,19 @@ pub struct Gateway {
     clock: Clock,
     metrics: Arc<Metrics>,
     access: AccessLog,
+    /// The backends' connections that wait for a request.
+    pool: Arc<Pool>,
 }
 
 impl Gateway {
-    /// A gateway for one shard or for all: it holds no state of its own.
+    /// A gateway for one shard or for all: it holds no state of its own, and keeps no connection.
     pub fn new(
         policy: Live<Policy>,
         clock: Clock,
         metrics: Arc<Metrics>,
         access: AccessLog,
     ) -> Self {
-        Gateway { policy, clock, metrics, access }
+        Gateway { policy, clock, metrics, access, pool: Arc::default() }
     }
 
     /// Judge a request; remember what was found in its context.
@@ -224,8 +231,21 @@ impl ProxyHttp for Gateway {
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
         match upstream::peer(&site.backend, group, attempt, patience) {
-            Ok(peer) => {
+            Ok(mut peer) => {
                 ctx.attempts += 1;
+                // A connection of a client's own says what it says to that client alone.
+                if !pinned && site.backend.is_plain_tcp() {
+                    let times = site.backend.times;
+                    let idempotent = session.req_header().method.is_idempotent();
+                    let age = if idempotent { Duration::MAX } else { FRESH };
+                    peer.options.custom_l4 = Some(Arc::new(Connector {
+                        pool: self.pool.clone(),
+                        waiting: (attempt == 0).then_some(age),
+                        connect_time: times.connect,
+                        idle_time: times.idle,
+                        reused: ctx.on_reused.clone(),
+                    }));
+                }
                 Ok(peer)
             }
             Err(denial) => Err(fail(ctx, denial)),
@@ -283,6 +303,26 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(ctx.keepalive);
         }
         Ok(())
+    }
+
+    /// A second try, on a new connection, where the backend may have closed one that had waited, and
+    /// where that cannot do anything twice.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut RequestCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let repeatable = session.req_header().method.is_idempotent()
+            && !session.as_downstream().retry_buffer_truncated();
+        let reused = reused || ctx.on_reused.load(Ordering::Relaxed);
+        match repeatable {
+            true => error.retry.decide_reuse(reused),
+            false => error.set_retry(false),
+        }
+        error
     }
 
     async fn fail_to_proxy(

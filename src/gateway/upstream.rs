@@ -87,6 +87,7 @@ pub(super) fn denial_of(error: &Error) -> Option<Denial> {
         }
         InvalidCert => Denial::UpstreamCertificate,
         TLSHandshakeFailure if about_certificate(error) => Denial::UpstreamCertificate,
+        ReadError if malformed(error) => Denial::UpstreamResponse,
         ConnectionClosed | ReadError | WriteError => Denial::UpstreamClosed,
         etype if is_connect(etype) => Denial::UpstreamUnreachable,
         _ => Denial::UpstreamResponse,
@@ -107,6 +108,12 @@ fn is_connect(etype: &ErrorType) -> bool {
             | SocketError
             | BindError
     )
+}
+
+/// Whether what came was no answer, or none that has one reading.
+fn malformed(error: &Error) -> bool {
+    let io = error.root_cause().downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
 }
 
 /// Whether a handshake failed over the certificate rather than over anything else. pingora keeps

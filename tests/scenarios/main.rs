@@ -14,6 +14,7 @@ mod configuration;
 mod content;
 mod framing;
 mod issuers;
+mod lies;
 mod limits;
 mod messages;
 mod tls;

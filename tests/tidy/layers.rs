@@ -78,6 +78,7 @@ const PINGORA: &[&str] = &[
     "gateway/server.rs",
     "gateway/upstream.rs",
     "gateway/view.rs",
+    "gateway/witness.rs",
     "app.rs",
     "app/",
 ];

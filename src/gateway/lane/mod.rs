@@ -11,6 +11,8 @@ mod request;
 mod response;
 mod scratch;
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
@@ -25,9 +27,12 @@ use super::rejudge;
 use super::reply;
 use crate::denial::Denial;
 use crate::front::{Conn, ConnInfo, Cut};
+pub(super) use backend::FRESH;
 use exchange::{Answered, Failed};
-use pool::Pool;
+pub(super) use pool::Pool;
+pub(super) use relay::INTERIM_MAX;
 use request::{Judged, Outgoing};
+pub(super) use response::{Rest, read as read_answer};
 
 /// What is asked of the system at a time while a head is read.
 const HEAD_READ: usize = 2048;
@@ -35,7 +40,7 @@ const HEAD_READ: usize = 2048;
 /// The lane of one shard.
 pub(super) struct Lane {
     gateway: Gateway,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 /// What becomes of a connection.
@@ -51,8 +56,8 @@ enum Next {
 }
 
 impl Lane {
-    pub(super) fn new(gateway: Gateway, idle_max: usize) -> Self {
-        Lane { gateway, pool: Pool::new(idle_max) }
+    pub(super) fn new(gateway: Gateway) -> Self {
+        Lane { pool: gateway.pool.clone(), gateway }
     }
 
     /// Let go of backend connections that were idle for too long, or that the backend has closed.

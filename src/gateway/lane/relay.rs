@@ -18,7 +18,7 @@ use super::scratch::{self, SCRATCH_BYTES};
 /// A client that takes what it is given within this time may be given more at once.
 const QUICK: Duration = Duration::from_millis(20);
 /// Interim answers that a backend may send before it answers.
-const INTERIM_MAX: usize = 8;
+pub(in crate::gateway) const INTERIM_MAX: usize = 8;
 
 impl Exchange<'_> {
     /// Bytes of an answer's head. Returns whether that is whole.
