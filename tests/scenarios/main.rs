@@ -13,6 +13,7 @@ mod clients;
 mod configuration;
 mod content;
 mod framing;
+mod http2;
 mod issuers;
 mod lies;
 mod limits;
