@@ -18,5 +18,6 @@ mod issuers;
 mod lies;
 mod limits;
 mod messages;
+mod overload;
 mod tls;
 mod tokens;
