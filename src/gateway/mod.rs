@@ -243,6 +243,7 @@ impl ProxyHttp for Gateway {
                         waiting: (attempt == 0).then_some(age),
                         connect_time: times.connect,
                         idle_time: times.idle,
+                        body_grace: ctx.policy.as_ref().map_or(times.answer, |p| p.body_grace),
                         reused: ctx.on_reused.clone(),
                     }));
                 }

@@ -19,10 +19,11 @@ use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSo
 use pingora_core::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::framing::{Body, HeadEnd, judge_raw};
 use super::lane::{INTERIM_MAX, Pool, Rest, read_answer};
-use crate::front::{Chunks, Malformed};
+use crate::front::{Chunks, Deadline, Malformed};
 
 /// Connects to a backend by plain TCP, for one exchange.
 pub(super) struct Connector {
@@ -32,6 +33,8 @@ pub(super) struct Connector {
     pub(super) waiting: Option<Duration>,
     pub(super) connect_time: Duration,
     pub(super) idle_time: Duration,
+    /// How long the request may stand still before it is whole.
+    pub(super) body_grace: Duration,
     /// Set if the connection had a request before, and the backend may be closing it.
     pub(super) reused: Arc<AtomicBool>,
 }
@@ -62,6 +65,10 @@ impl Connect for Connector {
             pool: self.pool.clone(),
             idle_time: self.idle_time,
             exchange: Exchange::default(),
+            body_grace: self.body_grace,
+            since: Instant::now(),
+            blocked: false,
+            deadline: Deadline::default(),
         };
         Ok(VirtualSocketStream::new(Box::new(witness)).into())
     }
@@ -81,6 +88,21 @@ struct Witness {
     pool: Arc<Pool>,
     idle_time: Duration,
     exchange: Exchange,
+    body_grace: Duration,
+    /// When the request last moved.
+    since: Instant,
+    /// Whether it is the backend that holds the request up.
+    blocked: bool,
+    deadline: Deadline,
+}
+
+impl Witness {
+    /// Whether the client has been waited for too long to send the rest of its request. Streams of
+    /// HTTP/2 share a connection, so that no deadline of the connection's holds for them.
+    fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let waits = !self.blocked && !self.exchange.is_asked();
+        waits && self.deadline.passed(cx, self.since + self.body_grace)
+    }
 }
 
 impl std::fmt::Debug for Witness {
@@ -109,7 +131,13 @@ impl AsyncRead for Witness {
             return Poll::Ready(Ok(()));
         };
         let before = buf.filled().len();
-        ready!(Pin::new(stream).poll_read(cx, buf))?;
+        let Poll::Ready(read) = Pin::new(stream).poll_read(cx, buf) else {
+            return match this.is_stalled(cx) {
+                true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                false => Poll::Pending,
+            };
+        };
+        read?;
         let came = buf.filled().get(before..).unwrap_or_default();
         match this.exchange.came(came) {
             Ok(used) => {
@@ -135,7 +163,10 @@ impl AsyncWrite for Witness {
         let Some(stream) = &mut this.stream else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+        let written = Pin::new(stream).poll_write(cx, bytes);
+        this.blocked = written.is_pending();
+        this.since = Instant::now();
+        let written = ready!(written)?;
         this.exchange.went(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
@@ -205,12 +236,16 @@ impl Exchange {
     }
 
     fn leaves_it_sound(&self) -> bool {
-        let asked = match &self.asked {
+        self.is_asked() && self.is_answered() && !self.spoiled
+    }
+
+    /// Whether all of the request went to the backend.
+    fn is_asked(&self) -> bool {
+        match &self.asked {
             Asked::Head(_) => false,
             Asked::Length(left) => *left == 0,
             Asked::Chunks(chunks) => chunks.is_done(),
-        };
-        asked && self.is_answered() && !self.spoiled
+        }
     }
 
     /// Bytes went to the backend.

@@ -208,6 +208,22 @@ fn a_body_of_http_2_that_is_not_what_its_head_says_never_completes_a_request() {
     }
 }
 
+#[test]
+fn a_body_of_http_2_that_stalls_ends_with_its_own_deadline() {
+    let liar = answering();
+    let gateway = Plan::to(&liar.url()).sections("[limits]\nbody_grace = \"400ms\"").start();
+    let mut http2 = Http2::open(&gateway);
+    let head = frame(HEADERS, END_HEADERS, 1, &request("POST", UPLOAD, &[]));
+    http2.0.send(&[head, frame(DATA, 0, 1, b"half")].concat());
+    let got = http2.outcome(1);
+    assert_eq!(got.status, 408, "{got:?}");
+    assert!(String::from_utf8_lossy(&got.body).contains("limit.rate"), "{got:?}");
+    assert!(liar.asked().is_empty());
+    // The connection goes on.
+    http2.ask(3, &request("GET", OPEN, &[]));
+    assert!(http2.outcome(3).whole);
+}
+
 /// A flood of frames, written until the gateway takes no more of it.
 fn flood(gateway: &Gateway, frames: impl Iterator<Item = Vec<u8>>) -> Http2 {
     let mut http2 = Http2::open(gateway);
@@ -252,7 +268,8 @@ fn floods_of_http_2_frames_cost_other_clients_nothing_and_no_memory() {
     let bomb = [get.clone(), bomb].concat();
     let flaps = [0x20, 0x3f, 0xe1, 0x1f].repeat(4000);
     let large = block(&[("x", vec![b'y'; 15_000])]);
-    let floods: Vec<(&str, Box<dyn Iterator<Item = Vec<u8>> + '_>)> = vec![
+    type Frames<'a> = Box<dyn Iterator<Item = Vec<u8>> + 'a>;
+    let floods: Vec<(&str, Frames<'_>)> = vec![
         ("rapid reset", Box::new(streams(20_000).map(|n| [asked(n), cancel(n)].concat()))),
         (
             "reset by a window of nothing",
