@@ -58,6 +58,15 @@ impl Signals {
                 signal(SignalKind::interrupt())?,
             ])
         };
+        if ours {
+            // By default these end the process: nobody means that, least of all a file that has
+            // grown to its limit. Whoever is told of them goes on, and nobody needs to listen.
+            let harmless = [SignalKind::user_defined1(), SignalKind::user_defined2()];
+            let grown = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            for kind in harmless.into_iter().chain([grown]) {
+                let _ = signal(kind);
+            }
+        }
         Signals(if ours { open().ok() } else { None })
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::decide::Pass;
@@ -45,6 +45,8 @@ pub struct RequestCtx {
     pub(super) body_max: Option<u64>,
     pub(super) upstream_status: Option<u16>,
     pub(super) attempts: usize,
+    /// Whether the backend's connection had a request before this one.
+    pub(super) on_reused: Arc<AtomicBool>,
     pub(super) answer_abandoned: bool,
 }
 
@@ -72,6 +74,7 @@ impl RequestCtx {
             body_max: None,
             upstream_status: None,
             attempts: 0,
+            on_reused: Arc::default(),
             answer_abandoned: false,
         }
     }

@@ -40,6 +40,8 @@ pub struct Policy {
     pub headers_max: usize,
     /// How long a client may take nothing of an answer.
     pub send_stall: Duration,
+    /// How long a request body may stand still.
+    pub body_grace: Duration,
 }
 
 /// What tokens are judged by.
@@ -125,6 +127,7 @@ impl Policy {
             header_bytes_max: config.limits.connection.header_bytes,
             headers_max: config.limits.headers,
             send_stall: config.limits.connection.send_stall,
+            body_grace: config.limits.connection.body_grace,
         }
     }
 

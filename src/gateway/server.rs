@@ -10,7 +10,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 
 use super::Gateway;
-use super::lane::Lane;
+use super::lane::{Lane, Pool};
 use crate::front::{Conn, Serve};
 
 /// Connections of HTTP/2: enough for one client's work, and no more than it can make us hold.
@@ -29,7 +29,8 @@ pub struct Server {
 
 impl Server {
     /// A server that keeps up to `idle_max` idle connections to backends in each of its halves.
-    pub fn new(gateway: Gateway, idle_max: usize) -> Arc<Self> {
+    pub fn new(mut gateway: Gateway, idle_max: usize) -> Arc<Self> {
+        gateway.pool = Arc::new(Pool::new(idle_max));
         let conf = ServerConf {
             threads: 1,
             upstream_keepalive_pool_size: idle_max,
@@ -48,7 +49,7 @@ impl Server {
             .max_send_buffer_size(SEND_BUFFER);
         proxy.h2_options = Some(h2);
         proxy.handle_init_modules();
-        Arc::new(Server { lane: Lane::new(gateway, idle_max), proxy: Arc::new(proxy) })
+        Arc::new(Server { lane: Lane::new(gateway), proxy: Arc::new(proxy) })
     }
 }
 

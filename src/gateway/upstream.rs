@@ -2,6 +2,7 @@
 //!
 //! Every wait has an end: no timeout is left to a default.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub(super) fn denial_of(error: &Error) -> Option<Denial> {
         }
         InvalidCert => Denial::UpstreamCertificate,
         TLSHandshakeFailure if about_certificate(error) => Denial::UpstreamCertificate,
+        ReadError if caused_by(error, ErrorKind::InvalidData) => Denial::UpstreamResponse,
+        ReadError if caused_by(error, ErrorKind::TimedOut) => Denial::UpstreamTimeout,
         ConnectionClosed | ReadError | WriteError => Denial::UpstreamClosed,
         etype if is_connect(etype) => Denial::UpstreamUnreachable,
         _ => Denial::UpstreamResponse,
@@ -116,6 +119,12 @@ fn is_connect(etype: &ErrorType) -> bool {
             | SocketError
             | BindError
     )
+}
+
+/// Whether the connection itself said this: it judges answers and waits for requests.
+fn caused_by(error: &Error, kind: ErrorKind) -> bool {
+    let io = error.root_cause().downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == kind)
 }
 
 /// Whether a handshake failed over the certificate rather than over anything else. pingora keeps

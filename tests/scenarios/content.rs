@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use aws_lc_rs::digest;
 
-use crate::support::{DEVICE, Gateway, Nginx, Plan, write_pattern};
+use crate::support::{DEVICE, Gateway, Liar, Nginx, Part, Plan, Then, write_pattern};
 
 fn sha256(mut reader: impl Read) -> (u64, String) {
     let mut context = digest::Context::new(&digest::SHA256);
@@ -166,5 +166,64 @@ fn the_backend_learns_who_asks_and_never_the_token() {
     gateway.curl_as(&token, small, &[&["--http1.1"], &lies[..]].concat());
     for line in &nginx.seen()[2..] {
         assert!(line.contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{line}");
+    }
+}
+
+#[test]
+fn nothing_that_a_client_says_of_itself_reaches_the_backend_by_any_way() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let liar = Liar::start(move |_, _| (vec![Part::Bytes(answer.to_vec())], Then::Keep));
+    let gateway = Plan::to(&liar.url()).start();
+    let names = [
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "x-forwarded_Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Uri",
+        "Forwarded",
+        "X-Real-IP",
+        "X_Real_IP",
+        "Front-End-Https",
+        "X-Original-URL",
+        "X_Rewrite_URL",
+        "X-HTTP-Method-Override",
+        "X-ARR-ClientCert",
+        "X-ARR-SSL",
+        "X-SSL-Client-Verify",
+        "Client-Cert",
+        "Sitegate-Device",
+        "SITEGATE_USER",
+        "sitegate-new",
+    ];
+    let lies: Vec<String> = names.iter().map(|name| format!("{name}: evil")).collect();
+    let lies: Vec<&str> = lies.iter().flat_map(|lie| ["-H", lie]).collect();
+    // Named as fields of the connection, what the gateway says would be gone on the way.
+    let nominated = "Connection: close, X-Forwarded-Proto, X-Forwarded-For, X-Request-Id";
+    let ways = [
+        &["--http1.1", "-H", nominated][..],
+        // pingora refuses a nomination like that by itself.
+        &["--http1.1", "-H", "TE: trailers"],
+        &["--http2"],
+    ];
+    for way in ways {
+        let before = liar.asked().len();
+        let answer = gateway.curl("/CCM_Client/x", &[way, &lies].concat());
+        assert_eq!(answer.status, 200, "{way:?}: {answer:?}");
+        let asked = liar.asked()[before..].concat().to_ascii_lowercase();
+        assert!(!asked.contains("evil"), "{way:?}: {asked}");
+        for said in
+            ["x-forwarded-proto: https\r\n", "x-forwarded-for: 127.0.0.1\r\n", "\r\nhost: mp01"]
+        {
+            assert_eq!(asked.matches(said).count(), 1, "{way:?}: {said} in {asked}");
+        }
+        let before = liar.asked().len();
+        for path in ["/metrics", "/livez", "/readyz", "/healthz", "/ping", "/api/v1/status"] {
+            let probing = ["-A", "kube-probe/1.30", "-H", "X-Health: /CCM_Client/x"];
+            let path = format!("{path}?/CCM_Client/x");
+            let answer = gateway.curl(&path, &[way, &probing].concat());
+            assert_eq!(answer.status, 403, "{way:?} {path}: {answer:?}");
+        }
+        assert_eq!(liar.asked().len(), before, "{way:?}");
     }
 }

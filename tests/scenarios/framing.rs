@@ -237,6 +237,20 @@ fn a_chunked_body_that_is_malformed_never_completes_a_request() {
 }
 
 #[test]
+fn a_refused_request_that_ends_its_connection_ends_it() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let host = Gateway::HOST;
+    for more in ["", "TE: trailers\r\n"] {
+        let mut wire = connect(&gateway);
+        let head = format!("GET /SMS_MP/.sms_pol HTTP/1.1\r\nHost: {host}\r\n{more}");
+        wire.send(format!("{head}Connection: close\r\n\r\n").as_bytes());
+        assert_eq!(status_of(&wire.read_to_end()), 401);
+    }
+    nginx.assert_seen(0);
+}
+
+#[test]
 fn trailers_end_at_the_gateway() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();

@@ -273,7 +273,7 @@ fn an_end_that_has_passed_starts_and_enforces_and_one_too_far_is_an_error() {
         let now = Clock::system().now();
         let errors = config::parse(&text, "x", std::path::Path::new("."), now).unwrap_err();
         assert!(errors.to_string().contains(fault), "{keys}: {errors}");
-        let unset = sitegate::clock::second(10);
+        let unset = second(10);
         let early = config::parse(&text, "x", std::path::Path::new("."), unset);
         let lets_start = fault == "more than 90 days";
         assert_eq!(early.is_ok(), lets_start, "before the clock is set: {keys}");

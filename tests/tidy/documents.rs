@@ -256,3 +256,27 @@ fn every_alert_has_its_place_in_the_runbook() {
         assert!(runbook.contains(&format!("`{alert}`")), "docs/runbook.md lacks {alert}");
     }
 }
+
+#[test]
+fn every_test_and_file_that_the_threat_model_names_exists() {
+    let text = read("docs/threat-model.md");
+    let mut sources: Vec<String> = files("src", &["rs"]);
+    sources.extend(files("tests", &["rs"]));
+    let all: String = sources.iter().map(|path| read(path)).collect();
+    let (mut tests, mut faults) = (0, Vec::new());
+    for code in code_in(&text) {
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if code.starts_with("src/") {
+            if !root().join(&code).exists() {
+                faults.push(format!("there is no {code}"));
+            }
+        } else if code.bytes().all(word) && code.matches('_').count() > 2 {
+            tests += 1;
+            if !all.contains(&format!("fn {code}(")) {
+                faults.push(format!("there is no test {code}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "docs/threat-model.md: {faults:#?}");
+    assert!(tests > 50, "only {tests} tests are named in docs/threat-model.md");
+}

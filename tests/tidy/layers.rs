@@ -70,6 +70,7 @@ const PINGORA: &[&str] = &[
     "front/pingora.rs",
     "front/shard.rs",
     "gateway/mod.rs",
+    "gateway/phases.rs",
     "gateway/answer.rs",
     "gateway/bootstrap.rs",
     "gateway/policy.rs",
@@ -79,6 +80,7 @@ const PINGORA: &[&str] = &[
     "gateway/switch.rs",
     "gateway/upstream.rs",
     "gateway/view.rs",
+    "gateway/witness.rs",
     "app.rs",
     "app/",
 ];

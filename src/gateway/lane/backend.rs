@@ -18,7 +18,7 @@ use crate::front::Deadline;
 
 /// A request that cannot be sent twice goes on a connection only this short a while after its last
 /// use: the longer it was idle, the likelier the backend is closing it at this very moment.
-const FRESH: Duration = Duration::from_secs(5);
+pub(in crate::gateway) const FRESH: Duration = Duration::from_secs(5);
 /// One address after the other is tried, and no more than these.
 const ADDRESSES_MAX: usize = 2;
 

@@ -13,6 +13,8 @@ mod scratch;
 
 pub use response::judge_answer;
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
@@ -27,9 +29,12 @@ use super::rejudge;
 use super::reply;
 use crate::denial::Denial;
 use crate::front::{Conn, ConnInfo, Cut};
+pub(super) use backend::FRESH;
 use exchange::{Answered, Failed};
-use pool::Pool;
+pub(super) use pool::Pool;
+pub(super) use relay::INTERIM_MAX;
 use request::{Judged, Outgoing};
+pub(super) use response::{Rest, read as read_answer};
 
 /// What is asked of the system at a time while a head is read.
 const HEAD_READ: usize = 2048;
@@ -37,7 +42,7 @@ const HEAD_READ: usize = 2048;
 /// The lane of one shard.
 pub(super) struct Lane {
     gateway: Gateway,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 /// What becomes of a connection.
@@ -53,8 +58,8 @@ enum Next {
 }
 
 impl Lane {
-    pub(super) fn new(gateway: Gateway, idle_max: usize) -> Self {
-        Lane { gateway, pool: Pool::new(idle_max) }
+    pub(super) fn new(gateway: Gateway) -> Self {
+        Lane { pool: gateway.pool.clone(), gateway }
     }
 
     /// Let go of backend connections that were idle for too long, or that the backend has closed.
@@ -119,7 +124,9 @@ impl Lane {
                 ctx.detail = refused.detail;
                 ctx.kid = refused.kid;
                 ctx.token_fingerprint = refused.fingerprint;
-                let ends = whole.is_none() || reply::ends_connection(refused.denial);
+                let ends = whole.is_none()
+                    || reply::ends_connection(refused.denial)
+                    || parse(raw).is_ok_and(|head| request::asks_to_close(&head));
                 let told = self.refuse(conn, &mut ctx, refused.denial, raw, ends).await;
                 self.record(&ctx, &info, raw, told);
                 buf.advance(whole.unwrap_or(end));

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// The idle connections of one shard.
-pub(super) struct Pool {
+#[derive(Default)]
+pub(in crate::gateway) struct Pool {
     idle: Mutex<Idle>,
     max: usize,
 }
@@ -41,7 +42,7 @@ impl Waiting {
 }
 
 impl Pool {
-    pub(super) fn new(max: usize) -> Self {
+    pub(in crate::gateway) fn new(max: usize) -> Self {
         Pool { idle: Mutex::default(), max }
     }
 
@@ -50,7 +51,7 @@ impl Pool {
     }
 
     /// The connection to `address` that was used last, if that was within `age`.
-    pub(super) fn take(&self, address: SocketAddr, age: Duration) -> Option<TcpStream> {
+    pub(in crate::gateway) fn take(&self, address: SocketAddr, age: Duration) -> Option<TcpStream> {
         let mut idle = self.idle();
         let now = Instant::now();
         loop {
@@ -68,7 +69,12 @@ impl Pool {
     }
 
     /// Keep a connection for the next request.
-    pub(super) fn put(&self, address: SocketAddr, stream: TcpStream, idle_time: Duration) {
+    pub(in crate::gateway) fn put(
+        &self,
+        address: SocketAddr,
+        stream: TcpStream,
+        idle_time: Duration,
+    ) {
         let mut idle = self.idle();
         if idle.count < self.max {
             idle.count += 1;

@@ -21,7 +21,7 @@ const QUICK: Duration = Duration::from_millis(20);
 /// would keep a thread to themselves.
 const TURN_BYTES: usize = 1024 * 1024;
 /// Interim answers that a backend may send before it answers.
-const INTERIM_MAX: usize = 8;
+pub(in crate::gateway) const INTERIM_MAX: usize = 8;
 
 impl Exchange<'_> {
     /// Bytes of an answer's head. Returns whether that is whole.

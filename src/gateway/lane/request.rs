@@ -11,7 +11,7 @@ use crate::gateway::certificate::ClientCertificate;
 use crate::gateway::ctx::RequestCtx;
 use crate::gateway::decide::{Head, Refused};
 use crate::gateway::framing::{self, Body, RequestHead};
-use crate::gateway::headers::RequestRules;
+use crate::gateway::headers::{RequestRules, names};
 use crate::gateway::policy::{Policy, SitePolicy};
 use crate::gateway::upgrade::Asks;
 use crate::live::Live;
@@ -106,6 +106,13 @@ pub(super) fn asked<'a>(
     }
 }
 
+/// Whether the client wants its connection to end with the answer (RFC 9112 §9.6).
+pub(super) fn asks_to_close(head: &RequestHead<'_>) -> bool {
+    let mut connection =
+        head.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+    connection.any(|(_, value)| names(value, "close"))
+}
+
 /// The value of a field that is there once at most.
 fn field<'a>(head: &RequestHead<'a>, wanted: &str) -> Option<&'a [u8]> {
     head.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
@@ -123,18 +130,14 @@ impl Outgoing {
         out.push(b' ');
         out.extend_from_slice(head.target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        let (mut host, mut close) = (None, false);
+        let mut host = None;
         for (name, value) in fields() {
             let same = fields().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v);
             if rules.passes(name, same) {
                 put(&mut out, name, value);
             }
-            match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => host = Some(value),
-                10 if name.eq_ignore_ascii_case("connection") => {
-                    close |= crate::gateway::headers::names(value, "close");
-                }
-                _ => {}
+            if name.eq_ignore_ascii_case("host") {
+                host = Some(value);
             }
         }
         let Ok(()) = added::write(ctx, info, host, |name, value| {
@@ -150,7 +153,7 @@ impl Outgoing {
             bodiless: head.method == "HEAD",
             repeatable: head.body == Body::Empty
                 && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
-            close,
+            close: asks_to_close(head),
             addresses: site.backend.addresses.clone(),
             connect_time: times.connect,
             answer_time: times.answer.max(patience.unwrap_or_default()),

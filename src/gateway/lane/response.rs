@@ -12,7 +12,7 @@ const FIELDS_MAX: usize = 256;
 
 /// What follows an answer's head.
 #[derive(Debug)]
-pub(super) enum Rest {
+pub(in crate::gateway) enum Rest {
     /// That many bytes.
     Length(u64),
     /// Chunks.
@@ -23,15 +23,15 @@ pub(super) enum Rest {
 
 /// An answer's head.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(in crate::gateway) struct Head {
     /// Its status; below 200 for an interim answer.
-    pub(super) status: u16,
+    pub(in crate::gateway) status: u16,
     /// Its own length.
-    pub(super) length: usize,
+    pub(in crate::gateway) length: usize,
     /// What follows it.
-    pub(super) rest: Rest,
+    pub(in crate::gateway) rest: Rest,
     /// Whether the backend's connection can be used again.
-    pub(super) keep: bool,
+    pub(in crate::gateway) keep: bool,
 }
 
 /// The head at the beginning of `bytes`, or `None` while it is not whole. What the client gets of it
@@ -39,7 +39,7 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// If it has more than one reading, or is too large.
-pub(super) fn read(
+pub(in crate::gateway) fn read(
     bytes: &[u8],
     bodiless: bool,
     close: bool,

@@ -2,12 +2,16 @@
 //! it. Everything lies in a temporary folder and ends with the test.
 
 mod gateway;
+pub mod http2;
 mod issuer;
+mod liar;
 mod nginx;
 mod wire;
 
 pub use gateway::{Answer, Gateway, Plan, write_pair};
+pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
+pub use liar::{Liar, Part, Then};
 pub use nginx::Nginx;
 pub use wire::{Wire, client_config, connect, head_of, status_of};
 

@@ -1,0 +1,348 @@
+//! HTTP/2 as an attacker sends it: floods that cost others nothing, and requests that would be
+//! something else once they are written as HTTP/1.1.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::support::http2::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, frame, request,
+};
+use crate::support::{Gateway, Http2, Liar, Nginx, Part, Plan, Then, eventually, write_pattern};
+
+const OPEN: &str = "/CCM_Client/ccmsetup.cab";
+const UPLOAD: &str = "/SMS_FSP/.sms_fsp";
+
+fn answering() -> Liar {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    Liar::start(move |_, _| (vec![Part::Bytes(answer.to_vec())], Then::Keep))
+}
+
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// An ordinary request's fields, for a case to spoil.
+fn fields(method: &str, path: &str) -> Fields {
+    let own =
+        [(":method", method), (":scheme", "https"), (":authority", Gateway::HOST), (":path", path)];
+    own.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect()
+}
+
+fn with(name: &str, value: &str) -> Fields {
+    let mut all = fields("GET", OPEN);
+    all.push((name.into(), value.into()));
+    all
+}
+
+/// An ordinary request with another value for one of its own fields, or without it.
+fn but(name: &str, value: Option<&str>) -> Fields {
+    let mut all = fields("GET", OPEN);
+    let at = all.iter().position(|(n, _)| n == name.as_bytes()).unwrap();
+    match value {
+        Some(value) => all[at].1 = value.into(),
+        None => drop(all.remove(at)),
+    }
+    all
+}
+
+#[test]
+fn a_request_of_http_2_that_would_be_another_as_http_1_is_refused_and_the_backend_sees_nothing() {
+    let liar = answering();
+    let gateway = Plan::to(&liar.url()).start();
+    let mut cases: Vec<(String, Fields)> = Vec::new();
+    for (name, value) in [
+        ("x", "a\r\nEvil: b"),
+        ("x", "a\nEvil: b"),
+        ("x", "a\rb"),
+        ("x", "a\0b"),
+        ("x\r\nevil", "b"),
+        ("x\0", "b"),
+        ("x:", "b"),
+        ("x y", "b"),
+        ("", "b"),
+        ("X-Upper", "b"),
+        ("transfer-encoding", "chunked"),
+        ("transfer_encoding", "chunked"),
+        ("connection", "close"),
+        ("connection", "sitegate-device"),
+        ("keep-alive", "timeout=5"),
+        ("upgrade", "h2c"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "gzip"),
+        ("te", "trailers, gzip"),
+        ("content-length", "5"),
+        ("content-length", "-1"),
+        ("content-length", "0, 0"),
+        ("content-length", "99999999999999999999"),
+        ("content_length", "5"),
+        ("host", "other.contoso.com"),
+        ("host", "mp01.contoso.com, other"),
+        (":path", "/CCM_Client/late"),
+        (":unknown", "x"),
+        (":status", "200"),
+        (":protocol", "websocket"),
+        (":method", "POST"),
+        (":authority", "other.contoso.com"),
+    ] {
+        cases.push((format!("{name:?}: {value:?}"), with(name, value)));
+    }
+    for (name, value) in [
+        (":method", None),
+        (":method", Some("")),
+        (":method", Some("GET /x HTTP/1.1\r\nX: ")),
+        (":method", Some("get")),
+        (":method", Some("G T")),
+        (":method", Some("TRACE")),
+        (":method", Some("CONNECT")),
+        (":scheme", None),
+        (":path", None),
+        (":path", Some("")),
+        (":path", Some("*")),
+        (":path", Some("CCM_Client/ccmsetup.cab")),
+        (":path", Some("/CCM_Client/x y")),
+        (":path", Some("/CCM_Client/x\r\nX: y")),
+        (":path", Some("/CCM_Client/x\0")),
+        (":path", Some("https://other/CCM_Client/x")),
+        (":authority", None),
+        (":authority", Some("")),
+        (":authority", Some("mp01.contoso.com/SMS_MP")),
+        (":authority", Some("user@mp01.contoso.com")),
+        (":authority", Some("mp01.contoso.com\r\nX: y")),
+        (":authority", Some("mp01.contoso.com other")),
+        (":authority", Some("other.contoso.com")),
+    ] {
+        cases.push((format!("{name} {value:?}"), but(name, value)));
+    }
+    let mut twice = fields("GET", OPEN);
+    twice.extend(
+        [("content-length", "0"), ("content-length", "0")].map(|(n, v)| (n.into(), v.into())),
+    );
+    cases.push(("content-length twice".into(), twice));
+    let mut connect = fields("CONNECT", "/CCM_Client/x");
+    connect.insert(1, (b":protocol".to_vec(), b"websocket".to_vec()));
+    cases.push(("extended CONNECT".into(), connect));
+    let mut faults = Vec::new();
+    for (what, fields) in &cases {
+        let before = liar.asked().len();
+        let mut http2 = Http2::open(&gateway);
+        http2.ask(1, &block(fields));
+        let got = http2.outcome(1);
+        let asked = liar.asked();
+        if !matches!(got.status, 0 | 400..=499 | 501) || asked.len() > before {
+            faults.push(format!(
+                "{what}: {} and the backend saw {:?}",
+                got.status,
+                &asked[before..]
+            ));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    let mut http2 = Http2::open(&gateway);
+    http2.ask(1, &block(&fields("GET", OPEN)));
+    assert_eq!(http2.outcome(1).status, 200, "an ordinary request passes");
+    assert!(gateway.memory_kib() < 200 * 1024);
+}
+
+#[test]
+fn a_body_of_http_2_that_is_not_what_its_head_says_never_completes_a_request() {
+    let liar = answering();
+    let gateway = Plan::to(&liar.url()).start();
+    let head = |length: &str| request("POST", UPLOAD, &[("content-length", length)]);
+    let open = || request("POST", UPLOAD, &[]);
+    let trailers = |name: &str, value: &str| {
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[(name, value)]))
+    };
+    let begin = |block: &[u8]| frame(HEADERS, END_HEADERS, 1, block);
+    let data = |flags, bytes: &[u8]| frame(DATA, flags, 1, bytes);
+    let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("short", vec![begin(&head("5")), data(END_STREAM, b"four")]),
+        ("long", vec![begin(&head("5")), data(END_STREAM, b"sixsix")]),
+        ("length and no body", vec![frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("5"))]),
+        (
+            "cut off",
+            vec![begin(&open()), data(0, b"hello"), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])],
+        ),
+        ("a line in trailers", vec![begin(&open()), data(0, b"x"), trailers("x", "a\r\nb: c")]),
+        (
+            "a second head that does not end the stream",
+            vec![
+                begin(&open()),
+                data(0, b"x"),
+                frame(HEADERS, END_HEADERS, 1, &block(&[("x", "y")])),
+            ],
+        ),
+        (
+            "padding longer than its frame",
+            vec![begin(&open()), frame(DATA, 8 | END_STREAM, 1, &[200, 1, 2])],
+        ),
+    ];
+    for (what, frames) in cases {
+        let before = liar.asked().len();
+        let mut http2 = Http2::open(&gateway);
+        http2.0.send(&frames.concat());
+        let got = match what {
+            // Whoever resets a stream hears no more of it.
+            "cut off" => Default::default(),
+            _ => http2.outcome(1),
+        };
+        assert!(matches!(got.status, 0 | 400..500), "{what}: {got:?}");
+        drop(http2);
+        eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
+        assert_eq!(liar.asked().len(), before, "{what}: {:?}", liar.asked());
+    }
+    // Nothing was announced, so nothing more is waited for: what comes all the same goes nowhere.
+    let mut http2 = Http2::open(&gateway);
+    http2.0.send(&[begin(&head("0")), data(END_STREAM, b"GET /evil HTTP/1.1")].concat());
+    http2.outcome(1);
+    assert!(!liar.asked().concat().contains("evil"), "{:?}", liar.asked());
+    // A fragment is cut off before anything is judged, and is not passed on.
+    let mut http2 = Http2::open(&gateway);
+    http2.ask(1, &request("GET", "/CCM_Client/x#evil", &[]));
+    assert_eq!(http2.outcome(1).status, 200);
+    assert!(!liar.asked().concat().contains("evil"), "{:?}", liar.asked());
+    // Trailers are dropped, whatever their fields would be in a head.
+    for (name, value) in [("sitegate-device", "GUID:evil"), (":path", "/evil"), ("host", "evil")] {
+        let mut http2 = Http2::open(&gateway);
+        http2.0.send(&[begin(&open()), data(0, b"x"), trailers(name, value)].concat());
+        assert!(matches!(http2.outcome(1).status, 0 | 200 | 400), "{name}");
+        assert!(!liar.asked().concat().contains("evil"), "{name}: {:?}", liar.asked());
+    }
+}
+
+#[test]
+fn a_body_of_http_2_that_stalls_ends_with_its_own_deadline() {
+    let liar = answering();
+    let gateway = Plan::to(&liar.url()).sections("[limits]\nbody_grace = \"400ms\"").start();
+    let mut http2 = Http2::open(&gateway);
+    let head = frame(HEADERS, END_HEADERS, 1, &request("POST", UPLOAD, &[]));
+    http2.0.send(&[head, frame(DATA, 0, 1, b"half")].concat());
+    let got = http2.outcome(1);
+    assert_eq!(got.status, 408, "{got:?}");
+    assert!(String::from_utf8_lossy(&got.body).contains("limit.rate"), "{got:?}");
+    assert!(liar.asked().is_empty());
+    // The connection goes on.
+    http2.ask(3, &request("GET", OPEN, &[]));
+    assert!(http2.outcome(3).whole);
+}
+
+/// A flood of frames, written until the gateway takes no more of it.
+fn flood(gateway: &Gateway, frames: impl Iterator<Item = Vec<u8>>) -> Http2 {
+    let mut http2 = Http2::open(gateway);
+    http2.0.0.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut batch = Vec::new();
+    for one in frames {
+        batch.extend(one);
+        if batch.len() > 16 * 1024 && http2.0.0.write_all(&std::mem::take(&mut batch)).is_err() {
+            return http2;
+        }
+    }
+    let _ = http2.0.0.write_all(&batch).and_then(|()| http2.0.0.flush());
+    http2
+}
+
+/// Streams of a client, in the order of their numbers.
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    (0..count).map(|n| 2 * n + 1)
+}
+
+#[test]
+fn floods_of_http_2_frames_cost_other_clients_nothing_and_no_memory() {
+    let nginx = Nginx::start();
+    write_pattern(&nginx.content().join("../../CCM_Client/big.bin"), 2);
+    let gateway = Plan::to(&nginx.url()).start();
+    let post = request("POST", UPLOAD, &[]);
+    let get = request("GET", OPEN, &[]);
+    let begun = |n: u32| frame(HEADERS, END_HEADERS, n, &post);
+    let asked = |n: u32| frame(HEADERS, END_HEADERS | END_STREAM, n, &get);
+    let cancel = |n: u32| frame(RST_STREAM, 0, n, &[0, 0, 0, 8]);
+    let window = |n: u32, by: u32| frame(WINDOW_UPDATE, 0, n, &by.to_be_bytes());
+    let each = |count: u32, one: Vec<u8>| (0..count).map(move |_| one.clone());
+    let after = |first: Vec<u8>, rest: Box<dyn Iterator<Item = Vec<u8>>>| {
+        Box::new(std::iter::once(first).chain(rest))
+    };
+    let unfinished = frame(HEADERS, 0, 1, &get);
+    // One large field in the dynamic table, named again and again.
+    let mut bomb = vec![0x40, 1, b'x'];
+    bomb.extend([127, 0x81, 0x1e]);
+    bomb.extend([b'y'; 4000]);
+    bomb.extend([0xbe; 12_000]);
+    let bomb = [get.clone(), bomb].concat();
+    let flaps = [0x20, 0x3f, 0xe1, 0x1f].repeat(4000);
+    let large = block(&[("x", vec![b'y'; 15_000])]);
+    type Frames<'a> = Box<dyn Iterator<Item = Vec<u8>> + 'a>;
+    let floods: Vec<(&str, Frames<'_>)> = vec![
+        ("rapid reset", Box::new(streams(20_000).map(|n| [asked(n), cancel(n)].concat()))),
+        (
+            "reset by a window of nothing",
+            Box::new(streams(20_000).map(|n| [begun(n), window(n, 0)].concat())),
+        ),
+        (
+            "reset by a window too large",
+            Box::new(streams(20_000).map(|n| [begun(n), window(n, u32::MAX >> 1)].concat())),
+        ),
+        (
+            "reset by data after the end",
+            Box::new(streams(20_000).map(|n| [asked(n), frame(DATA, 0, n, b"x")].concat())),
+        ),
+        (
+            "reset by a priority of four bytes",
+            Box::new(streams(20_000).map(|n| [begun(n), frame(PRIORITY, 0, n, &[0; 4])].concat())),
+        ),
+        (
+            "continuation",
+            after(unfinished.clone(), Box::new(each(20_000, frame(CONTINUATION, 0, 1, &large)))),
+        ),
+        (
+            "empty continuation",
+            after(unfinished, Box::new(each(300_000, frame(CONTINUATION, 0, 1, &[])))),
+        ),
+        ("empty data", after(begun(1), Box::new(each(300_000, frame(DATA, 0, 1, &[]))))),
+        (
+            "a compression bomb",
+            Box::new(
+                streams(1000).map(move |n| frame(HEADERS, END_HEADERS | END_STREAM, n, &bomb)),
+            ),
+        ),
+        (
+            "flapping table sizes",
+            Box::new(
+                streams(1000).map(move |n| frame(HEADERS, END_HEADERS | END_STREAM, n, &flaps)),
+            ),
+        ),
+        ("settings", Box::new(each(100_000, frame(SETTINGS, 0, 0, &[])))),
+        ("pings", Box::new(each(100_000, frame(PING, 0, 0, &[0; 8])))),
+        ("priorities", Box::new(each(100_000, frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 9])))),
+        ("windows", Box::new(each(100_000, window(0, 1)))),
+        ("unknown frames", Box::new(each(100_000, frame(0xbb, 0, 0, b"x")))),
+        ("good-byes", Box::new(each(100_000, frame(GOAWAY, 0, 0, &[0; 8])))),
+        ("open uploads", Box::new(streams(5000).map(begun))),
+    ];
+    assert_eq!(gateway.curl(OPEN, &["--http2"]).status, 200);
+    let before = gateway.memory_kib();
+    let check = |what: &str, began: Instant, mib: u64| {
+        let probe = Instant::now();
+        assert_eq!(gateway.curl(OPEN, &["--http2"]).status, 200, "{what}: others are served");
+        let (took, grown) = (probe.elapsed(), gateway.memory_kib().saturating_sub(before));
+        println!("{what}: {:?}, another client {took:?}, {grown} KiB", began.elapsed());
+        assert!(took < Duration::from_secs(10), "{what}: another client waited {took:?}");
+        assert!(grown < mib * 1024, "{what}: memory grew by {grown} KiB");
+    };
+    for (what, frames) in floods {
+        let began = Instant::now();
+        // Held until another client was served beside it.
+        let held = flood(&gateway, frames);
+        check(what, began, 64);
+        drop(held);
+    }
+    let began = Instant::now();
+    let big = request("GET", "/CCM_Client/big.bin", &[]);
+    let nothing = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let stalls: Vec<_> =
+        streams(100).map(|n| frame(HEADERS, END_HEADERS | END_STREAM, n, &big)).collect();
+    let mut held = flood(&gateway, std::iter::once(nothing).chain(stalls));
+    assert!(held.next().is_some());
+    // Two hundred MiB, were they held.
+    check("a hundred answers of which nothing is taken", began, 96);
+    drop(held);
+    eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
+    check("afterwards", Instant::now(), 96);
+}

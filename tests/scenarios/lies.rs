@@ -1,0 +1,395 @@
+//! Backends that break off, lie or babble: a client never takes a part of an answer for all of it,
+//! nor one answer for another. Each case runs by every way that a request can take.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::support::http2::request;
+use crate::support::{Gateway, Got, Http2, Liar, Part, Plan, Then, connect, eventually, status_of};
+
+/// The ways of a request through the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The lane of ordinary requests.
+    Ordinary,
+    /// pingora's proxy, which takes whatever has a field `TE`.
+    Proxy,
+    /// pingora's proxy, from HTTP/2.
+    Http2,
+}
+
+const WAYS: [Way; 3] = [Way::Ordinary, Way::Proxy, Way::Http2];
+
+const PATIENCE: &str = "backend_answer_time = \"400ms\"";
+
+fn ask(gateway: &Gateway, way: Way, method: &str, path: &str) -> Got {
+    if way == Way::Http2 {
+        let mut http2 = Http2::open(gateway);
+        http2.ask(1, &request(method, path, &[]));
+        return http2.outcome(1);
+    }
+    let te = if way == Way::Proxy { "TE: trailers\r\n" } else { "" };
+    let host = Gateway::HOST;
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    let mut wire = connect(gateway);
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{te}{length}Connection: close\r\n\r\n"
+    );
+    wire.send(text.as_bytes());
+    read(&wire.read_to_end(), method == "HEAD")
+}
+
+/// An answer of HTTP/1.1 from a connection that was read to its end.
+fn read(bytes: &[u8], bodiless: bool) -> Got {
+    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Got::default() };
+    let (head, mut rest) = (&bytes[..end + 2], &bytes[end + 4..]);
+    let status = status_of(head);
+    if status < 200 {
+        return read(rest, bodiless);
+    }
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let mut got = Got { status, head: text.clone().into_bytes(), ..Got::default() };
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    if bodiless || matches!(status, 204 | 304) {
+        got.whole = rest.is_empty();
+    } else if let Some(length) = length {
+        got.body = rest.to_vec();
+        // A length that is none is the client's to guess.
+        got.whole = length.parse().map_or(true, |length: usize| rest.len() == length);
+    } else if text.contains("transfer-encoding: chunked") {
+        while let Some(at) = rest.windows(2).position(|w| w == b"\r\n") {
+            let size = String::from_utf8_lossy(&rest[..at]);
+            let size = usize::from_str_radix(&size, 16).unwrap();
+            rest = &rest[at + 2..];
+            if size == 0 {
+                got.whole = rest == b"\r\n";
+                break;
+            }
+            got.body.extend(&rest[..size.min(rest.len())]);
+            rest = rest.get(size + 2..).unwrap_or_default();
+        }
+    }
+    got
+}
+
+/// A path that is open to everyone with this method.
+fn path_of(method: &str) -> &'static str {
+    if method == "POST" { "/SMS_FSP/.sms_fsp" } else { "/CCM_Client/x" }
+}
+
+fn good() -> (Vec<Part>, Then) {
+    (vec![Part::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood".to_vec())], Then::Keep)
+}
+
+/// Cases: a name, an answer, and what becomes of its connection.
+type Cases = Vec<(String, Vec<Part>, Then)>;
+
+/// A backend that answers `/CCM_Client/N` by the case of that number, and everything else well.
+fn backend(cases: &Cases) -> Liar {
+    let answers: Vec<_> = cases.iter().map(|(_, parts, then)| (parts.clone(), *then)).collect();
+    Liar::start(move |request, _| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let number = path.rsplit('/').next().and_then(|n| n.parse::<usize>().ok());
+        number.and_then(|n| answers.get(n).cloned()).unwrap_or_else(good)
+    })
+}
+
+/// No case is a whole answer of success, and the answer that follows is the right one.
+fn none_is_a_success(cases: Cases) {
+    let liar = backend(&cases);
+    let gateway = Plan::to(&liar.url()).site_system(PATIENCE).start();
+    let mut faults = Vec::new();
+    for way in WAYS {
+        for (n, (what, ..)) in cases.iter().enumerate() {
+            let got = ask(&gateway, way, "GET", &format!("/CCM_Client/{n}"));
+            let told = matches!(got.status, 502 | 504);
+            if got.whole && !told {
+                faults.push(format!(
+                    "{way:?}: {what}: {} {:?}",
+                    got.status,
+                    String::from_utf8_lossy(&got.body)
+                ));
+            }
+            let next = ask(&gateway, way, "GET", "/CCM_Client/good");
+            if (next.status, &next.body[..], next.whole) != (200, b"good", true) {
+                faults.push(format!("{way:?}: what comes after {what}: {next:?}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_a_whole_one() {
+    let mut cases = Cases::new();
+    for begun in [
+        "",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+    ] {
+        // What is waited for in vain is waited for in the same way wherever an answer stops.
+        let hangs = begun.is_empty() || begun.ends_with("Le") || begun.ends_with("hello");
+        for then in [Then::Close, Then::Reset].into_iter().chain(hangs.then_some(Then::Hang)) {
+            let parts = vec![Part::Bytes(begun.as_bytes().to_vec())];
+            cases.push((format!("{begun:?}, then {then:?}"), parts, then));
+        }
+    }
+    // Without a length its end is its connection's, which a reset is not.
+    let parts = || vec![Part::Bytes(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec())];
+    cases.push(("no length, then a reset".to_owned(), parts(), Then::Reset));
+    cases.push(("no length, then nothing".to_owned(), parts(), Then::Hang));
+    none_is_a_success(cases);
+}
+
+#[test]
+fn an_answer_that_has_more_than_one_reading_or_none_is_never_a_success() {
+    let with = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\nhello");
+    let chunked =
+        |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    let texts = [
+        "<html>hello</html>\r\n\r\n".to_owned(),
+        "HTTP/0.9 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/9.9 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/2.0 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "http/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1  200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 20 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 2000 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 -20 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 999 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 099 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 200 O\0K\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello".to_owned(),
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\n\r\nhello".to_owned(),
+        with("Content-Length: -5\r\n"),
+        with("Content-Length: +5\r\n"),
+        with("Content-Length: 0x5\r\n"),
+        with("Content-Length: 5 5\r\n"),
+        with("Content-Length: 5, 5\r\n"),
+        with("Content-Length: 5, 6\r\n"),
+        with("Content-Length: \r\n"),
+        with("Content-Length: 99999999999999999999\r\n"),
+        with("Content-Length: 5\r\nContent-Length: 5\r\n"),
+        with("Content-Length: 5\r\nContent-Length: 6\r\n"),
+        with("Content-Length: 5\r\nX: a\0b\r\n"),
+        with("Content-Length: 5\r\nX: a\rb\r\n"),
+        with("Content-Length: 5\r\nX : y\r\n"),
+        with("Content-Length: 5\r\nX: y\r\n folded\r\n"),
+        with("Content-Length: 5\r\nno colon\r\n"),
+        with("Content-Length: 5\r\n: empty\r\n"),
+        with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        with("Transfer-Encoding: identity\r\nContent-Length: 5\r\n"),
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            .to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            .to_owned(),
+        chunked("+5\r\nhello\r\n0\r\n\r\n"),
+        chunked("0x5\r\nhello\r\n0\r\n\r\n"),
+        chunked("5 \r\nhello\r\n0\r\n\r\n"),
+        chunked("5\nhello\n0\n\n"),
+        chunked("5\r\nhelloX0\r\n\r\n"),
+        chunked("g\r\nhello\r\n0\r\n\r\n"),
+        chunked("ffffffffffffffff5\r\nhello\r\n0\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 5\r\n\r\nhello", "x".repeat(2 << 20)),
+        format!("HTTP/1.1 200 OK\r\n{}Content-Length: 5\r\n\r\nhello", "X: y\r\n".repeat(20_000)),
+        format!(
+            "{}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(1000)
+        ),
+    ];
+    let mut cases: Cases = texts
+        .into_iter()
+        .map(|text| {
+            let what = format!("{:?}", text.chars().take(120).collect::<String>());
+            (what, vec![Part::Bytes(text.into_bytes())], Then::Close)
+        })
+        .collect();
+    for endless in ["X: y\r\n", "y", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let begin = if endless == "y" { "HTTP/1.1 200 OK\r\nX: " } else { "HTTP/1.1 200 OK\r\n" };
+        let begin = if endless.starts_with("HTTP") { "" } else { begin };
+        let parts = vec![Part::Bytes(begin.as_bytes().to_vec()), Part::Endless(endless)];
+        cases.push((format!("{endless:?} without end"), parts, Then::Close));
+    }
+    none_is_a_success(cases);
+}
+
+#[test]
+fn bytes_behind_an_answer_are_nobodys_and_its_connection_is_dropped() {
+    let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    let texts = [
+        ("GET", 200, format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok{poison}"), "ok"),
+        (
+            "GET",
+            200,
+            format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{poison}"
+            ),
+            "ok",
+        ),
+        ("GET", 204, format!("HTTP/1.1 204 No Content\r\n\r\n{poison}"), ""),
+        (
+            "GET",
+            204,
+            format!("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello{poison}"),
+            "",
+        ),
+        ("GET", 304, format!("HTTP/1.1 304 Not Modified\r\n\r\n{poison}"), ""),
+        (
+            "GET",
+            304,
+            format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello{poison}"),
+            "",
+        ),
+        ("HEAD", 200, format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello{poison}"), ""),
+    ];
+    let cases: Cases = texts
+        .iter()
+        .flat_map(|(_, _, text, _)| {
+            // At once, and in a segment of its own a moment later.
+            let (first, second) = text.split_at(text.len() - poison.len());
+            let bytes = |text: &str| Part::Bytes(text.as_bytes().to_vec());
+            let late = vec![bytes(first), Part::Pause(Duration::from_millis(30)), bytes(second)];
+            [(text.clone(), vec![bytes(text)], Then::Keep), (text.clone(), late, Then::Keep)]
+        })
+        .collect();
+    let liar = backend(&cases);
+    let gateway = Plan::to(&liar.url()).sections("[limits]\nthreads = 1").start();
+    for way in WAYS {
+        for (n, (what, ..)) in cases.iter().enumerate() {
+            let (method, status, _, body) = texts[n / 2];
+            let got = ask(&gateway, way, method, &format!("/CCM_Client/{n}"));
+            assert_eq!((got.status, got.whole), (status, true), "{way:?}: {what}: {got:?}");
+            assert_eq!(String::from_utf8_lossy(&got.body), body, "{way:?}: {what}");
+            if n % 2 == 1 {
+                // What comes late is there before the next request.
+                std::thread::sleep(Duration::from_millis(60));
+            }
+            for _ in 0..2 {
+                let next = ask(&gateway, way, "GET", "/CCM_Client/good");
+                assert_eq!((next.status, &next.body[..]), (200, &b"good"[..]), "{way:?}: {what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_on_a_connection_that_the_backend_just_closed_is_repeated_only_where_that_is_harmless()
+{
+    // The first request of a connection is answered; the next one is read, and nothing comes.
+    let liar = Liar::start(|_, n| match n {
+        0 => good(),
+        _ => (Vec::new(), Then::Close),
+    });
+    let gateway = Plan::to(&liar.url()).sections("[limits]\nthreads = 1").start();
+    for way in WAYS {
+        for (method, status) in [("GET", 200), ("POST", 502)] {
+            // Leaves a connection that will fail.
+            let before = liar.asked().len();
+            let mut primed = ask(&gateway, way, "GET", "/CCM_Client/prime");
+            if primed.status != 200 || liar.asked().len() != before + 1 {
+                primed = ask(&gateway, way, "GET", "/CCM_Client/prime");
+            }
+            assert_eq!(primed.status, 200, "{way:?} {method}");
+            let path = format!("{}?{way:?}{method}", path_of(method));
+            let got = ask(&gateway, way, method, &path);
+            assert_eq!(got.status, status, "{way:?} {method}: {got:?}");
+            let sent = liar.asked().iter().filter(|asked| asked.contains(&path)).count();
+            let wanted = if method == "GET" { 2 } else { 1 };
+            assert_eq!(sent, wanted, "{way:?} {method}: how often the backend was asked");
+        }
+    }
+}
+
+#[test]
+fn fields_that_belong_to_the_backends_connection_end_at_the_gateway() {
+    let head = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\n\
+                X-Hop: secret\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nTrailer: X-T\r\n\
+                Sitegate-Device: GUID:evil\r\nX-Kept: kept\r\nContent-Length: 4\r\n\r\ngood";
+    let liar = Liar::start(move |_, _| (vec![Part::Bytes(head.as_bytes().to_vec())], Then::Keep));
+    let gateway = Plan::to(&liar.url()).start();
+    for version in ["--http1.1", "--http2"] {
+        for te in [&[][..], &["-H", "TE: trailers"]] {
+            let answer = gateway.curl("/CCM_Client/x", &[&[version], te].concat());
+            let head = answer.head.to_ascii_lowercase();
+            assert_eq!((answer.status, answer.text().as_str()), (200, "good"), "{head}");
+            assert!(head.contains("x-kept: kept"), "{version} {te:?}: {head}");
+            for gone in ["x-hop", "keep-alive:", "proxy-connection", "upgrade", "evil"] {
+                assert!(!head.contains(gone), "{version} {te:?} has {gone}: {head}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_answer_passes_as_long_as_it_goes_on_and_so_does_an_interim_one() {
+    let drip = |_: &str, _| {
+        let mut parts = vec![Part::Bytes(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
+                .to_vec(),
+        )];
+        for byte in b"dripping" {
+            parts.extend([Part::Pause(Duration::from_millis(80)), Part::Bytes(vec![*byte])]);
+        }
+        (parts, Then::Keep)
+    };
+    let gateway = Plan::to(&Liar::start(drip).url()).site_system(PATIENCE).start();
+    // Longer in all than the backend may be silent at once.
+    for way in WAYS {
+        let got = ask(&gateway, way, "GET", "/CCM_Client/x");
+        assert_eq!((got.status, got.whole), (200, true), "{way:?}: {got:?}");
+        assert_eq!(String::from_utf8_lossy(&got.body), "dripping", "{way:?}");
+    }
+}
+
+#[test]
+fn a_backend_may_have_an_address_of_ipv6_and_come_back_on_its_port_at_any_time() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        println!("this machine has no loopback address of IPv6; IPv4 it is");
+        return comes_back("127.0.0.1");
+    };
+    drop(listener);
+    comes_back("127.0.0.1");
+    comes_back("[::1]");
+}
+
+fn comes_back(host: &str) {
+    let mut listener = TcpListener::bind(format!("{host}:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let gateway =
+        Plan::to(&format!("http://{host}:{port}")).sections("[limits]\nthreads = 1").start();
+    for way in WAYS {
+        for method in ["GET", "POST"] {
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 4096];
+                assert!(std::io::Read::read(&mut stream, &mut head).unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+                // Kept, until the backend as a whole goes down.
+                (listener, stream)
+            });
+            let got = ask(&gateway, way, method, path_of(method));
+            assert_eq!((got.status, got.whole), (200, true), "{host} {way:?} {method}: {got:?}");
+            let (closing, stream) = server.join().unwrap();
+            drop((closing, stream));
+            assert!(TcpStream::connect((host.trim_matches(['[', ']']), port)).is_err());
+            let away = ask(&gateway, way, "GET", "/CCM_Client/x");
+            assert_eq!(away.status, 502, "{host} {way:?}: {away:?}");
+            let mut again = None;
+            eventually("the port is free again", || {
+                again = TcpListener::bind(format!("{host}:{port}")).ok();
+                again.is_some()
+            });
+            listener = again.unwrap();
+        }
+    }
+}

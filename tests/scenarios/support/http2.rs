@@ -1,0 +1,169 @@
+//! HTTP/2 frame by frame, for what no proper client would send: nothing is indexed or compressed, and
+//! nothing is done that was not asked for.
+
+use std::io::Read;
+
+use super::{Gateway, Wire, client_config};
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// A connection of HTTP/2 whose preface was sent.
+pub struct Http2(pub Wire);
+
+/// A frame that came.
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// What became of a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Got {
+    /// 0 if there was no answer.
+    pub status: u16,
+    pub body: Vec<u8>,
+    /// Whether the answer ended as it should.
+    pub whole: bool,
+    /// The answer's fields where they can be read as text, or the header block as it came.
+    pub head: Vec<u8>,
+}
+
+/// One frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut out = vec![length[1], length[2], length[3], kind, flags];
+    out.extend(stream.to_be_bytes());
+    out.extend(payload);
+    out
+}
+
+/// Fields as literals that are never indexed (RFC 7541 §6.2.3).
+pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(0x10);
+        text(&mut out, name.as_ref());
+        text(&mut out, value.as_ref());
+    }
+    out
+}
+
+/// A string with its length (RFC 7541 §5).
+fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut rest = bytes.len();
+    if rest < 127 {
+        out.push(rest as u8);
+    } else {
+        out.push(127);
+        rest -= 127;
+        while rest >= 128 {
+            out.push((rest % 128) as u8 | 128);
+            rest /= 128;
+        }
+        out.push(rest as u8);
+    }
+    out.extend(bytes);
+}
+
+/// The header block of an ordinary request, with more fields behind it.
+pub fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let own =
+        [(":method", method), (":scheme", "https"), (":authority", Gateway::HOST), (":path", path)];
+    block(&[&own[..], more].concat())
+}
+
+impl Http2 {
+    pub fn open(gateway: &Gateway) -> Http2 {
+        let mut config = client_config(gateway);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut wire = Wire::open(config, gateway.port, Gateway::HOST).unwrap();
+        wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let mut http2 = Http2(wire);
+        http2.send(SETTINGS, 0, 0, &[]);
+        http2
+    }
+
+    pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.0.send(&frame(kind, flags, stream, payload));
+    }
+
+    /// A whole request without a body.
+    pub fn ask(&mut self, stream: u32, block: &[u8]) {
+        self.send(HEADERS, END_HEADERS | END_STREAM, stream, block);
+    }
+
+    /// The next frame, or `None` once the connection has ended.
+    pub fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.0.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        self.0.0.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & (u32::MAX >> 1);
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// What becomes of a stream.
+    pub fn outcome(&mut self, stream: u32) -> Got {
+        let mut got = Got::default();
+        while let Some(frame) = self.next() {
+            match frame.kind {
+                GOAWAY if frame.payload.get(4..8) != Some(&[0; 4]) => return got,
+                RST_STREAM if frame.stream == stream => return got,
+                HEADERS if frame.stream == stream && got.status < 200 => {
+                    got.status = status(&frame.payload);
+                    got.head = frame.payload;
+                }
+                DATA if frame.stream == stream => got.body.extend(&frame.payload),
+                _ => {}
+            }
+            let ends = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
+            if ends && frame.stream == stream {
+                got.whole = true;
+                return got;
+            }
+        }
+        got
+    }
+}
+
+/// The status at the beginning of an answer's header block: of the static table, or three digits.
+fn status(block: &[u8]) -> u16 {
+    let at = block.iter().position(|b| b & 0xe0 != 0x20).unwrap_or(0);
+    let known = [200, 204, 206, 304, 400, 404, 500];
+    match &block[at..] {
+        [index @ 0x88..=0x8e, ..] => known[usize::from(index - 0x88)],
+        [_, 3, digits @ ..] => String::from_utf8_lossy(&digits[..3]).parse().unwrap(),
+        [_, _, coded @ ..] => {
+            // Digits in Huffman's code: five bits up to 2, six from 3 on (RFC 7541, appendix B).
+            let bits: Vec<u8> =
+                coded.iter().take(3).flat_map(|b| (0..8).rev().map(move |n| b >> n & 1)).collect();
+            let (mut rest, mut status) = (&bits[..], 0);
+            for _ in 0..3 {
+                let number =
+                    |n: usize| rest[..n].iter().fold(0_u16, |all, bit| all * 2 + u16::from(*bit));
+                let (digit, used) = match number(5) {
+                    short @ 0..=2 => (short, 5),
+                    _ => (number(6) - 22, 6),
+                };
+                status = status * 10 + digit;
+                rest = &rest[used..];
+            }
+            status
+        }
+        _ => 0,
+    }
+}
