@@ -3,8 +3,8 @@
 //! Every field is optional here; what an absent one means is decided where the section is resolved.
 
 use serde::Deserialize;
-use toml::Spanned;
 
+use super::spanned::Spanned;
 use super::units::{Size, Span};
 
 type Typed<T> = Option<Spanned<T>>;

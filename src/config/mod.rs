@@ -9,6 +9,7 @@ mod place;
 mod read;
 mod resolve;
 mod resolved;
+mod spanned;
 mod units;
 
 use std::path::Path;

@@ -17,12 +17,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::file::{LimitsFile, ListenFile, LogFile, SiteFile};
 use super::read::{self, Table};
 use super::resolved::Config;
+use super::spanned::Spanned;
 pub(super) use site::host_name;
 
 /// The sections of the file.

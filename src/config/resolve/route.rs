@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
-
 use super::Scope;
 use crate::config::file::{RouteFile, TokenFile};
 use crate::config::read::{self, Table};
+use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset};
 
