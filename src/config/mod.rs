@@ -9,6 +9,7 @@ mod place;
 mod read;
 mod resolve;
 mod resolved;
+mod schema;
 mod spanned;
 mod units;
 
@@ -22,6 +23,7 @@ pub use resolved::{
     Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, ObserveUntil, PkiFolder, Site,
     SiteSystem,
 };
+pub use schema::schema;
 pub use units::{Size, Span};
 
 /// A configuration file larger than this is a mistake.
