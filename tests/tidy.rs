@@ -18,5 +18,7 @@ mod documents;
 mod layers;
 #[path = "tidy/operations.rs"]
 mod operations;
+#[path = "tidy/schema.rs"]
+mod schema;
 #[path = "tidy/source.rs"]
 mod source;

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod health;
 mod run;
+mod schema;
 mod site;
 mod status;
 mod token;
@@ -46,6 +47,8 @@ enum Command {
     Health(health::Args),
     /// Show what a running gateway serves, and why.
     Status(status::Args),
+    /// Write the JSON schema of the configuration, for editors.
+    Schema,
     /// The site's own authority.
     #[command(subcommand)]
     Site(site::Command),
@@ -88,6 +91,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Demo(args) => demo::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
+        Command::Schema => schema::run(),
         Command::Site(command) => site::run(command, provider),
         Command::Token(command) => token::run(command),
     }

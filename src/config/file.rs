@@ -1,212 +1,314 @@
 //! What was typed: one type for each section of the file, with nothing resolved.
 //!
 //! Every field is optional here; what an absent one means is decided where the section is resolved.
+//! The first line above a field is what editors tell of it, by the schema.
 
+mod words;
+
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
+use super::schema;
+use super::spanned::Spanned;
 use super::units::{Size, Span};
+pub(super) use words::{
+    AuthorityKeyFile, CertificatesFile, ClientCertificateFile, CrlExpiredFile, KeyModeFile,
+    KindFile, LogFormatFile, ModeFile, TokenFile,
+};
 
 type Typed<T> = Option<Spanned<T>>;
 
+/// Sections and keys; docs/configuration.md tells more of each.
+#[derive(JsonSchema)]
+#[schemars(title = "sitegate's configuration", deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "for the schema; the sections are read one by one, to find all faults"
+)]
+pub(super) struct ConfigFile {
+    /// The site. Takes effect at a restart.
+    site: SiteFile,
+    /// The listener for status, by default 127.0.0.1:9180. Takes effect at a restart.
+    admin: Option<ListenFile>,
+    /// The listener for metrics and health, by default 127.0.0.1:9181. Takes effect at a restart.
+    metrics: Option<ListenFile>,
+    /// sitegate's own log, and the access log. Takes effect at a restart.
+    log: Option<LogFile>,
+    /// What clients may take.
+    limits: Option<LimitsFile>,
+    /// The site systems; several may share an address if their hosts differ.
+    #[schemars(length(min = 1))]
+    site_system: Vec<SiteSystemFile>,
+    /// Whose tokens are accepted besides the site's own.
+    token_issuer: Option<Vec<TokenIssuerFile>>,
+}
+
 /// `[site]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["code"]))]
 pub(super) struct SiteFile {
+    /// The site code: three letters or digits.
+    #[schemars(regex(pattern = "^[A-Za-z0-9]{3}$"))]
     pub(super) code: Typed<String>,
+    /// The hierarchy's GUID, for tokens of Configuration Manager's own issuers.
     pub(super) hierarchy: Typed<String>,
+    /// The directory of the site's authority and token key; private.
+    #[schemars(extend("default" = "/var/lib/sitegate"))]
     pub(super) state: Typed<String>,
+    /// The domains the root may issue for; by default the hosts of all site systems.
     pub(super) domains: Typed<Vec<Spanned<String>>>,
+    /// Whether the site issues certificates where the PKI has given nothing fit.
+    #[schemars(extend("default" = "enhanced"))]
     pub(super) certificates: Typed<CertificatesFile>,
+    /// The kind of key of the authority and of what it issues.
+    #[schemars(extend("default" = "p256"))]
     pub(super) authority_key: Typed<AuthorityKeyFile>,
+    /// The `iss` of the site's own tokens; by default made of the first host.
     pub(super) token_issuer: Typed<String>,
+    /// A watched file that says which tokens, devices and users are refused.
     pub(super) blocklist: Typed<String>,
 }
 
-/// `site.certificates`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum CertificatesFile {
-    Enhanced,
-    PkiOnly,
-}
-
-/// `site.authority_key`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum AuthorityKeyFile {
-    P256,
-    Rsa2048,
-}
-
 /// `[admin]` and `[metrics]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListenFile {
+    /// The address and port to listen on; for `[admin]` one of loopback.
+    #[schemars(regex(pattern = ":[0-9]+$"))]
     pub(super) listen: Typed<String>,
 }
 
 /// `[log]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LogFile {
+    /// How sitegate's own lines on standard error look.
+    #[schemars(extend("default" = "text"))]
     pub(super) format: Typed<LogFormatFile>,
+    /// The least level: error, warn, info, debug, trace, or `target=level` pairs.
+    #[schemars(extend("default" = "info"))]
     pub(super) level: Typed<String>,
+    /// Where the access log goes: `stderr`, `off` or a file.
+    #[schemars(extend("default" = "stderr"))]
     pub(super) access: Typed<String>,
 }
 
-/// `log.format`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum LogFormatFile {
-    Text,
-    Json,
-}
-
 /// `[limits]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LimitsFile {
+    /// Threads that serve clients; 0 is as many as the machine has processors.
+    #[schemars(extend("default" = 0))]
     pub(super) threads: Typed<u16>,
+    /// Client connections at once.
+    #[schemars(range(min = 1), extend("default" = 20000))]
     pub(super) connections: Typed<u32>,
+    /// TLS handshakes at once; more wait, within their `handshake_time`.
+    #[schemars(range(min = 1), extend("default" = 512))]
     pub(super) handshakes: Typed<u32>,
+    /// Connections at once from one IPv4 address or IPv6 /64; not counted by default.
+    #[schemars(range(min = 1))]
     pub(super) per_address: Typed<u32>,
+    /// From accepting a connection to the end of its handshake.
+    #[schemars(extend("default" = "10s"))]
     pub(super) handshake_time: Typed<Span>,
+    /// From the first byte of a request head to its last.
+    #[schemars(extend("default" = "20s"))]
     pub(super) header_time: Typed<Span>,
+    /// The largest request head; 1KiB to 512KiB.
+    #[schemars(extend("default" = "64KiB"))]
     pub(super) header_bytes: Typed<Size>,
+    /// The most fields in a request head.
+    #[schemars(range(min = 1, max = 256), extend("default" = 128))]
     pub(super) headers: Typed<u16>,
+    /// The longest request target; 1KiB to 512KiB.
+    #[schemars(extend("default" = "16KiB"))]
     pub(super) uri_bytes: Typed<Size>,
+    /// How long a connection may stay without a request.
+    #[schemars(extend("default" = "120s"))]
     pub(super) idle_time: Typed<Span>,
+    /// The least rate of a request body once its grace is used up.
+    #[schemars(extend("default" = 240))]
     pub(super) body_bytes_per_second: Typed<u32>,
+    /// How long a request body may stall or fall behind that rate.
+    #[schemars(extend("default" = "30s"))]
     pub(super) body_grace: Typed<Span>,
+    /// How long a client may take nothing of an answer that is ready for it.
+    #[schemars(extend("default" = "5m"))]
     pub(super) send_stall: Typed<Span>,
+    /// How long requests under way may go on after SIGTERM.
+    #[schemars(extend("default" = "10m"))]
     pub(super) drain_time: Typed<Span>,
+    /// How many verified tokens are remembered.
+    #[schemars(range(min = 1), extend("default" = 100000))]
     pub(super) token_cache: Typed<u32>,
 }
 
 /// `[[site_system]]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "listen", "hosts", "backend"]))]
 pub(super) struct SiteSystemFile {
+    /// Its name in logs, metrics and status: up to 64 letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
     pub(super) name: Typed<String>,
+    /// Whose routes it has.
+    #[schemars(schema_with = "schema::roles")]
     pub(super) roles: Typed<Vec<Spanned<String>>>,
+    /// The address and port where clients come in: `0.0.0.0:443`.
+    #[schemars(regex(pattern = ":[0-9]+$"))]
     pub(super) listen: Typed<String>,
+    /// Whether clients that send no server name, or an unknown one, mean this one.
+    #[schemars(extend("default" = false))]
     pub(super) default: Typed<bool>,
+    /// The names and IP addresses that clients use; its certificate has to cover all.
+    #[schemars(length(min = 1))]
     pub(super) hosts: Typed<Vec<Spanned<String>>>,
+    /// Where requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
     pub(super) backend: Typed<String>,
+    /// For https: a PEM file with the roots to trust instead of the system's.
     pub(super) backend_ca: Typed<String>,
+    /// For https: the name in the backend's certificate; by default its host.
     pub(super) backend_name: Typed<String>,
+    /// How long to wait for a connection.
+    #[schemars(extend("default" = "5s"))]
     pub(super) backend_connect_time: Typed<Span>,
+    /// How long to wait for the answer to begin, and between its parts.
+    #[schemars(extend("default" = "5m"))]
     pub(super) backend_answer_time: Typed<Span>,
+    /// How long an idle connection is kept; less than the backend keeps it.
+    #[schemars(extend("default" = "55s"))]
     pub(super) backend_idle_time: Typed<Span>,
+    /// How long a WebSocket may go without anything from the backend.
+    #[schemars(extend("default" = "10m"))]
     pub(super) websocket_idle_time: Typed<Span>,
+    /// Idle connections that each thread keeps.
+    #[schemars(extend("default" = 256))]
     pub(super) backend_connections: Typed<u32>,
+    /// Whether tokens may leave this machine by http; otherwise that is an error.
+    #[schemars(extend("enum" = ["accepted"]))]
     pub(super) cleartext: Typed<String>,
+    /// The watched folder of its PKI certificate, as PEM or PFX.
     pub(super) pki: Typed<String>,
+    /// The file in that folder with the certificate and the authorities above it.
+    #[schemars(extend("default" = "tls.crt"))]
     pub(super) pki_certificate: Typed<String>,
+    /// The file with the key; it may be the certificate's.
+    #[schemars(extend("default" = "tls.key"))]
     pub(super) pki_key: Typed<String>,
+    /// The file with the root to judge the certificate by, if there is one.
+    #[schemars(extend("default" = "ca.crt"))]
     pub(super) pki_ca: Typed<String>,
+    /// What opens the PFX files of that folder: `file:PATH` or `env:NAME`.
+    #[schemars(regex(pattern = "^(file|env):."))]
     pub(super) pki_password: Typed<String>,
+    /// Whether keys, PFX files and the password's file may be readable by everyone.
+    #[schemars(extend("default" = "private"))]
     pub(super) key_mode: Typed<KeyModeFile>,
+    /// The token issuers it accepts; all by default, and the site's own is `site`.
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
+    /// Whether requests that only token or route speak against are refused, or told of.
+    #[schemars(extend("default" = "enforce"))]
     pub(super) mode: Typed<ModeFile>,
+    /// When observing ends, with an offset from UTC; at most 90 days ahead.
+    #[schemars(schema_with = "schema::instant")]
     pub(super) observe_until: Typed<toml::value::Datetime>,
+    /// Whether clients are asked for a certificate; none is demanded.
+    #[schemars(extend("default" = "off"))]
     pub(super) client_certificate: Typed<ClientCertificateFile>,
+    /// The file with the authorities that issue client certificates, PEM.
     pub(super) client_ca: Typed<String>,
+    /// A file or a list of files with CRLs of those authorities, PEM or DER.
     pub(super) client_crl: Typed<OneOrMany>,
+    /// What becomes of clients when the CRL of their authority has expired.
+    #[schemars(extend("default" = "deny"))]
     pub(super) client_crl_expired: Typed<CrlExpiredFile>,
+    /// Networks and addresses of load balancers that speak the PROXY protocol, version 2.
+    #[schemars(extend("default" = []))]
     pub(super) proxy_protocol: Typed<Vec<Spanned<String>>>,
+    /// Whether HTTP/2 is offered besides HTTP/1.1.
+    #[schemars(extend("default" = true))]
     pub(super) http2: Typed<bool>,
+    /// Whether namespaces with Windows authentication are passed to the backend.
+    #[schemars(extend("default" = false))]
     pub(super) windows_auth: Typed<bool>,
+    /// Where clients put their tokens: a header, and the scheme if there is one.
+    #[schemars(extend("default" = ["Authorization: Bearer"]))]
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,
+    /// Routes of your own, on top of those of the roles; the longest path wins.
+    #[schemars(with = "Vec<RouteFile>")]
     pub(super) route: Option<toml::Value>,
 }
 
-/// `site_system.key_mode`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum KeyModeFile {
-    Private,
-    Any,
-}
-
-/// `site_system.mode`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum ModeFile {
-    Enforce,
-    Observe,
-}
-
-/// `site_system.client_certificate`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum ClientCertificateFile {
-    Off,
-    Request,
-}
-
-/// `site_system.client_crl_expired`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum CrlExpiredFile {
-    Deny,
-    Accept,
-}
-
 /// `[[site_system.route]]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path", "require"]))]
 pub(super) struct RouteFile {
+    /// One path, or with a slash at its end that path and all below it.
     pub(super) path: Typed<String>,
+    /// What a request must show to pass.
+    #[schemars(schema_with = "schema::requirement")]
     pub(super) require: Typed<String>,
+    /// The methods that pass, in capitals.
+    #[schemars(extend("default" = ["GET", "HEAD", "POST"]))]
     pub(super) methods: Typed<Vec<Spanned<String>>>,
+    /// The largest request body; any size by default.
     pub(super) body_bytes: Typed<Size>,
+    /// The purposes a token may have.
+    #[schemars(schema_with = "schema::purposes", extend("default" = ["client"]))]
     pub(super) purposes: Typed<Vec<Spanned<String>>>,
+    /// Whether the token ends here or is passed on to the backend.
+    #[schemars(extend("default" = "strip"))]
     pub(super) token: Typed<TokenFile>,
+    /// Whether requests that pass may open a WebSocket.
+    #[schemars(extend("default" = false))]
     pub(super) websocket: Typed<bool>,
 }
 
-/// `route.token`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum TokenFile {
-    Strip,
-    Forward,
-}
-
 /// `[[token_issuer]]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "kind"]))]
 pub(super) struct TokenIssuerFile {
+    /// Its name in logs, metrics, status and `site_system.issuers`.
     pub(super) name: Typed<String>,
+    /// Configuration Manager (`site`), Microsoft Entra ID, or another OpenID Connect provider.
     pub(super) kind: Typed<KindFile>,
+    /// The directory's GUID; required for `entra`.
     pub(super) tenant: Typed<String>,
+    /// Further values of `iss`; for `oidc` the only one, and required.
     pub(super) issuer: Typed<OneOrMany>,
+    /// The values of `aud` that mean this site; required for `oidc`.
     pub(super) audiences: Typed<Vec<Spanned<String>>>,
+    /// A file or files (JWKS, PEM), or the https URL of a JWKS or discovery document.
     pub(super) keys: Typed<OneOrMany>,
+    /// Hosts, besides the discovery document's own, that its `jwks_uri` may name.
     pub(super) key_hosts: Typed<Vec<Spanned<String>>>,
+    /// Hosts that keys are fetched from though their addresses are not public.
     pub(super) private_hosts: Typed<Vec<Spanned<String>>>,
+    /// A PEM file with the roots to trust instead when keys are fetched.
     pub(super) key_ca: Typed<String>,
+    /// How old fetched keys may become, 1s to 1d; by default what the issuer says.
     pub(super) key_refresh: Typed<Span>,
+    /// The least time between two fetches for unknown keys, 1s to 1d.
+    #[schemars(extend("default" = "30s"))]
     pub(super) key_refetch_interval: Typed<Span>,
+    /// How far the clocks may differ; at most an hour.
+    #[schemars(extend("default" = "5m"))]
     pub(super) leeway: Typed<Span>,
+    /// The longest life of a token; by default 90d, 2d or 1d, by kind.
     pub(super) lifetime_max: Typed<Span>,
+    /// For `oidc`: the claim with the device's id.
     pub(super) device_claim: Typed<String>,
+    /// For `oidc`: the claim with the user's id; one of the two is required.
     pub(super) user_claim: Typed<String>,
 }
 
-/// `token_issuer.kind`
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum KindFile {
-    Site,
-    Entra,
-    Oidc,
-}
-
 /// A string, or a list of strings.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum OneOrMany {
     One(String),

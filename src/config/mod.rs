@@ -9,6 +9,8 @@ mod place;
 mod read;
 mod resolve;
 mod resolved;
+mod schema;
+mod spanned;
 mod units;
 
 use std::path::Path;
@@ -21,6 +23,7 @@ pub use resolved::{
     Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, ObserveUntil, PkiFolder, Site,
     SiteSystem,
 };
+pub use schema::schema;
 pub use units::{Size, Span};
 
 /// A configuration file larger than this is a mistake.

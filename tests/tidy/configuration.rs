@@ -35,7 +35,7 @@ fn in_words(loaded: &Loaded) -> String {
 }
 
 /// The keys of the file's sections, from the types that read them.
-fn keys() -> BTreeSet<String> {
+pub fn keys() -> BTreeSet<String> {
     let text = read("src/config/file.rs");
     let field = |line: &str| {
         let field = line.trim().strip_prefix("pub(super) ")?;

@@ -94,6 +94,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
+    ("schemars", &["config/"]),
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs", "metrics/"]),
     ("pingora_core", PINGORA),
@@ -180,6 +181,7 @@ fn the_checks_of_layers_and_doors_find_what_they_are_for() {
         ("control/x.rs", "set.spawn(async {});"),
         ("tls/x.rs", "use pingora_core::Error;"),
         ("gateway/x.rs", "use arc_swap::ArcSwap;"),
+        ("cli/x.rs", "use schemars::JsonSchema;"),
     ] {
         assert!(!faults_of_doors(&Source::new(path, text)).is_empty(), "{path}: {text}");
     }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use ipnet::IpNet;
-use toml::Spanned;
 
 use super::{ConfigError, Scope};
 use crate::config::resolved::SiteSystem;
+use crate::config::spanned::Spanned;
 
 const HINT: &str = "for example proxy_protocol = [\"10.0.0.0/24\", \"10.0.1.7\"]";
 

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
-
 use super::{ConfigError, Scope};
 use crate::config::file::{ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile};
 use crate::config::resolved::{ClientCertificates, PkiFolder};
+use crate::config::spanned::Spanned;
 use crate::secret::PasswordSource;
 
 /// The folder of the PKI's certificate, and what is in it.

@@ -4,14 +4,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Scope;
 use crate::cert::Anchors;
 use crate::config::Span;
 use crate::config::file::{OneOrMany, TokenIssuerFile};
 use crate::config::place::{host, url_fault};
 use crate::config::resolved::{KeySource, KeyUrl};
+use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{Issuer, IssuerKind};
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Scope;
 use crate::config::file::LimitsFile;
 use crate::config::resolved::{ConnLimits, Limits};
+use crate::config::spanned::Spanned;
 use crate::config::units::Span;
 
 pub(super) fn resolve(file: LimitsFile, scope: &mut Scope<'_>) -> Limits {

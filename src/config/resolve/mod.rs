@@ -17,16 +17,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::file::{LimitsFile, ListenFile, LogFile, SiteFile};
 use super::read::{self, Table};
 use super::resolved::Config;
+use super::spanned::Spanned;
+pub(super) use route::REQUIREMENTS;
 pub(super) use site::host_name;
 
 /// The sections of the file.
-const SECTIONS: &[&str] =
+pub(super) const SECTIONS: &[&str] =
     &["site", "admin", "metrics", "log", "limits", "site_system", "token_issuer"];
 
 /// What a section's function works with.

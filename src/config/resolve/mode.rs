@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use toml::Spanned;
 use toml::value::Datetime;
 
 use super::{ConfigError, Scope};
 use crate::clock::is_plausible;
 use crate::config::file::ModeFile;
 use crate::config::resolved::ObserveUntil;
+use crate::config::spanned::Spanned;
 
 /// Until when a site system observes; `None` if it enforces.
 ///

@@ -2,15 +2,23 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
-
 use super::Scope;
 use crate::config::file::{RouteFile, TokenFile};
 use crate::config::read::{self, Table};
+use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset};
 
-const REQUIREMENTS: &str = "anonymous, device, user, device-or-user, certificate, windows or deny";
+/// What a route may require, by the words of the file.
+pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
+    ("anonymous", Requirement::Anonymous),
+    ("device", Requirement::Device),
+    ("user", Requirement::User),
+    ("device-or-user", Requirement::DeviceOrUser),
+    ("certificate", Requirement::Certificate),
+    ("windows", Requirement::WindowsAuth),
+    ("deny", Requirement::Deny),
+];
 
 /// The presets of the roles with the site system's own routes on top.
 /// `certificates` says whether clients are asked for theirs.
@@ -46,10 +54,11 @@ pub(super) fn resolve_all(
 
 fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>) -> Option<Route> {
     let path = scope.required(file.path, span.clone(), "path of a route", "path = \"/reports/\"");
-    let require = scope.required(file.require, span, "require of a route", REQUIREMENTS);
+    let hint = format!("known: {}", REQUIREMENTS.map(|(word, _)| word).join(", "));
+    let require = scope.required(file.require, span, "require of a route", &hint);
     let (path, require) = (path?, require?);
     let requirement = requirement(require.get_ref()).or_else(|| {
-        scope.hinted(require.span(), "unknown requirement", REQUIREMENTS);
+        scope.hinted(require.span(), "unknown requirement", hint);
         None
     });
     let pattern = match Pattern::parse(path.get_ref()) {
@@ -113,14 +122,5 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
 }
 
 fn requirement(word: &str) -> Option<Requirement> {
-    Some(match word {
-        "anonymous" => Requirement::Anonymous,
-        "device" => Requirement::Device,
-        "user" => Requirement::User,
-        "device-or-user" => Requirement::DeviceOrUser,
-        "certificate" => Requirement::Certificate,
-        "windows" => Requirement::WindowsAuth,
-        "deny" => Requirement::Deny,
-        _ => return None,
-    })
+    REQUIREMENTS.iter().find(|(known, _)| *known == word).map(|(_, requirement)| *requirement)
 }

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use toml::Spanned;
-
 use super::Scope;
 use crate::config::error::ConfigError;
 use crate::config::file::{
@@ -14,6 +12,7 @@ use crate::config::file::{
 use crate::config::resolved::{
     AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteSystem,
 };
+use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 

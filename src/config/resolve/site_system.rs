@@ -4,12 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::{Scope, balancers, certificates, mode, route, site};
 use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Backend, BackendAddress, BackendTimes, Site, SiteSystem};
+use crate::config::spanned::Spanned;
 use crate::route::Role;
 use crate::token::TokenSource;
 

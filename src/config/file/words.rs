@@ -1,0 +1,77 @@
+//! The values of keys that have a few words to choose from.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `site.certificates`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum CertificatesFile {
+    Enhanced,
+    PkiOnly,
+}
+
+/// `site.authority_key`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum AuthorityKeyFile {
+    P256,
+    Rsa2048,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum LogFormatFile {
+    Text,
+    Json,
+}
+
+/// `site_system.key_mode`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum KeyModeFile {
+    Private,
+    Any,
+}
+
+/// `site_system.mode`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum ModeFile {
+    Enforce,
+    Observe,
+}
+
+/// `site_system.client_certificate`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum ClientCertificateFile {
+    Off,
+    Request,
+}
+
+/// `site_system.client_crl_expired`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum CrlExpiredFile {
+    Deny,
+    Accept,
+}
+
+/// `route.token`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum TokenFile {
+    Strip,
+    Forward,
+}
+
+/// `token_issuer.kind`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum KindFile {
+    Site,
+    Entra,
+    Oidc,
+}

@@ -1,0 +1,148 @@
+//! The JSON schema of the file, for editors: made of the types that read it.
+//!
+//! It never refuses what sitegate accepts. What it cannot say (that files are there, that names are
+//! known, that keys go together) is for `sitegate check` to say.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::transform_subschemas;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use super::file::ConfigFile;
+use super::resolve::REQUIREMENTS;
+use super::spanned::Spanned;
+use super::units::{Size, Span};
+use crate::purpose::Purpose;
+use crate::route::Role;
+
+/// The schema of a configuration file, of the dialect that editors of TOML know best (draft 7), and
+/// without references, so that each key has its description beside it.
+pub fn schema() -> Value {
+    let mut settings = SchemaSettings::draft07().for_deserialize().with_transform(in_terms_of_toml);
+    settings.inline_subschemas = true;
+    settings.into_generator().into_root_schema_for::<ConfigFile>().to_value()
+}
+
+/// TOML has no null, and nobody reads what Rust calls its integers.
+fn in_terms_of_toml(schema: &mut Schema) {
+    transform_subschemas(&mut in_terms_of_toml, schema);
+    let null = Value::from("null");
+    if let Some(types) = schema.get_mut("type").and_then(Value::as_array_mut) {
+        types.retain(|one| *one != null);
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.retain(|word| !word.is_null());
+    }
+    if let Some(kinds) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        kinds.retain(|kind| kind.get("type") != Some(&null));
+        if let [Value::Object(only)] = kinds.as_slice() {
+            let only = only.clone();
+            schema.remove("anyOf");
+            for (key, value) in only {
+                schema.ensure_object().entry(key).or_insert(value);
+            }
+        }
+    }
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+    if schema.get("type") == Some(&Value::from("integer")) {
+        schema.remove("format");
+    }
+}
+
+/// A value is what it is, wherever it stands.
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^\s*[0-9]+\s*(ms|s|m|h|d)\s*$" })
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": r"^\s*[0-9]+\s*(B|KiB|MiB|GiB|TiB)?\s*$",
+        })
+    }
+}
+
+/// The words of a list that the file names and the code resolves.
+fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Schema {
+    json_schema!({ "type": "string", "enum": words.into_iter().collect::<Vec<_>>() })
+}
+
+fn list(items: Schema) -> Schema {
+    json_schema!({ "type": "array", "items": items })
+}
+
+pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
+    list(words(Role::ALL.map(Role::as_str)))
+}
+
+pub(super) fn purposes(_: &mut SchemaGenerator) -> Schema {
+    list(words(Purpose::ALL.map(Purpose::as_str)))
+}
+
+pub(super) fn requirement(_: &mut SchemaGenerator) -> Schema {
+    words(REQUIREMENTS.iter().map(|(word, _)| *word))
+}
+
+/// A time with an offset, which TOML has a type for and JSON has not: editors hand it on as text.
+pub(super) fn instant(_: &mut SchemaGenerator) -> Schema {
+    let date = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]";
+    let time = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})$";
+    json_schema!({ "type": "string", "pattern": format!("{date}{time}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::resolve::SECTIONS;
+
+    #[test]
+    fn the_schema_has_the_sections_that_are_read() {
+        let schema = schema();
+        let sections = schema.pointer("/properties").and_then(Value::as_object).unwrap();
+        let mut read = SECTIONS.to_vec();
+        read.sort_unstable();
+        assert_eq!(sections.keys().collect::<Vec<_>>(), read);
+    }
+
+    #[test]
+    fn nothing_is_null_and_nothing_is_elsewhere() {
+        let text = schema().to_string();
+        for unwanted in ["null", "$ref", "definitions", "uint"] {
+            assert!(!text.contains(unwanted), "{unwanted}");
+        }
+    }
+}
