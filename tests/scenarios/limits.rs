@@ -1,11 +1,13 @@
 //! What a slow, a silent or a greedy client may take, and how a gateway ends.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Gateway, Nginx, Plan, Wire, client_config, connect, eventually, status_of, write_pattern,
+    Gateway, Liar, Nginx, Part, Plan, Then, Wire, client_config, connect, eventually, status_of,
+    write_pattern,
 };
 
 const QUICK: &str = r#"[limits]
@@ -240,4 +242,37 @@ fn a_silent_client_of_the_metrics_is_cut_and_others_are_served() {
         let mut byte = [0; 1];
         assert!(matches!(std::io::Read::read(&mut stream, &mut byte), Ok(0)), "it is closed");
     }
+}
+
+#[test]
+fn a_client_that_ends_its_side_gets_its_answer_and_one_that_is_gone_holds_nothing() {
+    let slow = |request: &str, _| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n".to_vec();
+        match request.contains("hang") {
+            true => (Vec::new(), Then::Hang),
+            // Longer than an answer that has not begun is waited for.
+            false => (
+                vec![
+                    Part::Bytes(head),
+                    Part::Pause(Duration::from_millis(5500)),
+                    Part::Bytes(b"late".to_vec()),
+                ],
+                Then::Keep,
+            ),
+        }
+    };
+    let gateway = Plan::to(&Liar::start(slow).url()).start();
+    let ask = |path: &str| {
+        let mut wire = connect(&gateway);
+        let host = Gateway::HOST;
+        wire.send(format!("GET /CCM_Client/{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        wire.0.conn.send_close_notify();
+        wire.0.flush().unwrap();
+        wire
+    };
+    let gone = ask("hang");
+    let mut waiting = ask("slow");
+    assert_eq!(waiting.read_answer(), (200, b"late".to_vec()));
+    drop((gone, waiting));
+    eventually("no connection is left", || gateway.metric("sitegate_connections ") == 0.0);
 }

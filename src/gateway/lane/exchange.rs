@@ -229,7 +229,9 @@ impl<'a> Exchange<'a> {
             return Poll::Ready(Err(Failed::client(error)));
         }
         self.poll_client(cx)?;
-        let gone = self.half_closed.map(|since| since + HALF_CLOSED);
+        // Once it goes out, a client that is gone is found by its not taking it.
+        let unanswered = self.half_closed.filter(|_| self.rest.is_none());
+        let gone = unanswered.map(|since| since + HALF_CLOSED);
         match up.poll_patience(cx, gone) {
             Poll::Ready(()) if gone.is_some_and(|gone| gone <= Instant::now()) => {
                 Poll::Ready(Err(Failed::client("the client went away")))
