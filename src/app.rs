@@ -191,7 +191,7 @@ impl App {
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
 
-        let authorities = Authorities::open(&config, options.provider.clone(), now);
+        let authorities = Authorities::open(&config, options.provider.clone(), now)?;
         let mut sites = Sites::default();
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let mut issuers = Issuers::default();
@@ -204,7 +204,8 @@ impl App {
         let (limits, limits_read) = live(config.limits.connection);
         let (bindings, bindings_read) = live(sites.bindings(&config));
         let judged_by = (&issuers, &blocklist, &clients);
-        let first = assemble::policy(&config, judged_by, &backends, &tokens, &metrics);
+        let to = (&*backends, &authorities);
+        let first = assemble::policy(&config, judged_by, to, &tokens, &metrics);
         let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
         let front = start_front(

@@ -6,6 +6,7 @@ mod added;
 mod answer;
 mod bootstrap;
 mod certificate;
+mod connection;
 mod ctx;
 mod decide;
 mod framing;
@@ -31,13 +32,13 @@ use std::sync::Arc;
 use http::Version;
 use pingora_proxy::Session;
 
+pub use connection::BackendTls;
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
 pub use lane::judge_answer;
 pub use observe::Observing;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use server::Server;
-pub use upstream::roots;
 
 use crate::clock::Clock;
 use crate::denial::Denial;

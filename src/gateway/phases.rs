@@ -1,6 +1,5 @@
 //! pingora's phases, each a few lines that call and record.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::lane::FRESH;
 use super::rewrite::{remove_from_answer, remove_unsaid};
 use super::upgrade::Asks;
 use super::view::conn_of;
-use super::witness::Connector;
+use super::witness::{Connector, Whose};
 use super::{Gateway, Outcome, added, answer, bootstrap, record, rejudge, switch, upstream};
 use crate::denial::Denial;
 use crate::front::Cut;
@@ -82,34 +81,33 @@ impl ProxyHttp for Gateway {
     ) -> Outcome<Box<HttpPeer>> {
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
         let websocket = ctx.may_upgrade();
-        let group = match pinned || websocket {
-            true => conn_of(session).map_or(u64::MAX, |conn| conn.id),
-            false => 0,
-        };
         let Some(site) = &ctx.site else { return Err(fail(ctx, Denial::GatewayInternal)) };
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
-        match upstream::peer(&site.backend, group, attempt, patience, websocket) {
-            Ok(mut peer) => {
-                ctx.attempts += 1;
-                // A connection of a client's own says what it says to that client alone.
-                if !pinned && !websocket && site.backend.is_plain_tcp() {
-                    let times = site.backend.times;
-                    let idempotent = session.req_header().method.is_idempotent();
-                    let age = if idempotent { Duration::MAX } else { FRESH };
-                    peer.options.custom_l4 = Some(Arc::new(Connector {
-                        pool: self.pool.clone(),
-                        waiting: (attempt == 0).then_some(age),
-                        connect_time: times.connect,
-                        idle_time: times.idle,
-                        body_grace: ctx.policy.as_ref().map_or(times.answer, |p| p.body_grace),
-                        reused: ctx.on_reused.clone(),
-                    }));
-                }
-                Ok(peer)
-            }
-            Err(denial) => Err(fail(ctx, denial)),
-        }
+        let backend = &site.backend;
+        let peers = backend.peers();
+        let Some(peer) = peers.iter().cycle().nth(attempt) else {
+            return Err(fail(ctx, Denial::UpstreamUnreachable));
+        };
+        ctx.attempts += 1;
+        let idempotent = session.req_header().method.is_idempotent();
+        let age = if idempotent { Duration::MAX } else { FRESH };
+        let whose = match conn_of(session).filter(|_| pinned) {
+            _ if websocket => Whose::WebSockets,
+            Some(conn) => Whose::Clients(conn.clone()),
+            None => Whose::Anybodys(self.pool.clone()),
+        };
+        let connector = Connector {
+            peer,
+            tls: backend.tls.clone(),
+            whose,
+            waiting: (attempt == 0).then_some(age),
+            connect_time: backend.times.connect,
+            idle_time: backend.times.idle,
+            body_grace: ctx.policy.as_ref().map_or(backend.times.answer, |p| p.body_grace),
+            reused: ctx.on_reused.clone(),
+        };
+        Ok(upstream::peer(connector, backend, patience, websocket))
     }
 
     async fn request_body_filter(

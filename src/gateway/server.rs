@@ -28,15 +28,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that keeps up to `idle_max` idle connections to backends in each of its halves.
+    /// A server that keeps up to `idle_max` idle connections to backends.
     pub fn new(mut gateway: Gateway, idle_max: usize) -> Arc<Self> {
         gateway.pool = Arc::new(Pool::new(idle_max));
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: idle_max,
-            max_retries: TRIES_MAX,
-            ..ServerConf::default()
-        };
+        let conf = ServerConf { threads: 1, max_retries: TRIES_MAX, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
         let mut options = HttpServerOptions::default();
         // Refused by the framing check, where it gets its code and its line in the log.

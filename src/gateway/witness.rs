@@ -1,10 +1,9 @@
 //! A backend's connection under pingora's proxy whose answers are judged by the reader of the lane:
 //! what has more than one reading never reaches pingora, and what follows an answer never another.
 //!
-//! Serves one exchange; then the connection, if it is sound, waits with those of the lane.
+//! Serves one exchange; then the connection, if it is sound, waits for the next one.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,23 +12,63 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::connectors::l4::Connect;
-use pingora_core::protocols::l4::socket;
-use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora_core::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::connection::{BackendTls, NoConnection, Peer, Stream, connect};
 use super::framing::{Body, HeadEnd, judge_raw};
-use super::lane::{INTERIM_MAX, Pool, Rest, read_answer};
-use crate::front::{Chunks, Deadline, Malformed};
+use super::lane::{INTERIM_MAX, Pool, Rest, Waiting, read_answer, read_switching};
+use crate::front::{Chunks, ConnInfo, Deadline, Malformed};
 
-/// Connects to a backend by plain TCP, for one exchange.
+/// Whose a connection is, once its exchange is over.
+#[derive(Clone)]
+pub(super) enum Whose {
+    /// That of whoever has a request next: it waits with those of the lane.
+    Anybodys(Arc<Pool>),
+    /// The client connection's, and ends with it: Windows authentication belongs to both.
+    Clients(Arc<ConnInfo>),
+    /// Nobody's: it asks to leave HTTP.
+    WebSockets,
+}
+
+/// What waits for the next request of one client.
+type OfClient = (Peer, Waiting);
+
+impl Whose {
+    /// A connection that waits, if it was idle no longer than `age`.
+    fn take(&self, peer: &Peer, age: Duration) -> Option<Stream> {
+        match self {
+            Whose::Anybodys(pool) => pool.take(peer, age),
+            Whose::Clients(client) => {
+                let (to, waiting) = client.state.take_kept::<OfClient>()?;
+                (to == *peer).then_some(waiting)?.take()
+            }
+            Whose::WebSockets => None,
+        }
+    }
+
+    fn put(&self, peer: &Peer, stream: Stream, idle_time: Duration) {
+        match self {
+            Whose::Anybodys(pool) => pool.put(peer.clone(), stream, idle_time),
+            Whose::Clients(client) => {
+                let kept: OfClient = (peer.clone(), Waiting::new(stream, idle_time));
+                client.state.keep(kept);
+            }
+            Whose::WebSockets => {}
+        }
+    }
+}
+
+/// Connects to a backend.
 pub(super) struct Connector {
-    /// The connections that wait for a request.
-    pub(super) pool: Arc<Pool>,
-    /// Take one of those if it was idle no longer than this; `None` takes a new one.
+    pub(super) peer: Peer,
+    pub(super) tls: Option<BackendTls>,
+    pub(super) whose: Whose,
+    /// Take one that waits, if it was idle no longer than this; `None` takes a new one.
     pub(super) waiting: Option<Duration>,
     pub(super) connect_time: Duration,
     pub(super) idle_time: Duration,
@@ -41,30 +80,24 @@ pub(super) struct Connector {
 
 #[async_trait]
 impl Connect for Connector {
-    async fn connect(&self, address: &socket::SocketAddr) -> pingora_core::Result<Stream> {
-        let socket::SocketAddr::Inet(address) = address else {
-            return Error::e_explain(ErrorType::InternalError, "not an address of TCP");
-        };
-        let waiting = self.waiting.and_then(|age| self.pool.take(*address, age));
+    async fn connect(&self, _: &SocketAddr) -> pingora_core::Result<l4::stream::Stream> {
+        let waiting = self.waiting.and_then(|age| self.whose.take(&self.peer, age));
         self.reused.store(waiting.is_some(), Ordering::Relaxed);
         let stream = match waiting {
             Some(stream) => stream,
-            None => {
-                match tokio::time::timeout(self.connect_time, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => {
-                        return Error::e_because(ErrorType::ConnectError, "no connection", error);
-                    }
-                    Err(_) => return Error::e_explain(ErrorType::ConnectTimedout, "no connection"),
-                }
-            }
+            None => connect(&self.peer.address, self.tls.as_ref(), self.connect_time)
+                .await
+                .map_err(no_connection)?,
         };
         let witness = Witness {
             stream: Some(stream),
-            address: *address,
-            pool: self.pool.clone(),
+            peer: self.peer.clone(),
+            whose: self.whose.clone(),
             idle_time: self.idle_time,
-            exchange: Exchange::default(),
+            exchange: Exchange {
+                may_switch: matches!(self.whose, Whose::WebSockets),
+                ..Exchange::default()
+            },
             body_grace: self.body_grace,
             since: Instant::now(),
             blocked: false,
@@ -83,9 +116,9 @@ impl std::fmt::Debug for Connector {
 /// The connection.
 struct Witness {
     /// Until it is given back.
-    stream: Option<TcpStream>,
-    address: SocketAddr,
-    pool: Arc<Pool>,
+    stream: Option<Stream>,
+    peer: Peer,
+    whose: Whose,
     idle_time: Duration,
     exchange: Exchange,
     body_grace: Duration,
@@ -96,7 +129,28 @@ struct Witness {
     deadline: Deadline,
 }
 
+fn no_connection(why: NoConnection) -> Box<Error> {
+    let (etype, error) = match why {
+        NoConnection::TimedOut => {
+            return Error::explain(ErrorType::ConnectTimedout, "no connection in time");
+        }
+        NoConnection::Unreachable(error) => (ErrorType::ConnectError, error),
+        NoConnection::Certificate(error) => (ErrorType::InvalidCert, error),
+    };
+    Error::because(etype, "no connection", error)
+}
+
 impl Witness {
+    /// Let it wait for the next request as soon as this one is over, and not only when pingora has
+    /// found out: the client may have sent the next by then, and it may have to go on this very one.
+    fn give_back(&mut self) {
+        if self.exchange.leaves_it_sound()
+            && let Some(stream) = self.stream.take()
+        {
+            self.whose.put(&self.peer, stream, self.idle_time);
+        }
+    }
+
     /// Whether the client has been waited for too long to send the rest of its request. Streams of
     /// HTTP/2 share a connection, so that no deadline of the connection's holds for them.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
@@ -107,16 +161,14 @@ impl Witness {
 
 impl std::fmt::Debug for Witness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Witness").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Witness").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
 impl VirtualSocket for Witness {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match (option, &self.stream) {
-            (VirtualSockOpt::NoDelay, Some(stream)) => stream.set_nodelay(true),
-            _ => Ok(()),
-        }
+    /// What there is to set was set by whoever connected.
+    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -142,6 +194,7 @@ impl AsyncRead for Witness {
         match this.exchange.came(came) {
             Ok(used) => {
                 buf.set_filled(before + used);
+                this.give_back();
                 Poll::Ready(Ok(()))
             }
             Err(Malformed) => {
@@ -168,11 +221,15 @@ impl AsyncWrite for Witness {
         this.since = Instant::now();
         let written = ready!(written)?;
         this.exchange.went(bytes.get(..written).unwrap_or_default());
+        this.give_back();
         Poll::Ready(Ok(written))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Some(stream) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -185,19 +242,13 @@ impl AsyncWrite for Witness {
     }
 }
 
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.take().filter(|_| self.exchange.leaves_it_sound()) {
-            self.pool.put(self.address, stream, self.idle_time);
-        }
-    }
-}
-
 /// One request and its answer, as they pass.
 #[derive(Default)]
 struct Exchange {
     asked: Asked,
     bodiless: bool,
+    /// Whether the request asks to leave HTTP, and the answer may say so.
+    may_switch: bool,
     answer: Answer,
     interims: usize,
     /// Whether something makes the connection unfit for another exchange.
@@ -216,6 +267,8 @@ enum Answer {
     Head(Vec<u8>),
     Rest(Rest),
     Whole,
+    /// It left HTTP: there is nothing to judge any more.
+    Switched,
 }
 
 impl Default for Asked {
@@ -297,6 +350,7 @@ impl Exchange {
             }
             Answer::Rest(_) => self.rest(bytes)?,
             Answer::Whole => 0,
+            Answer::Switched => bytes.len(),
         };
         self.spoiled |= used < bytes.len();
         Ok(used)
@@ -308,11 +362,17 @@ impl Exchange {
         let mut used = 0;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
-            let Some(head) = read_answer(rest, self.bodiless, false, &mut Vec::new())? else {
+            let read = if self.may_switch { read_switching } else { read_answer };
+            let Some(head) = read(rest, self.bodiless, false, &mut Vec::new())? else {
                 self.answer = Answer::Head(rest.to_vec());
                 return Ok(bytes.len());
             };
             used += head.length;
+            if head.status == 101 {
+                self.spoiled = true;
+                self.answer = Answer::Switched;
+                return Ok(bytes.len());
+            }
             if head.status < 200 {
                 self.interims += 1;
                 if self.interims > INTERIM_MAX {
