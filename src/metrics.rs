@@ -4,6 +4,7 @@
 //! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
 
 mod clients;
+mod http2;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use prometheus::{
 };
 
 pub use clients::ClientMetrics;
+pub use http2::{Http2Error, Http2Metrics};
 pub use tokens::TokenMetrics;
 
 use crate::denial::Denial;
@@ -112,6 +114,8 @@ pub struct Metrics {
     pub tokens: TokenMetrics,
     /// Those of client certificates.
     pub clients: ClientMetrics,
+    /// Those of HTTP/2.
+    pub http2: Http2Metrics,
     ready: IntGauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -292,6 +296,7 @@ impl Metrics {
             )?,
             tokens: TokenMetrics::new(&r)?,
             clients: ClientMetrics::new(&r)?,
+            http2: Http2Metrics::new(&r)?,
             ready: registered(
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
@@ -478,6 +483,7 @@ impl Metrics {
             self.staple_unusable.desc(),
             self.tokens.descriptions(),
             self.clients.descriptions(),
+            self.http2.descriptions(),
         ];
         let seen = self.registry.gather();
         collectors

@@ -11,6 +11,7 @@ mod ctx;
 mod decide;
 mod framing;
 mod headers;
+mod hollow;
 mod host;
 mod lane;
 mod observe;

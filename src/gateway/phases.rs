@@ -18,7 +18,9 @@ use super::rewrite::{remove_from_answer, remove_unsaid};
 use super::upgrade::Asks;
 use super::view::conn_of;
 use super::witness::{Connector, Whose};
-use super::{Gateway, Outcome, added, answer, bootstrap, record, rejudge, switch, upstream};
+use super::{
+    Gateway, Outcome, added, answer, bootstrap, hollow, record, rejudge, switch, upstream,
+};
 use crate::denial::Denial;
 use crate::front::Cut;
 
@@ -53,7 +55,13 @@ impl ProxyHttp for Gateway {
         let refused = match verdict {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
-                false => return Ok(false),
+                false => match hollow::judge(session, ctx).await? {
+                    Ok(()) => return Ok(false),
+                    Err(denial) => {
+                        ctx.pass = None;
+                        denial.into()
+                    }
+                },
             },
             Err(refused) if bootstrap::may_be_one(&refused, ctx) => {
                 match bootstrap::judge(session, ctx).await? {
@@ -81,7 +89,9 @@ impl ProxyHttp for Gateway {
     ) -> Outcome<Box<HttpPeer>> {
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
         let websocket = ctx.may_upgrade();
-        let Some(site) = &ctx.site else { return Err(fail(ctx, Denial::GatewayInternal)) };
+        let (Some(site), Some(policy)) = (&ctx.site, &ctx.policy) else {
+            return Err(fail(ctx, Denial::GatewayInternal));
+        };
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
         let backend = &site.backend;
@@ -104,7 +114,7 @@ impl ProxyHttp for Gateway {
             waiting: (attempt == 0).then_some(age),
             connect_time: backend.times.connect,
             idle_time: backend.times.idle,
-            body_grace: ctx.policy.as_ref().map_or(backend.times.answer, |p| p.body_grace),
+            body_pace: policy.body_pace,
             reused: ctx.on_reused.clone(),
         };
         Ok(upstream::peer(connector, backend, patience, websocket))

@@ -11,6 +11,7 @@ use super::connection::{Address, BackendTls, Peer};
 use super::observe::Observing;
 use crate::client::ClientTrust;
 use crate::config::{BackendTimes, Config, SiteSystem};
+use crate::front::Pace;
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::refetch::Refetch;
@@ -40,8 +41,8 @@ pub struct Policy {
     pub headers_max: usize,
     /// How long a client may take nothing of an answer.
     pub send_stall: Duration,
-    /// How long a request body may stand still.
-    pub body_grace: Duration,
+    /// How fast a request body has to come.
+    pub body_pace: Pace,
 }
 
 /// What tokens are judged by.
@@ -125,7 +126,10 @@ impl Policy {
             header_bytes_max: config.limits.connection.header_bytes,
             headers_max: config.limits.headers,
             send_stall: config.limits.connection.send_stall,
-            body_grace: config.limits.connection.body_grace,
+            body_pace: Pace {
+                grace: config.limits.connection.body_grace,
+                bytes_per_second: config.limits.connection.body_bytes_per_second,
+            },
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Serves one exchange; then the connection, if it is sound, waits for the next one.
 
+mod exchange;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +19,11 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora_core::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 use super::connection::{BackendTls, NoConnection, Peer, Stream, connect};
-use super::framing::{Body, HeadEnd, judge_raw};
-use super::lane::{INTERIM_MAX, Pool, Rest, Waiting, read_answer, read_switching};
-use crate::front::{Chunks, ConnInfo, Deadline, Malformed};
+use super::lane::{Pool, Waiting};
+use crate::front::{ConnInfo, Deadline, Malformed, Pace, Patience};
+use exchange::Exchange;
 
 /// Whose a connection is, once its exchange is over.
 #[derive(Clone)]
@@ -72,8 +73,8 @@ pub(super) struct Connector {
     pub(super) waiting: Option<Duration>,
     pub(super) connect_time: Duration,
     pub(super) idle_time: Duration,
-    /// How long the request may stand still before it is whole.
-    pub(super) body_grace: Duration,
+    /// How fast the request has to come until it is whole.
+    pub(super) body_pace: Pace,
     /// Set if the connection had a request before, and the backend may be closing it.
     pub(super) reused: Arc<AtomicBool>,
 }
@@ -94,12 +95,8 @@ impl Connect for Connector {
             peer: self.peer.clone(),
             whose: self.whose.clone(),
             idle_time: self.idle_time,
-            exchange: Exchange {
-                may_switch: matches!(self.whose, Whose::WebSockets),
-                ..Exchange::default()
-            },
-            body_grace: self.body_grace,
-            since: Instant::now(),
+            exchange: Exchange::new(matches!(self.whose, Whose::WebSockets)),
+            patience: Patience::new(self.body_pace),
             blocked: false,
             deadline: Deadline::default(),
         };
@@ -121,9 +118,8 @@ struct Witness {
     whose: Whose,
     idle_time: Duration,
     exchange: Exchange,
-    body_grace: Duration,
-    /// When the request last moved.
-    since: Instant,
+    /// With the request, while it is not whole.
+    patience: Patience,
     /// Whether it is the backend that holds the request up.
     blocked: bool,
     deadline: Deadline,
@@ -155,7 +151,7 @@ impl Witness {
     /// HTTP/2 share a connection, so that no deadline of the connection's holds for them.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let waits = !self.blocked && !self.exchange.is_asked();
-        waits && self.deadline.passed(cx, self.since + self.body_grace)
+        waits && self.deadline.passed(cx, self.patience.until())
     }
 }
 
@@ -218,8 +214,8 @@ impl AsyncWrite for Witness {
         };
         let written = Pin::new(stream).poll_write(cx, bytes);
         this.blocked = written.is_pending();
-        this.since = Instant::now();
         let written = ready!(written)?;
+        this.patience.earn(written);
         this.exchange.went(bytes.get(..written).unwrap_or_default());
         this.give_back();
         Poll::Ready(Ok(written))
@@ -241,172 +237,3 @@ impl AsyncWrite for Witness {
         }
     }
 }
-
-/// One request and its answer, as they pass.
-#[derive(Default)]
-struct Exchange {
-    asked: Asked,
-    bodiless: bool,
-    /// Whether the request asks to leave HTTP, and the answer may say so.
-    may_switch: bool,
-    answer: Answer,
-    interims: usize,
-    /// Whether something makes the connection unfit for another exchange.
-    spoiled: bool,
-}
-
-enum Asked {
-    /// Its head is not whole yet.
-    Head(Vec<u8>),
-    Length(u64),
-    Chunks(Chunks),
-}
-
-enum Answer {
-    /// Its head is not whole yet.
-    Head(Vec<u8>),
-    Rest(Rest),
-    Whole,
-    /// It left HTTP: there is nothing to judge any more.
-    Switched,
-}
-
-impl Default for Asked {
-    fn default() -> Self {
-        Asked::Head(Vec::new())
-    }
-}
-
-impl Default for Answer {
-    fn default() -> Self {
-        Answer::Head(Vec::new())
-    }
-}
-
-impl Exchange {
-    fn is_answered(&self) -> bool {
-        matches!(self.answer, Answer::Whole)
-    }
-
-    fn leaves_it_sound(&self) -> bool {
-        self.is_asked() && self.is_answered() && !self.spoiled
-    }
-
-    /// Whether all of the request went to the backend.
-    fn is_asked(&self) -> bool {
-        match &self.asked {
-            Asked::Head(_) => false,
-            Asked::Length(left) => *left == 0,
-            Asked::Chunks(chunks) => chunks.is_done(),
-        }
-    }
-
-    /// Bytes went to the backend.
-    fn went(&mut self, bytes: &[u8]) {
-        match &mut self.asked {
-            Asked::Head(head) => {
-                head.extend_from_slice(bytes);
-                let Ok(end) = HeadEnd::default().find(head) else {
-                    self.spoiled = true;
-                    return;
-                };
-                let Some((head, rest)) = end.and_then(|end| head.split_at_checked(end)) else {
-                    return;
-                };
-                self.bodiless = head.starts_with(b"HEAD ");
-                let rest = rest.to_vec();
-                self.asked = match judge_raw(head) {
-                    Ok(Body::Empty) => Asked::Length(0),
-                    Ok(Body::Length(length)) => Asked::Length(length),
-                    Ok(Body::Chunked) => Asked::Chunks(Chunks::default()),
-                    Err(_) => {
-                        self.spoiled = true;
-                        Asked::Length(0)
-                    }
-                };
-                self.went(&rest);
-            }
-            Asked::Length(left) => match left.checked_sub(bytes.len() as u64) {
-                Some(rest) => *left = rest,
-                None => self.spoiled = true,
-            },
-            Asked::Chunks(chunks) => {
-                let mut rest = bytes;
-                while let Ok(Some(_)) = chunks.next(&mut rest) {}
-                self.spoiled |= !rest.is_empty();
-            }
-        }
-    }
-
-    /// Bytes came from the backend, or its end if there are none. Returns how many of them are of
-    /// this answer.
-    fn came(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let used = match &mut self.answer {
-            Answer::Head(head) => {
-                let before = head.len();
-                head.extend_from_slice(bytes);
-                let head = std::mem::take(head);
-                self.heads(&head)?.saturating_sub(before)
-            }
-            Answer::Rest(_) => self.rest(bytes)?,
-            Answer::Whole => 0,
-            Answer::Switched => bytes.len(),
-        };
-        self.spoiled |= used < bytes.len();
-        Ok(used)
-    }
-
-    /// Interim heads and the answer's own, and what there is of its body. Returns how many bytes of
-    /// `bytes` are of this answer.
-    fn heads(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let mut used = 0;
-        loop {
-            let rest = bytes.get(used..).unwrap_or_default();
-            let read = if self.may_switch { read_switching } else { read_answer };
-            let Some(head) = read(rest, self.bodiless, false, &mut Vec::new())? else {
-                self.answer = Answer::Head(rest.to_vec());
-                return Ok(bytes.len());
-            };
-            used += head.length;
-            if head.status == 101 {
-                self.spoiled = true;
-                self.answer = Answer::Switched;
-                return Ok(bytes.len());
-            }
-            if head.status < 200 {
-                self.interims += 1;
-                if self.interims > INTERIM_MAX {
-                    return Err(Malformed);
-                }
-                continue;
-            }
-            self.spoiled |= !head.keep;
-            self.answer = Answer::Rest(head.rest);
-            return Ok(used + self.rest(bytes.get(used..).unwrap_or_default())?);
-        }
-    }
-
-    fn rest(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let Answer::Rest(rest) = &mut self.answer else { return Ok(0) };
-        let (used, whole) = match rest {
-            Rest::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= here as u64;
-                (here, *left == 0)
-            }
-            Rest::Chunked(chunks) => {
-                let mut rest = bytes;
-                while chunks.next(&mut rest)?.is_some() {}
-                (bytes.len() - rest.len(), chunks.is_done())
-            }
-            Rest::UntilClose => (bytes.len(), false),
-        };
-        if whole {
-            self.answer = Answer::Whole;
-        }
-        Ok(used)
-    }
-}
-
-#[cfg(test)]
-mod tests;

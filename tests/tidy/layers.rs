@@ -73,6 +73,7 @@ const PINGORA: &[&str] = &[
     "gateway/phases.rs",
     "gateway/answer.rs",
     "gateway/bootstrap.rs",
+    "gateway/hollow.rs",
     "gateway/record.rs",
     "gateway/rewrite.rs",
     "gateway/server.rs",
