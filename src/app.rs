@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front, bind};
-use crate::gateway::Policy;
+use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
@@ -196,8 +196,9 @@ impl App {
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let mut issuers = Issuers::default();
         issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
-        let (shared, stopped) = (issuers.shared(), stop.subscribe());
-        let blocklist = blocklist::follow(&config, shared, &metrics, &mut tasks, stopped)?;
+        let (under_way, stopped) = (Arc::<UnderWay>::default(), stop.subscribe());
+        let ends = (issuers.shared(), under_way.clone());
+        let blocklist = blocklist::follow(&config, ends, &metrics, &mut tasks, stopped)?;
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
 
@@ -212,7 +213,7 @@ impl App {
             &config,
             (limits_read, bindings_read, down),
             &options,
-            (policy_read, access, metrics.clone()),
+            (policy_read, access, metrics.clone(), under_way),
         )?;
 
         let state = Arc::new(Mutex::new(State {

@@ -114,6 +114,7 @@ impl ProxyHttp for Gateway {
             waiting: (attempt == 0).then_some(age),
             connect_time: backend.times.connect,
             idle_time: backend.times.idle,
+            place: ctx.place.clone(),
             body_pace: policy.body_pace,
             reused: ctx.on_reused.clone(),
         };
@@ -194,7 +195,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
         reused: bool,
     ) -> Box<Error> {
-        let repeatable = session.req_header().method.is_idempotent()
+        let blocked = ctx.place.as_ref().is_some_and(|place| place.blocked().is_some());
+        let repeatable = !blocked
+            && session.req_header().method.is_idempotent()
             && !session.as_downstream().retry_buffer_truncated();
         let reused = reused || ctx.on_reused.load(Ordering::Relaxed);
         match repeatable {
@@ -211,7 +214,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
         let cut = conn_of(session).map_or(Cut::No, |conn| conn.state.cut());
-        let denial = match (ctx.denial, cut) {
+        let blocked = ctx.place.as_ref().and_then(|place| place.blocked());
+        let denial = match (ctx.denial.or(blocked), cut) {
             (Some(denial), _) => Some(denial),
             (None, Cut::BodyRate) => Some(Denial::LimitRate),
             (None, Cut::Framing) => Some(Denial::FramingChunk),

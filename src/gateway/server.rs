@@ -11,6 +11,7 @@ use pingora_proxy::HttpProxy;
 
 use super::Gateway;
 use super::lane::{Lane, Pool};
+use super::under_way::UnderWay;
 use crate::front::{Conn, Serve};
 
 /// Connections of HTTP/2: enough for one client's work, and no more than it can make us hold.
@@ -28,9 +29,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that keeps up to `idle_max` idle connections to backends.
-    pub fn new(mut gateway: Gateway, idle_max: usize) -> Arc<Self> {
+    /// A server that keeps up to `idle_max` idle connections to backends, and whose requests are
+    /// among those `under_way`.
+    pub fn new(mut gateway: Gateway, idle_max: usize, under_way: &UnderWay) -> Arc<Self> {
         gateway.pool = Arc::new(Pool::new(idle_max));
+        gateway.under_way = under_way.shard();
         let conf = ServerConf { threads: 1, max_retries: TRIES_MAX, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
         let mut options = HttpServerOptions::default();

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{BackendTls, NoConnection, Peer, Stream, connect};
 use super::lane::{Pool, Waiting};
+use super::under_way::Place;
 use crate::front::{ConnInfo, Deadline, Malformed, Pace, Patience};
 use exchange::Exchange;
 
@@ -73,6 +74,8 @@ pub(super) struct Connector {
     pub(super) waiting: Option<Duration>,
     pub(super) connect_time: Duration,
     pub(super) idle_time: Duration,
+    /// The place of the request, if a block may end it.
+    pub(super) place: Option<Arc<Place>>,
     /// How fast the request has to come until it is whole.
     pub(super) body_pace: Pace,
     /// Set if the connection had a request before, and the backend may be closing it.
@@ -96,6 +99,7 @@ impl Connect for Connector {
             whose: self.whose.clone(),
             idle_time: self.idle_time,
             exchange: Exchange::new(matches!(self.whose, Whose::WebSockets)),
+            place: self.place.clone(),
             patience: Patience::new(self.body_pace),
             blocked: false,
             deadline: Deadline::default(),
@@ -118,6 +122,7 @@ struct Witness {
     whose: Whose,
     idle_time: Duration,
     exchange: Exchange,
+    place: Option<Arc<Place>>,
     /// With the request, while it is not whole.
     patience: Patience,
     /// Whether it is the backend that holds the request up.
@@ -178,6 +183,9 @@ impl AsyncRead for Witness {
         let Some(stream) = this.stream.as_mut().filter(|_| !this.exchange.is_answered()) else {
             return Poll::Ready(Ok(()));
         };
+        if this.place.as_ref().is_some_and(|place| place.poll_blocked(cx).is_some()) {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(stream).poll_read(cx, buf) else {
             return match this.is_stalled(cx) {
@@ -212,6 +220,9 @@ impl AsyncWrite for Witness {
         let Some(stream) = &mut this.stream else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
+        if this.place.as_ref().is_some_and(|place| place.blocked().is_some()) {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let written = Pin::new(stream).poll_write(cx, bytes);
         this.blocked = written.is_pending();
         let written = ready!(written)?;

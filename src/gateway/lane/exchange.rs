@@ -183,6 +183,10 @@ impl<'a> Exchange<'a> {
         up: &mut Backend,
         ctx: &RequestCtx,
     ) -> Poll<Result<bool, Failed>> {
+        if let Some(denial) = ctx.place.as_ref().and_then(|place| place.poll_blocked(cx)) {
+            let detail = "blocked while it was under way".to_owned();
+            return Poll::Ready(Err(Failed::because(denial, detail)));
+        }
         if self.rest.is_none() {
             ready!(self.poll_head(cx, up, ctx))?;
         }
