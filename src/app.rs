@@ -186,7 +186,7 @@ impl App {
     ) -> Result<Started, StartError> {
         let now = options.clock.now();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
-        let (access, access_guard) = open_access(&config)?;
+        let (access, access_guard) = open_access(&config, metrics.clone())?;
         let backends = Arc::new(Backends::default());
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
@@ -357,8 +357,11 @@ impl App {
     }
 }
 
-fn open_access(config: &Config) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
-    AccessLog::open(&config.log.access).map_err(|cause| StartError::File {
+fn open_access(
+    config: &Config,
+    metrics: Arc<Metrics>,
+) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
+    AccessLog::open(&config.log.access, metrics).map_err(|cause| StartError::File {
         path: match &config.log.access {
             crate::config::LogSink::File(path) => path.clone(),
             _ => PathBuf::from("standard error"),

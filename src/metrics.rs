@@ -5,6 +5,7 @@
 
 mod clients;
 mod http2;
+mod log;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use prometheus::{
 
 pub use clients::ClientMetrics;
 pub use http2::{Http2Error, Http2Metrics};
+pub use log::{LineLost, LogMetrics};
 pub use tokens::TokenMetrics;
 
 use crate::denial::Denial;
@@ -116,6 +118,8 @@ pub struct Metrics {
     pub clients: ClientMetrics,
     /// Those of HTTP/2.
     pub http2: Http2Metrics,
+    /// Those of the access log.
+    pub log: LogMetrics,
     ready: IntGauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -297,6 +301,7 @@ impl Metrics {
             tokens: TokenMetrics::new(&r)?,
             clients: ClientMetrics::new(&r)?,
             http2: Http2Metrics::new(&r)?,
+            log: LogMetrics::new(&r)?,
             ready: registered(
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
@@ -484,6 +489,7 @@ impl Metrics {
             self.tokens.descriptions(),
             self.clients.descriptions(),
             self.http2.descriptions(),
+            self.log.descriptions(),
         ];
         let seen = self.registry.gather();
         collectors
