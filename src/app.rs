@@ -8,6 +8,7 @@ mod blocklist;
 mod clients;
 mod data_plane;
 mod ending;
+mod examine;
 mod issuers;
 mod modes;
 mod observe;
@@ -380,5 +381,6 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
 
 pub(crate) use assemble::{open_authority, open_tokens};
 pub(crate) use blocklist::read_blocklist;
+pub(crate) use examine::{Examined, Examiner, issuer as examine_issuer};
 pub use issuers::read_trusted;
 pub(crate) use report::certificate as certificate_status;

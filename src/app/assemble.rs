@@ -244,7 +244,7 @@ fn forget_certificates(metrics: &Metrics, site: &str, served: &Served) {
     }
 }
 
-fn folder(pki: &PkiFolder) -> Folder {
+pub(super) fn folder(pki: &PkiFolder) -> Folder {
     Folder {
         path: pki.path.clone(),
         certificate: pki.certificate.clone(),
@@ -256,7 +256,7 @@ fn folder(pki: &PkiFolder) -> Folder {
 }
 
 /// Hosts as names to look for in a certificate. The configuration has checked them.
-fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
+pub(super) fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
     hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect()
 }
 
@@ -283,7 +283,7 @@ fn upstream(system: &SiteSystem, backends: &Backends, tls: &ClientConfigs) -> Up
         BackendAddress::Unix(path) => (live(Vec::new()).1, Some(path.as_path().into())),
     };
     let to = |name: &ServerName<'static>| {
-        let roots = backend.ca.as_ref().map(|path| backend_roots(path));
+        let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
         BackendTls::new(tls.trusting(roots), name.clone())
     };
     Upstream { addresses, unix, tls: backend.tls_name.as_ref().map(to), times: backend.times }
@@ -293,12 +293,20 @@ const CA_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The authorities that the operator named. Without any of them there nobody is trusted: whoever
 /// wants no others does not want the system's either.
-fn backend_roots(path: &Path) -> RootCertStore {
-    let pem = read_bounded(path, CA_BYTES_MAX).map(|(pem, _)| pem).unwrap_or_default();
+fn trusted_or_nobody(path: &Path) -> RootCertStore {
+    backend_roots(path).unwrap_or_else(|why| {
+        tracing::error!(path = %path.display(), why, "backend_ca cannot be used");
+        RootCertStore::empty()
+    })
+}
+
+/// The authorities in a file, or why there are none.
+pub(super) fn backend_roots(path: &Path) -> Result<RootCertStore, String> {
+    let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
     let ders: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
     let found = Anchors::lenient(&ders);
-    if found.is_empty() {
-        tracing::error!(path = %path.display(), "backend_ca holds no certificate authority");
+    match found.is_empty() {
+        true => Err("it holds no certificate authority".to_owned()),
+        false => Ok(found.root_store()),
     }
-    found.root_store()
 }
