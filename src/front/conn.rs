@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
 use super::lingering::Lingering;
+use super::low_water::LowWater;
 use super::pingora::Digests;
 use super::state::{ConnInfo, Cut, Phase};
 use super::tcp::Tcp;
@@ -51,6 +52,9 @@ pub struct Conn {
     patience: Duration,
     stalled: Option<Instant>,
     timer: Deadline,
+    /// Bytes of a body that are known to be still to come.
+    expected: u64,
+    low_water: LowWater,
     pub(super) lingering: Lingering,
     /// Bytes that were read, and are to be read again.
     unread: BytesMut,
@@ -80,6 +84,8 @@ impl Conn {
             waiting: None,
             stalled: None,
             timer: Deadline::default(),
+            expected: 0,
+            low_water: LowWater::default(),
             lingering: Lingering::default(),
             unread: BytesMut::new(),
             parser: None,
@@ -115,6 +121,11 @@ impl Conn {
     pub fn head_began(&mut self) {
         self.info.state.set_phase(Phase::Head);
         self.enter(Phase::Head);
+    }
+
+    /// That many bytes of the body of the request under way are still to come.
+    pub fn expect_body(&mut self, bytes: u64) {
+        self.expected = bytes;
     }
 
     /// The client was answered in the middle of what it sends, or the answer may be the last thing
@@ -180,6 +191,9 @@ impl Conn {
                 let earned = Duration::from_secs_f64(received.len() as f64 / rate);
                 self.patience =
                     (self.patience.saturating_sub(waited) + earned).min(self.limits.body_grace);
+                self.expected = self.expected.saturating_sub(received.len() as u64);
+                let tcp = self.tls.get_ref().0.stream();
+                self.low_water.received(tcp, received.len(), self.expected);
                 if self.parser.is_some() && !self.info.state.see_body(received) {
                     return Err(self.cut(Cut::Framing));
                 }
@@ -321,6 +335,7 @@ impl AsyncRead for Conn {
                 {
                     return Poll::Ready(Err(error));
                 }
+                me.low_water.waits(cx, me.tls.get_ref().0.stream());
                 me.poll_deadline(cx, phase)
             }
         }

@@ -11,6 +11,7 @@ mod handshake;
 mod limits;
 mod lingering;
 mod listener;
+mod low_water;
 mod pingora;
 mod proxy_header;
 mod shard;
