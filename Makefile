@@ -3,7 +3,7 @@
 # make release build the program that is guided by a profile (some minutes more than a plain build)
 # make soak    swaps, reloads, kills, restarts and clocks that jump under load, for minutes
 # make fuzz    a minute of fuzzing for each parser (FUZZ_SECONDS=60)
-# The rest: setup lint bench deny clean
+# The rest: setup lint bench instructions deny clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup demo test release soak fuzz lint bench deny clean
+.PHONY: help setup demo test release soak fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -48,7 +48,13 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 bench:
-	$(CARGO) bench
+	$(CARGO) bench --bench request --bench token --bench loopback
+
+GUNGRAUN := $(shell sed -n 's/^gungraun = "=\(.*\)"/\1/p' Cargo.toml)
+instructions:
+	@command -v valgrind >/dev/null || { echo 'missing: valgrind (Debian: valgrind)' >&2; exit 1; }
+	@[ -x '$(TOOLS)/bin/gungraun-runner' ] || $(CARGO) install --locked --quiet --root '$(TOOLS)' gungraun-runner@$(GUNGRAUN)
+	PATH='$(TOOLS)/bin':"$$PATH" $(CARGO) bench --bench instructions
 
 deny:
 	@if [ ! -x '$(TOOLS)/bin/cargo-deny' ] && ! command -v cargo-deny >/dev/null; then \

@@ -7,34 +7,30 @@
     reason = "a bench that cannot be set up shall stop; criterion's macros write no docs"
 )]
 
+mod material;
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use material::{HEAD, TARGET};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sitegate::app::{Options, launch};
 use sitegate::clock::Clock;
-use sitegate::route::{CanonicalPath, Role, RouteTable, preset};
+use sitegate::route::CanonicalPath;
 use sitegate::sim::Backend;
-
-const HEAD: &[u8] = b"GET /SMS_DP_SMSPKG$/PS100012/sub%20dir/setup.exe HTTP/1.1\r\n\
-Host: dp01.contoso.com\r\nUser-Agent: SMS CCM 5.0 TS\r\nAccept: */*\r\nRange: bytes=0-1048575\r\n\
-Authorization: Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl\r\n\r\n";
 
 fn pure(c: &mut Criterion) {
     c.bench_function("framing: judge a head of six fields", |b| {
         b.iter(|| sitegate::gateway::judge_raw(black_box(HEAD)))
     });
-    let target = b"/SMS_DP_SMSPKG$/PS100012/sub%20dir/setup.exe?x=1";
     c.bench_function("path: canonical", |b| {
-        b.iter(|| CanonicalPath::parse(black_box(target), 16 * 1024))
+        b.iter(|| CanonicalPath::parse(black_box(TARGET), 16 * 1024))
     });
-    let routes: Vec<_> = Role::ALL.into_iter().flat_map(preset).collect();
-    let table = RouteTable::new(Vec::new(), routes);
-    let path = CanonicalPath::parse(target, 16 * 1024).unwrap();
+    let (table, path) = material::routes();
     c.bench_function("route: find among all presets", |b| {
         b.iter(|| table.find(black_box(&path), "GET").map(|r| r.body_bytes))
     });

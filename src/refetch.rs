@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 /// How long whoever asks waits at most.
@@ -25,14 +25,16 @@ pub struct Fetching(Arc<Shared>);
 
 struct Shared {
     interval: Duration,
-    wanted: Notify,
     turns: Semaphore,
     state: watch::Sender<State>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct State {
-    began: Option<Instant>,
+    /// When the last one began that somebody asked for.
+    asked: Option<Instant>,
+    /// Somebody asks, and no fetch has begun since.
+    wanted: bool,
     under_way: bool,
     ended: u64,
 }
@@ -40,15 +42,24 @@ struct State {
 impl State {
     /// Whether a fetch may begin now: strangers can ask as often as they like.
     fn may_begin(&self, interval: Duration) -> bool {
-        !self.under_way && self.began.is_none_or(|began| began.elapsed() >= interval)
+        !self.under_way && self.asked.is_none_or(|asked| asked.elapsed() >= interval)
     }
+}
+
+/// Why a fetch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It was time. Strangers have no part in it, so it stands in nobody's way: what is published a
+    /// moment later can be asked for at once.
+    Due,
+    /// Somebody asked.
+    Asked,
 }
 
 /// Both halves; between the beginnings of two fetches that were asked for lies at least `interval`.
 pub fn refetch(interval: Duration) -> (Fetching, Refetch) {
     let shared = Arc::new(Shared {
         interval,
-        wanted: Notify::new(),
         turns: Semaphore::new(WAITING_MAX),
         state: watch::Sender::new(State::default()),
     });
@@ -59,14 +70,18 @@ impl Refetch {
     /// Wait until a fetch that is under way, or one that begins now, has ended: two seconds at
     /// most, and not at all where none may begin or too many wait already.
     pub async fn ask(&self) {
+        let Ok(_turn) = self.0.turns.try_acquire() else { return };
         let mut ends = self.0.state.subscribe();
         let now = *ends.borrow_and_update();
-        if !now.under_way && !now.may_begin(self.0.interval) {
+        // Looked at and said in one step: a fetch that begins in between is the answer.
+        let asks = |state: &mut State| {
+            let begins = state.ended == now.ended && state.may_begin(self.0.interval);
+            begins && !std::mem::replace(&mut state.wanted, true)
+        };
+        self.0.state.send_if_modified(asks);
+        let state = *ends.borrow_and_update();
+        if state.ended == now.ended && !state.wanted && !state.under_way {
             return;
-        }
-        let Ok(_turn) = self.0.turns.try_acquire() else { return };
-        if !now.under_way {
-            self.0.wanted.notify_one();
         }
         // Whether it ended, failed or hangs is for the caller to see in the value itself.
         let _ = tokio::time::timeout(WAIT, ends.wait_for(|s| s.ended != now.ended)).await;
@@ -82,19 +97,17 @@ impl std::fmt::Debug for Refetch {
 impl Fetching {
     /// Wait until somebody asks and a fetch may begin. Cancel-safe.
     pub async fn wanted(&self) {
-        loop {
-            self.0.wanted.notified().await;
-            // Asked while the last one was about to end: that one was the answer.
-            if self.0.state.borrow().may_begin(self.0.interval) {
-                return;
-            }
-        }
+        // Invariant: the sending half is in self, so the wait cannot end by its end.
+        let _ = self.0.state.subscribe().wait_for(|state| state.wanted).await;
     }
 
     /// A fetch begins.
-    pub fn begin(&self) {
+    pub fn begin(&self, cause: Cause) {
         self.0.state.send_modify(|state| {
-            state.began = Some(Instant::now());
+            if cause == Cause::Asked {
+                state.asked = Some(Instant::now());
+            }
+            state.wanted = false;
             state.under_way = true;
         });
     }
@@ -126,7 +139,7 @@ mod tests {
         let fetches = async {
             for _ in 0..2 {
                 fetching.wanted().await;
-                fetching.begin();
+                fetching.begin(Cause::Asked);
                 tokio::time::sleep(Duration::from_millis(700)).await;
                 fetching.end();
             }
@@ -146,7 +159,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fetch_that_hangs_holds_up_a_bounded_number_for_a_bounded_time() {
         let (fetching, refetch) = refetch(INTERVAL);
-        fetching.begin();
+        fetching.begin(Cause::Asked);
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..1000 {
             let refetch = refetch.clone();
@@ -159,16 +172,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asking_during_a_fetch_does_not_begin_another_after_it() {
+    async fn a_fetch_that_begins_for_whatever_cause_is_the_answer_to_all_who_ask() {
         let (fetching, refetch) = refetch(INTERVAL);
-        let ((), ()) = tokio::join!(refetch.ask(), async {
+        let ((), (), ()) = tokio::join!(refetch.ask(), refetch.ask(), async {
             fetching.wanted().await;
-            // A second asker saw the moment before the fetch began.
-            fetching.0.wanted.notify_one();
-            fetching.begin();
+            // It is due just when it is asked for.
+            fetching.begin(Cause::Due);
             fetching.end();
         });
         let again = tokio::time::timeout(INTERVAL * 10, fetching.wanted()).await;
         assert!(again.is_err(), "nobody asks any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_that_was_due_does_not_stand_in_the_way_of_one_that_is_asked_for() {
+        let (fetching, refetch) = refetch(INTERVAL);
+        fetching.begin(Cause::Due);
+        fetching.end();
+        let ((), ()) = tokio::join!(refetch.ask(), async {
+            fetching.wanted().await;
+            fetching.begin(Cause::Asked);
+            fetching.end();
+        });
+        assert_eq!(took(&refetch).await, Duration::ZERO, "that one was asked for");
     }
 }

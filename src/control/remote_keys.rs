@@ -19,7 +19,7 @@ use super::provider::{Provider, Provides, Published};
 use super::schedule;
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
-use crate::refetch::{Fetching, Refetch, refetch};
+use crate::refetch::{Cause, Fetching, Refetch, refetch};
 use crate::token::KeySet;
 
 /// Told of each fetch: the issuer, and the time in seconds after 1970, or why there is none. A time
@@ -142,13 +142,13 @@ impl<P: Provides> RemoteKeys<P> {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut due = Instant::now();
         loop {
-            tokio::select! {
+            let cause = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep_until(due) => {}
-                () = self.asked.wanted() => {}
-            }
-            self.asked.begin();
+                () = tokio::time::sleep_until(due) => Cause::Due,
+                () = self.asked.wanted() => Cause::Asked,
+            };
+            self.asked.begin(cause);
             let found = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,

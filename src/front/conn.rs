@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::deadline::Deadline;
 use super::frames::FrameWatch;
 use super::lingering::Lingering;
+use super::low_water::LowWater;
 use super::patience::{Pace, Patience};
 use super::pingora::Digests;
 use super::state::{ConnInfo, Cut, Phase};
@@ -55,6 +56,9 @@ pub struct Conn {
     patience: Patience,
     stalled: Option<Instant>,
     timer: Deadline,
+    /// Bytes of a body that are known to be still to come.
+    expected: u64,
+    low_water: LowWater,
     pub(super) lingering: Lingering,
     /// Bytes that were read, and are to be read again.
     unread: BytesMut,
@@ -86,6 +90,8 @@ impl Conn {
             answered_head: false,
             stalled: None,
             timer: Deadline::default(),
+            expected: 0,
+            low_water: LowWater::default(),
             lingering: Lingering::default(),
             unread: BytesMut::new(),
             parser: None,
@@ -121,6 +127,11 @@ impl Conn {
     pub fn head_began(&mut self) {
         self.info.state.set_phase(Phase::Head);
         self.enter(Phase::Head);
+    }
+
+    /// That many bytes of the body of the request under way are still to come.
+    pub fn expect_body(&mut self, bytes: u64) {
+        self.expected = bytes;
     }
 
     /// The client was answered in the middle of what it sends, or the answer may be the last thing
@@ -184,6 +195,9 @@ impl Conn {
             }
             Phase::Body => {
                 self.patience.earn(received.len());
+                self.expected = self.expected.saturating_sub(received.len() as u64);
+                let tcp = self.tls.get_ref().0.stream();
+                self.low_water.received(tcp, received.len(), self.expected);
                 if self.parser.is_some() && !self.info.state.see_body(received) {
                     return Err(self.cut(Cut::Framing));
                 }
@@ -332,6 +346,7 @@ impl AsyncRead for Conn {
                 {
                     return Poll::Ready(Err(error));
                 }
+                me.low_water.waits(cx, me.tls.get_ref().0.stream());
                 me.poll_deadline(cx, phase)
             }
         }

@@ -12,6 +12,7 @@ mod handshake;
 mod limits;
 mod lingering;
 mod listener;
+mod low_water;
 mod patience;
 mod pingora;
 mod proxy_header;

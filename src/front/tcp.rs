@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// As large as a few TLS records: one system call for what usually arrives together.
-const SCRATCH_BYTES: usize = 32 * 1024;
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Buffers that a thread keeps for the next read, beyond those that hold something.
 const SPARE_MAX: usize = 8;

@@ -29,9 +29,12 @@ async fn newer_keys(policy: &Policy, refused: &Refused) -> bool {
     let Some(issuer) = issuer else { return false };
     // They may have come between the judgement and now.
     let newer = || issuer.keys.generation() != missed.generation;
-    if !newer()
-        && let Some(refetch) = policy.refetch.get(&missed.issuer)
-    {
+    let Some(refetch) = policy.refetch.get(&missed.issuer) else { return newer() };
+    // A fetch that was under way may have begun before the key was there: one more may be asked for.
+    for _ in 0..2 {
+        if newer() {
+            break;
+        }
         refetch.ask().await;
     }
     newer()

@@ -149,10 +149,12 @@ impl<'a> Exchange<'a> {
         let mut out = mem::take(&mut going.head);
         let here = usize::try_from(going.body).unwrap_or(usize::MAX).min(buf.len());
         out.extend_from_slice(&buf.split_to(here));
+        let body_left = going.body - here as u64;
+        conn.expect_body(body_left);
         Exchange {
             conn,
             buf,
-            body_left: going.body - here as u64,
+            body_left,
             going,
             out,
             out_at: 0,
