@@ -8,6 +8,7 @@ mod blocklist;
 mod clients;
 mod data_plane;
 mod ending;
+mod examine;
 mod issuers;
 mod modes;
 mod observe;
@@ -31,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front, bind};
-use crate::gateway::Policy;
+use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
@@ -186,32 +187,34 @@ impl App {
     ) -> Result<Started, StartError> {
         let now = options.clock.now();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
-        let (access, access_guard) = open_access(&config)?;
+        let (access, access_guard) = open_access(&config, metrics.clone())?;
         let backends = Arc::new(Backends::default());
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
 
-        let authorities = Authorities::open(&config, options.provider.clone(), now);
+        let authorities = Authorities::open(&config, options.provider.clone(), now)?;
         let mut sites = Sites::default();
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let mut issuers = Issuers::default();
         issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
-        let (shared, stopped) = (issuers.shared(), stop.subscribe());
-        let blocklist = blocklist::follow(&config, shared, &metrics, &mut tasks, stopped)?;
+        let (under_way, stopped) = (Arc::<UnderWay>::default(), stop.subscribe());
+        let ends = (issuers.shared(), under_way.clone());
+        let blocklist = blocklist::follow(&config, ends, &metrics, &mut tasks, stopped)?;
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
 
         let (limits, limits_read) = live(config.limits.connection);
         let (bindings, bindings_read) = live(sites.bindings(&config));
         let judged_by = (&issuers, &blocklist, &clients);
-        let first = assemble::policy(&config, judged_by, &backends, &tokens, &metrics);
+        let to = (&*backends, &authorities);
+        let first = assemble::policy(&config, judged_by, to, &tokens, &metrics);
         let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
         let front = start_front(
             &config,
             (limits_read, bindings_read, down),
             &options,
-            (policy_read, access, metrics.clone()),
+            (policy_read, access, metrics.clone(), under_way),
         )?;
 
         let state = Arc::new(Mutex::new(State {
@@ -355,8 +358,11 @@ impl App {
     }
 }
 
-fn open_access(config: &Config) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
-    AccessLog::open(&config.log.access).map_err(|cause| StartError::File {
+fn open_access(
+    config: &Config,
+    metrics: Arc<Metrics>,
+) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
+    AccessLog::open(&config.log.access, metrics).map_err(|cause| StartError::File {
         path: match &config.log.access {
             crate::config::LogSink::File(path) => path.clone(),
             _ => PathBuf::from("standard error"),
@@ -375,5 +381,6 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
 
 pub(crate) use assemble::{open_authority, open_tokens};
 pub(crate) use blocklist::read_blocklist;
+pub(crate) use examine::{Examined, Examiner, issuer as examine_issuer};
 pub use issuers::read_trusted;
 pub(crate) use report::certificate as certificate_status;

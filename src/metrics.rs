@@ -4,6 +4,8 @@
 //! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
 
 mod clients;
+mod http2;
+mod log;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -17,6 +19,8 @@ use prometheus::{
 };
 
 pub use clients::ClientMetrics;
+pub use http2::{Http2Error, Http2Metrics};
+pub use log::{LineLost, LogMetrics};
 pub use tokens::TokenMetrics;
 
 use crate::denial::Denial;
@@ -112,6 +116,10 @@ pub struct Metrics {
     pub tokens: TokenMetrics,
     /// Those of client certificates.
     pub clients: ClientMetrics,
+    /// Those of HTTP/2.
+    pub http2: Http2Metrics,
+    /// Those of the access log.
+    pub log: LogMetrics,
     ready: IntGauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -292,6 +300,8 @@ impl Metrics {
             )?,
             tokens: TokenMetrics::new(&r)?,
             clients: ClientMetrics::new(&r)?,
+            http2: Http2Metrics::new(&r)?,
+            log: LogMetrics::new(&r)?,
             ready: registered(
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
@@ -478,6 +488,8 @@ impl Metrics {
             self.staple_unusable.desc(),
             self.tokens.descriptions(),
             self.clients.descriptions(),
+            self.http2.descriptions(),
+            self.log.descriptions(),
         ];
         let seen = self.registry.gather();
         collectors

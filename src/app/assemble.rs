@@ -6,38 +6,44 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Options;
 use super::clients::Clients;
 use super::issuers::Issuers;
 use super::observe::Certificates;
+use super::{Options, StartError};
 use crate::cert::Anchors;
 use crate::cert::issuer::{Algorithm, Scope};
 use crate::config::{AuthorityKey, BackendAddress, Config, PkiFolder, SiteSystem};
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
-use crate::gateway::{Policy, TokenPolicy, Upstream, roots};
-use crate::live::Live;
+use crate::gateway::{BackendTls, Policy, TokenPolicy, Upstream};
+use crate::live::{Live, live};
 use crate::metrics::Metrics;
 use crate::secret::read_bounded;
 use crate::site::{Authority, AuthorityParams, SiteTokens};
-use crate::tls::TlsOptions;
+use crate::tls::{ClientConfigs, TlsOptions};
 use crate::token::{Blocklist, TokenCache};
 
-/// The site's own authority and token key.
+/// The site's own authority and token key, and whom its backends' certificates have to convince.
 pub(super) struct Authorities {
     pub(super) certificates: Option<Arc<Authority>>,
     pub(super) own_keys: Option<String>,
     pub(super) system: Arc<Anchors>,
+    to_backends: ClientConfigs,
     ended: watch::Sender<bool>,
 }
 
 impl Authorities {
-    pub(super) fn open(config: &Config, provider: Arc<CryptoProvider>, now: Timestamp) -> Self {
+    pub(super) fn open(
+        config: &Config,
+        provider: Arc<CryptoProvider>,
+        now: Timestamp,
+    ) -> Result<Self, StartError> {
         let own_keys = match open_tokens(config, now) {
             Ok(tokens) => Some(tokens.jwks()),
             Err(error) => {
@@ -46,12 +52,16 @@ impl Authorities {
             }
         };
         let native = rustls_native_certs::load_native_certs();
-        Authorities {
+        let system = Anchors::lenient(native.certs.iter());
+        let to_backends = ClientConfigs::new(provider.clone(), system.root_store())
+            .map_err(|error| StartError::Defect(error.to_string()))?;
+        Ok(Authorities {
             certificates: open_authority(config, provider),
             own_keys,
-            system: Arc::new(Anchors::lenient(native.certs.iter())),
+            system: Arc::new(system),
+            to_backends,
             ended: watch::Sender::new(false),
-        }
+        })
     }
 
     pub(super) fn ended(&self) -> watch::Receiver<bool> {
@@ -234,7 +244,7 @@ fn forget_certificates(metrics: &Metrics, site: &str, served: &Served) {
     }
 }
 
-fn folder(pki: &PkiFolder) -> Folder {
+pub(super) fn folder(pki: &PkiFolder) -> Folder {
     Folder {
         path: pki.path.clone(),
         certificate: pki.certificate.clone(),
@@ -246,7 +256,7 @@ fn folder(pki: &PkiFolder) -> Folder {
 }
 
 /// Hosts as names to look for in a certificate. The configuration has checked them.
-fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
+pub(super) fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
     hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect()
 }
 
@@ -254,45 +264,49 @@ fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
 pub(super) fn policy(
     config: &Config,
     (issuers, blocklist, clients): (&Issuers, &Live<Blocklist>, &Clients),
-    backends: &Arc<Backends>,
+    (backends, authorities): (&Backends, &Authorities),
     tokens: &Arc<TokenCache>,
     metrics: &Metrics,
 ) -> Policy {
     let (trusted, refetch) = issuers.trusted();
     let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
     let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
-    let upstream = |system: &SiteSystem| upstream(system, backends);
+    let upstream = |system: &SiteSystem| upstream(system, backends, &authorities.to_backends);
     let clients = |system: &SiteSystem| clients.trust(&system.name);
     Policy::new(config, judged_by, metrics, upstream, clients)
 }
 
-fn upstream(system: &SiteSystem, backends: &Backends) -> Upstream {
+fn upstream(system: &SiteSystem, backends: &Backends, tls: &ClientConfigs) -> Upstream {
     let backend = &system.backend;
-    let addresses = match &backend.address {
-        BackendAddress::Host(host, port) => backends.addresses(host, *port),
-        BackendAddress::Unix(_) => crate::live::live(Vec::new()).1,
+    let (addresses, unix) = match &backend.address {
+        BackendAddress::Host(host, port) => (backends.addresses(host, *port), None),
+        BackendAddress::Unix(path) => (live(Vec::new()).1, Some(path.as_path().into())),
     };
-    Upstream {
-        addresses,
-        unix: Upstream::unix_path(&backend.address),
-        tls_name: backend.tls_name.clone(),
-        ca: backend.ca.as_ref().and_then(|path| backend_roots(path)),
-        times: backend.times,
-    }
+    let to = |name: &ServerName<'static>| {
+        let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
+        BackendTls::new(tls.trusting(roots), name.clone())
+    };
+    Upstream { addresses, unix, tls: backend.tls_name.as_ref().map(to), times: backend.times }
 }
 
 const CA_BYTES_MAX: u64 = 1024 * 1024;
 
-fn backend_roots(path: &Path) -> Option<Arc<pingora_core::protocols::tls::CaType>> {
-    let ders = read_bounded(path, CA_BYTES_MAX).ok().map(|(pem, _)| {
-        CertificateDer::pem_slice_iter(&pem)
-            .filter_map(Result::ok)
-            .map(|der| der.to_vec())
-            .collect::<Vec<_>>()
-    });
-    let found = ders.and_then(roots);
-    if found.is_none() {
-        tracing::error!(path = %path.display(), "backend_ca holds no certificate authority");
+/// The authorities that the operator named. Without any of them there nobody is trusted: whoever
+/// wants no others does not want the system's either.
+fn trusted_or_nobody(path: &Path) -> RootCertStore {
+    backend_roots(path).unwrap_or_else(|why| {
+        tracing::error!(path = %path.display(), why, "backend_ca cannot be used");
+        RootCertStore::empty()
+    })
+}
+
+/// The authorities in a file, or why there are none.
+pub(super) fn backend_roots(path: &Path) -> Result<RootCertStore, String> {
+    let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
+    let ders: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+    let found = Anchors::lenient(&ders);
+    match found.is_empty() {
+        true => Err("it holds no certificate authority".to_owned()),
+        false => Ok(found.root_store()),
     }
-    found
 }

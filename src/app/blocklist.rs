@@ -9,6 +9,7 @@ use super::StartError;
 use super::issuers::SharedIssuers;
 use crate::config::Config;
 use crate::control::{BlocklistFile, OnBlocklist};
+use crate::gateway::UnderWay;
 use crate::live::{Live, live};
 use crate::metrics::Metrics;
 use crate::token::Blocklist;
@@ -16,7 +17,7 @@ use crate::token::Blocklist;
 /// The list of the moment, and a task that keeps it; an empty one where none is configured.
 pub(super) fn follow(
     config: &Config,
-    issuers: SharedIssuers,
+    (issuers, under_way): (SharedIssuers, Arc<UnderWay>),
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
     stop: watch::Receiver<bool>,
@@ -28,6 +29,7 @@ pub(super) fn follow(
     let on_list: OnBlocklist = Arc::new(move |list| {
         metrics.tokens.blocklist_read(list.map(Blocklist::len));
         if let Some(list) = list {
+            under_way.end_blocked(list);
             tell_unknown(list, &issuers);
         }
     });

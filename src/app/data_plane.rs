@@ -7,20 +7,20 @@ use tokio::sync::watch;
 use super::{Options, StartError, observe};
 use crate::config::{Config, ConnLimits};
 use crate::front::{Binding, Front, FrontParams};
-use crate::gateway::{Gateway, Policy, Server};
+use crate::gateway::{Gateway, Policy, Server, UnderWay};
 use crate::live::Live;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 
 pub(super) type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>);
-pub(super) type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>);
+pub(super) type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>, Arc<UnderWay>);
 
 /// Start the shards: from here on what is bound is accepted.
 pub(super) fn start_front(
     config: &Config,
     (limits, bindings, shutdown): ForFront,
     options: &Options,
-    (policy, access, metrics): ForGateway,
+    (policy, access, metrics, under_way): ForGateway,
 ) -> Result<Front, StartError> {
     let refuse_tls = crate::tls::refusing(options.provider.clone())
         .map_err(|error| StartError::Defect(error.to_string()))?;
@@ -41,7 +41,8 @@ pub(super) fn start_front(
     };
     let server = move || {
         let (policy, access) = (policy.clone(), access.clone());
-        Server::new(Gateway::new(policy, clock.clone(), metrics.clone(), access), idle_max)
+        let gateway = Gateway::new(policy, clock.clone(), metrics.clone(), access);
+        Server::new(gateway, idle_max, &under_way)
     };
     Ok(Front::start(params, server)?)
 }

@@ -55,12 +55,12 @@ impl Observer for Certificates {
     }
 }
 
-/// Told of a request that was refused before its head was complete.
-pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial) + Send + Sync>;
+/// Told of a request that was refused before its head was complete, and of more for the log.
+pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial, Option<&str>) + Send + Sync>;
 
 /// Requests that were refused before their head was complete: the same counters and log.
 pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) -> OnRefusal {
-    Arc::new(move |conn, denial| {
+    Arc::new(move |conn, denial, detail| {
         if let Some(site) = policy.load().sites.get(&conn.site) {
             site.no_route.denied(denial);
         }
@@ -69,6 +69,9 @@ pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) ->
                 status: denial.status(),
                 decision: "denied",
                 reason: Some(denial.code()),
+                detail,
+                // Nothing else of HTTP/2 is refused before it is a request.
+                protocol: if detail.is_some() { "HTTP/2" } else { "HTTP/1.1" },
                 ..unread(conn, &RequestId::next().to_string(), clock.now())
             });
         }

@@ -90,7 +90,8 @@ impl App {
         );
         self.clients.follow(&config, &self.options, &self.metrics, &mut self.tasks);
         let judges = (&self.issuers, &self.blocklist, &self.clients);
-        let policy = assemble::policy(&config, judges, &self.backends, &self.tokens, &self.metrics);
+        let to = (&*self.backends, &self.authorities);
+        let policy = assemble::policy(&config, judges, to, &self.tokens, &self.metrics);
         let counted = policy.counted();
         self.policy.publish(policy);
         self.limits.publish(config.limits.connection);

@@ -1,27 +1,80 @@
 //! `check`
 
+use std::fmt::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
 
 use super::ConfigArg;
+use super::status::certificate_text;
+use crate::app::{Examined, Examiner, examine_issuer, read_blocklist};
+use crate::clock::Clock;
+use crate::config::{Config, SiteSystem};
 
-pub(super) fn run(arg: ConfigArg) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(&arg) {
         Ok(loaded) => loaded,
         Err(_) => return Ok(ExitCode::from(super::BAD_CONFIG)),
     };
-    let config = loaded.config;
-    let mut text = format!("{}: good\n", arg.config.display());
+    let clock = Clock::system();
+    let (config, now) = (loaded.config, clock.now());
+    let examiner = Examiner::new(provider, clock);
+    let mut text = String::new();
+    let mut wrong = 0;
     for system in &config.site_systems {
-        let roles: Vec<&str> = system.roles.iter().map(|role| role.as_str()).collect();
-        text.push_str(&format!(
-            "  {}: {} on {} for {}, to {}\n",
-            system.name,
-            if roles.is_empty() { "no role".to_owned() } else { roles.join(" and ") },
-            system.listen,
-            system.hosts.join(", "),
-            system.backend.url,
-        ));
+        text.push_str(&headline(system));
+        wrong += tell(&mut text, &examiner.site_system(system, &config), now)?;
     }
-    super::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    for issuer in &config.issuers {
+        writeln!(text, "  token issuer {}:", issuer.policy.name)?;
+        wrong += tell(&mut text, &examine_issuer(issuer), now)?;
+    }
+    blocklist(&mut text, &config)?;
+    let verdict = match wrong {
+        0 => "good".to_owned(),
+        1 => "good, but for 1 thing in what it names".to_owned(),
+        n => format!("good, but for {n} things in what it names"),
+    };
+    super::print(&format!("{}: {verdict}\n{text}", arg.config.display()))?;
+    Ok(match wrong {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(super::FAILED),
+    })
+}
+
+fn headline(system: &SiteSystem) -> String {
+    let roles: Vec<&str> = system.roles.iter().map(|role| role.as_str()).collect();
+    format!(
+        "  {}: {} on {} for {}, to {}\n",
+        system.name,
+        if roles.is_empty() { "no role".to_owned() } else { roles.join(" and ") },
+        system.listen,
+        system.hosts.join(", "),
+        system.backend.url,
+    )
+}
+
+/// Say what was found; how much of it is wrong.
+fn tell(text: &mut String, found: &Examined, now: Timestamp) -> Result<usize, std::fmt::Error> {
+    if let Some(certificate) = &found.certificate {
+        writeln!(text, "    serves {}:", certificate.source)?;
+        certificate_text(text, certificate, now)?;
+    }
+    for note in &found.notes {
+        writeln!(text, "    {note}")?;
+    }
+    for wrong in &found.wrong {
+        writeln!(text, "    WRONG: {wrong}")?;
+    }
+    Ok(found.wrong.len())
+}
+
+/// A list that is not good is an error of the configuration, and was told already.
+fn blocklist(text: &mut String, config: &Config) -> anyhow::Result<()> {
+    if config.site.blocklist.is_some() {
+        writeln!(text, "  blocklist: {} entries", read_blocklist(config)?.len())?;
+    }
+    Ok(())
 }

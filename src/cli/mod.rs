@@ -39,7 +39,7 @@ pub struct Cli {
 enum Command {
     /// Run the gateway.
     Run(ConfigArg),
-    /// Check a configuration, and say everything that is wrong with it.
+    /// Check a configuration and every file that it names, and say everything that is wrong.
     Check(ConfigArg),
     /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
     Demo(demo::Args),
@@ -87,7 +87,7 @@ pub(crate) enum Format {
 pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(arg) => run::run(arg, provider),
-        Command::Check(arg) => check::run(arg),
+        Command::Check(arg) => check::run(arg, provider),
         Command::Demo(args) => demo::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),

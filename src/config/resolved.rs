@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use rustls_pki_types::ServerName;
 
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
@@ -240,7 +241,7 @@ pub struct Backend {
     /// The address.
     pub address: BackendAddress,
     /// The name in its certificate; `None` for plain HTTP.
-    pub tls_name: Option<String>,
+    pub tls_name: Option<ServerName<'static>>,
     /// The roots to trust instead of the system's.
     pub ca: Option<PathBuf>,
     /// How long to wait for what.

@@ -101,8 +101,9 @@ impl BlocklistFile {
                     target: "sitegate::blocklist",
                     path = %shown, entries = list.len(), "the blocklist was read"
                 );
+                let list = Arc::new(list);
+                self.publisher.publish_arc(list.clone());
                 (self.on_list)(Some(&list));
-                self.publisher.publish(list);
                 Ok(())
             }
             Err(trouble) => {

@@ -116,6 +116,23 @@ impl IssuerKeys {
         (keys, reader)
     }
 
+    /// How many usable keys the files hold, and what is wrong with the others and with the files.
+    pub fn examine(files: &[PathBuf]) -> (usize, Vec<String>) {
+        let (mut usable, mut troubles) = (0, Vec::new());
+        for file in files {
+            let shown = file.display().to_string();
+            match read_bounded(file, FILE_BYTES_MAX as u64) {
+                Ok((bytes, _)) => {
+                    let (set, problems) = KeySet::parse(&[(&shown, &bytes)]);
+                    usable += set.len();
+                    troubles.extend(problems.iter().map(ToString::to_string));
+                }
+                Err(error) => troubles.push(format!("{shown}: {error}")),
+            }
+        }
+        (usable, troubles)
+    }
+
     /// Keep the keys until told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut settling = false;

@@ -15,27 +15,32 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
+use super::frames::FrameWatch;
 use super::lingering::Lingering;
 use super::low_water::LowWater;
+use super::patience::{Pace, Patience};
 use super::pingora::Digests;
 use super::state::{ConnInfo, Cut, Phase};
 use super::tcp::Tcp;
 use crate::config::ConnLimits;
 use crate::denial::Denial;
+use crate::metrics::Metrics;
 
 /// Small writes are gathered up to this size, so that a head and a short body are one TLS record.
 const GATHER_BYTES: usize = 4096;
 /// How late, at most, the end of the last HTTP/2 stream is noticed by the idle deadline.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// Told of requests that were refused before their head was complete.
-pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial) + Send + Sync>;
+/// Told of requests that were refused before their head was complete, and of more for the log.
+pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial, Option<&str>) + Send + Sync>;
 
 /// A client's connection: a stream of bytes that ends when its client is too slow.
 pub struct Conn {
     pub(super) tls: TlsStream<Tcp>,
     info: Arc<ConnInfo>,
     http2: bool,
+    /// There for HTTP/2, whose parser refuses requests by itself.
+    frames: Option<Box<FrameWatch>>,
     limits: ConnLimits,
     on_refusal: OnRefusal,
     /// What is gathered for one TLS record.
@@ -47,9 +52,8 @@ pub struct Conn {
     since: Instant,
     head_bytes: usize,
     answered_head: bool,
-    /// While the client is waited for in a body: since when, and how much patience is left.
-    waiting: Option<Instant>,
-    patience: Duration,
+    /// While the client is waited for in a body.
+    patience: Patience,
     stalled: Option<Instant>,
     timer: Deadline,
     /// Bytes of a body that are known to be still to come.
@@ -68,10 +72,13 @@ impl Conn {
         info: ConnInfo,
         limits: ConnLimits,
         on_refusal: OnRefusal,
+        metrics: &Arc<Metrics>,
     ) -> Self {
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Conn {
-            http2: tls.get_ref().1.alpn_protocol() == Some(b"h2"),
-            patience: limits.body_grace,
+            http2,
+            frames: http2.then(|| Box::new(FrameWatch::new(metrics.clone()))),
+            patience: patience(&limits),
             limits,
             on_refusal,
             gathered: Vec::new(),
@@ -81,7 +88,6 @@ impl Conn {
             since: Instant::now(),
             head_bytes: 0,
             answered_head: false,
-            waiting: None,
             stalled: None,
             timer: Deadline::default(),
             expected: 0,
@@ -158,9 +164,8 @@ impl Conn {
     fn enter(&mut self, phase: Phase) {
         self.seen = phase;
         self.since = Instant::now();
-        self.waiting = None;
         match phase {
-            Phase::Body => self.patience = self.limits.body_grace,
+            Phase::Body => self.patience = patience(&self.limits),
             Phase::Idle | Phase::Head => {
                 self.head_bytes = 0;
                 self.answered_head = false;
@@ -171,6 +176,9 @@ impl Conn {
 
     /// Bytes came: a head begins or goes on, or a body earns patience.
     fn received(&mut self, phase: Phase, received: &[u8]) -> io::Result<()> {
+        if let Some(frames) = &mut self.frames {
+            frames.came(received);
+        }
         if self.http2 || received.is_empty() {
             return Ok(());
         }
@@ -186,11 +194,7 @@ impl Conn {
                 self.see_head(received);
             }
             Phase::Body => {
-                let waited = self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
-                let rate = f64::from(self.limits.body_bytes_per_second.max(1));
-                let earned = Duration::from_secs_f64(received.len() as f64 / rate);
-                self.patience =
-                    (self.patience.saturating_sub(waited) + earned).min(self.limits.body_grace);
+                self.patience.earn(received.len());
                 self.expected = self.expected.saturating_sub(received.len() as u64);
                 let tcp = self.tls.get_ref().0.stream();
                 self.low_water.received(tcp, received.len(), self.expected);
@@ -207,6 +211,12 @@ impl Conn {
         Ok(())
     }
 
+    fn sent_frames(&mut self, bytes: &[u8]) {
+        if let Some(frames) = &mut self.frames {
+            frames.went(bytes);
+        }
+    }
+
     fn see_head(&self, received: &[u8]) {
         if self.parser.is_some() {
             self.info.state.see_head(received);
@@ -218,10 +228,7 @@ impl Conn {
         match phase {
             Phase::Idle => Some((self.since + self.limits.idle_time, Cut::No)),
             Phase::Head => Some((self.since + self.limits.header_time, Cut::HeaderTime)),
-            Phase::Body => {
-                let since = *self.waiting.get_or_insert_with(Instant::now);
-                Some((since + self.patience, Cut::BodyRate))
-            }
+            Phase::Body => Some((self.patience.until(), Cut::BodyRate)),
             // An HTTP/2 connection is not polled when its last stream ends: be polled again soon.
             _ if self.http2 => Some((Instant::now() + RECHECK, Cut::No)),
             _ => None,
@@ -274,7 +281,7 @@ impl Conn {
     fn report(&mut self, denial: Denial) {
         self.info.state.set_phase(Phase::Idle);
         self.seen = Phase::Idle;
-        (self.on_refusal)(&self.info, denial);
+        (self.on_refusal)(&self.info, denial, None);
     }
 
     /// Hand what was gathered to TLS; the memory is let go once it is empty.
@@ -303,6 +310,10 @@ impl Conn {
         }
         Poll::Pending
     }
+}
+
+fn patience(limits: &ConnLimits) -> Patience {
+    Patience::new(Pace { grace: limits.body_grace, bytes_per_second: limits.body_bytes_per_second })
 }
 
 impl AsyncRead for Conn {
@@ -352,12 +363,14 @@ impl AsyncWrite for Conn {
         me.answered_head |= me.seen == Phase::Head;
         if me.gathered.len() + bytes.len() <= GATHER_BYTES {
             me.gathered.extend_from_slice(bytes);
+            me.sent_frames(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         ready!(me.poll_gathered(cx))?;
         match Pin::new(&mut me.tls).poll_write(cx, bytes) {
             Poll::Ready(written) => {
                 me.stalled = None;
+                me.sent_frames(bytes.get(..written.as_ref().map_or(0, |n| *n)).unwrap_or_default());
                 Poll::Ready(written)
             }
             Poll::Pending => me.poll_stall(cx),
@@ -386,6 +399,10 @@ impl Drop for Conn {
         // An answer while a head was being read, and no request came of it: the parser refused it.
         if self.answered_head && self.info.state.phase() == Phase::Head {
             self.report(Denial::FramingHead);
+        }
+        let begun = self.info.state.requests();
+        if let Some(refused) = self.frames.as_ref().and_then(|frames| frames.refused(begun)) {
+            (self.on_refusal)(&self.info, Denial::FramingHead, Some(&refused));
         }
     }
 }

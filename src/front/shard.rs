@@ -343,7 +343,7 @@ async fn serve<A: Serve>(
         None => return,
     };
     shared.metrics.handshake_done(info.tls_version, info.cipher);
-    let conn = Conn::new(tls, info, limits, shared.on_refusal.clone());
+    let conn = Conn::new(tls, info, limits, shared.on_refusal.clone(), &shared.metrics);
     let mut shutdown = shared.shutdown.clone();
     // Seen by whoever asks "has it changed?", also if it changed before this connection.
     if *shutdown.borrow() {

@@ -1,6 +1,7 @@
 //! What is known of a connection, and what is under way on it: shared between the stream, which keeps
 //! the deadlines, and whoever handles the requests.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,17 @@ pub struct ConnState {
     requests: AtomicU32,
     cut: AtomicU8,
     watch: Mutex<RequestWatch>,
+    own: Mutex<Own>,
+}
+
+/// What whoever handles the requests keeps for the client of this connection alone.
+#[derive(Default)]
+struct Own(Option<Box<dyn Any + Send>>);
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Own({})", self.0.is_some())
+    }
 }
 
 /// What the client of a connection is waited for, or waits for.
@@ -146,6 +158,18 @@ impl ConnState {
     /// Whether bytes that came after a head may be what they are.
     pub(super) fn see_body(&self, bytes: &[u8]) -> bool {
         self.watch().see_body(bytes).is_ok()
+    }
+
+    /// Keep something for the next request of this connection: nobody else gets it, and it ends
+    /// with the connection.
+    pub fn keep<T: Send + 'static>(&self, own: T) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(Box::new(own));
+    }
+
+    /// Take what was kept.
+    pub fn take_kept<T: Send + 'static>(&self) -> Option<T> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).0.take()?;
+        own.downcast().ok().map(|own| *own)
     }
 
     /// Why the client was cut off, if it was.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::decide::Pass;
 use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
+use super::under_way::Place;
 use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
@@ -24,6 +25,8 @@ pub struct RequestCtx {
     pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
+    /// Its place among those under way, if somebody is known to have sent it.
+    pub(super) place: Option<Arc<Place>>,
     /// Whether a refusal is the last word, because newer keys were asked for already.
     pub(super) last_look: bool,
     /// The thumbprint of the client's certificate, and whether it is good.
@@ -59,6 +62,7 @@ impl RequestCtx {
             site: None,
             route: None,
             pass: None,
+            place: None,
             last_look: false,
             certificate: None,
             denial: None,

@@ -6,10 +6,12 @@ mod added;
 mod answer;
 mod bootstrap;
 mod certificate;
+mod connection;
 mod ctx;
 mod decide;
 mod framing;
 mod headers;
+mod hollow;
 mod host;
 mod lane;
 mod observe;
@@ -21,6 +23,7 @@ mod reply;
 mod rewrite;
 mod server;
 mod switch;
+mod under_way;
 mod upgrade;
 mod upstream;
 mod view;
@@ -31,13 +34,14 @@ use std::sync::Arc;
 use http::Version;
 use pingora_proxy::Session;
 
+pub use connection::BackendTls;
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
 pub use lane::judge_answer;
 pub use observe::Observing;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
 pub use server::Server;
-pub use upstream::roots;
+pub use under_way::UnderWay;
 
 use crate::clock::Clock;
 use crate::denial::Denial;
@@ -49,6 +53,7 @@ use certificate::{ClientCertificate, certificate_of};
 use decide::{Head, Refused};
 use framing::Body;
 use lane::Pool;
+use under_way::Shard;
 use view::{conn_of, fields_of, framing_of, host_of};
 
 type Outcome<T> = pingora_core::Result<T>;
@@ -62,6 +67,8 @@ pub struct Gateway {
     access: AccessLog,
     /// The backends' connections that wait for a request.
     pool: Arc<Pool>,
+    /// The requests that a block ends.
+    under_way: Arc<Shard>,
 }
 
 impl Gateway {
@@ -72,7 +79,8 @@ impl Gateway {
         metrics: Arc<Metrics>,
         access: AccessLog,
     ) -> Self {
-        Gateway { policy, clock, metrics, access, pool: Arc::default() }
+        let (pool, under_way) = (Arc::default(), Arc::default());
+        Gateway { policy, clock, metrics, access, pool, under_way }
     }
 
     /// Judge a request; remember what was found in its context.
@@ -158,6 +166,7 @@ impl Gateway {
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
         let now = self.clock.now();
+        let seen = policy.blocklist.generation();
         let (route, verdict) = decide::decide(policy, &site, &head, now);
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
@@ -171,6 +180,8 @@ impl Gateway {
         if let Some(hit) = pass.cached {
             self.metrics.token_cache(hit);
         }
+        let by = pass.verified.clone();
+        ctx.place = by.map(|by| Arc::new(self.under_way.enter(by, &policy.blocklist, seen)));
         ctx.pass = Some(pass);
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! pingora's phases, each a few lines that call and record.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,8 +17,10 @@ use super::lane::FRESH;
 use super::rewrite::{remove_from_answer, remove_unsaid};
 use super::upgrade::Asks;
 use super::view::conn_of;
-use super::witness::Connector;
-use super::{Gateway, Outcome, added, answer, bootstrap, record, rejudge, switch, upstream};
+use super::witness::{Connector, Whose};
+use super::{
+    Gateway, Outcome, added, answer, bootstrap, hollow, record, rejudge, switch, upstream,
+};
 use crate::denial::Denial;
 use crate::front::Cut;
 
@@ -54,7 +55,13 @@ impl ProxyHttp for Gateway {
         let refused = match verdict {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
-                false => return Ok(false),
+                false => match hollow::judge(session, ctx).await? {
+                    Ok(()) => return Ok(false),
+                    Err(denial) => {
+                        ctx.pass = None;
+                        denial.into()
+                    }
+                },
             },
             Err(refused) if bootstrap::may_be_one(&refused, ctx) => {
                 match bootstrap::judge(session, ctx).await? {
@@ -82,34 +89,36 @@ impl ProxyHttp for Gateway {
     ) -> Outcome<Box<HttpPeer>> {
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
         let websocket = ctx.may_upgrade();
-        let group = match pinned || websocket {
-            true => conn_of(session).map_or(u64::MAX, |conn| conn.id),
-            false => 0,
+        let (Some(site), Some(policy)) = (&ctx.site, &ctx.policy) else {
+            return Err(fail(ctx, Denial::GatewayInternal));
         };
-        let Some(site) = &ctx.site else { return Err(fail(ctx, Denial::GatewayInternal)) };
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
-        match upstream::peer(&site.backend, group, attempt, patience, websocket) {
-            Ok(mut peer) => {
-                ctx.attempts += 1;
-                // A connection of a client's own says what it says to that client alone.
-                if !pinned && !websocket && site.backend.is_plain_tcp() {
-                    let times = site.backend.times;
-                    let idempotent = session.req_header().method.is_idempotent();
-                    let age = if idempotent { Duration::MAX } else { FRESH };
-                    peer.options.custom_l4 = Some(Arc::new(Connector {
-                        pool: self.pool.clone(),
-                        waiting: (attempt == 0).then_some(age),
-                        connect_time: times.connect,
-                        idle_time: times.idle,
-                        body_grace: ctx.policy.as_ref().map_or(times.answer, |p| p.body_grace),
-                        reused: ctx.on_reused.clone(),
-                    }));
-                }
-                Ok(peer)
-            }
-            Err(denial) => Err(fail(ctx, denial)),
-        }
+        let backend = &site.backend;
+        let peers = backend.peers();
+        let Some(peer) = peers.iter().cycle().nth(attempt) else {
+            return Err(fail(ctx, Denial::UpstreamUnreachable));
+        };
+        ctx.attempts += 1;
+        let idempotent = session.req_header().method.is_idempotent();
+        let age = if idempotent { Duration::MAX } else { FRESH };
+        let whose = match conn_of(session).filter(|_| pinned) {
+            _ if websocket => Whose::WebSockets,
+            Some(conn) => Whose::Clients(conn.clone()),
+            None => Whose::Anybodys(self.pool.clone()),
+        };
+        let connector = Connector {
+            peer,
+            tls: backend.tls.clone(),
+            whose,
+            waiting: (attempt == 0).then_some(age),
+            connect_time: backend.times.connect,
+            idle_time: backend.times.idle,
+            place: ctx.place.clone(),
+            body_pace: policy.body_pace,
+            reused: ctx.on_reused.clone(),
+        };
+        Ok(upstream::peer(connector, backend, patience, websocket))
     }
 
     async fn request_body_filter(
@@ -186,7 +195,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
         reused: bool,
     ) -> Box<Error> {
-        let repeatable = session.req_header().method.is_idempotent()
+        let blocked = ctx.place.as_ref().is_some_and(|place| place.blocked().is_some());
+        let repeatable = !blocked
+            && session.req_header().method.is_idempotent()
             && !session.as_downstream().retry_buffer_truncated();
         let reused = reused || ctx.on_reused.load(Ordering::Relaxed);
         match repeatable {
@@ -203,7 +214,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
         let cut = conn_of(session).map_or(Cut::No, |conn| conn.state.cut());
-        let denial = match (ctx.denial, cut) {
+        let blocked = ctx.place.as_ref().and_then(|place| place.blocked());
+        let denial = match (ctx.denial.or(blocked), cut) {
             (Some(denial), _) => Some(denial),
             (None, Cut::BodyRate) => Some(Denial::LimitRate),
             (None, Cut::Framing) => Some(Denial::FramingChunk),

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::protocols::tls::CaType;
-
+use super::connection::{Address, BackendTls, Peer};
 use super::observe::Observing;
 use crate::client::ClientTrust;
-use crate::config::{BackendAddress, BackendTimes, Config, SiteSystem};
+use crate::config::{BackendTimes, Config, SiteSystem};
+use crate::front::Pace;
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::refetch::Refetch;
@@ -40,8 +41,8 @@ pub struct Policy {
     pub headers_max: usize,
     /// How long a client may take nothing of an answer.
     pub send_stall: Duration,
-    /// How long a request body may stand still.
-    pub body_grace: Duration,
+    /// How fast a request body has to come.
+    pub body_pace: Pace,
 }
 
 /// What tokens are judged by.
@@ -89,11 +90,9 @@ pub struct Upstream {
     /// Its addresses, as its name resolves at present.
     pub addresses: Live<Vec<SocketAddr>>,
     /// Or its unix socket.
-    pub unix: Option<String>,
-    /// The name in its certificate; `None` for plain HTTP.
-    pub tls_name: Option<String>,
-    /// The roots to trust instead of the system's.
-    pub ca: Option<Arc<CaType>>,
+    pub unix: Option<Arc<Path>>,
+    /// Whom its certificate has to convince; `None` for plain HTTP.
+    pub tls: Option<BackendTls>,
     /// How long to wait for what.
     pub times: BackendTimes,
 }
@@ -127,7 +126,10 @@ impl Policy {
             header_bytes_max: config.limits.connection.header_bytes,
             headers_max: config.limits.headers,
             send_stall: config.limits.connection.send_stall,
-            body_grace: config.limits.connection.body_grace,
+            body_pace: Pace {
+                grace: config.limits.connection.body_grace,
+                bytes_per_second: config.limits.connection.body_bytes_per_second,
+            },
         }
     }
 
@@ -186,16 +188,23 @@ fn secrets(sources: &[TokenSource]) -> Vec<String> {
 }
 
 impl Upstream {
-    /// Whether it is reached without TLS and not by a unix socket.
-    pub fn is_plain_tcp(&self) -> bool {
-        self.unix.is_none() && self.tls_name.is_none()
+    /// Where it is at present: nowhere while its name does not resolve.
+    pub(super) fn peers(&self) -> Peers<'_> {
+        Peers { upstream: self, addresses: self.addresses.load() }
     }
+}
 
-    /// The unix socket of a backend, where it has one.
-    pub fn unix_path(address: &BackendAddress) -> Option<String> {
-        match address {
-            BackendAddress::Unix(path) => Some(path.display().to_string()),
-            BackendAddress::Host(..) => None,
-        }
+/// Where a backend is, at a moment.
+pub(super) struct Peers<'a> {
+    upstream: &'a Upstream,
+    addresses: Arc<Vec<SocketAddr>>,
+}
+
+impl Peers<'_> {
+    /// One after the other, in the order in which they are tried.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Peer> + Clone {
+        let unix = self.upstream.unix.iter().cloned().map(Address::Unix);
+        let tcp = self.addresses.iter().copied().map(Address::Tcp);
+        unix.chain(tcp).map(|address| Peer::new(address, self.upstream.tls.as_ref()))
     }
 }

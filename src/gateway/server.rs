@@ -11,6 +11,7 @@ use pingora_proxy::HttpProxy;
 
 use super::Gateway;
 use super::lane::{Lane, Pool};
+use super::under_way::UnderWay;
 use crate::front::{Conn, Serve};
 
 /// Connections of HTTP/2: enough for one client's work, and no more than it can make us hold.
@@ -28,15 +29,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that keeps up to `idle_max` idle connections to backends in each of its halves.
-    pub fn new(mut gateway: Gateway, idle_max: usize) -> Arc<Self> {
+    /// A server that keeps up to `idle_max` idle connections to backends, and whose requests are
+    /// among those `under_way`.
+    pub fn new(mut gateway: Gateway, idle_max: usize, under_way: &UnderWay) -> Arc<Self> {
         gateway.pool = Arc::new(Pool::new(idle_max));
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: idle_max,
-            max_retries: TRIES_MAX,
-            ..ServerConf::default()
-        };
+        gateway.under_way = under_way.shard();
+        let conf = ServerConf { threads: 1, max_retries: TRIES_MAX, ..ServerConf::default() };
         let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
         let mut options = HttpServerOptions::default();
         // Refused by the framing check, where it gets its code and its line in the log.

@@ -1,10 +1,11 @@
 //! A backend's connection under pingora's proxy whose answers are judged by the reader of the lane:
 //! what has more than one reading never reaches pingora, and what follows an answer never another.
 //!
-//! Serves one exchange; then the connection, if it is sound, waits with those of the lane.
+//! Serves one exchange; then the connection, if it is sound, waits for the next one.
+
+mod exchange;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,60 +14,93 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::connectors::l4::Connect;
-use pingora_core::protocols::l4::socket;
-use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora_core::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
 
-use super::framing::{Body, HeadEnd, judge_raw};
-use super::lane::{INTERIM_MAX, Pool, Rest, read_answer};
-use crate::front::{Chunks, Deadline, Malformed};
+use super::connection::{BackendTls, NoConnection, Peer, Stream, connect};
+use super::lane::{Pool, Waiting};
+use super::under_way::Place;
+use crate::front::{ConnInfo, Deadline, Malformed, Pace, Patience};
+use exchange::Exchange;
 
-/// Connects to a backend by plain TCP, for one exchange.
+/// Whose a connection is, once its exchange is over.
+#[derive(Clone)]
+pub(super) enum Whose {
+    /// That of whoever has a request next: it waits with those of the lane.
+    Anybodys(Arc<Pool>),
+    /// The client connection's, and ends with it: Windows authentication belongs to both.
+    Clients(Arc<ConnInfo>),
+    /// Nobody's: it asks to leave HTTP.
+    WebSockets,
+}
+
+/// What waits for the next request of one client.
+type OfClient = (Peer, Waiting);
+
+impl Whose {
+    /// A connection that waits, if it was idle no longer than `age`.
+    fn take(&self, peer: &Peer, age: Duration) -> Option<Stream> {
+        match self {
+            Whose::Anybodys(pool) => pool.take(peer, age),
+            Whose::Clients(client) => {
+                let (to, waiting) = client.state.take_kept::<OfClient>()?;
+                (to == *peer).then_some(waiting)?.take()
+            }
+            Whose::WebSockets => None,
+        }
+    }
+
+    fn put(&self, peer: &Peer, stream: Stream, idle_time: Duration) {
+        match self {
+            Whose::Anybodys(pool) => pool.put(peer.clone(), stream, idle_time),
+            Whose::Clients(client) => {
+                let kept: OfClient = (peer.clone(), Waiting::new(stream, idle_time));
+                client.state.keep(kept);
+            }
+            Whose::WebSockets => {}
+        }
+    }
+}
+
+/// Connects to a backend.
 pub(super) struct Connector {
-    /// The connections that wait for a request.
-    pub(super) pool: Arc<Pool>,
-    /// Take one of those if it was idle no longer than this; `None` takes a new one.
+    pub(super) peer: Peer,
+    pub(super) tls: Option<BackendTls>,
+    pub(super) whose: Whose,
+    /// Take one that waits, if it was idle no longer than this; `None` takes a new one.
     pub(super) waiting: Option<Duration>,
     pub(super) connect_time: Duration,
     pub(super) idle_time: Duration,
-    /// How long the request may stand still before it is whole.
-    pub(super) body_grace: Duration,
+    /// The place of the request, if a block may end it.
+    pub(super) place: Option<Arc<Place>>,
+    /// How fast the request has to come until it is whole.
+    pub(super) body_pace: Pace,
     /// Set if the connection had a request before, and the backend may be closing it.
     pub(super) reused: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl Connect for Connector {
-    async fn connect(&self, address: &socket::SocketAddr) -> pingora_core::Result<Stream> {
-        let socket::SocketAddr::Inet(address) = address else {
-            return Error::e_explain(ErrorType::InternalError, "not an address of TCP");
-        };
-        let waiting = self.waiting.and_then(|age| self.pool.take(*address, age));
+    async fn connect(&self, _: &SocketAddr) -> pingora_core::Result<l4::stream::Stream> {
+        let waiting = self.waiting.and_then(|age| self.whose.take(&self.peer, age));
         self.reused.store(waiting.is_some(), Ordering::Relaxed);
         let stream = match waiting {
             Some(stream) => stream,
-            None => {
-                match tokio::time::timeout(self.connect_time, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => {
-                        return Error::e_because(ErrorType::ConnectError, "no connection", error);
-                    }
-                    Err(_) => return Error::e_explain(ErrorType::ConnectTimedout, "no connection"),
-                }
-            }
+            None => connect(&self.peer.address, self.tls.as_ref(), self.connect_time)
+                .await
+                .map_err(no_connection)?,
         };
         let witness = Witness {
             stream: Some(stream),
-            address: *address,
-            pool: self.pool.clone(),
+            peer: self.peer.clone(),
+            whose: self.whose.clone(),
             idle_time: self.idle_time,
-            exchange: Exchange::default(),
-            body_grace: self.body_grace,
-            since: Instant::now(),
+            exchange: Exchange::new(matches!(self.whose, Whose::WebSockets)),
+            place: self.place.clone(),
+            patience: Patience::new(self.body_pace),
             blocked: false,
             deadline: Deadline::default(),
         };
@@ -83,40 +117,59 @@ impl std::fmt::Debug for Connector {
 /// The connection.
 struct Witness {
     /// Until it is given back.
-    stream: Option<TcpStream>,
-    address: SocketAddr,
-    pool: Arc<Pool>,
+    stream: Option<Stream>,
+    peer: Peer,
+    whose: Whose,
     idle_time: Duration,
     exchange: Exchange,
-    body_grace: Duration,
-    /// When the request last moved.
-    since: Instant,
+    place: Option<Arc<Place>>,
+    /// With the request, while it is not whole.
+    patience: Patience,
     /// Whether it is the backend that holds the request up.
     blocked: bool,
     deadline: Deadline,
 }
 
+fn no_connection(why: NoConnection) -> Box<Error> {
+    let (etype, error) = match why {
+        NoConnection::TimedOut => {
+            return Error::explain(ErrorType::ConnectTimedout, "no connection in time");
+        }
+        NoConnection::Unreachable(error) => (ErrorType::ConnectError, error),
+        NoConnection::Certificate(error) => (ErrorType::InvalidCert, error),
+    };
+    Error::because(etype, "no connection", error)
+}
+
 impl Witness {
+    /// Let it wait for the next request as soon as this one is over, and not only when pingora has
+    /// found out: the client may have sent the next by then, and it may have to go on this very one.
+    fn give_back(&mut self) {
+        if self.exchange.leaves_it_sound()
+            && let Some(stream) = self.stream.take()
+        {
+            self.whose.put(&self.peer, stream, self.idle_time);
+        }
+    }
+
     /// Whether the client has been waited for too long to send the rest of its request. Streams of
     /// HTTP/2 share a connection, so that no deadline of the connection's holds for them.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let waits = !self.blocked && !self.exchange.is_asked();
-        waits && self.deadline.passed(cx, self.since + self.body_grace)
+        waits && self.deadline.passed(cx, self.patience.until())
     }
 }
 
 impl std::fmt::Debug for Witness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Witness").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Witness").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
 impl VirtualSocket for Witness {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match (option, &self.stream) {
-            (VirtualSockOpt::NoDelay, Some(stream)) => stream.set_nodelay(true),
-            _ => Ok(()),
-        }
+    /// What there is to set was set by whoever connected.
+    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -130,6 +183,9 @@ impl AsyncRead for Witness {
         let Some(stream) = this.stream.as_mut().filter(|_| !this.exchange.is_answered()) else {
             return Poll::Ready(Ok(()));
         };
+        if this.place.as_ref().is_some_and(|place| place.poll_blocked(cx).is_some()) {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(stream).poll_read(cx, buf) else {
             return match this.is_stalled(cx) {
@@ -142,6 +198,7 @@ impl AsyncRead for Witness {
         match this.exchange.came(came) {
             Ok(used) => {
                 buf.set_filled(before + used);
+                this.give_back();
                 Poll::Ready(Ok(()))
             }
             Err(Malformed) => {
@@ -163,16 +220,23 @@ impl AsyncWrite for Witness {
         let Some(stream) = &mut this.stream else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
+        if this.place.as_ref().is_some_and(|place| place.blocked().is_some()) {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let written = Pin::new(stream).poll_write(cx, bytes);
         this.blocked = written.is_pending();
-        this.since = Instant::now();
         let written = ready!(written)?;
+        this.patience.earn(written);
         this.exchange.went(bytes.get(..written).unwrap_or_default());
+        this.give_back();
         Poll::Ready(Ok(written))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Some(stream) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -184,169 +248,3 @@ impl AsyncWrite for Witness {
         }
     }
 }
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.take().filter(|_| self.exchange.leaves_it_sound()) {
-            self.pool.put(self.address, stream, self.idle_time);
-        }
-    }
-}
-
-/// One request and its answer, as they pass.
-#[derive(Default)]
-struct Exchange {
-    asked: Asked,
-    bodiless: bool,
-    answer: Answer,
-    interims: usize,
-    /// Whether something makes the connection unfit for another exchange.
-    spoiled: bool,
-}
-
-enum Asked {
-    /// Its head is not whole yet.
-    Head(Vec<u8>),
-    Length(u64),
-    Chunks(Chunks),
-}
-
-enum Answer {
-    /// Its head is not whole yet.
-    Head(Vec<u8>),
-    Rest(Rest),
-    Whole,
-}
-
-impl Default for Asked {
-    fn default() -> Self {
-        Asked::Head(Vec::new())
-    }
-}
-
-impl Default for Answer {
-    fn default() -> Self {
-        Answer::Head(Vec::new())
-    }
-}
-
-impl Exchange {
-    fn is_answered(&self) -> bool {
-        matches!(self.answer, Answer::Whole)
-    }
-
-    fn leaves_it_sound(&self) -> bool {
-        self.is_asked() && self.is_answered() && !self.spoiled
-    }
-
-    /// Whether all of the request went to the backend.
-    fn is_asked(&self) -> bool {
-        match &self.asked {
-            Asked::Head(_) => false,
-            Asked::Length(left) => *left == 0,
-            Asked::Chunks(chunks) => chunks.is_done(),
-        }
-    }
-
-    /// Bytes went to the backend.
-    fn went(&mut self, bytes: &[u8]) {
-        match &mut self.asked {
-            Asked::Head(head) => {
-                head.extend_from_slice(bytes);
-                let Ok(end) = HeadEnd::default().find(head) else {
-                    self.spoiled = true;
-                    return;
-                };
-                let Some((head, rest)) = end.and_then(|end| head.split_at_checked(end)) else {
-                    return;
-                };
-                self.bodiless = head.starts_with(b"HEAD ");
-                let rest = rest.to_vec();
-                self.asked = match judge_raw(head) {
-                    Ok(Body::Empty) => Asked::Length(0),
-                    Ok(Body::Length(length)) => Asked::Length(length),
-                    Ok(Body::Chunked) => Asked::Chunks(Chunks::default()),
-                    Err(_) => {
-                        self.spoiled = true;
-                        Asked::Length(0)
-                    }
-                };
-                self.went(&rest);
-            }
-            Asked::Length(left) => match left.checked_sub(bytes.len() as u64) {
-                Some(rest) => *left = rest,
-                None => self.spoiled = true,
-            },
-            Asked::Chunks(chunks) => {
-                let mut rest = bytes;
-                while let Ok(Some(_)) = chunks.next(&mut rest) {}
-                self.spoiled |= !rest.is_empty();
-            }
-        }
-    }
-
-    /// Bytes came from the backend, or its end if there are none. Returns how many of them are of
-    /// this answer.
-    fn came(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let used = match &mut self.answer {
-            Answer::Head(head) => {
-                let before = head.len();
-                head.extend_from_slice(bytes);
-                let head = std::mem::take(head);
-                self.heads(&head)?.saturating_sub(before)
-            }
-            Answer::Rest(_) => self.rest(bytes)?,
-            Answer::Whole => 0,
-        };
-        self.spoiled |= used < bytes.len();
-        Ok(used)
-    }
-
-    /// Interim heads and the answer's own, and what there is of its body. Returns how many bytes of
-    /// `bytes` are of this answer.
-    fn heads(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let mut used = 0;
-        loop {
-            let rest = bytes.get(used..).unwrap_or_default();
-            let Some(head) = read_answer(rest, self.bodiless, false, &mut Vec::new())? else {
-                self.answer = Answer::Head(rest.to_vec());
-                return Ok(bytes.len());
-            };
-            used += head.length;
-            if head.status < 200 {
-                self.interims += 1;
-                if self.interims > INTERIM_MAX {
-                    return Err(Malformed);
-                }
-                continue;
-            }
-            self.spoiled |= !head.keep;
-            self.answer = Answer::Rest(head.rest);
-            return Ok(used + self.rest(bytes.get(used..).unwrap_or_default())?);
-        }
-    }
-
-    fn rest(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let Answer::Rest(rest) = &mut self.answer else { return Ok(0) };
-        let (used, whole) = match rest {
-            Rest::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= here as u64;
-                (here, *left == 0)
-            }
-            Rest::Chunked(chunks) => {
-                let mut rest = bytes;
-                while chunks.next(&mut rest)?.is_some() {}
-                (bytes.len() - rest.len(), chunks.is_done())
-            }
-            Rest::UntilClose => (bytes.len(), false),
-        };
-        if whole {
-            self.answer = Answer::Whole;
-        }
-        Ok(used)
-    }
-}
-
-#[cfg(test)]
-mod tests;

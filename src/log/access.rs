@@ -4,12 +4,16 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use super::sink::{Losses, Sink};
 use crate::config::LogSink;
+use crate::metrics::{LineLost, Metrics};
 
 /// What a client may make one field of a line: longer values are cut.
 const FIELD_CHARS_MAX: usize = 512;
@@ -89,8 +93,31 @@ fn cut_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S:
 }
 
 /// Where lines go. Cheap to clone; writing never waits.
-#[derive(Clone, Debug, Default)]
-pub struct AccessLog(Option<NonBlocking>);
+#[derive(Clone, Default)]
+pub struct AccessLog(Option<Queue>);
+
+/// The lines that wait to be written.
+#[derive(Clone)]
+struct Queue {
+    writer: NonBlocking,
+    losses: Arc<Losses>,
+    /// How many found no place in it, and how many of these were counted.
+    full: ErrorCounter,
+    counted: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn put(&self, line: &[u8]) {
+        // Lossy: the only failure is a worker that is gone, and then there is no log.
+        let _ = self.writer.clone().write_all(line);
+        let full = self.full.dropped_lines();
+        if full != self.counted.load(Ordering::Relaxed) {
+            let before = self.counted.fetch_max(full, Ordering::Relaxed);
+            let lines = full.saturating_sub(before) as u64;
+            self.losses.count(LineLost::QueueFull, lines, &"they come faster than they are taken");
+        }
+    }
+}
 
 impl AccessLog {
     /// A log that writes nothing.
@@ -102,16 +129,19 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
-    pub fn open(sink: &LogSink) -> io::Result<(Self, Option<WorkerGuard>)> {
+    pub fn open(sink: &LogSink, metrics: Arc<Metrics>) -> io::Result<(Self, Option<WorkerGuard>)> {
+        let losses = Arc::new(Losses::new(metrics));
+        let queue = NonBlockingBuilder::default().lossy(true);
         let (writer, guard) = match sink {
             LogSink::Off => return Ok((AccessLog(None), None)),
-            LogSink::Stderr => NonBlockingBuilder::default().lossy(true).finish(io::stderr()),
+            LogSink::Stderr => queue.finish(Sink::new(io::stderr(), losses.clone())),
             LogSink::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
-                NonBlockingBuilder::default().lossy(true).finish(file)
+                queue.finish(Sink::new(file, losses.clone()))
             }
         };
-        Ok((AccessLog(Some(writer)), Some(guard)))
+        let (full, counted) = (writer.error_counter(), Arc::default());
+        Ok((AccessLog(Some(Queue { writer, losses, full, counted })), Some(guard)))
     }
 
     /// Whether lines are written at all.
@@ -121,11 +151,10 @@ impl AccessLog {
 
     /// Write one line, or drop it if the sink cannot keep up.
     pub fn write(&self, access: &Access<'_>) {
-        let Some(writer) = &self.0 else { return };
+        let Some(queue) = &self.0 else { return };
         if let Ok(mut line) = serde_json::to_vec(access) {
             line.push(b'\n');
-            // Lossy: the only failure is a worker that is gone, and then there is no log.
-            let _ = writer.clone().write_all(&line);
+            queue.put(&line);
         }
     }
 }

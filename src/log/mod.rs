@@ -4,6 +4,7 @@
 
 mod access;
 mod setup;
+mod sink;
 
 pub use access::{Access, AccessLog};
 pub use setup::{Guard, init};

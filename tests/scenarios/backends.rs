@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sitegate::cert::forge::{Order, Pki};
 
-use crate::support::{Nginx, Plan};
+use crate::support::{CARRIERS, Carrier, Liar, Nginx, Part, Plan, Then};
 
 /// A backend that answers each request with the body it was sent.
 pub struct Echo {
@@ -126,6 +126,101 @@ fn an_https_backend_with_a_pinned_authority_works_and_another_certificate_is_a_5
                 let lines = gateway.access();
                 lines.last().is_some_and(|line| line["reason"] == "upstream.certificate")
             });
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_was_made_by_other_roots_or_to_another_name_is_not_used_after_a_reload() {
+    // Says how many requests were before on its connection, in one digit.
+    let liar = Liar::by(Carrier::Tls, |_, n| {
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{}", n % 10);
+        (vec![Part::Bytes(text.into_bytes())], Then::Keep)
+    });
+    let gateway = liar.plan().sections("[limits]\nthreads = 1").start();
+    let ask = |way: &str| {
+        let te = if way == "lane" { "X: y" } else { "TE: trailers" };
+        gateway.curl("/CCM_Client/x", &["--http1.1", "-H", te])
+    };
+    assert_eq!(ask("lane").text(), "0");
+    assert_eq!(ask("lane").text(), "1", "a connection by TLS is kept for the next request");
+    assert_eq!(ask("proxy").text(), "2", "also for those of the other lane");
+    let good = gateway.config_text();
+    let now = sitegate::clock::Clock::system().now();
+    let other = Pki::new("Other", now).unwrap();
+    std::fs::write(gateway.path("other.pem"), other.root()).unwrap();
+    std::fs::write(gateway.path("none.pem"), "nothing").unwrap();
+    let with_ca = |name: &str| {
+        let line = good.lines().find(|line| line.starts_with("backend_ca")).unwrap();
+        good.replace(line, &format!("backend_ca = \"{name}\""))
+    };
+    for text in [
+        good.replace("backend_ca", "backend_name = \"iis.contoso.com\"\nbackend_ca"),
+        with_ca("other.pem"),
+        // Nobody is trusted then, and the system's roots are not asked either.
+        with_ca("none.pem"),
+    ] {
+        gateway.write_config(&text);
+        for way in ["lane", "proxy"] {
+            crate::support::eventually("the connection is not used any more", || {
+                let answer = ask(way);
+                (answer.status, &*answer.code()) == (502, "upstream.certificate")
+            });
+        }
+        gateway.write_config(&good);
+        crate::support::eventually("the backend is reached again", || ask("lane").status == 200);
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_answer_a_tls_handshake_is_a_504_and_one_without_tls_a_502() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", plain.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in plain.incoming().flatten() {
+            let _ = stream.read(&mut [0; 16]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let cases = [
+        (format!("https://{silent}"), 504, "upstream.timeout"),
+        (url, 502, "upstream.unreachable"),
+        ("unix:/run/no-such.sock".to_owned(), 502, "upstream.unreachable"),
+    ];
+    for (url, status, code) in cases {
+        let gateway = Plan::to(&url).site_system("backend_connect_time = \"300ms\"").start();
+        for te in ["X: y", "TE: trailers"] {
+            let answer = gateway.curl("/CCM_Client/x", &["--http1.1", "-H", te]);
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{url} {te}");
+        }
+    }
+}
+
+#[test]
+fn uploads_and_downloads_pass_unchanged_whatever_the_backend_is_reached_by() {
+    let body: String = (0..400_000).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+    for carrier in CARRIERS {
+        // Answers with what it was sent.
+        let liar = Liar::by(carrier, |request, _| {
+            let (_, body) = request.split_once("\r\n\r\n").unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            (vec![Part::Bytes(head.into_bytes()), Part::Bytes(body.into())], Then::Keep)
+        });
+        let route = "[[site_system.route]]\npath = \"/up/\"\nrequire = \"anonymous\"\n\
+                     methods = [\"POST\"]\n";
+        let gateway = liar.plan().after(route).start();
+        let file = gateway.path("body");
+        std::fs::write(&file, &body).unwrap();
+        let data = format!("@{}", file.display());
+        for way in ["--http1.1", "--http2"] {
+            for _ in 0..3 {
+                let args = [way, "-H", "Expect:", "--data-binary", &data];
+                let answer = gateway.curl("/up/x", &args);
+                assert_eq!(answer.status, 200, "{carrier:?} {way}: {answer:?}");
+                assert!(answer.text() == body, "{carrier:?} {way}");
+            }
         }
     }
 }

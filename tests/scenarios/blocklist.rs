@@ -1,12 +1,17 @@
 //! What is blocked is refused from the next request on, on connections that are open already.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use rustls_pki_types::ServerName;
 
-use crate::support::{DEVICE, Gateway, Nginx, Plan, client_config, connect, eventually};
+use crate::support::http2::{DATA, block};
+use crate::support::{
+    DEVICE, Gateway, Http2, Liar, Nginx, Part, Plan, Then, Wire, client_config, connect,
+    eventually, status_of,
+};
 
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 
@@ -17,7 +22,11 @@ fn write(gateway: &Gateway, text: &str) {
 }
 
 fn started(nginx: &Nginx, list: &str) -> Gateway {
-    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    with_list(Plan::to(&nginx.url()), list)
+}
+
+fn with_list(plan: Plan, list: &str) -> Gateway {
+    let mut gateway = Gateway::prepare(plan);
     let text = gateway.config_text();
     let named = text.replace("[admin]", "blocklist = \"blocklist.toml\"\n[admin]");
     gateway.write_config(&named);
@@ -153,4 +162,105 @@ fn nothing_is_served_without_the_blocklist_that_is_configured() {
     gateway.launch();
     assert_eq!(gateway.wait(), 78);
     assert!(gateway.log().contains("cannot be read: No such file"), "{}", gateway.log());
+}
+
+/// Answers that go on: one that never ends, one that takes its time, one that has not begun, and a
+/// connection that left HTTP.
+fn going_on(request: &str, _: usize) -> (Vec<Part>, Then) {
+    let bytes = |text: &str| Part::Bytes(text.as_bytes().to_vec());
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nhello";
+    let without_end = "HTTP/1.1 200 OK\r\n\r\n";
+    let asks = |name: &str| request.lines().next().is_some_and(|line| line.contains(name));
+    match () {
+        () if asks("slow") => {
+            let rest = [Part::Pause(Duration::from_secs(2)), bytes("world")];
+            ([vec![bytes(half)], rest.to_vec()].concat(), Then::Keep)
+        }
+        () if asks("endless") => (vec![bytes(without_end), Part::Endless("hello")], Then::Hang),
+        () if asks("poll") => (Vec::new(), Then::Hang),
+        () if asks("socket") => (vec![bytes(switched)], Then::Hang),
+        () => (vec![bytes(half)], Then::Hang),
+    }
+}
+
+#[test]
+fn a_block_ends_what_is_under_way_and_nobody_elses() {
+    let liar = Liar::start(going_on);
+    let route = "[[site_system.route]]\npath = \"/socket/\"\nrequire = \"device\"\n\
+                 websocket = true\nbody_bytes = 0\n";
+    let gateway = with_list(Plan::to(&liar.url()).after(route), "");
+    let (token, other) = (gateway.token(), gateway.issue(&["--user", "anna@contoso.com"]));
+    let open = |path: &str, token: &str, more: &str| {
+        let mut wire = connect(&gateway);
+        let host = Gateway::HOST;
+        let text = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+        );
+        wire.send(text.as_bytes());
+        wire
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let te = "TE: trailers\r\n";
+    // Each with what is to be there of it when it ends.
+    let mut ended: Vec<(&str, Wire, u16)> = [
+        ("download", "/SMS_MP/.sms_pol?half", "", 200),
+        ("download by the other lane", "/SMS_MP/.sms_pol?half", te, 200),
+        ("long poll", "/SMS_MP/.sms_pol?poll", "", 403),
+        ("long poll by the other lane", "/SMS_MP/.sms_pol?poll", te, 403),
+        ("WebSocket", "/socket/x", upgrade, 101),
+    ]
+    .map(|(what, path, more, status)| (what, open(path, &token, more), status))
+    .into();
+    let mut http2 = Http2::open(&gateway);
+    let bearer = format!("Bearer {token}");
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", Gateway::HOST),
+        (":path", "/SMS_MP/.sms_pol?half"),
+        ("authorization", &bearer),
+    ];
+    http2.ask(1, &block(&fields));
+    // Takes nothing of an answer without end.
+    let stuck = open("/SMS_MP/.sms_pol?endless", &token, "");
+    let theirs =
+        [open("/SMS_MP/.sms_pol?slow", &other, ""), open("/SMS_MP/.sms_pol?slow", &other, te)];
+    eventually("all are under way", || liar.asked().len() == 9);
+    let mut begun = Vec::new();
+    for (what, wire, status) in &mut ended {
+        let mut all = Vec::new();
+        while *status != 403 && !all.ends_with(b"hello") {
+            let mut byte = [0; 1];
+            assert_eq!(wire.0.read(&mut byte).unwrap(), 1, "{what}");
+            all.extend(byte);
+        }
+        begun.push(all);
+    }
+    while http2.next().unwrap().kind != DATA {}
+
+    write(&gateway, &format!("[[block]]\ndevice = \"{DEVICE}\"\n"));
+    let written = Instant::now();
+    for ((what, mut wire, status), begun) in ended.into_iter().zip(begun) {
+        let all = [begun, wire.read_to_end()].concat();
+        assert_eq!(status_of(&all), status, "{what}: {}", String::from_utf8_lossy(&all));
+        let whole = all.ends_with(b"helloworld") || all.ends_with(b"0\r\n\r\n");
+        assert!(!whole, "{what}: {}", String::from_utf8_lossy(&all));
+    }
+    let got = http2.outcome(1);
+    assert!(!got.whole, "{got:?}");
+    println!("all had ended {:?} after the block (goal: 1 s)", written.elapsed());
+    eventually("what nobody takes has ended, too", || {
+        let lines = gateway.access();
+        lines.iter().filter(|line| line["reason"] == "device.blocked").count() == 7
+    });
+    drop(stuck);
+    for mut wire in theirs {
+        let (status, body) = wire.read_answer();
+        assert_eq!((status, &body[..]), (200, &b"helloworld"[..]), "nobody else's ended");
+    }
+    let ask = gateway.curl_as(&token, POLICY, &["--http1.1"]);
+    assert_eq!(ask.code(), "device.blocked");
 }

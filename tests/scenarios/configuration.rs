@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use sitegate::cert::forge::{Order, Pki, Protection, pfx};
+use sitegate::token::{SignerKind, TokenSigner, jwks};
+
 use crate::support::{Gateway, Nginx, Plan, connect, eventually};
 
 const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
@@ -252,4 +255,109 @@ fn sighup_reads_the_file_again_though_it_has_not_changed() {
     gateway.signal("HUP");
     eventually("the file was read", || reloads() == 1);
     assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+}
+
+/// What `check` says, and how it ends.
+fn checked(gateway: &Gateway) -> (i32, String) {
+    let out = gateway.command(&["check"]).output().unwrap();
+    let text = [out.stdout, out.stderr].concat();
+    (out.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn check_opens_every_file_that_is_named_and_says_what_is_wrong_with_it_and_changes_nothing() {
+    let now = sitegate::clock::Clock::system().now();
+    let pki = Pki::new("Test", now).unwrap();
+    let leaf = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
+    let other = pki.issue(&Order::fit(&["other.contoso.com"], now)).unwrap();
+    let day = jiff::SignedDuration::from_hours(24);
+    let times = (now.checked_sub(day).unwrap(), now.checked_add(day).unwrap());
+    let crl = pki.crl(&[], times.0, times.1).unwrap();
+    let old = pki.crl(&[], times.0.checked_sub(day).unwrap(), times.0).unwrap();
+    let pfx = pfx((&leaf.chain, leaf.key.as_str()), "secret", Protection::Modern, 1000).unwrap();
+    let keys = "client_certificate = \"request\"\nclient_ca = \"clients.pem\"\n\
+                client_crl = \"clients.crl\"\nbackend_ca = \"backend.pem\"\n\
+                pki_password = \"file:password\"";
+    let issuer = "[[token_issuer]]\nname = \"entra\"\nkind = \"entra\"\n\
+                  tenant = \"72f988bf-86f1-41af-91ab-2d7cd011db47\"\n\
+                  audiences = [\"https://ConfigMgrService\"]\nkeys = \"keys.json\"\n";
+    let plan = Plan::to("https://127.0.0.1:1").site_system(keys).after(issuer);
+    let gateway = Gateway::prepare(plan);
+    let key_set =
+        jwks(&[TokenSigner::from_pkcs8(&TokenSigner::generate(SignerKind::P256).unwrap(), None)
+            .unwrap()])
+        .to_string();
+    let put = |name: &str, bytes: &[u8]| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(gateway.path(name), bytes).unwrap();
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(gateway.path(name), private).unwrap();
+    };
+    let good: [(&str, &[u8]); 9] = [
+        ("pki/tls.crt", leaf.chain.as_bytes()),
+        ("pki/tls.key", leaf.key.as_bytes()),
+        ("pki/ca.crt", pki.root().as_bytes()),
+        ("password", b"secret\n"),
+        ("clients.pem", pki.root().as_bytes()),
+        ("clients.crl", crl.as_bytes()),
+        ("backend.pem", pki.root().as_bytes()),
+        ("keys.json", key_set.as_bytes()),
+        ("pki/other.pfx", &pfx),
+    ];
+    let all_good = || good.iter().for_each(|(name, bytes)| put(name, bytes));
+    all_good();
+    let (code, text) = checked(&gateway);
+    assert_eq!(code, 0, "{text}");
+    for wanted in [
+        "gateway.toml: good\n",
+        "serves pki:",
+        "names       mp01.contoso.com",
+        "client certificates by 1 authorities and 1 CRLs",
+        "backend.pem can be used",
+        "token issuer entra:\n    1 usable keys",
+    ] {
+        assert!(text.contains(wanted), "'{wanted}' is not in\n{text}");
+    }
+    let cases: [(&str, &[u8], &[&str]); 9] = [
+        ("pki/tls.key", other.key.as_bytes(), &["/pki: ", "key_mismatch"]),
+        ("pki/tls.crt", other.chain.as_bytes(), &["/pki: "]),
+        ("pki/ca.crt", b"-----BEGIN CERTIFICATE-----\n", &["/pki: "]),
+        ("password", b"wrong", &["/pki: ", "other.pfx", "password"]),
+        ("pki/tls.ocsp", b"nothing", &["/pki: the OCSP response is not stapled"]),
+        ("clients.pem", b"nothing", &["clients.pem: "]),
+        ("clients.crl", old.as_bytes(), &["clients.crl: a CRL has expired"]),
+        ("backend.pem", b"nothing", &["backend.pem: it holds no certificate authority"]),
+        ("keys.json", b"{\"keys\": [{\"kty\": \"oct\"}]}", &["keys.json"]),
+    ];
+    for (name, bytes, wanted) in cases {
+        all_good();
+        put(name, bytes);
+        let (code, text) = checked(&gateway);
+        assert_eq!(code, 1, "{name}: {text}");
+        let wrong: Vec<&str> = text.lines().filter(|line| line.contains("WRONG: ")).collect();
+        for wanted in wanted {
+            assert!(wrong.iter().any(|w| w.contains(wanted)), "{name}: '{wanted}' not in\n{text}");
+        }
+        std::fs::remove_file(gateway.path(name)).unwrap();
+    }
+    // Without a pair the PFX is what there is.
+    all_good();
+    for name in ["pki/tls.crt", "pki/tls.key"] {
+        std::fs::remove_file(gateway.path(name)).unwrap();
+    }
+    let (code, text) = checked(&gateway);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("serves pki:"), "{text}");
+    std::fs::remove_file(gateway.path("pki/other.pfx")).unwrap();
+    let (code, text) = checked(&gateway);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("serves the site's own certificate"), "{text}");
+    let only = gateway.config_text().replace("[admin]", "certificates = \"pki-only\"\n[admin]");
+    gateway.write_config(&only);
+    let (code, text) = checked(&gateway);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("every handshake is refused"), "{text}");
+    assert!(!gateway.path("state").exists(), "nothing is made by looking");
+    let secret = leaf.key.lines().nth(1).unwrap();
+    assert!(!text.contains(secret) && !text.contains("secret"), "{text}");
 }

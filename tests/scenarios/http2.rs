@@ -156,6 +156,8 @@ fn a_body_of_http_2_that_is_not_what_its_head_says_never_completes_a_request() {
     let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("short", vec![begin(&head("5")), data(END_STREAM, b"four")]),
         ("long", vec![begin(&head("5")), data(END_STREAM, b"sixsix")]),
+        ("no length and a body", vec![begin(&head("0")), data(END_STREAM, b"GET /evil HTTP/1.1")]),
+        ("no length and a body that goes on", vec![begin(&head("0")), data(0, b"x")]),
         ("length and no body", vec![frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("5"))]),
         (
             "cut off",
@@ -189,11 +191,6 @@ fn a_body_of_http_2_that_is_not_what_its_head_says_never_completes_a_request() {
         eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
         assert_eq!(liar.asked().len(), before, "{what}: {:?}", liar.asked());
     }
-    // Nothing was announced, so nothing more is waited for: what comes all the same goes nowhere.
-    let mut http2 = Http2::open(&gateway);
-    http2.0.send(&[begin(&head("0")), data(END_STREAM, b"GET /evil HTTP/1.1")].concat());
-    http2.outcome(1);
-    assert!(!liar.asked().concat().contains("evil"), "{:?}", liar.asked());
     // A fragment is cut off before anything is judged, and is not passed on.
     let mut http2 = Http2::open(&gateway);
     http2.ask(1, &request("GET", "/CCM_Client/x#evil", &[]));
@@ -222,6 +219,98 @@ fn a_body_of_http_2_that_stalls_ends_with_its_own_deadline() {
     // The connection goes on.
     http2.ask(3, &request("GET", OPEN, &[]));
     assert!(http2.outcome(3).whole);
+}
+
+#[test]
+fn a_body_of_http_2_that_drips_ends_as_one_of_http_1_does() {
+    let liar = answering();
+    let limits = "[limits]\nbody_grace = \"400ms\"\nbody_bytes_per_second = 1000";
+    let gateway = Plan::to(&liar.url()).sections(limits).start();
+    let mut http2 = Http2::open(&gateway);
+    http2.send(HEADERS, END_HEADERS, 1, &request("POST", UPLOAD, &[]));
+    eventually("it ends however long it drips", || {
+        http2.send(DATA, 0, 1, b"x");
+        std::thread::sleep(Duration::from_millis(20));
+        gateway.access().iter().any(|line| line["reason"] == "limit.rate")
+    });
+    assert_eq!(http2.outcome(1).status, 408);
+    assert!(liar.asked().is_empty(), "{:?}", liar.asked());
+    // A connection whose body comes fast enough is left alone, however long that takes.
+    let mut http2 = Http2::open(&gateway);
+    http2.send(HEADERS, END_HEADERS, 1, &request("POST", UPLOAD, &[]));
+    for _ in 0..40 {
+        http2.send(DATA, 0, 1, &[b'x'; 100]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    http2.send(DATA, END_STREAM, 1, b"x");
+    assert_eq!(http2.outcome(1).status, 200);
+}
+
+#[test]
+fn a_request_that_says_it_has_no_body_goes_on_once_it_has_ended_without_one() {
+    let liar = answering();
+    let gateway = Plan::to(&liar.url()).sections("[limits]\nbody_grace = \"400ms\"").start();
+    let mut http2 = Http2::open(&gateway);
+    let head = request("POST", UPLOAD, &[("content-length", "0")]);
+    http2.send(HEADERS, END_HEADERS, 1, &head);
+    http2.send(DATA, END_STREAM, 1, b"");
+    assert_eq!(http2.outcome(1).status, 200);
+    assert_eq!(liar.asked().len(), 1);
+    http2.ask(3, &head);
+    assert_eq!(http2.outcome(3).status, 200, "one that ended at once");
+    // One that does not end is waited for as long as any body that stands still.
+    http2.send(HEADERS, END_HEADERS, 5, &head);
+    assert_eq!(http2.outcome(5).status, 408);
+    assert_eq!(liar.asked().len(), 2);
+    http2.send(HEADERS, END_HEADERS, 7, &head);
+    http2.send(DATA, 0, 7, b"GET /evil HTTP/1.1");
+    http2.outcome(7);
+    eventually("the log tells of it", || {
+        gateway.access().iter().any(|line| line["reason"] == "framing.length")
+    });
+    assert_eq!(liar.asked().len(), 2);
+}
+
+#[test]
+fn what_the_parser_of_http_2_refuses_by_itself_is_counted_and_has_a_line_for_its_connection() {
+    let liar = answering();
+    let gateway = Plan::to(&liar.url()).start();
+    let errors = || gateway.metric("sitegate_http2_errors_total{code=\"protocol_error\"}");
+    let mut http2 = Http2::open(&gateway);
+    http2.ask(1, &block(&fields("GET", OPEN)));
+    assert!(http2.outcome(1).whole);
+    assert_eq!(errors(), 0.0);
+    let cases = [with("connection", "close"), with(":path", "/late"), but(":method", None)];
+    for (fields, stream) in cases.iter().zip([3, 5, 7]) {
+        http2.ask(stream, &block(fields));
+        assert!(!http2.outcome(stream).whole);
+    }
+    assert_eq!(errors(), 3.0, "each is counted at once");
+    http2.ask(9, &block(&with("host", "other.contoso.com")));
+    assert_eq!(http2.outcome(9).status, 400, "refused by an answer, and unread all the same");
+    drop(http2);
+    let of_connection = || {
+        let refused = |line: &serde_json::Value| line["reason"] == "framing.head";
+        gateway.access().into_iter().filter(refused).collect::<Vec<_>>()
+    };
+    eventually("the connection has its line", || !of_connection().is_empty());
+    let lines = of_connection();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["detail"], "HTTP/2: 4 refused unread, protocol_error 3");
+    assert_eq!(lines[0]["protocol"], "HTTP/2");
+    let denied = gateway.metric("sitegate_denials_total{reason=\"framing.head\"");
+    assert_eq!(denied, 1.0, "one for the connection: a flood is one line");
+    // Who is refused by sitegate itself, resets nothing or takes it back has lines of its own.
+    let mut http2 = Http2::open(&gateway);
+    http2.ask(1, &block(&fields("TRACE", OPEN)));
+    http2.outcome(1);
+    http2.ask(3, &block(&fields("GET", OPEN)));
+    http2.send(RST_STREAM, 0, 3, &8_u32.to_be_bytes());
+    http2.ask(5, &block(&fields("GET", OPEN)));
+    http2.outcome(5);
+    drop(http2);
+    eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
+    assert_eq!(of_connection().len(), 1);
 }
 
 /// A flood of frames, written until the gateway takes no more of it.

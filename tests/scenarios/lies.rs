@@ -1,12 +1,16 @@
 //! Backends that break off, lie or babble: a client never takes a part of an answer for all of it,
-//! nor one answer for another. Each case runs by every way that a request can take.
+//! nor one answer for another. Each case runs by every way that a request can take, to backends of
+//! every kind.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::support::http2::request;
-use crate::support::{Gateway, Got, Http2, Liar, Part, Plan, Then, connect, eventually, status_of};
+use crate::support::{
+    CARRIERS, Carrier, Gateway, Got, Http2, Liar, Part, Plan, Then, Wire, connect, eventually,
+    status_of,
+};
 
 /// The ways of a request through the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +21,15 @@ enum Way {
     Proxy,
     /// pingora's proxy, from HTTP/2.
     Http2,
+    /// pingora's proxy, on a connection to the backend that is the client's own.
+    Windows,
 }
 
-const WAYS: [Way; 3] = [Way::Ordinary, Way::Proxy, Way::Http2];
+const WAYS: [Way; 4] = [Way::Ordinary, Way::Proxy, Way::Http2, Way::Windows];
+/// Those whose connections to the backend are anybody's.
+const SHARED: [Way; 3] = [Way::Ordinary, Way::Proxy, Way::Http2];
 
-const PATIENCE: &str = "backend_answer_time = \"400ms\"";
+const PATIENCE: &str = "windows_auth = true\nbackend_answer_time = \"400ms\"";
 
 fn ask(gateway: &Gateway, way: Way, method: &str, path: &str) -> Got {
     if way == Way::Http2 {
@@ -29,6 +37,10 @@ fn ask(gateway: &Gateway, way: Way, method: &str, path: &str) -> Got {
         http2.ask(1, &request(method, path, &[]));
         return http2.outcome(1);
     }
+    let path = match way {
+        Way::Windows => path.replace("/CCM_Client/", "/NOCERT_SMS_DP_SMSPKG$/"),
+        _ => path.to_owned(),
+    };
     let te = if way == Way::Proxy { "TE: trailers\r\n" } else { "" };
     let host = Gateway::HOST;
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
@@ -86,9 +98,9 @@ fn good() -> (Vec<Part>, Then) {
 type Cases = Vec<(String, Vec<Part>, Then)>;
 
 /// A backend that answers `/CCM_Client/N` by the case of that number, and everything else well.
-fn backend(cases: &Cases) -> Liar {
+fn backend(carrier: Carrier, cases: &Cases) -> Liar {
     let answers: Vec<_> = cases.iter().map(|(_, parts, then)| (parts.clone(), *then)).collect();
-    Liar::start(move |request, _| {
+    Liar::by(carrier, move |request, _| {
         let path = request.split(' ').nth(1).unwrap_or_default();
         let number = path.rsplit('/').next().and_then(|n| n.parse::<usize>().ok());
         number.and_then(|n| answers.get(n).cloned()).unwrap_or_else(good)
@@ -96,28 +108,40 @@ fn backend(cases: &Cases) -> Liar {
 }
 
 /// No case is a whole answer of success, and the answer that follows is the right one.
-fn none_is_a_success(cases: Cases) {
-    let liar = backend(&cases);
-    let gateway = Plan::to(&liar.url()).site_system(PATIENCE).start();
+fn none_is_a_success(cases: &Cases) {
+    let faults: Vec<String> = std::thread::scope(|scope| {
+        let each = CARRIERS.map(|carrier| scope.spawn(move || faults_by(carrier, cases)));
+        each.into_iter().flat_map(|faults| faults.join().unwrap()).collect()
+    });
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+fn faults_by(carrier: Carrier, cases: &Cases) -> Vec<String> {
+    let liar = backend(carrier, cases);
+    let gateway = liar.plan().site_system(PATIENCE).start();
     let mut faults = Vec::new();
     for way in WAYS {
-        for (n, (what, ..)) in cases.iter().enumerate() {
+        for (n, (what, _, then)) in cases.iter().enumerate() {
+            // To a unix socket a reset is an end like any other.
+            if carrier == Carrier::Unix && what.starts_with("no length") && *then == Then::Reset {
+                continue;
+            }
             let got = ask(&gateway, way, "GET", &format!("/CCM_Client/{n}"));
             let told = matches!(got.status, 502 | 504);
             if got.whole && !told {
                 faults.push(format!(
-                    "{way:?}: {what}: {} {:?}",
+                    "{carrier:?} {way:?}: {what}: {} {:?}",
                     got.status,
                     String::from_utf8_lossy(&got.body)
                 ));
             }
             let next = ask(&gateway, way, "GET", "/CCM_Client/good");
             if (next.status, &next.body[..], next.whole) != (200, b"good", true) {
-                faults.push(format!("{way:?}: what comes after {what}: {next:?}"));
+                faults.push(format!("{carrier:?} {way:?}: what comes after {what}: {next:?}"));
             }
         }
     }
-    assert!(faults.is_empty(), "{faults:#?}");
+    faults
 }
 
 #[test]
@@ -144,7 +168,7 @@ fn an_answer_that_breaks_off_is_never_a_whole_one() {
     let parts = || vec![Part::Bytes(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec())];
     cases.push(("no length, then a reset".to_owned(), parts(), Then::Reset));
     cases.push(("no length, then nothing".to_owned(), parts(), Then::Hang));
-    none_is_a_success(cases);
+    none_is_a_success(&cases);
 }
 
 #[test]
@@ -220,7 +244,7 @@ fn an_answer_that_has_more_than_one_reading_or_none_is_never_a_success() {
         let parts = vec![Part::Bytes(begin.as_bytes().to_vec()), Part::Endless(endless)];
         cases.push((format!("{endless:?} without end"), parts, Then::Close));
     }
-    none_is_a_success(cases);
+    none_is_a_success(&cases);
 }
 
 #[test]
@@ -262,10 +286,13 @@ fn bytes_behind_an_answer_are_nobodys_and_its_connection_is_dropped() {
             [(text.clone(), vec![bytes(text)], Then::Keep), (text.clone(), late, Then::Keep)]
         })
         .collect();
-    let liar = backend(&cases);
-    let gateway = Plan::to(&liar.url()).sections("[limits]\nthreads = 1").start();
-    for way in WAYS {
-        for (n, (what, ..)) in cases.iter().enumerate() {
+    for carrier in CARRIERS {
+        let liar = backend(carrier, &cases);
+        let plan = liar.plan().site_system(PATIENCE).sections("[limits]\nthreads = 1");
+        let gateway = plan.start();
+        for (way, n, (what, ..)) in
+            WAYS.iter().flat_map(|way| cases.iter().enumerate().map(|(n, case)| (*way, n, case)))
+        {
             let (method, status, _, body) = texts[n / 2];
             let got = ask(&gateway, way, method, &format!("/CCM_Client/{n}"));
             assert_eq!((got.status, got.whole), (status, true), "{way:?}: {what}: {got:?}");
@@ -283,6 +310,63 @@ fn bytes_behind_an_answer_are_nobodys_and_its_connection_is_dropped() {
 }
 
 #[test]
+fn a_connection_with_windows_authentication_is_its_clients_own_and_what_comes_unasked_ends_it() {
+    const PATH: &str = "/NOCERT_SMS_DP_SMSPKG$/";
+    let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    for carrier in CARRIERS {
+        // Says how many requests were before on its connection.
+        let liar = Liar::by(carrier, move |request, n| {
+            let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}");
+            if request.contains("/poison") {
+                text.push_str(poison);
+            }
+            if request.contains("/lie") {
+                text = text.replace("200", "999");
+            }
+            (vec![Part::Bytes(text.into_bytes())], Then::Keep)
+        });
+        let plan = liar.plan().site_system(PATIENCE).sections("[limits]\nthreads = 1");
+        let gateway = plan.start();
+        let say = |wire: &mut Wire, name: &str| {
+            let head = format!("GET {PATH}{name} HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
+            wire.send(head.as_bytes());
+            let (status, body) = wire.read_answer();
+            (status, String::from_utf8(body).unwrap())
+        };
+        let own = |n: &str| (200, n.to_owned());
+        let (mut one, mut other) = (connect(&gateway), connect(&gateway));
+        for n in ["0", "1", "2"] {
+            assert_eq!(say(&mut one, "x"), own(n), "{carrier:?}: one connection for one client");
+            assert_eq!(say(&mut other, "x"), own(n), "{carrier:?}: and another for another");
+        }
+        assert_eq!(say(&mut one, "poison"), own("3"), "{carrier:?}");
+        assert_eq!(
+            say(&mut one, "x"),
+            own("0"),
+            "{carrier:?}: a connection with leftovers is gone"
+        );
+        assert_eq!(say(&mut one, "lie").0, 502, "{carrier:?}");
+        assert_eq!(say(&mut other, "x"), own("3"), "{carrier:?}: others notice nothing");
+        // Nor does anybody get a connection that was a client's.
+        assert_eq!(ask(&gateway, Way::Ordinary, "GET", "/CCM_Client/x").body, b"0", "{carrier:?}");
+    }
+}
+
+#[test]
+fn an_answer_without_a_length_ends_with_tls_and_not_with_a_cut_below_it() {
+    let text = "HTTP/1.1 200 OK\r\n\r\nhello";
+    for (then, whole) in [(Then::Close, true), (Then::Cut, false)] {
+        let answer = move |_: &str, _| (vec![Part::Bytes(text.as_bytes().to_vec())], then);
+        let liar = Liar::by(Carrier::Tls, answer);
+        let gateway = liar.plan().site_system(PATIENCE).start();
+        for way in WAYS {
+            let got = ask(&gateway, way, "GET", "/CCM_Client/x");
+            assert_eq!(got.whole, whole, "{way:?} {then:?}: {got:?}");
+        }
+    }
+}
+
+#[test]
 fn a_request_on_a_connection_that_the_backend_just_closed_is_repeated_only_where_that_is_harmless()
 {
     // The first request of a connection is answered; the next one is read, and nothing comes.
@@ -291,7 +375,7 @@ fn a_request_on_a_connection_that_the_backend_just_closed_is_repeated_only_where
         _ => (Vec::new(), Then::Close),
     });
     let gateway = Plan::to(&liar.url()).sections("[limits]\nthreads = 1").start();
-    for way in WAYS {
+    for way in SHARED {
         for (method, status) in [("GET", 200), ("POST", 502)] {
             // Leaves a connection that will fail.
             let before = liar.asked().len();
@@ -344,7 +428,7 @@ fn a_slow_answer_passes_as_long_as_it_goes_on_and_so_does_an_interim_one() {
     };
     let gateway = Plan::to(&Liar::start(drip).url()).site_system(PATIENCE).start();
     // Longer in all than the backend may be silent at once.
-    for way in WAYS {
+    for way in SHARED {
         let got = ask(&gateway, way, "GET", "/CCM_Client/x");
         assert_eq!((got.status, got.whole), (200, true), "{way:?}: {got:?}");
         assert_eq!(String::from_utf8_lossy(&got.body), "dripping", "{way:?}");
@@ -367,7 +451,7 @@ fn comes_back(host: &str) {
     let port = listener.local_addr().unwrap().port();
     let gateway =
         Plan::to(&format!("http://{host}:{port}")).sections("[limits]\nthreads = 1").start();
-    for way in WAYS {
+    for way in SHARED {
         for method in ["GET", "POST"] {
             let server = std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();

@@ -5,7 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::support::{Gateway, Plan, Wire, connect, eventually, head_of, status_of};
+use crate::support::{
+    CARRIERS, Gateway, Liar, Part, Plan, Then, Wire, connect, eventually, head_of, status_of,
+};
 
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -45,10 +47,11 @@ impl Backend {
     }
 }
 
+const ROUTES: &str = "[[site_system.route]]\npath = \"/socket/\"\nrequire = \"device\"\nwebsocket = true\nbody_bytes = 0\n\
+                      [[site_system.route]]\npath = \"/plain/\"\nrequire = \"anonymous\"\n";
+
 fn started(backend: &Backend, keys: &str) -> Gateway {
-    let routes = "[[site_system.route]]\npath = \"/socket/\"\nrequire = \"device\"\nwebsocket = true\nbody_bytes = 0\n\
-                  [[site_system.route]]\npath = \"/plain/\"\nrequire = \"anonymous\"\n";
-    Plan::to(&format!("http://127.0.0.1:{}", backend.port)).site_system(keys).after(routes).start()
+    Plan::to(&format!("http://127.0.0.1:{}", backend.port)).site_system(keys).after(ROUTES).start()
 }
 
 fn ask(path: &str, token: Option<&str>, fields: &str) -> String {
@@ -229,4 +232,20 @@ fn a_websocket_over_which_nothing_comes_ends_and_so_does_one_that_outlives_the_d
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), 0);
     assert!(wire.is_closed());
+}
+
+#[test]
+fn a_websocket_passes_whatever_the_backend_is_reached_by() {
+    for carrier in CARRIERS {
+        let liar = Liar::by(carrier, |_, _| {
+            let answer = format!("{SWITCHED}999 is no status here");
+            (vec![Part::Bytes(answer.into_bytes())], Then::Close)
+        });
+        let gateway = liar.plan().after(ROUTES).start();
+        let mut wire = connect(&gateway);
+        wire.send(ask("/socket/x", Some(&gateway.token()), FIELDS).as_bytes());
+        let all = wire.read_to_end();
+        assert_eq!(status_of(&all), 101, "{carrier:?}: {}", head_of(&all));
+        assert!(all.ends_with(b"\r\n\r\n999 is no status here"), "{carrier:?}");
+    }
 }

@@ -73,7 +73,7 @@ const PINGORA: &[&str] = &[
     "gateway/phases.rs",
     "gateway/answer.rs",
     "gateway/bootstrap.rs",
-    "gateway/policy.rs",
+    "gateway/hollow.rs",
     "gateway/record.rs",
     "gateway/rewrite.rs",
     "gateway/server.rs",
@@ -81,8 +81,6 @@ const PINGORA: &[&str] = &[
     "gateway/upstream.rs",
     "gateway/view.rs",
     "gateway/witness.rs",
-    "app.rs",
-    "app/",
 ];
 
 /// What may be used in a few places alone: a path, and where.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use super::{Scope, balancers, certificates, mode, route, site};
 use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
@@ -274,9 +276,12 @@ fn backend(file: &SiteSystemFile, span: Range<usize>, scope: &mut Scope<'_>) -> 
         BackendAddress::Host(host, _) => host.clone(),
         BackendAddress::Unix(_) => String::new(),
     };
-    let tls_name = tls.then(|| match &file.backend_name {
-        Some(name) => name.get_ref().clone(),
-        None => host,
+    let (name, at) = match &file.backend_name {
+        Some(name) => (name.get_ref().clone(), name.span()),
+        None => (host, at),
+    };
+    let tls_name = tls.then(|| ServerName::try_from(name)).and_then(|name| {
+        name.inspect_err(|_| scope.error(at, "no certificate can have this name")).ok()
     });
     let time = |value: &Option<Spanned<crate::config::Span>>, default: u64| {
         value.as_ref().map_or(Duration::from_secs(default), |v| v.get_ref().0)

@@ -1,13 +1,11 @@
 //! A connection to a backend while one request is on it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::exchange::Failed;
@@ -15,6 +13,7 @@ use super::pool::Pool;
 use super::request::Outgoing;
 use crate::denial::Denial;
 use crate::front::Deadline;
+use crate::gateway::connection::{NoConnection, Peer, Stream, connect};
 
 /// A request that cannot be sent twice goes on a connection only this short a while after its last
 /// use: the longer it was idle, the likelier the backend is closing it at this very moment.
@@ -24,8 +23,9 @@ const ADDRESSES_MAX: usize = 2;
 
 /// The connection.
 pub(super) struct Backend {
-    stream: TcpStream,
-    address: SocketAddr,
+    stream: Stream,
+    peer: Peer,
+    idle_time: Duration,
     /// Whether it had a request before this one.
     pub(super) reused: bool,
     patience: Duration,
@@ -40,37 +40,31 @@ impl Backend {
         going: &Outgoing,
         fresh: bool,
     ) -> Result<Backend, Failed> {
-        let addresses = going.addresses.load();
-        let unreachable = |detail: String| Failed::because(Denial::UpstreamUnreachable, detail);
+        let backend = &going.site.backend;
+        let peers = backend.peers();
         if !fresh {
             let age = if going.repeatable { Duration::MAX } else { FRESH };
-            let waiting = |address: &SocketAddr| Some((*address, pool.take(*address, age)?));
-            if let Some((address, stream)) = addresses.iter().find_map(waiting) {
-                return Ok(Backend::new(stream, address, true, going));
+            let waiting = |peer: Peer| pool.take(&peer, age).map(|stream| (peer, stream));
+            if let Some((peer, stream)) = peers.iter().find_map(waiting) {
+                return Ok(Backend::new(stream, peer, true, going));
             }
         }
-        let mut failed = unreachable("the backend's name has no address".to_owned());
-        for address in addresses.iter().take(ADDRESSES_MAX) {
-            match tokio::time::timeout(going.connect_time, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Without it a small request may wait for a moment; it goes all the same.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(Backend::new(stream, *address, false, going));
-                }
-                Ok(Err(error)) => failed = unreachable(format!("{address}: {error}")),
-                Err(_) => {
-                    let detail = format!("{address}: no connection in time");
-                    failed = Failed::because(Denial::UpstreamTimeout, detail);
-                }
+        let nowhere = "the backend's name has no address".to_owned();
+        let mut failed = Failed::because(Denial::UpstreamUnreachable, nowhere);
+        for peer in peers.iter().take(ADDRESSES_MAX) {
+            match connect(&peer.address, backend.tls.as_ref(), backend.times.connect).await {
+                Ok(stream) => return Ok(Backend::new(stream, peer, false, going)),
+                Err(why) => failed = no_connection(&peer, why),
             }
         }
         Err(failed)
     }
 
-    fn new(stream: TcpStream, address: SocketAddr, reused: bool, going: &Outgoing) -> Self {
+    fn new(stream: Stream, peer: Peer, reused: bool, going: &Outgoing) -> Self {
         Backend {
             stream,
-            address,
+            peer,
+            idle_time: going.site.backend.times.idle,
             reused,
             patience: going.answer_time,
             since: Instant::now(),
@@ -79,8 +73,8 @@ impl Backend {
     }
 
     /// Leave it for the next request.
-    pub(super) fn keep(self, pool: &Pool, idle_time: Duration) {
-        pool.put(self.address, self.stream, idle_time);
+    pub(super) fn keep(self, pool: &Pool) {
+        pool.put(self.peer, self.stream, self.idle_time);
     }
 
     pub(super) fn poll_read(
@@ -117,6 +111,21 @@ impl Backend {
         match self.deadline.passed(cx, until.map_or(end, |until| until.min(end))) {
             true => Poll::Ready(()),
             false => Poll::Pending,
+        }
+    }
+}
+
+fn no_connection(peer: &Peer, why: NoConnection) -> Failed {
+    let at = &peer.address;
+    match why {
+        NoConnection::Unreachable(error) => {
+            Failed::because(Denial::UpstreamUnreachable, format!("{at}: {error}"))
+        }
+        NoConnection::TimedOut => {
+            Failed::because(Denial::UpstreamTimeout, format!("{at}: no connection in time"))
+        }
+        NoConnection::Certificate(error) => {
+            Failed::because(Denial::UpstreamCertificate, format!("{at}: {error}"))
         }
     }
 }

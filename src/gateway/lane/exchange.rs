@@ -82,7 +82,7 @@ pub(super) async fn run(
     going: Outgoing,
 ) -> Result<Answered, Failed> {
     let mut up = Backend::open(pool, &going, false).await?;
-    let (mut tried, idle_time) = (false, going.idle_time);
+    let mut tried = false;
     let mut exchange = Exchange::new(conn, buf, going);
     loop {
         match poll_fn(|cx| exchange.poll(cx, &mut up, ctx)).await {
@@ -90,7 +90,7 @@ pub(super) async fn run(
                 let (close, early) = (exchange.going.close, exchange.body_left > 0);
                 let Exchange { received, sent, status, .. } = exchange;
                 if keep {
-                    up.keep(pool, idle_time);
+                    up.keep(pool);
                 }
                 let status = status.unwrap_or(0);
                 return Ok(Answered { status, received, sent, close, early });
@@ -185,6 +185,10 @@ impl<'a> Exchange<'a> {
         up: &mut Backend,
         ctx: &RequestCtx,
     ) -> Poll<Result<bool, Failed>> {
+        if let Some(denial) = ctx.place.as_ref().and_then(|place| place.poll_blocked(cx)) {
+            let detail = "blocked while it was under way".to_owned();
+            return Poll::Ready(Err(Failed::because(denial, detail)));
+        }
         if self.rest.is_none() {
             ready!(self.poll_head(cx, up, ctx))?;
         }

@@ -1,5 +1,4 @@
-//! The lane for ordinary requests: HTTP/1.1 to a plain TCP backend, with no body or one of known
-//! length. Whatever else comes is left, unread, to pingora, together with its connection.
+//! The lane for ordinary requests: HTTP/1.1, with no body or one of known length. Whatever else comes is left, unread, to pingora, together with its connection.
 //!
 //! Judges by the same rooms as pingora's phases do and knows no type of pingora's own.
 
@@ -31,10 +30,10 @@ use crate::denial::Denial;
 use crate::front::{Conn, ConnInfo, Cut};
 pub(super) use backend::FRESH;
 use exchange::{Answered, Failed};
-pub(super) use pool::Pool;
+pub(super) use pool::{Pool, Waiting};
 pub(super) use relay::INTERIM_MAX;
 use request::{Judged, Outgoing};
-pub(super) use response::{Rest, read as read_answer};
+pub(super) use response::{Rest, read as read_answer, read_switching};
 
 /// What is asked of the system at a time while a head is read.
 const HEAD_READ: usize = 2048;
@@ -235,7 +234,7 @@ impl Lane {
             Ok(head) => head,
             Err(denial) => return refused(denial.into(), None),
         };
-        if !request::is_ordinary(&head, ctx.site.as_deref()) {
+        if !request::is_ordinary(&head) {
             return Judged::NotOrdinary;
         }
         let body = request::length(head.body);

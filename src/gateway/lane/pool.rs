@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::gateway::connection::{Peer, Stream};
 
 /// The idle connections of one shard.
 #[derive(Default)]
@@ -21,17 +21,28 @@ pub(in crate::gateway) struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    of: HashMap<SocketAddr, Vec<Waiting>>,
+    of: HashMap<Peer, Vec<Waiting>>,
     count: usize,
 }
 
-struct Waiting {
-    stream: TcpStream,
+/// A connection that waits.
+pub(in crate::gateway) struct Waiting {
+    stream: Stream,
     since: Instant,
     until: Instant,
 }
 
 impl Waiting {
+    pub(in crate::gateway) fn new(stream: Stream, idle_time: Duration) -> Self {
+        let since = Instant::now();
+        Waiting { stream, since, until: since + idle_time }
+    }
+
+    /// The connection, if it has not waited too long and can still be used.
+    pub(in crate::gateway) fn take(mut self) -> Option<Stream> {
+        (self.until > Instant::now() && self.is_quiet()).then_some(self.stream)
+    }
+
     /// Whether nothing came on it: neither its end, nor bytes that nobody asked for.
     fn is_quiet(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
@@ -50,37 +61,30 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection to `address` that was used last, if that was within `age`.
-    pub(in crate::gateway) fn take(&self, address: SocketAddr, age: Duration) -> Option<TcpStream> {
+    /// The connection to `peer` that was used last, if that was within `age`.
+    pub(in crate::gateway) fn take(&self, peer: &Peer, age: Duration) -> Option<Stream> {
         let mut idle = self.idle();
         let now = Instant::now();
         loop {
-            let waiting = idle.of.get_mut(&address)?;
+            let waiting = idle.of.get_mut(peer)?;
             // The last one is the youngest: if it is too old, all are.
             if waiting.last().is_some_and(|last| now.duration_since(last.since) > age) {
                 return None;
             }
-            let mut last = waiting.pop()?;
+            let last = waiting.pop()?;
             idle.count -= 1;
-            if last.until > now && last.is_quiet() {
-                return Some(last.stream);
+            if let Some(stream) = last.take() {
+                return Some(stream);
             }
         }
     }
 
     /// Keep a connection for the next request.
-    pub(in crate::gateway) fn put(
-        &self,
-        address: SocketAddr,
-        stream: TcpStream,
-        idle_time: Duration,
-    ) {
+    pub(in crate::gateway) fn put(&self, peer: Peer, stream: Stream, idle_time: Duration) {
         let mut idle = self.idle();
         if idle.count < self.max {
             idle.count += 1;
-            let since = Instant::now();
-            let waiting = Waiting { stream, since, until: since + idle_time };
-            idle.of.entry(address).or_default().push(waiting);
+            idle.of.entry(peer).or_default().push(Waiting::new(stream, idle_time));
         }
     }
 

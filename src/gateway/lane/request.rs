@@ -1,7 +1,7 @@
 //! A request head as it came, and as it goes to the backend.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::denial::Denial;
@@ -14,7 +14,6 @@ use crate::gateway::framing::{self, Body, RequestHead};
 use crate::gateway::headers::{RequestRules, names};
 use crate::gateway::policy::{Policy, SitePolicy};
 use crate::gateway::upgrade::Asks;
-use crate::live::Live;
 
 /// What was found of a request.
 pub(super) enum Judged {
@@ -38,14 +37,10 @@ pub(super) struct Outgoing {
     pub(super) repeatable: bool,
     /// Whether the client's connection ends with the answer.
     pub(super) close: bool,
-    /// The backend's addresses.
-    pub(super) addresses: Live<Vec<SocketAddr>>,
-    /// For a connection to it.
-    pub(super) connect_time: Duration,
+    /// The site system, whose backend it goes to.
+    pub(super) site: Arc<SitePolicy>,
     /// For the answer to begin, and between its parts.
     pub(super) answer_time: Duration,
-    /// How long its connection is kept.
-    pub(super) idle_time: Duration,
 }
 
 /// The head, unless its framing has more than one reading or it is too large.
@@ -61,19 +56,16 @@ pub(super) fn read<'a>(raw: &'a [u8], policy: &Policy) -> Result<RequestHead<'a>
 }
 
 /// Whether a request is for this lane.
-pub(super) fn is_ordinary(head: &RequestHead<'_>, site: Option<&SitePolicy>) -> bool {
+pub(super) fn is_ordinary(head: &RequestHead<'_>) -> bool {
     let special = |name: &str| match name.len() {
         2 => name.eq_ignore_ascii_case("te"),
         6 => name.eq_ignore_ascii_case("expect"),
         7 => name.eq_ignore_ascii_case("upgrade"),
         _ => false,
     };
-    let backend = |site: &SitePolicy| site.backend.is_plain_tcp();
     !head.http10
         && head.body != Body::Chunked
         && head.target.first() == Some(&b'/')
-        // Without a site system it is refused here.
-        && site.is_none_or(backend)
         && !head.fields.iter().any(|(name, _)| special(name))
 }
 
@@ -154,10 +146,8 @@ impl Outgoing {
             repeatable: head.body == Body::Empty
                 && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
             close: asks_to_close(head),
-            addresses: site.backend.addresses.clone(),
-            connect_time: times.connect,
+            site: site.clone(),
             answer_time: times.answer.max(patience.unwrap_or_default()),
-            idle_time: times.idle,
         })
     }
 }

@@ -38,8 +38,24 @@ pub(in crate::gateway) struct Head {
 /// is written to `out`, `close` telling it whether its connection ends.
 ///
 /// # Errors
-/// If it has more than one reading, or is too large.
+/// If it has more than one reading, is too large, or leaves HTTP, which nobody asked for.
 pub(in crate::gateway) fn read(
+    bytes: &[u8],
+    bodiless: bool,
+    close: bool,
+    out: &mut Vec<u8>,
+) -> Result<Option<Head>, Malformed> {
+    match read_switching(bytes, bodiless, close, out)? {
+        Some(Head { status: 101, .. }) => Err(Malformed),
+        read => Ok(read),
+    }
+}
+
+/// As [`read`], for an answer to who asked to leave HTTP.
+///
+/// # Errors
+/// If it has more than one reading, or is too large.
+pub(in crate::gateway) fn read_switching(
     bytes: &[u8],
     bodiless: bool,
     close: bool,
@@ -130,8 +146,7 @@ fn status_line(line: &[u8]) -> Option<(bool, u16, &[u8])> {
         return None;
     }
     let status = status.iter().fold(0, |n, digit| n * 10 + u16::from(*digit - b'0'));
-    // Nobody asked to switch protocols, and beyond 599 there is nothing.
-    ((100..600).contains(&status) && status != 101).then_some((http10, status, reason))
+    (100..600).contains(&status).then_some((http10, status, reason))
 }
 
 /// The fields that frame an answer's body.

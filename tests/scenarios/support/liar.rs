@@ -2,8 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use sitegate::cert::forge::{Order, Pki};
+
+use super::Plan;
 
 /// A piece of an answer.
 #[derive(Clone)]
@@ -21,11 +29,23 @@ pub enum Then {
     /// It waits for the next request.
     Keep,
     Close,
+    /// It ends below TLS, of which nothing is said there.
+    Cut,
     /// It ends with a reset (RST).
     Reset,
     /// Nothing more comes, and it stays open.
     Hang,
 }
+
+/// What a backend's bytes travel by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    Tcp,
+    Unix,
+    Tls,
+}
+
+pub const CARRIERS: [Carrier; 3] = [Carrier::Tcp, Carrier::Unix, Carrier::Tls];
 
 /// What a request is answered with, given the request as it came, and how many were before it on its
 /// connection.
@@ -34,33 +54,106 @@ type Answer = dyn Fn(&str, usize) -> (Vec<Part>, Then) + Send + Sync;
 pub struct Liar {
     pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Its socket, or its certificate's authority.
+    dir: tempfile::TempDir,
+    carrier: Carrier,
+}
+
+/// A connection.
+trait Line: Read + Write + Send {
+    /// Let its end be a reset, where there is such a thing.
+    fn reset(&mut self);
+
+    /// Say that nothing more comes, where that is said.
+    fn end(&mut self) {}
+}
+
+impl Line for TcpStream {
+    fn reset(&mut self) {
+        socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl Line for UnixStream {
+    fn reset(&mut self) {}
+}
+
+impl Line for StreamOwned<ServerConnection, TcpStream> {
+    fn reset(&mut self) {
+        self.sock.reset();
+    }
+
+    fn end(&mut self) {
+        self.conn.send_close_notify();
+        // Whoever is gone needs no good-bye.
+        let _ = self.flush();
+    }
 }
 
 impl Liar {
     pub fn start(
         answer: impl Fn(&str, usize) -> (Vec<Part>, Then) + Send + Sync + 'static,
     ) -> Liar {
-        Liar::on(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
+        Liar::by(Carrier::Tcp, answer)
     }
 
-    pub fn on(
-        listener: TcpListener,
+    /// One that is reached by this.
+    pub fn by(
+        carrier: Carrier,
         answer: impl Fn(&str, usize) -> (Vec<Part>, Then) + Send + Sync + 'static,
     ) -> Liar {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (log, answer): (_, Arc<Answer>) = (asked.clone(), Arc::new(answer));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (log, answer) = (log.clone(), answer.clone());
-                std::thread::spawn(move || serve(stream, &log, &*answer));
+        let one = move |line: Box<dyn Line>| {
+            let (log, answer) = (log.clone(), answer.clone());
+            std::thread::spawn(move || serve(line, &log, &*answer));
+        };
+        match carrier {
+            Carrier::Tcp => {
+                std::thread::spawn(move || {
+                    listener.incoming().flatten().for_each(|stream| one(Box::new(stream)));
+                });
             }
-        });
-        Liar { port, asked }
+            Carrier::Unix => {
+                let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+                std::thread::spawn(move || {
+                    listener.incoming().flatten().for_each(|stream| one(Box::new(stream)));
+                });
+            }
+            Carrier::Tls => {
+                let config = certified(dir.path());
+                std::thread::spawn(move || {
+                    for stream in listener.incoming().flatten() {
+                        let session = ServerConnection::new(config.clone()).unwrap();
+                        one(Box::new(StreamOwned::new(session, stream)));
+                    }
+                });
+            }
+        }
+        Liar { port, asked, dir, carrier }
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        match self.carrier {
+            Carrier::Tcp => format!("http://127.0.0.1:{}", self.port),
+            Carrier::Unix => format!("unix:{}/socket", self.dir.path().display()),
+            Carrier::Tls => format!("https://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// A gateway in front of it.
+    pub fn plan(&self) -> Plan {
+        let plan = Plan::to(&self.url());
+        match self.carrier {
+            Carrier::Tcp | Carrier::Unix => plan,
+            Carrier::Tls => {
+                let ca = self.dir.path().join("ca.pem");
+                plan.site_system(&format!("backend_ca = \"{}\"", ca.display()))
+            }
+        }
     }
 
     /// All requests that came, their heads and as much of the bodies as came.
@@ -69,9 +162,27 @@ impl Liar {
     }
 }
 
-fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, answer: &Answer) -> Option<()> {
+/// A certificate for this machine; its authority is written down.
+fn certified(dir: &Path) -> Arc<ServerConfig> {
+    let now = sitegate::clock::Clock::system().now();
+    let pki = Pki::new("Backend", now).unwrap();
+    let leaf = pki.issue(&Order::fit(&["127.0.0.1"], now)).unwrap();
+    std::fs::write(dir.join("ca.pem"), pki.root()).unwrap();
+    let chain = CertificateDer::pem_slice_iter(leaf.chain.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
+}
+
+fn serve(mut stream: Box<dyn Line>, log: &Mutex<Vec<String>>, answer: &Answer) -> Option<()> {
     for n in 0.. {
-        let request = request(&mut stream)?;
+        let request = request(&mut *stream)?;
         log.lock().unwrap().push(request.clone());
         let (parts, then) = answer(&request, n);
         for part in parts {
@@ -86,9 +197,13 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, answer: &Answer) -> Op
         }
         match then {
             Then::Keep => {}
-            Then::Close => return None,
+            Then::Close => {
+                stream.end();
+                return None;
+            }
+            Then::Cut => return None,
             Then::Reset => {
-                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                stream.reset();
                 return None;
             }
             Then::Hang => while stream.read(&mut [0; 1024]).ok()? > 0 {},
@@ -98,7 +213,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, answer: &Answer) -> Op
 }
 
 /// The next request: its head, and its body by its length or its chunks.
-fn request(stream: &mut TcpStream) -> Option<String> {
+fn request(stream: &mut dyn Line) -> Option<String> {
     let (mut all, mut byte) = (Vec::new(), [0; 1]);
     let mut until = |all: &mut Vec<u8>, end: &[u8]| {
         while !all.ends_with(end) {

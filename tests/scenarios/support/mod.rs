@@ -11,7 +11,7 @@ mod wire;
 pub use gateway::{Answer, Gateway, Plan, write_pair};
 pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
-pub use liar::{Liar, Part, Then};
+pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
 pub use wire::{Wire, client_config, connect, head_of, status_of};
 

@@ -1,0 +1,144 @@
+//! A configuration and every file that it names, opened and judged as a start would do it.
+//!
+//! Changes nothing: no authority is made, nothing is issued, fetched or listened on.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::crypto::CryptoProvider;
+
+use super::assemble::{backend_roots, folder, names};
+use super::report::certificate;
+use crate::admin::CertificateStatus;
+use crate::cert::{Anchors, Rejected};
+use crate::clock::Clock;
+use crate::config::{ClientCertificates, Config, Issuer, KeySource, SiteSystem};
+use crate::control::{
+    ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
+};
+use crate::tls::TlsOptions;
+use crate::unfit::Unfit;
+
+/// What was found of one site system, or of one token issuer.
+#[derive(Default)]
+pub(crate) struct Examined {
+    /// What would be served.
+    pub(crate) certificate: Option<CertificateStatus>,
+    /// What is good to know.
+    pub(crate) notes: Vec<String>,
+    /// What is wrong: a file, and why.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Looks at what a configuration names.
+pub(crate) struct Examiner {
+    clock: Clock,
+    provider: Arc<CryptoProvider>,
+    system: Arc<Anchors>,
+}
+
+impl Examiner {
+    pub(crate) fn new(provider: Arc<CryptoProvider>, clock: Clock) -> Self {
+        let native = rustls_native_certs::load_native_certs();
+        Examiner { clock, provider, system: Arc::new(Anchors::lenient(native.certs.iter())) }
+    }
+
+    /// The certificates of a site system, its own, its clients' and its backend's.
+    pub(crate) fn site_system(&self, system: &SiteSystem, config: &Config) -> Examined {
+        let mut found = Examined::default();
+        self.served(system, config, &mut found);
+        if let Some(clients) = &system.clients {
+            self.clients(&system.name, clients, &mut found);
+        }
+        if let Some(ca) = &system.backend.ca {
+            roots(ca, "backend_ca", &mut found);
+        }
+        found
+    }
+
+    /// What would be served, chosen by whoever chooses when it runs.
+    fn served(&self, system: &SiteSystem, config: &Config, found: &mut Examined) {
+        let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
+        let client_certificates = system.clients.is_some();
+        params.tls = TlsOptions { http2: system.http2, client_certificates };
+        params.pki = system.pki.as_ref().map(folder);
+        params.system = self.system.clone();
+        let (_, served) = Rotation::start(params, self.clock.clone(), self.provider.clone());
+        let served = served.load();
+        let place = system.pki.as_ref().map(|pki| pki.path.display().to_string());
+        let place = place.unwrap_or_default();
+        let selection = &served.selection;
+        let loud = |rejected: &&Rejected| {
+            !matches!(rejected.fault.unfit, Unfit::Absent | Unfit::Superseded)
+        };
+        found.wrong.extend(selection.rejected.iter().filter(loud).map(|rejected| {
+            let fault = &rejected.fault;
+            format!("{place}: {fault}. {}", fault.unfit.hint())
+        }));
+        for (_, warning) in &served.warnings {
+            let told = format!("{place}: {warning} ({})", warning.code());
+            match warning {
+                Warning::Unstapled(_) | Warning::RenewalOverdue(_) => found.wrong.push(told),
+                Warning::KeyGroupReadable => found.notes.push(told),
+            }
+        }
+        match (&selection.chosen, config.site.issues_certificates) {
+            (Some(chosen), _) => {
+                found.certificate = Some(certificate(chosen.source().as_str(), chosen.facts()));
+            }
+            (None, true) => found.notes.push(match place.is_empty() {
+                true => "serves the site's own certificate".to_owned(),
+                false => format!("serves the site's own certificate: {place} has none that is fit"),
+            }),
+            (None, false) => found.wrong.push(format!(
+                "{place}: no certificate is fit, and the site issues none: every handshake is refused"
+            )),
+        }
+        if let Some(staple) = &served.staple {
+            found.notes.push(format!("with an OCSP response until {}", staple.next_update));
+        }
+    }
+
+    fn clients(&self, name: &str, files: &ClientCertificates, found: &mut Examined) {
+        let seen = Arc::new(Mutex::new(ClientFilesState::default()));
+        let told = seen.clone();
+        let on_change = Arc::new(move |state: &ClientFilesState| {
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = state.clone();
+        });
+        let judged_by = (self.clock.clone(), self.provider.clone());
+        ClientFiles::start(name.into(), files.clone(), judged_by, on_change);
+        let state = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (authorities, crls) = (state.authorities, state.crls);
+        found
+            .notes
+            .push(format!("client certificates by {authorities} authorities and {crls} CRLs"));
+        found.wrong.extend(state.problems.iter().cloned());
+    }
+}
+
+/// The keys of a token issuer, where they lie on this machine.
+pub(crate) fn issuer(issuer: &Issuer) -> Examined {
+    let mut found = Examined::default();
+    match &issuer.keys {
+        KeySource::Files(files) => {
+            let (usable, wrong) = IssuerKeys::examine(files);
+            found.notes.push(format!("{usable} usable keys"));
+            found.wrong = wrong;
+            if usable == 0 && found.wrong.is_empty() {
+                found.wrong.push("its files hold no key: its tokens would be refused".to_owned());
+            }
+        }
+        KeySource::Url(place) => {
+            found.notes.push(format!("keys from {}, which was not asked", place.url));
+        }
+        KeySource::Site => found.notes.push("the site's own key".to_owned()),
+    }
+    found
+}
+
+fn roots(path: &Path, key: &str, found: &mut Examined) {
+    match backend_roots(path) {
+        Ok(_) => found.notes.push(format!("{key} {} can be used", path.display())),
+        Err(why) => found.wrong.push(format!("{}: {why}: nobody is trusted", path.display())),
+    }
+}

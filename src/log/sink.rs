@@ -1,0 +1,151 @@
+//! Where the lines of the access log are written, and what becomes of those that cannot be: they are
+//! dropped, counted, and told of once for each outage.
+//!
+//! What could be written of a line before the disk was full never runs into the next one.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::{LineLost, Metrics};
+
+/// An outage is over once nothing was dropped for this long: one that comes and goes is one.
+const OUTAGE: Duration = Duration::from_secs(60);
+
+/// What was dropped, counted.
+pub(super) struct Losses {
+    metrics: Arc<Metrics>,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Losses {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Losses { metrics, last: Mutex::default() }
+    }
+
+    /// Lines were dropped. Tells the log of it if that begins an outage.
+    pub(super) fn count(&self, why: LineLost, lines: u64, cause: &dyn std::fmt::Display) {
+        self.metrics.log.lost(why, lines);
+        if self.begins(Instant::now()) {
+            tracing::warn!(
+                target: "sitegate::access_log",
+                reason = why.as_str(), %cause,
+                "lines of the access log are dropped; sitegate_access_log_dropped_lines_total counts them"
+            );
+        }
+    }
+
+    fn begins(&self, now: Instant) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.replace(now);
+        before.is_none_or(|before| now.duration_since(before) >= OUTAGE)
+    }
+}
+
+/// A file or a stream, to which each write is one line.
+pub(super) struct Sink<W> {
+    inner: W,
+    /// Whether a part of a line was written, and its end was not.
+    torn: bool,
+    losses: Arc<Losses>,
+}
+
+impl<W: Write> Sink<W> {
+    pub(super) fn new(inner: W, losses: Arc<Losses>) -> Self {
+        Sink { inner, torn: false, losses }
+    }
+
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.put(b"\n")?;
+            self.torn = false;
+        }
+        self.put(line)
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.inner.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    self.torn = !bytes.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Sink<W> {
+    /// Never fails: there is nobody who could do more about it than count.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.line(line) {
+            self.losses.count(LineLost::WriteFailed, 1, &error);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with so much room.
+    struct Disk {
+        written: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let here = bytes.len().min(self.room).min(3);
+            if here == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= here;
+            self.written.extend_from_slice(&bytes[..here]);
+            Ok(here)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lost(metrics: &Metrics) -> bool {
+        let text = metrics.render();
+        text.contains("dropped_lines_total{reason=\"write_failed\"} 2")
+            && text.contains("dropped_lines_total{reason=\"queue_full\"} 0")
+    }
+
+    #[test]
+    fn a_line_that_the_disk_cuts_off_does_not_run_into_the_next_one_and_is_counted() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let losses = Arc::new(Losses::new(metrics.clone()));
+        let mut sink = Sink::new(Disk { written: Vec::new(), room: 10 }, losses);
+        for line in ["first\n", "second\n", "third\n"] {
+            assert_eq!(sink.write(line.as_bytes()).unwrap(), line.len());
+        }
+        sink.inner.room = 100;
+        sink.write_all(b"fourth\n").unwrap();
+        assert_eq!(String::from_utf8_lossy(&sink.inner.written), "first\nseco\nfourth\n");
+        assert!(lost(&metrics), "{}", metrics.render());
+    }
+
+    #[test]
+    fn an_outage_begins_once_however_long_it_lasts_and_again_after_it_was_over() {
+        let losses = Losses::new(Arc::new(Metrics::new().unwrap()));
+        let begin = Instant::now();
+        for (second, begins) in [(0, true), (1, false), (59, false), (110, false), (169, false)] {
+            assert_eq!(losses.begins(begin + Duration::from_secs(second)), begins, "{second}");
+        }
+        assert!(losses.begins(begin + Duration::from_secs(169) + OUTAGE));
+    }
+}

@@ -1,0 +1,100 @@
+//! The metric of what clients of HTTP/2 are told of their mistakes, and of sitegate's own.
+//!
+//! Labels are the codes of RFC 9113 §7 alone.
+
+use prometheus::core::{Collector, Desc};
+use prometheus::{IntCounter, IntCounterVec, Registry};
+
+use super::counters;
+
+/// An error code of a frame RST_STREAM or GOAWAY (RFC 9113 §7); what is no error has none here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the RFC's")]
+pub enum Http2Error {
+    ProtocolError,
+    InternalError,
+    FlowControlError,
+    SettingsTimeout,
+    StreamClosed,
+    FrameSizeError,
+    RefusedStream,
+    Cancel,
+    CompressionError,
+    ConnectError,
+    EnhanceYourCalm,
+    InadequateSecurity,
+    Http11Required,
+}
+
+impl Http2Error {
+    /// Every code, in the order of the RFC: the first is 1.
+    pub const ALL: [Http2Error; 13] = [
+        Http2Error::ProtocolError,
+        Http2Error::InternalError,
+        Http2Error::FlowControlError,
+        Http2Error::SettingsTimeout,
+        Http2Error::StreamClosed,
+        Http2Error::FrameSizeError,
+        Http2Error::RefusedStream,
+        Http2Error::Cancel,
+        Http2Error::CompressionError,
+        Http2Error::ConnectError,
+        Http2Error::EnhanceYourCalm,
+        Http2Error::InadequateSecurity,
+        Http2Error::Http11Required,
+    ];
+
+    /// The error of a code; `None` if that is none.
+    pub fn of(code: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(code.checked_sub(1)?).ok()?).copied()
+    }
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Http2Error::ProtocolError => "protocol_error",
+            Http2Error::InternalError => "internal_error",
+            Http2Error::FlowControlError => "flow_control_error",
+            Http2Error::SettingsTimeout => "settings_timeout",
+            Http2Error::StreamClosed => "stream_closed",
+            Http2Error::FrameSizeError => "frame_size_error",
+            Http2Error::RefusedStream => "refused_stream",
+            Http2Error::Cancel => "cancel",
+            Http2Error::CompressionError => "compression_error",
+            Http2Error::ConnectError => "connect_error",
+            Http2Error::EnhanceYourCalm => "enhance_your_calm",
+            Http2Error::InadequateSecurity => "inadequate_security",
+            Http2Error::Http11Required => "http_1_1_required",
+        }
+    }
+}
+
+/// How often each was told.
+pub struct Http2Metrics {
+    all: IntCounterVec,
+    each: Vec<IntCounter>,
+}
+
+impl Http2Metrics {
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        let all = counters(
+            r,
+            "http2_errors_total",
+            "Streams and connections of HTTP/2 that sitegate ended by an error, by its code.",
+            &["code"],
+        )?;
+        let each = Http2Error::ALL.iter().map(|e| all.with_label_values(&[e.as_str()])).collect();
+        Ok(Http2Metrics { all, each })
+    }
+
+    /// A client was told of an error.
+    pub fn told(&self, error: Http2Error) {
+        if let Some(counter) = self.each.get(error as usize) {
+            counter.inc();
+        }
+    }
+
+    pub(super) fn descriptions(&self) -> Vec<&Desc> {
+        self.all.desc()
+    }
+}
