@@ -2,28 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{Gateway, Nginx, Plan, client_config, connect, eventually, status_of};
 
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
-
-fn descriptors(gateway: &Gateway) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count()
-}
-
-/// Processor time that the gateway has used, in hundredths of a second.
-fn processor_time(gateway: &Gateway) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
-    let after = stat.rsplit(") ").next().unwrap();
-    after.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum()
-}
-
-fn limit(gateway: &Gateway, what: &str) {
-    let pid = gateway.pid().to_string();
-    assert!(Command::new("prlimit").args(["--pid", &pid, what]).status().unwrap().success());
-}
 
 fn tcp(gateway: &Gateway, bytes: &[u8]) -> TcpStream {
     let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
@@ -39,7 +22,7 @@ fn silent_clients_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
                   per_address = 10000\n";
     let gateway = Plan::to(&nginx.url()).sections(limits).start();
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
-    let (before, memory) = (descriptors(&gateway), gateway.memory_kib());
+    let (before, memory) = (gateway.descriptors(), gateway.memory_kib());
     let config = client_config(&gateway);
     let mut hello = Vec::new();
     let name = rustls_pki_types::ServerName::try_from(Gateway::HOST).unwrap();
@@ -67,7 +50,7 @@ fn silent_clients_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
         assert!(probe.elapsed() < Duration::from_secs(10), "{what}");
     }
     eventually("all were cut", || gateway.metric("sitegate_connections ") == 0.0);
-    eventually("their descriptors are free", || descriptors(&gateway) <= before + 4);
+    eventually("their descriptors are free", || gateway.descriptors() <= before + 4);
     let grown = gateway.memory_kib().saturating_sub(memory);
     println!("memory grew by {grown} KiB");
     assert!(grown < 64 * 1024, "memory grew by {grown} KiB");
@@ -80,8 +63,8 @@ fn without_descriptors_the_gateway_waits_and_recovers() {
     let limits = "[limits]\nhandshake_time = \"1500ms\"\nper_address = 10000\n";
     let gateway = Plan::to(&nginx.url()).sections(limits).start();
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
-    limit(&gateway, "--nofile=128:128");
-    let used = processor_time(&gateway);
+    gateway.limit("--nofile=128:128");
+    let used = gateway.processor_time();
     let began = Instant::now();
     let held: Vec<_> = (0..400).map(|_| tcp(&gateway, b"")).collect();
     // The metrics cannot be asked while there is no descriptor; the log says it.
@@ -89,7 +72,7 @@ fn without_descriptors_the_gateway_waits_and_recovers() {
     eventually("clients were cut, and the next ones taken", || {
         gateway.get(gateway.metrics, "/livez").is_some_and(|(status, _)| status == 200)
     });
-    let spent = processor_time(&gateway) - used;
+    let spent = gateway.processor_time() - used;
     println!("{spent} hundredths of a second of processor time in {:?}", began.elapsed());
     assert!((spent as u128) < began.elapsed().as_millis() / 20 + 50, "it spins: {spent}");
     drop(held);
@@ -120,7 +103,7 @@ fn files_that_cannot_grow_and_signals_that_mean_nothing_stop_no_request() {
     let gateway = Plan::to(&nginx.url()).start();
     let before = connect(&gateway).leaf();
     // No file can grow any more, as on a disk that is full.
-    limit(&gateway, "--fsize=0:0");
+    gateway.limit("--fsize=0:0");
     for n in 0..20 {
         assert_eq!(gateway.curl(OPEN, &[]).status, 200, "request {n}");
     }

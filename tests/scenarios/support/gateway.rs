@@ -184,6 +184,19 @@ pki = "pki"
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Processor time that the process has used, in hundredths of a second.
+    pub fn processor_time(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let after = stat.rsplit(") ").next().unwrap();
+        after.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Change a limit of the process, as `prlimit` writes it.
+    pub fn limit(&self, what: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, what]).status().unwrap().success());
+    }
+
     /// How many series its metrics have.
     pub fn series(&self) -> usize {
         let (_, text) = self.get(self.metrics, "/metrics").unwrap();

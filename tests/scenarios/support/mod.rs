@@ -6,6 +6,7 @@ pub mod http2;
 mod issuer;
 mod liar;
 mod nginx;
+pub mod records;
 mod wire;
 
 pub use gateway::{Answer, Gateway, Plan, write_pair};
@@ -13,7 +14,7 @@ pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{Liar, Part, Then};
 pub use nginx::Nginx;
-pub use wire::{Wire, client_config, connect, head_of, status_of};
+pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
