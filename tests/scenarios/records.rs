@@ -2,7 +2,7 @@
 //! knows and nobody needs.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
@@ -121,7 +121,7 @@ fn keys_that_are_updated_with_every_byte_cost_what_the_bytes_cost() {
 #[test]
 fn a_handshake_that_is_broken_off_or_flooded_ends_without_a_spin() {
     let nginx = Nginx::start();
-    let limits = "[limits]\nhandshake_time = \"1s\"";
+    let limits = "[limits]\nhandshake_time = \"400ms\"";
     let gateway = Plan::to(&nginx.url()).sections(limits).start();
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
     let name = rustls_pki_types::ServerName::try_from(Gateway::HOST).unwrap();
@@ -133,6 +133,9 @@ fn a_handshake_that_is_broken_off_or_flooded_ends_without_a_spin() {
     let good_bye = plain(ALERT, &[1, 0]);
     let many = |one: Vec<u8>| one.repeat(20_000);
     let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("nothing", Vec::new()),
+        ("one byte", vec![HANDSHAKE]),
+        ("half a hello", half.to_vec()),
         ("a good-bye in the place of a hello", good_bye.clone()),
         ("a good-bye after half a record", [half, &good_bye].concat()),
         ("a good-bye after the hello", [&first[..], &good_bye].concat()),
@@ -154,11 +157,14 @@ fn a_handshake_that_is_broken_off_or_flooded_ends_without_a_spin() {
     for (what, bytes) in cases {
         let began = (Instant::now(), gateway.processor_time());
         let mut held: Vec<TcpStream> = Vec::new();
-        for _ in 0..10 {
+        for n in 0..10 {
             let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
             tcp.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-            // Nothing is said of an end, and nothing is read: only a spin would use the processor.
+            // Nothing is read: only a spin would use the processor.
             let _ = tcp.write_all(&bytes);
+            if n % 2 == 0 {
+                let _ = tcp.shutdown(Shutdown::Write);
+            }
             held.push(tcp);
         }
         check(&gateway, what, began);

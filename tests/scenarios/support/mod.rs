@@ -1,6 +1,7 @@
 //! The vocabulary of the scenarios: a gateway process, an nginx behind it, curl and bare TLS before
 //! it. Everything lies in a temporary folder and ends with the test.
 
+pub mod crowd;
 mod gateway;
 pub mod http2;
 mod issuer;
