@@ -19,6 +19,7 @@ mod http2;
 mod issuers;
 mod lies;
 mod limits;
+mod machine;
 mod messages;
 mod observing;
 mod overload;
