@@ -21,6 +21,7 @@ mod lies;
 mod limits;
 mod machine;
 mod messages;
+mod mixed;
 mod observing;
 mod overload;
 mod records;

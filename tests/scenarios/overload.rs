@@ -157,6 +157,25 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
 }
 
 #[test]
+fn those_who_say_nothing_take_no_turn_from_those_who_do() {
+    let nginx = Nginx::start();
+    let limits = "[limits]\nhandshakes = 4\nhandshake_time = \"5m\"";
+    let gateway = Plan::to(&nginx.url()).sections(limits).start();
+    let name = rustls_pki_types::ServerName::try_from(Gateway::HOST).unwrap();
+    let mut client = rustls::ClientConnection::new(client_config(&gateway).into(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    // The last kind has a turn, and does not keep it while nothing comes.
+    for said in [&[][..], &hello[..1], &hello[..3], &hello[..hello.len() - 1], &hello[..]] {
+        let held: Vec<TcpStream> = (0..12).map(|_| tcp(&gateway, said)).collect();
+        let began = Instant::now();
+        assert_eq!(gateway.curl(OPEN, &["--max-time", "20"]).status, 200, "{}", said.len());
+        println!("beside twelve that said {} bytes: {:?}", said.len(), began.elapsed());
+        drop(held);
+    }
+}
+
+#[test]
 fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();

@@ -254,6 +254,10 @@ fn whatever_stands_for_a_server_name_is_shown_the_default_or_an_alert() {
         }
     }
     assert!(faults.is_empty(), "{faults:#?}");
+    // One that comes in records of a byte each is a hello like any other.
+    let message = hello(0x0303, &[needed(), Vec::from_iter(named(dp.as_bytes()))].concat());
+    let bytes: Vec<u8> = message.chunks(1).flat_map(|byte| plain(HANDSHAKE, byte)).collect();
+    assert_eq!([&one, &none, &dp01].map(|gateway| shown(gateway.port, &bytes)), [mp, dp, dp]);
     for gateway in [&one, &none, &dp01] {
         assert_eq!(gateway.curl(OPEN, &[]).status, 200);
     }
