@@ -2,6 +2,7 @@
 //!
 //! `make crowds` lets as many come as are meant; a part of that is enough for every day.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -25,17 +26,44 @@ type Probed = (Duration, Duration, Duration);
 
 impl Probe {
     fn start(gateway: &Gateway) -> Probe {
+        let (config, port) = (client_config(gateway), gateway.port);
+        Probe::by(move || {
+            let began = Instant::now();
+            let mut wire = Wire::open(config.clone(), port, Gateway::HOST).unwrap();
+            let shaken = began.elapsed();
+            wire.send(ask(OPEN, "").as_bytes());
+            assert_eq!(wire.read_answer().0, 200, "somebody is not served");
+            shaken
+        })
+    }
+
+    /// One that asks the backend itself.
+    fn without(nginx: &Nginx) -> Probe {
+        let port = nginx.port;
+        Probe::by(move || {
+            let began = Instant::now();
+            let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let shaken = began.elapsed();
+            tcp.write_all(ask(OPEN, "Connection: close\r\n").as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            tcp.read_to_end(&mut answer).unwrap();
+            assert!(answer.ends_with(b"cabinet"));
+            shaken
+        })
+    }
+
+    /// `one` says how much of it was until hands were shaken.
+    fn by(one: impl Fn() -> Duration + Send + 'static) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, config, port) = (stop.clone(), client_config(gateway), gateway.port);
+        let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let (mut took, start) = (Vec::new(), Instant::now());
             while !stopped.load(Relaxed) {
                 let began = Instant::now();
-                let mut wire = Wire::open(config.clone(), port, Gateway::HOST).unwrap();
-                let shaken = began.elapsed();
-                wire.send(ask(OPEN, "").as_bytes());
-                assert_eq!(wire.read_answer().0, 200, "somebody is not served");
+                let shaken = one();
                 took.push((began.elapsed(), shaken, start.elapsed()));
+                // It is one client, not a crowd of its own.
+                std::thread::sleep(Duration::from_millis(2));
             }
             took
         });
@@ -112,7 +140,7 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
         }),
         ("taking nothing", 500, &|| Box::new(taking_nothing())),
     ];
-    let probe = Probe::start(&gateway);
+    let (probe, direct) = (Probe::start(&gateway), Probe::without(&nginx));
     let mut held: Vec<Held> = Vec::new();
     for (what, whole, open) in kinds {
         let began = Instant::now();
@@ -136,6 +164,9 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
         }
     });
     println!("a storm of {} handshakes: {:?}", crowd(3000), began.elapsed());
+    println!("without the gateway, whose backend has to send all that as well:");
+    direct.stop();
+    println!("with it:");
     probe.stop();
     eventually("all were cut", || gateway.metric("sitegate_connections ") == 0.0);
     // Idle connections to the backend are kept for the next requests.
@@ -145,8 +176,9 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
             false
         }
     });
-    // What is free is given back to the system little by little.
+    // What is free is given back to the system little by little, as requests come.
     eventually("its memory is free", || {
+        assert_eq!(gateway.curl(OPEN, &[]).status, 200);
         gateway.memory_kib().saturating_sub(memory) < 64 * 1024 && {
             let (now, peak) = (gateway.memory_kib(), gateway.memory_peak_kib());
             println!("{memory} KiB before, {peak} at most, {now} after");
