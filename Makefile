@@ -3,7 +3,7 @@
 # make release build the program that is guided by a profile (some minutes more than a plain build)
 # make soak    swaps, reloads, kills, restarts and clocks that jump under load, for minutes
 # make fuzz    a minute of fuzzing for each parser (FUZZ_SECONDS=60)
-# The rest: setup lint bench instructions deny clean
+# The rest: setup crowds lint bench instructions deny clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup demo test release soak fuzz lint bench instructions deny clean
+.PHONY: help setup demo test release soak crowds fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -39,6 +39,10 @@ release:
 SOAK ?= 25
 soak: setup
 	SITEGATE_SOAK=$(SOAK) $(CARGO) nextest run --test scenarios --no-capture soak
+
+# As many clients as are meant, not a part of them: minutes, and thousands of descriptors.
+crowds: setup
+	SITEGATE_CROWD=1 $(CARGO) nextest run --test scenarios --no-capture crowds_of large_uploads what_clients_make_up
 
 fuzz:
 	@.ci/fuzz $(FUZZ_TARGETS)

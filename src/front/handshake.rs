@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
+use rustix::net::RecvFlags;
 use rustls::server::Acceptor;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
@@ -18,8 +20,45 @@ use super::tcp::Tcp;
 use crate::client::Presented;
 use crate::metrics::ConnectionEnd;
 
+/// The kind of a record that a hello comes in (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// What a record in clear holds at most.
+const RECORD_BYTES_MAX: usize = 16 * 1024;
+
 /// The connection, the site system that it is for, and whether that was picked for want of a name.
 type Shaken = (TlsStream<Tcp>, Arc<str>, bool);
+
+/// As much of a hello as is waited for: the usual ones are shorter.
+const HELLO_BYTES: usize = 4096;
+
+/// Wait until the first record of TLS is there, or what cannot be one, or the client's end. Nothing
+/// is taken: what is not whole stays with the system, where it costs us no memory.
+pub(super) async fn hello_came(stream: &TcpStream) {
+    let whole = || {
+        let mut buffer = [0; HELLO_BYTES];
+        let (_, there) = rustix::net::recv(stream, &mut buffer[..], RecvFlags::PEEK)?;
+        let partly = match buffer.get(..there).unwrap_or_default() {
+            [HANDSHAKE, _, _, high, low, rest @ ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                length <= RECORD_BYTES_MAX && there < HELLO_BYTES && rest.len() < length
+            }
+            [first, rest @ ..] => *first == HANDSHAKE && rest.len() < 4,
+            [] => false,
+        };
+        // To the runtime: nothing is there until more comes.
+        if partly { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    };
+    // Whatever else is wrong with the connection is found by whoever reads it.
+    while let Ok(ready) = stream.ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            return;
+        }
+        match stream.try_io(Interest::READABLE, whole) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+    }
+}
 
 pub(super) async fn handshake<A>(
     stream: TcpStream,

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::binding::Binding;
 use super::conn::{Conn, OnRefusal};
-use super::handshake::{describe, handshake};
+use super::handshake::{describe, handshake, hello_came};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
 use super::proxy_header::client_of;
@@ -29,6 +30,10 @@ use crate::metrics::{ConnectionEnd, Metrics};
 /// How long to wait after the system could not give a connection (no descriptors left, say): long
 /// enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a handshake keeps its turn while its client is waited for: most of the way around the
+/// world. Later its client may still come, but others need not wait for it.
+const TURN: Duration = Duration::from_millis(250);
 
 /// How often the server of a shard looks after what it keeps.
 const TIDY: Duration = Duration::from_secs(5);
@@ -327,9 +332,19 @@ async fn serve<A: Serve>(
             true => client_of(&mut stream, peer, &mut admitted, &limits).await?,
             false => peer,
         };
+        // Who says nothing, or half of something, takes no turn from those who do.
+        hello_came(&stream).await;
         // Waiting for a turn counts against the handshake's own time, so the queue is bounded.
-        let _turn = shared.turn(&limits).await;
-        Ok((handshake(stream, &each).await?, client))
+        let turn = shared.turn(&limits).await;
+        let mut shaking = pin!(handshake(stream, &each));
+        let shaken = match tokio::time::timeout(TURN, &mut shaking).await {
+            Ok(shaken) => shaken,
+            Err(_) => {
+                drop(turn);
+                shaking.await
+            }
+        };
+        Ok((shaken?, client))
     });
     // On the heap, where it is gone once it is over, and not in what an idle connection keeps.
     let shaken = Box::pin(shaken);

@@ -18,7 +18,7 @@ use crate::cert::{Anchors, Credential, Expectation, Facts, Fault, Source, faults
 use crate::clock::is_plausible;
 use crate::unfit::Unfit;
 
-use super::files::{Held, Place, lock, make_private, trouble};
+use super::files::{Held, LOCK, Place, lock, make_private, trouble};
 
 /// What an authority is made with.
 #[derive(Clone, Debug)]
@@ -208,7 +208,7 @@ impl Authority {
     fn complete(&self, now: Timestamp) -> Result<Signers, Fault> {
         make_private(&self.dir)?;
         make_private(&self.dir.join("leaf"))?;
-        let _lock = lock(&self.dir)?;
+        let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
         let AuthorityParams { site_code, scope, algorithm } = &self.params;
         let place = self.root_place();
         match place.read()? {

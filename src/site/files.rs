@@ -1,5 +1,5 @@
-//! The authority's folder on disk: pairs of certificate and key, and the lock under which they are
-//! made.
+//! The authority's folder on disk: pairs of certificate and key, and the lock under which what is
+//! in a folder of the state is made.
 //!
 //! A pair is written key first, so that a certificate without its key never stands for a cut.
 
@@ -17,6 +17,9 @@ use crate::unfit::Unfit;
 
 /// Larger than any chain of ours.
 const LEN_MAX: u64 = 256 * 1024;
+
+/// The file that is locked.
+pub(super) const LOCK: &str = ".lock";
 
 /// One pair's two paths.
 #[derive(Debug)]
@@ -87,17 +90,16 @@ pub(super) fn make_private(dir: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Take the folder's lock; other processes wait until the file is dropped.
-pub(super) fn lock(dir: &Path) -> Result<File, Fault> {
-    let path = dir.join(".lock");
-    OpenOptions::new()
+/// Take a folder's lock; other processes wait until the file is dropped.
+pub(super) fn lock(dir: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .open(&path)
-        .and_then(|file| file.lock().map(|()| file))
-        .map_err(|e| trouble(&path, e))
+        .open(dir.join(LOCK))?;
+    file.lock()?;
+    Ok(file)
 }
 
 pub(super) fn trouble(path: &Path, why: impl std::fmt::Display) -> Fault {

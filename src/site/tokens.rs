@@ -10,11 +10,14 @@ use jiff::Timestamp;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::files::{LOCK, lock};
 use crate::cert::issuer;
 use crate::secret::{Exposure, private_dir, read_bounded, write_private, write_public};
 use crate::token::{MintError, MintRequest, SignerKind, TokenSigner, jwks};
 
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// The file with the hierarchy that a site has given itself.
+const HIERARCHY: &str = "hierarchy";
 
 /// Why the site has no token key.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +71,23 @@ impl SiteTokens {
     ) -> Result<Self, TokenKeyError> {
         let dir = state.join("token");
         private_dir(&dir).map_err(|cause| TokenKeyError::File { path: dir.clone(), cause })?;
-        let key = key(&dir.join("token.key"))?;
-        let certificate = certificate(&dir.join("token.crt"), &key, site_code, now)?;
-        let path = dir.join("token.key");
+        let (path, at) = (dir.join("token.key"), dir.join("token.crt"));
+        // Two that start at once must not each keep half of what they make. Where all of it is
+        // there, nothing has to be written: the disk may be full, or closed to writing.
+        let named = hierarchy.is_some() || dir.join(HIERARCHY).exists();
+        let _lock = match path.exists() && at.exists() && named {
+            true => None,
+            false => Some(
+                lock(&dir).map_err(|cause| TokenKeyError::File { path: dir.join(LOCK), cause })?,
+            ),
+        };
+        let key = key(&path)?;
+        let certificate = certificate(&at, &key, site_code, now)?;
         let signer = TokenSigner::from_pkcs8(&key, Some(&certificate))
             .map_err(|cause| TokenKeyError::Key { path, cause })?;
         let hierarchy = match hierarchy {
             Some(configured) => configured,
-            None => own_hierarchy(&dir.join("hierarchy"))?,
+            None => own_hierarchy(&dir.join(HIERARCHY))?,
         };
         Ok(SiteTokens { signer, hierarchy, issuer: issuer.to_owned() })
     }

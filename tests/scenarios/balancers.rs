@@ -107,6 +107,56 @@ fn a_load_balancer_that_does_not_say_it_in_version_2_is_turned_away() {
 }
 
 #[test]
+fn a_header_that_lies_about_its_length_or_kind_names_nobody_and_reaches_nothing() {
+    let nginx = Nginx::start();
+    let gateway = started(&nginx, "[limits]\nhandshake_time = \"300ms\"");
+    let said = |command: u8, family: u8, length: u16, rest: &[u8]| {
+        let fixed = [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family]].concat();
+        [&fixed[..], &length.to_be_bytes(), rest].concat()
+    };
+    let addresses = &header(0x21, CLIENT)[16..];
+    let more = [addresses, &[4; 508][..]].concat();
+    let v6 = [&[0; 10][..], &[0xff, 0xff], &CLIENT, &[0; 16], &[0x30, 0x39, 1, 0xbb]].concat();
+    let unix = vec![b'/'; 216];
+    let cases: Vec<(&str, Vec<u8>, Option<&str>)> = vec![
+        ("no addresses", said(0x21, 0x11, 0, &[]), None),
+        ("half of them", said(0x21, 0x11, 6, &addresses[..6]), None),
+        ("no ports", said(0x21, 0x11, 8, &addresses[..8]), None),
+        ("one port", said(0x21, 0x11, 10, &addresses[..10]), None),
+        ("a byte too few", said(0x21, 0x11, 11, &addresses[..11]), None),
+        ("a length that ends within", said(0x21, 0x11, 11, addresses), None),
+        ("a length that takes some of the hello", said(0x21, 0x11, 40, addresses), None),
+        ("a length beyond all that comes", said(0x21, 0x11, 520, addresses), None),
+        ("the greatest length", said(0x21, 0x11, 0xffff, addresses), None),
+        ("a length that leaves some over", said(0x21, 0x11, 12, &more[..20]), None),
+        ("addresses of IPv4 for IPv6", said(0x21, 0x21, 12, addresses), None),
+        ("a unix socket", said(0x21, 0x31, 216, &unix), None),
+        ("datagrams", said(0x21, 0x12, 12, addresses), None),
+        ("a family that nobody knows", said(0x21, 0x41, 12, addresses), None),
+        ("another version", said(0x31, 0x11, 12, addresses), None),
+        ("another command", said(0x22, 0x11, 12, addresses), None),
+        ("all that may follow", said(0x21, 0x11, 520, &more), Some("192.0.2.7")),
+        ("IPv4 within IPv6", said(0x21, 0x21, 36, &v6), Some("192.0.2.7")),
+        ("its own, with whatever follows", said(0x20, 0xff, 520, &more), Some("127.0.0.1")),
+        ("nobody in particular", said(0x21, 0x00, 12, addresses), Some("127.0.0.1")),
+    ];
+    let mut wanted = Vec::new();
+    for (what, bytes, client) in cases {
+        match (passed_on(&gateway, &bytes), client) {
+            (Ok(mut wire), Some(client)) => {
+                assert_eq!(ask(&mut wire, Gateway::HOST), 200, "{what}");
+                wanted.push(client);
+            }
+            (Err(_), None) => {}
+            (came, _) => panic!("{what}: {}", if came.is_ok() { "it passed" } else { "refused" }),
+        }
+    }
+    nginx.assert_seen(wanted.len());
+    eventually("the access log is written", || clients(&gateway) == wanted);
+    eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
+}
+
+#[test]
 fn nobody_else_can_say_where_a_client_is_from() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "");

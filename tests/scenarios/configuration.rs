@@ -99,7 +99,7 @@ fn every_kind_of_broken_file_keeps_the_old_configuration_and_says_where() {
                 .into_bytes(),
         ),
         (
-            "a backend that does not resolve",
+            "tokens in clear to another machine",
             good.replace(&nginx.url(), "http://no-such-host.invalid").into_bytes(),
         ),
         ("what needs a restart", good.replace("PS1", "PS2").into_bytes()),
@@ -125,15 +125,89 @@ fn every_kind_of_broken_file_keeps_the_old_configuration_and_says_where() {
             gateway.metric("sitegate_config_last_reload_successful") == 1.0
         });
     }
+    let told = || gateway.metric("sitegate_config_last_reload_successful") == 0.0;
     std::fs::remove_file(&path).unwrap();
-    eventually("a deleted file is told", || {
-        gateway.metric("sitegate_config_last_reload_successful") == 0.0
-    });
+    eventually("a deleted file is told", told);
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+    // A file that nobody can read, whoever is asked; and links, to a bad file and to a good one.
+    std::fs::create_dir(&path).unwrap();
+    eventually("a directory is told", told);
+    std::fs::remove_dir(&path).unwrap();
+    let link = |text: &str| {
+        let target = gateway.path(&format!("linked{}", text.len()));
+        std::fs::write(&target, text).unwrap();
+        std::os::unix::fs::symlink(target, gateway.path("link")).unwrap();
+        std::fs::rename(gateway.path("link"), &path).unwrap();
+    };
+    link(&good);
+    eventually("a link to a good file is followed", || !told());
+    link("[site");
+    eventually("a link to a bad file is told", told);
     assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
     gateway.write_config(&format!("\u{feff}{good}"));
     eventually("a byte order mark is no fault", || {
         gateway.metric("sitegate_config_last_reload_successful") == 1.0
     });
+}
+
+#[test]
+fn a_listener_that_moves_is_open_before_the_old_one_closes_and_connections_stay() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let mut old = connect(&gateway);
+    old.send(ASK.as_bytes());
+    assert_eq!(old.read_answer().0, 200);
+    let port = crate::support::free_port();
+    let (from, to) = (format!(":{}\"", gateway.port), format!(":{port}\""));
+    gateway.write_config(&gateway.config_text().replace(&from, &to));
+    let open = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    eventually("the old one is closed", || !open(gateway.port));
+    assert!(open(port), "the new one is open by then");
+    let config = crate::support::client_config(&gateway);
+    let mut new = crate::support::Wire::open(config, port, Gateway::HOST).unwrap();
+    for wire in [&mut new, &mut old] {
+        wire.send(ASK.as_bytes());
+        assert_eq!(wire.read_answer().0, 200);
+    }
+    // A port that is another's: nothing changes.
+    let taken = format!(":{}\"", nginx.port);
+    gateway.write_config(&gateway.config_text().replace(&from, &taken));
+    eventually("it is told", || gateway.status()["config"]["error"].is_string());
+    assert!(open(port));
+}
+
+#[test]
+fn a_backend_whose_name_does_not_resolve_changes_nothing() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).site_system("cleartext = \"accepted\"").start();
+    let text = gateway.config_text().replace(&nginx.url(), "http://no-such-host.invalid");
+    gateway.write_config(&text);
+    eventually("it is told", || {
+        let told = gateway.status()["config"]["error"].to_string();
+        told.contains("no-such-host.invalid:80 does not resolve")
+    });
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+}
+
+#[test]
+fn hosts_may_be_hundreds_in_any_case() {
+    let nginx = Nginx::start();
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    let own = format!("\"{}\"", Gateway::HOST);
+    let many: String = (0..300).map(|n| format!(", \"Host{n}.contoso.com\"")).collect();
+    gateway.write_config(&gateway.config_text().replace(&own, &format!("{own}{many}")));
+    gateway.launch();
+    gateway.wait_until_ready();
+    for (host, status) in [
+        ("host0.contoso.com", 200),
+        ("HOST299.CONTOSO.COM:443", 200),
+        ("hOsT150.contoso.com", 200),
+        ("host300.contoso.com", 421),
+    ] {
+        let mut wire = connect(&gateway);
+        wire.send(ASK.replace(Gateway::HOST, host).as_bytes());
+        assert_eq!(wire.read_answer().0, status, "{host}");
+    }
 }
 
 #[test]

@@ -22,6 +22,11 @@ pub struct Plan {
     pub after: String,
     /// Environment of the process.
     pub env: Vec<(String, String)>,
+    /// What is to be done in a shell before the process takes the shell's place, whose directory is
+    /// the gateway's.
+    pub first: String,
+    /// What runs that shell, if not the test itself.
+    pub within: &'static [&'static str],
 }
 
 impl Plan {
@@ -33,7 +38,16 @@ impl Plan {
             roles: r#"["management-point", "distribution-point"]"#,
             after: String::new(),
             env: Vec::new(),
+            first: String::new(),
+            within: &[],
         }
+    }
+
+    /// Do something in a shell before the process takes its place.
+    pub fn first(mut self, within: &'static [&'static str], what: &str) -> Plan {
+        self.first = what.to_owned();
+        self.within = within;
+        self
     }
 
     pub fn site_system(mut self, keys: &str) -> Plan {
@@ -151,9 +165,26 @@ pki = "pki"
 
     pub fn launch(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
-        let mut command = self.command(&["run"]);
+        let run = self.command(&["run"]);
+        let mut command = match self.plan.first.as_str() {
+            "" => run,
+            first => {
+                let script = format!("{first} && exec \"$0\" \"$@\"");
+                let around = [self.plan.within, &["sh", "-c", &script]].concat();
+                let mut command = Command::new(around[0]);
+                command.args(&around[1..]).arg(run.get_program()).args(run.get_args());
+                command
+            }
+        };
+        command.current_dir(self.dir.path());
         command.envs(self.plan.env.clone()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Start it again by another plan; its configuration file stays.
+    pub fn relaunch(&mut self, plan: Plan) {
+        self.plan = plan;
+        self.launch();
     }
 
     pub fn wait_until_ready(&mut self) {
@@ -182,6 +213,19 @@ pki = "pki"
     /// How many descriptors the process has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Processor time that the process has used, in hundredths of a second.
+    pub fn processor_time(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let after = stat.rsplit(") ").next().unwrap();
+        after.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Change a limit of the process, as `prlimit` writes it.
+    pub fn limit(&self, what: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, what]).status().unwrap().success());
     }
 
     /// How many series its metrics have.
@@ -215,8 +259,17 @@ pki = "pki"
 
     /// Resident memory in KiB.
     pub fn memory_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that there ever was, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|l| l.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

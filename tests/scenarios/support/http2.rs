@@ -10,6 +10,7 @@ pub const HEADERS: u8 = 1;
 pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
@@ -17,6 +18,8 @@ pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const PRIORITY_FIELDS: u8 = 0x20;
 
 /// A connection of HTTP/2 whose preface was sent.
 pub struct Http2(pub Wire);
@@ -108,7 +111,13 @@ impl Http2 {
     /// The next frame, or `None` once the connection has ended.
     pub fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        self.0.0.read_exact(&mut head).ok()?;
+        match self.0.0.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("nothing came for 20 s")
+            }
+            Err(_) => return None,
+        }
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
         self.0.0.read_exact(&mut payload).ok()?;
@@ -141,7 +150,7 @@ impl Http2 {
 }
 
 /// The status at the beginning of an answer's header block: of the static table, or three digits.
-fn status(block: &[u8]) -> u16 {
+pub fn status(block: &[u8]) -> u16 {
     let at = block.iter().position(|b| b & 0xe0 != 0x20).unwrap_or(0);
     let known = [200, 204, 206, 304, 400, 404, 500];
     match &block[at..] {

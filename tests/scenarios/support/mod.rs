@@ -1,11 +1,13 @@
 //! The vocabulary of the scenarios: a gateway process, an nginx behind it, curl and bare TLS before
 //! it. Everything lies in a temporary folder and ends with the test.
 
+pub mod crowd;
 mod gateway;
 pub mod http2;
 mod issuer;
 mod liar;
 mod nginx;
+pub mod records;
 mod wire;
 
 pub use gateway::{Answer, Gateway, Plan, write_pair};
@@ -13,7 +15,7 @@ pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
-pub use wire::{Wire, client_config, connect, head_of, status_of};
+pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
@@ -15,6 +16,11 @@ pub struct Wire(pub StreamOwned<ClientConnection, TcpStream>);
 
 /// The configuration of a client that trusts the gateway's site, and its PKI folder's root.
 pub fn client_config(gateway: &Gateway) -> ClientConfig {
+    client_config_by(gateway, rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The same with another choice of cryptography.
+pub fn client_config_by(gateway: &Gateway, provider: CryptoProvider) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for file in ["root.pem", "pki/ca.crt"] {
         let pem = std::fs::read(gateway.path(file)).unwrap_or_default();
@@ -22,8 +28,7 @@ pub fn client_config(gateway: &Gateway) -> ClientConfig {
             roots.add(der.unwrap()).unwrap();
         }
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
