@@ -20,6 +20,7 @@ use super::lingering::Lingering;
 use super::low_water::LowWater;
 use super::patience::{Pace, Patience};
 use super::pingora::Digests;
+use super::refusal::OnRefusal;
 use super::state::{ConnInfo, Cut, Phase};
 use super::tcp::Tcp;
 use crate::config::ConnLimits;
@@ -31,27 +32,24 @@ const GATHER_BYTES: usize = 4096;
 /// How late, at most, the end of the last HTTP/2 stream is noticed by the idle deadline.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// Told of requests that were refused before their head was complete, and of more for the log.
-pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial, Option<&str>) + Send + Sync>;
-
 /// A client's connection: a stream of bytes that ends when its client is too slow.
 pub struct Conn {
     pub(super) tls: TlsStream<Tcp>,
-    info: Arc<ConnInfo>,
+    pub(super) info: Arc<ConnInfo>,
     http2: bool,
     /// There for HTTP/2, whose parser refuses requests by itself.
-    frames: Option<Box<FrameWatch>>,
+    pub(super) frames: Option<Box<FrameWatch>>,
     limits: ConnLimits,
-    on_refusal: OnRefusal,
+    pub(super) on_refusal: OnRefusal,
     /// What is gathered for one TLS record.
     gathered: Vec<u8>,
     sent: usize,
     /// The phase, and the number of requests so far, that `since` belongs to.
-    seen: Phase,
+    pub(super) seen: Phase,
     requests: u32,
     since: Instant,
     head_bytes: usize,
-    answered_head: bool,
+    pub(super) answered_head: bool,
     /// While the client is waited for in a body.
     patience: Patience,
     stalled: Option<Instant>,
@@ -258,30 +256,9 @@ impl Conn {
         }
     }
 
-    fn cut(&mut self, cut: Cut) -> io::Error {
+    pub(super) fn cut(&mut self, cut: Cut) -> io::Error {
         self.info.state.set_cut(cut);
         io::Error::new(io::ErrorKind::TimedOut, "the client was too slow")
-    }
-
-    /// Answer a head that will never be complete, and end the connection.
-    fn refuse(&mut self, cx: &mut Context<'_>, cut: Cut, denial: Denial) -> io::Error {
-        let answer = format!(
-            "HTTP/1.1 {} {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            denial.status(),
-            denial.reason_phrase()
-        );
-        // At best one attempt: nobody waits for a client that is being cut off.
-        let _ = Pin::new(&mut self.tls).poll_write(cx, answer.as_bytes());
-        let _ = Pin::new(&mut self.tls).poll_flush(cx);
-        self.lingering.wanted = true;
-        self.report(denial);
-        self.cut(cut)
-    }
-
-    fn report(&mut self, denial: Denial) {
-        self.info.state.set_phase(Phase::Idle);
-        self.seen = Phase::Idle;
-        (self.on_refusal)(&self.info, denial, None);
     }
 
     /// Hand what was gathered to TLS; the memory is let go once it is empty.
@@ -391,18 +368,5 @@ impl AsyncWrite for Conn {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_close(cx)
-    }
-}
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        // An answer while a head was being read, and no request came of it: the parser refused it.
-        if self.answered_head && self.info.state.phase() == Phase::Head {
-            self.report(Denial::FramingHead);
-        }
-        let begun = self.info.state.requests();
-        if let Some(refused) = self.frames.as_ref().and_then(|frames| frames.refused(begun)) {
-            (self.on_refusal)(&self.info, Denial::FramingHead, Some(&refused));
-        }
     }
 }

@@ -16,6 +16,7 @@ mod low_water;
 mod patience;
 mod pingora;
 mod proxy_header;
+mod refusal;
 mod shard;
 mod state;
 mod tcp;

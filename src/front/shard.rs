@@ -18,11 +18,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::binding::Binding;
-use super::conn::{Conn, OnRefusal};
+use super::conn::Conn;
 use super::handshake::{describe, handshake, hello_came};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
 use super::proxy_header::client_of;
+use super::refusal::OnRefusal;
 use crate::config::ConnLimits;
 use crate::live::Live;
 use crate::metrics::{ConnectionEnd, Metrics};
