@@ -17,6 +17,9 @@ use super::{Anchors, Credential, Fault, Source};
 /// Rounds of hashing that a file may ask for, over all its parts: exporters write a few thousand,
 /// the careful some hundred thousand. Each file is opened once, on the control plane's own thread.
 const ROUNDS_MAX: u64 = 2_000_000;
+/// A chain of thirty certificates and more. What is encrypted may hide further keys, each with rounds
+/// of its own up to the library's bound, so that what a file may ask for grows with its length.
+const LEN_MAX: usize = 64 * 1024;
 /// Nesting of a file, beyond which nothing is looked for. Exporters need less than twenty.
 const DEPTH_MAX: usize = 32;
 
@@ -81,9 +84,13 @@ fn translate(error: Error) -> Fault {
 
 /// Whether opening the file takes bounded time and memory, as far as it says so in clear: the
 /// parameters of its MAC and of everything that is encrypted at the top. What lies encrypted within
-/// can only be said by whoever knows the password, and each part of it is bounded by the library.
+/// can only be said by whoever knows the password; each part of it is bounded by the library, and
+/// how many there are by the file's length.
 fn bounded(der: &[u8]) -> Result<(), Fault> {
     let refused = |what: String| Err(Fault::new(Unfit::PfxProtection, what));
+    if der.len() > LEN_MAX {
+        return refused(format!("{} bytes, at most {LEN_MAX} are accepted", der.len()));
+    }
     let whole = Any::from_der(der).ok().filter(|(rest, _)| rest.is_empty());
     let Some((_, whole)) = whole.filter(|(_, any)| any.tag() == Tag::Sequence) else {
         return Err(Fault::new(Unfit::Malformed, "not PKCS#12 in DER, or cut short"));

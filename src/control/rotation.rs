@@ -146,6 +146,10 @@ impl Rotation {
                 () = self.nudge.0.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            // Whoever came in its place has issued already, and perhaps for other hosts.
+            if *stop.borrow() {
+                return;
+            }
             self.evaluate();
         }
     }

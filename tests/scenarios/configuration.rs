@@ -190,6 +190,27 @@ fn a_backend_whose_name_does_not_resolve_changes_nothing() {
 }
 
 #[test]
+fn a_reload_with_other_hosts_issues_one_certificate() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let own = format!("hosts = [\"{}\"", Gateway::HOST);
+    let issued = || gateway.log().matches("certificate selected").count();
+    for n in 0..12 {
+        let more = format!("{own}, \"mp{n}.contoso.com\"");
+        gateway.write_config(&gateway.config_text().replace(&own, &more));
+        let name = format!("CN={}", Gateway::HOST);
+        eventually("the reload is told of", || {
+            gateway.log().matches("the configuration was reloaded").count() == n + 1
+        });
+        assert!(gateway.log().contains(&name));
+    }
+    // What was replaced has ended by the time that all of it is told.
+    gateway.signal("TERM");
+    eventually("it has ended", || gateway.get(gateway.metrics, "/livez").is_none());
+    assert_eq!(issued(), 13, "{}", gateway.log());
+}
+
+#[test]
 fn hosts_may_be_hundreds_in_any_case() {
     let nginx = Nginx::start();
     let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));

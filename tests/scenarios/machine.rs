@@ -176,7 +176,7 @@ fn large_exchange(mut stream: TcpStream, bytes: u64) -> Option<()> {
 fn large_uploads_and_downloads_at_once_pass_in_128_mebibytes() {
     const LIMIT: u64 = 128 << 20;
     // Twelve transfers: a part of a GiB in all, or ten GiB.
-    let each: u64 = if full() { 896 << 20 } else { 96 << 20 };
+    let each: u64 = if full() { 896 << 20 } else { 64 << 20 };
     let url = large_backend(each);
     let confined = Confined::to(LIMIT);
     let route = "[[site_system.route]]\npath = \"/large/\"\nrequire = \"anonymous\"\n";

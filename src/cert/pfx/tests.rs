@@ -104,6 +104,22 @@ fn what_would_take_for_ever_is_refused_before_it_is_begun() {
 }
 
 #[test]
+fn a_file_in_which_much_may_be_hidden_is_not_opened_and_a_long_chain_is() {
+    let (pki, forged) = forged();
+    let chain = |others: usize| {
+        let authorities: String = (0..others)
+            .map(|_| Pki::new("Contoso", second(NOW)).unwrap().root().to_owned())
+            .collect();
+        format!("{}{}{authorities}", forged.chain, pki.root())
+    };
+    let long = pfx((&chain(30), &forged.key), "x", Protection::Modern, ROUNDS).unwrap();
+    assert!(opened(&long, "x").is_ok(), "{} bytes", long.len());
+    let longer = pfx((&chain(160), &forged.key), "x", Protection::Modern, ROUNDS).unwrap();
+    assert!(longer.len() > LEN_MAX, "{} bytes", longer.len());
+    assert_eq!(unfit(&longer, "x"), Some(Unfit::PfxProtection));
+}
+
+#[test]
 fn scrypt_is_known_by_its_form_and_refused() {
     // SEQUENCE { SEQUENCE { salt, N, r, p } }
     let params = [0x30, 0x0D, 0x04, 0x02, 1, 2, 0x02, 0x01, 16, 0x02, 0x01, 8, 0x02, 0x01, 1];

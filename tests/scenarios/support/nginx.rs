@@ -41,7 +41,7 @@ http {{
   fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
   default_type application/octet-stream; client_max_body_size 0; keepalive_timeout 300s;
   server {{
-    listen 127.0.0.1:{port}{listen} backlog=4096; root {root};
+    listen 127.0.0.1:{port} backlog=4096{listen}; root {root};
     location / {{ dav_methods PUT; dav_ext_methods PROPFIND OPTIONS; }}
     location ~* ^/SMS_MP/ {{ return 200 "mp\n"; }}
     location ~* ^/CMUserService/ {{ return 200 "user\n"; }}
