@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,9 +55,19 @@ type Answer = dyn Fn(&str, usize) -> (Vec<Part>, Then) + Send + Sync;
 pub struct Liar {
     pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
+    answered: Arc<AtomicUsize>,
     /// Its socket, or its certificate's authority.
     dir: tempfile::TempDir,
     carrier: Carrier,
+}
+
+/// Counts an answer once all of it was said, or nobody would hear the rest.
+struct Said<'a>(&'a AtomicUsize);
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// A connection.
@@ -106,15 +117,17 @@ impl Liar {
         let port = listener.local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let answered: Arc<AtomicUsize> = Arc::default();
         let (log, answer): (_, Arc<Answer>) = (asked.clone(), Arc::new(answer));
+        let count = answered.clone();
         let one = move |line: Box<dyn Line>| {
-            let (log, answer) = (log.clone(), answer.clone());
-            std::thread::spawn(move || serve(line, &log, &*answer));
+            let (log, count, answer) = (log.clone(), count.clone(), answer.clone());
+            std::thread::spawn(move || serve(line, (&log, &count), &*answer));
         };
         match carrier {
             Carrier::Tcp => {
                 std::thread::spawn(move || {
-                    listener.incoming().flatten().for_each(|stream| one(Box::new(stream)));
+                    listener.incoming().flatten().for_each(|stream| one(Box::new(at_once(stream))));
                 });
             }
             Carrier::Unix => {
@@ -128,12 +141,12 @@ impl Liar {
                 std::thread::spawn(move || {
                     for stream in listener.incoming().flatten() {
                         let session = ServerConnection::new(config.clone()).unwrap();
-                        one(Box::new(StreamOwned::new(session, stream)));
+                        one(Box::new(StreamOwned::new(session, at_once(stream))));
                     }
                 });
             }
         }
-        Liar { port, asked, dir, carrier }
+        Liar { port, asked, answered, dir, carrier }
     }
 
     pub fn url(&self) -> String {
@@ -156,10 +169,21 @@ impl Liar {
         }
     }
 
+    /// How many of the requests were answered to the last byte that anybody took.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     /// All requests that came, their heads and as much of the bodies as came.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
+}
+
+/// What is written is sent, and does not wait for what was written before to be acknowledged.
+fn at_once(stream: TcpStream) -> TcpStream {
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// A certificate for this machine; its authority is written down.
@@ -180,11 +204,16 @@ fn certified(dir: &Path) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn serve(mut stream: Box<dyn Line>, log: &Mutex<Vec<String>>, answer: &Answer) -> Option<()> {
+fn serve(
+    mut stream: Box<dyn Line>,
+    (log, count): (&Mutex<Vec<String>>, &AtomicUsize),
+    answer: &Answer,
+) -> Option<()> {
     for n in 0.. {
         let request = request(&mut *stream)?;
         log.lock().unwrap().push(request.clone());
         let (parts, then) = answer(&request, n);
+        let said = Said(count);
         for part in parts {
             match part {
                 Part::Bytes(bytes) => stream.write_all(&bytes).ok()?,
@@ -195,6 +224,7 @@ fn serve(mut stream: Box<dyn Line>, log: &Mutex<Vec<String>>, answer: &Answer) -
                 }
             }
         }
+        drop(said);
         match then {
             Then::Keep => {}
             Then::Close => {
