@@ -379,7 +379,7 @@ fn a_refused_upload_gets_its_answer_though_nobody_reads_it() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order_also_after_the_clients_end() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let token = gateway.token();
@@ -387,7 +387,6 @@ fn pipelined_requests_are_answered_in_order() {
         std::fs::write(nginx.content().join(format!("f{n}")), format!("content {n}")).unwrap();
     }
     let host = Gateway::HOST;
-    let mut wire = connect(&gateway);
     let mut all = String::new();
     for n in 0..200 {
         let file = n % 20;
@@ -395,11 +394,18 @@ fn pipelined_requests_are_answered_in_order() {
             "GET /SMS_DP_SMSPKG$/PS100001/f{file} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
         ));
     }
-    wire.send(all.as_bytes());
-    for n in 0..200 {
-        let (status, body) = wire.read_answer();
-        let text = String::from_utf8_lossy(&body).into_owned();
-        assert_eq!((status, text), (200, format!("content {}", n % 20)), "answer {n}");
+    for ends in [false, true] {
+        let mut wire = connect(&gateway);
+        wire.send(all.as_bytes());
+        if ends {
+            wire.end();
+        }
+        for n in 0..200 {
+            let (status, body) = wire.read_answer();
+            let text = String::from_utf8_lossy(&body).into_owned();
+            let expected = (200, format!("content {}", n % 20));
+            assert_eq!((status, text), expected, "answer {n}, ends: {ends}");
+        }
     }
 }
 

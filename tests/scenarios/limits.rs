@@ -1,6 +1,5 @@
 //! What a slow, a silent or a greedy client may take, and how a gateway ends.
 
-use std::io::Write;
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -266,8 +265,7 @@ fn a_client_that_ends_its_side_gets_its_answer_and_one_that_is_gone_holds_nothin
         let mut wire = connect(&gateway);
         let host = Gateway::HOST;
         wire.send(format!("GET /CCM_Client/{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
-        wire.0.conn.send_close_notify();
-        wire.0.flush().unwrap();
+        wire.end();
         wire
     };
     let gone = ask("hang");

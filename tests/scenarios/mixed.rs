@@ -235,7 +235,7 @@ fn uploads_that_the_backend_does_not_take_are_not_taken_from_their_clients() {
         // A write that waits reads as well.
         wire.0.sock.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
         wire.0.sock.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let most = if n % 3 == 2 { 16 } else { 1000 };
+        let most = if n % 3 == 2 { 4 } else { 1000 };
         let taken = (0..most).take_while(|_| wire.0.write_all(&piece).is_ok()).count();
         assert!(taken < 1000, "16 MB were taken");
         wires.push(wire);
@@ -243,8 +243,8 @@ fn uploads_that_the_backend_does_not_take_are_not_taken_from_their_clients() {
     let grown = gateway.memory_kib().saturating_sub(memory);
     println!("18 uploads that nobody takes: memory grew by {grown} KiB");
     assert!(grown < 64 * 1024, "memory grew by {grown} KiB");
-    // In HTTP/1.1 the backend's patience ends them, and in HTTP/2 at last the client's going.
-    eventually("its patience is over", || gateway.metric("sitegate_requests_total{") >= 12.0);
+    // The backend may not be ready for ever, nor may a client that has nothing more to send.
+    eventually("its patience is over", || gateway.metric("sitegate_requests_total{") >= 18.0);
     drop(wires);
     eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
     drop(gateway);

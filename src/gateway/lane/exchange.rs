@@ -335,7 +335,8 @@ impl<'a> Exchange<'a> {
                 }
                 Poll::Ready(Ok(())) => {
                     self.half_closed = Some(Instant::now());
-                    self.going.close = true;
+                    // What it sent ahead is answered, too.
+                    self.going.close |= self.buf.is_empty();
                     break;
                 }
                 Poll::Ready(Err(error)) => return Err(Failed::client(error)),

@@ -64,6 +64,12 @@ impl Wire {
         let _ = self.0.write_all(bytes).and_then(|()| self.0.flush());
     }
 
+    /// Say that nothing more will be sent.
+    pub fn end(&mut self) {
+        self.0.conn.send_close_notify();
+        self.0.flush().unwrap();
+    }
+
     /// Everything until the peer closes.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
