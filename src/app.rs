@@ -143,12 +143,6 @@ struct App {
     _access: Option<WorkerGuard>,
 }
 
-/// Whoever asks whether all is well does not wait for a file that takes long to be judged.
-fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(2).thread_name("control").enable_all().build()
-}
-
 /// Start everything that a configuration names, and return once every listener is open.
 ///
 /// # Errors
@@ -158,7 +152,7 @@ pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let (told, tell) = std::sync::mpsc::sync_channel(1);
     let stop_here = stop.clone();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-        let runtime = match control_runtime() {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(told.send(Err(error.into()))),
         };
