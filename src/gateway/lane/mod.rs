@@ -1,4 +1,5 @@
-//! The lane for ordinary requests: HTTP/1.1, with no body or one of known length. Whatever else comes is left, unread, to pingora, together with its connection.
+//! The lane for ordinary requests: HTTP/1.1, with no body or one of known length. Whatever else comes
+//! is left, unread, to pingora, together with its connection.
 //!
 //! Judges by the same rooms as pingora's phases do and knows no type of pingora's own.
 
