@@ -14,6 +14,7 @@ pub mod issuer;
 mod ocsp;
 pub mod pfx;
 mod select;
+mod verdicts;
 
 pub use anchors::Anchors;
 pub use check::{Expectation, check, faults};
@@ -23,3 +24,4 @@ pub use facts::{Facts, KeyKind};
 pub use fault::Fault;
 pub use ocsp::{Staple, Unstapled};
 pub use select::{Judged, Offer, Rejected, Selection, Why, select};
+pub use verdicts::Verdicts;

@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cert::{Anchors, Credential, Fault, Offer, Selection, Source, Staple, select};
+use crate::cert::{Anchors, Credential, Fault, Offer, Selection, Source, Staple, Verdicts, select};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::tls::{Client, TlsOptions, server_config, trial};
@@ -98,6 +98,7 @@ pub struct Rotation {
     watch: Watch,
     nudge: Nudge,
     failed: Vec<(Arc<Credential>, Fault)>,
+    verdicts: Verdicts,
     told: Told,
     publisher: Publisher<Served>,
 }
@@ -123,6 +124,7 @@ impl Rotation {
             watch,
             nudge: Nudge::default(),
             failed: Vec::new(),
+            verdicts: Verdicts::default(),
             told: Told::default(),
             publisher,
         };
@@ -181,7 +183,7 @@ impl Rotation {
         let instant = Instant::now();
         // Each round takes one credential out of the running, so this ends.
         let offers = loop {
-            let judge = judge(&self.params, &self.provider, &self.failed);
+            let judge = judge(&self.params, &self.provider, &self.failed, &self.verdicts);
             let offer = |supply: &mut Supply| supply.offer(&judge, now, instant);
             let offers: Vec<Offer> = self.supplies.iter_mut().map(offer).collect();
             let last = serving.holding().map(|last| Holding {
@@ -310,7 +312,7 @@ impl Rotation {
     /// Let every source keep what has proved fit, and forget failed trials of what none holds any
     /// more.
     fn remember(&mut self, now: Timestamp) {
-        let judge = judge(&self.params, &self.provider, &self.failed);
+        let judge = judge(&self.params, &self.provider, &self.failed, &self.verdicts);
         for supply in &mut self.supplies {
             supply.keep(&judge, now);
         }
@@ -355,8 +357,9 @@ fn judge<'a>(
     params: &'a RotationParams,
     provider: &'a CryptoProvider,
     failed: &'a [(Arc<Credential>, Fault)],
+    verdicts: &'a Verdicts,
 ) -> Judge<'a> {
-    Judge { hosts: &params.hosts, provider, failed }
+    Judge { hosts: &params.hosts, provider, failed, verdicts }
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@ use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
 use crate::cert::{
-    Anchors, Credential, Expectation, Fault, Judged, Offer, Rejected, Source, Staple, Unstapled,
-    faults,
+    Anchors, Credential, Fault, Judged, Offer, Rejected, Source, Staple, Unstapled, Verdicts,
 };
 use crate::site::Authority;
 use crate::unfit::Unfit;
@@ -72,13 +71,14 @@ pub(super) struct Judge<'a> {
     pub provider: &'a CryptoProvider,
     /// Those that failed their trial, and how.
     pub failed: &'a [(Arc<Credential>, Fault)],
+    pub verdicts: &'a Verdicts,
 }
 
 impl Judge<'_> {
     pub fn judge(&self, holding: &Holding, now: Timestamp) -> Judged {
-        let Judge { hosts, provider, failed } = *self;
-        let expected = Expectation { hosts, anchors: &holding.anchors, provider };
-        let mut found = faults(&holding.credential, &expected, now);
+        let Judge { hosts, provider, failed, verdicts } = *self;
+        let Holding { credential, anchors, .. } = holding;
+        let mut found = verdicts.faults(credential, anchors, hosts, provider, now);
         let tried = failed.iter().filter(|(credential, _)| *credential == holding.credential);
         found.extend(tried.map(|(_, fault)| fault.clone()));
         if matches!(&holding.staple, Some(Ok(staple)) if staple.revoked) {

@@ -14,7 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 
 use crate::cert::issuer::{self, Algorithm, Pair, Scope, Signer};
-use crate::cert::{Anchors, Credential, Expectation, Facts, Fault, Source, faults};
+use crate::cert::{Anchors, Credential, Facts, Fault, Source, Verdicts};
 use crate::clock::is_plausible;
 use crate::unfit::Unfit;
 
@@ -39,6 +39,7 @@ pub struct Authority {
     params: AuthorityParams,
     provider: Arc<CryptoProvider>,
     state: Mutex<State>,
+    verdicts: Verdicts,
 }
 
 /// A certificate of the site, and the root that vouches for it.
@@ -80,7 +81,7 @@ impl Authority {
     /// The authority of a state directory. Touches no file yet.
     pub fn new(state: &Path, params: AuthorityParams, provider: Arc<CryptoProvider>) -> Self {
         let dir = state.join("authority");
-        Authority { dir, params, provider, state: Mutex::default() }
+        Authority { dir, params, provider, state: Mutex::default(), verdicts: Verdicts::default() }
     }
 
     /// The certificate of a site system: the present one, or a new one if there is none, its hosts
@@ -98,9 +99,8 @@ impl Authority {
     ) -> Result<Issued, Fault> {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let signers = self.signers(state, now)?;
-        let judge = |credential: &Credential| {
-            let (anchors, provider) = (&*signers.anchors, &*self.provider);
-            faults(credential, &Expectation { hosts, anchors, provider }, now)
+        let judge = |credential: &Arc<Credential>| {
+            self.verdicts.faults(credential, &signers.anchors, hosts, &self.provider, now)
         };
         let fit = |held: &Arc<Credential>| judge(held).is_empty() && exactly(held.facts(), hosts);
         let held = state.leaves.get(name).cloned();
@@ -239,18 +239,18 @@ impl Authority {
         signers: &Signers,
         name: &str,
         hosts: &[ServerName<'static>],
-        judge: &dyn Fn(&Credential) -> Vec<Fault>,
+        judge: &dyn Fn(&Arc<Credential>) -> Vec<Fault>,
         now: Timestamp,
     ) -> Result<Arc<Credential>, Fault> {
         let pair = signers.role.leaf(name, hosts, self.params.algorithm, now)?;
-        let credential = self.credential(&pair)?;
+        let credential = Arc::new(self.credential(&pair)?);
         if let Some(fault) = judge(&credential).into_iter().next() {
             return Err(fault);
         }
         if let Some(place) = self.leaf_place(name) {
             self.keep(&place, &pair);
         }
-        Ok(Arc::new(credential))
+        Ok(credential)
     }
 
     /// Write what can be made again. A full disk must not stop a port that could be served.
