@@ -25,7 +25,13 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// The header of an access token.
     pub(super) fn parse(segment: &str) -> Result<Self, Refusal> {
+        Self::parse_typed(segment, &["jwt", "at+jwt"])
+    }
+
+    /// A header whose `typ` is one of these, or says nothing.
+    pub(super) fn parse_typed(segment: &str, types: &[&str]) -> Result<Self, Refusal> {
         let json = object(segment)?;
         let has = |name: &str| json.member(name).is_some();
         if has("crit") || has("b64") {
@@ -35,7 +41,7 @@ impl Header {
             return Err(Refusal::new(Denial::TokenType, "the header has enc, zip or cty"));
         }
         if let Some(typ) = json.member("typ") {
-            check_typ(typ)?;
+            check_typ(typ, types)?;
         }
         let no_algorithm = Refusal::new(Denial::TokenAlgorithm, "the header has no alg");
         let name = json.member("alg").and_then(Json::as_text).ok_or(no_algorithm)?;
@@ -122,16 +128,15 @@ fn object(segment: &str) -> Result<Json, Refusal> {
 }
 
 /// RFC 7515 §4.1.9 and RFC 9068 §2.1: the media type may leave out `application/`.
-fn check_typ(typ: &Json) -> Result<(), Refusal> {
+fn check_typ(typ: &Json, types: &[&str]) -> Result<(), Refusal> {
     let name = typ.as_text().unwrap_or_default();
     let short = match name.split_at_checked(12) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
         _ => name,
     };
-    let known = short.eq_ignore_ascii_case("jwt") || short.eq_ignore_ascii_case("at+jwt");
-    match known {
+    match types.iter().any(|known| short.eq_ignore_ascii_case(known)) {
         true => Ok(()),
-        false => Err(Refusal::quoting(Denial::TokenType, "typ is not an access token's:", name)),
+        false => Err(Refusal::quoting(Denial::TokenType, "typ is not one of those here:", name)),
     }
 }
 

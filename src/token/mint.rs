@@ -213,7 +213,7 @@ impl TokenSigner {
         Ok(format!("{text}.{}", to_base64url(signature)))
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MintError> {
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MintError> {
         let random = SystemRandom::new();
         let failed = |_| MintError::Signing;
         match &self.pair {
@@ -245,7 +245,7 @@ fn certified(der: &[u8]) -> Option<Material> {
     Material::from_parsed_spki(certificate.public_key()).ok()
 }
 
-fn segment(value: &impl Serialize) -> Result<String, MintError> {
+pub(super) fn segment(value: &impl Serialize) -> Result<String, MintError> {
     serde_json::to_vec(value).map(to_base64url).map_err(|_| MintError::Signing)
 }
 

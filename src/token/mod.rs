@@ -4,10 +4,12 @@
 //! ever fetched, and nothing of it chooses how it is verified.
 
 mod algorithm;
+mod assertion;
 mod bearer;
 mod blocklist;
 mod cache;
 mod claims;
+mod client_key;
 mod identity;
 mod inspect;
 mod issuer;
@@ -16,19 +18,23 @@ mod keys;
 mod material;
 mod mint;
 mod refusal;
+mod registration;
 mod text;
 mod verify;
 
 pub use algorithm::Algorithm;
+pub use assertion::{Asserted, Assertion, AssertionRequest};
 pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
 pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocklist, BlocklistFault};
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
+pub use client_key::{ClientKey, ClientKeyFault};
 pub use identity::Identity;
 pub use inspect::{Accepted, Inspection, Refused, inspect};
 pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
 pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
 pub use mint::{MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
 pub use refusal::{Missed, Refusal};
+pub use registration::ClientMetadata;
 pub use verify::{Trusted, Verified, verify};
 
 #[cfg(test)]

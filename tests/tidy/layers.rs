@@ -5,7 +5,20 @@ use crate::source::{Source, product};
 /// The layers from the ground up. A room may import rooms of lower layers, and of its own layer
 /// where the layer says so.
 const LAYERS: &[(&[&str], bool)] = &[
-    (&["clock", "denial", "live", "metrics", "purpose", "refetch", "secret", "unfit"], true),
+    (
+        &[
+            "clock",
+            "denial",
+            "grant_denial",
+            "live",
+            "metrics",
+            "purpose",
+            "refetch",
+            "secret",
+            "unfit",
+        ],
+        true,
+    ),
     (&["cert", "client", "message", "route", "token"], false),
     (&["config"], true),
     (&["admin", "control", "front", "gateway", "log", "site", "tls"], true),

@@ -1,0 +1,160 @@
+//! A client's proof that it has its key: a JWT for the token service alone (RFC 7523 §3), used
+//! once.
+//!
+//! Says what a proof says and whether it holds. Whether it was used before is the store's to know.
+
+use jiff::Timestamp;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::bearer::BearerToken;
+use super::claims::{Claims, Header};
+use super::client_key::ClientKey;
+use super::json::Json;
+use super::mint::{MintError, TokenSigner, segment};
+use super::text::{base64url, is_identity_text, to_base64url};
+use crate::grant_denial::GrantDenial;
+
+/// Allowed difference of clocks, in seconds: devices keep time worse than servers.
+const LEEWAY_S: i64 = 300;
+/// The longest life, in seconds: what common libraries write by default.
+const LIFE_S_MAX: i64 = 3_600;
+
+/// An assertion that was read, and is not verified.
+pub struct Assertion<'a> {
+    token: BearerToken<'a>,
+    header: Header,
+    claims: Claims,
+    signature: Vec<u8>,
+}
+
+/// What a verified assertion says that must be remembered, so that it is taken once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asserted {
+    /// Its own name.
+    pub jti: String,
+    /// From when on it would be refused for its age.
+    pub until: Timestamp,
+    /// The thumbprint of a key that it speaks for besides (`jkt`), if it names one.
+    pub for_key: Option<String>,
+}
+
+impl<'a> Assertion<'a> {
+    /// Read an assertion by its form.
+    ///
+    /// # Errors
+    /// [`GrantDenial::AssertionMalformed`].
+    pub fn parse(text: &'a str) -> Result<Self, GrantDenial> {
+        let malformed = GrantDenial::AssertionMalformed;
+        let token = BearerToken::parse(text.as_bytes()).map_err(|_| malformed)?;
+        // RFC 7523 names no type, its successor draft this one.
+        let types = ["jwt", "client-authentication+jwt"];
+        let header = Header::parse_typed(token.header(), &types).map_err(|_| malformed)?;
+        let claims = Claims::parse(token.payload()).map_err(|_| malformed)?;
+        let signature = base64url(token.signature()).ok_or(malformed)?;
+        // RFC 7523 §3, items 1 and 2: the client speaks for itself.
+        match claims.text("sub") {
+            Ok(Some(sub)) if sub == claims.iss && is_identity_text(sub) => {}
+            _ => return Err(malformed),
+        }
+        Ok(Assertion { token, header, claims, signature })
+    }
+
+    /// The client that it claims to be from.
+    pub fn client(&self) -> &str {
+        &self.claims.iss
+    }
+
+    /// Verify it by the client's keys: for one of these audiences, alive, and signed by a key of
+    /// the client. The key is the one that `kid` names, if it names one.
+    ///
+    /// # Errors
+    /// [`GrantDenial::AssertionSignature`] first, so that nobody without a key learns more; then
+    /// [`GrantDenial::AssertionAudience`] and [`GrantDenial::AssertionTime`]. An assertion without
+    /// a `jti` is [`GrantDenial::AssertionMalformed`].
+    pub fn verify<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k ClientKey>,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<(Asserted, &'k ClientKey), GrantDenial> {
+        let kid = self.header.kid.as_deref();
+        let key = keys
+            .into_iter()
+            .filter(|key| kid.is_none_or(|kid| kid == key.thumbprint()))
+            .filter(|key| key.algorithm() == self.header.algorithm)
+            .find(|key| key.verifies(self.token.signing_input(), &self.signature))
+            .ok_or(GrantDenial::AssertionSignature)?;
+        // A list of one is still a list: two readers could take two of its members.
+        match self.claims.raw("aud") {
+            Some(Json::Text(audience)) if audiences.contains(audience) => {}
+            _ => return Err(GrantDenial::AssertionAudience),
+        }
+        let jti = self.text("jti")?.ok_or(GrantDenial::AssertionMalformed)?.to_owned();
+        let for_key = self.text("jkt")?.map(str::to_owned);
+        let until = self.alive(now.as_second())?;
+        let until = Timestamp::from_second(until).map_err(|_| GrantDenial::AssertionTime)?;
+        Ok((Asserted { jti, until, for_key }, key))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, GrantDenial> {
+        match self.claims.text(name) {
+            Ok(None) => Ok(None),
+            Ok(Some(text)) if is_identity_text(text) => Ok(Some(text)),
+            _ => Err(GrantDenial::AssertionMalformed),
+        }
+    }
+
+    /// Until when it would be taken, in seconds after 1970.
+    fn alive(&self, now: i64) -> Result<i64, GrantDenial> {
+        let Claims { exp, nbf, iat, .. } = self.claims;
+        let until = exp.saturating_add(LEEWAY_S);
+        let begins = [nbf, iat].into_iter().flatten();
+        let ahead = begins.clone().any(|at| at > now.saturating_add(LEEWAY_S));
+        let begin = begins.min().unwrap_or(now).min(now);
+        let long = exp.saturating_sub(begin) > LIFE_S_MAX.saturating_add(LEEWAY_S);
+        match now >= until || ahead || long {
+            true => Err(GrantDenial::AssertionTime),
+            false => Ok(until),
+        }
+    }
+}
+
+/// What a client's assertion shall say.
+#[derive(Clone, Debug)]
+pub struct AssertionRequest<'a> {
+    /// The client: `iss` and `sub`.
+    pub client: &'a str,
+    /// The token service: its issuer or its token endpoint.
+    pub audience: &'a str,
+    /// A key that it speaks for besides its own, by its thumbprint.
+    pub for_key: Option<&'a str>,
+    /// Its own name: fresh for each assertion.
+    pub id: Uuid,
+}
+
+impl TokenSigner {
+    /// Prove that one has this key: an assertion that lives for a minute.
+    ///
+    /// # Errors
+    /// [`MintError::Signing`].
+    pub fn assertion(
+        &self,
+        request: &AssertionRequest<'_>,
+        now: Timestamp,
+    ) -> Result<String, MintError> {
+        let AssertionRequest { client, audience, for_key, id } = *request;
+        let now_s = now.as_second();
+        let header = json!({ "typ": "JWT", "alg": self.algorithm().name(), "kid": self.kid() });
+        let mut claims = json!({
+            "iss": client, "sub": client, "aud": audience, "jti": id,
+            "iat": now_s, "exp": now_s.saturating_add(60),
+        });
+        if let (Some(key), Some(members)) = (for_key, claims.as_object_mut()) {
+            members.insert("jkt".to_owned(), key.into());
+        }
+        let text = format!("{}.{}", segment(&header)?, segment(&claims)?);
+        let signature = self.sign(text.as_bytes())?;
+        Ok(format!("{text}.{}", to_base64url(signature)))
+    }
+}
