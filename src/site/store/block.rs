@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::db::{Arg, Row, Tx};
+use super::db::{Row, Tx};
 use super::device::{name, normal_id};
 use super::follow::CHANNEL;
 use super::{Store, StoreError, seconds, seconds_up};
@@ -186,7 +186,12 @@ impl Store {
             actor.into(),
         ];
         let changed = tx.run(sql, &args).await? > 0;
-        self.finish(tx, changed, Action::Blocked, &key, reason, actor, now).await
+        if changed {
+            let detail = key.detail(reason);
+            audit::write(&mut tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
+            self.commit_and_tell(tx).await?;
+        }
+        Ok(changed)
     }
 
     /// Take a block back. `false` if there was none. A device that is blocked by several of its
@@ -205,28 +210,12 @@ impl Store {
         let sql = "DELETE FROM blocks WHERE kind = $1 AND issuer = $2 AND name = $3";
         let args = [key.kind.into(), (&key.issuer).into(), (&key.name).into()];
         let changed = tx.run(sql, &args).await? > 0;
-        self.finish(tx, changed, Action::Unblocked, &key, None, actor, now).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the common end of two functions, for no other")]
-    async fn finish(
-        &self,
-        mut tx: Tx,
-        changed: bool,
-        action: Action,
-        key: &Key,
-        reason: Option<&str>,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        if !changed {
-            return Ok(false);
+        if changed {
+            let detail = key.detail(None);
+            audit::write(&mut tx, Action::Unblocked, key.subject(), &detail, actor, now).await?;
+            self.commit_and_tell(tx).await?;
         }
-        audit::write(&mut tx, action, key.subject(), &key.detail(reason), actor, now).await?;
-        let version = raise(&mut tx).await?;
-        tx.commit().await?;
-        self.heard(version);
-        Ok(true)
+        Ok(changed)
     }
 
     /// All blocks, with the version that they have together.
@@ -258,6 +247,19 @@ impl Store {
         }
     }
 
+    /// Commit what followers have to look at.
+    pub(super) async fn commit_and_tell(&self, mut tx: Tx) -> Result<(), StoreError> {
+        // The last statement: whoever changes blocks at the same time waits here.
+        let sql = "UPDATE state SET block_version = block_version + 1 WHERE id = 1 \
+                   RETURNING block_version";
+        let row = tx.row(sql, &[]).await?;
+        let row = row.ok_or_else(|| StoreError::Content("no state".into()))?;
+        tx.notify(CHANNEL).await?;
+        tx.commit().await?;
+        self.heard(row.get(0)?);
+        Ok(())
+    }
+
     /// Tell the followers in this process of a version that has been committed.
     pub(super) fn heard(&self, version: i64) {
         self.shared.heard.send_if_modified(|heard| {
@@ -269,17 +271,6 @@ impl Store {
 }
 
 pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
-
-/// Raise the version of the blocks, and tell of it when this is committed. The last statement of a
-/// transaction: whoever changes blocks at the same time waits here.
-pub(super) async fn raise(tx: &mut Tx) -> Result<i64, StoreError> {
-    let sql = "UPDATE state SET block_version = block_version + 1 WHERE id = 1 \
-               RETURNING block_version";
-    let row = tx.row(sql, &[]).await?;
-    let version = row.map(|row| row.get(0)).transpose()?;
-    tx.notify(CHANNEL).await?;
-    version.ok_or_else(|| StoreError::Content("no state".into()))
-}
 
 /// Whether a device is blocked, known or not, by anything that it is known by.
 pub(super) async fn device_is_blocked(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
@@ -303,9 +294,8 @@ async fn covered(tx: &mut Tx) -> Result<HashMap<String, Vec<Covered>>, StoreErro
                UNION ALL SELECT h.block, h.device, 'certificate', c.thumbprint \
                FROM blocked_devices h JOIN device_certificates c ON c.device = h.device \
                ORDER BY 1, 2, 3, 4";
-    let no_args: &[Arg<'_>] = &[];
     let mut covers: HashMap<String, Vec<Covered>> = HashMap::new();
-    for row in tx.rows(sql, no_args).await? {
+    for row in tx.rows(sql, &[]).await? {
         let (block, device, kind): (String, String, String) =
             (row.get(0)?, row.get(1)?, row.get(2)?);
         let known: Option<String> = row.get(3)?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Action};
 use super::db::{Arg, Row, Tx};
-use super::{Store, StoreError, block};
+use super::{Store, StoreError};
 use crate::clock::second;
 
 /// A device's record.
@@ -223,9 +223,7 @@ impl Store {
         };
         audit::write(&mut tx, Action::Approved, &id, &detail, actor, now).await?;
         let device = load(&mut tx, &id).await?;
-        let version = block::raise(&mut tx).await?;
-        tx.commit().await?;
-        self.heard(version);
+        self.commit_and_tell(tx).await?;
         Ok(device.map_or(Approved::Unknown, Approved::Yes))
     }
 

@@ -14,7 +14,7 @@ use super::place::Own;
 use super::{Store, StoreError, block};
 
 /// What PostgreSQL's listeners are told on.
-pub(super) const CHANNEL: &str = "sitegate_blocks";
+pub(super) const CHANNEL: &str = "blocks_of_sitegate";
 
 /// How often an SQLite file is looked at. A look is one step of a prepared statement on a thread of
 /// its own, some twenty microseconds: it compares a number in the shared memory of the write-ahead

@@ -93,18 +93,18 @@ impl Store {
         let device = grant.device.map(normal_id);
         let device = device.as_deref();
         let mut tx = self.db.begin().await?;
-        if let Some(proof) = &grant.proof {
-            if !use_proof(&mut tx, proof).await? {
-                return Err(GrantError::Replayed);
-            }
+        if let Some(proof) = &grant.proof
+            && !use_proof(&mut tx, proof).await?
+        {
+            return Err(GrantError::Replayed);
         }
         if let Some(device) = device {
             judge_device(&mut tx, device).await?;
         }
-        if let Some(user) = grant.user {
-            if block::user_is_blocked(&mut tx, user).await? {
-                return Err(GrantError::Blocked);
-            }
+        if let Some(user) = grant.user
+            && block::user_is_blocked(&mut tx, user).await?
+        {
+            return Err(GrantError::Blocked);
         }
         if let (Some(device), true) = (device, grant.renews) {
             let sql = "UPDATE devices SET renewed = $2 WHERE id = $1";

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use sqlx::ConnectOptions as _;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use zeroize::Zeroizing;
 
 use super::StoreError;
@@ -130,23 +130,26 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
         options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let reading = options.pragma("query_only", "ON");
     let _lock = lock(&path.with_extension("lock")).await?;
-    let write = SqlitePoolOptions::new()
-        .max_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .acquire_timeout(WAIT_MAX)
-        .test_before_acquire(false)
-        .connect_with(writing)
-        .await?;
+    let write = sqlite_pool(1).connect_with(writing).await?;
     SQLITE.run(&write).await?;
-    let read = SqlitePoolOptions::new()
-        .max_connections(READERS_MAX)
+    let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
+    Ok((Db::Sqlite { write, read }, Own::Sqlite(reading)))
+}
+
+fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections_max)
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(WAIT_MAX)
-        .test_before_acquire(false)
-        .connect_lazy_with(reading.clone());
-    Ok((Db::Sqlite { write, read }, Own::Sqlite(reading)))
+        // Where the disk is full, SQLite takes a transaction back by itself, and sqlx believes for
+        // ever that it is under way. Such a connection is closed, and another one opened. The test
+        // comes first, so that a rollback that is only on its way is not taken for one.
+        .test_before_acquire(true)
+        .before_acquire(|connection, _| {
+            let idle = !connection.is_in_transaction();
+            Box::pin(async move { Ok(idle) })
+        })
 }
 
 async fn postgres(url: &PostgresUrl) -> Result<(Db, Own), StoreError> {

@@ -134,10 +134,10 @@ impl Store {
         if let Plan::Keep { device, activate: false, learn: false } = plan {
             return Ok(standing(device, r.thumbprint, Registered::Known));
         }
-        if let Some((token, uses)) = uses {
-            if !token::use_once(&mut tx, token, uses, r.now).await? {
-                return Err(RegisterError::TokenUsedUp);
-            }
+        if let Some((token, uses)) = uses
+            && !token::use_once(&mut tx, token, uses, r.now).await?
+        {
+            return Err(RegisterError::TokenUsedUp);
         }
         let (id, new) = match plan {
             Plan::Refuse => return Err(RegisterError::KeyOfAnother),

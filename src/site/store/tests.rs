@@ -18,26 +18,24 @@ async fn a_full_disk_is_an_error_until_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place::Sqlite(dir.path().join("store/site.db"));
     let store = Store::open(&place, now()).await.unwrap();
-    // SQLite answers the same for a limit that is reached as for a disk that is full.
-    pragma(&store, "PRAGMA max_page_count = 1").await;
-    let detail = "x".repeat(8000);
-    let mut written = 0;
-    let refused = loop {
-        match store.record(Action::Opened, "s", &detail, "a", now()).await {
-            Ok(()) => written += 1,
-            Err(refused) => break refused,
-        }
-        assert!(written < 1000, "it never fills");
-    };
-    assert!(matches!(refused, StoreError::Full), "{refused:?}");
+    let (detail, mut written) = ("x".repeat(8000), 0);
     for _ in 0..3 {
-        let refused = store.record(Action::Opened, "s", &detail, "a", now()).await;
-        assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+        // SQLite does the same for a limit that is reached as for a disk that is full. The limit is
+        // the connection's, which is not used again: so there is room afterwards.
+        pragma(&store, "PRAGMA max_page_count = 1").await;
+        let refused = loop {
+            match store.record(Action::Opened, "s", &detail, "a", now()).await {
+                Ok(()) => written += 1,
+                Err(refused) => break refused,
+            }
+            assert!(written < 1000, "it never fills");
+        };
+        assert!(matches!(refused, StoreError::Full), "{refused:?}");
+        store.record(Action::Opened, "s", &detail, "a", now()).await.unwrap();
+        written += 1;
+        let lines = store.audit(AuditFilter::default(), 2000, None).await.unwrap();
+        assert_eq!(lines.len(), written + 1, "what was refused left nothing");
     }
-    let lines = store.audit(AuditFilter::default(), 2000, None).await.unwrap();
-    assert_eq!(lines.len(), written + 1, "what was refused left nothing");
-    pragma(&store, "PRAGMA max_page_count = 1000000").await;
-    store.record(Action::Opened, "s", &detail, "a", now()).await.unwrap();
 }
 
 #[tokio::test]
