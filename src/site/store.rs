@@ -7,6 +7,7 @@
 mod audit;
 mod block;
 mod db;
+mod decide;
 mod device;
 mod error;
 mod follow;

@@ -274,8 +274,8 @@ pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
 
 /// Whether a device is blocked, known or not, by anything that it is known by.
 pub(super) async fn device_is_blocked(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM blocks WHERE kind = 'device' AND (name = $2 OR name IN \
-               (SELECT n.name FROM device_names n WHERE n.device = $1))";
+    let sql = "SELECT 1 FROM blocks WHERE kind = 'device' AND name IN (SELECT $2 \
+               UNION ALL SELECT n.name FROM device_names n WHERE n.device = $1)";
     tx.any(sql, &[id.into(), (&name(id)).into()]).await
 }
 
@@ -287,12 +287,13 @@ pub(super) async fn user_is_blocked(tx: &mut Tx, id: &str) -> Result<bool, Store
 
 /// The devices that blocks are about, by the name in the block.
 async fn covered(tx: &mut Tx) -> Result<HashMap<String, Vec<Covered>>, StoreError> {
-    let sql = "SELECT h.block, h.device, 'entra', d.entra FROM blocked_devices h \
+    let sql = "WITH hit AS MATERIALIZED (SELECT block, device FROM blocked_devices) \
+               SELECT h.block, h.device, 'entra', d.entra FROM hit h \
                JOIN devices d ON d.id = h.device \
-               UNION ALL SELECT h.block, h.device, 'key', k.thumbprint FROM blocked_devices h \
+               UNION ALL SELECT h.block, h.device, 'key', k.thumbprint FROM hit h \
                JOIN device_keys k ON k.device = h.device \
-               UNION ALL SELECT h.block, h.device, 'certificate', c.thumbprint \
-               FROM blocked_devices h JOIN device_certificates c ON c.device = h.device \
+               UNION ALL SELECT h.block, h.device, 'certificate', c.thumbprint FROM hit h \
+               JOIN device_certificates c ON c.device = h.device \
                ORDER BY 1, 2, 3, 4";
     let mut covers: HashMap<String, Vec<Covered>> = HashMap::new();
     for row in tx.rows(sql, &[]).await? {

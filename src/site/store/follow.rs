@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Row as _};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::place::Own;
 use super::{Store, StoreError, block};
@@ -32,6 +32,8 @@ pub struct Follower {
     heard: watch::Receiver<i64>,
     seen: i64,
     ear: Ear,
+    /// When to look again. Kept from call to call: whoever drops the wait often still gets a look.
+    next: Instant,
 }
 
 /// What notices the changes of others.
@@ -51,7 +53,7 @@ impl Store {
             Own::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
             Own::Postgres(options) => Ear::Postgres { options: options.clone(), listener: None },
         };
-        Follower { store: self.clone(), heard, seen, ear }
+        Follower { store: self.clone(), heard, seen, ear, next: Instant::now() }
     }
 }
 
@@ -69,7 +71,7 @@ impl Follower {
             let told = tokio::select! {
                 // Invariant of the channel: `self.store` holds its sender, so it stays open.
                 _ = self.heard.changed() => continue,
-                told = self.ear.listen(&self.store) => told,
+                told = self.ear.listen(&self.store, &mut self.next) => told,
             };
             match told {
                 // A lower version is that of a copy that was restored.
@@ -81,7 +83,7 @@ impl Follower {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(target: "sitegate::site", %error, "cannot follow the store");
-                    sleep(RETRY_AFTER).await;
+                    self.next = Instant::now() + RETRY_AFTER;
                 }
             }
         }
@@ -93,19 +95,16 @@ impl Ear {
     ///
     /// What is being used is taken out first: if this is dropped in the middle, a new connection is
     /// made instead of going on with half an answer.
-    async fn listen(&mut self, store: &Store) -> Result<Option<i64>, StoreError> {
+    async fn listen(
+        &mut self,
+        store: &Store,
+        next: &mut Instant,
+    ) -> Result<Option<i64>, StoreError> {
         match self {
             Ear::Sqlite { options, connection } => {
+                sleep_until(*next).await;
                 let (mut open, last) = match connection.take() {
-                    Some((open, last)) => {
-                        // Nothing is under way yet: a drop here must not cost the connection.
-                        *connection = Some((open, last));
-                        sleep(LOOK_EVERY).await;
-                        match connection.take() {
-                            Some(open) => open,
-                            None => return Ok(None),
-                        }
-                    }
+                    Some(open) => open,
                     None => (options.connect().await?, i64::MIN),
                 };
                 let now: i64 = number(&mut open, "PRAGMA data_version").await?;
@@ -114,6 +113,7 @@ impl Ear {
                     false => Some(number(&mut open, block::VERSION).await?),
                 };
                 *connection = Some((open, now));
+                *next = Instant::now() + LOOK_EVERY;
                 Ok(version)
             }
             Ear::Postgres { options, listener } => {
@@ -121,7 +121,7 @@ impl Ear {
                     Some(open) => {
                         let told = tokio::select! {
                             told = open.try_recv() => told.map(|_| ()),
-                            () = sleep(ASK_EVERY) => Ok(()),
+                            () = sleep_until(*next) => Ok(()),
                         };
                         if told.is_err() {
                             *listener = None;
@@ -129,9 +129,17 @@ impl Ear {
                         told?;
                     }
                     // Listen first and ask afterwards, so that nothing falls between.
-                    None => *listener = Some(Box::new(listen_to(options).await?)),
+                    None => {
+                        sleep_until(*next).await;
+                        *listener = Some(Box::new(listen_to(options).await?));
+                    }
                 }
-                store.block_version().await.map(Some)
+                // Being told and asking are two steps; if this is dropped between them, the next
+                // call has to ask at once.
+                *next = Instant::now();
+                let version = store.block_version().await?;
+                *next = Instant::now() + ASK_EVERY;
+                Ok(Some(version))
             }
         }
     }

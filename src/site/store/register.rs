@@ -1,12 +1,13 @@
 //! Registration: which record a key belongs to, and what becomes of it.
 //!
-//! What is known is loaded, one pure function decides, and its plan is carried out, all under locks
+//! What is known is loaded, `decide` makes a plan of it, and the plan is carried out, all under locks
 //! on the names that the client brings. Never adds a key to a device without proof or approval.
 
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
 use super::db::{Arg, Tx};
+use super::decide::{Found, Plan, decide};
 use super::device::{self, Device, Via, name, normal_id};
 use super::token::{self, TokenRef};
 use super::{Store, StoreError, seconds};
@@ -75,28 +76,6 @@ pub enum RegisterError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What the site knows of what a client brings.
-#[derive(Default)]
-struct Found {
-    by_claim: Option<Device>,
-    by_key: Option<Device>,
-    by_entra: Option<Device>,
-    /// The devices that have been seen with the certificate.
-    by_certificate: Vec<String>,
-}
-
-/// What is to be done.
-enum Plan {
-    /// The key is a device's already.
-    Keep { device: Device, activate: bool, learn: bool },
-    /// The key becomes a device's.
-    Add { device: Device, active: bool, learn: bool },
-    /// A new record.
-    Make { id: String, approved: bool },
-    /// The key or the Entra id is another's.
-    Refuse,
 }
 
 impl Store {
@@ -174,46 +153,6 @@ fn standing(device: Device, thumbprint: &str, good: fn(Device) -> Registered) ->
     match device.approved && device.has_active(thumbprint) {
         true => good(device),
         false => Registered::Pending(device),
-    }
-}
-
-/// Which of the records it is, and what follows. See the order in docs/store.md.
-fn decide(r: &Registration<'_>, found: &Found) -> Plan {
-    let other = |device: &Device| r.claimed.is_some_and(|claimed| claimed != device.id);
-    // The device's own Entra token is a proof, and so is a key that it has; a claim is none, nor is
-    // a key that only waits.
-    let proven = |device: &Device| {
-        r.proven_by.is_some_and(|key| device.has_active(key))
-            || (r.entra.is_some() && r.entra == device.entra.as_deref())
-    };
-    let news = |device: &Device| {
-        let entra = r.entra.is_some() && r.entra != device.entra.as_deref();
-        let certificate = r.certificate.is_some() && !found.by_certificate.contains(&device.id);
-        entra || certificate
-    };
-    if let Some(device) = &found.by_key {
-        let entra_of_other = found.by_entra.as_ref().is_some_and(|e| e.id != device.id);
-        if other(device) || entra_of_other {
-            return Plan::Refuse;
-        }
-        let proven = proven(device);
-        let activate = proven && !device.has_active(r.thumbprint);
-        return Plan::Keep { device: device.clone(), activate, learn: proven && news(device) };
-    }
-    if let Some(device) = &found.by_entra {
-        return match other(device) {
-            true => Plan::Refuse,
-            false => Plan::Add { device: device.clone(), active: true, learn: news(device) },
-        };
-    }
-    if let Some(device) = &found.by_claim {
-        let proven = proven(device);
-        let learn = proven && news(device);
-        return Plan::Add { device: device.clone(), active: proven, learn };
-    }
-    match r.claimed {
-        Some(id) => Plan::Make { id: id.to_owned(), approved: r.approve && r.accept_claims },
-        None => Plan::Make { id: r.fresh_id.to_owned(), approved: r.approve },
     }
 }
 

@@ -182,9 +182,11 @@ fn read(row: &Row) -> Result<IssuedToken, StoreError> {
 
 /// Whether a token is blocked, by its id or because it was issued before a moment.
 pub(super) async fn is_blocked(tx: &mut Tx, token: &TokenRef<'_>) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM blocks b WHERE b.issuer = $1 AND ((b.kind = 'token' AND b.name = $2) \
-               OR (b.kind = 'issued-before' AND b.before > \
-               COALESCE($3, (SELECT t.issued FROM tokens t WHERE t.id = $2 AND t.issuer = $1))))";
+    // Two looks by the key instead of one at all blocks. A moment has no name.
+    let sql = "SELECT 1 FROM blocks WHERE kind = 'token' AND name = $2 AND issuer = $1 \
+               UNION ALL SELECT 1 FROM blocks \
+               WHERE kind = 'issued-before' AND name = '' AND issuer = $1 AND before > \
+               COALESCE($3, (SELECT t.issued FROM tokens t WHERE t.id = $2 AND t.issuer = $1))";
     let issued = token.issued.map(seconds);
     tx.any(sql, &[token.issuer.into(), (&name(token.id)).into(), issued.into()]).await
 }

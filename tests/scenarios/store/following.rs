@@ -60,6 +60,20 @@ async fn a_store_s_own_change_is_noticed_at_once(#[values(Kind::Sqlite, Kind::Pg
 
 #[rstest]
 #[tokio::test]
+async fn who_often_stops_waiting_still_notices(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+    let home = Home::new(kind);
+    let (one, two) = (home.open().await, home.open().await);
+    let mut follower = two.follow();
+    block(&one, "k1").await;
+    let noticed = async {
+        // Each wait is far shorter than the time between two looks.
+        while timeout(Duration::from_millis(9), follower.changed()).await.is_err() {}
+    };
+    timeout(PATIENCE, noticed).await.expect("a change is noticed");
+}
+
+#[rstest]
+#[tokio::test]
 async fn what_changes_no_block_wakes_nobody(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let (one, two) = (home.open().await, home.open().await);

@@ -236,6 +236,29 @@ async fn a_device_has_eight_keys_at_most(#[values(Kind::Sqlite, Kind::Pg)] kind:
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_use_a_token_no_more_often_than_it_may_be(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let stores = [home.open().await, home.open().await];
+    let tasks: Vec<_> = (0..20)
+        .map(|n| {
+            let (store, key) = (stores[n % 2].clone(), format!("k{n}"));
+            tokio::spawn(async move {
+                let r = Registration { token: bulk("b"), uses_max: Some(5), ..with_key(&key) };
+                register(&store, &r).await
+            })
+        })
+        .collect();
+    for task in tasks {
+        let answer = task.await.unwrap();
+        assert!(matches!(answer, Ok(_) | Err(RegisterError::TokenUsedUp)), "{answer:?}");
+    }
+    assert_eq!(stores[0].devices(Default::default(), 100, None).await.unwrap().len(), 5);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_at_once_make_one_device(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     // Two stores: two processes have no more in common.
