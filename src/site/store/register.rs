@@ -29,7 +29,8 @@ pub struct Registration<'a> {
     pub proven_by: Option<&'a str>,
     /// What opens registration to it.
     pub via: Via,
-    /// The bulk registration token.
+    /// The token that opens registration to it. Uses of bulk registration tokens are counted, and
+    /// those of others where `uses_max` says how many there may be.
     pub token: Option<TokenRef<'a>>,
     /// How often that may be used, where the site did not issue it itself.
     pub uses_max: Option<u32>,
@@ -67,10 +68,10 @@ pub enum RegisterError {
     /// The key or the Entra id belongs to another device than the claimed one.
     #[error("the key or the Entra id is that of another device")]
     KeyOfAnother,
-    /// The bulk registration token is blocked.
+    /// The token that opens registration is blocked.
     #[error("the registration token is blocked")]
     TokenBlocked,
-    /// The bulk registration token has been used as often as it may be.
+    /// The token that opens registration has been used as often as it may be.
     #[error("the registration token is used up")]
     TokenUsedUp,
     /// The store.
@@ -114,6 +115,7 @@ impl Store {
             return Ok(standing(device, r.thumbprint, Registered::Known));
         }
         if let Some((token, uses)) = uses
+            && (r.via == Via::BulkToken || uses.is_limited())
             && !token::use_once(&mut tx, token, uses, r.now).await?
         {
             return Err(RegisterError::TokenUsedUp);

@@ -92,6 +92,10 @@ async fn a_blocked_token_registers_nobody(#[values(Kind::Sqlite, Kind::Pg)] kind
     store.block(&Blocked::Token { issuer: ISSUER, id: "b" }, None, "admin", at(2)).await.unwrap();
     assert!(refused("k1", bulk("b")).await);
     assert!(!refused("k2", Some(TokenRef { issuer: "another", ..bulk("b").unwrap() })).await);
+    let entra = TokenRef { issuer: "https://sts.windows.net/", id: "uti", issued: None };
+    let what = Blocked::Token { issuer: entra.issuer, id: entra.id };
+    store.block(&what, None, "admin", at(3)).await.unwrap();
+    assert!(refused("k7", Some(entra)).await);
     // By the time of its issue: as the site has it, or as the token says.
     let token = Grant { purpose: Purpose::Registration, ..client_token(None) };
     store.grant(&token, "admin").await.unwrap();
