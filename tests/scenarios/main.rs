@@ -26,6 +26,7 @@ mod observing;
 mod overload;
 mod records;
 mod soak;
+mod store;
 mod tls;
 mod tokens;
 mod websockets;

@@ -7,6 +7,7 @@ pub mod http2;
 mod issuer;
 mod liar;
 mod nginx;
+mod postgres;
 pub mod records;
 mod wire;
 
@@ -15,6 +16,7 @@ pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
+pub use postgres::Postgres;
 pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 
 use std::net::TcpListener;

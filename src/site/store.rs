@@ -1,0 +1,86 @@
+//! What the site keeps: devices and their keys, ids of tokens, blocks, used assertions, and who did
+//! what. In a file of its own (SQLite), or in PostgreSQL.
+//!
+//! Each change is one transaction with its line of audit, and on disk when it returns. Never holds
+//! a token or a private key. The only place that knows sqlx.
+
+mod audit;
+mod block;
+mod db;
+mod decide;
+mod device;
+mod error;
+mod follow;
+mod grant;
+mod place;
+mod register;
+mod token;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+pub use audit::{Action, AuditFilter, AuditRecord};
+pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
+pub use device::{Approved, Device, DeviceFilter, DeviceKey, Via};
+pub use error::StoreError;
+pub use follow::Follower;
+pub use grant::{Grant, GrantError, Proof};
+pub use place::{Place, PostgresUrl};
+pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
+pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
+
+use db::Db;
+use place::Own;
+
+/// The site's store. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    db: Db,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// How a follower gets a connection of its own.
+    own: Own,
+    /// The latest version of the blocks that this process knows of.
+    heard: watch::Sender<i64>,
+}
+
+impl Store {
+    /// Open the store of a place: makes its file or its tables if need be, and brings them up to
+    /// date. Whoever opens it at the same time waits.
+    ///
+    /// # Errors
+    /// What stands in the way: [`StoreError::Newer`] where a later sitegate has changed the tables,
+    /// [`StoreError::ReadOnly`] where nothing can be written.
+    pub async fn open(place: &Place, now: Timestamp) -> Result<Self, StoreError> {
+        let (db, own) = place::connect(place).await?;
+        let (heard, _) = watch::channel(0);
+        let store = Store { db, shared: Arc::new(Shared { own, heard }) };
+        // It also shows at the start, not at the first device, whether anything can be written.
+        store.record(Action::Opened, "store", place.kind(), "sitegate", now).await?;
+        store.shared.heard.send_replace(store.block_version().await?);
+        Ok(store)
+    }
+
+    /// Let go of the database, when what is under way is done. Clones can do nothing afterwards.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+}
+
+/// A time as the store has it.
+fn seconds(time: Timestamp) -> i64 {
+    time.as_second()
+}
+
+/// A moment before which something counts: the first whole second that is not before it.
+fn seconds_up(time: Timestamp) -> i64 {
+    time.as_second().saturating_add(i64::from(time.subsec_nanosecond() > 0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! One way to two databases: transactions, statements and rows, whichever is behind them.
+//!
+//! Every statement is written once, in SQL that both understand. Knows no table.
+
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Postgres, Row as _, Sqlite, Transaction};
+
+use super::StoreError;
+
+/// The connections to a database.
+#[derive(Clone, Debug)]
+pub(super) enum Db {
+    /// SQLite has one writer at a time. Those of this process wait for its one connection in the
+    /// order that they came, and only processes wait for each other by trying again.
+    Sqlite { write: SqlitePool, read: SqlitePool },
+    /// PostgreSQL.
+    Postgres(PgPool),
+}
+
+/// A transaction. What is dropped without [`Tx::commit`] has not happened.
+pub(super) enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// A value of a statement.
+#[derive(Clone, Copy)]
+pub(super) enum Arg<'a> {
+    Text(Option<&'a str>),
+    Int(Option<i64>),
+    Bool(bool),
+}
+
+impl<'a> From<&'a str> for Arg<'a> {
+    fn from(text: &'a str) -> Self {
+        Arg::Text(Some(text))
+    }
+}
+
+impl<'a> From<&'a String> for Arg<'a> {
+    fn from(text: &'a String) -> Self {
+        Arg::Text(Some(text))
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Arg<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        Arg::Text(text)
+    }
+}
+
+impl From<i64> for Arg<'_> {
+    fn from(number: i64) -> Self {
+        Arg::Int(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Arg<'_> {
+    fn from(number: Option<i64>) -> Self {
+        Arg::Int(number)
+    }
+}
+
+impl From<bool> for Arg<'_> {
+    fn from(flag: bool) -> Self {
+        Arg::Bool(flag)
+    }
+}
+
+/// A row of an answer.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    /// The value of a column, counted from 0.
+    pub(super) fn get<T>(&self, column: usize) -> Result<T, StoreError>
+    where
+        T: for<'r> sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
+        T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
+    {
+        Ok(match self {
+            Row::Sqlite(row) => row.try_get(column)?,
+            Row::Postgres(row) => row.try_get(column)?,
+        })
+    }
+}
+
+/// The statement with its values, for one kind of database.
+macro_rules! bound {
+    ($sql:expr, $args:expr) => {
+        $args.iter().fold(sqlx::query($sql), |query, arg| match *arg {
+            Arg::Text(text) => query.bind(text),
+            Arg::Int(number) => query.bind(number),
+            Arg::Bool(flag) => query.bind(flag),
+        })
+    };
+}
+
+impl Db {
+    /// A transaction that will write. Nobody else writes to the same until it ends: SQLite locks
+    /// out all other writers at once, PostgreSQL only those of the same rows and names.
+    pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Db::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// A transaction that reads, and sees all of one moment.
+    pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
+        let how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        Ok(match self {
+            Db::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
+            Db::Postgres(pool) => Tx::Postgres(pool.begin_with(how).await?),
+        })
+    }
+
+    /// The rows of one reading statement.
+    pub(super) async fn rows(
+        &self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(match self {
+            Db::Sqlite { read, .. } => {
+                let rows = bound!(sql, args).fetch_all(read).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Db::Postgres(pool) => {
+                let rows = bound!(sql, args).fetch_all(pool).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// Let go of all connections, when those who use them are done.
+    pub(super) async fn close(&self) {
+        match self {
+            Db::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Db::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Make it happen. When this has returned, it is on disk.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Tx::Sqlite(tx) => tx.commit().await?,
+            Tx::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// How many rows a statement changed.
+    pub(super) async fn run(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<u64, StoreError> {
+        Ok(match self {
+            Tx::Sqlite(tx) => bound!(sql, args).execute(&mut **tx).await?.rows_affected(),
+            Tx::Postgres(tx) => bound!(sql, args).execute(&mut **tx).await?.rows_affected(),
+        })
+    }
+
+    /// The rows of a statement.
+    pub(super) async fn rows(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(match self {
+            Tx::Sqlite(tx) => {
+                let rows = bound!(sql, args).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Tx::Postgres(tx) => {
+                let rows = bound!(sql, args).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row of a statement.
+    pub(super) async fn row(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+
+    /// Whether a statement has a row.
+    pub(super) async fn any(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<bool, StoreError> {
+        Ok(self.row(sql, args).await?.is_some())
+    }
+
+    /// Keep others from working on what has these names, until the end of the transaction: also
+    /// names that are in no row yet. They are locked in one order, so that two cannot wait for each
+    /// other. With SQLite the transaction has kept out all others already.
+    pub(super) async fn lock_names(&mut self, names: &mut [&str]) -> Result<(), StoreError> {
+        let Tx::Postgres(_) = self else { return Ok(()) };
+        names.sort_unstable();
+        for name in names.iter() {
+            // The first number keeps these locks apart from others' of the same database.
+            let sql = "SELECT pg_advisory_xact_lock(1936291431, hashtext($1))";
+            self.run(sql, &[(*name).into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Keep others from changing these devices until the end of the transaction.
+    pub(super) async fn lock_devices(&mut self, ids: &mut Vec<String>) -> Result<(), StoreError> {
+        ids.sort_unstable();
+        ids.dedup();
+        let Tx::Postgres(_) = self else { return Ok(()) };
+        for id in ids.iter() {
+            let sql = "SELECT id FROM devices WHERE id = $1 FOR NO KEY UPDATE";
+            self.rows(sql, &[id.into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tell whoever listens on PostgreSQL, if and when this is committed.
+    pub(super) async fn notify(&mut self, channel: &str) -> Result<(), StoreError> {
+        if let Tx::Postgres(_) = self {
+            self.rows("SELECT pg_notify($1, '')", &[channel.into()]).await?;
+        }
+        Ok(())
+    }
+}

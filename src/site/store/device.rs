@@ -1,0 +1,274 @@
+//! Devices as the site knows them: their keys, what else they are known by, whether they may work.
+//!
+//! Reads and approves; records are made and added to by `register` alone.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::audit::{self, Action};
+use super::db::{Arg, Row, Tx};
+use super::{Store, StoreError};
+use crate::clock::second;
+
+/// A device's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The id that the site has given it or accepted: `GUID:` and a UUID in upper case.
+    pub id: String,
+    /// Its id in Microsoft Entra.
+    pub entra: Option<String>,
+    /// Whether it may have tokens.
+    pub approved: bool,
+    /// What it was registered with.
+    pub via: Via,
+    /// When it was registered, to the second.
+    pub registered: Timestamp,
+    /// When it last got a token that renewed another, to the second.
+    pub renewed: Option<Timestamp>,
+    /// Since when it is blocked: by its id, one of its keys, its Entra id or a certificate.
+    pub blocked: Option<Timestamp>,
+    /// Why, if whoever blocked it said so.
+    pub block_reason: Option<String>,
+    /// Its keys, the oldest first.
+    pub keys: Vec<DeviceKey>,
+}
+
+impl Device {
+    /// The key with this thumbprint.
+    pub fn key(&self, thumbprint: &str) -> Option<&DeviceKey> {
+        self.keys.iter().find(|key| key.thumbprint == thumbprint)
+    }
+
+    /// Whether a key is this device's, and not only said to be.
+    pub fn has_active(&self, thumbprint: &str) -> bool {
+        self.key(thumbprint).is_some_and(|key| key.active)
+    }
+}
+
+/// A public key of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceKey {
+    /// Its thumbprint (RFC 7638, SHA-256, base64url).
+    pub thumbprint: String,
+    /// The key as a JWK (RFC 7517).
+    pub jwk: String,
+    /// When it was added, to the second.
+    pub added: Timestamp,
+    /// Whether it is the device's. If not, it only claims to be, and waits for approval.
+    pub active: bool,
+}
+
+/// What a device was registered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A bulk registration token.
+    BulkToken,
+    /// A token of Microsoft Entra.
+    Entra,
+    /// A client certificate.
+    Certificate,
+}
+
+impl Via {
+    const ALL: [Via; 3] = [Via::BulkToken, Via::Entra, Via::Certificate];
+
+    /// The word in the store and in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Via::BulkToken => "bulk-token",
+            Via::Entra => "entra",
+            Via::Certificate => "certificate",
+        }
+    }
+}
+
+/// Which devices. The default is all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceFilter {
+    /// Only those that wait for approval, or of which a key does.
+    pub pending: bool,
+    /// Only those that are blocked.
+    pub blocked: bool,
+}
+
+/// What became of an approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Approved {
+    /// The device may work from now on, with all keys that it has.
+    Yes(Device),
+    /// There was nothing to approve.
+    AlreadyApproved,
+    /// There is no such device.
+    Unknown,
+    /// It is blocked; unblock it first.
+    Blocked,
+}
+
+/// The id as records have it: a `GUID:` in any spelling becomes upper case.
+pub(super) fn normal_id(id: &str) -> String {
+    match id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:")) {
+        true => id.to_ascii_uppercase(),
+        false => id.to_owned(),
+    }
+}
+
+/// What blocks call a device: a UUID in any spelling, with `GUID:` or without, becomes one spelling.
+/// Everything else (thumbprints) stays as it is.
+pub(super) fn name(id: &str) -> String {
+    let guid = id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:"));
+    let bare = if guid { id.get(5..).unwrap_or_default() } else { id };
+    match Uuid::try_parse(bare) {
+        Ok(uuid) => uuid.hyphenated().to_string(),
+        Err(_) => id.to_owned(),
+    }
+}
+
+/// One row for each key of a device, or one without a key; the device's own columns in each.
+macro_rules! devices_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT d.id, d.entra, d.approved, d.via, d.registered, d.renewed, \
+             (SELECT MIN(b.at) FROM blocks b WHERE b.kind = 'device' AND b.name IN \
+             (SELECT n.name FROM device_names n WHERE n.device = d.id)), \
+             (SELECT b.reason FROM blocks b WHERE b.kind = 'device' AND b.name IN \
+             (SELECT n.name FROM device_names n WHERE n.device = d.id) ORDER BY b.at LIMIT 1), \
+             k.thumbprint, k.jwk, k.added, k.active \
+             FROM devices d LEFT JOIN device_keys k ON k.device = d.id WHERE ",
+            $condition,
+            " ORDER BY d.id, k.place"
+        )
+    };
+}
+
+const BY_ID: &str = devices_where!("d.id = $1");
+const BY_KEY: &str =
+    devices_where!("d.id = (SELECT device FROM device_keys WHERE thumbprint = $1)");
+const BY_ENTRA: &str = devices_where!("d.entra = $1");
+const PAGE: &str = devices_where!(
+    "d.id IN (SELECT p.id FROM devices p WHERE ($1 IS NULL OR p.id > $1) \
+     AND (NOT $2 OR NOT p.approved OR EXISTS \
+     (SELECT 1 FROM device_keys w WHERE w.device = p.id AND NOT w.active)) \
+     AND (NOT $3 OR p.id IN (SELECT device FROM blocked_devices)) ORDER BY p.id LIMIT $4)"
+);
+
+impl Store {
+    /// The device with this id.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn device(&self, id: &str) -> Result<Option<Device>, StoreError> {
+        self.one_device(BY_ID, &normal_id(id)).await
+    }
+
+    /// The device that has the key with this thumbprint, or is claimed by it: see
+    /// [`DeviceKey::active`].
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn device_by_key(&self, thumbprint: &str) -> Result<Option<Device>, StoreError> {
+        self.one_device(BY_KEY, thumbprint).await
+    }
+
+    /// The device with this id in Microsoft Entra.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn device_by_entra(&self, id: &str) -> Result<Option<Device>, StoreError> {
+        self.one_device(BY_ENTRA, &name(id)).await
+    }
+
+    /// Devices in the order of their ids, at most `limit`, beginning after the id `after`.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn devices(
+        &self,
+        filter: DeviceFilter,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Vec<Device>, StoreError> {
+        let args: [Arg<'_>; 4] =
+            [after.into(), filter.pending.into(), filter.blocked.into(), i64::from(limit).into()];
+        gather(&self.db.rows(PAGE, &args).await?)
+    }
+
+    /// Let a device work, with all keys that claim to be its own. Look at them first.
+    ///
+    /// # Errors
+    /// What the database answers; nothing is approved then.
+    pub async fn approve(
+        &self,
+        id: &str,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Approved, StoreError> {
+        let id = normal_id(id);
+        let mut tx = self.db.begin().await?;
+        tx.lock_devices(&mut vec![id.clone()]).await?;
+        let Some(device) = load(&mut tx, &id).await? else { return Ok(Approved::Unknown) };
+        if device.blocked.is_some() {
+            return Ok(Approved::Blocked);
+        }
+        let waiting: Vec<&str> =
+            device.keys.iter().filter(|k| !k.active).map(|k| k.thumbprint.as_str()).collect();
+        if device.approved && waiting.is_empty() {
+            return Ok(Approved::AlreadyApproved);
+        }
+        let args = [(&id).into(), true.into()];
+        tx.run("UPDATE devices SET approved = $2 WHERE id = $1", &args).await?;
+        tx.run("UPDATE device_keys SET active = $2 WHERE device = $1", &args).await?;
+        let detail = match waiting.is_empty() {
+            true => String::new(),
+            false => format!("keys {}", waiting.join(" ")),
+        };
+        audit::write(&mut tx, Action::Approved, &id, &detail, actor, now).await?;
+        let device = load(&mut tx, &id).await?;
+        self.commit_and_tell(tx).await?;
+        Ok(device.map_or(Approved::Unknown, Approved::Yes))
+    }
+
+    async fn one_device(&self, sql: &'static str, arg: &str) -> Result<Option<Device>, StoreError> {
+        Ok(gather(&self.db.rows(sql, &[arg.into()]).await?)?.into_iter().next())
+    }
+}
+
+/// A device as a transaction sees it.
+pub(super) async fn load(tx: &mut Tx, id: &str) -> Result<Option<Device>, StoreError> {
+    Ok(gather(&tx.rows(BY_ID, &[id.into()]).await?)?.into_iter().next())
+}
+
+fn gather(rows: &[Row]) -> Result<Vec<Device>, StoreError> {
+    let mut devices: Vec<Device> = Vec::new();
+    for row in rows {
+        let id: String = row.get(0)?;
+        if devices.last().is_none_or(|last| last.id != id) {
+            devices.push(read(id, row)?);
+        }
+        let thumbprint: Option<String> = row.get(8)?;
+        if let (Some(thumbprint), Some(device)) = (thumbprint, devices.last_mut()) {
+            device.keys.push(DeviceKey {
+                thumbprint,
+                jwk: row.get(9)?,
+                added: second(row.get(10)?),
+                active: row.get(11)?,
+            });
+        }
+    }
+    Ok(devices)
+}
+
+fn read(id: String, row: &Row) -> Result<Device, StoreError> {
+    let word: String = row.get(3)?;
+    let via = Via::ALL.into_iter().find(|via| via.as_str() == word);
+    Ok(Device {
+        id,
+        entra: row.get(1)?,
+        approved: row.get(2)?,
+        via: via.ok_or_else(|| StoreError::Content(format!("registered via '{word}'")))?,
+        registered: second(row.get(4)?),
+        renewed: row.get::<Option<i64>>(5)?.map(second),
+        blocked: row.get::<Option<i64>>(6)?.map(second),
+        block_reason: row.get(7)?,
+        keys: Vec::new(),
+    })
+}

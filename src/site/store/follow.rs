@@ -1,0 +1,162 @@
+//! Waiting for a change of the blocks, whoever makes it: this process, another, another machine.
+//!
+//! Never fails: a database that is gone is asked again until it is back. Never spins.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Row as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::place::Own;
+use super::{Store, StoreError, block};
+
+/// What PostgreSQL's listeners are told on.
+pub(super) const CHANNEL: &str = "blocks_of_sitegate";
+
+/// How often an SQLite file is looked at. A look is one step of a prepared statement on a thread of
+/// its own, some twenty microseconds: it compares a number in the shared memory of the write-ahead
+/// log, reads no page and takes no lock. Ten a second are a fiftieth of a per cent of a core.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often PostgreSQL is asked besides: a connection may die without a word.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// How long to wait before trying again what failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Waits for changes of the blocks.
+#[derive(Debug)]
+pub struct Follower {
+    store: Store,
+    heard: watch::Receiver<i64>,
+    seen: i64,
+    ear: Ear,
+    /// When to look again. Kept from call to call: whoever drops the wait often still gets a look.
+    next: Instant,
+}
+
+/// What notices the changes of others.
+#[derive(Debug)]
+enum Ear {
+    Sqlite { options: SqliteConnectOptions, connection: Option<(SqliteConnection, i64)> },
+    Postgres { options: PgConnectOptions, listener: Option<Box<PgListener>> },
+}
+
+impl Store {
+    /// Follow the blocks from now on: read them after this call and after each
+    /// [`Follower::changed`], and nothing is missed.
+    pub fn follow(&self) -> Follower {
+        let heard = self.shared.heard.subscribe();
+        let seen = *heard.borrow();
+        let ear = match &self.shared.own {
+            Own::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
+            Own::Postgres(options) => Ear::Postgres { options: options.clone(), listener: None },
+        };
+        Follower { store: self.clone(), heard, seen, ear, next: Instant::now() }
+    }
+}
+
+impl Follower {
+    /// Return when the blocks may have changed since the last time: at once for a change in this
+    /// process, within two tenths of a second for another process's with SQLite, and as soon as the
+    /// server tells of it with PostgreSQL. May be dropped at any time and called again.
+    pub async fn changed(&mut self) {
+        loop {
+            let heard = *self.heard.borrow_and_update();
+            if heard > self.seen {
+                self.seen = heard;
+                return;
+            }
+            let told = tokio::select! {
+                // Invariant of the channel: `self.store` holds its sender, so it stays open.
+                _ = self.heard.changed() => continue,
+                told = self.ear.listen(&self.store, &mut self.next) => told,
+            };
+            match told {
+                // A lower version is that of a copy that was restored.
+                Ok(Some(version)) if version != self.seen => {
+                    self.seen = version;
+                    self.store.heard(version);
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(target: "sitegate::site", %error, "cannot follow the store");
+                    self.next = Instant::now() + RETRY_AFTER;
+                }
+            }
+        }
+    }
+}
+
+impl Ear {
+    /// Wait a while for a sign of a change, and ask for the version if there was one or it is time.
+    ///
+    /// What is being used is taken out first: if this is dropped in the middle, a new connection is
+    /// made instead of going on with half an answer.
+    async fn listen(
+        &mut self,
+        store: &Store,
+        next: &mut Instant,
+    ) -> Result<Option<i64>, StoreError> {
+        match self {
+            Ear::Sqlite { options, connection } => {
+                sleep_until(*next).await;
+                let (mut open, last) = match connection.take() {
+                    Some(open) => open,
+                    None => (options.connect().await?, i64::MIN),
+                };
+                let now: i64 = number(&mut open, "PRAGMA data_version").await?;
+                let version = match now == last {
+                    true => None,
+                    false => Some(number(&mut open, block::VERSION).await?),
+                };
+                *connection = Some((open, now));
+                *next = Instant::now() + LOOK_EVERY;
+                Ok(version)
+            }
+            Ear::Postgres { options, listener } => {
+                match listener {
+                    Some(open) => {
+                        let told = tokio::select! {
+                            told = open.try_recv() => told.map(|_| ()),
+                            () = sleep_until(*next) => Ok(()),
+                        };
+                        if told.is_err() {
+                            *listener = None;
+                        }
+                        told?;
+                    }
+                    // Listen first and ask afterwards, so that nothing falls between.
+                    None => {
+                        sleep_until(*next).await;
+                        *listener = Some(Box::new(listen_to(options).await?));
+                    }
+                }
+                // Being told and asking are two steps; if this is dropped between them, the next
+                // call has to ask at once.
+                *next = Instant::now();
+                let version = store.block_version().await?;
+                *next = Instant::now() + ASK_EVERY;
+                Ok(Some(version))
+            }
+        }
+    }
+}
+
+async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
+    Ok(sqlx::query(sql).fetch_one(connection).await?.try_get(0)?)
+}
+
+/// A connection that is nobody else's: one of the store's would be missing there.
+async fn listen_to(options: &PgConnectOptions) -> Result<PgListener, StoreError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options.clone());
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}

@@ -1,0 +1,197 @@
+//! Where a store lies, and how it is opened there.
+//!
+//! Never shows the URL of a database: there is a password in it.
+
+use std::fmt;
+use std::fs::{self, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+use zeroize::Zeroizing;
+
+use super::StoreError;
+use super::db::Db;
+use crate::secret::private_dir;
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How long to wait for a connection, or for another process that writes.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for another process that makes or changes the tables.
+const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
+const READERS_MAX: u32 = 4;
+const POSTGRES_MAX: u32 = 10;
+
+/// Where a store lies.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A file. It and its folder are made if need be, closed to all others.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(PostgresUrl),
+}
+
+impl Place {
+    /// The word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Place::Sqlite(_) => "sqlite",
+            Place::Postgres(_) => "postgres",
+        }
+    }
+}
+
+/// The URL of a PostgreSQL database, `postgres://USER:PASSWORD@HOST/DATABASE`. Never shown.
+#[derive(Clone)]
+pub struct PostgresUrl(Zeroizing<String>);
+
+impl PostgresUrl {
+    /// Take a URL.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] for what is none.
+    pub fn parse(text: &str) -> Result<Self, StoreError> {
+        let known = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+        if !known || PgConnectOptions::from_str(text).is_err() {
+            return Err(StoreError::Url);
+        }
+        Ok(PostgresUrl(Zeroizing::new(text.to_owned())))
+    }
+
+    fn options(&self) -> Result<PgConnectOptions, StoreError> {
+        let options = PgConnectOptions::from_str(&self.0).map_err(|_| StoreError::Url)?;
+        Ok(options.application_name("sitegate").disable_statement_logging())
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgresUrl([redacted])")
+    }
+}
+
+/// How to make a connection beside the pools.
+pub(super) enum Own {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions),
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold the password.
+        f.write_str(match self {
+            Own::Sqlite(_) => "Own::Sqlite",
+            Own::Postgres(_) => "Own::Postgres",
+        })
+    }
+}
+
+/// Connect, and bring the tables up to date.
+pub(super) async fn connect(place: &Place) -> Result<(Db, Own), StoreError> {
+    match place {
+        Place::Sqlite(path) => sqlite(path).await,
+        Place::Postgres(url) => postgres(url).await,
+    }
+}
+
+async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let fault = |cause| StoreError::File { path: path.to_owned(), cause };
+    private_dir(dir).map_err(fault)?;
+    // SQLite gives its other files the mode of this one.
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(fault)?;
+    // On some volumes modes cannot be set.
+    let _ = fs::set_permissions(path, Permissions::from_mode(0o600));
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .busy_timeout(WAIT_MAX)
+        .disable_statement_logging();
+    // FULL: with WAL and less, what was confirmed can be lost when the power fails.
+    let writing =
+        options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let reading = options.pragma("query_only", "ON");
+    let _lock = lock(&path.with_extension("lock")).await?;
+    let write = sqlite_pool(1).connect_with(writing).await?;
+    SQLITE.run(&write).await?;
+    let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
+    Ok((Db::Sqlite { write, read }, Own::Sqlite(reading)))
+}
+
+fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections_max)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(WAIT_MAX)
+        // Where the disk is full, SQLite takes a transaction back by itself, and sqlx believes for
+        // ever that it is under way. Such a connection is closed, and another one opened. The test
+        // comes first, so that a rollback that is only on its way is not taken for one.
+        .test_before_acquire(true)
+        .before_acquire(|connection, _| {
+            let idle = !connection.is_in_transaction();
+            Box::pin(async move { Ok(idle) })
+        })
+}
+
+async fn postgres(url: &PostgresUrl) -> Result<(Db, Own), StoreError> {
+    let options = url.options()?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_MAX)
+        .acquire_timeout(WAIT_MAX)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // A server may be told to confirm what is not on disk yet. What is stricter than
+                // "on" stays as it is.
+                let sql = "SELECT set_config('synchronous_commit', 'on', false) \
+                           WHERE current_setting('synchronous_commit') = 'off'";
+                sqlx::query(sql).execute(connection).await.map(|_| ())
+            })
+        })
+        .connect_with(options.clone())
+        .await?;
+    POSTGRES.run(&pool).await?;
+    Ok((Db::Postgres(pool), Own::Postgres(options)))
+}
+
+/// Nobody else makes tables in this folder while the file is held: SQLite's migrations know no lock
+/// of their own. Waits without holding up the thread, on which the holder may be.
+async fn lock(path: &Path) -> Result<fs::File, StoreError> {
+    let fault = |cause| StoreError::File { path: path.to_owned(), cause };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(fault)?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(cause)) => return Err(fault(cause)),
+            Err(TryLockError::WouldBlock) if since.elapsed() > MIGRATION_WAIT_MAX => {
+                return Err(fault(io::Error::from(io::ErrorKind::TimedOut)));
+            }
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Registration: which record a key belongs to, and what becomes of it.
+//!
+//! What is known is loaded, `decide` makes a plan of it, and the plan is carried out, all under locks
+//! on the names that the client brings. Never adds a key to a device without proof or approval.
+
+use jiff::Timestamp;
+
+use super::audit::{self, Action};
+use super::db::{Arg, Tx};
+use super::decide::{Found, Plan, decide};
+use super::device::{self, Device, Via, name, normal_id};
+use super::token::{self, TokenRef};
+use super::{Store, StoreError, seconds};
+
+/// How many keys a device has at most. The oldest that waits for approval gives way first, then the
+/// oldest; a key that waits never displaces one that does not.
+pub const KEYS_MAX: usize = 8;
+
+/// What a client brings to be registered.
+#[derive(Clone, Debug)]
+pub struct Registration<'a> {
+    /// The thumbprint of the key to register (RFC 7638).
+    pub thumbprint: &'a str,
+    /// The key as a JWK, without its private half.
+    pub jwk: &'a str,
+    /// The id of the device that the client says it is.
+    pub claimed: Option<&'a str>,
+    /// The thumbprint of a key of which the client has proven with this request that it has it.
+    pub proven_by: Option<&'a str>,
+    /// What opens registration to it.
+    pub via: Via,
+    /// The token that opens registration to it. Uses of bulk registration tokens are counted, and
+    /// those of others where `uses_max` says how many there may be.
+    pub token: Option<TokenRef<'a>>,
+    /// How often that may be used, where the site did not issue it itself.
+    pub uses_max: Option<u32>,
+    /// The device's id in Microsoft Entra, from its own token.
+    pub entra: Option<&'a str>,
+    /// The thumbprint of its certificate, whose key it has.
+    pub certificate: Option<&'a str>,
+    /// The id for a device that is new.
+    pub fresh_id: &'a str,
+    /// Whether a new device may work without anybody's approval.
+    pub approve: bool,
+    /// Whether to believe a claimed id that the site does not know.
+    pub accept_claims: bool,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// What became of a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// A new record, or a new key of a known device.
+    New(Device),
+    /// All was known before.
+    Known(Device),
+    /// The device or its key waits for approval.
+    Pending(Device),
+}
+
+/// Why a registration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The device is blocked, by something that it is known by.
+    #[error("the device is blocked")]
+    Blocked,
+    /// The key or the Entra id belongs to another device than the claimed one.
+    #[error("the key or the Entra id is that of another device")]
+    KeyOfAnother,
+    /// The token that opens registration is blocked.
+    #[error("the registration token is blocked")]
+    TokenBlocked,
+    /// The token that opens registration has been used as often as it may be.
+    #[error("the registration token is used up")]
+    TokenUsedUp,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Register a key: see docs/store.md for what becomes of it. `actor` is whoever brought it.
+    ///
+    /// A registration whose answer was lost may be tried again: it changes nothing then, and costs
+    /// no use of its token.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing has changed then.
+    pub async fn register(
+        &self,
+        registration: &Registration<'_>,
+        actor: &str,
+    ) -> Result<Registered, RegisterError> {
+        let claimed = registration.claimed.map(normal_id);
+        let entra = registration.entra.map(name);
+        let fresh_id = normal_id(registration.fresh_id);
+        let r = &Registration {
+            claimed: claimed.as_deref(),
+            entra: entra.as_deref(),
+            fresh_id: &fresh_id,
+            ..registration.clone()
+        };
+        let mut tx = self.db.begin().await?;
+        let found = find(&mut tx, r).await?;
+        let uses = match &r.token {
+            None => None,
+            Some(token) if token::is_blocked(&mut tx, token).await? => {
+                return Err(RegisterError::TokenBlocked);
+            }
+            Some(token) => Some((token, token::uses(&mut tx, token, r.uses_max).await?)),
+        };
+        let plan = decide(r, &found);
+        if let Plan::Keep { device, activate: false, learn: false } = plan {
+            return Ok(standing(device, r.thumbprint, Registered::Known));
+        }
+        if let Some((token, uses)) = uses
+            && (r.via == Via::BulkToken || uses.is_limited())
+            && !token::use_once(&mut tx, token, uses, r.now).await?
+        {
+            return Err(RegisterError::TokenUsedUp);
+        }
+        let (id, new) = match plan {
+            Plan::Refuse => return Err(RegisterError::KeyOfAnother),
+            Plan::Keep { device, activate, learn } => {
+                if activate {
+                    activate_key(&mut tx, &device, r, actor).await?;
+                }
+                if learn {
+                    learn_more(&mut tx, &device, r, actor).await?;
+                }
+                (device.id, activate)
+            }
+            Plan::Add { device, active, learn } => {
+                add_key(&mut tx, &device, r, active, actor).await?;
+                if learn {
+                    learn_more(&mut tx, &device, r, actor).await?;
+                }
+                (device.id, true)
+            }
+            Plan::Make { id, approved } => {
+                make(&mut tx, &id, r, approved, actor).await?;
+                (id, true)
+            }
+        };
+        let device = device::load(&mut tx, &id).await?;
+        tx.commit().await?;
+        let device = device.ok_or_else(|| StoreError::Content(format!("no record of {id}")))?;
+        Ok(standing(device, r.thumbprint, if new { Registered::New } else { Registered::Known }))
+    }
+}
+
+/// A device with this key, as the client is told of it.
+fn standing(device: Device, thumbprint: &str, good: fn(Device) -> Registered) -> Registered {
+    match device.approved && device.has_active(thumbprint) {
+        true => good(device),
+        false => Registered::Pending(device),
+    }
+}
+
+/// What is known, under locks that last as long as the transaction.
+async fn find(tx: &mut Tx, r: &Registration<'_>) -> Result<Found, RegisterError> {
+    let claim_name = r.claimed.map(name);
+    let names = [claim_name.as_deref(), Some(r.thumbprint), r.entra, r.certificate, r.proven_by];
+    let mut locked: Vec<&str> = names.into_iter().flatten().collect();
+    if r.claimed.is_none() {
+        locked.push(r.fresh_id);
+    }
+    tx.lock_names(&mut locked).await?;
+    let sql = "SELECT 1 FROM blocks WHERE kind = 'device' AND name IN ($1, $2, $3, $4, $5)";
+    let args: Vec<Arg<'_>> = names.into_iter().map(Arg::from).collect();
+    if tx.any(sql, &args).await? {
+        return Err(RegisterError::Blocked);
+    }
+    let sql = "SELECT 'claim', id FROM devices WHERE id = $1 \
+               UNION ALL SELECT 'key', device FROM device_keys WHERE thumbprint = $2 \
+               UNION ALL SELECT 'entra', id FROM devices WHERE entra = $3 \
+               UNION ALL SELECT 'certificate', device FROM device_certificates \
+               WHERE thumbprint = $4 \
+               UNION ALL SELECT 'proof', device FROM device_keys WHERE thumbprint = $5";
+    let args: [Arg<'_>; 5] = [
+        r.claimed.into(),
+        r.thumbprint.into(),
+        r.entra.into(),
+        r.certificate.into(),
+        r.proven_by.into(),
+    ];
+    let mut hits: Vec<(String, String)> = Vec::new();
+    for row in tx.rows(sql, &args).await? {
+        hits.push((row.get(0)?, row.get(1)?));
+    }
+    let mut ids: Vec<String> = hits.iter().map(|(_, id)| id.clone()).collect();
+    tx.lock_devices(&mut ids).await?;
+    let mut devices = Vec::new();
+    for id in &ids {
+        devices.extend(device::load(tx, id).await?);
+    }
+    if devices.iter().any(|device| device.blocked.is_some()) {
+        return Err(RegisterError::Blocked);
+    }
+    let find = |matches: &dyn Fn(&Device) -> bool| devices.iter().find(|d| matches(d)).cloned();
+    // By what the records say now: they may have changed before they were locked.
+    Ok(Found {
+        by_claim: find(&|d| r.claimed == Some(d.id.as_str())),
+        by_key: find(&|d| d.key(r.thumbprint).is_some()),
+        by_entra: find(&|d| r.entra.is_some() && r.entra == d.entra.as_deref()),
+        by_certificate: hits
+            .into_iter()
+            .filter(|(by, _)| by == "certificate")
+            .map(|(_, id)| id)
+            .collect(),
+    })
+}
+
+async fn make(
+    tx: &mut Tx,
+    id: &str,
+    r: &Registration<'_>,
+    approved: bool,
+    actor: &str,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO devices (id, name, entra, approved, via, registered) \
+               VALUES ($1, $2, $3, $4, $5, $6)";
+    let name = name(id);
+    let args = [
+        id.into(),
+        (&name).into(),
+        r.entra.into(),
+        approved.into(),
+        r.via.as_str().into(),
+        seconds(r.now).into(),
+    ];
+    tx.run(sql, &args).await?;
+    insert_key(tx, id, r, true).await?;
+    insert_certificate(tx, id, r).await?;
+    let action = if approved { Action::Registered } else { Action::Claimed };
+    let detail = format!("via {} with key {}", r.via.as_str(), r.thumbprint);
+    audit::write(tx, action, id, &detail, actor, r.now).await
+}
+
+async fn add_key(
+    tx: &mut Tx,
+    device: &Device,
+    r: &Registration<'_>,
+    active: bool,
+    actor: &str,
+) -> Result<(), StoreError> {
+    let mut detail = format!("{} via {}", r.thumbprint, r.via.as_str());
+    if device.keys.len() >= KEYS_MAX {
+        let oldest = device.keys.iter().find(|key| !key.active);
+        match oldest.or(device.keys.first().filter(|_| active)) {
+            Some(oldest) => {
+                let sql = "DELETE FROM device_keys WHERE thumbprint = $1";
+                tx.run(sql, &[(&oldest.thumbprint).into()]).await?;
+                detail.push_str(&format!(", in the place of {}", oldest.thumbprint));
+                insert_key(tx, &device.id, r, active).await?;
+            }
+            // Whoever only claims to be the device must not push out what it works with.
+            None => detail.push_str(", not kept: the device has no room for another"),
+        }
+    } else {
+        insert_key(tx, &device.id, r, active).await?;
+    }
+    let action = if active { Action::KeyAdded } else { Action::KeyClaimed };
+    audit::write(tx, action, &device.id, &detail, actor, r.now).await
+}
+
+async fn activate_key(
+    tx: &mut Tx,
+    device: &Device,
+    r: &Registration<'_>,
+    actor: &str,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE device_keys SET active = $2 WHERE thumbprint = $1";
+    tx.run(sql, &[r.thumbprint.into(), true.into()]).await?;
+    audit::write(tx, Action::KeyAdded, &device.id, r.thumbprint, actor, r.now).await
+}
+
+/// Take over the Entra id and the certificate of a client that has proven to be the device.
+async fn learn_more(
+    tx: &mut Tx,
+    device: &Device,
+    r: &Registration<'_>,
+    actor: &str,
+) -> Result<(), StoreError> {
+    let mut learned = Vec::new();
+    if let Some(entra) = r.entra.filter(|entra| Some(*entra) != device.entra.as_deref()) {
+        let sql = "UPDATE devices SET entra = $2 WHERE id = $1";
+        tx.run(sql, &[(&device.id).into(), entra.into()]).await?;
+        learned.push(format!("Entra id {entra}"));
+    }
+    if insert_certificate(tx, &device.id, r).await? {
+        learned.push(format!("certificate {}", r.certificate.unwrap_or_default()));
+    }
+    audit::write(tx, Action::Learned, &device.id, &learned.join(", "), actor, r.now).await
+}
+
+async fn insert_key(
+    tx: &mut Tx,
+    device: &str,
+    r: &Registration<'_>,
+    active: bool,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO device_keys (thumbprint, device, jwk, added, place, active) \
+               SELECT $1, $2, $3, $4, COALESCE(MAX(place), 0) + 1, $5 \
+               FROM device_keys WHERE device = $2";
+    let args =
+        [r.thumbprint.into(), device.into(), r.jwk.into(), seconds(r.now).into(), active.into()];
+    tx.run(sql, &args).await?;
+    Ok(())
+}
+
+async fn insert_certificate(
+    tx: &mut Tx,
+    device: &str,
+    r: &Registration<'_>,
+) -> Result<bool, StoreError> {
+    let Some(thumbprint) = r.certificate else { return Ok(false) };
+    let sql = "INSERT INTO device_certificates (thumbprint, device) VALUES ($1, $2) \
+               ON CONFLICT DO NOTHING";
+    Ok(tx.run(sql, &[thumbprint.into(), device.into()]).await? > 0)
+}

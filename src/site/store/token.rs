@@ -1,0 +1,240 @@
+//! Ids of tokens: what was issued, how often it was used, and what may be forgotten.
+//!
+//! Never holds a token. Of a token that others issued, only how often it was used.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::db::{Arg, Row, Tx};
+use super::device::{name, normal_id};
+use super::{Store, StoreError, seconds};
+use crate::clock::second;
+use crate::purpose::Purpose;
+
+/// How long a token's row is kept after its end, so that its use can be looked into.
+const KEPT_S: i64 = 30 * 24 * 60 * 60;
+/// How long the uses of a token are remembered that the site did not issue: longer than any lives.
+const FOREIGN_KEPT_S: i64 = 400 * 24 * 60 * 60;
+
+/// A token that somebody brings, whoever issued it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRef<'a> {
+    /// Its `iss`.
+    pub issuer: &'a str,
+    /// Its own id.
+    pub id: &'a str,
+    /// When it was issued, if it says so. Otherwise the site's own record is asked.
+    pub issued: Option<Timestamp>,
+}
+
+/// What the site knows of a token that it issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// Its own id.
+    pub id: Uuid,
+    /// Its `iss`.
+    pub issuer: String,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The device it speaks for.
+    pub device: Option<String>,
+    /// The user it speaks for.
+    pub user: Option<String>,
+    /// For whom it is meant.
+    pub audience: String,
+    /// When it was issued, to the second.
+    pub issued: Timestamp,
+    /// When it ends, to the second.
+    pub expires: Timestamp,
+    /// The thumbprint of the key or certificate that it is bound to.
+    pub bound_to: Option<String>,
+    /// What it is limited to.
+    pub scope: Option<String>,
+    /// How often it may be used, where that is counted.
+    pub uses_max: Option<u32>,
+    /// How often it has been used.
+    pub uses: u32,
+    /// The issuer and the id of the token that it was exchanged for.
+    pub subject_token: Option<(String, String)>,
+    /// Whether it is blocked by its own id.
+    pub blocked: bool,
+}
+
+/// Which tokens. The default is all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenFilter<'a> {
+    /// Of one device.
+    pub device: Option<&'a str>,
+    /// For one purpose.
+    pub purpose: Option<Purpose>,
+    /// That are not over at this moment.
+    pub live_at: Option<Timestamp>,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Used assertions that would not be good any more.
+    pub proofs: u64,
+    /// Tokens that have been over for thirty days.
+    pub tokens: u64,
+}
+
+macro_rules! tokens_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT t.id, t.issuer, t.purpose, t.device, t.person, t.audience, t.issued, \
+             t.expires, t.bound_to, t.scope, t.uses_max, COALESCE(u.used, 0), t.subject_issuer, \
+             t.subject, EXISTS (SELECT 1 FROM blocks b WHERE b.kind = 'token' \
+             AND b.name = t.id AND b.issuer = t.issuer) \
+             FROM tokens t LEFT JOIN token_uses u ON u.issuer = t.issuer AND u.id = t.id WHERE ",
+            $condition
+        )
+    };
+}
+
+impl Store {
+    /// A token that the site issued.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn token(&self, id: Uuid) -> Result<Option<IssuedToken>, StoreError> {
+        let id = id.hyphenated().to_string();
+        let rows = self.db.rows(tokens_where!("t.id = $1"), &[(&id).into()]).await?;
+        rows.first().map(read).transpose()
+    }
+
+    /// Tokens that the site issued, the latest first, at most `limit`, beginning after the token
+    /// `after`.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn tokens(
+        &self,
+        filter: TokenFilter<'_>,
+        limit: u32,
+        after: Option<Uuid>,
+    ) -> Result<Vec<IssuedToken>, StoreError> {
+        let sql = tokens_where!(
+            "($1 IS NULL OR t.device = $1) AND ($2 IS NULL OR t.purpose = $2) \
+             AND ($3 IS NULL OR t.expires > $3) AND ($4 IS NULL OR (t.issued, t.id) < \
+             (SELECT a.issued, a.id FROM tokens a WHERE a.id = $4)) \
+             ORDER BY t.issued DESC, t.id DESC LIMIT $5"
+        );
+        let device = filter.device.map(normal_id);
+        let after = after.map(|id| id.hyphenated().to_string());
+        let args: [Arg<'_>; 5] = [
+            device.as_deref().into(),
+            filter.purpose.map(Purpose::as_str).into(),
+            filter.live_at.map(seconds).into(),
+            after.as_deref().into(),
+            i64::from(limit).into(),
+        ];
+        self.db.rows(sql, &args).await?.iter().map(read).collect()
+    }
+
+    /// Forget what nobody asks for any more: assertions that are over, tokens thirty days after
+    /// their end. Blocks, devices and the audit stay.
+    ///
+    /// # Errors
+    /// What the database answers; all is still there then.
+    pub async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
+        let now = seconds(now);
+        let mut tx = self.db.begin().await?;
+        let proofs = tx.run("DELETE FROM proofs WHERE until < $1", &[now.into()]).await?;
+        let before = [(now - KEPT_S).into()];
+        // The uses of a token that was issued here go with it.
+        let sql = "DELETE FROM token_uses WHERE EXISTS (SELECT 1 FROM tokens t \
+                   WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer AND t.expires < $1)";
+        tx.run(sql, &before).await?;
+        let tokens = tx.run("DELETE FROM tokens WHERE expires < $1", &before).await?;
+        let sql = "DELETE FROM token_uses WHERE last < $1 AND NOT EXISTS (SELECT 1 FROM tokens t \
+                   WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer)";
+        tx.run(sql, &[(now - FOREIGN_KEPT_S).into()]).await?;
+        tx.commit().await?;
+        Ok(Swept { proofs, tokens })
+    }
+}
+
+fn read(row: &Row) -> Result<IssuedToken, StoreError> {
+    let id: String = row.get(0)?;
+    let word: String = row.get(2)?;
+    let purpose = Purpose::ALL.into_iter().find(|purpose| purpose.as_str() == word);
+    let subject: (Option<String>, Option<String>) = (row.get(12)?, row.get(13)?);
+    let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
+    Ok(IssuedToken {
+        id: id.parse().map_err(|_| StoreError::Content(format!("token id '{id}'")))?,
+        issuer: row.get(1)?,
+        purpose: purpose.ok_or_else(|| StoreError::Content(format!("purpose '{word}'")))?,
+        device: row.get(3)?,
+        user: row.get(4)?,
+        audience: row.get(5)?,
+        issued: second(row.get(6)?),
+        expires: second(row.get(7)?),
+        bound_to: row.get(8)?,
+        scope: row.get(9)?,
+        uses_max: row.get::<Option<i64>>(10)?.map(count),
+        uses: count(row.get(11)?),
+        subject_token: subject.0.zip(subject.1),
+        blocked: row.get(14)?,
+    })
+}
+
+/// Whether a token is blocked, by its id or because it was issued before a moment.
+pub(super) async fn is_blocked(tx: &mut Tx, token: &TokenRef<'_>) -> Result<bool, StoreError> {
+    // Two looks by the key instead of one at all blocks. A moment has no name.
+    let sql = "SELECT 1 FROM blocks WHERE kind = 'token' AND name = $2 AND issuer = $1 \
+               UNION ALL SELECT 1 FROM blocks \
+               WHERE kind = 'issued-before' AND name = '' AND issuer = $1 AND before > \
+               COALESCE($3, (SELECT t.issued FROM tokens t WHERE t.id = $2 AND t.issuer = $1))";
+    let issued = token.issued.map(seconds);
+    tx.any(sql, &[token.issuer.into(), (&name(token.id)).into(), issued.into()]).await
+}
+
+/// How often a token may be used: as it says in its row, else as given; and how often it has been.
+#[derive(Clone, Copy)]
+pub(super) struct Uses {
+    used: i64,
+    max: i64,
+}
+
+impl Uses {
+    pub(super) fn is_limited(self) -> bool {
+        self.max < i64::MAX
+    }
+}
+
+pub(super) async fn uses(
+    tx: &mut Tx,
+    token: &TokenRef<'_>,
+    given: Option<u32>,
+) -> Result<Uses, StoreError> {
+    let sql = "SELECT (SELECT t.uses_max FROM tokens t WHERE t.id = $2 AND t.issuer = $1), \
+               (SELECT u.used FROM token_uses u WHERE u.id = $2 AND u.issuer = $1)";
+    let row = tx.row(sql, &[token.issuer.into(), (&name(token.id)).into()]).await?;
+    let (max, used): (Option<i64>, Option<i64>) = match row {
+        Some(row) => (row.get(0)?, row.get(1)?),
+        None => (None, None),
+    };
+    let max = max.or(given.map(i64::from)).unwrap_or(i64::MAX);
+    Ok(Uses { used: used.unwrap_or(0), max })
+}
+
+/// Count one use; `false` if there is none left. Others that use the token wait until the end of
+/// the transaction, so that two cannot both have the last.
+pub(super) async fn use_once(
+    tx: &mut Tx,
+    token: &TokenRef<'_>,
+    uses: Uses,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    if uses.used >= uses.max {
+        return Ok(false);
+    }
+    let sql = "INSERT INTO token_uses (issuer, id, used, last) VALUES ($1, $2, 1, $3) \
+               ON CONFLICT (issuer, id) DO UPDATE SET used = token_uses.used + 1, last = $3 \
+               WHERE token_uses.used < $4";
+    let name = name(token.id);
+    let args = [token.issuer.into(), (&name).into(), seconds(now).into(), uses.max.into()];
+    Ok(tx.run(sql, &args).await? > 0)
+}

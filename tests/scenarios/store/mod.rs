@@ -1,0 +1,138 @@
+//! The site's store, in both of its databases: each rule is a scenario, and each scenario is played
+//! with both.
+
+mod approving;
+mod blocking;
+mod durable;
+mod following;
+mod granting;
+mod places;
+mod registering;
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use sitegate::purpose::Purpose;
+use sitegate::site::store::{
+    Device, Grant, Place, PostgresUrl, RegisterError, Registered, Registration, Store, TokenRef,
+    Via,
+};
+use uuid::Uuid;
+
+use crate::support::Postgres;
+
+pub const ISSUER: &str = "https://mp.contoso.com/sitegate/oauth2";
+pub const ENTRA: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+
+/// Which database.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Sqlite,
+    Pg,
+}
+
+/// A place for stores, which ends with the test.
+pub struct Home {
+    pub dir: tempfile::TempDir,
+    pub server: Option<Postgres>,
+}
+
+impl Home {
+    pub fn new(kind: Kind) -> Home {
+        let server = match kind {
+            Kind::Sqlite => None,
+            Kind::Pg => Some(Postgres::start()),
+        };
+        Home { dir: tempfile::tempdir().unwrap(), server }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("store/site.db")
+    }
+
+    pub fn place(&self) -> Place {
+        match &self.server {
+            None => Place::Sqlite(self.file()),
+            Some(server) => Place::Postgres(PostgresUrl::parse(&server.url()).unwrap()),
+        }
+    }
+
+    pub async fn open(&self) -> Store {
+        Store::open(&self.place(), at(0)).await.unwrap()
+    }
+}
+
+/// A moment, in seconds after the start of the story.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// An id that no device has.
+pub fn fresh() -> &'static str {
+    let id = format!("GUID:{}", Uuid::new_v4().hyphenated()).to_uppercase();
+    Box::leak(id.into_boxed_str())
+}
+
+/// A registration of a key, of a device that is new and needs nobody's approval.
+pub fn with_key(thumbprint: &str) -> Registration<'_> {
+    Registration {
+        thumbprint,
+        jwk: r#"{"kty":"EC"}"#,
+        claimed: None,
+        proven_by: None,
+        via: Via::BulkToken,
+        token: None,
+        uses_max: None,
+        entra: None,
+        certificate: None,
+        fresh_id: fresh(),
+        approve: true,
+        accept_claims: false,
+        now: at(1),
+    }
+}
+
+/// A registration token.
+pub fn bulk(id: &str) -> Option<TokenRef<'_>> {
+    Some(TokenRef { issuer: ISSUER, id, issued: None })
+}
+
+pub async fn register(store: &Store, r: &Registration<'_>) -> Result<Registered, RegisterError> {
+    store.register(r, "a client").await
+}
+
+/// Register what must become a device that may work.
+pub async fn enrolled(store: &Store, r: &Registration<'_>) -> Device {
+    match register(store, r).await {
+        Ok(Registered::New(device)) => device,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A client token that is about to be issued.
+pub fn client_token(device: Option<&str>) -> Grant<'_> {
+    Grant {
+        id: Uuid::new_v4(),
+        issuer: ISSUER,
+        purpose: Purpose::Client,
+        device,
+        user: None,
+        audience: "urn:site",
+        issued: at(10),
+        expires: at(3610),
+        bound_to: None,
+        scope: None,
+        uses_max: None,
+        proof: None,
+        subject_token: None,
+        renews: false,
+    }
+}
+
+/// The thumbprints of a device's keys, those that wait with a question mark.
+pub fn keys(device: &Device) -> String {
+    let shown = |k: &sitegate::site::store::DeviceKey| {
+        format!("{}{}", k.thumbprint, if k.active { "" } else { "?" })
+    };
+    device.keys.iter().map(shown).collect::<Vec<_>>().join(" ")
+}

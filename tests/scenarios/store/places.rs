@@ -1,0 +1,125 @@
+//! Where a store lies, and what can be wrong there.
+
+use std::os::unix::fs::PermissionsExt;
+
+use rstest::rstest;
+use sitegate::site::store::{Place, PostgresUrl, Store, StoreError};
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+
+use super::*;
+
+/// Change what is in a closed store, behind its back.
+async fn meddle(home: &Home, sql: &'static str) {
+    match &home.server {
+        None => {
+            let url = format!("sqlite://{}", home.file().display());
+            SqliteConnection::connect(&url).await.unwrap().execute(sql).await.unwrap();
+        }
+        Some(server) => {
+            PgConnection::connect(&server.url()).await.unwrap().execute(sql).await.unwrap();
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_store_is_opened_again_with_all_that_is_in_it(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    // At once and one after another: the tables are made once.
+    let (one, two) = tokio::join!(home.open(), home.open());
+    let device = enrolled(&one, &with_key("k1")).await;
+    one.close().await;
+    assert!(matches!(one.block_version().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(two.device(&device.id).await.unwrap().as_ref(), Some(&device));
+    two.close().await;
+    let three = home.open().await;
+    assert_eq!(three.device(&device.id).await.unwrap(), Some(device));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_store_of_a_later_sitegate_is_refused_in_words(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    home.open().await.close().await;
+    meddle(
+        &home,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations",
+    )
+    .await;
+    let refused = Store::open(&home.place(), at(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer(9999)), "{refused:?}");
+    assert!(refused.to_string().contains("a later sitegate"), "{refused}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_sitegate_does_not_write_is_an_error(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+    let home = Home::new(kind);
+    let store = home.open().await;
+    let device = enrolled(&store, &with_key("k1")).await;
+    meddle(&home, "UPDATE devices SET via = 'magic'").await;
+    let answer = store.device(&device.id).await;
+    assert!(matches!(answer, Err(StoreError::Content(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_file_and_its_folder_are_closed_to_others() {
+    let home = Home::new(Kind::Sqlite);
+    let store = home.open().await;
+    enrolled(&store, &with_key("k1")).await;
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let dir = home.file().parent().unwrap().to_owned();
+    assert_eq!(mode(&dir), 0o700);
+    let files: Vec<_> = dir.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 3, "the file, its log and the log's index: {files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_refused_and_left_alone() {
+    let home = Home::new(Kind::Sqlite);
+    std::fs::create_dir(home.file().parent().unwrap()).unwrap();
+    let text = "somebody's letter\n".repeat(100);
+    std::fs::write(home.file(), &text).unwrap();
+    let refused = Store::open(&home.place(), at(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged(_)), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(home.file()).unwrap(), text);
+    let blocked = Place::Sqlite(home.file().join("below/a/file"));
+    assert!(matches!(Store::open(&blocked, at(1)).await, Err(StoreError::File { .. })));
+}
+
+#[tokio::test]
+async fn a_url_is_understood_or_refused_and_never_shown() {
+    for text in ["", "mysql://a/b", "postgres://a:b@[/c", "postgres://a/b?sslmode=perhaps"] {
+        assert!(matches!(PostgresUrl::parse(text), Err(StoreError::Url)), "{text}");
+    }
+    // Nothing listens on port 1.
+    let url = PostgresUrl::parse("postgres://jo:s3cret@127.0.0.1:1/site").unwrap();
+    let place = Place::Postgres(url);
+    assert!(!format!("{place:?}").contains("s3cret"));
+    let refused = Store::open(&place, at(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+    assert!(!format!("{refused:?} {refused}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_for_a_while_is_used_again_when_it_is_back() {
+    let mut home = Home::new(Kind::Pg);
+    let store = home.open().await;
+    let device = enrolled(&store, &with_key("k1")).await;
+    home.server.as_mut().unwrap().stop();
+    let answer = store.device(&device.id).await;
+    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    let answer = register(&store, &with_key("k2")).await;
+    assert!(answer.is_err(), "{answer:?}");
+    home.server.as_mut().unwrap().resume();
+    enrolled(&store, &with_key("k2")).await;
+    assert_eq!(store.device(&device.id).await.unwrap(), Some(device));
+}

@@ -1,0 +1,173 @@
+//! A PostgreSQL server of a test's own, on a unix socket in a temporary folder. It ends with the
+//! test, however that ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// PostgreSQL does not run as root; whoever is root runs it as this user.
+const USER: (&str, u32) = ("nobody", 65534);
+
+pub struct Postgres {
+    dir: tempfile::TempDir,
+    programs: PathBuf,
+    durable: bool,
+    child: Option<Child>,
+}
+
+impl Postgres {
+    /// A server with an empty database, that forgets when the power fails.
+    pub fn start() -> Postgres {
+        Postgres::new(false)
+    }
+
+    /// A server that writes to disk what it confirms.
+    pub fn durable() -> Postgres {
+        Postgres::new(true)
+    }
+
+    fn new(durable: bool) -> Postgres {
+        let programs = programs();
+        let dir = tempfile::tempdir().unwrap();
+        own(dir.path());
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        own(&data);
+        copy(&template(&programs), &data);
+        let mut server = Postgres { dir, programs, durable, child: None };
+        server.resume();
+        server
+    }
+
+    /// The URL of the server's database, for one who may do everything.
+    pub fn url(&self) -> String {
+        format!("postgres://sitegate@localhost/postgres?host={}", self.dir.path().display())
+    }
+
+    /// Start it again where it was.
+    pub fn resume(&mut self) {
+        let mut command = as_user(&self.programs.join("postgres"));
+        command.arg("-D").arg(self.dir.path().join("data")).arg("-k").arg(self.dir.path());
+        command.args(["-c", "listen_addresses=", "-c", "shared_buffers=16MB"]);
+        if !self.durable {
+            command.args(["-c", "fsync=off"]);
+        }
+        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(child.expect("PostgreSQL is installed by 'make setup'"));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let ready = || {
+            // It refuses until it has recovered; the file says when it accepts.
+            let pid = std::fs::read_to_string(self.dir.path().join("data/postmaster.pid"));
+            pid.is_ok_and(|text| text.lines().nth(7).is_some_and(|word| word.trim() == "ready"))
+        };
+        while !ready() {
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// End it in good order; connections are cut.
+    pub fn stop(&mut self) {
+        self.end("-INT");
+    }
+
+    /// End it as a crash does: what it has confirmed is in its log alone.
+    pub fn crash(&mut self) {
+        self.end("-QUIT");
+    }
+
+    fn end(&mut self, signal: &str) {
+        let Some(mut child) = self.child.take() else { return };
+        let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        let _ = child.wait();
+        let _ = std::fs::remove_file(self.dir.path().join("data/postmaster.pid"));
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.end("-QUIT");
+    }
+}
+
+/// Where Debian puts the server, which is not where a user's PATH looks; the newest first.
+fn programs() -> PathBuf {
+    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            let bin = entry.path().join("bin");
+            bin.join("initdb").exists().then_some((version, bin))
+        })
+        .collect();
+    found.sort();
+    let elsewhere = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).find(|dir| dir.join("initdb").exists())
+    };
+    found.pop().map(|(_, bin)| bin).or_else(elsewhere).expect("'make setup' installs postgresql")
+}
+
+fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// A program as the server's user, that ends with the thread that started it.
+fn as_user(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "QUIT"]);
+    if is_root() {
+        let id = USER.1.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+    }
+    command.arg("--").arg(program);
+    command
+}
+
+fn own(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(dir, Some(USER.1), Some(USER.1)).unwrap();
+    }
+}
+
+/// A new cluster costs a second, a copy of one a tenth: it is made once, and copied by all tests.
+fn template(programs: &Path) -> PathBuf {
+    let version = Command::new(programs.join("postgres")).arg("--version").output().unwrap();
+    let version: String = String::from_utf8_lossy(&version.stdout)
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect();
+    let user = if is_root() { USER.0 } else { "own" };
+    let ready = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{version}-{user}"));
+    if ready.exists() {
+        return ready;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path());
+    let made = as_user(&programs.join("initdb"))
+        .arg("-D")
+        .arg(dir.path().join("data"))
+        .args(["-U", "sitegate", "--no-sync", "--auth=trust", "--locale=C", "--encoding=UTF8"])
+        .output()
+        .expect("setpriv is part of every Linux");
+    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    let beside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let copied = beside.path().join("data");
+    std::fs::create_dir(&copied).unwrap();
+    copy(&dir.path().join("data"), &copied);
+    // Another test may have been faster; its cluster is as good.
+    let _ = std::fs::rename(&copied, &ready);
+    ready
+}
+
+/// What is in one folder into another, with owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(copied.success());
+}
