@@ -221,6 +221,10 @@ denials! {
     TokenPurpose "token.purpose" 403
         "A token of this purpose does not open this route."
         "Registration tokens open registration alone, content tokens content alone; application tokens open nothing.";
+    /// RFC 8693 §4.2: a token for one package, or for one path.
+    TokenScope "token.scope" 403
+        "The token does not open this path: it is limited to others."
+        "The client must exchange its client token for one with the package or path that it needs.";
     /// Device-centric work without a device.
     DeviceTokenRequired "device.token_required" 403
         "This route needs a device's token."
@@ -286,7 +290,10 @@ impl Denial {
     pub fn challenge(self) -> Option<&'static str> {
         match self {
             Denial::TokenMissing => Some("Bearer realm=\"sitegate\""),
-            Denial::TokenPurpose | Denial::DeviceTokenRequired | Denial::UserTokenRequired => {
+            Denial::TokenPurpose
+            | Denial::TokenScope
+            | Denial::DeviceTokenRequired
+            | Denial::UserTokenRequired => {
                 Some("Bearer realm=\"sitegate\", error=\"insufficient_scope\"")
             }
             Denial::TokenAmbiguous => Some("Bearer realm=\"sitegate\", error=\"invalid_request\""),

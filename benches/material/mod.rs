@@ -73,6 +73,7 @@ pub fn tokens() -> Tokens {
         hierarchy: Uuid::from_u128(1),
         lifetime_s: None,
         bound_to: None,
+        scope: None,
         id: Uuid::from_u128(2),
     };
     let [es256, rs256] =
@@ -104,6 +105,7 @@ pub fn blocklist() -> (Blocklist, Identity) {
         token_id: Some("0a1b2c3d-0000-4000-8000-00000000000f".to_owned()),
         purpose: Purpose::Client,
         bound_to: None,
+        scopes: [].into(),
     };
     (Blocklist::parse(long_blocklist().as_bytes()).expect("a list"), who)
 }

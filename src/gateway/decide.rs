@@ -183,6 +183,7 @@ where
     let token = token.ok_or(Denial::TokenMissing)?;
     let found = identify(policy, site, &token, now)?;
     not_blocked(policy, &token, &found.verified)?;
+    is_for_here(site, &token, &found.verified)?;
     let identity = found.verified.identity();
     if let Some(wanted) = &identity.bound_to {
         has_bound_certificate(wanted, head.certificate).map_err(|detail| Refused {
@@ -201,6 +202,13 @@ where
         fingerprint: Some(found.fingerprint),
         ..denial.into()
     })?;
+    if !identity.scopes.is_empty() {
+        let path = CanonicalPath::parse(head.target, policy.uri_bytes_max)?;
+        if !identity.reaches(path.as_str()) {
+            let fingerprint = Some(found.fingerprint);
+            return Err(Refused { fingerprint, ..Denial::TokenScope.into() });
+        }
+    }
     Ok(Pass { verified: Some(found.verified), cached: Some(found.hit), ..nobody })
 }
 
@@ -232,6 +240,21 @@ fn not_blocked(
         .blocklist
         .peek(|list| list.judge(verified.identity(), verified.issued()))
         .map_err(|refusal| of_token(token, refusal.naming(verified.kid())))
+}
+
+/// A token may be limited to one of the site's systems (RFC 8707), and is nothing to the others.
+fn is_for_here(
+    site: &SitePolicy,
+    token: &BearerToken<'_>,
+    verified: &Verified,
+) -> Result<(), Refused> {
+    let accepted = &verified.issuer().audiences;
+    let here = |aud: &String| accepted.contains(aud) && !site.elsewhere.contains(aud);
+    if site.elsewhere.is_empty() || verified.audiences().iter().any(here) {
+        return Ok(());
+    }
+    let detail = "it is for another of the site's systems";
+    Err(of_token(token, Refusal::new(Denial::TokenAudience, detail).naming(verified.kid())))
 }
 
 fn of_token(token: &BearerToken<'_>, refusal: Refusal) -> Refused {

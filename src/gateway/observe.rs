@@ -17,14 +17,14 @@ use crate::route::{CanonicalPath, Requirement, RouteTable, guarded};
 pub struct Observing {
     until: ObserveUntil,
     /// Namespaces of any role that are closed, or whose requests are looked into: a backend may
-    /// have them though this site system has not the role.
+    /// have them though this site system has not the role. And what is not the backend's at all.
     guarded: RouteTable,
 }
 
 impl Observing {
-    /// Observing until that time.
-    pub fn new(until: ObserveUntil) -> Self {
-        Observing { until, guarded: guarded() }
+    /// Observing until that time, by a site system with these routes.
+    pub fn new(until: ObserveUntil, routes: &RouteTable) -> Self {
+        Observing { until, guarded: guarded(routes) }
     }
 
     /// Until when.
@@ -106,7 +106,7 @@ fn is_relaxed(denial: Denial) -> bool {
         TokenMissing | TokenAmbiguous | TokenMalformed | TokenAlgorithm | TokenCritical
         | TokenType | TokenIssuer | TokenSignature | TokenExpired | TokenNotYetValid
         | TokenLifetime | TokenAudience | TokenTenant | TokenClaims | TokenBinding
-        | TokenPurpose | DeviceTokenRequired | UserTokenRequired => true,
+        | TokenPurpose | TokenScope | DeviceTokenRequired | UserTokenRequired => true,
         // Somebody has said that these are not to come in.
         CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked => false,
         RouteDenied | RouteAltAuth | RouteWindowsAuth | RouteWebsocket => false,

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -38,6 +39,8 @@ pub struct Blocklist {
     kinds: u8,
     issuers: BTreeSet<String>,
     entries: usize,
+    /// Lists that others keep, and that count as well.
+    beside: Vec<Arc<Blocklist>>,
 }
 
 /// What a rule is about.
@@ -47,6 +50,29 @@ enum About<'a> {
     Device(&'a str),
     User(&'a str),
     Everything,
+}
+
+/// What somebody blocks, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking<'a> {
+    /// One token of an issuer, by its id.
+    Token {
+        /// The issuer's configured name.
+        issuer: &'a str,
+        /// The token's id.
+        id: &'a str,
+    },
+    /// A device, whoever issued its tokens.
+    Device(&'a str),
+    /// A user, whoever issued their tokens.
+    User(&'a str),
+    /// Everything that an issuer issued before a moment.
+    IssuedBefore {
+        /// The issuer's configured name.
+        issuer: &'a str,
+        /// The moment.
+        before: Timestamp,
+    },
 }
 
 /// Why a text is no blocklist.
@@ -99,6 +125,28 @@ impl Blocklist {
         }
     }
 
+    /// Several lists as one: what any of them blocks is blocked.
+    pub fn joined(lists: impl IntoIterator<Item = Arc<Blocklist>>) -> Self {
+        let beside: Vec<_> = lists.into_iter().filter(|list| !list.is_empty()).collect();
+        Blocklist { beside, ..Blocklist::default() }
+    }
+
+    /// The list of what is blocked one by one.
+    pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>) -> Self {
+        let mut list = Blocklist::default();
+        for entry in entries {
+            match entry {
+                Blocking::Token { issuer, id } => list.rule(Some(issuer), About::Token(id), ALWAYS),
+                Blocking::Device(id) => list.rule(None, About::Device(id), ALWAYS),
+                Blocking::User(id) => list.rule(None, About::User(id), ALWAYS),
+                Blocking::IssuedBefore { issuer, before } => {
+                    list.rule(Some(issuer), About::Everything, second(before));
+                }
+            }
+        }
+        list
+    }
+
     /// Whether a verified identity is blocked. `issued` is the token's `iat`, else its `nbf`, in
     /// seconds after 1970; a token with neither counts as issued before every moment.
     ///
@@ -106,6 +154,7 @@ impl Blocklist {
     /// The refusal, if it is. A device or a user without a moment is blocked as such, everything
     /// else is the token's fault: another token may be good.
     pub fn judge(&self, who: &Identity, issued: Option<i64>) -> Result<(), Refusal> {
+        self.beside.iter().try_for_each(|list| list.judge(who, issued))?;
         if self.rules.is_empty() {
             return Ok(());
         }
@@ -148,12 +197,12 @@ impl Blocklist {
 
     /// How many entries the list has.
     pub fn len(&self) -> usize {
-        self.entries
+        self.beside.iter().fold(self.entries, |sum, list| sum + list.len())
     }
 
     /// Whether nothing is blocked.
     pub fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.len() == 0
     }
 
     /// The names of issuers that the list knows, for comparison with those that are configured.
@@ -177,6 +226,11 @@ impl Blocklist {
 
     fn add(&mut self, entry: &Spanned<Entry>) -> Result<(), Wrong> {
         let (issuer, about, before) = entry.get_ref().read(entry.span())?;
+        self.rule(issuer, about, before);
+        Ok(())
+    }
+
+    fn rule(&mut self, issuer: Option<&str>, about: About<'_>, before: i64) {
         let place = self.fingerprint(issuer, about);
         let rule = self.rules.entry(place).or_insert(before);
         *rule = before.max(*rule);
@@ -185,7 +239,6 @@ impl Blocklist {
         if let Some(issuer) = issuer.filter(|name| !self.issuers.contains(*name)) {
             self.issuers.insert(issuer.to_owned());
         }
-        Ok(())
     }
 
     /// 128 bits that stand for a rule's subject: two keyed hashes that share nothing but the key.

@@ -10,6 +10,7 @@ use super::claims::{Claims, claim};
 use super::issuer::{Issuer, IssuerKind, OidcClaims};
 use super::json::Json;
 use super::refusal::Refusal;
+use super::scope::ContentScope;
 use super::text::{guid, is_identity_text, site_device};
 use crate::denial::Denial;
 use crate::purpose::Purpose;
@@ -23,6 +24,9 @@ pub(super) mod site_claim {
     pub(in crate::token) const USER: &str = "UserId";
     pub(in crate::token) const DEVICE: &str = "DeviceId";
 }
+
+/// What a token is limited to (RFC 8693 §4.2).
+const SCOPE: &str = "scope";
 
 /// Every category and type of a site's tokens that means something, and what. A bulk registration
 /// token and the types `Device` and `UDA` are Configuration Manager's, the others sitegate's.
@@ -53,6 +57,8 @@ pub struct Identity {
     /// The SHA-256 thumbprint (base64url) of the client certificate that the token is bound to:
     /// whoever lets the token in must see that certificate (RFC 8705 §3.1).
     pub bound_to: Option<String>,
+    /// What it is limited to, whatever its purpose opens besides; nothing for no such limit.
+    pub scopes: Arc<[ContentScope]>,
 }
 
 impl Identity {
@@ -66,6 +72,11 @@ impl Identity {
         self.user.is_some()
     }
 
+    /// Whether its limits let it reach a path, in its canonical spelling.
+    pub fn reaches(&self, canonical: &str) -> bool {
+        self.scopes.is_empty() || self.scopes.iter().any(|scope| scope.covers(canonical))
+    }
+
     /// Read the identity from claims whose signature is verified.
     pub(super) fn read(issuer: &Issuer, claims: &Claims) -> Result<Self, Refusal> {
         check_access_token(claims)?;
@@ -76,7 +87,9 @@ impl Identity {
             IssuerKind::Oidc(names) => of_oidc(claims, names)?,
         };
         let Subject { device, user, token_id, purpose } = subject;
-        Ok(Identity { device, user, issuer: issuer.name.clone(), token_id, purpose, bound_to })
+        let scopes = scopes(issuer, claims, purpose)?;
+        let issuer = issuer.name.clone();
+        Ok(Identity { device, user, issuer, token_id, purpose, bound_to, scopes })
     }
 }
 
@@ -113,6 +126,23 @@ fn binding(claims: &Claims) -> Result<Option<String>, Refusal> {
             _ => Err(Refusal::new(Denial::TokenType, "cnf demands a proof that is not supported")),
         },
         Some(_) => Err(claim("cnf is no object")),
+    }
+}
+
+/// What a site's token for content, boot media or a task sequence is limited to. Others' `scope`
+/// has other words, and opens nothing here.
+fn scopes(
+    issuer: &Issuer,
+    claims: &Claims,
+    purpose: Purpose,
+) -> Result<Arc<[ContentScope]>, Refusal> {
+    let limited = matches!(purpose, Purpose::Content | Purpose::Media | Purpose::TaskSequence);
+    match (&issuer.kind, claims.text(SCOPE)?) {
+        (IssuerKind::Site { .. }, Some(claim_text)) if limited => {
+            let read = ContentScope::read(claim_text);
+            read.map(Arc::from).ok_or_else(|| claim("scope is not one that is known"))
+        }
+        _ => Ok(Arc::default()),
     }
 }
 

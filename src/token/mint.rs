@@ -22,6 +22,7 @@ use super::algorithm::Algorithm;
 use super::identity::SITE_KINDS;
 use super::keys::thumbprints;
 use super::material::Material;
+use super::scope::ContentScope;
 use super::text::{is_identity_text, site_device, to_base64url};
 use crate::purpose::Purpose;
 
@@ -69,6 +70,9 @@ pub struct MintRequest<'a> {
     pub lifetime_s: Option<i64>,
     /// The SHA-256 thumbprint (base64url) of the client certificate it is bound to (RFC 8705).
     pub bound_to: Option<&'a str>,
+    /// What it is limited to, for content, boot media and task sequences: `package:ID` and
+    /// `path:/PREFIX`, with a space between them.
+    pub scope: Option<&'a str>,
     /// The handle by which it can be blocked: fresh for each token.
     pub id: Uuid,
 }
@@ -91,6 +95,11 @@ pub enum MintError {
     /// No issuer or audience, or no SHA-256 thumbprint.
     #[error("issuer, audience or certificate thumbprint is empty or not well-formed")]
     Envelope,
+    /// A limit that would not be understood, or where there can be none.
+    #[error(
+        "a scope is of package:ID and path:/PREFIX, for content, boot media and task sequences"
+    )]
+    Scope,
     /// Longer than its purpose allows, or no time at all.
     #[error("a token of this purpose lives between 1 and {max_s} seconds")]
     Lifetime {
@@ -285,11 +294,13 @@ struct Envelope<'a> {
     jti: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
 }
 
 impl<'a> Envelope<'a> {
     fn of(request: &MintRequest<'a>, now_s: i64) -> Result<Self, MintError> {
-        let MintRequest { purpose, device, user, bound_to, id, .. } = *request;
+        let MintRequest { purpose, device, user, bound_to, scope, id, .. } = *request;
         let (usual_s, max_s) = lifetime_s(purpose, bound_to.is_some());
         let lifetime_s = request.lifetime_s.unwrap_or(usual_s);
         if !(1..=max_s).contains(&lifetime_s) {
@@ -304,6 +315,10 @@ impl<'a> Envelope<'a> {
         let sub = device.map(|d| site_device(d).ok_or(MintError::Device)).transpose()?;
         if user.is_some_and(|u| purpose != Purpose::Client || !is_identity_text(u)) {
             return Err(MintError::User);
+        }
+        let limited = matches!(purpose, Purpose::Content | Purpose::Media | Purpose::TaskSequence);
+        if scope.is_some_and(|scope| !limited || ContentScope::read(scope).is_none()) {
+            return Err(MintError::Scope);
         }
         let kind = match (purpose, &sub, user) {
             (Purpose::Registration, None, _) => "BulkRegistration",
@@ -333,6 +348,7 @@ impl<'a> Envelope<'a> {
             iat: now_s,
             jti: id,
             cnf: bound_to.map(|hash| json!({ "x5t#S256": hash })),
+            scope,
         })
     }
 }

@@ -19,13 +19,14 @@ mod material;
 mod mint;
 mod refusal;
 mod registration;
+mod scope;
 mod text;
 mod verify;
 
 pub use algorithm::Algorithm;
 pub use assertion::{Asserted, Assertion, AssertionRequest};
 pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
-pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocklist, BlocklistFault};
+pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocking, Blocklist, BlocklistFault};
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
 pub use client_key::{ClientKey, ClientKeyFault};
 pub use identity::Identity;
@@ -35,6 +36,7 @@ pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
 pub use mint::{MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
 pub use refusal::{Missed, Refusal};
 pub use registration::ClientMetadata;
+pub use scope::ContentScope;
 pub use verify::{Trusted, Verified, verify};
 
 #[cfg(test)]

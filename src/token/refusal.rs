@@ -33,7 +33,7 @@ pub struct Missed {
 
 impl Refusal {
     /// A refusal with a fixed detail.
-    pub(super) const fn new(denial: Denial, detail: &'static str) -> Self {
+    pub const fn new(denial: Denial, detail: &'static str) -> Self {
         Refusal { denial, detail: Cow::Borrowed(detail), kid: None, missed: None }
     }
 

@@ -31,6 +31,7 @@ pub struct Trusted {
 #[derive(Debug)]
 pub struct Verified {
     issuer: Arc<Issuer>,
+    iss: String,
     keys: Arc<KeySet>,
     kid: Option<String>,
     audiences: Vec<String>,
@@ -96,6 +97,7 @@ fn judge<'a>(
     let verified = Verified {
         identity: Identity::read(issuer, &claims)?,
         issuer: issuer.clone(),
+        iss: claims.iss.clone(),
         kid: key.kid().or(key.x5t()).map(str::to_owned),
         keys,
         audiences: claims.audiences,
@@ -147,6 +149,11 @@ impl Verified {
     /// The issuer whose key verified it.
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
+    }
+
+    /// Its `iss`: one of those that its issuer accepts.
+    pub fn iss(&self) -> &str {
+        &self.iss
     }
 
     /// The name of the key that verified it, as its key file has it.

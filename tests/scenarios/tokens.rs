@@ -282,6 +282,7 @@ impl Forge {
             hierarchy: uuid::Uuid::nil(),
             lifetime_s: Some(3600),
             bound_to: None,
+            scope: None,
             id: uuid::Uuid::new_v4(),
         };
         self.0.mint(&request, sitegate::clock::Clock::system().now()).unwrap()

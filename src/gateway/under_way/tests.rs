@@ -34,6 +34,7 @@ fn verified() -> [Arc<Verified>; 2] {
             hierarchy: Uuid::from_u128(1),
             lifetime_s: None,
             bound_to: None,
+            scope: None,
             id: Uuid::from_u128(2),
         };
         let token = signer.mint(&request, now).unwrap();

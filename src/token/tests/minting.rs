@@ -26,6 +26,7 @@ fn request(purpose: Purpose) -> MintRequest<'static> {
         hierarchy: HIERARCHY,
         lifetime_s: None,
         bound_to: None,
+        scope: None,
         id: ID,
     }
 }

@@ -46,6 +46,7 @@ impl Signer {
             hierarchy: uuid::Uuid::nil(),
             lifetime_s: Some(3600),
             bound_to: None,
+            scope: None,
             id: uuid::Uuid::new_v4(),
         };
         self.0.mint(&request, Clock::system().now()).unwrap()
