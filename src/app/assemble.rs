@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
@@ -18,7 +19,9 @@ use super::observe::Certificates;
 use super::{Options, StartError};
 use crate::cert::Anchors;
 use crate::cert::issuer::{Algorithm, Scope};
-use crate::config::{AuthorityKey, BackendAddress, Config, PkiFolder, SiteSystem};
+use crate::config::{
+    AuthorityKey, BackendAddress, BackendTimes, Config, PkiFolder, SiteSystem, TokenService,
+};
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
 use crate::gateway::{BackendTls, Policy, TokenPolicy, Upstream};
@@ -32,7 +35,7 @@ use crate::token::{Blocklist, TokenCache};
 /// The site's own authority and token key, and whom its backends' certificates have to convince.
 pub(super) struct Authorities {
     pub(super) certificates: Option<Arc<Authority>>,
-    pub(super) own_keys: Option<String>,
+    pub(super) tokens: Option<Arc<SiteTokens>>,
     pub(super) system: Arc<Anchors>,
     to_backends: ClientConfigs,
     ended: watch::Sender<bool>,
@@ -44,8 +47,8 @@ impl Authorities {
         provider: Arc<CryptoProvider>,
         now: Timestamp,
     ) -> Result<Self, StartError> {
-        let own_keys = match open_tokens(config, now) {
-            Ok(tokens) => Some(tokens.jwks()),
+        let tokens = match open_tokens(config, now) {
+            Ok(tokens) => Some(Arc::new(tokens)),
             Err(error) => {
                 tracing::error!(%error, "the site has no token key; it issues no tokens");
                 None
@@ -57,7 +60,7 @@ impl Authorities {
             .map_err(|error| StartError::Defect(error.to_string()))?;
         Ok(Authorities {
             certificates: open_authority(config, provider),
-            own_keys,
+            tokens,
             system: Arc::new(system),
             to_backends,
             ended: watch::Sender::new(false),
@@ -78,8 +81,8 @@ pub(crate) fn open_tokens(
     config: &Config,
     now: Timestamp,
 ) -> Result<SiteTokens, crate::site::TokenKeyError> {
-    let site = &config.site;
-    SiteTokens::open(&site.state, &site.code, site.hierarchy, &site.token_issuer, now)
+    let (site, kind) = (&config.site, config.token_service.signing);
+    SiteTokens::open(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer, now)
 }
 
 /// The site's authority, as the configuration has it; none where only PKI certificates are used.
@@ -271,7 +274,10 @@ pub(super) fn policy(
     let (trusted, refetch) = issuers.trusted();
     let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
     let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
-    let upstream = |system: &SiteSystem| upstream(system, backends, &authorities.to_backends);
+    let upstream = |system: &SiteSystem| {
+        let service = system.token_service.then(|| token_service(&config.site.state));
+        (upstream(system, backends, &authorities.to_backends), service)
+    };
     let clients = |system: &SiteSystem| clients.trust(&system.name);
     Policy::new(config, judged_by, metrics, upstream, clients)
 }
@@ -287,6 +293,23 @@ fn upstream(system: &SiteSystem, backends: &Backends, tls: &ClientConfigs) -> Up
         BackendTls::new(tls.trusting(roots), name.clone())
     };
     Upstream { addresses, unix, tls: backend.tls_name.as_ref().map(to), times: backend.times }
+}
+
+/// The token service of this process, by its socket.
+fn token_service(state: &Path) -> Upstream {
+    let times = BackendTimes {
+        connect: Duration::from_secs(2),
+        answer: Duration::from_secs(30),
+        idle: Duration::from_secs(55),
+        websocket: Duration::ZERO,
+    };
+    let socket = TokenService::socket(state);
+    Upstream {
+        addresses: live(Vec::new()).1,
+        unix: Some(socket.as_path().into()),
+        tls: None,
+        times,
+    }
 }
 
 const CA_BYTES_MAX: u64 = 1024 * 1024;

@@ -12,8 +12,9 @@ use super::schema;
 use super::spanned::Spanned;
 use super::units::{Size, Span};
 pub(super) use words::{
-    AuthorityKeyFile, CertificatesFile, ClientCertificateFile, CrlExpiredFile, KeyModeFile,
-    KindFile, LogFormatFile, ModeFile, TokenFile,
+    AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
+    ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, ModeFile,
+    TokenFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -36,6 +37,8 @@ pub(super) struct ConfigFile {
     log: Option<LogFile>,
     /// What clients may take.
     limits: Option<LimitsFile>,
+    /// The service that gives clients their tokens. Takes effect at a restart.
+    token_service: Option<TokenServiceFile>,
     /// The site systems; several may share an address if their hosts differ.
     #[schemars(length(min = 1))]
     site_system: Vec<SiteSystemFile>,
@@ -145,6 +148,36 @@ pub(super) struct LimitsFile {
     pub(super) token_cache: Typed<u32>,
 }
 
+/// `[token_service]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TokenServiceFile {
+    /// Where it is on each site system that has it: an absolute path in small letters.
+    #[schemars(regex(pattern = "^(/[^/A-Z]+)+$"), extend("default" = "/sitegate/oauth2"))]
+    pub(super) path: Typed<String>,
+    /// Whether a client that proves itself is let in at once, or waits for `site approve`.
+    #[schemars(extend("default" = "automatic"))]
+    pub(super) approval: Typed<ApprovalFile>,
+    /// Whether a client may bring a device id that the site does not know.
+    #[schemars(extend("default" = "approval"))]
+    pub(super) claimed_ids: Typed<ClaimedIdsFile>,
+    /// What the site's tokens are signed with; the key is made when there is none.
+    #[schemars(extend("default" = "RS256"))]
+    pub(super) algorithm: Typed<AlgorithmFile>,
+    /// How long after its last token a client may come back; at most 365d.
+    #[schemars(extend("default" = "30d"))]
+    pub(super) return_grace: Typed<Span>,
+    /// Registrations from one IPv4 address or IPv6 /64 in a minute.
+    #[schemars(range(min = 1), extend("default" = 60))]
+    pub(super) registrations_per_minute: Typed<u32>,
+    /// Other requests from one IPv4 address or IPv6 /64 in a minute.
+    #[schemars(range(min = 1), extend("default" = 600))]
+    pub(super) requests_per_minute: Typed<u32>,
+    /// What holds the URL of a PostgreSQL database: `file:PATH` or `env:NAME`; a file in the state directory by default.
+    #[schemars(regex(pattern = "^(file|env):."))]
+    pub(super) store: Typed<String>,
+}
+
 /// `[[site_system]]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -237,6 +270,9 @@ pub(super) struct SiteSystemFile {
     /// Where clients put their tokens: a header, and the scheme if there is one.
     #[schemars(extend("default" = ["Authorization: Bearer"]))]
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,
+    /// Whether the token service is offered on it.
+    #[schemars(extend("default" = false))]
+    pub(super) token_service: Typed<bool>,
     /// Routes of your own, on top of those of the roles; the longest path wins.
     #[schemars(with = "Vec<RouteFile>")]
     pub(super) route: Option<toml::Value>,

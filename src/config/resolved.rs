@@ -1,7 +1,8 @@
 //! What a configuration means: every default filled in, every name looked up, every path absolute.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,7 +11,7 @@ use rustls_pki_types::ServerName;
 
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
-use crate::token::TokenSource;
+use crate::token::{SignerKind, TokenSource};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub log: Logging,
     /// What one client, and all of them, may take.
     pub limits: Limits,
+    /// The service that gives clients their tokens.
+    pub token_service: TokenService,
     /// The site systems, in the order of the file.
     pub site_systems: Vec<SiteSystem>,
     /// Whose tokens are accepted, in the order of the file.
@@ -70,6 +73,43 @@ pub struct Logging {
     pub level: String,
     /// Where the access log goes.
     pub access: LogSink,
+}
+
+/// `[token_service]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenService {
+    /// Where it is on each site system that has it: canonical, without a slash at its end.
+    pub path: String,
+    /// Whether a client that proves itself is let in at once.
+    pub approval_automatic: bool,
+    /// Whether a client may bring a device id that the site does not know.
+    pub claims_accepted: bool,
+    /// What the site's tokens are signed with.
+    pub signing: SignerKind,
+    /// How long after its last token a client may come back.
+    pub return_grace: Duration,
+    /// Registrations from one address in a minute.
+    pub registrations_per_minute: NonZeroU32,
+    /// Other requests from one address in a minute.
+    pub requests_per_minute: NonZeroU32,
+    /// Where the site's store is.
+    pub store: TokenServiceStore,
+}
+
+impl TokenService {
+    /// The socket on which it answers the gateway.
+    pub fn socket(state: &Path) -> PathBuf {
+        state.join("token-service.sock")
+    }
+}
+
+/// `token_service.store`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenServiceStore {
+    /// A file in the state directory.
+    Embedded,
+    /// A PostgreSQL database, whose URL is there.
+    Postgres(PasswordSource),
 }
 
 /// `log.format`
@@ -182,10 +222,26 @@ pub struct SiteSystem {
     pub http2: bool,
     /// Whether namespaces with Windows authentication are carried.
     pub windows_auth: bool,
+    /// Whether the token service is offered.
+    pub token_service: bool,
     /// Where clients put their tokens.
     pub token_sources: Vec<TokenSource>,
     /// The routes: its own on top of its roles'.
     pub routes: RouteTable,
+}
+
+impl SiteSystem {
+    /// How clients address it: `https://`, a host, and the port unless it is 443.
+    pub fn origins(&self) -> impl Iterator<Item = String> {
+        let port = match self.listen.port() {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        self.hosts.iter().map(move |host| match host.parse::<Ipv6Addr>() {
+            Ok(ip) => format!("https://[{ip}]{port}"),
+            Err(_) => format!("https://{host}{port}"),
+        })
+    }
 }
 
 /// When a site system ends to observe.

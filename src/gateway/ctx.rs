@@ -14,6 +14,7 @@ use super::under_way::Place;
 use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
+use crate::route::Destination;
 use crate::token::Fingerprint;
 
 /// One request.
@@ -86,6 +87,12 @@ impl RequestCtx {
     /// Whether its connection may become a WebSocket.
     pub(super) fn may_upgrade(&self) -> bool {
         self.pass.as_ref().is_some_and(|pass| pass.websocket)
+    }
+
+    /// Whether it goes to the token service.
+    pub(super) fn to_token_service(&self) -> bool {
+        let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
+        route.is_some_and(|route| route.destination == Destination::TokenService)
     }
 
     /// The methods that the request's route takes, if it was refused for its own.

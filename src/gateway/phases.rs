@@ -94,7 +94,9 @@ impl ProxyHttp for Gateway {
         };
         let attempt = ctx.attempts;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
-        let backend = &site.backend;
+        let Some(backend) = site.upstream(ctx.route) else {
+            return Err(fail(ctx, Denial::GatewayInternal));
+        };
         let peers = backend.peers();
         let Some(peer) = peers.iter().cycle().nth(attempt) else {
             return Err(fail(ctx, Denial::UpstreamUnreachable));

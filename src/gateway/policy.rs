@@ -15,7 +15,7 @@ use crate::front::Pace;
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::refetch::Refetch;
-use crate::route::RouteTable;
+use crate::route::{Destination, RouteTable};
 use crate::token::{Blocklist, TokenCache, TokenSource, Trusted};
 
 /// The route name that counts requests for which no route was found.
@@ -67,6 +67,8 @@ pub struct SitePolicy {
     pub routes: RouteTable,
     /// The names of the issuers that it accepts.
     pub issuers: Vec<Arc<str>>,
+    /// How clients address the site's other systems: a token for one of them is for nobody here.
+    pub elsewhere: Vec<String>,
     /// Where clients put their tokens.
     pub token_sources: Vec<TokenSource>,
     /// The fields that may hold a credential, in lower case.
@@ -79,6 +81,8 @@ pub struct SitePolicy {
     pub clients: Option<Live<ClientTrust>>,
     /// Where requests go.
     pub backend: Upstream,
+    /// Where those for the token service go, where it is offered.
+    pub token_service: Option<Upstream>,
     /// The counters of each route, in the order of the table.
     pub metrics: Vec<RouteMetrics>,
     /// The counters of requests without a route.
@@ -99,19 +103,21 @@ pub struct Upstream {
 
 impl Policy {
     /// The policy of a configuration. `judged_by` says whose a token is; `upstream` makes a site
-    /// system's backend ready; `clients` is whose certificates it trusts.
+    /// system's backend ready, and the token service where it is offered; `clients` is whose certificates it trusts.
     pub fn new(
         config: &Config,
         judged_by: TokenPolicy,
         metrics: &Metrics,
-        mut upstream: impl FnMut(&SiteSystem) -> Upstream,
+        mut upstream: impl FnMut(&SiteSystem) -> (Upstream, Option<Upstream>),
         mut clients: impl FnMut(&SiteSystem) -> Option<Live<ClientTrust>>,
     ) -> Policy {
         let sites = config
             .site_systems
             .iter()
             .map(|system| {
-                let site = SitePolicy::new(system, upstream(system), clients(system), metrics);
+                let to = upstream(system);
+                let site =
+                    SitePolicy::new(system, &config.site_systems, to, clients(system), metrics);
                 (site.name.clone(), Arc::new(site))
             })
             .collect();
@@ -149,7 +155,8 @@ impl Policy {
 impl SitePolicy {
     fn new(
         system: &SiteSystem,
-        backend: Upstream,
+        all: &[SiteSystem],
+        (backend, token_service): (Upstream, Option<Upstream>),
         clients: Option<Live<ClientTrust>>,
         metrics: &Metrics,
     ) -> SitePolicy {
@@ -164,12 +171,23 @@ impl SitePolicy {
             no_route: metrics.route(&system.name, NO_ROUTE),
             routes: system.routes.clone(),
             issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
+            elsewhere: elsewhere(system, all),
             token_sources: system.token_sources.clone(),
             secrets: secrets(&system.token_sources),
             windows_auth: system.windows_auth,
-            observing: system.observe_until.map(Observing::new),
+            observing: system.observe_until.map(|until| Observing::new(until, &system.routes)),
             clients,
             backend,
+            token_service,
+        }
+    }
+
+    /// Where the requests of a route go. What has none goes on only where a site system observes,
+    /// and then to the backend.
+    pub(super) fn upstream(&self, route: Option<usize>) -> Option<&Upstream> {
+        match route.and_then(|place| self.routes.get(place)).map(|route| route.destination) {
+            Some(Destination::TokenService) => self.token_service.as_ref(),
+            Some(Destination::Backend) | None => Some(&self.backend),
         }
     }
 
@@ -177,6 +195,11 @@ impl SitePolicy {
     pub fn counters(&self, route: Option<usize>) -> &RouteMetrics {
         route.and_then(|index| self.metrics.get(index)).unwrap_or(&self.no_route)
     }
+}
+
+fn elsewhere(system: &SiteSystem, all: &[SiteSystem]) -> Vec<String> {
+    let own: BTreeSet<String> = system.origins().collect();
+    all.iter().flat_map(SiteSystem::origins).filter(|origin| !own.contains(origin)).collect()
 }
 
 /// Authorization in any form passes only where a route says so, tokens or not.

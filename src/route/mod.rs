@@ -8,8 +8,8 @@ mod presets;
 mod table;
 
 pub use path::CanonicalPath;
-pub use presets::{Role, guarded, preset};
-pub use table::{Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
+pub use presets::{Role, guarded, preset, token_service};
+pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::table::{Pattern, Requirement, Route, RouteTable, TokenHandling};
+use super::table::{Destination, Pattern, Requirement, Route, RouteTable, TokenHandling};
 use crate::purpose::Purpose::{Client, Content, Media, Registration, TaskSequence};
 use crate::purpose::Purposes;
-use Requirement::{AltAuth, Anonymous, BootstrapMessage, DeviceOrUser, User, WindowsAuth};
+use Requirement::{AltAuth, Anonymous, BootstrapMessage, Deny, DeviceOrUser, User, WindowsAuth};
 use TokenHandling::{Forward, Strip};
 
 /// What a site system does.
@@ -52,12 +52,89 @@ pub fn preset(role: Role) -> Vec<Route> {
     rows.iter().map(Row::route).collect()
 }
 
+/// The namespace of the token service at a canonical path: its endpoints, and nothing else.
+pub fn token_service(path: &str) -> Vec<Route> {
+    let well_known = "/.well-known/oauth-authorization-server";
+    let rows: [ServiceRow; 7] = [
+        (
+            "token-service",
+            format!("{path}/"),
+            &["GET", "HEAD", "POST"],
+            Deny,
+            "What is no endpoint of the token service is nothing.",
+        ),
+        (
+            "token-service-metadata",
+            format!("{well_known}{path}"),
+            READ,
+            Anonymous,
+            "Where the endpoints are, as RFC 8414 has it: known to everyone.",
+        ),
+        (
+            "token-service-metadata",
+            format!("{path}{well_known}"),
+            READ,
+            Anonymous,
+            "The same, for clients that look below the issuer.",
+        ),
+        (
+            "token-service-keys",
+            format!("{path}/jwks"),
+            READ,
+            Anonymous,
+            "Public keys, by which anyone can verify the site's tokens.",
+        ),
+        (
+            "token-service-registration",
+            format!("{path}/register"),
+            POST,
+            Anonymous,
+            "A client has no token yet; the service asks for a bulk or Entra token or a certificate.",
+        ),
+        (
+            "token-service-token",
+            format!("{path}/token"),
+            POST,
+            Anonymous,
+            "Clients prove their keys, or exchange a token: the service judges both.",
+        ),
+        (
+            "token-service-revocation",
+            format!("{path}/revoke"),
+            POST,
+            Anonymous,
+            "A client that has proved its key gives up a token of its own.",
+        ),
+    ];
+    let route = |(name, path, methods, requirement, reason): ServiceRow| {
+        Some(Route {
+            name: name.into(),
+            pattern: Pattern::parse(&path).ok()?,
+            methods: methods.iter().map(|m| (*m).into()).collect(),
+            body_bytes: Some(if methods == POST { SMALL } else { NO_BODY }),
+            requirement,
+            purposes: NOBODY,
+            token: Forward,
+            answer_time: None,
+            websocket: false,
+            destination: Destination::TokenService,
+            reason: reason.into(),
+        })
+    };
+    rows.into_iter().filter_map(route).collect()
+}
+
+type ServiceRow = (&'static str, String, &'static [&'static str], Requirement, &'static str);
+
 /// The namespaces of all roles that are closed unless somebody opens them, or whose requests are
 /// looked into.
-pub fn guarded() -> RouteTable {
+/// With those of `own` that do not lead to the backend, which must not see what is meant for others.
+pub fn guarded(own: &RouteTable) -> RouteTable {
     let is_guarded =
         |route: &Route| matches!(route.requirement, AltAuth | BootstrapMessage | WindowsAuth);
-    RouteTable::new(Vec::new(), Role::ALL.into_iter().flat_map(preset).filter(is_guarded).collect())
+    let elsewhere = own.iter().filter(|route| route.destination != Destination::Backend).cloned();
+    let presets = Role::ALL.into_iter().flat_map(preset).filter(is_guarded);
+    RouteTable::new(Vec::new(), presets.chain(elsewhere).collect())
 }
 
 struct Row {
@@ -82,6 +159,7 @@ impl Row {
             purposes: self.purposes,
             token: self.token,
             websocket: false,
+            destination: Destination::Backend,
             answer_time: LONG_POLLS.contains(&self.name).then_some(LONG_POLL),
             reason: self.reason.into(),
         }

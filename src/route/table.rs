@@ -73,6 +73,16 @@ pub enum TokenHandling {
     Forward,
 }
 
+/// Where the requests of a route go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Destination {
+    /// The site system's backend.
+    #[default]
+    Backend,
+    /// The site's token service, which judges credentials itself.
+    TokenService,
+}
+
 /// Which paths a route covers: one path, or (written with a slash at the end) a path and all below.
 ///
 /// One path also takes what lies below it away from shorter patterns: a backend that runs
@@ -156,6 +166,8 @@ pub struct Route {
     pub answer_time: Option<Duration>,
     /// Whether a request may leave HTTP for a WebSocket.
     pub websocket: bool,
+    /// Where its requests go.
+    pub destination: Destination,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }

@@ -247,6 +247,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
         purposes: Purposes::of(&[Purpose::Client]),
         token: TokenHandling::Strip,
         answer_time: None,
+        destination: Destination::Backend,
         websocket: false,
         reason: "Because.".into(),
     }

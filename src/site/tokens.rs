@@ -57,14 +57,15 @@ pub struct SiteTokens {
 }
 
 impl SiteTokens {
-    /// Open the site's token key in `state`, or make one. `issuer` is the `iss` of its tokens;
+    /// Open the site's token key in `state`, or make one of that kind: RS256 is what Configuration
+    /// Manager's own verifiers know. `issuer` is the `iss` of its tokens;
     /// without a hierarchy the site gives itself one and keeps it.
     ///
     /// # Errors
     /// What stands in the way; the gateway serves other issuers' tokens all the same.
     pub fn open(
         state: &Path,
-        site_code: &str,
+        (site_code, kind): (&str, SignerKind),
         hierarchy: Option<Uuid>,
         issuer: &str,
         now: Timestamp,
@@ -81,7 +82,7 @@ impl SiteTokens {
                 lock(&dir).map_err(|cause| TokenKeyError::File { path: dir.join(LOCK), cause })?,
             ),
         };
-        let key = key(&path)?;
+        let key = key(&path, kind)?;
         let certificate = certificate(&at, &key, site_code, now)?;
         let signer = TokenSigner::from_pkcs8(&key, Some(&certificate))
             .map_err(|cause| TokenKeyError::Key { path, cause })?;
@@ -125,7 +126,7 @@ fn absent<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, TokenKeyErro
     }
 }
 
-fn key(path: &Path) -> Result<Zeroizing<Vec<u8>>, TokenKeyError> {
+fn key(path: &Path, kind: SignerKind) -> Result<Zeroizing<Vec<u8>>, TokenKeyError> {
     if let Some((pem, exposure)) = absent(path, read_bounded(path, FILE_BYTES_MAX))? {
         if exposure != Exposure::Owner {
             return Err(TokenKeyError::Exposed { path: path.to_owned() });
@@ -136,8 +137,7 @@ fn key(path: &Path) -> Result<Zeroizing<Vec<u8>>, TokenKeyError> {
         return Ok(Zeroizing::new(der.secret_pkcs8_der().to_vec()));
     }
     let made = |cause| TokenKeyError::Key { path: path.to_owned(), cause };
-    // RS256 is what Configuration Manager's own verifiers know.
-    let der = TokenSigner::generate(SignerKind::Rsa2048).map_err(made)?;
+    let der = TokenSigner::generate(kind).map_err(made)?;
     let pem = Zeroizing::new(issuer::pem("PRIVATE KEY", &der));
     write_private(path, pem.as_bytes())
         .map_err(|cause| TokenKeyError::File { path: path.to_owned(), cause })?;

@@ -19,6 +19,30 @@ pub(in crate::config) enum AuthorityKeyFile {
     Rsa2048,
 }
 
+/// `token_service.approval`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum ApprovalFile {
+    Automatic,
+    Manual,
+}
+
+/// `token_service.claimed_ids`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum ClaimedIdsFile {
+    Approval,
+    Accept,
+}
+
+/// `token_service.algorithm`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub(in crate::config) enum AlgorithmFile {
+    Rs256,
+    Es256,
+}
+
 /// `log.format`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

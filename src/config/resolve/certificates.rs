@@ -33,20 +33,28 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
         certificate,
         key,
         ca,
-        password: file.pki_password.as_ref().and_then(|typed| password_source(typed, scope)),
+        password: file
+            .pki_password
+            .as_ref()
+            .and_then(|typed| secret_source(typed, "pki_password", scope)),
         key_exposed_allowed: mode == Some(KeyModeFile::Any),
     })
 }
 
 /// `file:PATH` or `env:NAME`: where a password is, never the password itself.
-fn password_source(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<PasswordSource> {
+/// Where a secret is: never in the configuration itself.
+pub(super) fn secret_source(
+    typed: &Spanned<String>,
+    key: &str,
+    scope: &mut Scope<'_>,
+) -> Option<PasswordSource> {
     match typed.get_ref().split_once(':') {
         Some(("file", path)) if !path.is_empty() => Some(PasswordSource::File(scope.path(path))),
         Some(("env", name)) if !name.is_empty() => Some(PasswordSource::Env(name.to_owned())),
         _ => {
             // Without its place: the line would show what may be a password.
-            let error = ConfigError::whole("a pki_password is neither \"file:\" nor \"env:\"");
-            let hint = "write \"file:/path\" or \"env:NAME\"; the password does not belong here";
+            let error = ConfigError::whole(format!("a {key} is neither \"file:\" nor \"env:\""));
+            let hint = "write \"file:/path\" or \"env:NAME\"; the secret does not belong here";
             scope.errors.push(error.hint(hint));
             None
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Scope, keys};
 use crate::config::file::{KindFile, TokenIssuerFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Issuer, KeySource, Site};
+use crate::config::resolved::{Issuer, KeySource, Site, SiteSystem};
 use crate::token::{self, OidcClaims};
 
 /// The name of the site's own issuer.
@@ -52,11 +52,16 @@ pub(super) fn names(issuers: &[Issuer]) -> Vec<String> {
 }
 
 /// The site's own issuer: its tokens carry the URL of its metadata, and its own key signs them.
-pub(super) fn add_own(issuers: &mut Vec<Issuer>, site: &Site) {
+/// Where there is a token service, a token may be limited to one of the site's systems, which is
+/// its audience then.
+pub(super) fn add_own(issuers: &mut Vec<Issuer>, site: &Site, systems: &[SiteSystem]) {
     let accepts = vec![site.token_issuer.clone()];
     let mut policy = token::Issuer::site(OWN, None, accepts);
     if let token::IssuerKind::Site { hierarchy } = &mut policy.kind {
         *hierarchy = site.hierarchy;
+    }
+    if systems.iter().any(|system| system.token_service) {
+        policy.audiences.extend(systems.iter().flat_map(SiteSystem::origins));
     }
     issuers.insert(0, Issuer { policy, keys: KeySource::Site });
 }

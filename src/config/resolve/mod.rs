@@ -12,6 +12,7 @@ mod mode;
 mod route;
 mod site;
 mod site_system;
+mod token_service;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::error::ConfigError;
-use super::file::{LimitsFile, ListenFile, LogFile, SiteFile};
+use super::file::{LimitsFile, ListenFile, LogFile, SiteFile, TokenServiceFile};
 use super::read::{self, Table};
 use super::resolved::Config;
 use super::spanned::Spanned;
@@ -28,7 +29,7 @@ pub(super) use site::host_name;
 
 /// The sections of the file.
 pub(super) const SECTIONS: &[&str] =
-    &["site", "admin", "metrics", "log", "limits", "site_system", "token_issuer"];
+    &["site", "admin", "metrics", "log", "limits", "token_service", "site_system", "token_issuer"];
 
 /// What a section's function works with.
 pub(super) struct Scope<'a> {
@@ -106,6 +107,7 @@ pub(super) fn resolve(
     let metrics: ListenFile = single(&document, "metrics", &mut scope);
     let log: LogFile = single(&document, "log", &mut scope);
     let limits: LimitsFile = single(&document, "limits", &mut scope);
+    let token_service: TokenServiceFile = single(&document, "token_service", &mut scope);
     let issuers = document
         .get("token_issuer")
         .map(|value| read::tables(value, "token_issuer", scope.errors))
@@ -116,21 +118,25 @@ pub(super) fn resolve(
         .unwrap_or_default();
 
     let at = document.get("site").map(|s| s.span());
+    let token_issuer = site_file.token_issuer.as_ref().map(Spanned::span);
     let (mut site, blocklist) = site::resolve(site_file, at, &mut scope);
+    let token_service = token_service::resolve(token_service, &mut scope);
     let limits = limits::resolve(limits, &mut scope);
     let mut issuers = issuer::resolve_all(issuers, &site, &mut scope);
     let names: Vec<String> = issuer::names(&issuers);
     if let Some(blocklist) = blocklist {
         blocklist.compare(&names, &mut scope);
     }
-    let site_systems = site_system::resolve_all(systems, &names, &site, &mut scope);
-    site::default_token_issuer(&mut site, &site_systems);
-    issuer::add_own(&mut issuers, &site);
+    let of_site = (&site, &token_service);
+    let site_systems = site_system::resolve_all(systems, &names, of_site, &mut scope);
+    token_service::issuer(&mut site, token_issuer, &token_service, &site_systems, &mut scope);
+    issuer::add_own(&mut issuers, &site, &site_systems);
     let config = Config {
         admin: site::listen(admin, "admin", "127.0.0.1:9180", &mut scope),
         metrics: site::listen(metrics, "metrics", "127.0.0.1:9181", &mut scope),
         log: site::log(log, &mut scope),
         limits,
+        token_service,
         site_systems,
         issuers,
         site,

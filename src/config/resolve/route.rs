@@ -7,7 +7,10 @@ use crate::config::file::{RouteFile, TokenFile};
 use crate::config::read::{self, Table};
 use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
-use crate::route::{Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset};
+use crate::route::{
+    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset,
+    token_service,
+};
 
 /// What a route may require, by the words of the file.
 pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
@@ -21,9 +24,10 @@ pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
 ];
 
 /// The presets of the roles with the site system's own routes on top.
-/// `certificates` says whether clients are asked for theirs.
+/// `namespace` is where the token service is offered, if it is; `certificates` says whether clients
+/// are asked for theirs.
 pub(super) fn resolve_all(
-    roles: &[Role],
+    (roles, namespace): (&[Role], Option<&str>),
     system: &Table<'_>,
     certificates: bool,
     scope: &mut Scope<'_>,
@@ -37,6 +41,7 @@ pub(super) fn resolve_all(
         let file: RouteFile =
             read::section(table, span.clone(), "[[site_system.route]]", scope.errors);
         let require = file.require.as_ref().map(Spanned::span);
+        let at = span.clone();
         let route = resolve(file, n, span, scope);
         if let (Some(Requirement::Certificate), Some(at), false) =
             (route.as_ref().map(|route| route.requirement), require, certificates)
@@ -47,9 +52,26 @@ pub(super) fn resolve_all(
                 "write client_certificate = \"request\" and client_ca in the site system",
             );
         }
+        let service: Vec<Route> = namespace.into_iter().flat_map(token_service).collect();
+        if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &service)) {
+            let message = format!("{} is within the token service", taken.pattern);
+            scope.hinted(at, message, "give the token service another path, or the route");
+            continue;
+        }
         own.extend(route);
     }
-    RouteTable::new(own, roles.iter().copied().flat_map(preset).collect())
+    let presets = roles.iter().copied().flat_map(preset);
+    RouteTable::new(own, presets.chain(namespace.into_iter().flat_map(token_service)).collect())
+}
+
+/// Whether a route of the operator's own would take something away from these.
+fn overlaps(own: &Route, others: &[Route]) -> bool {
+    let stem = |route: &Route| route.pattern.to_string().trim_end_matches('/').to_owned();
+    let below = |path: &str, above: &str| {
+        path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let path = stem(own);
+    others.iter().any(|other| below(&path, &stem(other)))
 }
 
 fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>) -> Option<Route> {
@@ -116,6 +138,7 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
         purposes,
         token,
         answer_time: None,
+        destination: Destination::Backend,
         websocket,
         reason: "A route of the operator's own.".into(),
     })

@@ -9,9 +9,7 @@ use crate::config::error::ConfigError;
 use crate::config::file::{
     AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile,
 };
-use crate::config::resolved::{
-    AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteSystem,
-};
+use crate::config::resolved::{AuthorityKey, Config, LogFormat, LogSink, Logging, Site};
 use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
@@ -123,15 +121,6 @@ impl Listed {
             let warning = ConfigError::at(self.span.clone(), message).hint(hint).warning();
             scope.errors.push(warning);
         }
-    }
-}
-
-/// The metadata URL of the token service is the issuer's name (RFC 8414 §2).
-pub(super) fn default_token_issuer(site: &mut Site, systems: &[SiteSystem]) {
-    if site.token_issuer.is_empty() {
-        let host = systems.first().and_then(|s| s.hosts.first());
-        site.token_issuer =
-            host.map(|h| format!("https://{h}/sitegate/oauth2")).unwrap_or_default();
     }
 }
 

@@ -9,15 +9,17 @@ use rustls_pki_types::ServerName;
 use super::{Scope, balancers, certificates, mode, route, site};
 use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Backend, BackendAddress, BackendTimes, Site, SiteSystem};
+use crate::config::resolved::{
+    Backend, BackendAddress, BackendTimes, Site, SiteSystem, TokenService,
+};
 use crate::config::spanned::Spanned;
-use crate::route::Role;
+use crate::route::{Destination, Role, TokenHandling};
 use crate::token::TokenSource;
 
 pub(super) fn resolve_all(
     tables: Vec<(Range<usize>, &Table<'_>)>,
     issuers: &[String],
-    site: &Site,
+    of_site: (&Site, &TokenService),
     scope: &mut Scope<'_>,
 ) -> Vec<SiteSystem> {
     if tables.is_empty() {
@@ -30,7 +32,7 @@ pub(super) fn resolve_all(
     for (span, table) in tables {
         let file: SiteSystemFile =
             read::section(table, span.clone(), "[[site_system]]", scope.errors);
-        let system = resolve(file, table, span.clone(), issuers, site, scope);
+        let system = resolve(file, table, span.clone(), issuers, of_site, scope);
         clashes(&systems, &system, &span, scope);
         systems.push((span, system));
     }
@@ -68,7 +70,7 @@ fn resolve(
     table: &Table<'_>,
     span: Range<usize>,
     issuers: &[String],
-    site: &Site,
+    (site, service): (&Site, &TokenService),
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
     let backend = backend(&file, span.clone(), scope);
@@ -79,7 +81,9 @@ fn resolve(
     let observe_until = mode::resolve(file.mode, file.observe_until, span.clone(), scope);
     let hosts = hosts(file.hosts, span.clone(), site, scope);
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
-    let routes = route::resolve_all(&roles, table, clients.is_some(), scope);
+    let token_service = file.token_service.is_some_and(|on| on.into_inner());
+    let namespace = token_service.then_some(service.path.as_str());
+    let routes = route::resolve_all((&roles, namespace), table, clients.is_some(), scope);
     cleartext(&backend, &routes, observe_until.is_some(), file.cleartext, span.clone(), scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
@@ -103,6 +107,7 @@ fn resolve(
         balancers: balancers::resolve(file.proxy_protocol, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
+        token_service,
         token_sources: token_sources(file.token_headers, scope),
         routes,
         name,
@@ -352,7 +357,9 @@ fn cleartext(
         let message = format!("observing forwards what clients send to {} in clear", backend.url);
         return scope.hinted(span, message, hint);
     }
-    let forwarded = routes.iter().find(|r| r.token == crate::route::TokenHandling::Forward);
+    let forwarded = routes
+        .iter()
+        .find(|r| r.token == TokenHandling::Forward && r.destination == Destination::Backend);
     if let Some(route) = forwarded.filter(|_| in_clear) {
         let message = format!("route '{}' forwards tokens to {} in clear", route.name, backend.url);
         scope.hinted(span, message, hint);

@@ -40,7 +40,9 @@ impl Backend {
         going: &Outgoing,
         fresh: bool,
     ) -> Result<Backend, Failed> {
-        let backend = &going.site.backend;
+        let backend = going.upstream().ok_or_else(|| {
+            Failed::because(Denial::GatewayInternal, "the route leads nowhere".to_owned())
+        })?;
         let peers = backend.peers();
         if !fresh {
             let age = if going.repeatable { Duration::MAX } else { FRESH };
@@ -64,7 +66,7 @@ impl Backend {
         Backend {
             stream,
             peer,
-            idle_time: going.site.backend.times.idle,
+            idle_time: going.idle_time,
             reused,
             patience: going.answer_time,
             since: Instant::now(),

@@ -12,7 +12,7 @@ use crate::gateway::ctx::RequestCtx;
 use crate::gateway::decide::{Head, Refused};
 use crate::gateway::framing::{self, Body, RequestHead};
 use crate::gateway::headers::{RequestRules, names};
-use crate::gateway::policy::{Policy, SitePolicy};
+use crate::gateway::policy::{Policy, SitePolicy, Upstream};
 use crate::gateway::upgrade::Asks;
 
 /// What was found of a request.
@@ -37,8 +37,11 @@ pub(super) struct Outgoing {
     pub(super) repeatable: bool,
     /// Whether the client's connection ends with the answer.
     pub(super) close: bool,
-    /// The site system, whose backend it goes to.
-    pub(super) site: Arc<SitePolicy>,
+    /// The site system, and the route, which say where it goes.
+    site: Arc<SitePolicy>,
+    route: Option<usize>,
+    /// How long its connection may wait for the next one.
+    pub(super) idle_time: Duration,
     /// For the answer to begin, and between its parts.
     pub(super) answer_time: Duration,
 }
@@ -137,7 +140,7 @@ impl Outgoing {
             Ok::<(), Infallible>(())
         });
         out.extend_from_slice(b"\r\n");
-        let times = site.backend.times;
+        let times = site.upstream(ctx.route)?.times;
         let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
         Some(Outgoing {
             head: out,
@@ -147,8 +150,17 @@ impl Outgoing {
                 && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
             close: asks_to_close(head),
             site: site.clone(),
+            route: ctx.route,
+            idle_time: times.idle,
             answer_time: times.answer.max(patience.unwrap_or_default()),
         })
+    }
+}
+
+impl Outgoing {
+    /// Where it goes.
+    pub(super) fn upstream(&self) -> Option<&Upstream> {
+        self.site.upstream(self.route)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which denials observing relaxes, each of them.
 
 use super::*;
+use crate::route::token_service;
 
 /// What stays refused however a site system judges.
 const STAYS: &[&str] = &[
@@ -33,9 +34,12 @@ fn what_is_about_the_token_or_the_route_alone_is_relaxed_and_nothing_else_is() {
 
 #[test]
 fn guarded_namespaces_of_every_role_are_claimed_in_any_spelling_and_below() {
-    let guarded = guarded();
+    let guarded = guarded(&RouteTable::new(Vec::new(), token_service("/sitegate/oauth2")));
     let claims = |path: &str| guarded.claims(&CanonicalPath::parse(path.as_bytes(), 1024).unwrap());
     for path in [
+        "/sitegate/oauth2",
+        "/Sitegate/OAuth2/token/x",
+        "/.well-known/oauth-authorization-server/sitegate/oauth2/x",
         "/CCM_System/request",
         "/ccm_system/request/x",
         "/SMS_MP_AltAuth/.sms_pol",
