@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup demo test release soak crowds fuzz lint bench instructions deny clean
+.PHONY: help setup python-tools demo test release soak crowds fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -20,11 +20,15 @@ help:
 setup:
 	@.ci/setup
 
+# Client libraries of others, which the tests speak with.
+python-tools: setup
+	@.ci/python-tools
+
 demo: setup
 	$(CARGO) run --release -- demo $(DEMO_ARGS)
 
 # The doc tests first: the last thing to read is the runner's summary.
-test: setup
+test: setup python-tools
 	$(CARGO) test --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo '$(CARGO) nextest run'; $(CARGO) nextest run --no-fail-fast; \

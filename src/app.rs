@@ -8,12 +8,14 @@ mod blocklist;
 mod clients;
 mod data_plane;
 mod ending;
+mod error;
 mod examine;
 mod issuers;
 mod modes;
 mod observe;
 mod reload;
 mod report;
+mod site;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,11 +38,13 @@ use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
-use crate::token::{Blocklist, TokenCache};
+use crate::token::{Blocklist, TokenCache, Trusted};
 use assemble::{Authorities, Sites};
+use blocklist::Joined;
 use clients::Clients;
 use data_plane::start_front;
 use ending::{Signal, Signals};
+pub use error::StartError;
 use issuers::Issuers;
 
 const CONFIG_POLL: Duration = Duration::from_secs(30);
@@ -55,35 +59,6 @@ pub struct Options {
     pub provider: Arc<CryptoProvider>,
     /// Whether SIGTERM, SIGINT and SIGHUP are this process's to handle.
     pub signals: bool,
-}
-
-/// Why a process could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener could not be opened.
-    #[error("{what} cannot listen on {address}: {cause}")]
-    Listen {
-        /// A site system or a section.
-        what: String,
-        /// The address.
-        address: SocketAddr,
-        /// What the system answers.
-        cause: std::io::Error,
-    },
-    /// Something in the state or log directory.
-    #[error("{path}: {cause}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system answers.
-        cause: std::io::Error,
-    },
-    /// The system gives no thread, runtime or signal.
-    #[error("the system refuses: {0}")]
-    System(#[from] std::io::Error),
-    /// A defect of sitegate's own.
-    #[error("{0}")]
-    Defect(String),
 }
 
 /// A running process.
@@ -130,6 +105,8 @@ struct App {
     sites: Sites,
     issuers: Issuers,
     blocklist: Live<Blocklist>,
+    /// What the site's side judges tokens by.
+    trusted: Publisher<Vec<Trusted>>,
     clients: Clients,
     limits: Publisher<ConnLimits>,
     bindings: Publisher<Vec<Binding>>,
@@ -198,8 +175,23 @@ impl App {
         let mut issuers = Issuers::default();
         issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let (under_way, stopped) = (Arc::<UnderWay>::default(), stop.subscribe());
-        let ends = (issuers.shared(), under_way.clone());
-        let blocklist = blocklist::follow(&config, ends, &metrics, &mut tasks, stopped)?;
+        let joined = Joined::default();
+        let by_file =
+            blocklist::follow(&config, issuers.shared(), &joined, &metrics, &mut tasks, stopped)?;
+        let (trusted, trusted_read) = live(issuers.trusted().0);
+        let by_store = site::start(
+            &config,
+            site::Parts {
+                tokens: authorities.tokens.clone(),
+                trusted: trusted_read,
+                blocklist: by_file.clone(),
+                joined: joined.clone(),
+                metrics: metrics.clone(),
+                clock: options.clock.clone(),
+                ended: authorities.ended(),
+            },
+        )?;
+        let blocklist = joined.begin([by_file, by_store], under_way.clone());
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
 
@@ -233,6 +225,7 @@ impl App {
             sites,
             issuers,
             blocklist,
+            trusted,
             clients,
             limits,
             bindings,
@@ -384,3 +377,4 @@ pub(crate) use blocklist::read_blocklist;
 pub(crate) use examine::{Examined, Examiner, issuer as examine_issuer};
 pub use issuers::read_trusted;
 pub(crate) use report::certificate as certificate_status;
+pub(crate) use site::store_place;

@@ -6,6 +6,7 @@
 mod clients;
 mod http2;
 mod log;
+mod site;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use prometheus::{
 pub use clients::ClientMetrics;
 pub use http2::{Http2Error, Http2Metrics};
 pub use log::{LineLost, LogMetrics};
+pub use site::SiteMetrics;
 pub use tokens::TokenMetrics;
 
 use crate::denial::Denial;
@@ -116,6 +118,8 @@ pub struct Metrics {
     pub tokens: TokenMetrics,
     /// Those of client certificates.
     pub clients: ClientMetrics,
+    /// Those of the site's own side.
+    pub site: SiteMetrics,
     /// Those of HTTP/2.
     pub http2: Http2Metrics,
     /// Those of the access log.
@@ -300,6 +304,7 @@ impl Metrics {
             )?,
             tokens: TokenMetrics::new(&r)?,
             clients: ClientMetrics::new(&r)?,
+            site: SiteMetrics::new(&r)?,
             http2: Http2Metrics::new(&r)?,
             log: LogMetrics::new(&r)?,
             ready: registered(
@@ -488,6 +493,7 @@ impl Metrics {
             self.staple_unusable.desc(),
             self.tokens.descriptions(),
             self.clients.descriptions(),
+            self.site.descriptions(),
             self.http2.descriptions(),
             self.log.descriptions(),
         ];

@@ -1,6 +1,7 @@
-//! The site's blocklist: read before anything is served, and followed by a task.
+//! What is blocked, by the operator's file and by the site's store: two lists that requests are
+//! judged by as one.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -10,14 +11,50 @@ use super::issuers::SharedIssuers;
 use crate::config::Config;
 use crate::control::{BlocklistFile, OnBlocklist};
 use crate::gateway::UnderWay;
-use crate::live::{Live, live};
+use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
 use crate::token::Blocklist;
 
-/// The list of the moment, and a task that keeps it; an empty one where none is configured.
+/// The two lists, joined anew whenever one of them changes.
+#[derive(Clone, Default)]
+pub(super) struct Joined(Arc<OnceLock<Lists>>);
+
+struct Lists {
+    parts: [Live<Blocklist>; 2],
+    publisher: Mutex<Publisher<Blocklist>>,
+    under_way: Arc<UnderWay>,
+}
+
+impl Joined {
+    /// Join these from now on; what each is at present counts at once.
+    pub(super) fn begin(
+        &self,
+        parts: [Live<Blocklist>; 2],
+        under_way: Arc<UnderWay>,
+    ) -> Live<Blocklist> {
+        let (publisher, joined) = live(Blocklist::joined(parts.iter().map(Live::load)));
+        let _ = self.0.set(Lists { parts, publisher: Mutex::new(publisher), under_way });
+        // What changed in between is not in what was joined.
+        self.again();
+        joined
+    }
+
+    /// One of them has changed, and its own reader sees it.
+    pub(super) fn again(&self) {
+        let Some(lists) = self.0.get() else { return };
+        let publisher = lists.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = Arc::new(Blocklist::joined(lists.parts.iter().map(Live::load)));
+        publisher.publish_arc(list.clone());
+        // In force first: what begins from then on is judged by it, what is under way is judged now.
+        lists.under_way.end_blocked(&list);
+    }
+}
+
+/// The file's list of the moment, and a task that keeps it; an empty one where none is configured.
 pub(super) fn follow(
     config: &Config,
-    (issuers, under_way): (SharedIssuers, Arc<UnderWay>),
+    issuers: SharedIssuers,
+    joined: &Joined,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
     stop: watch::Receiver<bool>,
@@ -25,11 +62,11 @@ pub(super) fn follow(
     let Some(path) = config.site.blocklist.clone() else {
         return Ok(live(Blocklist::default()).1);
     };
-    let metrics = metrics.clone();
+    let (metrics, joined) = (metrics.clone(), joined.clone());
     let on_list: OnBlocklist = Arc::new(move |list| {
         metrics.tokens.blocklist_read(list.map(Blocklist::len));
         if let Some(list) = list {
-            under_way.end_blocked(list);
+            joined.again();
             tell_unknown(list, &issuers);
         }
     });

@@ -154,7 +154,7 @@ fn start_keys(
             return (Box::new(|stop| Box::pin(task.run(stop))), view);
         }
         KeySource::Files(files) => (files.clone(), None),
-        KeySource::Site => (Vec::new(), authorities.own_keys.clone()),
+        KeySource::Site => (Vec::new(), authorities.tokens.as_ref().map(|tokens| tokens.jwks())),
     };
     let (task, keys) = IssuerKeys::start(issuer.policy.name.clone(), files, own, on_keys);
     let view = KeysView { keys, fetched: None, refetch: None };

@@ -94,6 +94,7 @@ impl App {
         let policy = assemble::policy(&config, judges, to, &self.tokens, &self.metrics);
         let counted = policy.counted();
         self.policy.publish(policy);
+        self.trusted.publish(self.issuers.trusted().0);
         self.limits.publish(config.limits.connection);
         self.bindings.publish(self.sites.bindings(&config));
         self.metrics.retain_routes(&counted);
@@ -147,6 +148,7 @@ fn only_at_start(old: &Config, new: &Config) -> Result<(), String> {
         ("[admin]", old.admin != new.admin),
         ("[metrics]", old.metrics != new.metrics),
         ("[log]", old.log != new.log),
+        ("[token_service]", old.token_service != new.token_service),
         ("limits.threads", threads_differ),
         ("limits.token_cache", old.limits.token_cache != new.limits.token_cache),
     ]

@@ -3,6 +3,7 @@
 //! Everything lies in a directory of its own that is gone afterwards, on ports that the system picks.
 
 mod certificates;
+mod devices;
 mod reload;
 mod requests;
 mod show;
@@ -72,7 +73,7 @@ struct Walk {
 
 impl Walk {
     async fn walk(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        use {certificates as c, reload as r, requests as q};
+        use {certificates as c, devices as d, reload as r, requests as q};
         self.tell(&c::SITE_ISSUED, c::site_issued(stage).await)?;
         self.tell(&q::BOOTSTRAP, q::bootstrap(stage).await)?;
         self.tell(&q::NO_TOKEN, q::no_token(stage).await)?;
@@ -82,6 +83,10 @@ impl Walk {
         self.tell(&q::USER_TOKEN, q::user(stage).await)?;
         self.tell(&q::CONTENT_RANGES, q::content(stage).await)?;
         self.tell(&q::MESSAGE, q::message(stage).await)?;
+        self.tell(&d::REGISTRATION, d::registration(stage).await)?;
+        self.tell(&d::OWN_TOKEN, d::own_token(stage).await)?;
+        self.tell(&d::OWN_CONTENT, d::own_content(stage).await)?;
+        self.tell(&d::BLOCKED, d::blocked(stage).await)?;
         self.tell(&c::PKI_SWAP, c::pki_swap(stage).await)?;
         self.tell(&c::PKI_BROKEN, c::pki_broken(stage).await)?;
         self.tell(&c::PKI_REMOVED, c::pki_removed(stage).await)?;

@@ -5,11 +5,14 @@
 
 mod check;
 mod demo;
+mod devices;
 mod health;
+mod issue;
 mod run;
 mod schema;
 mod site;
 mod status;
+mod store;
 mod token;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `site show`, `site export-root`
+//! `site show`, `site export-root`, and what concerns devices
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,16 +8,66 @@ use clap::{Subcommand, ValueEnum};
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
-use super::{ConfigArg, Format};
+use super::{ConfigArg, Format, devices};
 use crate::admin::CertificateStatus;
 use crate::app::{certificate_status, open_authority};
 use crate::cert::{certificate_der, p7b};
 use crate::site::Authority;
+use crate::site::store::Blocked;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show the site's root and the certificates it has issued.
     Show {
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// List the devices that have registered.
+    Devices {
+        #[command(flatten)]
+        which: devices::Which,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Let devices in that wait for approval, with the keys that wait with them.
+    Approve {
+        /// The devices.
+        #[arg(value_name = "GUID:…")]
+        devices: Vec<String>,
+        /// All that wait.
+        #[arg(long)]
+        all_pending: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Block a device with all that it is known by, or a user; within a second everywhere.
+    Block {
+        #[command(flatten)]
+        who: Who,
+        /// Why, for whoever asks later.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Take a block back.
+    Unblock {
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Show who did what, the latest first.
+    Audit {
+        /// How many lines at most.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -32,6 +82,26 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
+}
+
+/// Who is blocked.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Who {
+    /// A device: GUID: and a GUID, its Entra id, or the thumbprint of one of its keys.
+    device: Option<String>,
+    /// A user, as tokens name them.
+    #[arg(long)]
+    user: Option<String>,
+}
+
+impl Who {
+    fn blocked(&self) -> Blocked<'_> {
+        match (&self.device, &self.user) {
+            (Some(device), _) => Blocked::Device(device),
+            (None, user) => Blocked::User { issuer: None, id: user.as_deref().unwrap_or_default() },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -51,6 +121,15 @@ struct Shown {
 pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Show { format, config } => show(&config, format, provider),
+        Command::Devices { which, format, config } => devices::list(&config, &which, format),
+        Command::Approve { devices, all_pending, config } => {
+            devices::approve(&config, &devices, all_pending)
+        }
+        Command::Block { who, reason, config } => {
+            devices::block(&config, &who.blocked(), reason.as_deref(), false)
+        }
+        Command::Unblock { who, config } => devices::block(&config, &who.blocked(), None, true),
+        Command::Audit { limit, format, config } => devices::audit(&config, limit, format),
         Command::ExportRoot { format, config } => export_root(&config, format, provider),
     }
 }

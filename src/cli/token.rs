@@ -1,4 +1,4 @@
-//! `token issue`, `token inspect`
+//! `token issue`, `token bulk`, `token inspect`, `token block`, `token unblock`, `token list`
 
 use std::io::Read;
 use std::path::Path;
@@ -6,17 +6,20 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::{ConfigArg, Format};
-use crate::app::{open_tokens, read_blocklist, read_trusted};
+use super::issue::{Wish, issue};
+use super::{ConfigArg, Format, devices, store};
+use crate::app::{read_blocklist, read_trusted};
 use crate::cert::certificate_der;
 use crate::client::Presented;
 use crate::clock::Clock;
 use crate::config::Span;
 use crate::purpose::Purpose;
 use crate::secret::read_bounded;
-use crate::token::{MintRequest, inspect};
+use crate::site::store::{Blocked, IssuedToken, Store, TokenFilter};
+use crate::token::inspect;
 
 const TOKEN_BYTES_MAX: u64 = 1024 * 1024;
 const CERTIFICATE_BYTES_MAX: u64 = 1024 * 1024;
@@ -44,6 +47,60 @@ pub(super) enum Command {
         /// of that certificate's key alone.
         #[arg(long, value_name = "FILE")]
         certificate: Option<std::path::PathBuf>,
+        /// How often it can be exchanged for another token.
+        #[arg(long, value_name = "NUMBER")]
+        uses: Option<u32>,
+        /// Limit it to a package, by its package or content id; may be there several times.
+        #[arg(long, value_name = "ID")]
+        package: Vec<String>,
+        /// Limit it to a path and all below; may be there several times.
+        #[arg(long, value_name = "/PREFIX")]
+        path: Vec<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Issue a bulk registration token: whoever holds it can register clients until it ends.
+    Bulk {
+        /// How long it lives: three days unless said otherwise, seven at most.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        lifetime: Option<Span>,
+        /// How many registrations it opens.
+        #[arg(long, value_name = "NUMBER")]
+        uses: Option<u32>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Block one token, or everything that was issued before a moment; within a second everywhere.
+    Block {
+        #[command(flatten)]
+        which: Which,
+        /// Why, for whoever asks later.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Take a block back.
+    Unblock {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// List the tokens that the site has issued, the latest first. No token itself is kept.
+    List {
+        /// Those of one device.
+        #[arg(long, value_name = "GUID:…")]
+        device: Option<String>,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// How many at most.
+        #[arg(long, default_value_t = 1_000)]
+        limit: u32,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -57,6 +114,30 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
+}
+
+/// What is blocked.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false, args = ["id", "issued_before"])]
+pub(super) struct Which {
+    /// The token's id: token_id in the access log, UniqueId or jti in the token.
+    id: Option<String>,
+    /// Everything that was issued before this moment, as 2026-11-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    issued_before: Option<Timestamp>,
+    /// The iss of the tokens, if they are not the site's own.
+    #[arg(long, value_name = "ISS")]
+    issuer: Option<String>,
+}
+
+impl Which {
+    fn blocked<'a>(&'a self, own: &'a str) -> Blocked<'a> {
+        let issuer = self.issuer.as_deref().unwrap_or(own);
+        match (&self.id, self.issued_before) {
+            (_, Some(before)) => Blocked::IssuedBefore { issuer, before },
+            (id, None) => Blocked::Token { issuer, id: id.as_deref().unwrap_or_default() },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -92,31 +173,145 @@ fn duration(text: &str) -> Result<Span, String> {
 
 pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Issue { kind, device, user, audience, lifetime, certificate, config } => {
-            let loaded = match super::load(&config) {
-                Ok(loaded) => loaded,
-                Err(code) => return Ok(code),
-            };
-            let now = Clock::system().now();
-            let site = open_tokens(&loaded.config, now)?;
-            let lifetime_s = lifetime.map(|span| i64::try_from(span.0.as_secs())).transpose()?;
+        Command::Issue {
+            kind,
+            device,
+            user,
+            audience,
+            lifetime,
+            certificate,
+            uses,
+            package,
+            path,
+            config,
+        } => {
             let bound_to = certificate.as_deref().map(thumbprint_of).transpose()?;
-            let request = MintRequest {
+            let packages = package.iter().map(|id| format!("package:{id}"));
+            let scope: Vec<_> = packages.chain(path.iter().map(|p| format!("path:{p}"))).collect();
+            let scope = scope.join(" ");
+            let wish = Wish {
                 purpose: kind.purpose(),
                 device: device.as_deref(),
                 user: user.as_deref(),
                 audience: &audience,
-                issuer: site.issuer(),
-                hierarchy: site.hierarchy(),
-                lifetime_s,
+                lifetime,
                 bound_to: bound_to.as_deref(),
-                id: uuid::Uuid::new_v4(),
+                scope: Some(scope.as_str()).filter(|scope| !scope.is_empty()),
+                uses,
             };
-            super::print(&(site.mint(request, now)? + "\n"))?;
-            Ok(ExitCode::SUCCESS)
+            issue(&config, &wish)
+        }
+        Command::Bulk { lifetime, uses, config } => {
+            let wish = Wish {
+                purpose: Purpose::Registration,
+                device: None,
+                user: None,
+                audience: AUDIENCE,
+                lifetime,
+                bound_to: None,
+                scope: None,
+                uses,
+            };
+            issue(&config, &wish)
+        }
+        Command::Block { which, reason, config } => {
+            block(&config, &which, reason.as_deref(), false)
+        }
+        Command::Unblock { which, config } => block(&config, &which, None, true),
+        Command::List { device, all, limit, format, config } => {
+            list(&config, device.as_deref(), all, limit, format)
         }
         Command::Inspect { file, format, config } => inspect_one(file, format, &config),
     }
+}
+
+/// The site's own audience, which every site system accepts.
+const AUDIENCE: &str = "urn:sccm:service";
+
+fn block(
+    config: &ConfigArg,
+    which: &Which,
+    reason: Option<&str>,
+    unblock: bool,
+) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(config) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let own = loaded.config.site.token_issuer.clone();
+    devices::block_in(&loaded.config, &which.blocked(&own), reason, unblock)
+}
+
+#[derive(serde::Serialize)]
+struct Row {
+    id: String,
+    purpose: &'static str,
+    device: Option<String>,
+    user: Option<String>,
+    audience: String,
+    scope: Option<String>,
+    issued: Timestamp,
+    expires: Timestamp,
+    uses: u32,
+    uses_max: Option<u32>,
+    blocked: bool,
+}
+
+impl Row {
+    fn of(token: IssuedToken) -> Self {
+        Row {
+            id: token.id.to_string(),
+            purpose: token.purpose.as_str(),
+            device: token.device,
+            user: token.user,
+            audience: token.audience,
+            scope: token.scope,
+            issued: token.issued,
+            expires: token.expires,
+            uses: token.uses,
+            uses_max: token.uses_max,
+            blocked: token.blocked,
+        }
+    }
+}
+
+fn list(
+    config: &ConfigArg,
+    device: Option<&str>,
+    all: bool,
+    limit: u32,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    use std::fmt::Write as _;
+    let loaded = match super::load(config) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let rows: Vec<Row> = store::with(&loaded.config, async |store: Store, now| {
+        let live_at = (!all).then_some(now);
+        let filter = TokenFilter { device, purpose: None, live_at };
+        Ok(store.tokens(filter, limit, None).await?.into_iter().map(Row::of).collect())
+    })?;
+    match format {
+        Format::Json => super::print_json(&rows)?,
+        Format::Text => {
+            let mut text = String::new();
+            for row in &rows {
+                let whose = row.device.as_deref().or(row.user.as_deref()).unwrap_or("-");
+                let Row { id, purpose, expires, .. } = row;
+                write!(text, "{id}  {purpose:<13}  {whose}  until {expires}")?;
+                if let Some(scope) = &row.scope {
+                    write!(text, "  {scope}")?;
+                }
+                if let Some(max) = row.uses_max {
+                    write!(text, "  used {} of {max}", row.uses)?;
+                }
+                writeln!(text, "{}", if row.blocked { "  blocked" } else { "" })?;
+            }
+            super::print(&text)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The SHA-256 thumbprint of the certificate in a file, as tokens have it.

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod client;
 pub mod content;
+pub mod device;
 pub mod load;
 mod pages;
 mod presented;
@@ -13,4 +14,5 @@ mod presented;
 pub use backend::{Backend, Seen};
 pub use client::{Answer, Client, ClientError, Presented, Request, Trust};
 pub use content::Content;
+pub use device::{Device, DeviceError, exchange};
 pub use load::{Counts, Load, Plan};

@@ -16,6 +16,7 @@ mod place;
 mod register;
 mod token;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -63,6 +64,30 @@ impl Store {
         // It also shows at the start, not at the first device, whether anything can be written.
         store.record(Action::Opened, "store", place.kind(), "sitegate", now).await?;
         store.shared.heard.send_replace(store.block_version().await?);
+        Ok(store)
+    }
+
+    /// Open a file as it lies on a disk that takes nothing: what is blocked can be read, and every
+    /// change is [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    /// If not even that can be done.
+    pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        let with = |(db, own)| {
+            let (heard, _) = watch::channel(0);
+            Store { db, shared: Arc::new(Shared { own, heard }) }
+        };
+        let store = with(place::sqlite_to_read(path, false));
+        let version = match store.block_version().await {
+            Ok(version) => Ok((store, version)),
+            Err(error) if !place::is_at_rest(path) => Err(error),
+            Err(_) => {
+                let store = with(place::sqlite_to_read(path, true));
+                store.block_version().await.map(|version| (store, version))
+            }
+        };
+        let (store, version) = version?;
+        store.shared.heard.send_replace(version);
         Ok(store)
     }
 

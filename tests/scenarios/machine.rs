@@ -235,9 +235,9 @@ fn can_mount() -> bool {
     can
 }
 
-/// A gateway for which a folder of its own is a disk of 64 KiB, and that folder as others see it.
-fn on_a_small_disk(plan: Plan, folder: &str) -> (Gateway, PathBuf) {
-    let mount = format!("mkdir -p {folder} && mount -t tmpfs -o size=64k none {folder}");
+/// A gateway for which a folder of its own is a small disk, and that folder as others see it.
+fn on_a_small_disk(plan: Plan, folder: &str, kib: u32) -> (Gateway, PathBuf) {
+    let mount = format!("mkdir -p {folder} && mount -t tmpfs -o size={kib}k none {folder}");
     let gateway = Gateway::prepare(plan.first(&["unshare", "-m"], &mount));
     let path = gateway.path(folder);
     (gateway, path)
@@ -255,7 +255,7 @@ fn a_disk_that_is_full_of_the_access_log_stops_no_request_and_is_written_on_once
         return;
     }
     let nginx = Nginx::start();
-    let (mut gateway, folder) = on_a_small_disk(Plan::to(&nginx.url()), "logs");
+    let (mut gateway, folder) = on_a_small_disk(Plan::to(&nginx.url()), "logs", 64);
     gateway.write_config(&gateway.config_text().replace("access.log", "logs/access.log"));
     gateway.launch();
     gateway.wait_until_ready();
@@ -299,7 +299,8 @@ fn a_full_disk_under_the_state_stops_no_request_and_is_told_of() {
          audiences = [\"mp\"]\ndevice_claim = \"sub\"\nkeys = \"{url}\"\nkey_ca = \"idp.pem\"\n\
          private_hosts = [\"localhost\"]\nkey_refetch_interval = \"1s\"\n"
     );
-    let (mut gateway, state) = on_a_small_disk(Plan::to(&nginx.url()).after(&section), "state");
+    let (mut gateway, state) =
+        on_a_small_disk(Plan::to(&nginx.url()).after(&section), "state", 2048);
     std::fs::write(gateway.path("idp.pem"), &idp.root).unwrap();
     gateway.launch();
     // The command that exports the root does not see this disk.

@@ -28,5 +28,6 @@ mod records;
 mod soak;
 mod store;
 mod tls;
+mod token_service;
 mod tokens;
 mod websockets;

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use sitegate::cert::Why;
 use sitegate::cli::Cli;
 use sitegate::denial::Denial;
+use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
 use sitegate::unfit::Unfit;
 
@@ -52,6 +53,22 @@ fn names() -> BTreeSet<String> {
 fn every_denial_has_its_row() {
     let wanted: Vec<String> = Denial::ALL.iter().copied().map(denial).collect();
     compare("docs/denials.md", &wanted);
+}
+
+#[test]
+fn every_refusal_of_the_token_service_has_its_row() {
+    let text = read("docs/token-service.md");
+    for d in GrantDenial::ALL {
+        let row = format!(
+            "| `{}` | {} | `{}` | {} | {} |",
+            d.code(),
+            d.status(),
+            d.error(),
+            d.title(),
+            d.hint()
+        );
+        assert_eq!(text.matches(row.as_str()).count(), 1, "docs/token-service.md: {row}");
+    }
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn busy() -> Metrics {
     metrics.tokens.keys_fetched("entra", "ok", Some(1_800_000_000));
     metrics.certificate_stapled("mp01", Some(1_800_000_000), true);
     metrics.clients.trusted("mp01", Some((2, 1)), Some(1_800_000_000));
+    metrics.site.answered("token", Ok(()));
     metrics
 }
 

@@ -15,17 +15,21 @@ use tempfile::TempDir;
 use crate::admin::{SiteSystemStatus, Status};
 use crate::app::{Options, Running, launch, open_authority, open_tokens};
 use crate::cert::forge::{Forged, Order, Pki};
-use crate::cli::health;
+use crate::cli::{health, store::with as with_store};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::purpose::Purpose;
 use crate::secret::{write_private, write_public};
-use crate::sim::{Backend, Client, Trust};
+use crate::sim::{Backend, Client, Device, Trust};
 use crate::site::SiteTokens;
-use crate::token::MintRequest;
+use crate::site::store::{Grant, Store};
+use crate::token::{MintRequest, SignerKind, lifetime_s};
 
 pub(super) const MP: &str = "mp01.contoso.com";
 pub(super) const DP: &str = "dp01.contoso.com";
+/// The token service, by its path and as the issuer of the site's tokens.
+pub(super) const SERVICE: &str = "/sitegate/oauth2";
+pub(super) const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
 pub(super) const DEVICE: &str = "GUID:5E1C0DE0-1111-4222-8333-444455556666";
 pub(super) const USER: &str = "CONTOSO\\anna";
 const PKI_FILES: [&str; 3] = ["ca.crt", "tls.key", "tls.crt"];
@@ -42,6 +46,9 @@ pub(super) struct Stage {
     /// Trust in the site's root and in the PKI's.
     pub(super) trust: Trust,
     pub(super) tokens: Tokens,
+    /// The device that has registered, and its token.
+    pub(super) device: Option<Device>,
+    pub(super) own_token: String,
     pki: Pki,
     /// The thumbprint of the PKI certificate that was put in place last.
     pub(super) pki_thumbprint: String,
@@ -54,6 +61,7 @@ pub(super) struct Tokens {
     pub(super) content: String,
     pub(super) expired: String,
     pub(super) foreign: String,
+    pub(super) bulk: String,
 }
 
 impl Stage {
@@ -83,9 +91,20 @@ impl Stage {
         tokens.write(&dir.path().join("tokens"))?;
         let site_trust = Trust::new(&root, provider.clone())?;
         let trust = Trust::new(&roots, provider)?;
-        let pki_thumbprint = String::new();
-        let stage =
-            Stage { dir, running, mp, dp, clock, site_trust, trust, tokens, pki, pki_thumbprint };
+        let stage = Stage {
+            dir,
+            running,
+            mp,
+            dp,
+            clock,
+            site_trust,
+            trust,
+            tokens,
+            device: None,
+            own_token: String::new(),
+            pki,
+            pki_thumbprint: String::new(),
+        };
         let offer = stage.issue()?;
         stage.write_pki(&stage.path("offer"), &offer)?;
         Ok(stage)
@@ -186,7 +205,13 @@ impl Tokens {
         let site = open_tokens(config, now)?;
         // Another site, of which this one has never heard.
         let elsewhere = "https://mp.fabrikam.com/sitegate/oauth2";
-        let other = SiteTokens::open(&dir.join("other"), "XX1", None, elsewhere, now)?;
+        let other = SiteTokens::open(
+            &dir.join("other"),
+            ("XX1", SignerKind::Rsa2048),
+            None,
+            elsewhere,
+            now,
+        )?;
         let last_week = now.checked_sub(SignedDuration::from_hours(7 * 24))?;
         Ok(Tokens {
             device: token(&site, Purpose::Client, None, now)?,
@@ -194,6 +219,7 @@ impl Tokens {
             content: token(&site, Purpose::Content, None, now)?,
             expired: token(&site, Purpose::Client, None, last_week)?,
             foreign: token(&other, Purpose::Client, None, now)?,
+            bulk: bulk(config, &site, now)?,
         })
     }
 
@@ -203,6 +229,45 @@ impl Tokens {
         write_private(&folder.join("content"), self.content.as_bytes())?;
         write_private(&folder.join("expired"), self.expired.as_bytes())
     }
+}
+
+/// A bulk registration token that opens one registration, as `token bulk --uses 1` makes it.
+fn bulk(config: &Config, site: &SiteTokens, now: Timestamp) -> anyhow::Result<String> {
+    let id = uuid::Uuid::new_v4();
+    let (lifetime_s, _) = lifetime_s(Purpose::Registration, false);
+    let request = MintRequest {
+        purpose: Purpose::Registration,
+        device: None,
+        user: None,
+        audience: "urn:sccm:service",
+        issuer: site.issuer(),
+        hierarchy: site.hierarchy(),
+        lifetime_s: Some(lifetime_s),
+        bound_to: None,
+        scope: None,
+        id,
+    };
+    let grant = Grant {
+        id,
+        issuer: site.issuer(),
+        purpose: request.purpose,
+        device: None,
+        user: None,
+        audience: request.audience,
+        issued: now,
+        expires: now.checked_add(SignedDuration::from_secs(lifetime_s))?,
+        bound_to: None,
+        scope: None,
+        uses_max: Some(1),
+        proof: None,
+        subject_token: None,
+        renews: false,
+    };
+    let token = site.mint(request, now)?;
+    with_store(config, async |store: Store, _| {
+        Ok(store.grant_by_operator(&grant, "demo").await?)
+    })?;
+    Ok(token)
 }
 
 fn token(
@@ -220,6 +285,7 @@ fn token(
         hierarchy: site.hierarchy(),
         lifetime_s: None,
         bound_to: None,
+        scope: None,
         id: uuid::Uuid::new_v4(),
     };
     Ok(site.mint(request, now)?)
@@ -233,6 +299,7 @@ fn config_text(dir: &Path, mp: SocketAddr, dp: SocketAddr) -> String {
 code = "PS1"
 state = "{dir}/state"
 domains = ["contoso.com"]
+token_issuer = "{ISSUER}"
 
 [admin]
 listen = "127.0.0.1:0"
@@ -259,6 +326,7 @@ roles = ["management-point"]
 listen = "127.0.0.1:0"
 hosts = ["{MP}"]
 backend = "http://{mp}"
+token_service = true
 pki = "{dir}/pki/mp01"
 "#
     )

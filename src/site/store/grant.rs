@@ -85,11 +85,44 @@ pub enum GrantError {
 }
 
 impl Store {
+    /// Use an assertion for something that is recorded elsewhere. `false` if it was used before.
+    ///
+    /// # Errors
+    /// What the database answers; it may be used again then.
+    pub async fn use_proof(&self, proof: &Proof<'_>) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let first = use_proof(&mut tx, proof).await?;
+        tx.commit().await?;
+        Ok(first)
+    }
+
     /// Judge and record a token, before it is handed out. `actor` is whoever gets it.
     ///
     /// # Errors
     /// Why it may not be issued. Nothing has changed then: an assertion may be used again.
     pub async fn grant(&self, grant: &Grant<'_>, actor: &str) -> Result<(), GrantError> {
+        self.record_grant(grant, actor, false).await
+    }
+
+    /// As [`Store::grant`], for a token that the operator asks for: its device need not be known,
+    /// only not blocked.
+    ///
+    /// # Errors
+    /// As [`Store::grant`].
+    pub async fn grant_by_operator(
+        &self,
+        grant: &Grant<'_>,
+        actor: &str,
+    ) -> Result<(), GrantError> {
+        self.record_grant(grant, actor, true).await
+    }
+
+    async fn record_grant(
+        &self,
+        grant: &Grant<'_>,
+        actor: &str,
+        by_operator: bool,
+    ) -> Result<(), GrantError> {
         let device = grant.device.map(normal_id);
         let device = device.as_deref();
         let mut tx = self.db.begin().await?;
@@ -99,7 +132,7 @@ impl Store {
             return Err(GrantError::Replayed);
         }
         if let Some(device) = device {
-            judge_device(&mut tx, device).await?;
+            judge_device(&mut tx, device, by_operator).await?;
         }
         if let Some(user) = grant.user
             && block::user_is_blocked(&mut tx, user).await?
@@ -122,9 +155,12 @@ impl Store {
     }
 }
 
-async fn judge_device(tx: &mut Tx, id: &str) -> Result<(), GrantError> {
+async fn judge_device(tx: &mut Tx, id: &str, by_operator: bool) -> Result<(), GrantError> {
     if block::device_is_blocked(tx, id).await? {
         return Err(GrantError::Blocked);
+    }
+    if by_operator {
+        return Ok(());
     }
     let row = tx.row("SELECT approved FROM devices WHERE id = $1", &[id.into()]).await?;
     match row.map(|row| row.get::<bool>(0)).transpose()? {

@@ -136,6 +136,26 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
     Ok((Db::Sqlite { write, read }, Own::Sqlite(reading)))
 }
 
+/// As it lies on a disk that takes nothing: whoever tries to change anything is told so.
+/// `is_at_rest` says that nobody else has it open, so that it can be read without the files beside
+/// it, which cannot be made there.
+pub(super) fn sqlite_to_read(path: &Path, is_at_rest: bool) -> (Db, Own) {
+    let reading = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(is_at_rest)
+        .busy_timeout(WAIT_MAX)
+        .disable_statement_logging();
+    let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
+    (Db::Sqlite { write: read.clone(), read }, Own::Sqlite(reading))
+}
+
+/// Whether all that was ever confirmed is in the file itself, and nothing in its log.
+pub(super) fn is_at_rest(path: &Path) -> bool {
+    let log = path.with_extension("db-wal");
+    fs::metadata(log).map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |m| m.len() == 0)
+}
+
 fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections_max)

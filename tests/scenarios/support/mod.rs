@@ -2,6 +2,7 @@
 //! it. Everything lies in a temporary folder and ends with the test.
 
 pub mod crowd;
+mod entra;
 mod gateway;
 pub mod http2;
 mod issuer;
@@ -11,6 +12,7 @@ mod postgres;
 pub mod records;
 mod wire;
 
+pub use entra::Entra;
 pub use gateway::{Answer, Gateway, Plan, write_pair};
 pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};

@@ -1,0 +1,33 @@
+//! Why a process could not start: what the operator can mend, by where it is.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why a process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error("{what} cannot listen on {address}: {cause}")]
+    Listen {
+        /// A site system or a section.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the system answers.
+        cause: std::io::Error,
+    },
+    /// Something in the state or log directory.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system answers.
+        cause: std::io::Error,
+    },
+    /// The system gives no thread, runtime or signal.
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
+    /// A defect of sitegate's own.
+    #[error("{0}")]
+    Defect(String),
+}

@@ -1,0 +1,201 @@
+//! The site's own side of a process: its store, what that blocks, and its token service, on a
+//! thread of their own, because a swap of certificates must not wait for signatures and
+//! transactions.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::StartError;
+use super::blocklist::Joined;
+use crate::clock::Clock;
+use crate::config::{self, Config, KeySource, TokenServiceStore};
+use crate::live::{Live, live};
+use crate::metrics::Metrics;
+use crate::secret::Password;
+use crate::site::store::{Place, PostgresUrl, Store};
+use crate::site::{Blocks, ServiceParams, SiteTokens, TokenService, listen, serve};
+use crate::token::{Blocklist, Trusted};
+
+/// How often what has run out is removed from the store.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// What the site's side is made with.
+pub(super) struct Parts {
+    pub tokens: Option<Arc<SiteTokens>>,
+    pub trusted: Live<Vec<Trusted>>,
+    pub blocklist: Live<Blocklist>,
+    pub joined: Joined,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    /// Turns true once everything has drained: tokens are given until then.
+    pub ended: watch::Receiver<bool>,
+}
+
+/// Start the site's side, and say what is blocked at present.
+///
+/// # Errors
+/// If there is a store and it cannot be read: without it nobody knows who is blocked. Where there
+/// has never been one, and none can be made, nobody is.
+pub(super) fn start(config: &Config, parts: Parts) -> Result<Live<Blocklist>, StartError> {
+    let (told, tell) = std::sync::mpsc::sync_channel(1);
+    let config = config.clone();
+    std::thread::Builder::new().name("site".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(told.send(Err(error.into()))),
+        };
+        runtime.block_on(async move {
+            let mut ended = parts.ended.clone();
+            match open(&config, parts).await {
+                Ok((store, mut tasks, blocks)) => {
+                    let _ = told.send(Ok(blocks));
+                    let _ = ended.wait_for(|ended| *ended).await;
+                    let rest = async { while tasks.join_next().await.is_some() {} };
+                    let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+                    if let Some(store) = store {
+                        store.close().await;
+                    }
+                }
+                Err(error) => drop(told.send(Err(error))),
+            }
+        });
+        runtime.shutdown_background();
+    })?;
+    tell.recv().unwrap_or_else(|_| Err(StartError::Defect("the site's thread ended".to_owned())))
+}
+
+type Opened = (Option<Store>, JoinSet<()>, Live<Blocklist>);
+
+async fn open(config: &Config, parts: Parts) -> Result<Opened, StartError> {
+    let mut tasks = JoinSet::new();
+    let now = parts.clock.now();
+    let (place, path, is_there) = store_place(config)?;
+    let failed = |cause: &dyn std::fmt::Display| StartError::File {
+        path: path.clone(),
+        cause: std::io::Error::other(cause.to_string()),
+    };
+    let store = match Store::open(&place, now).await {
+        Ok(store) => store,
+        Err(error) if is_there => match &place {
+            // Nobody is registered and nothing is blocked on a disk that takes nothing, and whoever
+            // is blocked stays so.
+            Place::Sqlite(file) => {
+                let store = Store::open_to_read(file).await.map_err(|_| failed(&error))?;
+                tracing::error!(path = %path.display(), %error,
+                    "the site's store cannot be written; it only tells who is blocked");
+                store
+            }
+            Place::Postgres(_) => return Err(failed(&error)),
+        },
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error,
+                "the site has no store; it registers nobody until the next start");
+            return Ok((None, tasks, live(Blocklist::default()).1));
+        }
+    };
+    let (joined, metrics) = (parts.joined.clone(), parts.metrics.clone());
+    let on_list = Arc::new(move |list: &Blocklist| {
+        metrics.site.blocks(list.len());
+        joined.again();
+    });
+    let (follower, blocks) = Blocks::start(store.clone(), parts.trusted.clone(), on_list)
+        .await
+        .map_err(|error| failed(&error))?;
+    tasks.spawn(follower.run(parts.ended.clone()));
+    tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
+    if config.site_systems.iter().any(|system| system.token_service) {
+        match &parts.tokens {
+            Some(tokens) => offer(config, &parts, tokens.clone(), &store, &mut tasks)?,
+            None => tracing::error!("the token service does not run: the site has no token key"),
+        }
+    }
+    Ok((Some(store), tasks, blocks))
+}
+
+/// Where the store is, what it is called in errors, and whether it is there already.
+pub(crate) fn store_place(config: &Config) -> Result<(Place, PathBuf, bool), StartError> {
+    match &config.token_service.store {
+        TokenServiceStore::Embedded => {
+            let path = config.site.state.join("store").join("site.db");
+            let is_there = path.exists();
+            Ok((Place::Sqlite(path.clone()), path, is_there))
+        }
+        TokenServiceStore::Postgres(source) => {
+            let shown = PathBuf::from("token_service.store");
+            let failed = |cause| StartError::File { path: shown.clone(), cause };
+            let (url, _) = Password::read(source).map_err(failed)?;
+            let url = PostgresUrl::parse(url.reveal().trim())
+                .map_err(|cause| failed(std::io::Error::other(cause.to_string())))?;
+            Ok((Place::Postgres(url), shown.clone(), true))
+        }
+    }
+}
+
+fn offer(
+    config: &Config,
+    parts: &Parts,
+    tokens: Arc<SiteTokens>,
+    store: &Store,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), StartError> {
+    let path = config::TokenService::socket(&config.site.state);
+    let failed = |cause| StartError::File { path: path.clone(), cause };
+    let listener = listen(&path).map_err(failed)?;
+    let metrics = parts.metrics.clone();
+    let own = config.issuers.iter().find(|issuer| issuer.keys == KeySource::Site);
+    let service = TokenService {
+        params: params(config),
+        store: store.clone(),
+        tokens,
+        trusted: parts.trusted.clone(),
+        own_issuer: own.map_or_else(|| "site".into(), |issuer| issuer.policy.name.clone()),
+        blocklist: parts.blocklist.clone(),
+        clock: parts.clock.clone(),
+        on_answer: Arc::new(move |endpoint, outcome| {
+            metrics.site.answered(endpoint.as_str(), outcome);
+        }),
+    };
+    let (router, ended) = (service.router(), parts.ended.clone());
+    tracing::info!(issuer = config.site.token_issuer, "the token service runs");
+    tasks.spawn(async move {
+        if let Err(error) = serve(listener, router, ended).await {
+            tracing::error!(%error, "the token service's socket was lost");
+        }
+    });
+    Ok(())
+}
+
+fn params(config: &Config) -> ServiceParams {
+    let service = &config.token_service;
+    let own = config.issuers.iter().find(|issuer| issuer.keys == KeySource::Site);
+    let audience = own.and_then(|issuer| issuer.policy.audiences.first().cloned());
+    ServiceParams {
+        issuer: config.site.token_issuer.clone(),
+        path: service.path.clone(),
+        origins: config.site_systems.iter().flat_map(|s| s.origins()).collect::<BTreeSet<_>>(),
+        audience: audience.unwrap_or_else(|| "urn:sccm:service".to_owned()),
+        approval_automatic: service.approval_automatic,
+        claims_accepted: service.claims_accepted,
+        return_grace_s: i64::try_from(service.return_grace.as_secs()).unwrap_or(i64::MAX),
+        registrations_per_minute: service.registrations_per_minute,
+        requests_per_minute: service.requests_per_minute,
+    }
+}
+
+async fn sweep(store: Store, clock: Clock, mut ended: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            _ = every.tick() => {}
+        }
+        if let Err(error) = store.sweep(clock.now()).await {
+            tracing::warn!(target: "sitegate::store", %error, "nothing was swept");
+        }
+    }
+}

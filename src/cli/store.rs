@@ -1,0 +1,66 @@
+//! The site's store, opened for one command.
+//!
+//! What is written takes hold at every running process that follows the store; none is spoken to.
+
+use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+use crate::app::store_place;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::site::store::{Place, Store};
+
+/// Do something with the store of a configuration, and let go of it.
+pub(super) fn with<T, F>(
+    config: &Config,
+    act: impl FnOnce(Store, Timestamp) -> F,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let (place, path, _) = store_place(config)?;
+    if let Place::Sqlite(path) = &place {
+        is_ours(path)?;
+    }
+    let now = Clock::system().now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Store::open(&place, now).await;
+        let store = store.with_context(|| format!("the store {}", path.display()))?;
+        let done = act(store.clone(), now).await;
+        store.close().await;
+        done
+    })
+}
+
+/// Whoever acts, for the audit: the person behind sudo, if there is one.
+pub(super) fn actor() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let plain = |name: &String| {
+        !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic())
+    };
+    match named.filter(plain) {
+        Some(name) => format!("command line, {name}"),
+        None => "command line".to_owned(),
+    }
+}
+
+/// A file that another user makes beside the database would lock the service out of it.
+fn is_ours(path: &Path) -> anyhow::Result<()> {
+    let place = if path.exists() { Some(path) } else { path.parent() };
+    let Some(meta) = place.and_then(|place| std::fs::metadata(place).ok()) else { return Ok(()) };
+    let own = rustix::process::geteuid().as_raw();
+    if meta.uid() != own {
+        bail!(
+            "{} belongs to user {}, and this is user {own}; run the command as that user, as in \
+             'sudo -u sitegate sitegate …'",
+            path.display(),
+            meta.uid()
+        );
+    }
+    Ok(())
+}

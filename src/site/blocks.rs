@@ -1,0 +1,116 @@
+//! What the store blocks, as requests are judged by it: published anew whenever it changes, by
+//! whomever.
+//!
+//! A store that does not answer unblocks nobody: the last list stays in force.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::store::{BlockEntry, BlockedOwned, Follower, Store, StoreError};
+use crate::live::{Live, Publisher, live};
+use crate::token::{Blocking, Blocklist, Trusted};
+
+/// Told of every new list, once it is in force.
+pub type OnBlocks = Arc<dyn Fn(&Blocklist) + Send + Sync>;
+
+/// The task that follows the store's blocks.
+pub struct Blocks {
+    store: Store,
+    follower: Follower,
+    version: i64,
+    trusted: Live<Vec<Trusted>>,
+    publisher: Publisher<Blocklist>,
+    on_list: OnBlocks,
+}
+
+impl Blocks {
+    /// Read what is blocked now, before anything is served.
+    ///
+    /// # Errors
+    /// If the store does not answer: then nobody knows who is blocked.
+    pub async fn start(
+        store: Store,
+        trusted: Live<Vec<Trusted>>,
+        on_list: OnBlocks,
+    ) -> Result<(Self, Live<Blocklist>), StoreError> {
+        // Before the first look, so that no change falls between the two.
+        let follower = store.follow();
+        let found = store.blocks().await?;
+        let list = list(&found.entries, &trusted.load());
+        on_list(&list);
+        let (publisher, reader) = live(list);
+        let version = found.version;
+        Ok((Blocks { store, follower, version, trusted, publisher, on_list }, reader))
+    }
+
+    /// Follow the store until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut told = false;
+        while !*stop.borrow_and_update() {
+            tokio::select! {
+                biased;
+                changed = stop.changed() => if changed.is_err() { return },
+                () = self.follower.changed() => {}
+            }
+            match self.look().await {
+                Ok(()) => told = false,
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(target: "sitegate::store", %error,
+                            "blocks were not read, those before stay in force");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), StoreError> {
+        if self.store.block_version().await? == self.version {
+            return Ok(());
+        }
+        let found = self.store.blocks().await?;
+        self.publisher.publish(list(&found.entries, &self.trusted.load()));
+        self.version = found.version;
+        // What began after the list was published was judged by it; what was under way is judged
+        // now.
+        self.publisher.reader().peek(|list| (self.on_list)(list));
+        Ok(())
+    }
+}
+
+/// Entries name issuers by their `iss`, as tokens do; requests are judged by configured names. Where
+/// a configuration changes, the names of the next list are its own.
+fn list(entries: &[BlockEntry], trusted: &[Trusted]) -> Blocklist {
+    let names = |iss: &str| {
+        let of = trusted.iter().filter(|t| t.issuer.accepts(iss)).map(|t| &*t.issuer.name);
+        of.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let named: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| match &entry.what {
+            BlockedOwned::Token { issuer, .. } | BlockedOwned::IssuedBefore { issuer, .. } => {
+                names(issuer)
+            }
+            BlockedOwned::User { .. } | BlockedOwned::Device(_) => Vec::new(),
+        })
+        .collect();
+    Blocklist::of(entries.iter().zip(&named).flat_map(|(entry, names)| {
+        let by_issuer = names.iter().filter_map(|issuer| match &entry.what {
+            BlockedOwned::Token { id, .. } => Some(Blocking::Token { issuer, id }),
+            BlockedOwned::IssuedBefore { before, .. } => {
+                Some(Blocking::IssuedBefore { issuer, before: *before })
+            }
+            BlockedOwned::User { .. } | BlockedOwned::Device(_) => None,
+        });
+        let by_itself = match &entry.what {
+            BlockedOwned::Device(id) => Some(Blocking::Device(id)),
+            BlockedOwned::User { id, .. } => Some(Blocking::User(id)),
+            BlockedOwned::Token { .. } | BlockedOwned::IssuedBefore { .. } => None,
+        };
+        let covered = entry.covers.iter().flat_map(|covered| {
+            std::iter::once(&covered.device).chain(&covered.entra).map(|id| Blocking::Device(id))
+        });
+        by_issuer.chain(by_itself).chain(covered).collect::<Vec<_>>()
+    }))
+}

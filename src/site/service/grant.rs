@@ -1,0 +1,193 @@
+//! A token for a client that has proved its key (RFC 6749 §4.4), and the one way in which any token
+//! is made: signed, taken by the store, handed out.
+
+use axum::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::caller::Caller;
+use super::form::Form;
+use super::proof::{self, Proved};
+use super::refused::Refused;
+use super::scope::{Wanted, audience};
+use super::{Granted, Serving, away};
+use crate::grant_denial::GrantDenial;
+use crate::purpose::Purpose;
+use crate::site::store::{Device, Grant, GrantError, Proof, TokenFilter, TokenRef};
+use crate::token::{MintRequest, lifetime_s};
+
+/// What a token is made of, once everything about the request is judged.
+pub(super) struct Wish<'a> {
+    pub wanted: Wanted,
+    pub audience: String,
+    pub device: Option<&'a str>,
+    pub user: Option<&'a str>,
+    /// The certificate that it is bound to.
+    pub bound_to: Option<&'a str>,
+    /// The assertion that came with the request.
+    pub proof: Option<&'a Proved>,
+    /// The token that it is exchanged for.
+    pub subject_token: Option<TokenRef<'a>>,
+    /// Whether the site has no record of the device, and the token that it is exchanged for, which
+    /// the operator issued, vouches for it.
+    pub vouched: bool,
+    /// The token that it is exchanged for ends then, in seconds after 1970.
+    pub ends: Option<i64>,
+}
+
+pub(super) async fn client_credentials(
+    serving: &Serving,
+    caller: &Caller,
+    form: &Form,
+) -> Result<Granted, Refused> {
+    let now = serving.service.clock.now();
+    let proved = proof::required(serving, form, now).await?;
+    let about = |refused: Refused| refused.about(&proved.device.id);
+    proof::is_welcome(&proved.device)?;
+    not_lapsed(serving, &proved.device, now).await.map_err(about)?;
+    let wish = Wish {
+        wanted: Wanted::of(form).map_err(about)?,
+        audience: audience(serving, form).map_err(about)?,
+        device: Some(&proved.device.id),
+        user: None,
+        bound_to: caller.proven.as_deref(),
+        proof: Some(&proved),
+        subject_token: None,
+        vouched: false,
+        ends: None,
+    };
+    let made = make(serving, &wish, now).await.map_err(about)?;
+    Ok(granted(made, &wish, None))
+}
+
+/// A client that was away for too long has to register again: whoever finds an old machine's key
+/// finds nothing.
+async fn not_lapsed(serving: &Serving, device: &Device, now: Timestamp) -> Result<(), Refused> {
+    let filter = TokenFilter {
+        device: Some(&device.id),
+        purpose: Some(Purpose::Client),
+        ..TokenFilter::default()
+    };
+    let last = serving.service.store.tokens(filter, 1, None).await.map_err(away)?;
+    let ends = match last.first() {
+        Some(token) => token.expires,
+        // What was swept has been over for long: the device has as long as from its last renewal.
+        None => {
+            let (_, longest) = lifetime_s(Purpose::Client, true);
+            let began = device.renewed.unwrap_or(device.registered);
+            began.saturating_add(SignedDuration::from_secs(longest)).unwrap_or(now)
+        }
+    };
+    let grace = SignedDuration::from_secs(serving.service.params.return_grace_s);
+    match ends.saturating_add(grace).is_ok_and(|until| now > until) {
+        true => Err(GrantDenial::DeviceLapsed.into()),
+        false => Ok(()),
+    }
+}
+
+/// A token that was made and taken by the store.
+pub(super) struct Made {
+    token: String,
+    id: Uuid,
+    lives_s: i64,
+}
+
+pub(super) async fn make(
+    serving: &Serving,
+    wish: &Wish<'_>,
+    now: Timestamp,
+) -> Result<Made, Refused> {
+    let service = &serving.service;
+    let purpose = match wish.wanted {
+        Wanted::Client => Purpose::Client,
+        Wanted::Content(_) => Purpose::Content,
+    };
+    // A content token is short and narrow, and distribution points need not ask for certificates.
+    let bound_to = wish.bound_to.filter(|_| purpose == Purpose::Client);
+    let (usual_s, _) = lifetime_s(purpose, bound_to.is_some());
+    let left = wish.ends.map_or(usual_s, |ends| ends.saturating_sub(now.as_second()));
+    // No exchange makes a token live longer than the one that it came from.
+    let lives_s = match purpose {
+        Purpose::Content => usual_s.min(left),
+        _ => usual_s,
+    };
+    let (id, scope) = (Uuid::new_v4(), wish.wanted.claim());
+    let request = MintRequest {
+        purpose,
+        device: wish.device,
+        user: wish.user,
+        audience: &wish.audience,
+        issuer: service.tokens.issuer(),
+        hierarchy: service.tokens.hierarchy(),
+        lifetime_s: Some(lives_s),
+        bound_to,
+        scope: scope.as_deref(),
+        id,
+    };
+    let token = service.tokens.mint(request, now).map_err(|error| {
+        use crate::token::MintError::{Device, Envelope, Lifetime, Scope, User};
+        match error {
+            Scope => Refused::from(GrantDenial::Scope),
+            Device | User | Envelope | Lifetime { .. } => {
+                Refused::of(GrantDenial::SubjectPurpose, error.to_string())
+            }
+            error => {
+                tracing::error!(target: "sitegate::token_service", %error, "a token was not made");
+                GrantDenial::SigningFailed.into()
+            }
+        }
+    })?;
+    let grant = Grant {
+        id,
+        issuer: service.tokens.issuer(),
+        purpose,
+        device: wish.device,
+        user: wish.user,
+        audience: &wish.audience,
+        issued: now,
+        expires: now.saturating_add(SignedDuration::from_secs(lives_s)).unwrap_or(now),
+        bound_to,
+        scope: scope.as_deref(),
+        uses_max: None,
+        proof: wish.proof.map(|proved| Proof {
+            client: &proved.device.id,
+            jti: &proved.asserted.jti,
+            until: proved.asserted.until,
+        }),
+        subject_token: wish.subject_token,
+        renews: purpose == Purpose::Client && wish.proof.is_some(),
+    };
+    let actor = wish.device.or(wish.user).unwrap_or("-");
+    let recorded = match wish.vouched {
+        true => service.store.grant_by_operator(&grant, actor).await,
+        false => service.store.grant(&grant, actor).await,
+    };
+    recorded.map_err(|error| match error {
+        GrantError::Replayed => GrantDenial::AssertionReplayed.into(),
+        GrantError::Blocked => GrantDenial::DeviceBlocked.into(),
+        GrantError::NotApproved => GrantDenial::DeviceNotApproved.into(),
+        GrantError::UnknownDevice => GrantDenial::DeviceUnknown.into(),
+        GrantError::SubjectBlocked => GrantDenial::SubjectBlocked.into(),
+        GrantError::SubjectUsedUp => GrantDenial::SubjectUsedUp.into(),
+        GrantError::Store(error) => away(error),
+    })?;
+    Ok(Made { token, id, lives_s })
+}
+
+/// The answer (RFC 6749 §5.1, RFC 8693 §2.2.1).
+pub(super) fn granted(made: Made, wish: &Wish<'_>, issued_type: Option<&str>) -> Granted {
+    let scope = wish.wanted.told();
+    let whose = wish.device.or(wish.user).unwrap_or("-");
+    let told = format!("{scope} token {} for {whose}, {} s", made.id, made.lives_s);
+    let mut body = json!({
+        "access_token": made.token,
+        "token_type": "Bearer",
+        "expires_in": made.lives_s,
+        "scope": scope,
+    });
+    if let (Some(kind), Some(members)) = (issued_type, body.as_object_mut()) {
+        members.insert("issued_token_type".to_owned(), kind.into());
+    }
+    Granted { status: StatusCode::OK, body, told }
+}

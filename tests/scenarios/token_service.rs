@@ -1,0 +1,762 @@
+//! Clients get their tokens from the site: they register, prove their keys, exchange one token for
+//! another, and are refused with a code when they may not.
+
+use std::net::SocketAddr;
+use std::process::Output;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use sitegate::cert::forge::{Forged, Order, Pki, Usage};
+use sitegate::clock::Clock;
+use sitegate::sim::{Client, Device, DeviceError, Request, Trust, exchange};
+use sitegate::token::{Algorithm, SignerKind};
+use tokio::runtime::Runtime;
+
+use crate::support::{Entra, Gateway, Nginx, Plan, eventually};
+
+const PATH: &str = "/sitegate/oauth2";
+const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
+const SMALL: &str = "/SMS_DP_SMSPKG$/PS100001/small.txt";
+
+struct Scene {
+    nginx: Nginx,
+    gateway: Gateway,
+    entra: Entra,
+    pki: Pki,
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene::with("", "")
+    }
+
+    /// With keys of `[token_service]` and of the site system.
+    fn with(service: &str, site_system: &str) -> Scene {
+        let nginx = Nginx::start();
+        let plan = Plan::to(&nginx.url())
+            .sections(&format!("[token_service]\n{service}\n{}", Entra::section()))
+            .site_system("token_service = true")
+            .site_system(site_system);
+        let mut gateway = Gateway::prepare(plan);
+        let entra = Entra::new();
+        let pki = Pki::new("Clients", now()).unwrap();
+        std::fs::write(gateway.path("clients.pem"), pki.root()).unwrap();
+        std::fs::write(gateway.path("entra.json"), entra.keys()).unwrap();
+        gateway.launch();
+        gateway.wait_until_ready();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = client(&gateway);
+        Scene { nginx, gateway, entra, pki, runtime, client }
+    }
+
+    fn device(&self) -> Device {
+        Device::new(SignerKind::P256, &issuer(&self.gateway), PATH).unwrap()
+    }
+
+    fn bulk(&self, args: &[&str]) -> String {
+        stdout(&self.run(&[&["token", "bulk"], args].concat()))
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = self.gateway.command(args);
+        command.output().unwrap()
+    }
+
+    fn register(&mut self, device: &mut Device, token: &str) -> Result<Value, DeviceError> {
+        self.register_as(device, Some(token), json!({}))
+    }
+
+    fn register_as(
+        &mut self,
+        device: &mut Device,
+        token: Option<&str>,
+        more: Value,
+    ) -> Result<Value, DeviceError> {
+        self.runtime.block_on(device.register(&mut self.client, token, more))
+    }
+
+    /// A device that has registered with a fresh bulk token.
+    fn registered(&mut self) -> Device {
+        let (mut device, bulk) = (self.device(), self.bulk(&[]));
+        self.register(&mut device, &bulk).unwrap();
+        device
+    }
+
+    fn token(&mut self, device: &Device, more: &[(&str, &str)]) -> Result<String, DeviceError> {
+        self.runtime.block_on(device.token(&mut self.client, more, now()))
+    }
+
+    fn exchange(&mut self, subject: &str, more: &[(&str, &str)]) -> Result<String, DeviceError> {
+        self.runtime.block_on(exchange(&mut self.client, PATH, subject, more))
+    }
+
+    /// Ask with curl, with a client certificate or without; the answer's JSON.
+    fn curl(&self, certificate: Option<&Forged>, path: &str, args: &[&str]) -> (u16, Value) {
+        let (chain, key) = (self.gateway.path("client.crt"), self.gateway.path("client.key"));
+        let mut all = args.to_vec();
+        if let Some(forged) = certificate {
+            std::fs::write(&chain, &forged.chain).unwrap();
+            std::fs::write(&key, forged.key.as_bytes()).unwrap();
+            all.extend(["--cert", chain.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+        }
+        let answer = self.gateway.curl(path, &all);
+        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+
+    /// The status of a request with a token, and the code of its refusal.
+    fn ask(&mut self, token: &str, path: &str) -> (u16, String) {
+        let request = Request::get(path).bearer(token);
+        let answer = self.runtime.block_on(self.client.fetch(&request)).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        (answer.status, body["code"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+fn now() -> jiff::Timestamp {
+    Clock::system().now()
+}
+
+fn issuer(gateway: &Gateway) -> String {
+    format!("https://{}:{}{PATH}", Gateway::HOST, gateway.port)
+}
+
+fn client(gateway: &Gateway) -> Client {
+    let root = std::fs::read_to_string(gateway.path("root.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let trust = Trust::new(&root, provider).unwrap();
+    Client::new(SocketAddr::from(([127, 0, 0, 1], gateway.port)), Gateway::HOST, &trust)
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
+}
+
+fn code<T: std::fmt::Debug>(outcome: Result<T, DeviceError>) -> String {
+    let error = outcome.expect_err("this must be refused");
+    error.code().unwrap_or_else(|| panic!("{error}")).to_owned()
+}
+
+fn ok() -> (u16, String) {
+    (200, String::new())
+}
+
+fn claims(token: &str) -> Value {
+    use base64::Engine;
+    let payload = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[test]
+fn a_client_registers_works_and_downloads_with_tokens_of_the_sites_own() {
+    let mut scene = Scene::new();
+    let mut device = scene.device();
+    let bulk = scene.bulk(&["--uses", "1"]);
+    let told = scene.register_as(&mut device, Some(&bulk), json!({ "client_name": "PC42" }));
+    let told = told.unwrap();
+    assert_eq!(told["approved"], true, "{told}");
+    assert_eq!(told["client_id"].as_str(), device.id());
+
+    let token = scene.token(&device, &[]).unwrap();
+    assert_eq!(claims(&token)["iss"], issuer(&scene.gateway));
+    assert_eq!(claims(&token)["sub"].as_str(), device.id());
+    assert_eq!(scene.ask(&token, POLICY), ok());
+    scene.nginx.assert_seen(1);
+
+    let content = scene.exchange(&token, &[("scope", "package:PS100001")]).unwrap();
+    assert_eq!(scene.ask(&content, SMALL), ok());
+    assert_eq!(scene.ask(&content, POLICY), (403, "token.purpose".into()));
+    let other = "/SMS_DP_SMSPKG$/PS100002/small.txt";
+    assert_eq!(scene.ask(&content, other), (403, "token.scope".into()));
+
+    let audit = stdout(&scene.run(&["site", "audit"]));
+    assert!(audit.contains("device.registered") && audit.contains("token.issued"), "{audit}");
+    let log = scene.gateway.log() + &audit;
+    for secret in [&bulk, &token, &content] {
+        assert!(!log.contains(secret.rsplit('.').next().unwrap()), "a token is in the log");
+    }
+    let store = std::fs::read(scene.gateway.path("state/store/site.db")).unwrap();
+    let wal = std::fs::read(scene.gateway.path("state/store/site.db-wal")).unwrap_or_default();
+    let kept = String::from_utf8_lossy(&[store, wal].concat()).into_owned();
+    assert!(!kept.contains(token.rsplit('.').next().unwrap()), "a token is in the store");
+}
+
+#[test]
+fn the_metadata_say_where_everything_is_and_the_keys_verify() {
+    let mut scene = Scene::new();
+    let found = |scene: &mut Scene, path: &str| {
+        let answer = scene.runtime.block_on(scene.client.fetch(&Request::get(path))).unwrap();
+        assert_eq!(answer.status, 200, "{path}");
+        serde_json::from_slice::<Value>(&answer.body).unwrap()
+    };
+    let inserted = format!("/.well-known/oauth-authorization-server{PATH}");
+    let appended = format!("{PATH}/.well-known/oauth-authorization-server");
+    let metadata = found(&mut scene, &inserted);
+    assert_eq!(metadata, found(&mut scene, &appended));
+    let own = issuer(&scene.gateway);
+    assert_eq!(metadata["issuer"], own);
+    assert_eq!(metadata["token_endpoint"], format!("{own}/token"));
+    let device = scene.registered();
+    let token = scene.token(&device, &[]).unwrap();
+    let keys = found(&mut scene, &format!("{PATH}/jwks"));
+    let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(keys["keys"][0].clone()).unwrap();
+    let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+    rules.set_issuer(&[own]);
+    rules.set_audience(&["urn:sccm:service"]);
+    let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
+    jsonwebtoken::decode::<Value>(&token, &key, &rules).unwrap();
+}
+
+#[test]
+fn a_proof_is_taken_once() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let assertion = device.assertion(now()).unwrap();
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_assertion_type", kind),
+        ("client_assertion", assertion.as_str()),
+    ];
+    let mut ask = |form: &[(&str, &str)]| {
+        let asked = sitegate::sim::device::ask(&mut scene.client, PATH, "token", form);
+        scene.runtime.block_on(asked)
+    };
+    ask(&form).unwrap();
+    assert_eq!(code(ask(&form)), "assertion.replayed");
+}
+
+#[test]
+fn a_bulk_token_that_is_used_up_expired_or_blocked_registers_nobody() {
+    let mut scene = Scene::new();
+    let (mut first, mut second) = (scene.device(), scene.device());
+    let bulk = scene.bulk(&["--uses", "1"]);
+    scene.register(&mut first, &bulk).unwrap();
+    // An answer that was lost costs nothing.
+    scene.register(&mut first, &bulk).unwrap();
+    assert_eq!(code(scene.register(&mut second, &bulk)), "registration.token_used_up");
+
+    let bulk = scene.bulk(&[]);
+    let id = claims(&bulk)["UniqueId"].as_str().unwrap().to_owned();
+    stdout(&scene.run(&["token", "block", &id, "--reason", "leaked"]));
+    assert_eq!(code(scene.register(&mut second, &bulk)), "registration.token_blocked");
+    stdout(&scene.run(&["token", "unblock", &id]));
+    scene.register(&mut second, &bulk).unwrap();
+
+    let mut third = scene.device();
+    let device = scene.token(&first, &[]).unwrap();
+    assert_eq!(code(scene.register(&mut third, &device)), "registration.purpose");
+    let user = scene.entra.user("11111111-0000-4000-8000-000000000001", None);
+    assert_eq!(code(scene.register(&mut third, &user)), "registration.purpose");
+    let stranger = Entra::new().device("22222222-0000-4000-8000-000000000002");
+    assert_eq!(code(scene.register(&mut third, &stranger)), "registration.token");
+    assert_eq!(code(scene.register_as(&mut third, None, json!({}))), "registration.unproven");
+}
+
+#[test]
+fn a_bulk_token_for_more_than_a_week_is_refused_with_the_reason() {
+    let scene = Scene::new();
+    let refused = scene.run(&["token", "bulk", "--lifetime", "8d"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("between 1 and 604800 seconds"), "{told}");
+    assert!(refused.stdout.is_empty());
+}
+
+#[test]
+fn a_device_of_entra_registers_and_exchanges_by_its_own_token() {
+    let mut scene = Scene::new();
+    let id = "33333333-0000-4000-8000-000000000003";
+    let theirs = scene.entra.device(id);
+    assert_eq!(code(scene.exchange(&theirs, &[])), "device.unknown");
+    let mut device = scene.device();
+    scene.register(&mut device, &theirs).unwrap();
+    let ours = scene.exchange(&theirs, &[]).unwrap();
+    assert_eq!(claims(&ours)["sub"].as_str(), device.id());
+    assert_eq!(scene.ask(&ours, POLICY), ok());
+
+    // The user of that device gets a token for both, another user one for themselves.
+    let user = scene.entra.user("44444444-0000-4000-8000-000000000004", Some(id));
+    let both = claims(&scene.exchange(&user, &[]).unwrap());
+    assert_eq!((both["Type"].as_str(), both["sub"].as_str()), (Some("UDA"), device.id()));
+    let user = scene.entra.user("55555555-0000-4000-8000-000000000005", None);
+    let alone = claims(&scene.exchange(&user, &[]).unwrap());
+    assert_eq!((alone["Type"].as_str(), alone["sub"].as_str()), (Some("User"), None));
+    assert_eq!(code(scene.exchange(&user, &[("scope", "content")])), "subject.purpose");
+
+    // Reinstalled, with another key: its Entra token is the proof.
+    let mut again = scene.device();
+    scene.register(&mut again, &theirs).unwrap();
+    assert_eq!(again.id(), device.id());
+    assert!(scene.token(&again, &[]).is_ok());
+}
+
+#[test]
+fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let id = device.id().unwrap().to_owned();
+    let (mut thief, bulk) = (scene.device(), scene.bulk(&[]));
+    let told = scene.register_as(&mut thief, Some(&bulk), json!({ "device_id": id })).unwrap();
+    assert_eq!(told["approved"], false, "{told}");
+    assert_eq!(code(scene.token(&thief, &[])), "assertion.signature");
+    assert!(scene.token(&device, &[]).is_ok(), "whoever has the key works on");
+    let pending = stdout(&scene.run(&["site", "devices", "--pending"]));
+    assert!(pending.contains(thief.thumbprint()) && pending.contains(&id), "{pending}");
+
+    // A proof for another key is none.
+    let mut heir = scene.device();
+    let stolen = device.proof_for(thief.thumbprint(), now()).unwrap();
+    let more = json!({ "device_id": id, "device_proof": stolen });
+    assert_eq!(code(scene.register_as(&mut heir, Some(&bulk), more)), "registration.proof");
+    let proof = device.proof_for(heir.thumbprint(), now()).unwrap();
+    let more = json!({ "device_id": id, "device_proof": proof });
+    let told = scene.register_as(&mut heir, Some(&bulk), more).unwrap();
+    assert_eq!((told["approved"].as_bool(), heir.id()), (Some(true), Some(id.as_str())));
+    assert!(scene.token(&heir, &[]).is_ok());
+
+    stdout(&scene.run(&["site", "approve", &id]));
+    assert!(scene.token(&thief, &[]).is_ok(), "somebody looked and approved");
+
+    // The key of one device is not another's.
+    let other = scene.registered();
+    let mut both = device;
+    let more = json!({ "device_id": other.id() });
+    assert_eq!(code(scene.register_as(&mut both, Some(&bulk), more)), "registration.claim");
+}
+
+#[test]
+fn without_automatic_approval_nobody_gets_a_token_before_it() {
+    let mut scene = Scene::with("approval = \"manual\"", "");
+    let device = scene.registered();
+    assert_eq!(code(scene.token(&device, &[])), "device.not_approved");
+    stdout(&scene.run(&["site", "approve", "--all-pending"]));
+    assert!(scene.token(&device, &[]).is_ok());
+}
+
+#[test]
+fn a_blocked_device_ends_at_once_and_does_not_come_back_by_any_way() {
+    let mut scene = Scene::new();
+    let entra_id = "66666666-0000-4000-8000-000000000006";
+    let theirs = scene.entra.device(entra_id);
+    let mut device = scene.device();
+    scene.register(&mut device, &theirs).unwrap();
+    let id = device.id().unwrap().to_owned();
+    let token = scene.token(&device, &[]).unwrap();
+    let content = scene.exchange(&token, &[("scope", "content")]).unwrap();
+    assert_eq!(scene.ask(&token, POLICY), ok());
+
+    stdout(&scene.run(&["site", "block", &id, "--reason", "stolen"]));
+    let blocked = Instant::now();
+    eventually("the block takes hold", || scene.ask(&token, POLICY).0 == 403);
+    let took = blocked.elapsed();
+    println!("from block to denied: {took:?}");
+    assert!(took < Duration::from_secs(10), "ten times the goal");
+    let denied = (403, "device.blocked".to_owned());
+    assert_eq!(scene.ask(&token, POLICY), denied);
+    assert_eq!(scene.ask(&content, SMALL), denied);
+    assert_eq!(scene.ask(&theirs, POLICY), denied, "its Entra token too");
+
+    assert_eq!(code(scene.token(&device, &[])), "device.blocked");
+    assert_eq!(code(scene.exchange(&theirs, &[])), "device.blocked");
+    assert_eq!(code(scene.register(&mut device, &theirs)), "device.blocked");
+    let bulk = scene.bulk(&[]);
+    let again = scene.register(&mut device, &bulk);
+    assert_eq!(code(again), "device.blocked", "its key is known");
+    let mut other = scene.device();
+    let more = json!({ "device_id": id });
+    assert_eq!(code(scene.register_as(&mut other, Some(&bulk), more)), "device.blocked");
+
+    stdout(&scene.run(&["site", "unblock", &id]));
+    eventually("the block is taken back", || scene.ask(&token, POLICY).0 == 200);
+    assert!(scene.token(&device, &[]).is_ok());
+}
+
+#[test]
+fn one_token_or_all_that_were_issued_before_a_moment_can_be_blocked() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let (one, other) = (scene.token(&device, &[]).unwrap(), scene.token(&device, &[]).unwrap());
+    let id = claims(&one)["jti"].as_str().unwrap().to_owned();
+    let listed = stdout(&scene.run(&["token", "list", "--device", device.id().unwrap()]));
+    assert!(listed.contains(&id), "{listed}");
+    stdout(&scene.run(&["token", "block", &id]));
+    let denied = (403, "token.blocked".to_owned());
+    eventually("the token is blocked", || {
+        scene.ask(&one, POLICY) == (401, "token.blocked".into())
+            || scene.ask(&one, POLICY) == denied
+    });
+    assert_eq!(scene.ask(&other, POLICY), ok());
+    assert_eq!(code(scene.exchange(&one, &[("scope", "content")])), "subject.blocked");
+
+    let in_a_minute = now().as_second() + 60;
+    let before = jiff::Timestamp::from_second(in_a_minute).unwrap().to_string();
+    stdout(&scene.run(&["token", "block", "--issued-before", &before]));
+    eventually("all are blocked", || scene.ask(&other, POLICY).0 != 200);
+}
+
+#[test]
+fn a_client_gives_up_a_token_of_its_own_and_no_others() {
+    let mut scene = Scene::new();
+    let (device, stranger) = (scene.registered(), scene.registered());
+    let token = scene.token(&device, &[]).unwrap();
+    let revoke = |scene: &mut Scene, by: &Device| {
+        scene.runtime.block_on(by.revoke(&mut scene.client, &token, now()))
+    };
+    assert_eq!(code(revoke(&mut scene, &stranger)), "subject.token");
+    assert_eq!(scene.ask(&token, POLICY), ok());
+    revoke(&mut scene, &device).unwrap();
+    eventually("the token is over", || scene.ask(&token, POLICY).0 != 200);
+    revoke(&mut scene, &device).unwrap();
+}
+
+#[rstest]
+#[case::wider("package:PS100001", "package:PS100002", "grant.scope")]
+#[case::wider_by_one_more("package:PS100001", "package:PS100001 package:PS100002", "grant.scope")]
+#[case::a_path_beside(
+    "path:/sms_dp_smspkg$/ps100001",
+    "path:/sms_dp_smspkg$/ps1000011",
+    "grant.scope"
+)]
+#[case::unknown("content", "everything", "grant.scope")]
+#[case::back_to_a_client("content", "client", "subject.purpose")]
+fn an_exchange_never_widens(#[case] held: &str, #[case] wanted: &str, #[case] told: &str) {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let held = scene.token(&device, &[("scope", held)]).unwrap();
+    assert_eq!(code(scene.exchange(&held, &[("scope", wanted)])), told);
+}
+
+#[test]
+fn an_exchange_narrows_and_never_outlives_what_it_came_from() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let all = scene.token(&device, &[("scope", "content")]).unwrap();
+    let one = scene.exchange(&all, &[("scope", "package:PS100001")]).unwrap();
+    let same = scene.exchange(&one, &[("scope", "content")]).unwrap();
+    for token in [&one, &same] {
+        assert_eq!(claims(token)["scope"], "package:ps100001");
+        assert!(claims(token)["exp"].as_i64() <= claims(&all)["exp"].as_i64());
+    }
+    let media = scene.gateway.issue(&[
+        "--kind",
+        "boot-media",
+        "--device",
+        "GUID:99999999-0000-4000-8000-000000000009",
+        "--lifetime",
+        "1h",
+        "--uses",
+        "1",
+    ]);
+    let content = scene.exchange(&media, &[("scope", "content")]).unwrap();
+    assert_eq!(scene.ask(&content, SMALL), ok());
+    assert!(claims(&content)["exp"].as_i64() <= claims(&media)["exp"].as_i64());
+    assert_eq!(code(scene.exchange(&media, &[("scope", "content")])), "subject.used_up");
+}
+
+#[test]
+fn a_token_for_one_site_system_is_for_that_one() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let here = format!("https://{}:{}", Gateway::HOST, scene.gateway.port);
+    let token = scene.token(&device, &[("resource", &here)]).unwrap();
+    assert_eq!(claims(&token)["aud"], here);
+    assert_eq!(scene.ask(&token, POLICY), ok());
+    let elsewhere = scene.token(&device, &[("resource", "https://dp99.contoso.com")]);
+    assert_eq!(code(elsewhere), "grant.target");
+    let widened = scene.exchange(&token, &[("scope", "content"), ("audience", "urn:sccm:service")]);
+    assert_eq!(code(widened), "grant.target");
+    assert_eq!(claims(&token)["aud"], here);
+}
+
+#[test]
+fn a_device_that_was_away_for_too_long_registers_again() {
+    let mut scene = Scene::with("return_grace = \"1h\"", "");
+    let device = scene.registered();
+    scene.token(&device, &[]).unwrap();
+    assert!(scene.token(&device, &[]).is_ok(), "renewed early");
+    // Its last token ended two hours ago, as the store has it.
+    let store = scene.gateway.path("state/store/site.db");
+    let ended = now().as_second() - 7_200;
+    let sql = format!("UPDATE tokens SET expires = {ended}");
+    let done = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()"])
+        .args([store.as_os_str(), sql.as_ref()])
+        .output()
+        .unwrap();
+    stdout(&done);
+    assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
+    let (mut again, bulk) = (device, scene.bulk(&[]));
+    scene.register(&mut again, &bulk).unwrap();
+}
+
+#[test]
+fn one_address_cannot_register_without_end() {
+    let mut scene = Scene::with("registrations_per_minute = 3", "");
+    let bulk = scene.bulk(&[]);
+    let told: Vec<String> = (0..5)
+        .map(|_| {
+            let mut device = scene.device();
+            scene.register(&mut device, &bulk).err().and_then(|e| e.code().map(str::to_owned))
+        })
+        .map(Option::unwrap_or_default)
+        .collect();
+    assert_eq!(told, ["", "", "", "request.rate", "request.rate"]);
+}
+
+#[test]
+fn keys_of_every_kind_prove_a_client_and_weak_ones_are_not_taken() {
+    let mut scene = Scene::new();
+    for kind in [SignerKind::P256, SignerKind::Rsa2048] {
+        let (mut device, bulk) =
+            (Device::new(kind, &issuer(&scene.gateway), PATH).unwrap(), scene.bulk(&[]));
+        scene.register(&mut device, &bulk).unwrap();
+        assert!(scene.token(&device, &[]).is_ok());
+    }
+    assert_eq!(Algorithm::ALL.len(), 9);
+    let bulk = scene.bulk(&[]);
+    for key in [
+        json!({ "kty": "RSA", "e": "AQAB", "n": "w".repeat(171) }),
+        json!({ "kty": "oct", "k": "c2VjcmV0" }),
+    ] {
+        let mut device = scene.device();
+        let more = json!({ "jwks": { "keys": [key] } });
+        assert_eq!(code(scene.register_as(&mut device, Some(&bulk), more)), "registration.key");
+    }
+}
+
+#[test]
+fn an_oauth_library_that_is_not_ours_registers_exchanges_and_downloads() {
+    let scene = Scene::new();
+    let home = std::env::var("HOME").unwrap();
+    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
+    let python = format!("{cache}/sitegate/tools/python/bin/python");
+    assert!(std::path::Path::new(&python).exists(), "no {python}: run 'make setup'");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/authlib_client.py");
+    let root = scene.gateway.path("root.pem");
+    let package = scene.gateway.url(SMALL);
+    let out = std::process::Command::new(python)
+        .args([script, &issuer(&scene.gateway), &scene.bulk(&[]), root.to_str().unwrap(), &package])
+        // The environment's roots would go before those that the script names.
+        .env("REQUESTS_CA_BUNDLE", &root)
+        .output()
+        .unwrap();
+    let told = stdout(&out);
+    println!("{told}");
+    assert_eq!(told.lines().count(), 4, "{told}");
+    scene.nginx.assert_seen(4);
+}
+
+/// One of fifty: registers, and then renews and works until it is told to stop.
+async fn a_life(
+    mut client: Client,
+    mut device: Device,
+    bulk: String,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> (Device, Option<String>, u32) {
+    let (mut tried, mut done, mut last) = (0, 0, None);
+    while !*stop.borrow() {
+        if device.id().is_none() {
+            tried += 1;
+            let told = device.register(&mut client, Some(&bulk), Value::Null).await;
+            if let Err(error) = told {
+                assert!(error.code().is_none_or(|code| code == "service.store"), "{error}");
+                assert!(tried < 1_000, "never registered: {error}");
+            }
+        } else if let Ok(token) = device.token(&mut client, &[], now()).await {
+            last = Some(token.clone());
+            let request = Request::get(POLICY).bearer(&token);
+            if let Ok(answer) = client.fetch(&request).await {
+                // An acknowledged token is good, whatever was killed meanwhile.
+                assert!([200, 502, 503].contains(&answer.status), "{answer:?}");
+                done += u32::from(answer.status == 200);
+            }
+        }
+        tokio::select! {
+            _ = stop.changed() => {}
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+    (device, last, done)
+}
+
+#[test]
+fn fifty_clients_lose_nothing_when_the_process_is_killed_under_them() {
+    let mut scene =
+        Scene::with("registrations_per_minute = 100000\nrequests_per_minute = 1000000", "");
+    let bulk = scene.bulk(&[]);
+    let (told, stop) = tokio::sync::watch::channel(false);
+    let clients: Vec<_> = (0..50)
+        .map(|_| a_life(client(&scene.gateway), scene.device(), bulk.clone(), stop.clone()))
+        .collect();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let lives: Vec<_> = clients.into_iter().map(|life| runtime.spawn(life)).collect();
+    for _ in 0..5 {
+        let before = scene.gateway.metric("sitegate_token_service_requests_total");
+        eventually("tokens are given", || {
+            scene.gateway.metric("sitegate_token_service_requests_total") > before + 60.0
+        });
+        scene.gateway.kill();
+        scene.gateway.launch();
+        scene.gateway.wait_until_ready();
+    }
+    eventually("all work", || {
+        scene.gateway.metric("sitegate_token_service_requests_total{endpoint=\"token\"") > 200.0
+    });
+    told.send(true).unwrap();
+    let lives: Vec<_> = lives.into_iter().map(|life| runtime.block_on(life).unwrap()).collect();
+    let tokens: u32 = lives.iter().map(|(_, _, done)| done).sum();
+    println!("50 clients, 5 kills: {tokens} requests went through");
+    let ids: std::collections::BTreeSet<_> = lives.iter().map(|(d, _, _)| d.id()).collect();
+    assert_eq!(ids.len(), 50, "each has one id, and nobody another's");
+    // What was acknowledged is known, and one of them can be blocked with all that it holds.
+    let (blocked, token, _) = &lives[7];
+    let id = blocked.id().unwrap();
+    let listed = stdout(&scene.run(&["token", "list", "--device", id, "--format", "json"]));
+    let token = token.as_deref().unwrap();
+    assert!(listed.contains(claims(token)["jti"].as_str().unwrap()), "{id}: {listed}");
+    stdout(&scene.run(&["site", "block", id]));
+    scene.gateway.kill();
+    scene.gateway.launch();
+    scene.gateway.wait_until_ready();
+    scene.client.close();
+    assert_eq!(scene.ask(token, POLICY), (403, "device.blocked".to_owned()));
+    for (device, token, _) in lives.iter().filter(|(d, _, _)| d.id() != Some(id)) {
+        let token = token.as_deref().unwrap();
+        assert_eq!(scene.ask(token, POLICY), ok(), "{device:?}");
+    }
+}
+
+/// With client certificates of the scene's authority.
+const CERTIFICATES: &str = "client_certificate = \"request\"\nclient_ca = \"clients.pem\"";
+
+fn forge(pki: &Pki) -> Forged {
+    let mut order = Order::fit(&["client01.contoso.com"], now());
+    order.usage = Usage::Client;
+    pki.issue(&order).unwrap()
+}
+
+fn sha256(forged: &Forged) -> String {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    let der = CertificateDer::from_pem_slice(forged.leaf.as_bytes()).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);
+    digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+#[test]
+fn a_client_certificate_registers_if_it_is_good_and_nobody_can_say_that_it_is() {
+    let scene = Scene::with("", CERTIFICATES);
+    let (good, foreign) = (forge(&scene.pki), forge(&Pki::new("Others", now()).unwrap()));
+    let device = scene.device();
+    let body = json!({ "jwks": { "keys": [device.jwk()] } }).to_string();
+    let path = format!("{PATH}/register");
+    let post = ["-H", "Content-Type: application/json", "-d", &body];
+    for http in ["--http1.1", "--http2"] {
+        let ask = |certificate: Option<&Forged>, more: &[&str]| {
+            let (status, told) =
+                scene.curl(certificate, &path, &[&post[..], &[http], more].concat());
+            (status, told["code"].as_str().unwrap_or_default().to_owned())
+        };
+        let unproven = (401, "registration.unproven".to_owned());
+        assert_eq!(ask(None, &[]), unproven);
+        assert_eq!(ask(Some(&foreign), &[]), unproven);
+        for name in [
+            "Sitegate-Client-Cert-Sha256",
+            "sitegate_client_cert_sha256",
+            "Sitegate-Client-Cert-Proven",
+            "SITEGATE_CLIENT-CERT_PROVEN",
+        ] {
+            let field = format!("{name}: {}", sha256(&good));
+            assert_eq!(ask(None, &["-H", &field]), unproven, "{field}");
+            assert_eq!(ask(Some(&foreign), &["-H", &field]), unproven, "{field}");
+        }
+        assert_eq!(ask(Some(&good), &[]), (201, String::new()));
+    }
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_certificate_is_nothing_without_it() {
+    let mut scene = Scene::with("", CERTIFICATES);
+    // Bound is what was proved, whoever vouches for it.
+    let (own, other) = (forge(&Pki::new("Own", now()).unwrap()), forge(&scene.pki));
+    let device = scene.registered();
+    let path = format!("{PATH}/token");
+    let assertion = device.assertion(now()).unwrap();
+    let form = format!(
+        "grant_type=client_credentials&client_assertion={assertion}&client_assertion_type=\
+         urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    );
+    let (status, told) = scene.curl(Some(&own), &path, &["-d", &form]);
+    assert_eq!((status, told["expires_in"].as_i64()), (200, Some(90 * 86_400)), "{told}");
+    let token = told["access_token"].as_str().unwrap();
+    assert_eq!(scene.ask(token, POLICY), (401, "token.binding".into()));
+    let field = format!("Authorization: Bearer {token}");
+    assert_eq!(scene.curl(Some(&own), POLICY, &["-H", &field]).0, 200);
+
+    let form = format!(
+        "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&scope=content\
+         &subject_token={token}&subject_token_type=urn:ietf:params:oauth:token-type:jwt"
+    );
+    let spoof = format!("Sitegate-Client-Cert-Proven: {}", sha256(&own));
+    for (certificate, more) in [(None, vec![]), (Some(&other), vec![]), (None, vec!["-H", &spoof])]
+    {
+        let (status, told) = scene.curl(certificate, &path, &[&["-d", &form][..], &more].concat());
+        assert_eq!((status, told["code"].as_str()), (400, Some("subject.binding")), "{told}");
+    }
+    let (status, told) = scene.curl(Some(&own), &path, &["-d", &form]);
+    assert_eq!(status, 200, "{told}");
+    let content = told["access_token"].as_str().unwrap();
+    assert_eq!(scene.ask(content, SMALL), ok(), "content needs no certificate");
+}
+
+#[test]
+fn nothing_of_the_token_services_namespace_reaches_the_backend_even_while_observing() {
+    let until = jiff::Timestamp::from_second(now().as_second() + 86_400).unwrap();
+    let observing = format!("mode = \"observe\"\nobserve_until = {until}");
+    for (mode, below) in [("", "route.unknown"), (observing.as_str(), "route.unknown")] {
+        let scene = Scene::with("", mode);
+        let cases: &[(&str, &str, u16, &str)] = &[
+            ("GET", "/sitegate/oauth2", 403, "route.denied"),
+            ("GET", "/sitegate/oauth2/nothing", 403, "route.denied"),
+            ("GET", "/SiteGate/OAuth2/nothing", 403, "route.denied"),
+            ("GET", "/sitegate/oauth2/register/abc", 403, below),
+            ("POST", "/sitegate/oauth2/token/x", 403, below),
+            ("GET", "/.well-known/oauth-authorization-server/sitegate/oauth2/x", 403, below),
+            ("PUT", "/sitegate/oauth2/token", 405, "route.method"),
+            ("GET", "/sitegate/oauth2/token", 405, "route.method"),
+            ("GET", "/sitegate/oauth2/%74oken", 400, "path.ambiguous"),
+            ("GET", "/sitegate/../sitegate/oauth2/jwks", 400, "path.ambiguous"),
+            ("GET", "/sitegate/oauth2/jwks/.", 400, "path.ambiguous"),
+        ];
+        for http in ["--http1.1", "--http2"] {
+            for (method, path, status, code) in cases {
+                let answer = scene
+                    .gateway
+                    .curl(path, &[http, "-X", method, "-H", "Authorization: Bearer a.b.c"]);
+                assert_eq!(
+                    (answer.status, answer.code().as_str()),
+                    (*status, *code),
+                    "{mode} {method} {path}"
+                );
+            }
+            let large = format!("a={}", "x".repeat(70_000));
+            let path = format!("{PATH}/token");
+            let answer = scene.gateway.curl(&path, &[http, "-d", &large]);
+            assert_eq!(answer.code(), "limit.body", "{answer:?}");
+            assert_eq!(scene.gateway.curl(&format!("{PATH}/jwks"), &[http]).status, 200);
+        }
+        scene.nginx.assert_seen(0);
+    }
+    // Where it is not offered, there is nothing.
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let answer = gateway.curl(&format!("{PATH}/jwks"), &[]);
+    assert_eq!(answer.code(), "route.unknown");
+    nginx.assert_seen(0);
+}
