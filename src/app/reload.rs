@@ -142,6 +142,7 @@ fn host_ports(config: &Config) -> BTreeSet<(String, u16)> {
 
 /// What is fixed when the process starts.
 fn only_at_start(old: &Config, new: &Config) -> Result<(), String> {
+    let offered = |config: &Config| config.site_systems.iter().any(|s| s.token_service);
     let threads_differ = old.limits.threads != new.limits.threads;
     let changed: Vec<&str> = [
         ("[site]", old.site != new.site),
@@ -149,6 +150,7 @@ fn only_at_start(old: &Config, new: &Config) -> Result<(), String> {
         ("[metrics]", old.metrics != new.metrics),
         ("[log]", old.log != new.log),
         ("[token_service]", old.token_service != new.token_service),
+        ("token_service of the first site system", offered(new) && !offered(old)),
         ("limits.threads", threads_differ),
         ("limits.token_cache", old.limits.token_cache != new.limits.token_cache),
     ]

@@ -4,12 +4,16 @@
 //! A store that does not answer unblocks nobody: the last list stays in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::store::{BlockEntry, BlockedOwned, Follower, Store, StoreError};
 use crate::live::{Live, Publisher, live};
 use crate::token::{Blocking, Blocklist, Trusted};
+
+/// How often the names of issuers are compared with those of the configuration in force.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Told of every new list, once it is in force.
 pub type OnBlocks = Arc<dyn Fn(&Blocklist) + Send + Sync>;
@@ -18,7 +22,8 @@ pub type OnBlocks = Arc<dyn Fn(&Blocklist) + Send + Sync>;
 pub struct Blocks {
     store: Store,
     follower: Follower,
-    version: i64,
+    /// The store's version, and how often the issuers had been replaced.
+    seen: (i64, u64),
     trusted: Live<Vec<Trusted>>,
     publisher: Publisher<Blocklist>,
     on_list: OnBlocks,
@@ -36,12 +41,13 @@ impl Blocks {
     ) -> Result<(Self, Live<Blocklist>), StoreError> {
         // Before the first look, so that no change falls between the two.
         let follower = store.follow();
+        let generation = trusted.generation();
         let found = store.blocks().await?;
         let list = list(&found.entries, &trusted.load());
         on_list(&list);
         let (publisher, reader) = live(list);
-        let version = found.version;
-        Ok((Blocks { store, follower, version, trusted, publisher, on_list }, reader))
+        let seen = (found.version, generation);
+        Ok((Blocks { store, follower, seen, trusted, publisher, on_list }, reader))
     }
 
     /// Follow the store until told to stop.
@@ -52,6 +58,7 @@ impl Blocks {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.follower.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
             match self.look().await {
                 Ok(()) => told = false,
@@ -66,12 +73,14 @@ impl Blocks {
     }
 
     async fn look(&mut self) -> Result<(), StoreError> {
-        if self.store.block_version().await? == self.version {
+        // Before the issuers: if they are replaced in between, they only seem older than they are.
+        let generation = self.trusted.generation();
+        if (self.store.block_version().await?, generation) == self.seen {
             return Ok(());
         }
         let found = self.store.blocks().await?;
         self.publisher.publish(list(&found.entries, &self.trusted.load()));
-        self.version = found.version;
+        self.seen = (found.version, generation);
         // What began after the list was published was judged by it; what was under way is judged
         // now.
         self.publisher.reader().peek(|list| (self.on_list)(list));
@@ -79,8 +88,7 @@ impl Blocks {
     }
 }
 
-/// Entries name issuers by their `iss`, as tokens do; requests are judged by configured names. Where
-/// a configuration changes, the names of the next list are its own.
+/// Entries name issuers by their `iss`, as tokens do; requests are judged by configured names.
 fn list(entries: &[BlockEntry], trusted: &[Trusted]) -> Blocklist {
     let names = |iss: &str| {
         let of = trusted.iter().filter(|t| t.issuer.accepts(iss)).map(|t| &*t.issuer.name);

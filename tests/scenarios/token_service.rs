@@ -14,7 +14,7 @@ use sitegate::sim::{Client, Device, DeviceError, Request, Trust, exchange};
 use sitegate::token::{Algorithm, SignerKind};
 use tokio::runtime::Runtime;
 
-use crate::support::{Entra, Gateway, Nginx, Plan, eventually};
+use crate::support::{Entra, Gateway, Nginx, Plan, Postgres, eventually};
 
 const PATH: &str = "/sitegate/oauth2";
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
@@ -36,6 +36,11 @@ impl Scene {
 
     /// With keys of `[token_service]` and of the site system.
     fn with(service: &str, site_system: &str) -> Scene {
+        Scene::prepared(service, site_system, |_| {})
+    }
+
+    /// Once more is there, in the gateway's folder.
+    fn prepared(service: &str, site_system: &str, more: impl FnOnce(&Gateway)) -> Scene {
         let nginx = Nginx::start();
         let plan = Plan::to(&nginx.url())
             .sections(&format!("[token_service]\n{service}\n{}", Entra::section()))
@@ -46,6 +51,7 @@ impl Scene {
         let pki = Pki::new("Clients", now()).unwrap();
         std::fs::write(gateway.path("clients.pem"), pki.root()).unwrap();
         std::fs::write(gateway.path("entra.json"), entra.keys()).unwrap();
+        more(&gateway);
         gateway.launch();
         gateway.wait_until_ready();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -759,4 +765,53 @@ fn nothing_of_the_token_services_namespace_reaches_the_backend_even_while_observ
     let answer = gateway.curl(&format!("{PATH}/jwks"), &[]);
     assert_eq!(answer.code(), "route.unknown");
     nginx.assert_seen(0);
+}
+
+#[test]
+fn two_site_servers_on_one_postgresql_are_one_site_and_gateways_outlive_it() {
+    let mut postgres = Postgres::start();
+    let url = postgres.url();
+    let put = |gateway: &Gateway| {
+        sitegate::secret::write_private(&gateway.path("store"), url.as_bytes()).unwrap();
+    };
+    let at_postgres = "store = \"file:store\"";
+    let (mut one, mut two) =
+        (Scene::prepared(at_postgres, "", put), Scene::prepared(at_postgres, "", put));
+    let bulk = one.bulk(&["--uses", "1"]);
+    let mut device = one.device();
+    one.register(&mut device, &bulk).unwrap();
+    let token = one.token(&device, &[]).unwrap();
+    assert_eq!(one.ask(&token, POLICY), ok());
+
+    // The other one knows the device, and would know a proof that was used. Its own clients know it
+    // by another name, so the device speaks to it as such.
+    let id = device.id().unwrap().to_owned();
+    assert!(stdout(&two.run(&["site", "devices"])).contains(&id));
+    assert!(stdout(&two.run(&["token", "list"])).contains(claims(&token)["jti"].as_str().unwrap()));
+    let mut theirs = two.registered();
+    assert!(stdout(&one.run(&["site", "devices"])).contains(theirs.id().unwrap()));
+
+    // Blocked at one, denied at both.
+    let their_token = two.token(&theirs, &[]).unwrap();
+    assert_eq!(two.ask(&their_token, POLICY), ok());
+    stdout(&one.run(&["site", "block", theirs.id().unwrap()]));
+    let blocked = Instant::now();
+    eventually("the other one denies", || two.ask(&their_token, POLICY).0 == 403);
+    println!("from block to denied at the other: {:?}", blocked.elapsed());
+    assert!(blocked.elapsed() < Duration::from_secs(10), "ten times the goal");
+    assert_eq!(code(two.token(&theirs, &[])), "device.blocked");
+
+    // Without the database tokens that there are go on, whoever is blocked stays so, and nobody
+    // gets a new one.
+    postgres.stop();
+    assert_eq!(one.ask(&token, POLICY), ok());
+    assert_eq!(two.ask(&their_token, POLICY), (403, "device.blocked".to_owned()));
+    assert_eq!(code(one.token(&device, &[])), "service.store");
+    postgres.resume();
+    eventually("tokens are given again", || one.token(&device, &[]).is_ok());
+    stdout(&two.run(&["site", "unblock", theirs.id().unwrap()]));
+    eventually("the block is taken back", || two.ask(&their_token, POLICY).0 == 200);
+    let bulk = two.bulk(&[]);
+    two.register(&mut theirs, &bulk).unwrap();
+    assert!(!one.gateway.log().contains("postgres://"), "the URL is a secret");
 }
