@@ -374,7 +374,9 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
 
 pub(crate) use assemble::{open_authority, open_tokens};
 pub(crate) use blocklist::read_blocklist;
-pub(crate) use examine::{Examined, Examiner, issuer as examine_issuer};
+pub(crate) use examine::{
+    Examined, Examiner, issuer as examine_issuer, token_service as examine_token_service,
+};
 pub use issuers::read_trusted;
 pub(crate) use report::certificate as certificate_status;
 pub(crate) use site::store_place;

@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::assemble::{backend_roots, folder, names};
 use super::report::certificate;
+use super::site::store_place;
 use crate::admin::CertificateStatus;
 use crate::cert::{Anchors, Rejected};
 use crate::clock::Clock;
@@ -16,6 +17,7 @@ use crate::config::{ClientCertificates, Config, Issuer, KeySource, SiteSystem};
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
+use crate::site::store::Place;
 use crate::tls::TlsOptions;
 use crate::unfit::Unfit;
 
@@ -132,6 +134,25 @@ pub(crate) fn issuer(issuer: &Issuer) -> Examined {
             found.notes.push(format!("keys from {}, which was not asked", place.url));
         }
         KeySource::Site => found.notes.push("the site's own key".to_owned()),
+    }
+    found
+}
+
+/// Where clients get their tokens, and what knows them. Nothing is opened that a look would change.
+pub(crate) fn token_service(config: &Config) -> Examined {
+    let mut found = Examined::default();
+    if config.site_systems.iter().any(|system| system.token_service) {
+        found.notes.push(format!("token service: {}", config.site.token_issuer));
+    }
+    match store_place(config) {
+        Ok((Place::Sqlite(path), _, true)) => found.notes.push(path.display().to_string()),
+        Ok((Place::Sqlite(path), _, false)) => {
+            found.notes.push(format!("{}, which is made at the first start", path.display()));
+        }
+        Ok((Place::Postgres(_), ..)) => {
+            found.notes.push("PostgreSQL, which was not asked".to_owned());
+        }
+        Err(error) => found.wrong.push(error.to_string()),
     }
     found
 }

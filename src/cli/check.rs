@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::ConfigArg;
 use super::status::certificate_text;
-use crate::app::{Examined, Examiner, examine_issuer, read_blocklist};
+use crate::app::{Examined, Examiner, examine_issuer, examine_token_service, read_blocklist};
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
 
@@ -31,6 +31,8 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
         writeln!(text, "  token issuer {}:", issuer.policy.name)?;
         wrong += tell(&mut text, &examine_issuer(issuer), now)?;
     }
+    text.push_str("  store:\n");
+    wrong += tell(&mut text, &examine_token_service(&config), now)?;
     blocklist(&mut text, &config)?;
     let verdict = match wrong {
         0 => "good".to_owned(),
