@@ -84,7 +84,7 @@ pub(super) fn list(config: &ConfigArg, which: &Which, format: Format) -> anyhow:
         Err(code) => return Ok(code),
     };
     let filter = DeviceFilter { pending: which.pending, blocked: which.blocked };
-    let rows: Vec<Row> = store::with(&loaded.config, async |store: Store, _| {
+    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, _| {
         let found = store.devices(filter, which.limit, which.after.as_deref()).await?;
         Ok(found.into_iter().map(Row::of).collect())
     })?;
@@ -121,7 +121,7 @@ pub(super) fn approve(
     if devices.is_empty() != all {
         bail!("name devices, or say --all-pending");
     }
-    let missed = store::with(&loaded.config, async |store: Store, now| {
+    let missed = store::with_present(&loaded.config, async |store: Store, now| {
         let mut wanted = devices.to_vec();
         if all {
             let filter = DeviceFilter { pending: true, blocked: false };
@@ -198,7 +198,7 @@ pub(super) fn audit(config: &ConfigArg, limit: u32, format: Format) -> anyhow::R
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let records = store::with(&loaded.config, async |store: Store, _| {
+    let records = store::with_present(&loaded.config, async |store: Store, _| {
         Ok(store.audit(AuditFilter::default(), limit, None).await?)
     })?;
     let row = |r: AuditRecord| Audited {

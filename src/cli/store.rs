@@ -14,7 +14,22 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::site::store::{Place, Store};
 
-/// Do something with the store of a configuration, and let go of it.
+/// Do something with the store of a configuration, and let go of it. There must be one.
+pub(super) fn with_present<T, F>(
+    config: &Config,
+    act: impl FnOnce(Store, Timestamp) -> F,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let (_, path, is_there) = store_place(config)?;
+    if !is_there {
+        bail!("there is no store at {} yet; the first start makes it", path.display());
+    }
+    with(config, act)
+}
+
+/// As [`with_present`]; a store that is not there is made.
 pub(super) fn with<T, F>(
     config: &Config,
     act: impl FnOnce(Store, Timestamp) -> F,
@@ -29,7 +44,7 @@ where
     let now = Clock::system().now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Store::open(&place, now).await;
+        let store = Store::open_briefly(&place).await;
         let store = store.with_context(|| format!("the store {}", path.display()))?;
         let done = act(store.clone(), now).await;
         store.close().await;
@@ -51,8 +66,9 @@ pub(super) fn actor() -> String {
 
 /// A file that another user makes beside the database would lock the service out of it.
 fn is_ours(path: &Path) -> anyhow::Result<()> {
-    let place = if path.exists() { Some(path) } else { path.parent() };
-    let Some(meta) = place.and_then(|place| std::fs::metadata(place).ok()) else { return Ok(()) };
+    // The file, its folder, or the state directory: whichever is there already.
+    let found = path.ancestors().take(3).find_map(|place| std::fs::metadata(place).ok());
+    let Some(meta) = found else { return Ok(()) };
     let own = rustix::process::geteuid().as_raw();
     if meta.uid() != own {
         bail!(

@@ -287,7 +287,7 @@ fn list(
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let rows: Vec<Row> = store::with(&loaded.config, async |store: Store, now| {
+    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, now| {
         let live_at = (!all).then_some(now);
         let filter = TokenFilter { device, purpose: None, live_at };
         Ok(store.tokens(filter, limit, None).await?.into_iter().map(Row::of).collect())

@@ -58,11 +58,20 @@ impl Store {
     /// What stands in the way: [`StoreError::Newer`] where a later sitegate has changed the tables,
     /// [`StoreError::ReadOnly`] where nothing can be written.
     pub async fn open(place: &Place, now: Timestamp) -> Result<Self, StoreError> {
+        let store = Store::open_briefly(place).await?;
+        // It also shows at the start, not at the first device, whether anything can be written.
+        store.record(Action::Opened, "store", place.kind(), "sitegate", now).await?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], for one command: the audit tells of what it does, not of its coming.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but that nothing can be written shows only when something is.
+    pub async fn open_briefly(place: &Place) -> Result<Self, StoreError> {
         let (db, own) = place::connect(place).await?;
         let (heard, _) = watch::channel(0);
         let store = Store { db, shared: Arc::new(Shared { own, heard }) };
-        // It also shows at the start, not at the first device, whether anything can be written.
-        store.record(Action::Opened, "store", place.kind(), "sitegate", now).await?;
         store.shared.heard.send_replace(store.block_version().await?);
         Ok(store)
     }

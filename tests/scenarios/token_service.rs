@@ -815,3 +815,25 @@ fn two_site_servers_on_one_postgresql_are_one_site_and_gateways_outlive_it() {
     two.register(&mut theirs, &bulk).unwrap();
     assert!(!one.gateway.log().contains("postgres://"), "the URL is a secret");
 }
+
+#[test]
+fn a_command_that_only_looks_makes_nothing_and_is_not_in_the_audit() {
+    let nginx = Nginx::start();
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    for command in [&["token", "list"][..], &["site", "devices"], &["site", "audit"]] {
+        let refused = gateway.command(command).output().unwrap();
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{told}");
+        assert!(told.contains("there is no store at"), "{told}");
+    }
+    assert!(!gateway.path("state").exists(), "nothing was made");
+    gateway.launch();
+    gateway.wait_until_ready();
+    let audit = || stdout(&gateway.command(&["site", "audit"]).output().unwrap());
+    let before = audit();
+    assert_eq!(audit(), before, "looking leaves no line");
+    let block = ["site", "block", "--user", "mallory", "--reason", "left"];
+    stdout(&gateway.command(&block).output().unwrap());
+    let told = audit();
+    assert!(told.contains("block.added") && told.contains("mallory"), "{told}");
+}

@@ -12,6 +12,7 @@ use super::db::{Arg, Tx};
 use super::device::{name, normal_id};
 use super::token::{self, TokenRef};
 use super::{Store, StoreError, seconds, seconds_up};
+use crate::clock::second;
 use crate::purpose::Purpose;
 
 /// A token that is about to be issued.
@@ -224,7 +225,8 @@ async fn insert(tx: &mut Tx, grant: &Grant<'_>, device: Option<&str>) -> Result<
 }
 
 fn detail(grant: &Grant<'_>, device: Option<&str>) -> String {
-    let mut detail = format!("{} until {}", grant.purpose, grant.expires);
+    let until = second(seconds_up(grant.expires));
+    let mut detail = format!("{} until {until}", grant.purpose);
     for (word, value) in [("device", device), ("user", grant.user), ("bound to", grant.bound_to)] {
         if let Some(value) = value {
             detail.push_str(&format!(", {word} {value}"));
