@@ -96,6 +96,7 @@ async fn enroll(store: &Store, now: Timestamp) -> String {
         fresh_id: &id,
         approve: true,
         accept_claims: false,
+        returning: false,
         now,
     };
     store.register(&registration, "bench").await.expect("registered");

@@ -110,7 +110,7 @@ async fn open(config: &Config, parts: Parts) -> Result<Opened, StartError> {
     tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
     if config.site_systems.iter().any(|system| system.token_service) {
         match &parts.tokens {
-            Some(tokens) => offer(config, &parts, tokens.clone(), &store, &mut tasks)?,
+            Some(tokens) => offer(config, &parts, tokens.clone(), (&store, &blocks), &mut tasks)?,
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
     }
@@ -140,7 +140,7 @@ fn offer(
     config: &Config,
     parts: &Parts,
     tokens: Arc<SiteTokens>,
-    store: &Store,
+    (store, blocks): (&Store, &Live<Blocklist>),
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartError> {
     let path = config::TokenService::socket(&config.site.state);
@@ -154,7 +154,7 @@ fn offer(
         tokens,
         trusted: parts.trusted.clone(),
         own_issuer: own.map_or_else(|| "site".into(), |issuer| issuer.policy.name.clone()),
-        blocklist: parts.blocklist.clone(),
+        blocklists: [parts.blocklist.clone(), blocks.clone()],
         clock: parts.clock.clone(),
         on_answer: Arc::new(move |endpoint, outcome| {
             metrics.site.answered(endpoint.as_str(), outcome);

@@ -14,7 +14,11 @@ use crate::denial::Denial;
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
 use crate::site::store::{Device, TokenRef};
-use crate::token::{BearerToken, IssuerKind, Verified, verify};
+use crate::token::{BearerToken, Blocklist, IssuerKind, Verified, verify};
+
+/// The life of a token for another issuer's alone, in seconds: whoever has taken that must not
+/// have made three months of an hour. Configuration Manager gives as much.
+const UNPROVEN_S: i64 = 8 * 3_600;
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -46,6 +50,11 @@ pub(super) async fn exchange(
     if let Some(device) = &device {
         proof::is_welcome(device)?;
     }
+    // Whoever proves a key was counted; whoever only brings a token is counted by what it says.
+    if proved.is_none() {
+        let whose = device.as_ref().map_or_else(about, |device| device.id.clone());
+        serving.limits.device(&whose).map_err(refused)?;
+    }
     // Whoever proves a key speaks for that device alone.
     if proved.as_ref().is_some_and(|p| device.as_ref().is_none_or(|d| d.id != p.device.id)) {
         let why = "the client is not the device of the subject token";
@@ -75,7 +84,11 @@ pub(super) async fn exchange(
         proof: proved.as_ref(),
         subject_token,
         vouched: unrecorded.is_some(),
-        ends: is_own.then(|| subject.exp()),
+        ends: match (is_own, &proved) {
+            (true, _) => Some(subject.exp()),
+            (false, Some(_)) => None,
+            (false, None) => Some(now.as_second().saturating_add(UNPROVEN_S)),
+        },
     };
     let wish = match wish.wanted {
         // Content is a device's, whoever sits before it.
@@ -103,8 +116,8 @@ fn subject(serving: &Serving, form: &Form, now: Timestamp) -> Result<Verified, R
 impl Serving {
     /// As the gateway judges: a token that the operator blocked is exchanged for nothing.
     pub(super) fn not_blocked(&self, verified: &Verified) -> Result<(), Refused> {
-        let judged =
-            self.service.blocklist.peek(|list| list.judge(verified.identity(), verified.issued()));
+        let judge = |list: &Blocklist| list.judge(verified.identity(), verified.issued());
+        let judged = self.service.blocklists.iter().try_for_each(|list| list.peek(judge));
         judged.map_err(|refusal| match refusal.denial {
             Denial::DeviceBlocked => GrantDenial::DeviceBlocked.into(),
             _ => GrantDenial::SubjectBlocked.into(),

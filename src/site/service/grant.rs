@@ -64,26 +64,30 @@ pub(super) async fn client_credentials(
 /// A client that was away for too long has to register again: whoever finds an old machine's key
 /// finds nothing.
 async fn not_lapsed(serving: &Serving, device: &Device, now: Timestamp) -> Result<(), Refused> {
+    match has_lapsed(serving, device, now).await? {
+        true => Err(GrantDenial::DeviceLapsed.into()),
+        false => Ok(()),
+    }
+}
+
+/// Whether a device's last token has been over for longer than it may be away. One that has none
+/// yet, or has just come back, has as long as the shortest would have lived.
+pub(super) async fn has_lapsed(
+    serving: &Serving,
+    device: &Device,
+    now: Timestamp,
+) -> Result<bool, Refused> {
     let filter = TokenFilter {
         device: Some(&device.id),
         purpose: Some(Purpose::Client),
         ..TokenFilter::default()
     };
     let last = serving.service.store.tokens(filter, 1, None).await.map_err(away)?;
-    let ends = match last.first() {
-        Some(token) => token.expires,
-        // What was swept has been over for long: the device has as long as from its last renewal.
-        None => {
-            let (_, longest) = lifetime_s(Purpose::Client, true);
-            let began = device.renewed.unwrap_or(device.registered);
-            began.saturating_add(SignedDuration::from_secs(longest)).unwrap_or(now)
-        }
-    };
-    let grace = SignedDuration::from_secs(serving.service.params.return_grace_s);
-    match ends.saturating_add(grace).is_ok_and(|until| now > until) {
-        true => Err(GrantDenial::DeviceLapsed.into()),
-        false => Ok(()),
-    }
+    let after = |at: Timestamp, s| at.saturating_add(SignedDuration::from_secs(s)).unwrap_or(at);
+    let (shortest, _) = lifetime_s(Purpose::Client, false);
+    let seen = after(device.renewed.unwrap_or(device.registered), shortest);
+    let ends = last.first().map_or(seen, |token| token.expires.max(seen));
+    Ok(now > after(ends, serving.service.params.return_grace_s))
 }
 
 /// A token that was made and taken by the store.
@@ -107,11 +111,8 @@ pub(super) async fn make(
     let bound_to = wish.bound_to.filter(|_| purpose == Purpose::Client);
     let (usual_s, _) = lifetime_s(purpose, bound_to.is_some());
     let left = wish.ends.map_or(usual_s, |ends| ends.saturating_sub(now.as_second()));
-    // No exchange makes a token live longer than the one that it came from.
-    let lives_s = match purpose {
-        Purpose::Content => usual_s.min(left),
-        _ => usual_s,
-    };
+    // No exchange makes a token live for longer than it is meant to.
+    let lives_s = usual_s.min(left);
     let (id, scope) = (Uuid::new_v4(), wish.wanted.claim());
     let request = MintRequest {
         purpose,

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use governor::clock::DefaultClock;
 use governor::state::keyed::DashMapStateStore;
@@ -22,14 +23,20 @@ type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock>;
 const REMEMBERED_MAX: usize = 100_000;
 /// How many requests pass between two looks at what can be forgotten.
 const SWEEP_EVERY: u32 = 1_024;
-/// A device renews once a month, and asks for content once for each package.
-const DEVICE_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+/// A device renews once a month, and asks for content once for each package: many at once, and not
+/// for ever, because each token is a row.
+const DEVICE_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+const DEVICE_EVERY: Duration = Duration::from_secs(5);
+/// A token that was given up is remembered until its end, by every gateway.
+const REVOCATIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+const REVOCATION_EVERY: Duration = Duration::from_secs(600);
 
 /// The limits of one token service.
 pub(super) struct Limits {
     registrations: Counted<IpAddr>,
     requests: Counted<IpAddr>,
     devices: Counted<String>,
+    revocations: Counted<String>,
 }
 
 struct Counted<K: Hash + Eq + Clone> {
@@ -40,9 +47,10 @@ struct Counted<K: Hash + Eq + Clone> {
 impl Limits {
     pub(super) fn new(registrations: NonZeroU32, requests: NonZeroU32) -> Self {
         Limits {
-            registrations: Counted::new(registrations),
-            requests: Counted::new(requests),
-            devices: Counted::new(DEVICE_PER_MINUTE),
+            registrations: Counted::new(Quota::per_minute(registrations)),
+            requests: Counted::new(Quota::per_minute(requests)),
+            devices: Counted::new(one_in(DEVICE_EVERY, DEVICE_AT_ONCE)),
+            revocations: Counted::new(one_in(REVOCATION_EVERY, REVOCATIONS_AT_ONCE)),
         }
     }
 
@@ -58,11 +66,21 @@ impl Limits {
     pub(super) fn device(&self, device: &str) -> Result<(), Refused> {
         self.devices.take(&device.to_owned())
     }
+
+    /// Counted besides: what a device gives up.
+    pub(super) fn revocation(&self, device: &str) -> Result<(), Refused> {
+        self.revocations.take(&device.to_owned())
+    }
+}
+
+/// So many at once, and from then on one in each time.
+fn one_in(time: Duration, at_once: NonZeroU32) -> Quota {
+    Quota::with_period(time).unwrap_or(Quota::per_hour(at_once)).allow_burst(at_once)
 }
 
 impl<K: Hash + Eq + Clone> Counted<K> {
-    fn new(per_minute: NonZeroU32) -> Self {
-        let limiter = RateLimiter::keyed(Quota::per_minute(per_minute));
+    fn new(quota: Quota) -> Self {
+        let limiter = RateLimiter::keyed(quota);
         Counted { limiter, seen: AtomicU32::new(0) }
     }
 
@@ -98,5 +116,9 @@ mod tests {
         assert!(limits.register(&from("2001:db8::2")).is_err(), "a neighbour in the same /64");
         assert!(limits.register(&from("2001:db8:1::1")).is_ok());
         assert!(limits.request(&from("2001:db8::1")).is_ok(), "registering is counted apart");
+        let taken = (0..20).filter(|_| limits.revocation("a").is_ok()).count();
+        assert_eq!((taken, limits.revocation("b").is_ok()), (10, true));
+        let taken = (0..200).filter(|_| limits.device("a").is_ok()).count();
+        assert_eq!((taken, limits.device("b").is_ok()), (120, true));
     }
 }

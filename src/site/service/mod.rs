@@ -113,8 +113,8 @@ pub struct TokenService {
     pub trusted: Live<Vec<Trusted>>,
     /// The configured name of the site's own issuer.
     pub own_issuer: Arc<str>,
-    /// What is blocked besides by the store.
-    pub blocklist: Live<Blocklist>,
+    /// What is blocked, by the operator's file and by the store.
+    pub blocklists: [Live<Blocklist>; 2],
     /// The time.
     pub clock: Clock,
     /// Who counts.

@@ -6,6 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::caller::Caller;
+use super::grant::has_lapsed;
 use super::proof::by_keys_of;
 use super::refused::Refused;
 use super::{Granted, Serving, away};
@@ -49,6 +50,12 @@ pub(super) async fn register(
     let metadata =
         ClientMetadata::parse(body).map_err(|(denial, detail)| Refused::of(denial, detail))?;
     let proven_by = former_key(serving, &metadata, now).await?;
+    // Sending the same again is a retry, unless the client could do nothing with the answer.
+    let known = service.store.device_by_key(metadata.key.thumbprint()).await.map_err(away)?;
+    let returning = match &known {
+        Some(device) => has_lapsed(serving, device, now).await?,
+        None => false,
+    };
     let fresh_id = format!("GUID:{}", Uuid::new_v4().hyphenated().to_string().to_ascii_uppercase());
     let registration = Registration {
         thumbprint: metadata.key.thumbprint(),
@@ -67,6 +74,7 @@ pub(super) async fn register(
         fresh_id: &fresh_id,
         approve: service.params.approval_automatic,
         accept_claims: service.params.claims_accepted,
+        returning,
         now,
     };
     let actor = voucher.actor();

@@ -31,6 +31,7 @@ pub(super) async fn revoke(serving: &Serving, form: &Form) -> Result<Granted, Re
         .map_err(away)?
         .then_some(())
         .ok_or_else(|| about(GrantDenial::AssertionReplayed.into()))?;
+    serving.limits.revocation(&proved.device.id).map_err(about)?;
     let done = |told: String| Granted { status: StatusCode::OK, body: json!({}), told };
     // RFC 7009 §2.2: what is no token, or not valid any more, is revoked already.
     let verified = BearerToken::parse(text.as_bytes())

@@ -33,6 +33,8 @@ actions! {
     Registered = "device.registered",
     /// A device has a record, and waits for approval.
     Claimed = "device.claimed",
+    /// A device was away for too long, and has registered again.
+    Returned = "device.returned",
     /// A device has another key.
     KeyAdded = "device.key-added",
     /// A key claims to be a device's, and waits for approval.

@@ -23,7 +23,7 @@ pub struct Device {
     pub via: Via,
     /// When it was registered, to the second.
     pub registered: Timestamp,
-    /// When it last got a token that renewed another, to the second.
+    /// When it last got a token that renewed another, or came back, to the second.
     pub renewed: Option<Timestamp>,
     /// Since when it is blocked: by its id, one of its keys, its Entra id or a certificate.
     pub blocked: Option<Timestamp>,

@@ -44,6 +44,8 @@ pub struct Registration<'a> {
     pub approve: bool,
     /// Whether to believe a claimed id that the site does not know.
     pub accept_claims: bool,
+    /// Whether the device was away for too long, so that this is no retry but its return.
+    pub returning: bool,
     /// The present.
     pub now: Timestamp,
 }
@@ -111,9 +113,12 @@ impl Store {
             Some(token) => Some((token, token::uses(&mut tx, token, r.uses_max).await?)),
         };
         let plan = decide(r, &found);
-        if let Plan::Keep { device, activate: false, learn: false } = plan {
-            return Ok(standing(device, r.thumbprint, Registered::Known));
-        }
+        let plan = match plan {
+            Plan::Keep { device, activate: false, learn: false } if !r.returning => {
+                return Ok(standing(device, r.thumbprint, Registered::Known));
+            }
+            plan => plan,
+        };
         if let Some((token, uses)) = uses
             && (r.via == Via::BulkToken || uses.is_limited())
             && !token::use_once(&mut tx, token, uses, r.now).await?
@@ -143,6 +148,11 @@ impl Store {
                 (id, true)
             }
         };
+        if r.returning {
+            let sql = "UPDATE devices SET renewed = $2 WHERE id = $1";
+            tx.run(sql, &[(&id).into(), seconds(r.now).into()]).await?;
+            audit::write(&mut tx, Action::Returned, &id, r.via.as_str(), actor, r.now).await?;
+        }
         let device = device::load(&mut tx, &id).await?;
         tx.commit().await?;
         let device = device.ok_or_else(|| StoreError::Content(format!("no record of {id}")))?;

@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Forget what nobody asks for any more: assertions that are over, tokens thirty days after
-    /// their end. Blocks, devices and the audit stay.
+    /// their end, with the blocks of them. All other blocks, devices and the audit stay.
     ///
     /// # Errors
     /// What the database answers; all is still there then.
@@ -147,11 +147,18 @@ impl Store {
         let sql = "DELETE FROM token_uses WHERE EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer AND t.expires < $1)";
         tx.run(sql, &before).await?;
+        // A block of what nobody would accept any more; clients give up tokens of their own.
+        let sql = "DELETE FROM blocks WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens t \
+                   WHERE t.id = blocks.name AND t.issuer = blocks.issuer AND t.expires < $1)";
+        let unblocked = tx.run(sql, &before).await?;
         let tokens = tx.run("DELETE FROM tokens WHERE expires < $1", &before).await?;
         let sql = "DELETE FROM token_uses WHERE last < $1 AND NOT EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer)";
         tx.run(sql, &[(now - FOREIGN_KEPT_S).into()]).await?;
-        tx.commit().await?;
+        match unblocked {
+            0 => tx.commit().await?,
+            _ => self.commit_and_tell(tx).await?,
+        }
         Ok(Swept { proofs, tokens })
     }
 }

@@ -174,7 +174,19 @@ async fn tokens_are_listed_the_latest_first_and_forgotten_a_month_after_their_en
     let live_at = Some(at(102));
     assert_eq!(list(TokenFilter { live_at, ..all }, 9, None).await, ids[..2]);
     let month = 30 * 24 * 60 * 60;
+    for id in [ids[4], ids[0]] {
+        let id = id.to_string().to_uppercase();
+        let what = Blocked::Token { issuer: ISSUER, id: &id };
+        assert!(store.block(&what, None, "x", at(50)).await.unwrap());
+    }
+    assert!(store.block(&Blocked::Device("d"), None, "x", at(50)).await.unwrap());
+    let before = store.blocks().await.unwrap();
     assert_eq!(store.sweep(at(month + 100)).await.unwrap().tokens, 0);
+    assert_eq!(store.blocks().await.unwrap(), before);
     assert_eq!(store.sweep(at(month + 102)).await.unwrap().tokens, 2);
     assert_eq!(list(all, 9, None).await, ids[..3]);
+    // The block of a token that is gone goes with it, and whoever follows is told.
+    let after = store.blocks().await.unwrap();
+    assert_eq!(after.entries.len(), 2, "{after:?}");
+    assert!(after.version > before.version);
 }

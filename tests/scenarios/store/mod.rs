@@ -88,6 +88,7 @@ pub fn with_key(thumbprint: &str) -> Registration<'_> {
         fresh_id: fresh(),
         approve: true,
         accept_claims: false,
+        returning: false,
         now: at(1),
     }
 }
