@@ -11,8 +11,10 @@ mod decide;
 mod device;
 mod error;
 mod follow;
+mod gateway;
 mod grant;
 mod place;
+mod publish;
 mod register;
 mod token;
 
@@ -27,8 +29,10 @@ pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
 pub use device::{Approved, Device, DeviceFilter, DeviceKey, Via};
 pub use error::StoreError;
 pub use follow::Follower;
+pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining, RoleCertificate};
 pub use grant::{Grant, GrantError, Proof};
 pub use place::{Place, PostgresUrl};
+pub use publish::Published;
 pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
 pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
 

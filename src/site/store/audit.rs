@@ -55,6 +55,18 @@ actions! {
     Unblocked = "block.removed",
     /// The site's signing keys were changed.
     KeysChanged = "keys.changed",
+    /// A join token was made.
+    JoinAllowed = "gateway.allowed",
+    /// A gateway joined the site.
+    Joined = "gateway.joined",
+    /// A gateway is known by another certificate.
+    IdentityRenewed = "gateway.renewed",
+    /// A gateway was put out of the site.
+    GatewayRevoked = "gateway.revoked",
+    /// A gateway was given a role certificate.
+    CertificateIssued = "certificate.issued",
+    /// A role certificate was blocked.
+    CertificateBlocked = "certificate.blocked",
 }
 
 /// A line of the audit.

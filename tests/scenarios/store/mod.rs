@@ -5,6 +5,7 @@ mod approving;
 mod blocking;
 mod durable;
 mod following;
+mod gateways;
 mod granting;
 mod places;
 mod registering;

@@ -1,0 +1,150 @@
+//! Gateways on other hosts: joining, being known, being revoked; and the bundle that they follow.
+
+use rstest::rstest;
+use sitegate::site::store::{GatewayIdentity, JoinError, Joining, RoleCertificate, StoreError};
+
+use super::*;
+
+fn joining<'a>(fingerprint: &'a str, hosts: &'a [String], roles: &'a [String]) -> Joining<'a> {
+    Joining { fingerprint, name: "gw1", hosts, roles, expires: at(1_000) }
+}
+
+fn identity(thumbprint: &str) -> GatewayIdentity<'_> {
+    GatewayIdentity { thumbprint, expires: at(9_000) }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_join_token_lets_one_gateway_of_its_name_in_once(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let store = home.open().await;
+    let hosts = ["a.example".to_owned(), "b.example".to_owned()];
+    let roles = ["management-point".to_owned()];
+    for fingerprint in ["one", "two"] {
+        store.allow_join(&joining(fingerprint, &hosts, &roles), "admin", at(1)).await.unwrap();
+    }
+    let join = async |fingerprint: &str, name: &str, thumbprint: &str, second| {
+        store.join(fingerprint, name, identity(thumbprint), "net", at(second)).await
+    };
+    assert!(matches!(join("none", "gw1", "i", 2).await, Err(JoinError::Unknown)));
+    assert!(matches!(join("one", "gw2", "i", 2).await, Err(JoinError::Name)));
+    assert!(matches!(join("one", "gw1", "i", 1_000).await, Err(JoinError::Expired)));
+    let gateway = join("one", "gw1", "i", 2).await.unwrap();
+    assert_eq!((&gateway.hosts[..], &gateway.roles[..]), (&hosts[..], &roles[..]));
+    assert!(matches!(join("one", "gw1", "j", 3).await, Err(JoinError::Used)));
+    // The answer was lost: who has the key of the first may have it again.
+    assert_eq!(join("one", "gw1", "i", 3).await.unwrap(), gateway);
+    let known = store.gateway_by_identity("i", at(4)).await.unwrap();
+    assert_eq!(known.as_ref(), Some(&gateway));
+    assert_eq!(store.gateway_by_identity("i", at(9_000)).await.unwrap(), None);
+
+    // A machine that was set up anew is the gateway from then on, and the old one is not.
+    join("two", "gw1", "k", 5).await.unwrap();
+    assert_eq!(store.gateway_by_identity("i", at(6)).await.unwrap(), None);
+    assert!(store.gateway_by_identity("k", at(6)).await.unwrap().is_some());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let store = home.open().await;
+    for fingerprint in ["one", "two"] {
+        store.allow_join(&joining(fingerprint, &[], &[]), "admin", at(1)).await.unwrap();
+    }
+    store.join("one", "gw1", identity("i"), "net", at(2)).await.unwrap();
+    let certificate = RoleCertificate {
+        thumbprint: "ab".into(),
+        serial: "01".into(),
+        gateway: "gw1".into(),
+        site_system: "mp".into(),
+        hosts: vec!["a.example".into()],
+        issued: at(3),
+        expires: at(5_000),
+        blocked: None,
+    };
+    store.role_certificate(&certificate, "net").await.unwrap();
+    assert_eq!(store.role_certificates(at(4)).await.unwrap(), [certificate.clone()]);
+    let version = store.block_version().await.unwrap();
+    let revoke = async |name: &str| store.revoke_gateway(name, Some("sold"), "admin", at(4)).await;
+    assert_eq!(revoke("gw2").await.unwrap(), None);
+    assert_eq!(revoke("gw1").await.unwrap(), Some(true));
+    assert_eq!(revoke("gw1").await.unwrap(), Some(false));
+    assert!(store.block_version().await.unwrap() > version, "who follows looks again");
+    assert_eq!(store.gateway_by_identity("i", at(5)).await.unwrap(), None);
+    let blocked = store.role_certificates(at(4)).await.unwrap();
+    assert_eq!(blocked[0].blocked, Some(at(4)));
+    let gateway = store.gateways().await.unwrap().remove(0);
+    assert_eq!((gateway.revoked, gateway.revoke_reason.as_deref()), (Some(at(4)), Some("sold")));
+    // The token that it came by is used, whoever has it.
+    let again = store.join("one", "gw1", identity("i"), "net", at(5)).await;
+    assert!(matches!(again, Err(JoinError::Used)));
+    let back = store.join("two", "gw1", identity("i"), "net", at(5)).await.unwrap();
+    assert_eq!(back.revoked, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_gateway_is_known_by_its_latest_certificates_alone(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let store = home.open().await;
+    store.allow_join(&joining("one", &[], &[]), "admin", at(1)).await.unwrap();
+    store.join("one", "gw1", identity("i0"), "net", at(2)).await.unwrap();
+    for n in 1..5 {
+        let name = format!("i{n}");
+        store.add_gateway_identity("gw1", identity(&name), at(2 + n)).await.unwrap();
+    }
+    store.gateway_has("gw1", 17, at(20)).await.unwrap();
+    for (name, known) in [("i0", false), ("i1", false), ("i2", true), ("i3", true), ("i4", true)] {
+        let found = store.gateway_by_identity(name, at(21)).await.unwrap();
+        assert_eq!(found.as_ref().map(|gateway| gateway.bundle), known.then_some(17), "{name}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_several_servers_one_makes_each_bundle_and_numbers_only_grow(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let (one, two) = (home.open().await, home.open().await);
+    let make = async |store: &Store, text: &str| {
+        let say = |current: Option<&_>, version| match current {
+            Some(sitegate::site::store::Published { text: said, .. }) if said == text => Ok(None),
+            _ => Ok::<_, StoreError>(Some(text.to_owned()).filter(|_| version > 0)),
+        };
+        store.publish(say, at(5)).await.unwrap().unwrap()
+    };
+    let (a, b) = tokio::join!(make(&one, "x"), make(&two, "x"));
+    assert_eq!(a, b, "both say the same, and one has made it");
+    let next = make(&two, "y").await;
+    assert!(next.version > a.version);
+    assert_eq!(one.bundle().await.unwrap(), Some(next.clone()));
+    assert_eq!(one.bundle_version().await.unwrap(), next.version);
+    assert!(next.version >= 5_000, "a restored copy does not count anew");
+}
+
+#[rstest]
+#[tokio::test]
+async fn keys_that_another_server_has_replaced_are_read_again_first(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let (one, two) = (home.open().await, home.open().await);
+    assert_eq!(one.site_keys().await.unwrap(), None);
+    let (a, b) = tokio::join!(
+        one.keep_site_keys(0, "a", "one", at(1)),
+        two.keep_site_keys(0, "b", "two", at(1))
+    );
+    assert_ne!(a.unwrap(), b.unwrap(), "one of them was first");
+    let (version, _) = one.site_keys().await.unwrap().unwrap();
+    assert!(one.keep_site_keys(version, "c", "one", at(2)).await.unwrap());
+    assert!(!two.keep_site_keys(version, "d", "two", at(2)).await.unwrap());
+    assert_eq!(two.site_keys().await.unwrap(), Some((version + 1, "c".to_owned())));
+}
