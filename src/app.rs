@@ -10,6 +10,7 @@ mod data_plane;
 mod ending;
 mod error;
 mod examine;
+mod following;
 mod issuers;
 mod modes;
 mod observe;
@@ -36,15 +37,15 @@ use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front, bind};
 use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
-use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::token::{Blocklist, TokenCache, Trusted};
 use assemble::{Authorities, Sites};
 use blocklist::Joined;
 use clients::Clients;
-use data_plane::start_front;
+use data_plane::{open_access, start_front};
 use ending::{Signal, Signals};
 pub use error::StartError;
+use following::Followed;
 use issuers::Issuers;
 
 const CONFIG_POLL: Duration = Duration::from_secs(30);
@@ -108,6 +109,7 @@ struct App {
     /// What the site's side judges tokens by.
     trusted: Publisher<Vec<Trusted>>,
     clients: Clients,
+    followed: Option<Followed>,
     limits: Publisher<ConnLimits>,
     bindings: Publisher<Vec<Binding>>,
     policy: Publisher<Policy>,
@@ -169,6 +171,10 @@ impl App {
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
 
+        let mut config = config;
+        if let Some(bundle) = following::kept(&config) {
+            following::adopt(&mut config, &bundle);
+        }
         let authorities = Authorities::open(&config, options.provider.clone(), now)?;
         let mut sites = Sites::default();
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
@@ -179,18 +185,35 @@ impl App {
         let by_file =
             blocklist::follow(&config, issuers.shared(), &joined, &metrics, &mut tasks, stopped)?;
         let (trusted, trusted_read) = live(issuers.trusted().0);
-        let by_store = site::start(
+        let followed = following::start(
             &config,
-            site::Parts {
-                tokens: authorities.tokens.clone(),
-                trusted: trusted_read,
-                blocklist: by_file.clone(),
+            following::Parts {
+                trusted: trusted_read.clone(),
                 joined: joined.clone(),
                 metrics: metrics.clone(),
                 clock: options.clock.clone(),
+                provider: options.provider.clone(),
+                stop: stop.subscribe(),
                 ended: authorities.ended(),
             },
+            &mut tasks,
         )?;
+        let by_store = match &followed {
+            Some(followed) => followed.blocklist.clone(),
+            None => site::start(
+                &config,
+                site::Parts {
+                    tokens: authorities.tokens.clone(),
+                    authority: authorities.certificates.clone(),
+                    trusted: trusted_read,
+                    blocklist: by_file.clone(),
+                    joined: joined.clone(),
+                    metrics: metrics.clone(),
+                    clock: options.clock.clone(),
+                    ended: authorities.ended(),
+                },
+            )?,
+        };
         let blocklist = joined.begin([by_file, by_store], under_way.clone());
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
@@ -227,6 +250,7 @@ impl App {
             blocklist,
             trusted,
             clients,
+            followed,
             limits,
             bindings,
             policy,
@@ -325,6 +349,7 @@ impl App {
         let mut watch = Watch::new([folder], CONFIG_POLL);
         let mut signals = Signals::new(self.options.signals);
         let mut seen = reload::fingerprint(&self.options.path);
+        let mut told = following::Changes::of(self.followed.as_ref());
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => break,
@@ -342,6 +367,7 @@ impl App {
                     }
                     Signal::End => break,
                 },
+                () = told.changed() => self.adopt().await,
                 Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
                     tracing::error!(%error, "a task of the control plane failed");
                 }
@@ -349,19 +375,6 @@ impl App {
         }
         self.drain(signals).await;
     }
-}
-
-fn open_access(
-    config: &Config,
-    metrics: Arc<Metrics>,
-) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
-    AccessLog::open(&config.log.access, metrics).map_err(|cause| StartError::File {
-        path: match &config.log.access {
-            crate::config::LogSink::File(path) => path.clone(),
-            _ => PathBuf::from("standard error"),
-        },
-        cause,
-    })
 }
 
 async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {

@@ -241,6 +241,10 @@ denials! {
     UserBlocked "user.blocked" 403
         "The user is blocked."
         "Take the user out of the site's blocklist if they are to be let in again.";
+    /// The site server has not been heard of for longer than its last bundle was good for.
+    SiteUnheard "site.unheard" 503
+        "It is not known here who is blocked, because the site server has not been heard of."
+        "Look at why the gateway does not reach its site server; carry a bundle here meanwhile, or write stale = \"serve\" in [site_server].";
     /// Nothing answers at the backend's address.
     UpstreamUnreachable "upstream.unreachable" 502
         "The site system's backend could not be reached."

@@ -59,3 +59,10 @@ CREATE TABLE site_keys (
     version INTEGER NOT NULL,
     sealed TEXT NOT NULL
 );
+
+-- The site's servers, and how clients address the site systems beside them; separated by spaces.
+CREATE TABLE site_servers (
+    servers TEXT PRIMARY KEY,
+    origins TEXT NOT NULL,
+    seen INTEGER NOT NULL
+);

@@ -19,8 +19,10 @@ use super::observe::Certificates;
 use super::{Options, StartError};
 use crate::cert::Anchors;
 use crate::cert::issuer::{Algorithm, Scope};
+use crate::client::{Authorities as ClientAuthorities, ClientTrust};
 use crate::config::{
-    AuthorityKey, BackendAddress, BackendTimes, Config, PkiFolder, SiteSystem, TokenService,
+    AuthorityKey, BackendAddress, BackendTimes, Config, Following, PkiFolder, SiteSystem,
+    TokenService,
 };
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
@@ -38,6 +40,7 @@ pub(super) struct Authorities {
     pub(super) tokens: Option<Arc<SiteTokens>>,
     pub(super) system: Arc<Anchors>,
     to_backends: ClientConfigs,
+    provider: Arc<CryptoProvider>,
     ended: watch::Sender<bool>,
 }
 
@@ -48,6 +51,7 @@ impl Authorities {
         now: Timestamp,
     ) -> Result<Self, StartError> {
         let tokens = match open_tokens(config, now) {
+            _ if config.site_server.is_some() => None,
             Ok(tokens) => Some(Arc::new(tokens)),
             Err(error) => {
                 tracing::error!(%error, "the site has no token key; it issues no tokens");
@@ -59,10 +63,11 @@ impl Authorities {
         let to_backends = ClientConfigs::new(provider.clone(), system.root_store())
             .map_err(|error| StartError::Defect(error.to_string()))?;
         Ok(Authorities {
-            certificates: open_authority(config, provider),
+            certificates: open_authority(config, provider.clone()),
             tokens,
             system: Arc::new(system),
             to_backends,
+            provider,
             ended: watch::Sender::new(false),
         })
     }
@@ -90,7 +95,7 @@ pub(crate) fn open_authority(
     config: &Config,
     provider: Arc<CryptoProvider>,
 ) -> Option<Arc<Authority>> {
-    if !config.site.issues_certificates {
+    if !config.site.issues_certificates || config.site_server.is_some() {
         return None;
     }
     // Without domains the site may issue for its own hosts, and nothing else.
@@ -117,6 +122,12 @@ pub(crate) fn open_authority(
             AuthorityKey::P256 => Algorithm::P256,
             AuthorityKey::Rsa2048 => Algorithm::Rsa2048,
         },
+        whole_chains: config
+            .site_systems
+            .iter()
+            .filter(|system| system.is_site_server())
+            .map(|system| system.name.clone())
+            .collect(),
     };
     Some(Arc::new(Authority::new(&config.site.state, params, provider)))
 }
@@ -134,7 +145,27 @@ struct Wish {
     hosts: Vec<String>,
     tls: TlsOptions,
     pki: Option<Folder>,
-    enhanced: bool,
+    issued: Issued,
+}
+
+/// Where the site's own certificates come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Issued {
+    Nowhere,
+    Here,
+    /// At the site server, which has them put into a folder.
+    Elsewhere(Folder),
+}
+
+fn issued(config: &Config, system: &SiteSystem, authorities: &Authorities) -> Issued {
+    if config.site_server.is_some() && config.site.issues_certificates {
+        let place = Following::certificate(&config.site.state, &system.name);
+        return Issued::Elsewhere(Folder::new(place));
+    }
+    match authorities.certificates.is_some() {
+        true => Issued::Here,
+        false => Issued::Nowhere,
+    }
 }
 
 /// What is served for each site system; read by status and readiness.
@@ -163,10 +194,10 @@ impl Sites {
                 hosts: system.hosts.clone(),
                 tls: TlsOptions {
                     http2: system.http2,
-                    client_certificates: system.clients.is_some(),
+                    client_certificates: system.clients.is_some() || system.is_site_server(),
                 },
                 pki: system.pki.as_ref().map(folder),
-                enhanced: authorities.certificates.is_some(),
+                issued: issued(config, system, authorities),
             };
             let before = self.kept.remove(&system.name);
             if let Some(kept) = before.as_ref().filter(|kept| kept.wish == wish) {
@@ -177,7 +208,11 @@ impl Sites {
             let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
             params.tls = wish.tls;
             params.pki = wish.pki.clone();
-            params.site_issued = authorities.certificates.clone().map(SiteIssued::Authority);
+            params.site_issued = match &wish.issued {
+                Issued::Nowhere => None,
+                Issued::Here => authorities.certificates.clone().map(SiteIssued::Authority),
+                Issued::Elsewhere(folder) => Some(SiteIssued::Folder(folder.clone())),
+            };
             params.system = authorities.system.clone();
             params.observer = Certificates::new(metrics.clone());
             params.previous = before.as_ref().map(|kept| kept.served.load());
@@ -278,8 +313,16 @@ pub(super) fn policy(
         let service = system.token_service.then(|| token_service(&config.site.state));
         (upstream(system, backends, &authorities.to_backends), service)
     };
-    let clients = |system: &SiteSystem| clients.trust(&system.name);
+    let clients = |system: &SiteSystem| match system.is_site_server() {
+        // Nobody vouches for gateways: the site server knows each by its own certificate.
+        true => Some(live(nobody(authorities)).1),
+        false => clients.trust(&system.name),
+    };
     Policy::new(config, judged_by, metrics, upstream, clients)
+}
+
+fn nobody(authorities: &Authorities) -> ClientTrust {
+    ClientTrust::new(ClientAuthorities::default(), None, false, &authorities.provider)
 }
 
 fn upstream(system: &SiteSystem, backends: &Backends, tls: &ClientConfigs) -> Upstream {

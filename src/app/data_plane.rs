@@ -1,8 +1,10 @@
 //! The data plane, put together: a front whose shards each have a server that judges by the policy.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tracing_appender::non_blocking::WorkerGuard;
 
 use super::{Options, StartError, observe};
 use crate::config::{Config, ConnLimits};
@@ -45,4 +47,18 @@ pub(super) fn start_front(
         Server::new(gateway, idle_max, &under_way)
     };
     Ok(Front::start(params, server)?)
+}
+
+/// Open the access log where the configuration has it.
+pub(super) fn open_access(
+    config: &Config,
+    metrics: Arc<Metrics>,
+) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
+    AccessLog::open(&config.log.access, metrics).map_err(|cause| StartError::File {
+        path: match &config.log.access {
+            crate::config::LogSink::File(path) => path.clone(),
+            _ => PathBuf::from("standard error"),
+        },
+        cause,
+    })
 }

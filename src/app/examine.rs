@@ -61,7 +61,7 @@ impl Examiner {
     /// What would be served, chosen by whoever chooses when it runs.
     fn served(&self, system: &SiteSystem, config: &Config, found: &mut Examined) {
         let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
-        let client_certificates = system.clients.is_some();
+        let client_certificates = system.clients.is_some() || system.is_site_server();
         params.tls = TlsOptions { http2: system.http2, client_certificates };
         params.pki = system.pki.as_ref().map(folder);
         params.system = self.system.clone();

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 
 use aws_lc_rs::digest;
 
-use super::{App, assemble};
+use super::{App, assemble, following};
 use crate::config::{self, BackendAddress, Config};
 use crate::front::bind;
 
@@ -53,7 +53,25 @@ impl App {
         }
     }
 
-    async fn apply(&mut self, config: Config) -> Result<(), String> {
+    /// The site server may call the site's own issuer by another name from now on.
+    pub(super) async fn adopt(&mut self) {
+        let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone())
+        else {
+            return;
+        };
+        let changed = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            following::adopt(&mut state.config, &bundle)
+        };
+        if changed {
+            self.reload().await;
+        }
+    }
+
+    async fn apply(&mut self, mut config: Config) -> Result<(), String> {
+        if let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone()) {
+            following::adopt(&mut config, &bundle);
+        }
         let (old, open) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             (state.config.clone(), state.addresses.clone())
@@ -99,6 +117,10 @@ impl App {
         self.bindings.publish(self.sites.bindings(&config));
         self.metrics.retain_routes(&counted);
         self.backends.retain(&host_ports(&config));
+
+        if let Some(followed) = &self.followed {
+            followed.reload(&config);
+        }
 
         let mut addresses: BTreeMap<SocketAddr, SocketAddr> =
             open.iter().filter(|(a, _)| wanted.contains(a)).map(|(a, b)| (*a, *b)).collect();
@@ -150,6 +172,7 @@ fn only_at_start(old: &Config, new: &Config) -> Result<(), String> {
         ("[metrics]", old.metrics != new.metrics),
         ("[log]", old.log != new.log),
         ("[token_service]", old.token_service != new.token_service),
+        ("[site_server]", old.site_server != new.site_server),
         ("token_service of the first site system", offered(new) && !offered(old)),
         ("limits.threads", threads_differ),
         ("limits.token_cache", old.limits.token_cache != new.limits.token_cache),

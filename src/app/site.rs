@@ -14,19 +14,26 @@ use super::StartError;
 use super::blocklist::Joined;
 use crate::clock::Clock;
 use crate::config::{self, Config, KeySource, TokenServiceStore};
-use crate::live::{Live, live};
+use crate::live::{Live, Publisher as Publishing, live};
 use crate::metrics::Metrics;
 use crate::secret::Password;
-use crate::site::store::{Place, PostgresUrl, Store};
-use crate::site::{Blocks, ServiceParams, SiteTokens, TokenService, listen, serve};
-use crate::token::{Blocklist, Trusted};
+use crate::site::server::{BundleSources, Publisher, SiteServer};
+use crate::site::store::{Place, PostgresUrl, Published, Store};
+use crate::site::{
+    Authority, Blocks, BundleSigners, ServiceParams, SiteTokens, TokenService, listen, serve,
+};
+use crate::token::{Blocklist, Bundle, Trusted};
 
 /// How often what has run out is removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
+/// How long a bundle is good for, in seconds: a weekend without the site server, and a day more.
+const BUNDLE_LIFE_S: i64 = 4 * 86_400;
+
 /// What the site's side is made with.
 pub(super) struct Parts {
     pub tokens: Option<Arc<SiteTokens>>,
+    pub authority: Option<Arc<Authority>>,
     pub trusted: Live<Vec<Trusted>>,
     pub blocklist: Live<Blocklist>,
     pub joined: Joined,
@@ -108,9 +115,12 @@ async fn open(config: &Config, parts: Parts) -> Result<Opened, StartError> {
         .map_err(|error| failed(&error))?;
     tasks.spawn(follower.run(parts.ended.clone()));
     tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
-    if config.site_systems.iter().any(|system| system.token_service) {
+    let offers = |system: &config::SiteSystem| system.token_service || system.is_site_server();
+    if config.site_systems.iter().any(offers) {
         match &parts.tokens {
-            Some(tokens) => offer(config, &parts, tokens.clone(), (&store, &blocks), &mut tasks)?,
+            Some(tokens) => {
+                offer(config, &parts, tokens.clone(), (&store, &blocks), &mut tasks).await?;
+            }
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
     }
@@ -136,22 +146,22 @@ pub(crate) fn store_place(config: &Config) -> Result<(Place, PathBuf, bool), Sta
     }
 }
 
-fn offer(
+async fn offer(
     config: &Config,
     parts: &Parts,
     tokens: Arc<SiteTokens>,
     (store, blocks): (&Store, &Live<Blocklist>),
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartError> {
-    let path = config::TokenService::socket(&config.site.state);
-    let failed = |cause| StartError::File { path: path.clone(), cause };
-    let listener = listen(&path).map_err(failed)?;
+    let own_origins = config.site_systems.iter().filter(|s| !s.is_site_server());
+    let own_origins: BTreeSet<String> = own_origins.flat_map(|s| s.origins()).collect();
+    let (origins, origins_read) = live(own_origins.clone());
     let metrics = parts.metrics.clone();
     let own = config.issuers.iter().find(|issuer| issuer.keys == KeySource::Site);
     let service = TokenService {
-        params: params(config),
+        params: params(config, origins_read),
         store: store.clone(),
-        tokens,
+        tokens: tokens.clone(),
         trusted: parts.trusted.clone(),
         own_issuer: own.map_or_else(|| "site".into(), |issuer| issuer.policy.name.clone()),
         blocklists: [parts.blocklist.clone(), blocks.clone()],
@@ -160,24 +170,88 @@ fn offer(
             metrics.site.answered(endpoint.as_str(), outcome);
         }),
     };
-    let (router, ended) = (service.router(), parts.ended.clone());
+    let router = service.router();
     tracing::info!(issuer = config.site.token_issuer, "the token service runs");
+    if config.site_systems.iter().any(|system| system.token_service) {
+        let path = config::TokenService::socket(&config.site.state);
+        answer(path, router.clone(), parts, tasks)?;
+    }
+    let servers: Vec<String> = config
+        .site_systems
+        .iter()
+        .filter(|system| system.is_site_server())
+        .flat_map(|system| system.origins())
+        .collect();
+    if servers.is_empty() {
+        return Ok(());
+    }
+    let sources = BundleSources {
+        site: config.site.code.clone(),
+        servers,
+        origins: own_origins.into_iter().collect(),
+        tokens,
+        authority: parts.authority.clone(),
+        signers: BundleSigners::new(&config.site.state),
+        life_s: BUNDLE_LIFE_S,
+    };
+    let (publisher, published) =
+        Publisher::start(store.clone(), sources, parts.clock.clone()).await;
+    tasks.spawn(publisher.run(parts.ended.clone()));
+    tasks.spawn(keep_origins(published.clone(), origins, parts.ended.clone()));
+    let server = SiteServer {
+        store: store.clone(),
+        authority: parts.authority.clone(),
+        published,
+        token_service: Some((router, config.token_service.path.clone())),
+        clock: parts.clock.clone(),
+    };
+    let path = config::SiteSystem::site_server_socket(&config.site.state);
+    answer(path, server.router(), parts, tasks)
+}
+
+/// Answer the gateway in front on a socket.
+fn answer(
+    path: PathBuf,
+    router: axum::Router,
+    parts: &Parts,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), StartError> {
+    let listener = listen(&path).map_err(|cause| StartError::File { path: path.clone(), cause })?;
+    let ended = parts.ended.clone();
     tasks.spawn(async move {
         if let Err(error) = serve(listener, router, ended).await {
-            tracing::error!(%error, "the token service's socket was lost");
+            tracing::error!(%error, path = %path.display(), "a socket was lost");
         }
     });
     Ok(())
 }
 
-fn params(config: &Config) -> ServiceParams {
+/// What tokens may be limited to is what the bundle names: gateways come and go.
+async fn keep_origins(
+    mut published: watch::Receiver<Option<Arc<Published>>>,
+    origins: Publishing<BTreeSet<String>>,
+    mut ended: watch::Receiver<bool>,
+) {
+    while !*ended.borrow() {
+        let bundle = published.borrow_and_update().as_ref().and_then(|p| Bundle::peek(&p.text));
+        if let Some(bundle) = bundle {
+            origins.publish(bundle.origins.into_iter().collect());
+        }
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            changed = published.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn params(config: &Config, origins: Live<BTreeSet<String>>) -> ServiceParams {
     let service = &config.token_service;
     let own = config.issuers.iter().find(|issuer| issuer.keys == KeySource::Site);
     let audience = own.and_then(|issuer| issuer.policy.audiences.first().cloned());
     ServiceParams {
         issuer: config.site.token_issuer.clone(),
         path: service.path.clone(),
-        origins: config.site_systems.iter().flat_map(|s| s.origins()).collect::<BTreeSet<_>>(),
+        origins,
         audience: audience.unwrap_or_else(|| "urn:sccm:service".to_owned()),
         approval_automatic: service.approval_automatic,
         claims_accepted: service.claims_accepted,

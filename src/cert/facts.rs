@@ -69,6 +69,14 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What a certificate says, from its DER.
+    ///
+    /// # Errors
+    /// [`Unfit::Malformed`].
+    pub fn of(der: &[u8]) -> Result<Self, Fault> {
+        outline(der).map(|outline| outline.facts)
+    }
+
     /// When the certificate should be renewed: at two thirds of its life.
     pub fn renewal(&self) -> Timestamp {
         let life = self.not_after.as_second().saturating_sub(self.not_before.as_second());
@@ -252,4 +260,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02X}");
         text
     })
+}
+
+/// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo); `None` for what is no
+/// certificate.
+pub fn spki_sha256(der: &[u8]) -> Option<[u8; 32]> {
+    let outline = outline(der).ok()?;
+    digest::digest(&digest::SHA256, &outline.spki).as_ref().try_into().ok()
 }

@@ -1,7 +1,7 @@
 //! How the site issues its own: the root *SMS Issuing*, the role-signing authority below it, and
 //! the certificates of site systems.
 //!
-//! One of two files that know rcgen. Hands out keys as PEM for the caller to keep; writes nothing.
+//! One of three files that know rcgen. Hands out keys as PEM for the caller to keep; writes nothing.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::unfit::Unfit;
 
 use super::facts::outline;
+use super::request::Request;
 use super::{Facts, Fault, certificate_der};
 
 /// The kind of key that the site issues with and for.
@@ -228,20 +229,31 @@ impl Signer {
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<Pair, Fault> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = subject(common_name(name, hosts), None);
-        params.subject_alt_names = hosts.iter().map(alternative).collect::<Result<_, _>>()?;
-        // Says CA:FALSE aloud, and makes rcgen write the subject key identifier.
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
+        let params = leaf(name, hosts)?;
         let mut pair = self.sign(params, LEAF_LIFE, algorithm, now)?;
         pair.certificate.push_str(&self.certificate);
         Ok(pair)
     }
 
-    /// Sign for a new key; nothing outlives its authority.
+    /// As [`Signer::leaf`], for a key that is somebody else's: the chain, and what it says.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`].
+    pub fn leaf_of(
+        &self,
+        request: &Request,
+        name: &str,
+        hosts: &[ServerName<'static>],
+        now: Timestamp,
+    ) -> Result<(String, Facts), Fault> {
+        let mut params = leaf(name, hosts)?;
+        self.limit(&mut params, LEAF_LIFE, now);
+        let certificate = params.signed_by(&request.key, &self.issuer).map_err(failed)?;
+        let facts = outline(certificate.der())?.facts;
+        Ok((format!("{}{}", certificate.pem(), self.certificate), facts))
+    }
+
+    /// Sign for a new key.
     fn sign(
         &self,
         mut params: CertificateParams,
@@ -249,11 +261,16 @@ impl Signer {
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<Pair, Fault> {
-        let own = self.facts.not_after.as_second().saturating_sub(now.as_second());
-        set_validity(&mut params, after(now, -BACKDATED), after(now, life.min(own)));
+        self.limit(&mut params, life, now);
         let key = generate(algorithm)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
+    }
+
+    /// Nothing outlives its authority.
+    fn limit(&self, params: &mut CertificateParams, life: i64, now: Timestamp) {
+        let own = self.facts.not_after.as_second().saturating_sub(now.as_second());
+        set_validity(params, after(now, -BACKDATED), after(now, life.min(own)));
     }
 }
 
@@ -261,6 +278,18 @@ impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Signer").field("subject", &self.facts.subject).finish_non_exhaustive()
     }
+}
+
+fn leaf(name: &str, hosts: &[ServerName<'static>]) -> Result<CertificateParams, Fault> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject(common_name(name, hosts), None);
+    params.subject_alt_names = hosts.iter().map(alternative).collect::<Result<_, _>>()?;
+    // Says CA:FALSE aloud, and makes rcgen write the subject key identifier.
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 fn authority(name: &str, unit: Option<String>, below: u8, scope: &Scope) -> CertificateParams {

@@ -13,6 +13,7 @@ pub mod forge;
 pub mod issuer;
 mod ocsp;
 pub mod pfx;
+pub mod request;
 mod select;
 mod verdicts;
 
@@ -20,7 +21,7 @@ pub use anchors::Anchors;
 pub use check::{Expectation, check, faults};
 pub use credential::{Credential, Source};
 pub use export::{certificate_der, p7b};
-pub use facts::{Facts, KeyKind};
+pub use facts::{Facts, KeyKind, spki_sha256};
 pub use fault::Fault;
 pub use ocsp::{Staple, Unstapled};
 pub use select::{Judged, Offer, Rejected, Selection, Why, select};

@@ -31,6 +31,7 @@ pub(super) fn issue(config: &ConfigArg, wish: &Wish<'_>) -> anyhow::Result<ExitC
         Err(code) => return Ok(code),
     };
     let now = Clock::system().now();
+    super::is_own(&loaded.config)?;
     let site = open_tokens(&loaded.config, now)?;
     let asked_s = wish.lifetime.map(|span| i64::try_from(span.0.as_secs())).transpose()?;
     let (usual_s, _) = usual_life(wish.purpose, wish.bound_to.is_some());

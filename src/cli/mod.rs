@@ -3,9 +3,11 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0, 1 (failed, or findings), 2
 //! (usage), 78 (bad configuration at start).
 
+mod bundle;
 mod check;
 mod demo;
 mod devices;
+mod gateways;
 mod health;
 mod issue;
 mod run;
@@ -116,6 +118,16 @@ fn load(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
             anstream::eprintln!("sitegate: {count} {word} in {}", errors.path);
             Err(ExitCode::from(BAD_CONFIG))
         }
+    }
+}
+
+/// What concerns the site is done on its server, not on a gateway that follows it.
+fn is_own(config: &config::Config) -> anyhow::Result<()> {
+    match &config.site_server {
+        None => Ok(()),
+        Some(_) => anyhow::bail!(
+            "this gateway follows a site server ([site_server]): do it there, with its configuration"
+        ),
     }
 }
 

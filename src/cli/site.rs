@@ -1,4 +1,4 @@
-//! `site show`, `site export-root`, and what concerns devices
+//! `site show`, `site export-root`, and what concerns devices and gateways
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use clap::{Subcommand, ValueEnum};
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
-use super::{ConfigArg, Format, devices};
+use super::{ConfigArg, Format, bundle, devices, gateways};
 use crate::admin::CertificateStatus;
 use crate::app::{certificate_status, open_authority};
 use crate::cert::{certificate_der, p7b};
+use crate::control::site_server::Kept;
 use crate::site::Authority;
 use crate::site::store::Blocked;
 
@@ -74,6 +75,21 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// Run a site server: a gateway whose configuration has the role site-server.
+    Serve(ConfigArg),
+    /// Let a gateway on another host join the site: writes a token that is good once.
+    JoinToken {
+        #[command(flatten)]
+        join: gateways::Join,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Gateways on other hosts.
+    #[command(subcommand)]
+    Gateway(gateways::GatewayCommand),
+    /// What the site server tells its gateways.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Write the site's root, for clients to trust.
     ExportRoot {
         /// PEM, DER as Windows imports it, or PKCS#7.
@@ -130,6 +146,10 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
         }
         Command::Unblock { who, config } => devices::block(&config, &who.blocked(), None, true),
         Command::Audit { limit, format, config } => devices::audit(&config, limit, format),
+        Command::Serve(config) => gateways::serve(config, provider),
+        Command::JoinToken { join, config } => gateways::join_token(&config, &join, provider),
+        Command::Gateway(command) => gateways::gateway(&command),
+        Command::Bundle(command) => bundle::run(&command),
         Command::ExportRoot { format, config } => export_root(&config, format, provider),
     }
 }
@@ -139,6 +159,9 @@ fn authority(
     provider: Arc<CryptoProvider>,
 ) -> Result<anyhow::Result<Arc<Authority>>, ExitCode> {
     let loaded = super::load(config)?;
+    if let Err(elsewhere) = super::is_own(&loaded.config) {
+        return Ok(Err(elsewhere));
+    }
     let none = "this site issues no certificates (certificates = \"pki-only\")";
     Ok(open_authority(&loaded.config, provider).context(none))
 }
@@ -191,12 +214,20 @@ fn export_root(
     provider: Arc<CryptoProvider>,
 ) -> anyhow::Result<ExitCode> {
     use std::io::Write;
-    let authority = match authority(config, provider) {
-        Ok(authority) => authority?,
+    let plain = |fault: crate::cert::Fault| anyhow::anyhow!("{fault}");
+    let loaded = match super::load(config) {
+        Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let plain = |fault: crate::cert::Fault| anyhow::anyhow!("{fault}");
-    let pem = authority.root_pem().map_err(plain)?;
+    let pem = match &loaded.config.site_server {
+        Some(_) => Kept::new(&loaded.config.site.state)
+            .roots()
+            .context("this gateway has not heard of its site server yet")?,
+        None => match authority(config, provider) {
+            Ok(authority) => authority?.roots_pem().map_err(plain)?,
+            Err(code) => return Ok(code),
+        },
+    };
     let bytes = match format {
         RootFormat::Pem => pem.into_bytes(),
         RootFormat::Cer => certificate_der(pem.as_bytes()).map_err(plain)?.to_vec(),

@@ -37,6 +37,7 @@ pub(super) fn with<T, F>(
 where
     F: Future<Output = anyhow::Result<T>>,
 {
+    super::is_own(config)?;
     let (place, path, _) = store_place(config)?;
     if let Place::Sqlite(path) = &place {
         is_ours(path)?;

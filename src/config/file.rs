@@ -14,7 +14,7 @@ use super::units::{Size, Span};
 pub(super) use words::{
     AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
     ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, ModeFile,
-    TokenFile,
+    StaleFile, TokenFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -39,6 +39,8 @@ pub(super) struct ConfigFile {
     limits: Option<LimitsFile>,
     /// The service that gives clients their tokens. Takes effect at a restart.
     token_service: Option<TokenServiceFile>,
+    /// For a gateway on another host: the site server that it follows. Takes effect at a restart.
+    site_server: Option<SiteServerFile>,
     /// The site systems; several may share an address if their hosts differ.
     #[schemars(length(min = 1))]
     site_system: Vec<SiteSystemFile>,
@@ -71,6 +73,9 @@ pub(super) struct SiteFile {
     pub(super) token_issuer: Typed<String>,
     /// A watched file that says which tokens, devices and users are refused.
     pub(super) blocklist: Typed<String>,
+    /// What seals the site's keys in a PostgreSQL store, for all of its servers: `file:PATH` or `env:NAME`.
+    #[schemars(regex(pattern = "^(file|env):."))]
+    pub(super) seal: Typed<String>,
 }
 
 /// `[admin]` and `[metrics]`
@@ -178,10 +183,26 @@ pub(super) struct TokenServiceFile {
     pub(super) store: Typed<String>,
 }
 
+/// `[site_server]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "join"]))]
+pub(super) struct SiteServerFile {
+    /// The name of this gateway, for which its join token was made.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
+    pub(super) name: Typed<String>,
+    /// What holds the join token until it has been used: `file:PATH` or `env:NAME`.
+    #[schemars(regex(pattern = "^(file|env):."))]
+    pub(super) join: Typed<String>,
+    /// What becomes of requests with tokens when the site server has not been heard of for too long.
+    #[schemars(extend("default" = "serve"))]
+    pub(super) stale: Typed<StaleFile>,
+}
+
 /// `[[site_system]]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["name", "listen", "hosts", "backend"]))]
+#[schemars(extend("required" = ["name", "listen", "hosts"]))]
 pub(super) struct SiteSystemFile {
     /// Its name in logs, metrics and status: up to 64 letters, digits, `-`, `_` and `.`.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
@@ -198,7 +219,7 @@ pub(super) struct SiteSystemFile {
     /// The names and IP addresses that clients use; its certificate has to cover all.
     #[schemars(length(min = 1))]
     pub(super) hosts: Typed<Vec<Spanned<String>>>,
-    /// Where requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    /// Where requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`; required but for a site server.
     #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
     pub(super) backend: Typed<String>,
     /// For https: a PEM file with the roots to trust instead of the system's.

@@ -1,5 +1,7 @@
 //! What a configuration means: every default filled in, every name looked up, every path absolute.
 
+mod following;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
+
+pub use following::Following;
 
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
@@ -28,6 +32,8 @@ pub struct Config {
     pub limits: Limits,
     /// The service that gives clients their tokens.
     pub token_service: TokenService,
+    /// The site server that this gateway follows, where it has no authority of its own.
+    pub site_server: Option<Following>,
     /// The site systems, in the order of the file.
     pub site_systems: Vec<SiteSystem>,
     /// Whose tokens are accepted, in the order of the file.
@@ -53,6 +59,8 @@ pub struct Site {
     pub token_issuer: String,
     /// The file that says which tokens, devices and users are refused.
     pub blocklist: Option<PathBuf>,
+    /// What seals the site's keys in a store that several site servers share.
+    pub seal: Option<PasswordSource>,
 }
 
 /// `site.authority_key`
@@ -231,6 +239,16 @@ pub struct SiteSystem {
 }
 
 impl SiteSystem {
+    /// Whether gateways on other hosts follow it.
+    pub fn is_site_server(&self) -> bool {
+        self.roles.contains(&Role::SiteServer)
+    }
+
+    /// The socket on which the site server of this process answers.
+    pub fn site_server_socket(state: &Path) -> PathBuf {
+        state.join("site-server.sock")
+    }
+
     /// How clients address it: `https://`, a host, and the port unless it is 443.
     pub fn origins(&self) -> impl Iterator<Item = String> {
         let port = match self.listen.port() {

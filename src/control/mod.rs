@@ -18,6 +18,7 @@ mod report;
 mod rotation;
 mod schedule;
 mod served;
+pub mod site_server;
 mod store;
 mod supply;
 mod watch;

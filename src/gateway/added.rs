@@ -24,8 +24,8 @@ pub(super) fn write<E>(
     write("X-Request-Id", ctx.id.to_string().as_bytes())?;
     write("traceparent", ctx.id.traceparent().as_bytes())?;
     let Some(pass) = &ctx.pass else { return Ok(()) };
-    // The token service binds tokens to keys, whoever has vouched for them.
-    if let (Some((sha256, _)), true) = (&ctx.certificate, ctx.to_token_service()) {
+    // The site's services go by keys, whoever has vouched for them.
+    if let (Some((sha256, _)), true) = (&ctx.certificate, ctx.to_site()) {
         write("Sitegate-Client-Cert-Proven", sha256.as_bytes())?;
     }
     let certificate = ctx.certificate.as_ref().filter(|(_, good)| *good);

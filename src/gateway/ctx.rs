@@ -89,10 +89,10 @@ impl RequestCtx {
         self.pass.as_ref().is_some_and(|pass| pass.websocket)
     }
 
-    /// Whether it goes to the token service.
-    pub(super) fn to_token_service(&self) -> bool {
+    /// Whether it goes to the site's own services, which judge credentials themselves.
+    pub(super) fn to_site(&self) -> bool {
         let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
-        route.is_some_and(|route| route.destination == Destination::TokenService)
+        route.is_some_and(|route| route.destination != Destination::Backend)
     }
 
     /// The methods that the request's route takes, if it was refused for its own.

@@ -108,7 +108,7 @@ fn is_relaxed(denial: Denial) -> bool {
         | TokenLifetime | TokenAudience | TokenTenant | TokenClaims | TokenBinding
         | TokenPurpose | TokenScope | DeviceTokenRequired | UserTokenRequired => true,
         // Somebody has said that these are not to come in.
-        CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked => false,
+        CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked | SiteUnheard => false,
         RouteDenied | RouteAltAuth | RouteWindowsAuth | RouteWebsocket => false,
         // More than one reading, or too much: nobody knows what the backend would make of it.
         FramingLengthAndCoding

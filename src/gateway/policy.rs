@@ -187,7 +187,7 @@ impl SitePolicy {
     pub(super) fn upstream(&self, route: Option<usize>) -> Option<&Upstream> {
         match route.and_then(|place| self.routes.get(place)).map(|route| route.destination) {
             Some(Destination::TokenService) => self.token_service.as_ref(),
-            Some(Destination::Backend) | None => Some(&self.backend),
+            Some(Destination::Backend | Destination::SiteServer) | None => Some(&self.backend),
         }
     }
 

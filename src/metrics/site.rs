@@ -12,6 +12,18 @@ use crate::grant_denial::GrantDenial;
 pub struct SiteMetrics {
     answers: IntCounterVec,
     blocks: IntGauge,
+    following: Following,
+}
+
+/// What a gateway has from its site server; there only where it follows one.
+struct Following {
+    registry: Registry,
+    version: IntGauge,
+    issued: IntGauge,
+    expires: IntGauge,
+    reached: IntGauge,
+    refused: IntCounterVec,
+    is_shown: std::sync::Once,
 }
 
 impl SiteMetrics {
@@ -27,7 +39,65 @@ impl SiteMetrics {
             "sitegate_store_blocks",
             "Tokens, devices, users and times that the site's store blocks.",
         )?;
-        Ok(SiteMetrics { answers: registered(r, answers)?, blocks: registered(r, blocks)? })
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let following = Following {
+            registry: r.clone(),
+            version: gauge("sitegate_bundle_version", "The version of the bundle in force.")?,
+            issued: gauge(
+                "sitegate_bundle_issued_timestamp_seconds",
+                "When the bundle in force was made, in seconds since 1970.",
+            )?,
+            expires: gauge(
+                "sitegate_bundle_expires_timestamp_seconds",
+                "When the bundle in force is out of date, in seconds since 1970.",
+            )?,
+            reached: gauge("sitegate_site_server_up", "Whether a site server answers: 1 or 0.")?,
+            refused: IntCounterVec::new(
+                Opts::new(
+                    "sitegate_bundles_refused_total",
+                    "Bundles that were not taken, by the reason.",
+                ),
+                &["reason"],
+            )?,
+            is_shown: std::sync::Once::new(),
+        };
+        Ok(SiteMetrics {
+            answers: registered(r, answers)?,
+            blocks: registered(r, blocks)?,
+            following,
+        })
+    }
+
+    /// A bundle is in force. Times in seconds since 1970.
+    pub fn bundle(&self, version: u64, issued: i64, expires: i64) {
+        let following = self.following();
+        following.version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        following.issued.set(issued);
+        following.expires.set(expires);
+    }
+
+    /// A bundle was not taken.
+    pub fn bundle_refused(&self, reason: &str) {
+        self.following().refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Whether a site server answers.
+    pub fn site_server_reached(&self, is_reached: bool) {
+        self.following().reached.set(i64::from(is_reached));
+    }
+
+    /// A gateway that follows nobody shows none of it: a zero would look like a bundle of 1970.
+    fn following(&self) -> &Following {
+        let following = &self.following;
+        following.is_shown.call_once(|| {
+            let gauges =
+                [&following.version, &following.issued, &following.expires, &following.reached];
+            for gauge in gauges {
+                let _ = following.registry.register(Box::new(gauge.clone()));
+            }
+            let _ = following.registry.register(Box::new(following.refused.clone()));
+        });
+        following
     }
 
     /// An endpoint of the token service answered.
@@ -43,6 +113,9 @@ impl SiteMetrics {
 
     /// What is there once the token service was asked.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        self.answers.desc()
+        let Following { version, issued, expires, reached, refused, .. } = &self.following;
+        let gauges = [version, issued, expires, reached];
+        let gauges = gauges.into_iter().flat_map(|gauge| gauge.desc());
+        self.answers.desc().into_iter().chain(gauges).chain(refused.desc()).collect()
     }
 }

@@ -20,12 +20,18 @@ pub enum Role {
     DistributionPoint,
     /// The SMS Provider's administration service.
     AdministrationService,
+    /// sitegate's own: what gateways on other hosts follow.
+    SiteServer,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Role; 3] =
-        [Role::ManagementPoint, Role::DistributionPoint, Role::AdministrationService];
+    pub const ALL: [Role; 4] = [
+        Role::ManagementPoint,
+        Role::DistributionPoint,
+        Role::AdministrationService,
+        Role::SiteServer,
+    ];
 
     /// The word used in configuration and documentation.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +39,7 @@ impl Role {
             Role::ManagementPoint => "management-point",
             Role::DistributionPoint => "distribution-point",
             Role::AdministrationService => "administration-service",
+            Role::SiteServer => "site-server",
         }
     }
 
@@ -48,8 +55,13 @@ pub fn preset(role: Role) -> Vec<Route> {
         Role::ManagementPoint => MANAGEMENT_POINT,
         Role::DistributionPoint => DISTRIBUTION_POINT,
         Role::AdministrationService => ADMINISTRATION_SERVICE,
+        Role::SiteServer => SITE_SERVER,
     };
-    rows.iter().map(Row::route).collect()
+    let destination = match role {
+        Role::SiteServer => Destination::SiteServer,
+        _ => Destination::Backend,
+    };
+    rows.iter().map(|row| Route { destination, ..row.route() }).collect()
 }
 
 /// The namespace of the token service at a canonical path: its endpoints, and nothing else.
@@ -167,7 +179,7 @@ impl Row {
 }
 
 /// Routes whose answer comes when there is something to say.
-const LONG_POLLS: &[&str] = &["mp-notification"];
+const LONG_POLLS: &[&str] = &["mp-notification", "site-bundle"];
 /// Clients hold a poll for up to fifteen minutes.
 const LONG_POLL: Duration = Duration::from_secs(20 * 60);
 
@@ -259,6 +271,19 @@ const ADMINISTRATION_SERVICE: &[Row] = rows! {
         "Administrators and consoles with a token; the service decides what they may do.";
     "admin-windows" "/adminservice/" ASK MEDIUM WindowsAuth NOBODY Strip
         "The service authenticates the connection, and has no protection against relaying.";
+};
+
+const SITE_SERVER: &[Row] = rows! {
+    "site-join" "/sitegate/site/v1/join" POST SMALL Anonymous NOBODY Strip
+        "A gateway that joins has nothing to show but the secret in its join token.";
+    "site-bundle" "/sitegate/site/v1/bundle" READ NO_BODY Anonymous NOBODY Strip
+        "Gateways wait here for the next bundle; the site server knows them by their certificates.";
+    "site-certificate" "/sitegate/site/v1/certificate" POST SMALL Anonymous NOBODY Strip
+        "Gateways have certificates issued; the site server knows them by their certificates.";
+    "site-identity" "/sitegate/site/v1/identity" POST SMALL Anonymous NOBODY Strip
+        "A gateway names the certificate that it will show next, and shows the present one.";
+    "site-token-service" "/sitegate/site/v1/token-service/" ASK SMALL Anonymous NOBODY Forward
+        "What clients ask the token service of a gateway without a store; credentials go through.";
 };
 
 const POST: &[&str] = &["POST"];

@@ -81,6 +81,8 @@ pub enum Destination {
     Backend,
     /// The site's token service, which judges credentials itself.
     TokenService,
+    /// The site server, which knows gateways by the certificate that they prove.
+    SiteServer,
 }
 
 /// Which paths a route covers: one path, or (written with a slash at the end) a path and all below.

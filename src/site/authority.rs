@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 
 use crate::cert::issuer::{self, Algorithm, Pair, Scope, Signer};
+use crate::cert::request::Request;
 use crate::cert::{Anchors, Credential, Facts, Fault, Source, Verdicts};
 use crate::clock::is_plausible;
 use crate::unfit::Unfit;
@@ -30,6 +31,8 @@ pub struct AuthorityParams {
     pub scope: Scope,
     /// The kind of key to issue with and for.
     pub algorithm: Algorithm,
+    /// The site systems that send the root as well: whoever joins the site knows it by its key alone.
+    pub whole_chains: BTreeSet<String>,
 }
 
 /// The site's authority in a state directory.
@@ -102,7 +105,11 @@ impl Authority {
         let judge = |credential: &Arc<Credential>| {
             self.verdicts.faults(credential, &signers.anchors, hosts, &self.provider, now)
         };
-        let fit = |held: &Arc<Credential>| judge(held).is_empty() && exactly(held.facts(), hosts);
+        let whole = self.params.whole_chains.contains(name);
+        let fit = |held: &Arc<Credential>| {
+            let is_whole = held.chain().len() > 2;
+            judge(held).is_empty() && exactly(held.facts(), hosts) && is_whole == whole
+        };
         let held = state.leaves.get(name).cloned();
         let held = held.filter(fit).or_else(|| self.read_leaf(name).filter(fit));
         let (credential, overdue) = match held {
@@ -123,6 +130,40 @@ impl Authority {
     /// [`Unfit::NotIssued`] where there is none yet or it cannot be read.
     pub fn root_pem(&self) -> Result<String, Fault> {
         Ok(self.load_root()?.certificate().to_owned())
+    }
+
+    /// The roots that clients shall trust, as PEM: the present one first. Makes nothing.
+    ///
+    /// # Errors
+    /// As [`Authority::root_pem`].
+    pub fn roots_pem(&self) -> Result<String, Fault> {
+        self.root_pem()
+    }
+
+    /// Certify somebody else's key for a site system elsewhere: the chain, and what the certificate
+    /// says. The key stays where it is.
+    ///
+    /// # Errors
+    /// As [`Authority::ensure_leaf`].
+    pub fn certify(
+        &self,
+        request: &Request,
+        name: &str,
+        hosts: &[ServerName<'static>],
+        now: Timestamp,
+    ) -> Result<(String, Facts), Fault> {
+        let signers = {
+            let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            self.signers(state, now)?
+        };
+        // Judged by a twin with a key of our own: clients look at the rest in the same way.
+        let twin = signers.role.leaf(name, hosts, Algorithm::P256, now)?;
+        let twin = Arc::new(self.credential(&twin)?);
+        let faults = self.verdicts.faults(&twin, &signers.anchors, hosts, &self.provider, now);
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => signers.role.leaf_of(request, name, hosts, now),
+        }
     }
 
     /// What has been made so far. Makes nothing.
@@ -209,7 +250,7 @@ impl Authority {
         make_private(&self.dir)?;
         make_private(&self.dir.join("leaf"))?;
         let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
-        let AuthorityParams { site_code, scope, algorithm } = &self.params;
+        let AuthorityParams { site_code, scope, algorithm, .. } = &self.params;
         let place = self.root_place();
         match place.read()? {
             Held::Nothing => {
@@ -242,7 +283,10 @@ impl Authority {
         judge: &dyn Fn(&Arc<Credential>) -> Vec<Fault>,
         now: Timestamp,
     ) -> Result<Arc<Credential>, Fault> {
-        let pair = signers.role.leaf(name, hosts, self.params.algorithm, now)?;
+        let mut pair = signers.role.leaf(name, hosts, self.params.algorithm, now)?;
+        if self.params.whole_chains.contains(name) {
+            pair.certificate.push_str(signers.root.certificate());
+        }
         let credential = Arc::new(self.credential(&pair)?);
         if let Some(fault) = judge(&credential).into_iter().next() {
             return Err(fault);

@@ -6,12 +6,15 @@
 
 mod authority;
 mod blocks;
+mod bundle_key;
 mod files;
+pub mod server;
 mod service;
 pub mod store;
 mod tokens;
 
 pub use authority::{Authority, AuthorityParams, Issued, Overview};
 pub use blocks::{Blocks, OnBlocks};
+pub use bundle_key::{BundleKeyError, BundleSigners};
 pub use service::{Endpoint, OnAnswer, ServiceParams, TokenService, listen, serve};
 pub use tokens::{SiteTokens, TokenKeyError};

@@ -41,6 +41,8 @@ pub struct Blocklist {
     entries: usize,
     /// Lists that others keep, and that count as well.
     beside: Vec<Arc<Blocklist>>,
+    /// Whether nobody knows who is blocked.
+    is_unheard: bool,
 }
 
 /// What a rule is about.
@@ -131,6 +133,11 @@ impl Blocklist {
         Blocklist { beside, ..Blocklist::default() }
     }
 
+    /// The list of somebody who does not know who is blocked: it lets nobody in who shows a token.
+    pub fn unheard() -> Self {
+        Blocklist { is_unheard: true, ..Blocklist::default() }
+    }
+
     /// The list of what is blocked one by one.
     pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>) -> Self {
         let mut list = Blocklist::default();
@@ -155,6 +162,9 @@ impl Blocklist {
     /// else is the token's fault: another token may be good.
     pub fn judge(&self, who: &Identity, issued: Option<i64>) -> Result<(), Refusal> {
         self.beside.iter().try_for_each(|list| list.judge(who, issued))?;
+        if self.is_unheard {
+            return Err(Refusal::new(Denial::SiteUnheard, "nobody has said who is blocked"));
+        }
         if self.rules.is_empty() {
             return Ok(());
         }
@@ -202,7 +212,7 @@ impl Blocklist {
 
     /// Whether nothing is blocked.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && !self.is_unheard && self.beside.iter().all(|list| list.is_empty())
     }
 
     /// The names of issuers that the list knows, for comparison with those that are configured.

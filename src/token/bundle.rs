@@ -137,7 +137,9 @@ impl BundleKeys {
     /// From JWKs (RFC 7517). Those that cannot be used are left out.
     pub fn of(jwks: &[Value]) -> Self {
         let keys = jwks.iter().take(KEYS_MAX);
-        BundleKeys(keys.filter_map(|jwk| ClientKey::from_jwk(jwk.to_string().as_bytes()).ok()).collect())
+        BundleKeys(
+            keys.filter_map(|jwk| ClientKey::from_jwk(jwk.to_string().as_bytes()).ok()).collect(),
+        )
     }
 
     /// The name of each key: its JWK thumbprint (RFC 7638).
@@ -194,7 +196,11 @@ impl Bundle {
     /// # Errors
     /// The first thing that speaks against it. A bundle of the version in force is none: it may be
     /// the very same.
-    pub fn open(text: &str, trust: &BundleTrust<'_>, now: Timestamp) -> Result<Self, BundleRefusal> {
+    pub fn open(
+        text: &str,
+        trust: &BundleTrust<'_>,
+        now: Timestamp,
+    ) -> Result<Self, BundleRefusal> {
         let bundle = Bundle::open_kept(text, trust)?;
         let now_s = now.as_second();
         if bundle.version < trust.version {
@@ -221,6 +227,12 @@ impl Bundle {
             true => Ok(bundle),
             false => Err(BundleRefusal::Site),
         }
+    }
+
+    /// What a document says of itself, whoever has signed it: nothing of it may be believed.
+    pub fn peek(text: &str) -> Option<Self> {
+        let payload = text.split('.').nth(1).filter(|_| text.len() <= BUNDLE_BYTES_MAX)?;
+        serde_json::from_slice(&base64url(payload)?).ok()
     }
 
     /// The keys that it names for the next bundle.

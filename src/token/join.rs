@@ -123,7 +123,8 @@ mod tests {
 
     fn made() -> JoinToken {
         let now = Timestamp::from_second(1_000).unwrap();
-        JoinToken::make("gw1", vec!["https://site01:8443".into()], ("root", "key"), 60, now).unwrap()
+        JoinToken::make("gw1", vec!["https://site01:8443".into()], ("root", "key"), 60, now)
+            .unwrap()
     }
 
     #[test]
@@ -140,7 +141,8 @@ mod tests {
     #[test]
     fn what_is_no_join_token_is_not_read() {
         let text = made().reveal();
-        for bad in ["", "sitegate-join.", "sitegate-join.e30", &text[1..], &text[..text.len() - 9]] {
+        for bad in ["", "sitegate-join.", "sitegate-join.e30", &text[1..], &text[..text.len() - 9]]
+        {
             assert_eq!(JoinToken::parse(bad), None, "{bad}");
         }
         let now = Timestamp::from_second(0).unwrap();

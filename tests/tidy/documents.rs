@@ -10,6 +10,8 @@ use sitegate::cli::Cli;
 use sitegate::denial::Denial;
 use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
+use sitegate::site::server::SiteDenial;
+use sitegate::token::BundleRefusal;
 use sitegate::unfit::Unfit;
 
 use crate::source::{files, product, read, root};
@@ -68,6 +70,22 @@ fn every_refusal_of_the_token_service_has_its_row() {
             d.hint()
         );
         assert_eq!(text.matches(row.as_str()).count(), 1, "docs/token-service.md: {row}");
+    }
+}
+
+#[test]
+fn every_refusal_of_gateways_and_bundles_has_its_row() {
+    let text = read("docs/site-server.md");
+    let of_gateways = SiteDenial::ALL
+        .iter()
+        .map(|d| format!("| `{}` | {} | {} |", d.code(), d.status(), d.title()));
+    let of_bundles = BundleRefusal::ALL.iter().map(|refusal| {
+        let told = refusal.to_string();
+        let (first, rest) = told.split_at(1);
+        format!("| `{}` | {}{rest}. |", refusal.code(), first.to_uppercase())
+    });
+    for row in of_gateways.chain(of_bundles) {
+        assert_eq!(text.matches(row.as_str()).count(), 1, "docs/site-server.md: {row}");
     }
 }
 

@@ -43,7 +43,7 @@ fn with_every_key() -> String {
     let key = |rest: &str| {
         let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '_' || c == '2'));
         let after = end.and_then(|end| rest.get(end..)).unwrap_or_default();
-        rest.starts_with("[[") || after.starts_with(" = ")
+        (rest.starts_with('[') && rest.ends_with(']')) || after.starts_with(" = ")
     };
     let text = read("config/gateway.toml");
     let lines = text.lines().map(|line| {
@@ -173,7 +173,7 @@ fn mistakes_are_found_where_they_are() {
         ("cleartext = \"accepted\"", "cleartext = \"yes\"", "/site_system/0/cleartext"),
         ("keys = \"entra-jwks.json\"", "keys = [1]", "/token_issuer/0/keys"),
         ("kind = \"entra\"", "kind = \"azure\"", "/token_issuer/0/kind"),
-        ("backend = \"http://127.0.0.1:80\"", "", "/site_system/0"),
+        ("listen = \"0.0.0.0:443\"", "", "/site_system/0"),
     ] {
         let changed = text.replacen(&format!("\n{line}"), &format!("\n{mistake}"), 1);
         let changed = if changed == text { text.replacen(line, mistake, 1) } else { changed };

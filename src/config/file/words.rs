@@ -43,6 +43,14 @@ pub(in crate::config) enum AlgorithmFile {
     Es256,
 }
 
+/// `site_server.stale`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum StaleFile {
+    Serve,
+    Deny,
+}
+
 /// `log.format`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

@@ -5,6 +5,7 @@
 
 mod balancers;
 mod certificates;
+mod following;
 mod issuer;
 mod keys;
 mod limits;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::error::ConfigError;
-use super::file::{LimitsFile, ListenFile, LogFile, SiteFile, TokenServiceFile};
+use super::file::{LimitsFile, ListenFile, LogFile, SiteFile, SiteServerFile, TokenServiceFile};
 use super::read::{self, Table};
 use super::resolved::Config;
 use super::spanned::Spanned;
@@ -28,8 +29,17 @@ pub(super) use route::REQUIREMENTS;
 pub(super) use site::host_name;
 
 /// The sections of the file.
-pub(super) const SECTIONS: &[&str] =
-    &["site", "admin", "metrics", "log", "limits", "token_service", "site_system", "token_issuer"];
+pub(super) const SECTIONS: &[&str] = &[
+    "site",
+    "admin",
+    "metrics",
+    "log",
+    "limits",
+    "token_service",
+    "site_server",
+    "site_system",
+    "token_issuer",
+];
 
 /// What a section's function works with.
 pub(super) struct Scope<'a> {
@@ -108,6 +118,7 @@ pub(super) fn resolve(
     let log: LogFile = single(&document, "log", &mut scope);
     let limits: LimitsFile = single(&document, "limits", &mut scope);
     let token_service: TokenServiceFile = single(&document, "token_service", &mut scope);
+    let follows: SiteServerFile = single(&document, "site_server", &mut scope);
     let issuers = document
         .get("token_issuer")
         .map(|value| read::tables(value, "token_issuer", scope.errors))
@@ -120,7 +131,10 @@ pub(super) fn resolve(
     let at = document.get("site").map(|s| s.span());
     let token_issuer = site_file.token_issuer.as_ref().map(Spanned::span);
     let (mut site, blocklist) = site::resolve(site_file, at, &mut scope);
+    let store = token_service.store.as_ref().map(Spanned::span);
     let token_service = token_service::resolve(token_service, &mut scope);
+    let following_at = document.get("site_server").map(|s| s.span());
+    let site_server = following::resolve(follows, following_at.clone(), &mut scope);
     let limits = limits::resolve(limits, &mut scope);
     let mut issuers = issuer::resolve_all(issuers, &site, &mut scope);
     let names: Vec<String> = issuer::names(&issuers);
@@ -131,18 +145,44 @@ pub(super) fn resolve(
     let site_systems = site_system::resolve_all(systems, &names, of_site, &mut scope);
     token_service::issuer(&mut site, token_issuer, &token_service, &site_systems, &mut scope);
     issuer::add_own(&mut issuers, &site, &site_systems);
+    if following_at.is_some() {
+        following::keys_from_the_site_server(&mut issuers, &site);
+    }
+    following::nothing_else(following_at, store, &site_systems, &mut scope);
+    shared_keys(&site, &token_service, &site_systems, &mut scope);
     let config = Config {
         admin: site::listen(admin, "admin", "127.0.0.1:9180", &mut scope),
         metrics: site::listen(metrics, "metrics", "127.0.0.1:9181", &mut scope),
         log: site::log(log, &mut scope),
         limits,
         token_service,
+        site_server,
         site_systems,
         issuers,
         site,
     };
     site::admin_stays_at_home(&config, document.get("admin").map(|s| s.span()), &mut scope);
     (Some(config), errors)
+}
+
+/// Several site servers with keys of their own would each tell gateways to trust only itself.
+fn shared_keys(
+    site: &super::resolved::Site,
+    service: &super::resolved::TokenService,
+    systems: &[super::resolved::SiteSystem],
+    scope: &mut Scope<'_>,
+) {
+    let shares = matches!(service.store, super::resolved::TokenServiceStore::Postgres(_));
+    let serves = systems.iter().any(super::resolved::SiteSystem::is_site_server);
+    if shares && serves && site.seal.is_none() {
+        let hint = "write seal = \"file:/etc/sitegate/seal\" in [site], with the same 32 random bytes \
+                    or more on each site server";
+        scope.hinted(
+            0..0,
+            "a site server on PostgreSQL has to share its keys with the others",
+            hint,
+        );
+    }
 }
 
 fn unknown_sections(document: &Table<'_>, scope: &mut Scope<'_>) {

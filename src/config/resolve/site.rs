@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::Scope;
+use super::certificates::secret_source;
 use crate::config::error::ConfigError;
 use crate::config::file::{
     AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile,
@@ -65,6 +66,7 @@ pub(super) fn resolve(
         Some(typed) => typed.into_inner(),
         None => String::new(),
     };
+    let seal = file.seal.and_then(|typed| secret_source(&typed, "seal", scope));
     let blocklist = file.blocklist.map(|typed| blocklist(&typed, scope));
     let site = Site {
         code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
@@ -78,6 +80,7 @@ pub(super) fn resolve(
         },
         token_issuer,
         blocklist: blocklist.as_ref().map(|list| list.path.clone()),
+        seal,
     };
     (site, blocklist)
 }

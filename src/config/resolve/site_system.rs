@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Scope, balancers, certificates, mode, route, site};
+use super::{Scope, balancers, certificates, following, mode, route, site};
 use crate::config::file::SiteSystemFile;
 use crate::config::read::{self, Table};
 use crate::config::resolved::{
@@ -73,11 +73,15 @@ fn resolve(
     (site, service): (&Site, &TokenService),
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
-    let backend = backend(&file, span.clone(), scope);
+    let roles = roles(file.roles.clone(), scope);
+    following::site_server_alone(&roles, &file, scope);
+    let backend = match roles.contains(&Role::SiteServer) {
+        true => following::own_socket(site),
+        false => backend(&file, span.clone(), scope),
+    };
     let pki = certificates::pki(&file, scope);
     let clients = certificates::clients(&file, span.clone(), scope);
     let name = name(file.name, span.clone(), scope);
-    let roles = roles(file.roles, scope);
     let observe_until = mode::resolve(file.mode, file.observe_until, span.clone(), scope);
     let hosts = hosts(file.hosts, span.clone(), site, scope);
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());

@@ -108,6 +108,14 @@ pub(super) fn issuer(
         scope.hinted(0..0, message, "give [site] state a shorter path");
     }
     let first = on.or(systems.first());
+    if site.token_issuer.is_empty() && systems.iter().any(SiteSystem::is_site_server) {
+        let message = "a site server's tokens need an issuer that does not depend on the machine";
+        let hint = format!(
+            "write token_issuer in [site]: https://, the name of a management point of the site, and {}",
+            service.path
+        );
+        scope.hinted(configured.clone().unwrap_or(0..0), message, hint);
+    }
     if site.token_issuer.is_empty() {
         let origin = first.and_then(|system| match on {
             Some(_) => system.origins().next(),

@@ -393,6 +393,7 @@ fn authority(scene: &Scene) -> Arc<Authority> {
         site_code: "PS1".to_owned(),
         scope: Scope::new(&["contoso.com"]).unwrap(),
         algorithm: Algorithm::P256,
+        whole_chains: Default::default(),
     };
     Arc::new(Authority::new(&scene.dir.path().join("state"), params, provider()))
 }

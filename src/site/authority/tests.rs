@@ -17,6 +17,7 @@ fn authority(state: &Path) -> Authority {
         site_code: "PS1".to_owned(),
         scope: Scope::new(&["contoso.com"]).unwrap(),
         algorithm: Algorithm::P256,
+        whole_chains: Default::default(),
     };
     Authority::new(state, params, Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The caller of one request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Caller {
+pub(in crate::site) struct Caller {
     /// The client's address; `None` if the gateway did not say.
     pub address: Option<IpAddr>,
     /// The credentials of `Authorization: Bearer`. A secret.
@@ -24,7 +24,7 @@ pub(super) struct Caller {
 
 /// Credentials on their way from a header to their judge.
 #[derive(Clone)]
-pub(super) struct Secret(String);
+pub(in crate::site) struct Secret(String);
 
 impl Secret {
     pub(super) fn reveal(&self) -> &str {
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Caller {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(in crate::site) fn of(headers: &HeaderMap) -> Self {
         let one = |name: &str| {
             let mut all = headers.get_all(name).iter();
             match (all.next(), all.next()) {
@@ -60,7 +60,7 @@ impl Caller {
     }
 
     /// Whom a limit counts together: an IPv4 address, or an IPv6 /64.
-    pub(super) fn neighbourhood(&self) -> Option<IpAddr> {
+    pub(in crate::site) fn neighbourhood(&self) -> Option<IpAddr> {
         self.address.map(|address| match address.to_canonical() {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !0 << 64)),
             v4 => v4,
@@ -68,7 +68,7 @@ impl Caller {
     }
 
     /// The address for logs.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::site) fn shown(&self) -> String {
         self.address.map_or_else(|| "-".to_owned(), |address| address.to_string())
     }
 }

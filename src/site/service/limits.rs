@@ -32,7 +32,7 @@ const REVOCATIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const REVOCATION_EVERY: Duration = Duration::from_secs(600);
 
 /// The limits of one token service.
-pub(super) struct Limits {
+pub(in crate::site) struct Limits {
     registrations: Counted<IpAddr>,
     requests: Counted<IpAddr>,
     devices: Counted<String>,
@@ -45,7 +45,7 @@ struct Counted<K: Hash + Eq + Clone> {
 }
 
 impl Limits {
-    pub(super) fn new(registrations: NonZeroU32, requests: NonZeroU32) -> Self {
+    pub(in crate::site) fn new(registrations: NonZeroU32, requests: NonZeroU32) -> Self {
         Limits {
             registrations: Counted::new(Quota::per_minute(registrations)),
             requests: Counted::new(Quota::per_minute(requests)),
@@ -54,11 +54,11 @@ impl Limits {
         }
     }
 
-    pub(super) fn register(&self, caller: &Caller) -> Result<(), Refused> {
+    pub(in crate::site) fn register(&self, caller: &Caller) -> Result<(), Refused> {
         caller.neighbourhood().map_or(Ok(()), |who| self.registrations.take(&who))
     }
 
-    pub(super) fn request(&self, caller: &Caller) -> Result<(), Refused> {
+    pub(in crate::site) fn request(&self, caller: &Caller) -> Result<(), Refused> {
         caller.neighbourhood().map_or(Ok(()), |who| self.requests.take(&who))
     }
 

@@ -33,9 +33,9 @@ use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
-use self::caller::Caller;
+pub(super) use self::caller::Caller;
 use self::form::Form;
-use self::limits::Limits;
+pub(super) use self::limits::Limits;
 use self::refused::Refused;
 use super::store::{Store, StoreError};
 use super::tokens::SiteTokens;
@@ -56,9 +56,9 @@ pub struct ServiceParams {
     pub issuer: String,
     /// The path under which the gateway reaches it.
     pub path: String,
-    /// `https://` and a host for each site system of the site: what a token may be limited to, and
-    /// where the service itself may be addressed.
-    pub origins: BTreeSet<String>,
+    /// `https://` and a host for each site system of the site, as they are known at present: what a
+    /// token may be limited to, and where the service itself may be addressed.
+    pub origins: Live<BTreeSet<String>>,
     /// The audience of tokens that are not limited to one site system.
     pub audience: String,
     /// Whether a client that proves itself is let in at once.
@@ -125,8 +125,6 @@ struct Serving {
     service: TokenService,
     limits: Limits,
     turns: Semaphore,
-    /// What an assertion's `aud` may be.
-    audiences: Vec<String>,
 }
 
 type Shared = State<Arc<Serving>>;
@@ -142,7 +140,6 @@ impl TokenService {
                 self.params.requests_per_minute,
             ),
             turns: Semaphore::new(AT_ONCE_MAX),
-            audiences: audiences(&self.params),
             service: self,
         });
         Router::new()
@@ -163,7 +160,8 @@ const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
 /// and a client goes to the site system that is next to it.
 fn audiences(params: &ServiceParams) -> Vec<String> {
     let own = params.issuer.strip_suffix(&params.path);
-    let origins: BTreeSet<&str> = params.origins.iter().map(String::as_str).chain(own).collect();
+    let known = params.origins.load();
+    let origins: BTreeSet<&str> = known.iter().map(String::as_str).chain(own).collect();
     let at = |origin: &&str| {
         let base = format!("{origin}{}", params.path);
         [format!("{base}/token"), base]
@@ -251,6 +249,11 @@ struct Granted {
 }
 
 impl Serving {
+    /// What an assertion's `aud` may be.
+    fn audiences(&self) -> Vec<String> {
+        audiences(&self.service.params)
+    }
+
     /// A turn, or none: a queue of clients that have given up helps nobody.
     fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refused> {
         self.turns

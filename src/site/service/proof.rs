@@ -37,7 +37,7 @@ pub(super) async fn client(
     }
     let device = serving.service.store.device(assertion.client()).await.map_err(away)?;
     let device = device.ok_or(GrantDenial::AssertionSignature)?;
-    let asserted = by_keys_of(&device, &assertion, &serving.audiences, now)
+    let asserted = by_keys_of(&device, &assertion, &serving.audiences(), now)
         .map_err(|denial| Refused::from(denial).about(&device.id))?;
     // After the proof, so that nobody uses up another's turns.
     serving.limits.device(&device.id).map_err(|refused| refused.about(&device.id))?;

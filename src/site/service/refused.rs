@@ -13,7 +13,7 @@ use crate::grant_denial::GrantDenial;
 
 /// Why a request is refused, and more of it.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(in crate::site) struct Refused {
     pub denial: GrantDenial,
     /// More of it: words of our own, told to the client as well.
     pub detail: Cow<'static, str>,

@@ -159,7 +159,7 @@ async fn former_key(
     let keys = device.keys.iter().filter(|key| key.active);
     for key in keys {
         let only = Device { keys: vec![key.clone()], ..device.clone() };
-        match by_keys_of(&only, &assertion, &serving.audiences, now) {
+        match by_keys_of(&only, &assertion, &serving.audiences(), now) {
             Ok(asserted) if asserted.for_key.as_deref() == Some(metadata.key.thumbprint()) => {
                 return Ok(Some(key.thumbprint.clone()));
             }

@@ -105,6 +105,8 @@ fn target(params: &ServiceParams, named: &str) -> Result<String, Refused> {
         format!("https://{}", host.strip_suffix(":443").unwrap_or(host))
     });
     origin
-        .filter(|origin| !named.contains('#') && params.origins.contains(origin))
+        .filter(|origin| {
+            !named.contains('#') && params.origins.peek(|known| known.contains(origin))
+        })
         .ok_or_else(|| GrantDenial::Target.into())
 }

@@ -70,6 +70,42 @@ impl Store {
         Ok(Some(Published { version, text }))
     }
 
+    /// Say that a server of the site is there.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn announce(
+        &self,
+        servers: &[String],
+        origins: &[String],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let sql = "INSERT INTO site_servers (servers, origins, seen) VALUES ($1, $2, $3) \
+                   ON CONFLICT (servers) DO UPDATE SET \
+                   origins = excluded.origins, seen = excluded.seen";
+        let (servers, origins) = (servers.join(" "), origins.join(" "));
+        tx.run(sql, &[(&servers).into(), (&origins).into(), seconds(now).into()]).await?;
+        tx.commit().await
+    }
+
+    /// The servers that said so since then, in seconds, and the addresses of the site systems
+    /// beside them; both in order.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn announced(&self, since: i64) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let sql = "SELECT servers, origins FROM site_servers WHERE seen >= $1 ORDER BY servers";
+        let (mut servers, mut origins) = (Vec::new(), Vec::new());
+        for row in self.db.rows(sql, &[since.into()]).await? {
+            let texts: (String, String) = (row.get(0)?, row.get(1)?);
+            servers.extend(texts.0.split_whitespace().map(str::to_owned));
+            origins.extend(texts.1.split_whitespace().map(str::to_owned));
+        }
+        origins.sort_unstable();
+        Ok((servers, origins))
+    }
+
     /// The site's keys as they are kept here, sealed, with their version.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
         blocked: None,
     };
     store.role_certificate(&certificate, "net").await.unwrap();
-    assert_eq!(store.role_certificates(at(4)).await.unwrap(), [certificate.clone()]);
+    assert_eq!(store.role_certificates(at(4)).await.unwrap(), std::slice::from_ref(&certificate));
     let version = store.block_version().await.unwrap();
     let revoke = async |name: &str| store.revoke_gateway(name, Some("sold"), "admin", at(4)).await;
     assert_eq!(revoke("gw2").await.unwrap(), None);

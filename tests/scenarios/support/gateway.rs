@@ -14,6 +14,8 @@ pub struct Plan {
     pub backend: String,
     /// More keys of the site system.
     pub site_system: String,
+    /// More keys of `[site]`.
+    pub site: String,
     /// More sections of the file, before the site system.
     pub sections: String,
     /// Roles of the site system.
@@ -34,6 +36,7 @@ impl Plan {
         Plan {
             backend: backend.to_owned(),
             site_system: String::new(),
+            site: String::new(),
             sections: String::new(),
             roles: r#"["management-point", "distribution-point"]"#,
             after: String::new(),
@@ -52,6 +55,11 @@ impl Plan {
 
     pub fn site_system(mut self, keys: &str) -> Plan {
         self.site_system = format!("{}\n{keys}", self.site_system);
+        self
+    }
+
+    pub fn site(mut self, keys: &str) -> Plan {
+        self.site = format!("{}\n{keys}", self.site);
         self
     }
 
@@ -115,13 +123,14 @@ impl Gateway {
     }
 
     pub fn config_text(&self) -> String {
-        let Plan { backend, site_system, sections, roles, after, .. } = &self.plan;
+        let Plan { backend, site_system, site, sections, roles, after, .. } = &self.plan;
         format!(
             r#"[site]
 code = "PS1"
 hierarchy = "cdcc5e91-0000-4000-8000-000000000000"
 state = "state"
 domains = ["contoso.com"]
+{site}
 [admin]
 listen = "127.0.0.1:{admin}"
 [metrics]

@@ -1,0 +1,269 @@
+//! What a gateway knows from its site server, where others look for it: blocks, the names of the
+//! site's own issuer, and metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::StartError;
+use super::blocklist::Joined;
+use crate::clock::Clock;
+use crate::config::{AuthorityKey, Config, SiteSystem, TokenService};
+use crate::control::site_server::{
+    Kept, OnSiteServer, SiteServerParams, SiteServerTask, SiteServerView, Told, Wanted, relay,
+};
+use crate::live::{Live, Publisher, live};
+use crate::metrics::Metrics;
+use crate::site::{listen, serve};
+use crate::token::{Block, Blocking, Blocklist, Bundle, BundleRefusal, IssuerKind, Trusted};
+
+/// How often it is asked whether the last bundle has expired, and whose tokens are trusted.
+const LOOK: Duration = Duration::from_secs(1);
+/// The configured name of the site's own issuer.
+const OWN: &str = "site";
+
+/// A gateway that follows a site server.
+pub(super) struct Followed {
+    /// What is blocked.
+    pub(super) blocklist: Live<Blocklist>,
+    wanted: Publisher<Vec<Wanted>>,
+    told: Live<Told>,
+    changed: watch::Receiver<u64>,
+}
+
+/// What it is made with.
+pub(super) struct Parts {
+    pub trusted: Live<Vec<Trusted>>,
+    pub joined: Joined,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub provider: Arc<CryptoProvider>,
+    pub stop: watch::Receiver<bool>,
+    /// Turns true once everything has drained: tokens are given until then.
+    pub ended: watch::Receiver<bool>,
+}
+
+/// Begin to follow the site server of a configuration, if it names one, by what is on disk.
+///
+/// # Errors
+/// If the token service's socket cannot be made.
+pub(super) fn start(
+    config: &Config,
+    parts: Parts,
+    tasks: &mut JoinSet<()>,
+) -> Result<Option<Followed>, StartError> {
+    let Some(following) = config.site_server.clone() else { return Ok(None) };
+    let (wanted, wanted_read) = live(wanted(config));
+    let (publisher, blocklist) = live(Blocklist::unheard());
+    let (changes, changed) = watch::channel(0);
+    let blocks = Arc::new(Blocks {
+        trusted: parts.trusted.clone(),
+        publisher: Mutex::new(publisher),
+        joined: parts.joined,
+        metrics: parts.metrics.clone(),
+        deny_when_stale: following.deny_when_stale,
+        clock: parts.clock.clone(),
+        present: Mutex::new((None, 0, false)),
+        changes,
+    });
+    let params = SiteServerParams {
+        site: config.site.code.clone(),
+        following,
+        state: config.site.state.clone(),
+        wanted: wanted_read,
+        provider: parts.provider,
+        clock: parts.clock,
+        observer: blocks.clone(),
+    };
+    let (task, SiteServerView { told, link }) = SiteServerTask::start(params);
+    tasks.spawn(task.run(parts.stop.clone()));
+    tasks.spawn(keep_looking(blocks, parts.stop));
+    if config.site_systems.iter().any(|system| system.token_service) {
+        let path = TokenService::socket(&config.site.state);
+        let listener = listen(&path).map_err(|cause| StartError::File { path, cause })?;
+        let (router, ended) = (relay(&config.token_service.path, link), parts.ended);
+        tasks.spawn(async move {
+            if let Err(error) = serve(listener, router, ended).await {
+                tracing::error!(%error, "the token service's socket was lost");
+            }
+        });
+    }
+    Ok(Some(Followed { blocklist, wanted, told, changed }))
+}
+
+impl Followed {
+    /// The site systems of another configuration need certificates.
+    pub(super) fn reload(&self, config: &Config) {
+        self.wanted.publish(wanted(config));
+    }
+
+    /// What is in force.
+    pub(super) fn told(&self) -> Live<Told> {
+        self.told.clone()
+    }
+}
+
+/// Waits for bundles.
+pub(super) struct Changes(Option<watch::Receiver<u64>>);
+
+impl Changes {
+    pub(super) fn of(followed: Option<&Followed>) -> Self {
+        Changes(followed.map(|followed| followed.changed.clone()))
+    }
+
+    /// Return when there is a bundle that was not there before; never where none is followed.
+    pub(super) async fn changed(&mut self) {
+        if let Some(changes) = &mut self.0
+            && changes.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Read the configuration as the site server means it: the names of the site's own issuer are the
+/// site's, not this gateway's. Says whether that changes anything.
+pub(super) fn adopt(config: &mut Config, bundle: &Bundle) -> bool {
+    let own = config.issuers.iter_mut().find(|issuer| &*issuer.policy.name == OWN);
+    let mut changed = config.site.token_issuer != bundle.issuer
+        || config.site.hierarchy != Some(bundle.hierarchy);
+    config.site.token_issuer.clone_from(&bundle.issuer);
+    config.site.hierarchy = Some(bundle.hierarchy);
+    if let Some(own) = own {
+        changed |= own.policy.accepts != [bundle.issuer.clone()];
+        own.policy.accepts = vec![bundle.issuer.clone()];
+        if let IssuerKind::Site { hierarchy } = &mut own.policy.kind {
+            *hierarchy = Some(bundle.hierarchy);
+        }
+    }
+    changed
+}
+
+/// The bundle that was in force last, for a configuration that is about to be.
+pub(super) fn kept(config: &Config) -> Option<Bundle> {
+    config.site_server.as_ref()?;
+    let kept = Kept::new(&config.site.state);
+    let trust = kept.trust().filter(|trust| trust.site == config.site.code)?;
+    kept.bundle(&trust)?.ok()
+}
+
+fn wanted(config: &Config) -> Vec<Wanted> {
+    let issued = |_: &&SiteSystem| config.site.issues_certificates;
+    let of = |system: &SiteSystem| Wanted {
+        site_system: system.name.clone(),
+        hosts: system.hosts.clone(),
+        rsa: config.site.authority_key == AuthorityKey::Rsa2048,
+    };
+    config.site_systems.iter().filter(issued).map(of).collect()
+}
+
+/// The blocks of the bundle in force, and whether it has expired.
+struct Blocks {
+    trusted: Live<Vec<Trusted>>,
+    publisher: Mutex<Publisher<Blocklist>>,
+    joined: Joined,
+    metrics: Arc<Metrics>,
+    deny_when_stale: bool,
+    clock: Clock,
+    /// The bundle, how often the issuers had been replaced, and whether it was stale.
+    present: Mutex<(Option<Arc<Bundle>>, u64, bool)>,
+    changes: watch::Sender<u64>,
+}
+
+impl Blocks {
+    /// Make the list anew, if it would be another.
+    fn look(&self, bundle: Option<&Arc<Bundle>>) {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the issuers: if they are replaced in between, they only seem older than they are.
+        let generation = self.trusted.generation();
+        let bundle = bundle.cloned().or_else(|| present.0.clone());
+        let now = self.clock.now();
+        let is_stale = bundle.as_ref().is_none_or(|bundle| bundle.is_expired(now));
+        let same = match (&bundle, &present.0) {
+            (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+            (None, None) => true,
+            _ => false,
+        };
+        if same && generation == present.1 && is_stale == present.2 && bundle.is_some() {
+            return;
+        }
+        let list = match &bundle {
+            Some(bundle) if !(is_stale && self.deny_when_stale) => {
+                list(bundle, &self.trusted.load())
+            }
+            _ => Blocklist::unheard(),
+        };
+        if is_stale && bundle.is_some() && !present.2 {
+            tracing::error!(target: "sitegate::site_server", denies = self.deny_when_stale,
+                "the last bundle has expired: blocks since then are not known here");
+        }
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(list);
+        *present = (bundle, generation, is_stale);
+        drop(present);
+        self.joined.again();
+    }
+}
+
+impl OnSiteServer for Blocks {
+    fn bundle(&self, bundle: &Arc<Bundle>) {
+        self.metrics.site.bundle(bundle.version, bundle.issued, bundle.expires);
+        self.look(Some(bundle));
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn refused(&self, refusal: BundleRefusal) {
+        self.metrics.site.bundle_refused(refusal.code());
+    }
+
+    fn reached(&self, is_reached: bool) {
+        self.metrics.site.site_server_reached(is_reached);
+    }
+}
+
+/// Time and configuration change what a bundle means.
+async fn keep_looking(blocks: Arc<Blocks>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(LOOK) => blocks.look(None),
+        }
+    }
+}
+
+/// Entries name issuers by their `iss`, as tokens do; requests are judged by configured names. The
+/// site's own is known at once, whatever the configuration in force calls it.
+fn list(bundle: &Bundle, trusted: &[Trusted]) -> Blocklist {
+    let names = |iss: &str| {
+        let of =
+            trusted.iter().filter(|t| t.issuer.accepts(iss)).map(|t| t.issuer.name.to_string());
+        let own = (iss == bundle.issuer).then(|| OWN.to_owned());
+        of.chain(own).collect::<Vec<_>>()
+    };
+    let named: Vec<Vec<String>> = bundle
+        .blocks
+        .iter()
+        .map(|block| match block {
+            Block::Token { issuer, .. } | Block::IssuedBefore { issuer, .. } => names(issuer),
+            Block::Device(_) | Block::User(_) => Vec::new(),
+        })
+        .collect();
+    Blocklist::of(bundle.blocks.iter().zip(&named).flat_map(|(block, names)| {
+        let by_issuer = names.iter().filter_map(|issuer| match block {
+            Block::Token { id, .. } => Some(Blocking::Token { issuer, id }),
+            Block::IssuedBefore { before, .. } => {
+                Some(Blocking::IssuedBefore { issuer, before: crate::clock::second(*before) })
+            }
+            Block::Device(_) | Block::User(_) => None,
+        });
+        let by_itself = match block {
+            Block::Device(id) => Some(Blocking::Device(id)),
+            Block::User(id) => Some(Blocking::User(id)),
+            Block::Token { .. } | Block::IssuedBefore { .. } => None,
+        };
+        by_issuer.chain(by_itself).collect::<Vec<_>>()
+    }))
+}

@@ -1,0 +1,174 @@
+//! `site bundle export`, `site bundle import`, `site bundle show`
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{ConfigArg, Format, store};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::site_server::Kept;
+use crate::secret::{read_bounded, write_public};
+use crate::site::store::Store;
+use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write the bundle in force, to be carried into a network that the site server does not reach.
+    Export {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Take a bundle that was carried here, on a gateway that has joined the site.
+    Import {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Show what the bundle in force says, on a site server or on a gateway.
+    Show {
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Export { config } => export(config),
+        Command::Import { file, config } => import(config, file),
+        Command::Show { format, config } => show(config, *format),
+    }
+}
+
+fn export(arg: &ConfigArg) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let text = in_force(&loaded.config)?;
+    super::print(&format!("{text}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The bundle that is in force here: on a gateway the one it follows, else the site server's own.
+fn in_force(config: &Config) -> anyhow::Result<String> {
+    if config.site_server.is_some() {
+        let path = Kept::new(&config.site.state).dir().join("bundle.jws");
+        let read = read_bounded(&path, BUNDLE_BYTES_MAX as u64);
+        let (bytes, _) = read.with_context(|| format!("{}", path.display()))?;
+        return Ok(std::str::from_utf8(&bytes)?.to_owned());
+    }
+    let found = store::with_present(config, async |store: Store, _| Ok(store.bundle().await?))?;
+    let found = found.context("there is no bundle; a site server makes one when it runs")?;
+    Ok(found.text)
+}
+
+fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let config = &loaded.config;
+    if config.site_server.is_none() {
+        bail!(
+            "this gateway follows no site server: there is no [site_server] in its configuration"
+        );
+    }
+    let read = read_bounded(file, BUNDLE_BYTES_MAX as u64);
+    let (bytes, _) = read.with_context(|| format!("{}", file.display()))?;
+    let text = std::str::from_utf8(&bytes).context("this is no bundle")?.trim();
+    let kept = Kept::new(&config.site.state);
+    let trust = kept.trust().context("this gateway has not joined a site yet")?;
+    let keys = BundleKeys::of(&trust.keys);
+    let judged = BundleTrust { site: &config.site.code, keys: &keys, version: trust.version };
+    let now = Clock::system().now();
+    let bundle = Bundle::open(text, &judged, now)
+        .map_err(|refusal| anyhow::anyhow!("not taken ({}): {refusal}", refusal.code()))?;
+    if bundle.version == trust.version {
+        anstream::eprintln!("this bundle is in force already");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = kept.incoming();
+    write_public(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
+    anstream::eprintln!(
+        "the bundle of {} is good; the running gateway takes it at once, or the next start does",
+        crate::clock::second(bundle.issued)
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    site: String,
+    version: u64,
+    issued: Timestamp,
+    expires: Timestamp,
+    expired: bool,
+    issuer: String,
+    servers: Vec<String>,
+    origins: Vec<String>,
+    bundle_keys: Vec<String>,
+    token_keys: usize,
+    roots: usize,
+    blocks: usize,
+    certificates_blocked: usize,
+}
+
+fn show(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let bundle = Bundle::peek(&in_force(&loaded.config)?).context("this is no bundle")?;
+    let now = Clock::system().now();
+    let shown = Shown {
+        version: bundle.version,
+        issued: crate::clock::second(bundle.issued),
+        expires: crate::clock::second(bundle.expires),
+        expired: bundle.is_expired(now),
+        bundle_keys: bundle.keys().names().map(str::to_owned).collect(),
+        token_keys: bundle.token_keys.get("keys").and_then(|k| k.as_array()).map_or(0, Vec::len),
+        roots: bundle.roots.matches("BEGIN CERTIFICATE").count(),
+        blocks: bundle.blocks.len(),
+        certificates_blocked: bundle.revoked.len(),
+        site: bundle.site,
+        issuer: bundle.issuer,
+        servers: bundle.servers,
+        origins: bundle.origins,
+    };
+    if format == Format::Json {
+        super::print_json(&shown)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    let state = if shown.expired { "expired" } else { "good" };
+    writeln!(text, "Bundle {} of site {}", shown.version, shown.site)?;
+    writeln!(text, "  made      {}", shown.issued)?;
+    writeln!(text, "  until     {} ({state})", shown.expires)?;
+    writeln!(text, "  issuer    {}", shown.issuer)?;
+    writeln!(text, "  servers   {}", shown.servers.join(", "))?;
+    writeln!(text, "  systems   {}", shown.origins.join(", "))?;
+    writeln!(
+        text,
+        "  keys      {} of tokens, {} of bundles",
+        shown.token_keys,
+        shown.bundle_keys.len()
+    )?;
+    writeln!(text, "  roots     {}", shown.roots)?;
+    writeln!(
+        text,
+        "  blocked   {} devices, users and tokens; {} certificates",
+        shown.blocks, shown.certificates_blocked
+    )?;
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

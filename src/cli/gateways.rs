@@ -1,0 +1,270 @@
+//! `site serve`, `site join-token`, `site gateway`
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use jiff::{SignedDuration, Timestamp};
+use rustls::crypto::CryptoProvider;
+use serde::Serialize;
+
+use super::{ConfigArg, Format, store};
+use crate::app::open_authority;
+use crate::cert::certificate_der;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::route::Role;
+use crate::site::BundleSigners;
+use crate::site::store::{Gateway, Joining, Store};
+use crate::tls::root_key_name;
+use crate::token::{JOIN_LIFE_MAX_S, JoinToken};
+
+/// What a gateway that joins may be.
+#[derive(Debug, clap::Args)]
+pub(super) struct Join {
+    /// The gateway's name, as in its own [site_server].
+    name: String,
+    /// A name or IP address that its site systems may be addressed by; several times for several.
+    #[arg(long = "host", value_name = "HOST", required = true)]
+    hosts: Vec<String>,
+    /// A role that its site systems may have; several times for several.
+    #[arg(long = "role", value_name = "ROLE", required = true, value_parser = known_role)]
+    roles: Vec<String>,
+    /// Where the gateway finds the site's servers, if that is not where they are configured.
+    #[arg(long = "server", value_name = "URL")]
+    servers: Vec<String>,
+    /// For how many hours it can be used; at most 24.
+    #[arg(long, default_value_t = 24)]
+    hours: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GatewayCommand {
+    /// List the gateways on other hosts, and what each of them has.
+    List {
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Put a gateway out of the site: it is told nothing any more, and its certificates are blocked.
+    Revoke {
+        /// The gateway's name.
+        name: String,
+        /// Why, for whoever asks later.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+fn known_role(text: &str) -> Result<String, String> {
+    let known = Role::ALL.into_iter().filter(|role| *role != Role::SiteServer).map(Role::as_str);
+    match known.clone().any(|role| role == text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("known: {}", known.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// `site serve`: as `run`, for a configuration that has the role.
+pub(super) fn serve(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(&arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    if !is_site_server(&loaded.config) {
+        anstream::eprintln!(
+            "sitegate: {} has no site system with the role site-server, so there is nothing to \
+             serve to gateways; config/site-server.toml is an example",
+            arg.config.display()
+        );
+        return Ok(ExitCode::from(super::BAD_CONFIG));
+    }
+    super::run::run(arg, provider)
+}
+
+fn is_site_server(config: &Config) -> bool {
+    config.site_systems.iter().any(|system| system.is_site_server())
+}
+
+pub(super) fn join_token(
+    arg: &ConfigArg,
+    join: &Join,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let config = &loaded.config;
+    if !is_site_server(config) {
+        bail!("this is no site server: no site system of {} has that role", arg.config.display());
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !(1..=64).contains(&join.name.len()) || !join.name.bytes().all(plain) {
+        bail!("a gateway's name is up to 64 letters, digits, '-', '_' and '.'");
+    }
+    let hosts: Vec<String> = join.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    for host in &hosts {
+        is_within(config, host)?;
+    }
+    let servers = match join.servers.is_empty() {
+        false => join.servers.clone(),
+        true => {
+            let serving = config.site_systems.iter().filter(|system| system.is_site_server());
+            serving.flat_map(|system| system.origins()).collect()
+        }
+    };
+    if let Some(bad) = servers.iter().find(|url| !url.starts_with("https://")) {
+        bail!("{bad} is not where a site server can be: write https:// and its host");
+    }
+    let authority = open_authority(config, provider)
+        .context("this site issues no certificates (certificates = \"pki-only\")")?;
+    let root = authority.root_pem().map_err(|fault| {
+        anyhow::anyhow!("{fault}; start the site server once, and it makes its root")
+    })?;
+    let root = certificate_der(root.as_bytes()).map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let root = root_key_name(&root).context("the site's root cannot be read")?;
+    let signers = BundleSigners::new(&config.site.state).load()?;
+    let life_s = i64::from(join.hours).saturating_mul(3_600);
+    let now = Clock::system().now();
+    if life_s > JOIN_LIFE_MAX_S {
+        bail!("a join token is good for 24 hours at most: whoever has it can be the gateway");
+    }
+    let names = (root.as_str(), signers.current().kid());
+    let token = JoinToken::make(&join.name, servers, names, life_s, now)?;
+    let expires = now + SignedDuration::from_secs(life_s);
+    store::with(config, async |store: Store, now: Timestamp| {
+        let joining = Joining {
+            fingerprint: &token.fingerprint(),
+            name: &join.name,
+            hosts: &hosts,
+            roles: &join.roles,
+            expires,
+        };
+        Ok(store.allow_join(&joining, &store::actor(), now).await?)
+    })?;
+    anstream::eprintln!(
+        "Good once, until {expires}. Put it into a file on the gateway that only sitegate may read, \
+         and name that in [site_server] join."
+    );
+    super::print(&format!("{}\n", *token.reveal()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the site's root could not vouch for is refused here, not when the certificate is due.
+fn is_within(config: &Config, host: &str) -> anyhow::Result<()> {
+    if host.parse::<IpAddr>().is_ok() || !config.site.issues_certificates {
+        return Ok(());
+    }
+    let below = |domain: &String| {
+        host == domain || host.strip_suffix(domain.as_str()).is_some_and(|r| r.ends_with('.'))
+    };
+    match config.site.domains.iter().any(below) {
+        true => Ok(()),
+        false if config.site.domains.is_empty() => bail!(
+            "the site's root is for its own hosts alone: write [site] domains, with a new root, \
+             before gateways on other hosts can have certificates"
+        ),
+        false => bail!("{host} is in none of the site's domains"),
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    gateway: String,
+    state: &'static str,
+    hosts: Vec<String>,
+    roles: Vec<String>,
+    joined: Timestamp,
+    seen: Option<Timestamp>,
+    bundle: u64,
+    is_current: bool,
+    revoke_reason: Option<String>,
+}
+
+impl Row {
+    fn of(gateway: Gateway, current: u64) -> Row {
+        Row {
+            state: if gateway.revoked.is_some() { "revoked" } else { "joined" },
+            is_current: gateway.bundle == current,
+            gateway: gateway.name,
+            hosts: gateway.hosts,
+            roles: gateway.roles,
+            joined: gateway.joined,
+            seen: gateway.seen,
+            bundle: gateway.bundle,
+            revoke_reason: gateway.revoke_reason,
+        }
+    }
+}
+
+pub(super) fn gateway(command: &GatewayCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        GatewayCommand::List { format, config } => list(config, *format),
+        GatewayCommand::Revoke { name, reason, config } => revoke(config, name, reason.as_deref()),
+    }
+}
+
+fn list(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, _| {
+        let current = store.bundle_version().await?;
+        let all = store.gateways().await?;
+        Ok(all.into_iter().map(|gateway| Row::of(gateway, current)).collect())
+    })?;
+    if format == Format::Json {
+        super::print_json(&rows)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let seen = row.seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string());
+        let has = match (row.bundle, row.is_current) {
+            (0, _) => "no bundle yet",
+            (_, true) => "the bundle in force",
+            (_, false) => "an older bundle",
+        };
+        writeln!(text, "{}  {}  {}", row.gateway, row.state, row.roles.join(", "))?;
+        writeln!(text, "  hosts     {}", row.hosts.join(", "))?;
+        writeln!(text, "  joined    {}", row.joined)?;
+        writeln!(text, "  has       {has}; asked last {seen}")?;
+        if let Some(reason) = &row.revoke_reason {
+            writeln!(text, "  revoked   {reason}")?;
+        }
+    }
+    if rows.is_empty() {
+        anstream::eprintln!("no gateway has joined; 'sitegate site join-token' lets one in");
+    }
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn revoke(arg: &ConfigArg, name: &str, reason: Option<&str>) -> anyhow::Result<ExitCode> {
+    let loaded = match super::load(arg) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let done = store::with_present(&loaded.config, async |store: Store, now: Timestamp| {
+        Ok(store.revoke_gateway(name, reason, &store::actor(), now).await?)
+    })?;
+    match done {
+        None => {
+            bail!("no gateway is named {name}; 'sitegate site gateway list' shows those there are")
+        }
+        Some(false) => anstream::eprintln!("{name} was revoked before"),
+        Some(true) => anstream::eprintln!(
+            "{name} is told nothing any more. Its own clients are served by what it knows until \
+             its bundle expires: take it off the network if it is not to be trusted."
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,103 @@
+//! `[site_server]`, the role of that name, and what either rules out elsewhere
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::Scope;
+use super::certificates::secret_source;
+use crate::config::file::{SiteServerFile, SiteSystemFile, StaleFile};
+use crate::config::resolved::{
+    Backend, BackendAddress, BackendTimes, Following, Issuer, KeySource, Site, SiteSystem,
+};
+use crate::config::spanned::Spanned;
+use crate::route::Role;
+
+pub(super) fn resolve(
+    file: SiteServerFile,
+    section: Option<Range<usize>>,
+    scope: &mut Scope<'_>,
+) -> Option<Following> {
+    let section = section?;
+    let hint = "the name that the join token was made for: name = \"mp02\"";
+    let name = scope.required(file.name, section.clone(), "[site_server] name", hint);
+    let hint = "what 'sitegate site join-token' wrote: join = \"file:/etc/sitegate/join-token\"";
+    let join = scope.required(file.join, section, "[site_server] join", hint);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if let Some(name) = &name {
+        let text = name.get_ref();
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        if !fits || text.starts_with('.') {
+            scope.error(name.span(), "a name is up to 64 letters, digits, '-', '_' and '.'");
+        }
+    }
+    Some(Following {
+        name: name.map(Spanned::into_inner).unwrap_or_default(),
+        join: secret_source(&join?, "join", scope)?,
+        deny_when_stale: file.stale.map(Spanned::into_inner) == Some(StaleFile::Deny),
+    })
+}
+
+/// The site's own tokens are verified by the keys that the site server tells, as files.
+pub(super) fn keys_from_the_site_server(issuers: &mut [Issuer], site: &Site) {
+    for issuer in issuers.iter_mut().filter(|issuer| issuer.keys == KeySource::Site) {
+        issuer.keys = KeySource::Files(vec![Following::token_keys(&site.state)]);
+    }
+}
+
+/// A gateway that follows a site server is none, and has no store.
+pub(super) fn nothing_else(
+    section: Option<Range<usize>>,
+    store: Option<Range<usize>>,
+    systems: &[SiteSystem],
+    scope: &mut Scope<'_>,
+) {
+    let Some(section) = section else { return };
+    if let Some(store) = store {
+        let hint = "leave token_service.store out, or [site_server]";
+        scope.hinted(store, "a gateway that follows a site server has no store of its own", hint);
+    }
+    if systems.iter().any(|system| system.roles.contains(&Role::SiteServer)) {
+        let hint = "leave [site_server] out where the role site-server is";
+        scope.hinted(section, "a site server follows no other", hint);
+    }
+}
+
+/// A site server is known by the site's own root, by nobody else's, and has no backend.
+pub(super) fn site_server_alone(roles: &[Role], file: &SiteSystemFile, scope: &mut Scope<'_>) {
+    if !roles.contains(&Role::SiteServer) {
+        return;
+    }
+    let at = file.roles.as_ref().map_or(0..0, Spanned::span);
+    if roles.len() > 1 {
+        let hint = "give the other roles a [[site_system]] of their own";
+        scope.hinted(at.clone(), "a site server has no other role", hint);
+    }
+    for (key, value) in [("backend", &file.backend), ("pki", &file.pki)] {
+        if let Some(value) = value {
+            let hint = "gateways know it by the site's own root, and it answers by itself";
+            scope.hinted(value.span(), format!("a site server has no {key}"), hint);
+        }
+    }
+    if file.client_certificate.is_some() {
+        let hint = "leave client_certificate out: gateways show theirs in any case";
+        scope.hinted(at, "a site server judges its gateways' certificates itself", hint);
+    }
+}
+
+/// Where a site server answers: in this process.
+pub(super) fn own_socket(site: &Site) -> Backend {
+    let socket = SiteSystem::site_server_socket(&site.state);
+    Backend {
+        url: format!("unix:{}", socket.display()),
+        address: BackendAddress::Unix(socket),
+        tls_name: None,
+        ca: None,
+        times: BackendTimes {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(60),
+            idle: Duration::from_secs(55),
+            websocket: Duration::ZERO,
+        },
+        connections: 256,
+    }
+}

@@ -1,0 +1,33 @@
+//! What a gateway follows that has no authority of its own, and where it keeps what it is told.
+
+use std::path::{Path, PathBuf};
+
+use crate::secret::PasswordSource;
+
+/// `[site_server]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// The name of this gateway.
+    pub name: String,
+    /// Where the join token is, until it has been used.
+    pub join: PasswordSource,
+    /// Whether requests with tokens are denied once the last bundle has expired.
+    pub deny_when_stale: bool,
+}
+
+impl Following {
+    /// The watched folder of what the site server tells.
+    pub fn folder(state: &Path) -> PathBuf {
+        state.join("site-server")
+    }
+
+    /// The keys of the site's tokens, as they were told last.
+    pub fn token_keys(state: &Path) -> PathBuf {
+        Following::folder(state).join("token-keys.json")
+    }
+
+    /// The folder of the certificate that the site server has issued for a site system.
+    pub fn certificate(state: &Path, site_system: &str) -> PathBuf {
+        Following::folder(state).join("certificates").join(site_system)
+    }
+}

@@ -1,0 +1,145 @@
+//! Role certificates from the site server: asked for when one is due, and put where the certificate
+//! road finds them.
+//!
+//! The key is made here and stays here. What is there goes on until something better has come.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::ServerName;
+use rustls_pki_types::pem::PemObject;
+
+use super::link::{Link, LinkError};
+use crate::cert::issuer::Algorithm;
+use crate::cert::{Anchors, Credential, Expectation, Source, faults, request};
+use crate::config::Following;
+use crate::secret::{private_dir, read_bounded, write_private, write_public};
+use crate::site::server::{CertificateAnswer, CertificateRequest};
+use crate::token::Bundle;
+
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A site system that needs a certificate of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub site_system: String,
+    /// Its hosts.
+    pub hosts: Vec<String>,
+    /// The kind of key to make.
+    pub rsa: bool,
+}
+
+/// Why a certificate did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The site server.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The disk.
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    /// The key, or what came.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// Whether a site system has to ask for a certificate: there is none that the site's present root
+/// vouches for, it is blocked, for other hosts, or two thirds of its life are over. `late` is
+/// how long this gateway waits then, in seconds, so that not all of them ask at once.
+pub fn is_due(
+    state: &Path,
+    wanted: &Wanted,
+    bundle: &Bundle,
+    (provider, late): (&CryptoProvider, i64),
+    now: Timestamp,
+) -> bool {
+    let dir = Following::certificate(state, &wanted.site_system);
+    let read = |name: &str| read_bounded(&dir.join(name), FILE_BYTES_MAX).ok();
+    let (Some((chain, _)), Some((key, _))) = (read("tls.crt"), read("tls.key")) else {
+        return true;
+    };
+    let Ok(held) = Credential::parse(&chain, Some(&key), Source::SiteIssued, provider) else {
+        return true;
+    };
+    let (Some(hosts), Some(anchors)) = (names(&wanted.hosts), present_root(&bundle.roots)) else {
+        return false;
+    };
+    let expected = Expectation { hosts: &hosts, anchors: &anchors, provider };
+    let facts = held.facts();
+    let others = facts.dns.len() + facts.ips.len() != wanted.hosts.len();
+    others
+        || bundle.revoked.contains(&facts.sha256)
+        || now.as_second() >= facts.renewal().as_second().saturating_add(late)
+        || !faults(&held, &expected, now).is_empty()
+}
+
+/// Ask for a certificate, and put it in force if it is fit.
+///
+/// # Errors
+/// Why there is none; what was there goes on.
+pub async fn renew(
+    state: &Path,
+    wanted: &Wanted,
+    link: &mut Link,
+    provider: &Arc<CryptoProvider>,
+    now: Timestamp,
+) -> Result<(), CertificateError> {
+    let unfit = |why: &dyn std::fmt::Display| CertificateError::Unfit(why.to_string());
+    let algorithm = if wanted.rsa { Algorithm::Rsa2048 } else { Algorithm::P256 };
+    let (request, key) = request::request(algorithm).map_err(|fault| unfit(&fault))?;
+    let question = CertificateRequest {
+        site_system: wanted.site_system.clone(),
+        hosts: wanted.hosts.clone(),
+        request,
+    };
+    let answer: CertificateAnswer = link.ask("certificate", &question).await?;
+    let parsed = Credential::parse(
+        answer.chain.as_bytes(),
+        Some(key.as_bytes()),
+        Source::SiteIssued,
+        provider,
+    );
+    let credential = parsed.map_err(|fault| unfit(&fault))?;
+    let hosts = names(&wanted.hosts).ok_or_else(|| unfit(&"a host is no name"))?;
+    let anchors = Anchors::from_pem(answer.roots.as_bytes()).map_err(|fault| unfit(&fault))?;
+    let expected = Expectation { hosts: &hosts, anchors: &anchors, provider };
+    if let Some(fault) = faults(&credential, &expected, now).into_iter().next() {
+        return Err(unfit(&fault));
+    }
+    let dir = Following::certificate(state, &wanted.site_system);
+    let failed = |name: &str| {
+        let path = dir.join(name);
+        move |error| CertificateError::File(path, error)
+    };
+    private_dir(&dir).map_err(failed(""))?;
+    // The certificate last: what does not match yet is not looked at twice.
+    write_public(&dir.join("ca.crt"), answer.roots.as_bytes()).map_err(failed("ca.crt"))?;
+    write_private(&dir.join("tls.key"), key.as_bytes()).map_err(failed("tls.key"))?;
+    write_public(&dir.join("tls.crt"), answer.chain.as_bytes()).map_err(failed("tls.crt"))
+}
+
+/// The roots beside each certificate follow the bundle's: during a rollover both are there.
+pub fn keep_roots(state: &Path, wanted: &Wanted, bundle: &Bundle) -> io::Result<()> {
+    let dir = Following::certificate(state, &wanted.site_system);
+    let path = dir.join("ca.crt");
+    match read_bounded(&path, FILE_BYTES_MAX) {
+        Ok((held, _)) if **held != *bundle.roots.as_bytes() && !bundle.roots.is_empty() => {
+            write_public(&path, bundle.roots.as_bytes())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn names(hosts: &[String]) -> Option<Vec<ServerName<'static>>> {
+    hosts.iter().map(|host| ServerName::try_from(host.clone()).ok()).collect()
+}
+
+/// The first of the roots: the one that issues.
+fn present_root(roots: &str) -> Option<Anchors> {
+    let first = rustls_pki_types::CertificateDer::pem_slice_iter(roots.as_bytes()).next()?.ok()?;
+    Some(Anchors::lenient([&first])).filter(|anchors| !anchors.is_empty())
+}

@@ -1,0 +1,213 @@
+//! The way to the site's servers: one after the other, over the gateway's own certificate.
+//!
+//! Follows no redirect, uses no proxy, and trusts the site's roots alone.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, Response, StatusCode, header, redirect};
+use rustls::ClientConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::site::server::PATH;
+
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// For everything but a poll.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// Longer than a site server keeps a poll.
+const POLL_TIME: Duration = Duration::from_secs(60);
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a site server did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// None of them answers.
+    #[error("no site server answers: {0}")]
+    Away(String),
+    /// One of them is not who it should be.
+    #[error("{0} is not the site's: its root key is not the one that this gateway knows")]
+    Stranger(String),
+    /// It refuses.
+    #[error("the site server refuses ({code}): {words}")]
+    Refused {
+        /// The code of its refusal.
+        code: String,
+        /// What it says.
+        words: String,
+    },
+    /// Its answer is none.
+    #[error("the site server's answer is not understood: {0}")]
+    Malformed(&'static str),
+}
+
+/// A connection to whichever of the site's servers answers.
+#[derive(Clone)]
+pub struct Link {
+    client: Client,
+    servers: Vec<String>,
+}
+
+impl Link {
+    /// A way to these servers, in this order.
+    ///
+    /// # Errors
+    /// If there can be none.
+    pub fn new(servers: Vec<String>, tls: ClientConfig) -> Result<Self, LinkError> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .referer(false)
+            .connect_timeout(CONNECT_TIME)
+            .tcp_keepalive(Duration::from_secs(15))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("sitegate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| LinkError::Away(error.to_string()))?;
+        Ok(Link { client, servers })
+    }
+
+    /// The servers, the one that answered last first.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// Have the next bundle, once there is one after `held`: `None` if there was none for a while.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn bundle(&mut self, held: u64, len_max: usize) -> Result<Option<String>, LinkError> {
+        let path = format!("{PATH}/bundle?held={held}");
+        let answer = self.first(|client, url| client.get(url).timeout(POLL_TIME), &path).await?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        let body = good(answer, len_max).await?;
+        String::from_utf8(body).map(Some).map_err(|_| LinkError::Malformed("no text"))
+    }
+
+    /// Ask for something, and read what is answered.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        what: &str,
+        question: &Q,
+    ) -> Result<A, LinkError> {
+        let body = self.post(what, question).await?;
+        serde_json::from_slice(&body).map_err(|_| LinkError::Malformed("not the JSON expected"))
+    }
+
+    /// Tell something that has no answer.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn tell<Q: Serialize>(&mut self, what: &str, told: &Q) -> Result<(), LinkError> {
+        self.post(what, told).await.map(drop)
+    }
+
+    async fn post<Q: Serialize>(&mut self, what: &str, said: &Q) -> Result<Vec<u8>, LinkError> {
+        let body = serde_json::to_vec(said).map_err(|_| LinkError::Malformed("not sent"))?;
+        let asked = |client: &Client, url: String| {
+            let request = client.post(url).timeout(ANSWER_TIME);
+            request.header(header::CONTENT_TYPE, "application/json").body(body.clone())
+        };
+        let answer = self.first(asked, &format!("{PATH}/{what}")).await?;
+        good(answer, ANSWER_BYTES_MAX).await
+    }
+
+    /// Pass a client's request on to the token service, and its answer back.
+    ///
+    /// # Errors
+    /// [`LinkError::Away`] if none of the servers answers.
+    pub async fn forward(
+        &self,
+        method: Method,
+        endpoint: &str,
+        fields: header::HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response, LinkError> {
+        let asked = |client: &Client, url: String| {
+            let request = client.request(method.clone(), url).timeout(ANSWER_TIME);
+            request.headers(fields.clone()).body(body.clone())
+        };
+        self.clone().first(asked, &format!("{PATH}/token-service/{endpoint}")).await
+    }
+
+    /// The answer of the first that gives one. Whoever is away is asked last from then on.
+    async fn first(
+        &mut self,
+        asked: impl Fn(&Client, String) -> reqwest::RequestBuilder,
+        path: &str,
+    ) -> Result<Response, LinkError> {
+        let mut last = LinkError::Away("there is none".to_owned());
+        for _ in 0..self.servers.len() {
+            let Some(server) = self.servers.first().cloned() else { break };
+            match asked(&self.client, format!("{server}{path}")).send().await {
+                // Without its store, or on its way out, it knows nothing that another would not.
+                Ok(answer) if is_away(&answer) => {
+                    last = LinkError::Away(format!("{server} answers {}", answer.status()));
+                }
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = judge(&server, &error),
+            }
+            self.servers.rotate_left(1);
+        }
+        Err(last)
+    }
+}
+
+fn is_away(answer: &Response) -> bool {
+    let status = answer.status();
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+}
+
+async fn good(answer: Response, len_max: usize) -> Result<Vec<u8>, LinkError> {
+    let status = answer.status();
+    let limit = if status.is_success() { len_max } else { 16 * 1024 };
+    let body = bounded(answer, limit).await?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name: &str| {
+        let text = said.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        text.chars().take(200).filter(|c| (' '..='~').contains(c)).collect::<String>()
+    };
+    Err(LinkError::Refused {
+        code: Some(text("code")).filter(|c| !c.is_empty()).unwrap_or_else(|| status.to_string()),
+        words: text("error_description"),
+    })
+}
+
+/// A whole body of at most so many bytes.
+pub(super) async fn bounded(mut answer: Response, len_max: usize) -> Result<Vec<u8>, LinkError> {
+    let mut body = Vec::new();
+    let cut = |error: reqwest::Error| LinkError::Away(error.to_string());
+    while let Some(chunk) = answer.chunk().await.map_err(cut)? {
+        if body.len() + chunk.len() > len_max {
+            return Err(LinkError::Malformed("it is too large"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn judge(server: &str, error: &reqwest::Error) -> LinkError {
+    use std::error::Error as _;
+    let (mut cause, mut told) = (error.source(), error.to_string());
+    while let Some(error) = cause {
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = wrapped.and_then(|error| error.downcast_ref::<rustls::Error>());
+        let tls = tls.or_else(|| error.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+            return LinkError::Stranger(server.to_owned());
+        }
+        told = error.to_string();
+        cause = error.source();
+    }
+    LinkError::Away(format!("{server}: {told}"))
+}

@@ -1,0 +1,213 @@
+//! The bundle over time: made anew whenever what it says changes or it grows old, by one of the
+//! site's servers, and told to every gateway that waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::site::authority::Authority;
+use crate::site::bundle_key::{BundleKeyError, BundleSigners};
+use crate::site::store::{BlockEntry, BlockedOwned, Follower, Published, Store, StoreError};
+use crate::site::tokens::SiteTokens;
+use crate::token::{Block, Bundle, BundleTrust};
+
+/// How often what is not in the store is looked at: keys, roots, the time.
+const LOOK: Duration = Duration::from_secs(5);
+/// After how much of its life a bundle is made anew though it says the same.
+const RENEW_AT: i64 = 4;
+/// How long a server is named after it was heard of last, in seconds.
+const SERVER_LIFE_S: i64 = 7 * 86_400;
+/// How often a server says that it is there, in seconds.
+const SERVER_EVERY_S: i64 = 3_600;
+
+/// What a bundle is made of besides the store.
+pub struct BundleSources {
+    /// The site's code.
+    pub site: String,
+    /// Where this server is: `https://` and a host, with its port.
+    pub servers: Vec<String>,
+    /// How clients address the site systems of this process.
+    pub origins: Vec<String>,
+    /// What signs the site's tokens.
+    pub tokens: Arc<SiteTokens>,
+    /// What issues certificates, where the site does.
+    pub authority: Option<Arc<Authority>>,
+    /// What signs bundles.
+    pub signers: BundleSigners,
+    /// How long a bundle is good for, in seconds.
+    pub life_s: i64,
+}
+
+/// The task that keeps the bundle.
+pub struct Publisher {
+    store: Store,
+    follower: Follower,
+    sources: BundleSources,
+    clock: Clock,
+    announced: Option<Timestamp>,
+    published: watch::Sender<Option<Arc<Published>>>,
+    told: bool,
+}
+
+/// Why no bundle was made.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Key(#[from] BundleKeyError),
+    #[error("the bundle could not be signed")]
+    Signing,
+}
+
+impl Publisher {
+    /// Have a bundle, if that is possible now, and follow the store.
+    pub async fn start(
+        store: Store,
+        sources: BundleSources,
+        clock: Clock,
+    ) -> (Self, watch::Receiver<Option<Arc<Published>>>) {
+        let (published, reader) = watch::channel(None);
+        // Before the first look, so that no change falls between the two.
+        let follower = store.follow();
+        let (announced, told) = (None, false);
+        let mut publisher =
+            Publisher { store, follower, sources, clock, announced, published, told };
+        publisher.look().await;
+        (publisher, reader)
+    }
+
+    /// Keep it until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow_and_update() {
+            tokio::select! {
+                biased;
+                changed = stop.changed() => if changed.is_err() { return },
+                () = self.follower.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            self.look().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        match self.publish().await {
+            Ok(()) => self.told = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::error!(target: "sitegate::site_server", %error,
+                        "no bundle was made; gateways go by the one before");
+                }
+            }
+        }
+    }
+
+    async fn publish(&mut self) -> Result<(), PublishError> {
+        let now = self.clock.now();
+        self.announce(now).await?;
+        let wanted = self.wanted(now).await?;
+        let (site, signers) = (&self.sources.site, self.sources.signers.load()?);
+        let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
+        let make = |current: Option<&Published>, version: u64| {
+            let trust = BundleTrust { site, keys: &keys, version: 0 };
+            let current = current.and_then(|c| Bundle::open_kept(&c.text, &trust).ok());
+            let is_fresh = |b: &Bundle| {
+                let age = now.as_second() - b.issued;
+                (0..(b.expires - b.issued) / RENEW_AT).contains(&age)
+            };
+            if current.is_some_and(|b| b.says_the_same(&wanted) && is_fresh(&b)) {
+                return Ok(None);
+            }
+            let next = Bundle { version, ..wanted.clone() };
+            next.sign(signers.current()).map(Some).map_err(|_| PublishError::Signing)
+        };
+        let Some(found) = self.store.publish(make, now).await? else { return Ok(()) };
+        self.published.send_if_modified(|published| {
+            let news = published.as_ref().is_none_or(|p| p.version != found.version);
+            if news {
+                *published = Some(Arc::new(found));
+            }
+            news
+        });
+        Ok(())
+    }
+
+    /// Say that this server is there, and at which addresses clients find its site systems.
+    async fn announce(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let due =
+            |at: Timestamp| !(0..SERVER_EVERY_S).contains(&(now.as_second() - at.as_second()));
+        if self.announced.is_none_or(due) {
+            let BundleSources { servers, origins, .. } = &self.sources;
+            self.store.announce(servers, origins, now).await?;
+            self.announced = Some(now);
+        }
+        Ok(())
+    }
+
+    /// What a bundle has to say now.
+    async fn wanted(&self, now: Timestamp) -> Result<Bundle, PublishError> {
+        let since = now.as_second() - SERVER_LIFE_S;
+        let (servers, mut origins) = self.store.announced(since).await?;
+        for gateway in self.store.gateways().await?.iter().filter(|g| g.revoked.is_none()) {
+            origins.extend(gateway.hosts.iter().map(|host| origin(host)));
+        }
+        origins.sort_unstable();
+        origins.dedup();
+        let certificates = self.store.role_certificates(now).await?;
+        let blocked = certificates.into_iter().filter(|certificate| certificate.blocked.is_some());
+        let mut revoked: Vec<String> = blocked.map(|c| c.thumbprint).collect();
+        revoked.sort_unstable();
+        let blocks = self.store.blocks().await?.entries;
+        let roots = self.sources.authority.as_ref().and_then(|a| a.roots_pem().ok());
+        let tokens = &self.sources.tokens;
+        Ok(Bundle {
+            site: self.sources.site.clone(),
+            hierarchy: tokens.hierarchy(),
+            version: 0,
+            issued: now.as_second(),
+            expires: now.as_second().saturating_add(self.sources.life_s),
+            issuer: tokens.issuer().to_owned(),
+            servers,
+            origins,
+            bundle_keys: self.sources.signers.load()?.public(),
+            token_keys: serde_json::from_str(&tokens.jwks()).unwrap_or_default(),
+            roots: roots.unwrap_or_default(),
+            revoked,
+            blocks: blocks.iter().flat_map(told).collect(),
+        })
+    }
+}
+
+fn origin(host: &str) -> String {
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(ip) => format!("https://[{ip}]"),
+        Err(_) => format!("https://{host}"),
+    }
+}
+
+/// A block as gateways know it, with all that the device is known by to them.
+fn told(entry: &BlockEntry) -> Vec<Block> {
+    let mut all = vec![match &entry.what {
+        BlockedOwned::Token { issuer, id } => {
+            Block::Token { issuer: issuer.clone(), id: id.clone() }
+        }
+        BlockedOwned::Device(id) => Block::Device(id.clone()),
+        BlockedOwned::User { id, .. } => Block::User(id.clone()),
+        BlockedOwned::IssuedBefore { issuer, before } => {
+            Block::IssuedBefore { issuer: issuer.clone(), before: before.as_second() }
+        }
+    }];
+    for covered in &entry.covers {
+        let names = std::iter::once(&covered.device).chain(&covered.entra);
+        for name in names {
+            let block = Block::Device(name.clone());
+            if !all.contains(&block) {
+                all.push(block);
+            }
+        }
+    }
+    all
+}
