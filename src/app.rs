@@ -12,6 +12,7 @@ mod error;
 mod examine;
 mod following;
 mod issuers;
+mod keys;
 mod modes;
 mod observe;
 mod reload;
@@ -175,6 +176,7 @@ impl App {
         if let Some(bundle) = following::kept(&config) {
             following::adopt(&mut config, &bundle);
         }
+        let shared_keys = keys::share(&config, &options.provider, &options.clock).await?;
         let authorities = Authorities::open(&config, options.provider.clone(), now)?;
         let mut sites = Sites::default();
         sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
@@ -205,6 +207,7 @@ impl App {
                 site::Parts {
                     tokens: authorities.tokens.clone(),
                     authority: authorities.certificates.clone(),
+                    shared_keys,
                     trusted: trusted_read,
                     blocklist: by_file.clone(),
                     joined: joined.clone(),

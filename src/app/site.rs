@@ -20,7 +20,8 @@ use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
 use crate::site::store::{Place, PostgresUrl, Published, Store};
 use crate::site::{
-    Authority, Blocks, BundleSigners, ServiceParams, SiteTokens, TokenService, listen, serve,
+    Authority, Blocks, BundleSigners, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
+    serve,
 };
 use crate::token::{Blocklist, Bundle, Trusted};
 
@@ -34,6 +35,8 @@ const BUNDLE_LIFE_S: i64 = 4 * 86_400;
 pub(super) struct Parts {
     pub tokens: Option<Arc<SiteTokens>>,
     pub authority: Option<Arc<Authority>>,
+    /// The site's keys, where several site servers have them in common.
+    pub shared_keys: Option<SharedKeys>,
     pub trusted: Live<Vec<Trusted>>,
     pub blocklist: Live<Blocklist>,
     pub joined: Joined,
@@ -78,7 +81,7 @@ pub(super) fn start(config: &Config, parts: Parts) -> Result<Live<Blocklist>, St
 
 type Opened = (Option<Store>, JoinSet<()>, Live<Blocklist>);
 
-async fn open(config: &Config, parts: Parts) -> Result<Opened, StartError> {
+async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     let mut tasks = JoinSet::new();
     let now = parts.clock.now();
     let (place, path, is_there) = store_place(config)?;
@@ -114,6 +117,10 @@ async fn open(config: &Config, parts: Parts) -> Result<Opened, StartError> {
         .await
         .map_err(|error| failed(&error))?;
     tasks.spawn(follower.run(parts.ended.clone()));
+    if let Some(shared) = parts.shared_keys.take() {
+        let (store, follower) = (store.clone(), store.follow());
+        tasks.spawn(shared.run(store, follower, parts.clock.clone(), parts.ended.clone()));
+    }
     tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
     let offers = |system: &config::SiteSystem| system.token_service || system.is_site_server();
     if config.site_systems.iter().any(offers) {

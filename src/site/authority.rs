@@ -124,6 +124,15 @@ impl Authority {
         Ok(Issued { credential, anchors: signers.anchors.clone(), overdue })
     }
 
+    /// Have a root and a role authority, made if need be.
+    ///
+    /// # Errors
+    /// As [`Authority::ensure_leaf`].
+    pub fn prepare(&self, now: Timestamp) -> Result<(), Fault> {
+        let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.signers(state, now).map(drop)
+    }
+
     /// The root's certificate as PEM, for clients to import. Makes nothing.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod bundle_key;
 mod files;
 pub mod server;
 mod service;
+mod shared_keys;
 pub mod store;
 mod tokens;
 
@@ -17,4 +18,5 @@ pub use authority::{Authority, AuthorityParams, Issued, Overview};
 pub use blocks::{Blocks, OnBlocks};
 pub use bundle_key::{BundleKeyError, BundleSigners};
 pub use service::{Endpoint, OnAnswer, ServiceParams, TokenService, listen, serve};
+pub use shared_keys::{Seal, SharedKeys, SharedKeysError};
 pub use tokens::{SiteTokens, TokenKeyError};

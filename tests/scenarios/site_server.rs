@@ -11,7 +11,7 @@ use sitegate::sim::{Client, Device, DeviceError, Request, Trust};
 use sitegate::token::SignerKind;
 use tokio::runtime::Runtime;
 
-use crate::support::{Gateway, Nginx, Plan, eventually, free_port};
+use crate::support::{Gateway, Nginx, Plan, Postgres, eventually, free_port};
 
 const PATH: &str = "/sitegate/oauth2";
 const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
@@ -201,4 +201,166 @@ fn a_gateway_elsewhere_joins_once_and_has_certificate_keys_and_blocks_from_its_s
         at_gateway.close();
         ask(&runtime, &mut at_gateway, &token, POLICY).0 == 200
     });
+}
+
+/// One client of a gateway: what it did, and what it had to do twice.
+struct Life {
+    device: Device,
+    token: String,
+    requests: u64,
+    /// Requests for which one more try was not enough.
+    lost: Vec<String>,
+}
+
+/// What is done again at once, as clients do, and must be good then.
+macro_rules! within_one_retry {
+    ($life:expr, $client:expr, $what:literal, $try:expr) => {{
+        $life.requests += 1;
+        match $try.await {
+            Ok(done) => Some(done),
+            Err(_) => {
+                $client.close();
+                match $try.await {
+                    Ok(done) => Some(done),
+                    Err(error) => {
+                        $life.lost.push(format!("{}: {error}", $what));
+                        None
+                    }
+                }
+            }
+        }
+    }};
+}
+
+/// Register, and then work and renew until told to stop.
+async fn live(mut client: Client, bulk: String, stop: tokio::sync::watch::Receiver<bool>) -> Life {
+    let (device, token) = (device(), String::new());
+    let mut life = Life { device, token, requests: 0, lost: Vec::new() };
+    let first = within_one_retry!(
+        life,
+        client,
+        "register",
+        life.device.register(&mut client, Some(&bulk), json!({}))
+    );
+    if first.is_none() {
+        return life;
+    }
+    while !*stop.borrow() {
+        let renewed =
+            within_one_retry!(life, client, "renew", life.device.token(&mut client, &[], now()));
+        let Some(token) = renewed else { return life };
+        life.token = token;
+        for _ in 0..5 {
+            let request = Request::get(POLICY).bearer(&life.token);
+            let answer = within_one_retry!(life, client, "work", client.fetch(&request));
+            match answer.map(|answer| answer.status) {
+                Some(200) => {}
+                other => {
+                    life.lost.push(format!("work: {other:?}"));
+                    return life;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    life
+}
+
+/// Two site servers on one PostgreSQL, with one seal.
+fn two_servers(backend: &str, postgres: &Postgres) -> [Server; 2] {
+    let url = postgres.url();
+    let put = |gateway: &Gateway| {
+        let write = |name: &str, text: &str| {
+            sitegate::secret::write_private(&gateway.path(name), text.as_bytes()).unwrap();
+        };
+        write("store", &url);
+        write("seal", &"0123456789abcdef".repeat(3));
+    };
+    let start = || {
+        Server::prepared(backend, "seal = \"file:seal\"", "store = \"file:store\"", put)
+    };
+    [start(), start()]
+}
+
+#[test]
+fn a_site_of_two_servers_three_gateways_and_fifty_clients_loses_a_server_and_nothing_else() {
+    let nginx = Nginx::start();
+    let postgres = Postgres::durable();
+    let [mut one, mut two] = two_servers(&nginx.url(), &postgres);
+    let root = |server: &Server| std::fs::read(server.gateway.path("root.pem")).unwrap();
+    assert_eq!(root(&one), root(&two), "they are one site");
+    let gateways: Vec<Gateway> = [("gw1", &one), ("gw2", &two), ("gw3", &one)]
+        .map(|(name, server)| joined(&nginx.url(), name, server))
+        .into();
+    let servers = || {
+        let shown = gateways[0].command(&["site", "bundle", "show", "--format", "json"]).output();
+        let shown: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap_or_default();
+        shown["servers"].as_array().map_or(0, Vec::len)
+    };
+    eventually("gateways know both servers", || servers() == 2);
+
+    let bulk = one.bulk();
+    let (told, stop) = tokio::sync::watch::channel(false);
+    let many =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let lives: Vec<_> = (0..50)
+        .map(|n| many.spawn(live(client(&gateways[n % 3]), bulk.clone(), stop.clone())))
+        .collect();
+    let given = |server: &Server| {
+        server.gateway.metric("sitegate_token_service_requests_total{endpoint=\"token\"")
+    };
+    eventually("all work", || given(&one) + given(&two) > 150.0);
+
+    // One server is killed in the middle; the other does all the work.
+    one.gateway.kill();
+    let before = given(&two);
+    eventually("the other one goes on", || given(&two) > before + 200.0);
+    told.send(true).unwrap();
+    let lives: Vec<Life> = lives.into_iter().map(|life| many.block_on(life).unwrap()).collect();
+    let requests: u64 = lives.iter().map(|life| life.requests).sum();
+    let lost: Vec<&String> = lives.iter().flat_map(|life| &life.lost).collect();
+    println!("50 clients, {requests} requests, {} lost", lost.len());
+    assert!(lost.is_empty(), "{lost:?}");
+    let ids: std::collections::BTreeSet<_> = lives.iter().map(|life| life.device.id()).collect();
+    assert_eq!(ids.len(), 50, "each has one id, and nobody another's");
+    let listed = two.said(&["site", "devices", "--format", "json"]);
+    for life in &lives {
+        assert!(listed.contains(life.device.id().unwrap()), "nothing acknowledged is lost");
+    }
+
+    // A block is known at every gateway.
+    let runtime = runtime();
+    let mut took = Vec::new();
+    for life in lives.iter().take(5) {
+        let id = life.device.id().unwrap();
+        let mut clients: Vec<Client> = gateways.iter().map(client).collect();
+        for client in &mut clients {
+            assert_eq!(ask(&runtime, client, &life.token, POLICY).0, 200);
+        }
+        two.said(&["site", "block", id]);
+        let blocked = Instant::now();
+        for client in &mut clients {
+            eventually("it is denied", || ask(&runtime, client, &life.token, POLICY).0 == 403);
+        }
+        took.push(blocked.elapsed());
+    }
+    took.sort();
+    println!("from block to denied at all three: median {:?}, worst {:?}", took[2], took[4]);
+    assert!(took[4] < Duration::from_secs(10), "ten times the goal");
+
+    // Both are down: who has a token works, who is blocked stays so; then it catches up.
+    two.gateway.kill();
+    let (works, is_blocked) = (&lives[7].token, &lives[0].token);
+    for gateway in &gateways {
+        let mut client = client(gateway);
+        assert_eq!(ask(&runtime, &mut client, works, POLICY).0, 200);
+        assert_eq!(ask(&runtime, &mut client, is_blocked, POLICY).0, 403);
+    }
+    one.gateway.launch();
+    one.gateway.wait_until_ready();
+    one.said(&["site", "block", lives[7].device.id().unwrap()]);
+    for gateway in &gateways {
+        let mut client = client(gateway);
+        eventually("it catches up", || ask(&runtime, &mut client, works, POLICY).0 == 403);
+    }
 }

@@ -1,0 +1,64 @@
+//! The site's keys where several site servers share a store: taken from there before anything is
+//! made with them.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+use super::StartError;
+use super::assemble::{open_authority, open_tokens};
+use super::site::store_place;
+use crate::clock::Clock;
+use crate::config::{Config, TokenServiceStore};
+use crate::secret::Password;
+use crate::site::store::Store;
+use crate::site::{BundleSigners, Seal, SharedKeys, SharedKeysError};
+
+/// Have the keys of the site's other servers, if they share any.
+///
+/// # Errors
+/// If the seal cannot be read or is not theirs: keys of one's own would be a second site's. A store
+/// that does not answer is none where the keys were here before.
+pub(crate) async fn share(
+    config: &Config,
+    provider: &Arc<CryptoProvider>,
+    clock: &Clock,
+) -> Result<Option<SharedKeys>, StartError> {
+    let (Some(source), TokenServiceStore::Postgres(_)) =
+        (&config.site.seal, &config.token_service.store)
+    else {
+        return Ok(None);
+    };
+    let shown = std::path::PathBuf::from("site.seal");
+    let failed = |cause| StartError::File { path: shown.clone(), cause };
+    let told = |error: SharedKeysError| failed(std::io::Error::other(error.to_string()));
+    let (secret, _) = Password::read(source).map_err(failed)?;
+    let seal = Seal::new(&secret).map_err(told)?;
+    let (place, path, _) = store_place(config)?;
+    let make = || {
+        let now = clock.now();
+        open_tokens(config, now).map_err(|error| error.to_string())?;
+        if let Some(authority) = open_authority(config, provider.clone()) {
+            authority.prepare(now).map_err(|fault| fault.to_string())?;
+        }
+        BundleSigners::new(&config.site.state).load().map(drop).map_err(|error| error.to_string())
+    };
+    let shared = match Store::open_briefly(&place).await {
+        Ok(store) => {
+            let shared = SharedKeys::start(&config.site.state, seal, &store, clock, make).await;
+            store.close().await;
+            shared
+        }
+        Err(error) => Err(SharedKeysError::Store(error)),
+    };
+    let were_here = config.site.state.join("token").join("token.key").exists();
+    match shared {
+        Ok(shared) => Ok(Some(shared)),
+        Err(SharedKeysError::Store(error)) if were_here => {
+            tracing::error!(path = %path.display(), %error,
+                "the site's store does not answer; the site's keys are those that are here");
+            Ok(None)
+        }
+        Err(error) => Err(told(error)),
+    }
+}

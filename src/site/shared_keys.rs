@@ -1,0 +1,356 @@
+//! The site's keys, for all of its servers: sealed in the store that they share, and as files in
+//! the state directory of each.
+//!
+//! What leaves this process is sealed; whoever has the store alone has nothing. The store is what
+//! counts: a server that was away takes what the others have made of the keys meanwhile.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::{digest, hkdf};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::store::{Follower, Store, StoreError};
+use crate::clock::Clock;
+use crate::secret::{Password, private_dir, read_bounded, write_private, write_public};
+
+/// The folders whose files are the site's keys.
+const FOLDERS: [&str; 2] = ["authority", "token"];
+/// What belongs to them, by its ending; without one it is the hierarchy.
+const ENDINGS: [&str; 5] = ["crt", "key", "json", "crl", ""];
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// A seal that can be guessed is none.
+const SEAL_CHARS_MIN: usize = 32;
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// What the seal is over besides the keys: a sealed text of something else is none of these.
+const CONTEXT: &[u8] = b"sitegate: the keys of a site, 1";
+/// How often it is tried again when another server was faster.
+const TRIES: usize = 5;
+
+/// Why keys are not shared.
+#[derive(Debug, thiserror::Error)]
+pub enum SharedKeysError {
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file system refuses.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What it answers.
+        cause: io::Error,
+    },
+    /// The seal is not what the keys were sealed with, or they were changed.
+    #[error(
+        "the site's keys in the store were not sealed with this seal: write the one of the other \
+         site servers"
+    )]
+    Seal,
+    /// The seal is too short.
+    #[error("the seal has less than 32 characters: openssl rand -base64 48 makes one")]
+    Weak,
+    /// What was sealed is not understood.
+    #[error("the site's keys in the store are of a later sitegate")]
+    Content,
+    /// Others were faster each time.
+    #[error("other site servers change the keys all the time")]
+    Busy,
+    /// The first keys could not be made.
+    #[error("{0}")]
+    Make(String),
+}
+
+/// What seals the keys.
+pub struct Seal(RandomizedNonceKey);
+
+impl Seal {
+    /// From what the operator has put in place on each site server.
+    ///
+    /// # Errors
+    /// [`SharedKeysError::Weak`].
+    pub fn new(secret: &Password) -> Result<Self, SharedKeysError> {
+        let text = secret.reveal().trim();
+        if text.len() < SEAL_CHARS_MIN {
+            return Err(SharedKeysError::Weak);
+        }
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, CONTEXT);
+        let mut key = Zeroizing::new([0_u8; 32]);
+        salt.extract(text.as_bytes())
+            .expand(&[CONTEXT], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(key.as_mut()))
+            .map_err(|_| SharedKeysError::Weak)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, key.as_ref());
+        key.map(Seal).map_err(|_| SharedKeysError::Weak)
+    }
+
+    fn seal(&self, plain: &[u8]) -> Result<String, SharedKeysError> {
+        let mut sealed = plain.to_vec();
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(CONTEXT), &mut sealed);
+        let nonce = nonce.map_err(|_| SharedKeysError::Seal)?;
+        Ok(STANDARD.encode([&nonce.as_ref()[..], &sealed].concat()))
+    }
+
+    fn open(&self, text: &str) -> Result<Zeroizing<Vec<u8>>, SharedKeysError> {
+        let bytes = STANDARD.decode(text).map_err(|_| SharedKeysError::Seal)?;
+        let (nonce, sealed) =
+            bytes.split_first_chunk::<NONCE_LEN>().ok_or(SharedKeysError::Seal)?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let mut plain = Zeroizing::new(sealed.to_vec());
+        let opened = self.0.open_in_place(nonce, Aad::from(CONTEXT), &mut plain);
+        let len = opened.map_err(|_| SharedKeysError::Seal)?.len();
+        plain.truncate(len);
+        Ok(plain)
+    }
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal([redacted])")
+    }
+}
+
+/// The files of the keys, by their path below the state directory.
+type Files = BTreeMap<String, Zeroizing<String>>;
+
+/// The keys of a state directory, shared.
+#[derive(Debug)]
+pub struct SharedKeys {
+    state: PathBuf,
+    seal: Seal,
+    /// The version in the store that the files are of.
+    version: i64,
+    /// What the files were then.
+    files: Vec<u8>,
+}
+
+impl SharedKeys {
+    /// Have the site's keys: those in the store, or those here where there are none yet, which are
+    /// made by `make` if need be.
+    ///
+    /// # Errors
+    /// Why they are not shared; the files here are as they were, or as the store has them.
+    pub async fn start(
+        state: &Path,
+        seal: Seal,
+        store: &Store,
+        clock: &Clock,
+        mut make: impl FnMut() -> Result<(), String>,
+    ) -> Result<Self, SharedKeysError> {
+        let (version, files) = (0, Vec::new());
+        let mut shared = SharedKeys { state: state.to_owned(), seal, version, files };
+        for _ in 0..TRIES {
+            if shared.pull(store).await? {
+                return Ok(shared);
+            }
+            make().map_err(SharedKeysError::Make)?;
+            if shared.push(store, clock).await? {
+                return Ok(shared);
+            }
+        }
+        Err(SharedKeysError::Busy)
+    }
+
+    /// Follow store and files until told to stop.
+    pub async fn run(
+        mut self,
+        store: Store,
+        mut follower: Follower,
+        clock: Clock,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut told = String::new();
+        while !*stop.borrow() {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = follower.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let trouble = self.look(&store, &clock).await.err().map(|error| error.to_string());
+            let trouble = trouble.unwrap_or_default();
+            if trouble != told && !trouble.is_empty() {
+                tracing::error!(target: "sitegate::site", "the site's keys are not shared: {trouble}");
+            }
+            told = trouble;
+        }
+    }
+
+    /// Bring store and files together.
+    ///
+    /// # Errors
+    /// Why that was not done.
+    pub async fn look(&mut self, store: &Store, clock: &Clock) -> Result<(), SharedKeysError> {
+        let before = self.version;
+        self.pull(store).await?;
+        // What another server has made of the keys is not undone by what was changed here.
+        if self.version == before && fingerprint(&self.read()?) != self.files {
+            self.push(store, clock).await?;
+        }
+        Ok(())
+    }
+
+    /// Take the store's keys, if they are others than those here. `false` if it has none.
+    async fn pull(&mut self, store: &Store) -> Result<bool, SharedKeysError> {
+        let Some((version, sealed)) = store.site_keys().await? else { return Ok(false) };
+        if version == self.version {
+            return Ok(true);
+        }
+        let plain = self.seal.open(&sealed)?;
+        let files: BTreeMap<String, String> =
+            serde_json::from_slice(&plain).map_err(|_| SharedKeysError::Content)?;
+        let files: Files = files.into_iter().map(|(k, v)| (k, Zeroizing::new(v))).collect();
+        self.write(&files)?;
+        tracing::info!(target: "sitegate::site", version, "the site's keys are those of the store");
+        (self.version, self.files) = (version, fingerprint(&files));
+        Ok(true)
+    }
+
+    /// Give the store the keys that are here. `false` if another server was faster.
+    async fn push(&mut self, store: &Store, clock: &Clock) -> Result<bool, SharedKeysError> {
+        let files = self.read()?;
+        let plain: BTreeMap<&str, &str> =
+            files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let plain = serde_json::to_vec(&plain).map_err(|_| SharedKeysError::Content)?;
+        let sealed = self.seal.seal(&Zeroizing::new(plain))?;
+        let kept = store.keep_site_keys(self.version, &sealed, "sitegate", clock.now()).await?;
+        if kept {
+            tracing::info!(target: "sitegate::site", "the site's keys were put into the store");
+            (self.version, self.files) = (self.version + 1, fingerprint(&files));
+        }
+        Ok(kept)
+    }
+
+    /// The files here.
+    fn read(&self) -> Result<Files, SharedKeysError> {
+        let mut files = Files::new();
+        for folder in FOLDERS {
+            let dir = self.state.join(folder);
+            let failed = |path: &Path| {
+                let path = path.to_owned();
+                move |cause| SharedKeysError::File { path, cause }
+            };
+            let entries = match std::fs::read_dir(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(failed(&dir))?,
+            };
+            for entry in entries {
+                let path = entry.map_err(failed(&dir))?.path();
+                let Some(name) = name(&path).filter(|_| path.is_file()) else { continue };
+                let (bytes, _) = read_bounded(&path, FILE_BYTES_MAX).map_err(failed(&path))?;
+                let text = std::str::from_utf8(&bytes).map_err(|_| SharedKeysError::Content)?;
+                files.insert(format!("{folder}/{name}"), Zeroizing::new(text.to_owned()));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Make the files here these and no others. Keys come before what says that they are in use.
+    fn write(&self, files: &Files) -> Result<(), SharedKeysError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| SharedKeysError::File { path, cause }
+        };
+        let held = self.read()?;
+        for folder in FOLDERS {
+            let dir = self.state.join(folder);
+            private_dir(&dir).map_err(failed(&dir))?;
+        }
+        let is_key = |name: &str| name.ends_with(".key");
+        let order = |name: &&String| (!is_key(name), name.ends_with(".json"));
+        let mut names: Vec<&String> = files.keys().filter(|name| is_ours(name)).collect();
+        names.sort_by_key(order);
+        for name in names {
+            let Some(text) = files.get(name) else { continue };
+            if held.get(name) == Some(text) {
+                continue;
+            }
+            let path = self.state.join(name);
+            let written = match is_key(name) {
+                true => write_private(&path, text.as_bytes()),
+                false => write_public(&path, text.as_bytes()),
+            };
+            written.map_err(failed(&path))?;
+        }
+        for gone in held.keys().filter(|name| !files.contains_key(*name)) {
+            let path = self.state.join(gone);
+            std::fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a file that belongs to the keys.
+fn name(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    let ending = path.extension().map_or(Some(""), |ending| ending.to_str())?;
+    (!name.starts_with('.') && ENDINGS.contains(&ending)).then_some(name)
+}
+
+/// Whether a name from the store may be written: a file of one of the folders, and nowhere else.
+fn is_ours(full: &str) -> bool {
+    let Some((folder, rest)) = full.split_once('/') else { return false };
+    FOLDERS.contains(&folder) && name(Path::new(rest)) == Some(rest)
+}
+
+fn fingerprint(files: &Files) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (name, text) in files {
+        for part in [name.as_bytes(), text.as_bytes()] {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+    }
+    context.finish().as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::PasswordSource;
+
+    fn seal(text: &str) -> Result<Seal, SharedKeysError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seal");
+        std::fs::write(&path, text).unwrap();
+        Seal::new(&Password::read(&PasswordSource::File(path)).unwrap().0)
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_by_the_same_seal_alone() {
+        let one = seal(&"a".repeat(40)).unwrap();
+        let sealed = one.seal(b"a key").unwrap();
+        assert_eq!(one.open(&sealed).unwrap().as_slice(), b"a key");
+        assert_ne!(one.seal(b"a key").unwrap(), sealed, "no two are alike");
+        let two = seal(&"b".repeat(40)).unwrap();
+        assert!(matches!(two.open(&sealed), Err(SharedKeysError::Seal)));
+        let mut bytes = STANDARD.decode(&sealed).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        assert!(matches!(one.open(&STANDARD.encode(bytes)), Err(SharedKeysError::Seal)));
+        assert!(matches!(one.open("AAAA"), Err(SharedKeysError::Seal)));
+        assert!(matches!(seal("short"), Err(SharedKeysError::Weak)));
+    }
+
+    #[test]
+    fn nothing_is_written_outside_the_folders_of_the_keys() {
+        for (name, ours) in [
+            ("authority/root.key", true),
+            ("token/hierarchy", true),
+            ("token/rollover.json", true),
+            ("authority/../../etc/passwd.key", false),
+            ("authority/leaf/mp01.key", false),
+            ("authority/.lock", false),
+            ("store/site.db", false),
+            ("root.key", false),
+            ("/authority/root.key", false),
+        ] {
+            assert_eq!(is_ours(name), ours, "{name}");
+        }
+    }
+}
