@@ -287,7 +287,7 @@ fn judge(error: &reqwest::Error) -> FetchError {
     };
     let mut cause = error.source();
     while let Some(error) = cause {
-        if is_tls(error) {
+        if of_tls(error).is_some() {
             fault = FetchFault::Certificate;
         } else if error.is::<Refused>() {
             fault = FetchFault::Address;
@@ -300,11 +300,13 @@ fn judge(error: &reqwest::Error) -> FetchError {
     FetchError::new(fault, detail)
 }
 
-/// Whether an error is TLS's, however often it is wrapped: the source of an `io::Error` is not what
-/// it wraps, but what stands behind that.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+/// The error of TLS that an error is, however often it is wrapped: the source of an `io::Error` is
+/// not what it wraps, but what stands behind that.
+pub(super) fn of_tls<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a rustls::Error> {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|error| is_tls(error))
+    error.downcast_ref().or_else(|| wrapped.and_then(|error| of_tls(error)))
 }
 
 #[cfg(test)]

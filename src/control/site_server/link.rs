@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::super::fetch::of_tls;
 use crate::site::server::PATH;
 
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -200,10 +201,7 @@ fn judge(server: &str, error: &reqwest::Error) -> LinkError {
     use std::error::Error as _;
     let (mut cause, mut told) = (error.source(), error.to_string());
     while let Some(error) = cause {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = wrapped.and_then(|error| error.downcast_ref::<rustls::Error>());
-        let tls = tls.or_else(|| error.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(_)) = of_tls(error) {
             return LinkError::Stranger(server.to_owned());
         }
         told = error.to_string();
