@@ -287,6 +287,7 @@ impl App {
                 connections: self.front.count(),
                 path: self.options.path.display().to_string(),
                 started: now,
+                told: self.followed.as_ref().map(Followed::told),
                 clock: self.options.clock.clone(),
             }),
         };
@@ -391,7 +392,8 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
 pub(crate) use assemble::{open_authority, open_tokens};
 pub(crate) use blocklist::read_blocklist;
 pub(crate) use examine::{
-    Examined, Examiner, issuer as examine_issuer, token_service as examine_token_service,
+    Examined, Examiner, issuer as examine_issuer, site_server as examine_site_server,
+    token_service as examine_token_service,
 };
 pub use issuers::read_trusted;
 pub(crate) use report::certificate as certificate_status;

@@ -10,6 +10,6 @@ mod status;
 pub use readiness::Readiness;
 pub use server::{Shown, admin_router, metrics_router, serve};
 pub use status::{
-    CertificateStatus, ClientsStatus, ConfigStatus, IssuerStatus, RejectedStatus, SiteSystemStatus,
-    Status,
+    CertificateStatus, ClientsStatus, ConfigStatus, IssuerStatus, RejectedStatus, SiteServerStatus,
+    SiteSystemStatus, Status,
 };

@@ -24,6 +24,26 @@ pub struct Status {
     pub site_systems: Vec<SiteSystemStatus>,
     /// The token issuers.
     pub issuers: Vec<IssuerStatus>,
+    /// What it has from the site server that it follows, if it follows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_server: Option<SiteServerStatus>,
+}
+
+/// What a gateway has from its site server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SiteServerStatus {
+    /// The name by which this gateway has joined, or will.
+    pub gateway: String,
+    /// Where the site's servers are; none before it has joined.
+    pub servers: Vec<String>,
+    /// The version of the bundle in force; none before it has joined.
+    pub version: Option<u64>,
+    /// When that was made.
+    pub issued: Option<Timestamp>,
+    /// When it is out of date.
+    pub expires: Option<Timestamp>,
+    /// How many devices, users, tokens and times it blocks.
+    pub blocks: usize,
 }
 
 /// The configuration that is in force, and what became of the last one read.

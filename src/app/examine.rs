@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 
 use super::assemble::{backend_roots, folder, names};
@@ -12,13 +13,17 @@ use super::report::certificate;
 use super::site::store_place;
 use crate::admin::CertificateStatus;
 use crate::cert::{Anchors, Rejected};
-use crate::clock::Clock;
+use crate::clock::{Clock, second};
 use crate::config::{ClientCertificates, Config, Issuer, KeySource, SiteSystem};
+use crate::control::site_server::Kept;
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
+use crate::secret::Password;
+use crate::site::Seal;
 use crate::site::store::Place;
 use crate::tls::TlsOptions;
+use crate::token::JoinToken;
 use crate::unfit::Unfit;
 
 /// What was found of one site system, or of one token issuer.
@@ -141,6 +146,15 @@ pub(crate) fn issuer(issuer: &Issuer) -> Examined {
 /// Where clients get their tokens, and what knows them. Nothing is opened that a look would change.
 pub(crate) fn token_service(config: &Config) -> Examined {
     let mut found = Examined::default();
+    let serving = config.site_systems.iter().filter(|system| system.is_site_server());
+    for origin in serving.flat_map(|system| system.origins()) {
+        found.notes.push(format!("site server for gateways: {origin}"));
+    }
+    if let Some(source) = &config.site.seal {
+        let seal = Password::read(source).map_err(|error| error.to_string());
+        let seal = seal.and_then(|(text, _)| Seal::new(&text).map_err(|error| error.to_string()));
+        found.wrong.extend(seal.err().map(|why| format!("seal: {why}")));
+    }
     if config.site_systems.iter().any(|system| system.token_service) {
         found.notes.push(format!("token service: {}", config.site.token_issuer));
     }
@@ -153,6 +167,52 @@ pub(crate) fn token_service(config: &Config) -> Examined {
             found.notes.push("PostgreSQL, which was not asked".to_owned());
         }
         Err(error) => found.wrong.push(error.to_string()),
+    }
+    found
+}
+
+/// What a gateway has from the site server that it follows.
+pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
+    let mut found = Examined::default();
+    let Some(following) = &config.site_server else { return found };
+    let kept = Kept::new(&config.site.state);
+    let Some(trust) = kept.trust() else {
+        let token =
+            Password::read(&following.join).map(|(text, _)| JoinToken::parse(text.reveal()));
+        match token {
+            Ok(Some(token)) if token.expires <= now.as_second() => {
+                found.wrong.push("the join token has expired: make a new one".to_owned());
+            }
+            Ok(Some(token)) if token.name != following.name => found.wrong.push(format!(
+                "the join token is for a gateway named {}, and this one is {}",
+                token.name, following.name
+            )),
+            Ok(Some(token)) => {
+                found.notes.push(format!("joins by its token at {}", token.servers.join(", ")));
+            }
+            Ok(None) => found.wrong.push("the join token is not one, or is cut short".to_owned()),
+            Err(error) => found.wrong.push(format!("the join token: {error}")),
+        }
+        return found;
+    };
+    found.notes.push(format!("joined as {}: {}", following.name, trust.servers.join(", ")));
+    if trust.site != config.site.code {
+        found.wrong.push(format!("it has joined site {}, not this one", trust.site));
+    }
+    match kept.bundle(&trust) {
+        Some(Ok(bundle)) if bundle.is_expired(now) => {
+            found.wrong.push("its last bundle has expired; blocks since then are not known".into());
+        }
+        Some(Ok(bundle)) => found.notes.push(format!(
+            "bundle of {}, good until {}, {} blocked",
+            second(bundle.issued),
+            second(bundle.expires),
+            bundle.blocks.len()
+        )),
+        Some(Err(refusal)) => {
+            found.wrong.push(format!("its bundle on disk: {refusal} ({})", refusal.code()));
+        }
+        None => found.wrong.push("it has no bundle on disk, until its site server answers".into()),
     }
     found
 }

@@ -10,12 +10,14 @@ use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
 use crate::admin::{
     CertificateStatus, ClientsStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus,
-    SiteSystemStatus, Status,
+    SiteServerStatus, SiteSystemStatus, Status,
 };
 use crate::cert::Facts;
-use crate::clock::Clock;
+use crate::clock::{Clock, second};
 use crate::config::SiteSystem;
+use crate::control::site_server::Told;
 use crate::control::{ClientFilesState, Served};
+use crate::live::Live;
 
 /// What status is made of.
 pub(super) struct Sources {
@@ -27,6 +29,7 @@ pub(super) struct Sources {
     pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
     pub(super) path: String,
     pub(super) started: Timestamp,
+    pub(super) told: Option<Live<Told>>,
     pub(super) clock: Clock,
 }
 
@@ -75,6 +78,18 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     keys_fetched: view.fetched.as_ref().and_then(|(_, at)| *at.load()),
                 })
                 .collect(),
+            site_server: state.config.site_server.as_ref().map(|following| {
+                let bundle = sources.told.as_ref().and_then(|told| told.load().bundle.clone());
+                let bundle = bundle.as_deref();
+                SiteServerStatus {
+                    gateway: following.name.clone(),
+                    servers: bundle.map(|b| b.servers.clone()).unwrap_or_default(),
+                    version: bundle.map(|b| b.version),
+                    issued: bundle.map(|b| second(b.issued)),
+                    expires: bundle.map(|b| second(b.expires)),
+                    blocks: bundle.map_or(0, |b| b.blocks.len()),
+                }
+            }),
         }
     })
 }

@@ -9,9 +9,11 @@ use rustls::crypto::CryptoProvider;
 
 use super::ConfigArg;
 use super::status::certificate_text;
-use crate::app::{Examined, Examiner, examine_issuer, examine_token_service, read_blocklist};
+use crate::app::{
+    Examined, Examiner, examine_issuer, examine_site_server, examine_token_service, read_blocklist,
+};
 use crate::clock::Clock;
-use crate::config::{Config, SiteSystem};
+use crate::config::{Config, Following, KeySource, SiteSystem};
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(&arg) {
@@ -27,12 +29,20 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
         text.push_str(&headline(system));
         wrong += tell(&mut text, &examiner.site_system(system, &config), now)?;
     }
+    let told_elsewhere = [Following::token_keys(&config.site.state)];
     for issuer in &config.issuers {
+        if matches!(&issuer.keys, KeySource::Files(files) if *files == told_elsewhere) {
+            continue;
+        }
         writeln!(text, "  token issuer {}:", issuer.policy.name)?;
         wrong += tell(&mut text, &examine_issuer(issuer), now)?;
     }
-    text.push_str("  store:\n");
-    wrong += tell(&mut text, &examine_token_service(&config), now)?;
+    let (what, found) = match &config.site_server {
+        Some(_) => ("site server", examine_site_server(&config, now)),
+        None => ("store", examine_token_service(&config)),
+    };
+    writeln!(text, "  {what}:")?;
+    wrong += tell(&mut text, &found, now)?;
     blocklist(&mut text, &config)?;
     let verdict = match wrong {
         0 => "good".to_owned(),

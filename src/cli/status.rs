@@ -63,6 +63,20 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     for line in status.config.error.iter().flat_map(|error| error.lines()) {
         writeln!(out, "  {line}")?;
     }
+    if let Some(server) = &status.site_server {
+        match (server.issued, server.expires) {
+            (Some(issued), Some(expires)) => {
+                let stale = if expires <= now { " (EXPIRED)" } else { "" };
+                writeln!(out, "follows {} as {}", server.servers.join(", "), server.gateway)?;
+                writeln!(
+                    out,
+                    "  bundle of {issued}, good until {expires}{stale}, {} blocked",
+                    server.blocks
+                )?;
+            }
+            _ => writeln!(out, "has NOT JOINED a site yet, as {}", server.gateway)?,
+        }
+    }
     for site in &status.site_systems {
         let roles = site.roles.join(", ");
         writeln!(out, "\n{} ({roles}) on {} to {}", site.name, site.listen, site.backend)?;

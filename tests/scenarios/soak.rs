@@ -14,7 +14,7 @@ use crate::support::{Gateway, Nginx, Plan, Wire, connect, eventually};
 const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
 
 /// The library that turns a process's clock.
-fn faketime() -> String {
+pub fn faketime() -> String {
     let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     let found = libraries.find(|library| library.exists());

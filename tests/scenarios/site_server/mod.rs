@@ -1,6 +1,8 @@
 //! Gateways on other hosts: they join a site once, follow its bundle, have their certificates from
 //! it, and serve on whatever becomes of it.
 
+mod door;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +13,8 @@ use sitegate::sim::{Client, Device, DeviceError, Request, Trust};
 use sitegate::token::SignerKind;
 use tokio::runtime::Runtime;
 
-use crate::support::{Gateway, Nginx, Plan, Postgres, eventually, free_port};
+use crate::soak::faketime;
+use crate::support::{DEVICE, Gateway, Nginx, Plan, Postgres, eventually, free_port};
 
 const PATH: &str = "/sitegate/oauth2";
 const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
@@ -492,4 +495,31 @@ fn a_revoked_gateway_is_told_nothing_any_more_and_its_certificate_is_blocked() {
     eventually("clients register there", || {
         registered(&runtime, &mut client(&gateway), &server.bulk()).is_ok()
     });
+}
+
+#[test]
+fn a_gateway_whose_bundle_has_expired_serves_on_or_denies_as_it_was_told() {
+    let nginx = Nginx::start();
+    let mut server = Server::start(&nginx.url());
+    let mut gateway = joined(&nginx.url(), "gw1", &server);
+    let runtime = runtime();
+    let mut client = client(&gateway);
+    // One that lives longer than the bundle.
+    let issue = ["token", "issue", "--kind", "boot-media", "--lifetime", "7d", "--device", DEVICE];
+    let token = server.said(&issue);
+    server.gateway.kill();
+    let text = gateway.config_text();
+    let mut ask_when = |stale: &str, ahead: &str| {
+        let text = text.replace("name = \"gw1\"", &format!("name = \"gw1\"\nstale = \"{stale}\""));
+        gateway.write_config(&text);
+        gateway.kill();
+        gateway.relaunch(Plan::to(&nginx.url()).first(&[], ahead));
+        gateway.wait_until_ready();
+        client.close();
+        ask(&runtime, &mut client, &token, POLICY)
+    };
+    let later = format!("export LD_PRELOAD={} FAKETIME=+97h", faketime());
+    assert_eq!(ask_when("deny", "true").0, 200, "its bundle is good for days");
+    assert_eq!(ask_when("serve", &later).0, 200, "the site server is only away");
+    assert_eq!(ask_when("deny", &later), (503, "site.unheard".to_owned()));
 }

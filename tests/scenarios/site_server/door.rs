@@ -1,0 +1,233 @@
+//! The site server's own door, as the gateway in front of it speaks to it: what it says of the
+//! connection is believed, and nothing that is sent.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sitegate::cert::forge::{Order, Pki};
+use sitegate::cert::issuer::{Algorithm, Scope};
+use sitegate::cert::request::request;
+use sitegate::clock::{Clock, Hands};
+use sitegate::site::server::{BundleSources, Publisher, SiteServer};
+use sitegate::site::store::{Joining, Place, Store};
+use sitegate::site::{Authority, AuthorityParams, BundleSigners, SiteTokens, listen, serve};
+use sitegate::token::{Bundle, SignerKind, join_fingerprint};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+const SECRET: &str = "a-secret-that-only-the-holder-of-the-token-knows";
+/// `x5t#S256` of gateways' certificates, as the gateway in front writes them.
+const ONE: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const TWO: &str = "2222222222222222222222222222222222222222222222222222222222222222";
+
+struct Door {
+    dir: tempfile::TempDir,
+    store: Store,
+    hands: Hands,
+    clock: Clock,
+    _stop: watch::Sender<bool>,
+}
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+impl Door {
+    async fn open() -> Door {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, hands) = Clock::manual(start());
+        let state = dir.path();
+        let store =
+            Store::open(&Place::Sqlite(state.join("store/site.db")), start()).await.unwrap();
+        let params = AuthorityParams {
+            site_code: "PS1".into(),
+            scope: Scope::new(&["contoso.com"]).unwrap(),
+            algorithm: Algorithm::P256,
+            whole_chains: Default::default(),
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let authority = Arc::new(Authority::new(state, params, provider));
+        authority.prepare(start()).unwrap();
+        let kind = ("PS1", SignerKind::P256);
+        let tokens = SiteTokens::open(state, kind, None, "https://mp/oauth2", start()).unwrap();
+        let sources = BundleSources {
+            site: "PS1".into(),
+            servers: vec!["https://site01:8443".into()],
+            origins: vec!["https://mp".into()],
+            tokens: Arc::new(tokens),
+            authority: Some(authority.clone()),
+            signers: BundleSigners::new(state),
+            life_s: 86_400,
+        };
+        let (publisher, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(publisher.run(stopped.clone()));
+        let server = SiteServer {
+            store: store.clone(),
+            authority: Some(authority),
+            published,
+            token_service: None,
+            clock: clock.clone(),
+        };
+        let listener = listen(&state.join("door.sock")).unwrap();
+        tokio::spawn(serve(listener, server.router(), stopped));
+        Door { dir, store, hands, clock, _stop: stop }
+    }
+
+    async fn allow(&self, name: &str, roles: &[&str]) {
+        let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+        let joining = Joining {
+            fingerprint: &join_fingerprint(&format!("{SECRET}{name}")),
+            name,
+            hosts: &["gw.contoso.com".to_owned()],
+            roles: &roles,
+            expires: start() + jiff::SignedDuration::from_hours(1),
+        };
+        self.store.allow_join(&joining, "admin", start()).await.unwrap();
+    }
+
+    /// Ask as a connection that has proved a certificate; status, and the answer's JSON or text.
+    async fn ask(&self, proven: &str, line: &str, body: &Value) -> (u16, Value) {
+        ask(&self.dir.path().join("door.sock"), proven, line, body).await
+    }
+
+    async fn join(&self, proven: &str, name: &str) -> (u16, Value) {
+        let body = json!({ "name": name, "secret": format!("{SECRET}{name}") });
+        self.ask(proven, "POST /sitegate/site/v1/join", &body).await
+    }
+
+    async fn certificate(&self, proven: &str, hosts: &[&str], csr: &str) -> (u16, Value) {
+        let body = json!({ "site_system": "mp", "hosts": hosts, "request": csr });
+        self.ask(proven, "POST /sitegate/site/v1/certificate", &body).await
+    }
+}
+
+async fn ask(socket: &Path, proven: &str, line: &str, body: &Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut stream = UnixStream::connect(socket).await.unwrap();
+    let proof = match proven {
+        "" => String::new(),
+        proven => format!("Sitegate-Client-Cert-Proven: {proven}\r\n"),
+    };
+    let text = format!(
+        "{line} HTTP/1.1\r\nHost: site01\r\nX-Forwarded-For: 192.0.2.7\r\n{proof}Connection: close\
+         \r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let said = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, serde_json::from_str(said).unwrap_or_else(|_| said.into()))
+}
+
+fn code((status, said): (u16, Value)) -> (u16, String) {
+    (status, said["code"].as_str().unwrap_or_default().to_owned())
+}
+
+fn refused(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+#[tokio::test]
+async fn a_join_token_that_has_expired_lets_nobody_in() {
+    let door = Door::open().await;
+    door.allow("gw1", &[]).await;
+    door.hands.advance(3_600);
+    assert_eq!(code(door.join(ONE, "gw1").await), refused(403, "join.expired"));
+    door.hands.advance(-1);
+    assert_eq!(door.join(ONE, "gw1").await.0, 200);
+    assert_eq!(code(door.join(TWO, "gw1").await), refused(403, "join.used"));
+    assert_eq!(code(door.join("", "gw1").await), refused(401, "gateway.unknown"));
+}
+
+#[tokio::test]
+async fn only_a_gateway_that_has_joined_is_told_anything() {
+    let door = Door::open().await;
+    door.allow("gw1", &[]).await;
+    let (status, said) = door.join(ONE, "gw1").await;
+    assert_eq!(status, 200);
+    let joined = Bundle::peek(said["bundle"].as_str().unwrap()).unwrap();
+    assert_eq!(joined.site, "PS1");
+    let poll = "GET /sitegate/site/v1/bundle?held=0";
+    for stranger in ["", TWO] {
+        assert_eq!(
+            code(door.ask(stranger, poll, &Value::Null).await),
+            refused(401, "gateway.unknown")
+        );
+        let (csr, _) = request(Algorithm::P256).unwrap();
+        let asked = door.certificate(stranger, &["gw.contoso.com"], &csr).await;
+        assert_eq!(code(asked), refused(401, "gateway.unknown"));
+        let forward = "POST /sitegate/site/v1/token-service/token";
+        assert_eq!(
+            code(door.ask(stranger, forward, &Value::Null).await),
+            refused(401, "gateway.unknown")
+        );
+    }
+    let (status, text) = door.ask(ONE, poll, &Value::Null).await;
+    assert_eq!(status, 200);
+    let bundle = Bundle::peek(text.as_str().unwrap()).unwrap();
+    assert!(bundle.origins.contains(&"https://gw.contoso.com".to_owned()), "{:?}", bundle.origins);
+
+    // It shows another certificate from now on; the one before is good for a while.
+    let thumbprint = "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI";
+    let next = json!({ "thumbprint": thumbprint });
+    let told = door.ask(ONE, "POST /sitegate/site/v1/identity", &next).await;
+    assert_eq!(told.0, 204);
+    assert_eq!(door.ask(TWO, poll, &Value::Null).await.0, 200);
+    let odd = json!({ "thumbprint": "x" });
+    let told = door.ask(ONE, "POST /sitegate/site/v1/identity", &odd).await;
+    assert_eq!(code(told), refused(400, "request.malformed"));
+    // Nobody is known by a certificate for longer than it is good for.
+    door.hands.advance(90 * 86_400);
+    assert_eq!(code(door.ask(TWO, poll, &Value::Null).await), refused(401, "gateway.unknown"));
+}
+
+#[tokio::test]
+async fn a_gateway_has_certificates_for_the_hosts_of_its_join_token_and_for_fit_keys_alone() {
+    let door = Door::open().await;
+    door.allow("gw1", &[]).await;
+    door.join(ONE, "gw1").await;
+    let (csr, _) = request(Algorithm::P256).unwrap();
+    let (status, said) = door.certificate(ONE, &["gw.contoso.com"], &csr).await;
+    assert_eq!(status, 200, "{said}");
+    assert!(said["chain"].as_str().unwrap().contains("BEGIN CERTIFICATE"));
+    for hosts in [&["mp01.contoso.com"][..], &["gw.contoso.com", "mp01.contoso.com"]] {
+        let asked = door.certificate(ONE, hosts, &csr).await;
+        assert_eq!(code(asked), refused(403, "certificate.hosts"), "{hosts:?}");
+    }
+    assert_eq!(code(door.certificate(ONE, &[], &csr).await), refused(400, "request.malformed"));
+    let other = Pki::new("Other", start()).unwrap();
+    let certificate = other.issue(&Order::fit(&["gw.contoso.com"], start())).unwrap().leaf;
+    for bad in ["", &certificate, &csr[..csr.len() / 2]] {
+        let asked = door.certificate(ONE, &["gw.contoso.com"], bad).await;
+        assert_eq!(code(asked), refused(400, "certificate.request"), "{bad}");
+    }
+    let issued = door.store.role_certificates(door.clock.now()).await.unwrap();
+    assert_eq!(issued.len(), 1, "what is refused is not issued");
+    // A certificate that is blocked is told to all.
+    assert!(
+        door.store.block_role_certificate(&issued[0].thumbprint, "admin", start()).await.unwrap()
+    );
+    let held = door.store.bundle_version().await.unwrap();
+    let poll = format!("GET /sitegate/site/v1/bundle?held={held}");
+    let (_, text) = door.ask(ONE, &poll, &Value::Null).await;
+    let bundle = Bundle::peek(text.as_str().unwrap()).unwrap();
+    assert_eq!(bundle.revoked, [issued[0].thumbprint.clone()]);
+}
+
+#[tokio::test]
+async fn clients_get_tokens_by_way_of_management_points_alone() {
+    let door = Door::open().await;
+    door.allow("gw1", &["distribution-point"]).await;
+    door.allow("gw2", &["management-point"]).await;
+    door.join(ONE, "gw1").await;
+    door.join(TWO, "gw2").await;
+    let token = "POST /sitegate/site/v1/token-service/token";
+    assert_eq!(code(door.ask(ONE, token, &Value::Null).await), refused(403, "service.role"));
+    assert_eq!(code(door.ask(TWO, token, &Value::Null).await), refused(503, "service.away"));
+}
