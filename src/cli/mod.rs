@@ -6,6 +6,7 @@
 mod check;
 mod demo;
 mod devices;
+mod explain;
 mod health;
 mod issue;
 mod run;
@@ -52,6 +53,9 @@ enum Command {
     Status(status::Args),
     /// Write the JSON schema of the configuration, for editors.
     Schema,
+    /// What a configuration means.
+    #[command(subcommand)]
+    Config(explain::Command),
     /// The site's own authority.
     #[command(subcommand)]
     Site(site::Command),
@@ -95,6 +99,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
         Command::Schema => schema::run(),
+        Command::Config(command) => explain::run(command),
         Command::Site(command) => site::run(command, provider),
         Command::Token(command) => token::run(command),
     }

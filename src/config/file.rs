@@ -273,9 +273,35 @@ pub(super) struct SiteSystemFile {
     /// Whether the token service is offered on it.
     #[schemars(extend("default" = false))]
     pub(super) token_service: Typed<bool>,
+    /// Backends of single roles, where they are not the site system's.
+    #[schemars(with = "Vec<RoleBackendFile>")]
+    pub(super) role_backend: Option<toml::Value>,
     /// Routes of your own, on top of those of the roles; the longest path wins.
     #[schemars(with = "Vec<RouteFile>")]
     pub(super) route: Option<toml::Value>,
+}
+
+/// `[[site_system.role_backend]]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["role", "backend"]))]
+pub(super) struct RoleBackendFile {
+    /// The role, one of the site system's.
+    #[schemars(schema_with = "schema::role")]
+    pub(super) role: Typed<String>,
+    /// Where the role's requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
+    pub(super) backend: Typed<String>,
+    /// For https: a PEM file with the roots to trust instead of the system's.
+    pub(super) backend_ca: Typed<String>,
+    /// For https: the name in the backend's certificate; by default its host.
+    pub(super) backend_name: Typed<String>,
+    /// How long to wait for a connection; by default as the site system.
+    pub(super) backend_connect_time: Typed<Span>,
+    /// How long to wait for the answer to begin, and between its parts; by default as the site system.
+    pub(super) backend_answer_time: Typed<Span>,
+    /// How long an idle connection is kept; by default as the site system.
+    pub(super) backend_idle_time: Typed<Span>,
 }
 
 /// `[[site_system.route]]`
@@ -299,6 +325,9 @@ pub(super) struct RouteFile {
     /// Whether the token ends here or is passed on to the backend.
     #[schemars(extend("default" = "strip"))]
     pub(super) token: Typed<TokenFile>,
+    /// The role whose backend its requests go to; by default the site system's backend.
+    #[schemars(schema_with = "schema::role")]
+    pub(super) role: Typed<String>,
     /// Whether requests that pass may open a WebSocket.
     #[schemars(extend("default" = false))]
     pub(super) websocket: Typed<bool>,

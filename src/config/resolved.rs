@@ -209,6 +209,8 @@ pub struct SiteSystem {
     pub hosts: Vec<String>,
     /// Where requests go.
     pub backend: Backend,
+    /// Where those of single roles go instead.
+    pub role_backends: Vec<(Role, Backend)>,
     /// Where its PKI certificate lies.
     pub pki: Option<PkiFolder>,
     /// Whose certificates clients are asked for, if they are.
@@ -231,6 +233,12 @@ pub struct SiteSystem {
 }
 
 impl SiteSystem {
+    /// All its backends, its own first.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let of_roles = self.role_backends.iter().map(|(_, backend)| backend);
+        std::iter::once(&self.backend).chain(of_roles)
+    }
+
     /// How clients address it: `https://`, a host, and the port unless it is 443.
     pub fn origins(&self) -> impl Iterator<Item = String> {
         let port = match self.listen.port() {

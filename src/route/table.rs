@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::path::CanonicalPath;
+use super::role::Role;
 use crate::denial::Denial;
 use crate::purpose::{Purpose, Purposes};
 
@@ -79,6 +80,8 @@ pub enum Destination {
     /// The site system's backend.
     #[default]
     Backend,
+    /// The backend that the site system has for this role.
+    Role(Role),
     /// The site's token service, which judges credentials itself.
     TokenService,
 }
@@ -237,30 +240,6 @@ impl Route {
     /// The value of `Allow` (RFC 9110 §10.2.1), for an answer of 405.
     pub fn allow(&self) -> String {
         self.methods.join(", ")
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let requirement = self.requirement.as_str();
-        write!(f, "{:<24} {:<36} {requirement}", self.name, self.pattern.to_string())?;
-        let purposes: Vec<_> = self.purposes.iter().map(Purpose::as_str).collect();
-        if !purposes.is_empty() {
-            write!(f, " ({})", purposes.join(", "))?;
-        }
-        write!(f, "\n    {}", self.methods.join(" "))?;
-        match self.body_bytes {
-            Some(0) => write!(f, "; no body")?,
-            Some(bytes) => write!(f, "; body of at most {bytes} bytes")?,
-            None => write!(f, "; body of any size")?,
-        }
-        if self.token == TokenHandling::Forward {
-            write!(f, "; token forwarded")?;
-        }
-        if self.websocket {
-            write!(f, "; WebSocket")?;
-        }
-        write!(f, "\n    {}", self.reason)
     }
 }
 

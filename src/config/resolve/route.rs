@@ -8,7 +8,7 @@ use crate::config::read::{self, Table};
 use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{
-    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset,
+    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, presets,
     token_service,
 };
 
@@ -23,11 +23,29 @@ pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
     ("deny", Requirement::Deny),
 ];
 
-/// The presets of the roles with the site system's own routes on top.
-/// `namespace` is where the token service is offered, if it is; `certificates` says whether clients
-/// are asked for theirs.
+/// What the routes of a site system come from besides its own.
+pub(super) struct Roots<'a> {
+    pub(super) roles: &'a [Role],
+    /// The roles with a backend of their own.
+    pub(super) own_backends: &'a [Role],
+    /// Where the token service is offered, if it is.
+    pub(super) namespace: Option<&'a str>,
+}
+
+impl Roots<'_> {
+    /// Where requests for a role go.
+    fn destination(&self, role: Role) -> Destination {
+        match self.own_backends.contains(&role) {
+            true => Destination::Role(role),
+            false => Destination::Backend,
+        }
+    }
+}
+
+/// The presets of the roles with the site system's own routes on top. `certificates` says whether
+/// clients are asked for theirs.
 pub(super) fn resolve_all(
-    (roles, namespace): (&[Role], Option<&str>),
+    roots: Roots<'_>,
     system: &Table<'_>,
     certificates: bool,
     scope: &mut Scope<'_>,
@@ -42,7 +60,7 @@ pub(super) fn resolve_all(
             read::section(table, span.clone(), "[[site_system.route]]", scope.errors);
         let require = file.require.as_ref().map(Spanned::span);
         let at = span.clone();
-        let route = resolve(file, n, span, scope);
+        let route = resolve(file, n, span, &roots, scope);
         if let (Some(Requirement::Certificate), Some(at), false) =
             (route.as_ref().map(|route| route.requirement), require, certificates)
         {
@@ -52,7 +70,7 @@ pub(super) fn resolve_all(
                 "write client_certificate = \"request\" and client_ca in the site system",
             );
         }
-        let service: Vec<Route> = namespace.into_iter().flat_map(token_service).collect();
+        let service: Vec<Route> = roots.namespace.into_iter().flat_map(token_service).collect();
         if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &service)) {
             let message = format!("{} is within the token service", taken.pattern);
             scope.hinted(at, message, "give the token service another path, or the route");
@@ -60,8 +78,12 @@ pub(super) fn resolve_all(
         }
         own.extend(route);
     }
-    let presets = roles.iter().copied().flat_map(preset);
-    RouteTable::new(own, presets.chain(namespace.into_iter().flat_map(token_service)).collect())
+    let of_roles = presets(roots.roles).into_iter().map(|(role, route)| {
+        let destination = roots.destination(role);
+        Route { destination, ..route }
+    });
+    let service = roots.namespace.into_iter().flat_map(token_service);
+    RouteTable::new(own, of_roles.chain(service).collect())
 }
 
 /// Whether a route of the operator's own would take something away from these.
@@ -74,7 +96,13 @@ fn overlaps(own: &Route, others: &[Route]) -> bool {
     others.iter().any(|other| below(&path, &stem(other)))
 }
 
-fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>) -> Option<Route> {
+fn resolve(
+    file: RouteFile,
+    n: usize,
+    span: Range<usize>,
+    roots: &Roots<'_>,
+    scope: &mut Scope<'_>,
+) -> Option<Route> {
     let path = scope.required(file.path, span.clone(), "path of a route", "path = \"/reports/\"");
     let hint = format!("known: {}", REQUIREMENTS.map(|(word, _)| word).join(", "));
     let require = scope.required(file.require, span, "require of a route", &hint);
@@ -129,6 +157,8 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
         scope.hinted(typed.span(), "a WebSocket begins with GET", "add \"GET\" to methods");
     }
     let body_bytes = file.body_bytes.map(|b| b.get_ref().0);
+    let destination =
+        file.role.map_or(Destination::Backend, |role| destination(&role, roots, scope));
     Some(Route {
         name: format!("own-{}", n + 1).into(),
         pattern,
@@ -138,10 +168,23 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
         purposes,
         token,
         answer_time: None,
-        destination: Destination::Backend,
+        destination,
         websocket,
         reason: "A route of the operator's own.".into(),
     })
+}
+
+/// Where the requests of a route go that names a role.
+fn destination(role: &Spanned<String>, roots: &Roots<'_>, scope: &mut Scope<'_>) -> Destination {
+    match Role::from_name(role.get_ref()).filter(|role| roots.roles.contains(role)) {
+        Some(role) => roots.destination(role),
+        None => {
+            let words: Vec<&str> = roots.roles.iter().map(|role| role.as_str()).collect();
+            let message = format!("'{}' is no role of this site system", role.get_ref());
+            scope.hinted(role.span(), message, format!("its roles: {}", words.join(", ")));
+            Destination::Backend
+        }
+    }
 }
 
 fn requirement(word: &str) -> Option<Requirement> {
