@@ -11,7 +11,7 @@ use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenServ
 use crate::control::Backends;
 use crate::gateway::{BackendTls, Upstream, Upstreams};
 use crate::live::live;
-use crate::secret::read_bounded;
+use crate::secret::{BasicCredential, PasswordSource, read_bounded};
 use crate::tls::ClientConfigs;
 
 /// Where the requests of a site system go.
@@ -39,7 +39,13 @@ fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upst
         let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
         BackendTls::new(tls.trusting(roots), name.clone())
     };
-    Upstream { addresses, unix, tls: backend.tls_name.as_ref().map(to), times: backend.times }
+    Upstream {
+        addresses,
+        unix,
+        tls: backend.tls_name.as_ref().map(to),
+        credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
+        times: backend.times,
+    }
 }
 
 /// The token service of this process, by its socket.
@@ -55,7 +61,19 @@ fn token_service(state: &Path) -> Upstream {
         addresses: live(Vec::new()).1,
         unix: Some(socket.as_path().into()),
         tls: None,
+        credential: None,
         times,
+    }
+}
+
+/// Read when the configuration is.
+fn credential(url: &str, source: &PasswordSource) -> BasicCredential {
+    match BasicCredential::read(source) {
+        Ok((credential, _)) => credential,
+        Err(error) => {
+            tracing::error!(backend = url, %error, "the account of backend_auth cannot be used");
+            BasicCredential::unreadable()
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every field is optional here; what an absent one means is decided where the section is resolved.
 //! The first line above a field is what editors tell of it, by the schema.
 
+mod tables;
 mod words;
 
 use schemars::JsonSchema;
@@ -11,10 +12,11 @@ use serde::Deserialize;
 use super::schema;
 use super::spanned::Spanned;
 use super::units::{Size, Span};
+pub(super) use tables::{BackendAuthFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
     AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
     ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, ModeFile,
-    TokenFile,
+    TokenFile, UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -220,6 +222,8 @@ pub(super) struct SiteSystemFile {
     /// Idle connections that each thread keeps.
     #[schemars(extend("default" = 256))]
     pub(super) backend_connections: Typed<u32>,
+    /// As whom sitegate asks the backend; clients ask it as themselves without.
+    pub(super) backend_auth: Typed<BackendAuthFile>,
     /// Whether tokens may leave this machine by http; otherwise that is an error.
     #[schemars(extend("enum" = ["accepted"]))]
     pub(super) cleartext: Typed<String>,
@@ -270,6 +274,9 @@ pub(super) struct SiteSystemFile {
     /// Where clients put their tokens: a header, and the scheme if there is one.
     #[schemars(extend("default" = ["Authorization: Bearer"]))]
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,
+    /// Whether the roles' namespaces of tokens reach the backend as they are, or as those without.
+    #[schemars(extend("default" = "pass-through"))]
+    pub(super) upstream: Typed<UpstreamFile>,
     /// Whether the token service is offered on it.
     #[schemars(extend("default" = false))]
     pub(super) token_service: Typed<bool>,
@@ -279,58 +286,6 @@ pub(super) struct SiteSystemFile {
     /// Routes of your own, on top of those of the roles; the longest path wins.
     #[schemars(with = "Vec<RouteFile>")]
     pub(super) route: Option<toml::Value>,
-}
-
-/// `[[site_system.role_backend]]`
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["role", "backend"]))]
-pub(super) struct RoleBackendFile {
-    /// The role, one of the site system's.
-    #[schemars(schema_with = "schema::role")]
-    pub(super) role: Typed<String>,
-    /// Where the role's requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
-    #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
-    pub(super) backend: Typed<String>,
-    /// For https: a PEM file with the roots to trust instead of the system's.
-    pub(super) backend_ca: Typed<String>,
-    /// For https: the name in the backend's certificate; by default its host.
-    pub(super) backend_name: Typed<String>,
-    /// How long to wait for a connection; by default as the site system.
-    pub(super) backend_connect_time: Typed<Span>,
-    /// How long to wait for the answer to begin, and between its parts; by default as the site system.
-    pub(super) backend_answer_time: Typed<Span>,
-    /// How long an idle connection is kept; by default as the site system.
-    pub(super) backend_idle_time: Typed<Span>,
-}
-
-/// `[[site_system.route]]`
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["path", "require"]))]
-pub(super) struct RouteFile {
-    /// One path, or with a slash at its end that path and all below it.
-    pub(super) path: Typed<String>,
-    /// What a request must show to pass.
-    #[schemars(schema_with = "schema::requirement")]
-    pub(super) require: Typed<String>,
-    /// The methods that pass, in capitals.
-    #[schemars(extend("default" = ["GET", "HEAD", "POST"]))]
-    pub(super) methods: Typed<Vec<Spanned<String>>>,
-    /// The largest request body; any size by default.
-    pub(super) body_bytes: Typed<Size>,
-    /// The purposes a token may have.
-    #[schemars(schema_with = "schema::purposes", extend("default" = ["client"]))]
-    pub(super) purposes: Typed<Vec<Spanned<String>>>,
-    /// Whether the token ends here or is passed on to the backend.
-    #[schemars(extend("default" = "strip"))]
-    pub(super) token: Typed<TokenFile>,
-    /// The role whose backend its requests go to; by default the site system's backend.
-    #[schemars(schema_with = "schema::role")]
-    pub(super) role: Typed<String>,
-    /// Whether requests that pass may open a WebSocket.
-    #[schemars(extend("default" = false))]
-    pub(super) websocket: Typed<bool>,
 }
 
 /// `[[token_issuer]]`

@@ -308,6 +308,8 @@ pub struct Backend {
     pub tls_name: Option<ServerName<'static>>,
     /// The roots to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// Where the account is that sitegate asks it with, if it has one of its own.
+    pub auth: Option<PasswordSource>,
     /// How long to wait for what.
     pub times: BackendTimes,
     /// Idle connections kept, for each shard.

@@ -15,6 +15,7 @@ use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
 use crate::route::Destination;
+use crate::secret::BasicCredential;
 use crate::token::Fingerprint;
 
 /// One request.
@@ -87,6 +88,11 @@ impl RequestCtx {
     /// Whether its connection may become a WebSocket.
     pub(super) fn may_upgrade(&self) -> bool {
         self.pass.as_ref().is_some_and(|pass| pass.websocket)
+    }
+
+    /// What sitegate asks the backend with, where the client's own word does not count.
+    pub(super) fn credential(&self) -> Option<&BasicCredential> {
+        self.site.as_ref()?.credential(self.route, self.pass.as_ref()?)
     }
 
     /// Whether it goes to the token service.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Address, BackendTls, Peer};
+use super::decide::Pass;
 use super::observe::Observing;
 use crate::client::ClientTrust;
 use crate::config::{BackendTimes, Config, SiteSystem};
@@ -16,6 +17,7 @@ use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::refetch::Refetch;
 use crate::route::{Destination, Role, RouteTable};
+use crate::secret::BasicCredential;
 use crate::token::{Blocklist, TokenCache, TokenSource, Trusted};
 
 /// The route name that counts requests for which no route was found.
@@ -105,6 +107,8 @@ pub struct Upstream {
     pub unix: Option<Arc<Path>>,
     /// Whom its certificate has to convince; `None` for plain HTTP.
     pub tls: Option<BackendTls>,
+    /// What sitegate itself is known by there; `None` where clients are asked for themselves.
+    pub credential: Option<BasicCredential>,
     /// How long to wait for what.
     pub times: BackendTimes,
 }
@@ -200,6 +204,15 @@ impl SitePolicy {
             }
             Some(Destination::TokenService) => token_service.as_ref(),
         }
+    }
+
+    /// What sitegate asks the backend with for a request that may go on: nothing for one that is only
+    /// observed, which would be refused, nor where the client authenticates itself to the backend.
+    pub(super) fn credential(&self, route: Option<usize>, pass: &Pass) -> Option<&BasicCredential> {
+        if pass.pinned || pass.observed.is_some() {
+            return None;
+        }
+        self.upstream(route)?.credential.as_ref()
     }
 
     /// The counters of a route, or of none.

@@ -8,11 +8,13 @@ mod path;
 mod presets;
 mod role;
 mod table;
+mod translate;
 
 pub use path::CanonicalPath;
 pub use presets::{guarded, preset, presets, token_service};
 pub use role::Role;
 pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
+pub use translate::Translation;
 
 #[cfg(test)]
 mod tests;

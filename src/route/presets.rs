@@ -69,6 +69,7 @@ impl Row {
             token: self.token,
             websocket: false,
             destination: Destination::Backend,
+            translation: None,
             answer_time: rows::LONG_POLLS.contains(&self.name).then_some(rows::LONG_POLL),
             reason: self.reason.into(),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::path::CanonicalPath;
 use super::role::Role;
+use super::translate::Translation;
 use crate::denial::Denial;
 use crate::purpose::{Purpose, Purposes};
 
@@ -171,6 +172,8 @@ pub struct Route {
     pub websocket: bool,
     /// Where its requests go.
     pub destination: Destination,
+    /// The namespace that the backend sees instead, where it has not this one.
+    pub translation: Option<Translation>,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }
@@ -223,6 +226,15 @@ impl Route {
                 Err(Denial::DeviceTokenRequired)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The route for a backend without namespaces of tokens, where it is one that has a pair: the
+    /// backend has no use for the token then.
+    pub fn translated(self) -> Self {
+        match Translation::of(&self.pattern) {
+            None => self,
+            translation => Route { translation, token: TokenHandling::Strip, ..self },
         }
     }
 

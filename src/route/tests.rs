@@ -250,6 +250,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
         token: TokenHandling::Strip,
         answer_time: None,
         destination: Destination::Backend,
+        translation: None,
         websocket: false,
         reason: "Because.".into(),
     }

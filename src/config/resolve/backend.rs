@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Scope, site};
-use crate::config::file::{RoleBackendFile, SiteSystemFile};
+use super::{ConfigError, Scope, certificates, site};
+use crate::config::file::{BackendAuthFile, KeyModeFile, RoleBackendFile, SiteSystemFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Backend, BackendAddress, BackendTimes};
 use crate::config::spanned::Spanned;
 use crate::config::units::Span;
 use crate::route::{Destination, Role, RouteTable, TokenHandling};
+use crate::secret::{BasicCredential, Exposure, PasswordSource};
 
 const HINT: &str = "for example backend = \"http://127.0.0.1:80\", \"https://mp01.contoso.com\" \
                     or \"unix:/run/backend.sock\"";
@@ -22,6 +23,9 @@ struct Keys<'a> {
     url: &'a Option<Spanned<String>>,
     ca: &'a Option<Spanned<String>>,
     name: &'a Option<Spanned<String>>,
+    auth: &'a Option<Spanned<BackendAuthFile>>,
+    /// Whether its secrets may be readable by everyone.
+    exposed_allowed: bool,
     times: BackendTimes,
     connections: usize,
 }
@@ -43,6 +47,8 @@ pub(super) fn of_site_system(
         url: &file.backend,
         ca: &file.backend_ca,
         name: &file.backend_name,
+        auth: &file.backend_auth,
+        exposed_allowed: exposed_allowed(file),
         times,
         connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
     };
@@ -53,7 +59,7 @@ pub(super) fn of_site_system(
 pub(super) fn of_roles(
     system: &Table<'_>,
     roles: &[Role],
-    own: &Backend,
+    (own, exposed_allowed): (&Backend, bool),
     scope: &mut Scope<'_>,
 ) -> Vec<(Role, Backend)> {
     let section = "[[site_system.role_backend]]";
@@ -74,6 +80,8 @@ pub(super) fn of_roles(
             url: &file.backend,
             ca: &file.backend_ca,
             name: &file.backend_name,
+            auth: &file.backend_auth,
+            exposed_allowed,
             times,
             connections: own.connections,
         };
@@ -95,6 +103,11 @@ pub(super) fn of_roles(
         }
     }
     found
+}
+
+/// Whether secrets of a site system may be readable by everyone.
+pub(super) fn exposed_allowed(file: &SiteSystemFile) -> bool {
+    file.key_mode.as_ref().is_some_and(|mode| *mode.get_ref() == KeyModeFile::Any)
 }
 
 fn time(value: &Option<Spanned<Span>>, default: Duration) -> Duration {
@@ -137,7 +150,52 @@ fn resolve(keys: Keys<'_>, what: &str, span: Range<usize>, scope: &mut Scope<'_>
     let tls_name = tls.then(|| ServerName::try_from(name)).and_then(|name| {
         name.inspect_err(|_| scope.error(at, "no certificate can have this name")).ok()
     });
-    Backend { url, address, tls_name, ca, times: keys.times, connections: keys.connections }
+    let (times, connections) = (keys.times, keys.connections);
+    let mut backend = Backend { url, address, tls_name, ca, auth: None, times, connections };
+    if let Some(typed) = keys.auth {
+        backend.auth = auth(typed, &backend, keys.exposed_allowed, scope);
+    }
+    backend
+}
+
+/// Where the account is that sitegate asks a backend with. It must be there and good.
+fn auth(
+    typed: &Spanned<BackendAuthFile>,
+    backend: &Backend,
+    exposed_allowed: bool,
+    scope: &mut Scope<'_>,
+) -> Option<PasswordSource> {
+    let hint = "basic = \"file:/etc/sitegate/backend-account\"";
+    let basic = scope.required(
+        typed.get_ref().basic.clone(),
+        typed.span(),
+        "basic of a backend_auth",
+        hint,
+    )?;
+    if backend.tls_name.is_none() && !is_at_home(backend) {
+        let message = format!("backend_auth would send a password to {} in clear", backend.url);
+        scope.hinted(basic.span(), message, "use https or a loopback address");
+    }
+    let source = certificates::secret_source(&basic, "basic of a backend_auth", scope)?;
+    match (BasicCredential::read(&source), &source) {
+        (Ok((_, Exposure::Everyone)), _) if !exposed_allowed => scope.hinted(
+            basic.span(),
+            "everyone on this machine can read the account of backend_auth",
+            "chmod 640, or write key_mode = \"any\"",
+        ),
+        (Ok(_), _) => {}
+        // Whoever checks the file may have another environment than the service.
+        (Err(error), PasswordSource::Env(name)) => {
+            let message = format!("the account in the variable {name} cannot be used: {error}");
+            scope.errors.push(ConfigError::at(basic.span(), message).warning());
+        }
+        (Err(error), PasswordSource::File(path)) => scope.hinted(
+            basic.span(),
+            format!("the account in {} cannot be used: {error}", path.display()),
+            "one line: a user name, a colon and a password",
+        ),
+    }
+    Some(source)
 }
 
 /// `http://host[:port]`, `https://host[:port]` or `unix:/path`, and whether it is TLS.

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::Scope;
-use crate::config::file::{RouteFile, TokenFile};
+use crate::config::file::{RouteFile, TokenFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{
-    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, presets,
-    token_service,
+    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, Translation,
+    presets, token_service,
 };
 
 /// What a route may require, by the words of the file.
@@ -30,6 +30,8 @@ pub(super) struct Roots<'a> {
     pub(super) own_backends: &'a [Role],
     /// Where the token service is offered, if it is.
     pub(super) namespace: Option<&'a str>,
+    /// Whether namespaces of tokens become those without.
+    pub(super) translates: bool,
 }
 
 impl Roots<'_> {
@@ -79,8 +81,8 @@ pub(super) fn resolve_all(
         own.extend(route);
     }
     let of_roles = presets(roots.roles).into_iter().map(|(role, route)| {
-        let destination = roots.destination(role);
-        Route { destination, ..route }
+        let route = if roots.translates { route.translated() } else { route };
+        Route { destination: roots.destination(role), ..route }
     });
     let service = roots.namespace.into_iter().flat_map(token_service);
     RouteTable::new(own, of_roles.chain(service).collect())
@@ -156,6 +158,10 @@ fn resolve(
     {
         scope.hinted(typed.span(), "a WebSocket begins with GET", "add \"GET\" to methods");
     }
+    let translation = match file.upstream.filter(|u| *u.get_ref() == UpstreamFile::Translate) {
+        Some(typed) => translation(&pattern, typed.span(), scope),
+        None => None,
+    };
     let body_bytes = file.body_bytes.map(|b| b.get_ref().0);
     let destination =
         file.role.map_or(Destination::Backend, |role| destination(&role, roots, scope));
@@ -169,9 +175,25 @@ fn resolve(
         token,
         answer_time: None,
         destination,
+        translation,
         websocket,
         reason: "A route of the operator's own.".into(),
     })
+}
+
+/// The pair of a route's namespace, which it must have.
+fn translation(
+    pattern: &Pattern,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) -> Option<Translation> {
+    let found = Translation::of(pattern);
+    if found.is_none() {
+        let known: Vec<&str> = Translation::namespaces().collect();
+        let message = format!("{pattern} is in no namespace that can be translated");
+        scope.hinted(span, message, format!("these can: {}", known.join(", ")));
+    }
+    found
 }
 
 /// Where the requests of a route go that names a role.

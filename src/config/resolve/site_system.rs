@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::{Scope, backend, balancers, certificates, mode, route, site};
-use crate::config::file::SiteSystemFile;
+use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Site, SiteSystem, TokenService};
 use crate::config::spanned::Spanned;
@@ -69,6 +69,7 @@ fn resolve(
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
     let backend = backend::of_site_system(&file, span.clone(), scope);
+    let exposed_allowed = backend::exposed_allowed(&file);
     let pki = certificates::pki(&file, scope);
     let clients = certificates::clients(&file, span.clone(), scope);
     let name = name(file.name, span.clone(), scope);
@@ -78,9 +79,10 @@ fn resolve(
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
     let token_service = file.token_service.is_some_and(|on| on.into_inner());
     let namespace = token_service.then_some(service.path.as_str());
-    let role_backends = backend::of_roles(table, &roles, &backend, scope);
+    let role_backends = backend::of_roles(table, &roles, (&backend, exposed_allowed), scope);
     let own_backends: Vec<Role> = role_backends.iter().map(|(role, _)| *role).collect();
-    let roots = route::Roots { roles: &roles, own_backends: &own_backends, namespace };
+    let translates = file.upstream.is_some_and(|u| *u.get_ref() == UpstreamFile::Translate);
+    let roots = route::Roots { roles: &roles, own_backends: &own_backends, namespace, translates };
     let routes = route::resolve_all(roots, table, clients.is_some(), scope);
     let backends = (&backend, &*role_backends);
     let observes = observe_until.is_some();

@@ -70,6 +70,7 @@ pub fn token_service(path: &str) -> Vec<Route> {
             answer_time: None,
             websocket: false,
             destination: Destination::TokenService,
+            translation: None,
             reason: reason.into(),
         })
     };

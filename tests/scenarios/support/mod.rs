@@ -20,7 +20,7 @@ pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
 pub use postgres::Postgres;
-pub use scribe::{Scribe, Written};
+pub use scribe::Scribe;
 pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 
 use std::net::TcpListener;
