@@ -18,6 +18,7 @@ mod observe;
 mod reload;
 mod report;
 mod site;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

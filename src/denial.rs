@@ -257,6 +257,10 @@ denials! {
     UpstreamCertificate "upstream.certificate" 502
         "The certificate of the site system's backend is not the one that is trusted."
         "Compare the backend's certificate with backend_ca and backend_name.";
+    /// RFC 9110 §15.5.2: the backend wants credentials, and the client has none for it.
+    UpstreamCredentials "upstream.credentials" 502
+        "The site system's backend does not accept the credentials that sitegate has for it."
+        "Compare the account in backend_auth with what the backend expects; nothing of its answer was passed on.";
     /// The backend's answer is not well-formed HTTP.
     UpstreamResponse "upstream.response" 502
         "The site system's backend answered with something that is not well-formed HTTP."

@@ -89,6 +89,45 @@ impl std::fmt::Debug for Password {
     }
 }
 
+/// What sitegate authenticates itself with at a backend (RFC 7617), wiped when dropped.
+pub struct BasicCredential(Zeroizing<String>);
+
+impl BasicCredential {
+    /// Read one: `user:password` in one line. And who else may read it.
+    ///
+    /// # Errors
+    /// As [`Password::read`], and [`io::ErrorKind::InvalidData`] for what has no user name or has
+    /// control characters (RFC 7617 §2).
+    pub fn read(source: &PasswordSource) -> io::Result<(Self, Exposure)> {
+        use base64::Engine;
+        let (line, exposure) = Password::read(source)?;
+        let named = line.reveal().split_once(':').is_some_and(|(user, _)| !user.is_empty());
+        if !named || line.reveal().chars().any(char::is_control) {
+            let why = "not one line with a user name, a colon and a password";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let engine = base64::engine::general_purpose::STANDARD;
+        let coded = Zeroizing::new(engine.encode(line.reveal()));
+        Ok((BasicCredential(Zeroizing::new(format!("Basic {}", &*coded))), exposure))
+    }
+
+    /// One that could not be read: whoever is asked with it refuses.
+    pub fn unreadable() -> Self {
+        BasicCredential(Zeroizing::default())
+    }
+
+    /// The value of Authorization, or `None` if it could not be read.
+    pub fn field(&self) -> Option<&str> {
+        Some(&**self.0).filter(|field| !field.is_empty())
+    }
+}
+
+impl std::fmt::Debug for BasicCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BasicCredential([redacted])")
+    }
+}
+
 /// Replace `path` by a file with these bytes, mode 0600, so that a reader sees the old or the new
 /// whole, and a crash leaves one of them.
 ///
@@ -192,6 +231,24 @@ mod tests {
         let (password, _) = Password::read(&PasswordSource::File(path)).unwrap();
         assert!(!format!("{password:?}").contains("s3cret"));
         assert!(Password::read(&PasswordSource::Env("NO_SUCH_VARIABLE_HERE".into())).is_err());
+    }
+
+    #[test]
+    fn a_credential_has_a_user_name_and_is_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = PasswordSource::File(dir.path().join("credential"));
+        let read = |text: &str| {
+            write_private(&dir.path().join("credential"), text.as_bytes()).unwrap();
+            BasicCredential::read(&source).map(|(credential, _)| credential)
+        };
+        let credential = read("Aladdin:open sesame\n").unwrap();
+        assert_eq!(credential.field(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+        assert_eq!(format!("{credential:?}"), "BasicCredential([redacted])");
+        assert!(read("gateway:").is_ok() && read("gateway:a:b").is_ok());
+        for text in ["", "\n", "gateway", ":password", "a:b\tc", "a:b\nc:d"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+        assert_eq!(BasicCredential::unreadable().field(), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What status shows: the words are those of metrics, logs and documentation.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +75,9 @@ pub struct SiteSystemStatus {
     pub hosts: Vec<String>,
     /// Where requests go.
     pub backend: String,
+    /// Where those of single roles go instead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub role_backends: BTreeMap<String, String>,
     /// Whether requests that would be denied go on at present.
     #[serde(default)]
     pub observes: bool,

@@ -2,34 +2,27 @@
 //! the least change.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::clients::Clients;
 use super::issuers::Issuers;
 use super::observe::Certificates;
-use super::{Options, StartError};
+use super::{Options, StartError, upstreams};
 use crate::cert::Anchors;
 use crate::cert::issuer::{Algorithm, Scope};
 use crate::client::{Authorities as ClientAuthorities, ClientTrust};
-use crate::config::{
-    AuthorityKey, BackendAddress, BackendTimes, Config, Following, PkiFolder, SiteSystem,
-    TokenService,
-};
+use crate::config::{AuthorityKey, Config, Following, PkiFolder, SiteSystem};
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
-use crate::gateway::{BackendTls, Policy, TokenPolicy, Upstream};
+use crate::gateway::{Policy, TokenPolicy};
 use crate::live::{Live, live};
 use crate::metrics::Metrics;
-use crate::secret::read_bounded;
 use crate::site::{Authority, AuthorityParams, SiteTokens};
 use crate::tls::{ClientConfigs, TlsOptions};
 use crate::token::{Blocklist, TokenCache};
@@ -309,70 +302,17 @@ pub(super) fn policy(
     let (trusted, refetch) = issuers.trusted();
     let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
     let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
-    let upstream = |system: &SiteSystem| {
-        let service = system.token_service.then(|| token_service(&config.site.state));
-        (upstream(system, backends, &authorities.to_backends), service)
+    let to = |system: &SiteSystem| {
+        upstreams::of(system, &config.site.state, backends, &authorities.to_backends)
     };
     let clients = |system: &SiteSystem| match system.is_site_server() {
         // Nobody vouches for gateways: the site server knows each by its own certificate.
         true => Some(live(nobody(authorities)).1),
         false => clients.trust(&system.name),
     };
-    Policy::new(config, judged_by, metrics, upstream, clients)
+    Policy::new(config, judged_by, metrics, to, clients)
 }
 
 fn nobody(authorities: &Authorities) -> ClientTrust {
     ClientTrust::new(ClientAuthorities::default(), None, false, &authorities.provider)
-}
-
-fn upstream(system: &SiteSystem, backends: &Backends, tls: &ClientConfigs) -> Upstream {
-    let backend = &system.backend;
-    let (addresses, unix) = match &backend.address {
-        BackendAddress::Host(host, port) => (backends.addresses(host, *port), None),
-        BackendAddress::Unix(path) => (live(Vec::new()).1, Some(path.as_path().into())),
-    };
-    let to = |name: &ServerName<'static>| {
-        let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
-        BackendTls::new(tls.trusting(roots), name.clone())
-    };
-    Upstream { addresses, unix, tls: backend.tls_name.as_ref().map(to), times: backend.times }
-}
-
-/// The token service of this process, by its socket.
-fn token_service(state: &Path) -> Upstream {
-    let times = BackendTimes {
-        connect: Duration::from_secs(2),
-        answer: Duration::from_secs(30),
-        idle: Duration::from_secs(55),
-        websocket: Duration::ZERO,
-    };
-    let socket = TokenService::socket(state);
-    Upstream {
-        addresses: live(Vec::new()).1,
-        unix: Some(socket.as_path().into()),
-        tls: None,
-        times,
-    }
-}
-
-const CA_BYTES_MAX: u64 = 1024 * 1024;
-
-/// The authorities that the operator named. Without any of them there nobody is trusted: whoever
-/// wants no others does not want the system's either.
-fn trusted_or_nobody(path: &Path) -> RootCertStore {
-    backend_roots(path).unwrap_or_else(|why| {
-        tracing::error!(path = %path.display(), why, "backend_ca cannot be used");
-        RootCertStore::empty()
-    })
-}
-
-/// The authorities in a file, or why there are none.
-pub(super) fn backend_roots(path: &Path) -> Result<RootCertStore, String> {
-    let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
-    let ders: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-    let found = Anchors::lenient(&ders);
-    match found.is_empty() {
-        true => Err("it holds no certificate authority".to_owned()),
-        false => Ok(found.root_store()),
-    }
 }

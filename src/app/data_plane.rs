@@ -30,7 +30,8 @@ pub(super) fn start_front(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let idle_max = config.site_systems.iter().map(|s| s.backend.connections).sum();
+    let idle_max =
+        config.site_systems.iter().flat_map(|s| s.backends()).map(|b| b.connections).sum();
     let clock = options.clock.clone();
     let params = FrontParams {
         shards,

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 
-use super::assemble::{backend_roots, folder, names};
+use super::assemble::{folder, names};
 use super::report::certificate;
 use super::site::store_place;
+use super::upstreams::backend_roots;
 use crate::admin::CertificateStatus;
 use crate::cert::{Anchors, Rejected};
 use crate::clock::{Clock, second};
@@ -57,7 +58,7 @@ impl Examiner {
         if let Some(clients) = &system.clients {
             self.clients(&system.name, clients, &mut found);
         }
-        if let Some(ca) = &system.backend.ca {
+        for ca in system.backends().filter_map(|backend| backend.ca.as_ref()) {
             roots(ca, "backend_ca", &mut found);
         }
         found

@@ -155,7 +155,8 @@ fn host_ports(config: &Config) -> BTreeSet<(String, u16)> {
     config
         .site_systems
         .iter()
-        .filter_map(|system| match &system.backend.address {
+        .flat_map(|system| system.backends())
+        .filter_map(|backend| match &backend.address {
             BackendAddress::Host(host, port) => Some((host.clone(), *port)),
             BackendAddress::Unix(_) => None,
         })

@@ -127,6 +127,11 @@ fn site_system(
         listen: listen.to_owned(),
         hosts: system.hosts.clone(),
         backend: system.backend.url.clone(),
+        role_backends: system
+            .role_backends
+            .iter()
+            .map(|(role, backend)| (role.as_str().to_owned(), backend.url.clone()))
+            .collect(),
         observes: system.observe_until.is_some_and(|until| until.holds(now)),
         observe_until: system.observe_until.map(|until| until.0),
         certificate: selection.chosen.as_ref().map(|c| certificate(c.source().as_str(), c.facts())),

@@ -58,8 +58,13 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
 
 fn headline(system: &SiteSystem) -> String {
     let roles: Vec<&str> = system.roles.iter().map(|role| role.as_str()).collect();
+    let elsewhere: String = system
+        .role_backends
+        .iter()
+        .map(|(role, backend)| format!("    {} to {}\n", role.as_str(), backend.url))
+        .collect();
     format!(
-        "  {}: {} on {} for {}, to {}\n",
+        "  {}: {} on {} for {}, to {}\n{elsewhere}",
         system.name,
         if roles.is_empty() { "no role".to_owned() } else { roles.join(" and ") },
         system.listen,

@@ -7,6 +7,7 @@ mod bundle;
 mod check;
 mod demo;
 mod devices;
+mod explain;
 mod gateways;
 mod health;
 mod issue;
@@ -54,6 +55,9 @@ enum Command {
     Status(status::Args),
     /// Write the JSON schema of the configuration, for editors.
     Schema,
+    /// What a configuration means.
+    #[command(subcommand)]
+    Config(explain::Command),
     /// The site's own authority.
     #[command(subcommand)]
     Site(site::Command),
@@ -97,6 +101,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
         Command::Schema => schema::run(),
+        Command::Config(command) => explain::run(command),
         Command::Site(command) => site::run(command, provider),
         Command::Token(command) => token::run(command),
     }

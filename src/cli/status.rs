@@ -80,6 +80,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     for site in &status.site_systems {
         let roles = site.roles.join(", ");
         writeln!(out, "\n{} ({roles}) on {} to {}", site.name, site.listen, site.backend)?;
+        for (role, backend) in &site.role_backends {
+            writeln!(out, "  {role} to {backend}")?;
+        }
         match (site.observe_until, site.observes) {
             (Some(until), true) => {
                 writeln!(out, "  OBSERVES until {until}: requests that would be denied go on")?;

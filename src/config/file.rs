@@ -3,6 +3,7 @@
 //! Every field is optional here; what an absent one means is decided where the section is resolved.
 //! The first line above a field is what editors tell of it, by the schema.
 
+mod tables;
 mod words;
 
 use schemars::JsonSchema;
@@ -11,10 +12,11 @@ use serde::Deserialize;
 use super::schema;
 use super::spanned::Spanned;
 use super::units::{Size, Span};
+pub(super) use tables::{BackendAuthFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
     AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
     ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, ModeFile,
-    StaleFile, TokenFile,
+    StaleFile, TokenFile, UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -241,6 +243,8 @@ pub(super) struct SiteSystemFile {
     /// Idle connections that each thread keeps.
     #[schemars(extend("default" = 256))]
     pub(super) backend_connections: Typed<u32>,
+    /// As whom sitegate asks the backend; clients ask it as themselves without.
+    pub(super) backend_auth: Typed<BackendAuthFile>,
     /// Whether tokens may leave this machine by http; otherwise that is an error.
     #[schemars(extend("enum" = ["accepted"]))]
     pub(super) cleartext: Typed<String>,
@@ -291,38 +295,18 @@ pub(super) struct SiteSystemFile {
     /// Where clients put their tokens: a header, and the scheme if there is one.
     #[schemars(extend("default" = ["Authorization: Bearer"]))]
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,
+    /// Whether the roles' namespaces of tokens reach the backend as they are, or as those without.
+    #[schemars(extend("default" = "pass-through"))]
+    pub(super) upstream: Typed<UpstreamFile>,
     /// Whether the token service is offered on it.
     #[schemars(extend("default" = false))]
     pub(super) token_service: Typed<bool>,
+    /// Backends of single roles, where they are not the site system's.
+    #[schemars(with = "Vec<RoleBackendFile>")]
+    pub(super) role_backend: Option<toml::Value>,
     /// Routes of your own, on top of those of the roles; the longest path wins.
     #[schemars(with = "Vec<RouteFile>")]
     pub(super) route: Option<toml::Value>,
-}
-
-/// `[[site_system.route]]`
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["path", "require"]))]
-pub(super) struct RouteFile {
-    /// One path, or with a slash at its end that path and all below it.
-    pub(super) path: Typed<String>,
-    /// What a request must show to pass.
-    #[schemars(schema_with = "schema::requirement")]
-    pub(super) require: Typed<String>,
-    /// The methods that pass, in capitals.
-    #[schemars(extend("default" = ["GET", "HEAD", "POST"]))]
-    pub(super) methods: Typed<Vec<Spanned<String>>>,
-    /// The largest request body; any size by default.
-    pub(super) body_bytes: Typed<Size>,
-    /// The purposes a token may have.
-    #[schemars(schema_with = "schema::purposes", extend("default" = ["client"]))]
-    pub(super) purposes: Typed<Vec<Spanned<String>>>,
-    /// Whether the token ends here or is passed on to the backend.
-    #[schemars(extend("default" = "strip"))]
-    pub(super) token: Typed<TokenFile>,
-    /// Whether requests that pass may open a WebSocket.
-    #[schemars(extend("default" = false))]
-    pub(super) websocket: Typed<bool>,
 }
 
 /// `[[token_issuer]]`

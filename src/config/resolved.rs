@@ -217,6 +217,8 @@ pub struct SiteSystem {
     pub hosts: Vec<String>,
     /// Where requests go.
     pub backend: Backend,
+    /// Where those of single roles go instead.
+    pub role_backends: Vec<(Role, Backend)>,
     /// Where its PKI certificate lies.
     pub pki: Option<PkiFolder>,
     /// Whose certificates clients are asked for, if they are.
@@ -247,6 +249,12 @@ impl SiteSystem {
     /// The socket on which the site server of this process answers.
     pub fn site_server_socket(state: &Path) -> PathBuf {
         state.join("site-server.sock")
+    }
+
+    /// All its backends, its own first.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let of_roles = self.role_backends.iter().map(|(_, backend)| backend);
+        std::iter::once(&self.backend).chain(of_roles)
     }
 
     /// How clients address it: `https://`, a host, and the port unless it is 443.
@@ -318,6 +326,8 @@ pub struct Backend {
     pub tls_name: Option<ServerName<'static>>,
     /// The roots to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// Where the account is that sitegate asks it with, if it has one of its own.
+    pub auth: Option<PasswordSource>,
     /// How long to wait for what.
     pub times: BackendTimes,
     /// Idle connections kept, for each shard.

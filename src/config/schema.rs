@@ -109,6 +109,10 @@ pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
     list(words(Role::ALL.map(Role::as_str)))
 }
 
+pub(super) fn role(_: &mut SchemaGenerator) -> Schema {
+    words(Role::ALL.map(Role::as_str))
+}
+
 pub(super) fn purposes(_: &mut SchemaGenerator) -> Schema {
     list(words(Purpose::ALL.map(Purpose::as_str)))
 }

@@ -23,6 +23,9 @@ pub(super) fn write<E>(
     }
     write("X-Request-Id", ctx.id.to_string().as_bytes())?;
     write("traceparent", ctx.id.traceparent().as_bytes())?;
+    if let Some(field) = ctx.credential().and_then(|credential| credential.field()) {
+        write("Authorization", field.as_bytes())?;
+    }
     let Some(pass) = &ctx.pass else { return Ok(()) };
     // The site's services go by keys, whoever has vouched for them.
     if let (Some((sha256, _)), true) = (&ctx.certificate, ctx.to_site()) {

@@ -15,6 +15,7 @@ use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
 use crate::route::Destination;
+use crate::secret::BasicCredential;
 use crate::token::Fingerprint;
 
 /// One request.
@@ -89,10 +90,17 @@ impl RequestCtx {
         self.pass.as_ref().is_some_and(|pass| pass.websocket)
     }
 
+    /// What sitegate asks the backend with, where the client's own word does not count.
+    pub(super) fn credential(&self) -> Option<&BasicCredential> {
+        self.site.as_ref()?.credential(self.route, self.pass.as_ref()?)
+    }
+
     /// Whether it goes to the site's own services, which judge credentials themselves.
     pub(super) fn to_site(&self) -> bool {
         let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
-        route.is_some_and(|route| route.destination != Destination::Backend)
+        route.is_some_and(|route| {
+            matches!(route.destination, Destination::TokenService | Destination::SiteServer)
+        })
     }
 
     /// The methods that the request's route takes, if it was refused for its own.

@@ -3,6 +3,7 @@
 //!
 //! Sees borrowed views of a head and the time; sends nothing, counts nothing.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::host::{self, Asked};
 use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
 use crate::denial::Denial;
-use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling};
+use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling, Translation};
 use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Refusal, Verified};
 
 /// A request head as the decision sees it.
@@ -53,6 +54,8 @@ pub struct Pass {
     pub cached: Option<bool>,
     /// Whether its connection may become a WebSocket.
     pub websocket: bool,
+    /// What its target becomes for the backend; as it came where there is none.
+    pub translation: Option<Translation>,
     /// Why it would have been refused, had its site system not been observing.
     pub observed: Option<Box<Refused>>,
 }
@@ -66,7 +69,17 @@ impl Pass {
             pinned: false,
             cached: None,
             websocket: false,
+            translation: None,
             observed: None,
+        }
+    }
+
+    /// The target that the backend is sent; `None` if that cannot be said, which no target causes
+    /// that its route covers.
+    pub fn target<'a>(&self, came: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        match self.translation {
+            None => Some(Cow::Borrowed(came)),
+            Some(translation) => translation.apply(came).map(Cow::Owned),
         }
     }
 
@@ -169,7 +182,7 @@ where
 {
     too_large(Some(route), head.body)?;
     let forward_token = route.token == TokenHandling::Forward;
-    let nobody = Pass { forward_token, ..Pass::of_nobody() };
+    let nobody = Pass { forward_token, translation: route.translation, ..Pass::of_nobody() };
     if route.requirement == Requirement::Certificate {
         has_good_certificate(head.certificate)?;
         return Ok(nobody);

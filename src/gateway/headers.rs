@@ -115,6 +115,8 @@ pub struct RequestRules<'a> {
     /// Fields that may hold a token, as the site system has them.
     secret: &'a [String],
     credential: Credential,
+    /// Whether Authorization is sitegate's own to write.
+    ours: bool,
 }
 
 /// Which credentials of a client pass to the backend.
@@ -142,11 +144,19 @@ impl<'a> RequestRules<'a> {
             value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
         };
         let nominated = nominated.filter(|value| !plain(value)).collect();
-        RequestRules { nominated, secret, credential }
+        RequestRules { nominated, secret, credential, ours: false }
+    }
+
+    /// The same, where sitegate asks the backend as itself: no Authorization of a client passes.
+    pub fn asking_as_ourselves(self, ours: bool) -> Self {
+        RequestRules { ours, ..self }
     }
 
     /// Whether a field passes. `values` are all the values that the request has under this name.
     pub fn passes<'v>(&self, name: &str, mut values: impl Iterator<Item = &'v [u8]>) -> bool {
+        if self.ours && is(name, "authorization") {
+            return false;
+        }
         if self.secret.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
             return match self.credential {
                 Credential::None => false,

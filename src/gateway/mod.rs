@@ -39,7 +39,7 @@ pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
 pub use lane::judge_answer;
 pub use observe::Observing;
-pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream};
+pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream, Upstreams};
 pub use server::Server;
 pub use under_way::UnderWay;
 

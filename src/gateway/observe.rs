@@ -74,6 +74,7 @@ where
         pinned: false,
         cached: None,
         websocket: false,
+        translation: None,
         observed: Some(Box::new(refused)),
     })
 }
@@ -124,8 +125,8 @@ fn is_relaxed(denial: Denial) -> bool {
         | PathMalformed
         | MessageMalformed => false,
         LimitUri | LimitHead | LimitTime | LimitBody | LimitRate => false,
-        UpstreamUnreachable | UpstreamTimeout | UpstreamCertificate | UpstreamResponse
-        | UpstreamClosed | GatewayInternal => false,
+        UpstreamUnreachable | UpstreamTimeout | UpstreamCertificate | UpstreamCredentials
+        | UpstreamResponse | UpstreamClosed | GatewayInternal => false,
     }
 }
 

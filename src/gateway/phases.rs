@@ -151,7 +151,13 @@ impl ProxyHttp for Gateway {
         let (Some(site), Some(pass), Some(conn)) = (&ctx.site, &ctx.pass, conn_of(session)) else {
             return Err(fail(ctx, Denial::GatewayInternal));
         };
-        remove_unsaid(session.req_header(), request, site, pass);
+        remove_unsaid(session.req_header(), request, site, pass, ctx.credential().is_some());
+        if pass.translation.is_some() {
+            let Some(target) = pass.target(session.req_header().raw_path()) else {
+                return Err(fail(ctx, Denial::GatewayInternal));
+            };
+            request.set_raw_path(&target)?;
+        }
         let host = request.headers.get(header::HOST).cloned();
         let host = host.as_ref().map(|host| host.as_bytes());
         added::write(ctx, conn, host, |name, value| request.insert_header(name, value))?;
@@ -168,6 +174,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestCtx,
     ) -> Outcome<()> {
         ctx.upstream_status = Some(response.status.as_u16());
+        if response.status == StatusCode::UNAUTHORIZED && ctx.credential().is_some() {
+            return Err(fail(ctx, Denial::UpstreamCredentials));
+        }
         let pinned = ctx.pass.as_ref().is_some_and(|pass| pass.pinned);
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if switches {

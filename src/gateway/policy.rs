@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Address, BackendTls, Peer};
+use super::decide::Pass;
 use super::observe::Observing;
 use crate::client::ClientTrust;
 use crate::config::{BackendTimes, Config, SiteSystem};
@@ -15,7 +16,8 @@ use crate::front::Pace;
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::refetch::Refetch;
-use crate::route::{Destination, RouteTable};
+use crate::route::{Destination, Role, RouteTable};
+use crate::secret::BasicCredential;
 use crate::token::{Blocklist, TokenCache, TokenSource, Trusted};
 
 /// The route name that counts requests for which no route was found.
@@ -80,13 +82,21 @@ pub struct SitePolicy {
     /// By whom client certificates are judged, where clients are asked for one.
     pub clients: Option<Live<ClientTrust>>,
     /// Where requests go.
-    pub backend: Upstream,
-    /// Where those for the token service go, where it is offered.
-    pub token_service: Option<Upstream>,
+    pub upstreams: Upstreams,
     /// The counters of each route, in the order of the table.
     pub metrics: Vec<RouteMetrics>,
     /// The counters of requests without a route.
     pub no_route: RouteMetrics,
+}
+
+/// Where the requests of a site system go.
+pub struct Upstreams {
+    /// Its backend.
+    pub backend: Upstream,
+    /// The backends of single roles.
+    pub roles: Vec<(Role, Upstream)>,
+    /// The token service, where it is offered.
+    pub token_service: Option<Upstream>,
 }
 
 /// A backend, ready to connect to.
@@ -97,25 +107,27 @@ pub struct Upstream {
     pub unix: Option<Arc<Path>>,
     /// Whom its certificate has to convince; `None` for plain HTTP.
     pub tls: Option<BackendTls>,
+    /// What sitegate itself is known by there; `None` where clients are asked for themselves.
+    pub credential: Option<BasicCredential>,
     /// How long to wait for what.
     pub times: BackendTimes,
 }
 
 impl Policy {
-    /// The policy of a configuration. `judged_by` says whose a token is; `upstream` makes a site
-    /// system's backend ready, and the token service where it is offered; `clients` is whose certificates it trusts.
+    /// The policy of a configuration. `judged_by` says whose a token is; `upstreams` makes ready
+    /// where a site system's requests go; `clients` is whose certificates it trusts.
     pub fn new(
         config: &Config,
         judged_by: TokenPolicy,
         metrics: &Metrics,
-        mut upstream: impl FnMut(&SiteSystem) -> (Upstream, Option<Upstream>),
+        mut upstreams: impl FnMut(&SiteSystem) -> Upstreams,
         mut clients: impl FnMut(&SiteSystem) -> Option<Live<ClientTrust>>,
     ) -> Policy {
         let sites = config
             .site_systems
             .iter()
             .map(|system| {
-                let to = upstream(system);
+                let to = upstreams(system);
                 let site =
                     SitePolicy::new(system, &config.site_systems, to, clients(system), metrics);
                 (site.name.clone(), Arc::new(site))
@@ -156,7 +168,7 @@ impl SitePolicy {
     fn new(
         system: &SiteSystem,
         all: &[SiteSystem],
-        (backend, token_service): (Upstream, Option<Upstream>),
+        upstreams: Upstreams,
         clients: Option<Live<ClientTrust>>,
         metrics: &Metrics,
     ) -> SitePolicy {
@@ -177,18 +189,30 @@ impl SitePolicy {
             windows_auth: system.windows_auth,
             observing: system.observe_until.map(|until| Observing::new(until, &system.routes)),
             clients,
-            backend,
-            token_service,
+            upstreams,
         }
     }
 
     /// Where the requests of a route go. What has none goes on only where a site system observes,
     /// and then to the backend.
     pub(super) fn upstream(&self, route: Option<usize>) -> Option<&Upstream> {
+        let Upstreams { backend, roles, token_service } = &self.upstreams;
         match route.and_then(|place| self.routes.get(place)).map(|route| route.destination) {
-            Some(Destination::TokenService) => self.token_service.as_ref(),
-            Some(Destination::Backend | Destination::SiteServer) | None => Some(&self.backend),
+            Some(Destination::Backend | Destination::SiteServer) | None => Some(backend),
+            Some(Destination::Role(role)) => {
+                roles.iter().find(|(of, _)| *of == role).map(|(_, upstream)| upstream)
+            }
+            Some(Destination::TokenService) => token_service.as_ref(),
         }
+    }
+
+    /// What sitegate asks the backend with for a request that may go on: nothing for one that is only
+    /// observed, which would be refused, nor where the client authenticates itself to the backend.
+    pub(super) fn credential(&self, route: Option<usize>, pass: &Pass) -> Option<&BasicCredential> {
+        if pass.pinned || pass.observed.is_some() {
+            return None;
+        }
+        self.upstream(route)?.credential.as_ref()
     }
 
     /// The counters of a route, or of none.

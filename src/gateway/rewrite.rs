@@ -8,14 +8,17 @@ use super::headers::{self, RequestRules};
 use super::policy::SitePolicy;
 use super::view::fields_of;
 
-/// Remove what the client may not say to the backend.
+/// Remove what the client may not say to the backend; `ours` says whether sitegate authenticates
+/// itself there.
 pub(super) fn remove_unsaid(
     asked: &RequestHeader,
     request: &mut RequestHeader,
     site: &SitePolicy,
     pass: &Pass,
+    ours: bool,
 ) {
-    let rules = RequestRules::new(fields_of(&asked.headers), &site.secrets, pass.credential());
+    let rules = RequestRules::new(fields_of(&asked.headers), &site.secrets, pass.credential())
+        .asking_as_ourselves(ours);
     let values = |name: &header::HeaderName| {
         asked.headers.get_all(name).into_iter().map(|value| value.as_bytes())
     };

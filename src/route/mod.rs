@@ -3,13 +3,18 @@
 //! No files, no sockets, no clock. Denies what it does not know, and never guesses what a backend
 //! would make of a path that has two readings.
 
+mod explain;
 mod path;
 mod presets;
+mod role;
 mod table;
+mod translate;
 
 pub use path::CanonicalPath;
-pub use presets::{Role, guarded, preset, token_service};
+pub use presets::{guarded, preset, presets, token_service};
+pub use role::Role;
 pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
+pub use translate::Translation;
 
 #[cfg(test)]
 mod tests;

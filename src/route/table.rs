@@ -7,6 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::path::CanonicalPath;
+use super::role::Role;
+use super::translate::Translation;
 use crate::denial::Denial;
 use crate::purpose::{Purpose, Purposes};
 
@@ -79,6 +81,8 @@ pub enum Destination {
     /// The site system's backend.
     #[default]
     Backend,
+    /// The backend that the site system has for this role.
+    Role(Role),
     /// The site's token service, which judges credentials itself.
     TokenService,
     /// The site server, which knows gateways by the certificate that they prove.
@@ -170,6 +174,8 @@ pub struct Route {
     pub websocket: bool,
     /// Where its requests go.
     pub destination: Destination,
+    /// The namespace that the backend sees instead, where it has not this one.
+    pub translation: Option<Translation>,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }
@@ -225,6 +231,15 @@ impl Route {
         }
     }
 
+    /// The route for a backend without namespaces of tokens, where it is one that has a pair: the
+    /// backend has no use for the token then.
+    pub fn translated(self) -> Self {
+        match Translation::of(&self.pattern) {
+            None => self,
+            translation => Route { translation, token: TokenHandling::Strip, ..self },
+        }
+    }
+
     /// Whether the route takes a method.
     ///
     /// # Errors
@@ -239,30 +254,6 @@ impl Route {
     /// The value of `Allow` (RFC 9110 §10.2.1), for an answer of 405.
     pub fn allow(&self) -> String {
         self.methods.join(", ")
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let requirement = self.requirement.as_str();
-        write!(f, "{:<24} {:<36} {requirement}", self.name, self.pattern.to_string())?;
-        let purposes: Vec<_> = self.purposes.iter().map(Purpose::as_str).collect();
-        if !purposes.is_empty() {
-            write!(f, " ({})", purposes.join(", "))?;
-        }
-        write!(f, "\n    {}", self.methods.join(" "))?;
-        match self.body_bytes {
-            Some(0) => write!(f, "; no body")?,
-            Some(bytes) => write!(f, "; body of at most {bytes} bytes")?,
-            None => write!(f, "; body of any size")?,
-        }
-        if self.token == TokenHandling::Forward {
-            write!(f, "; token forwarded")?;
-        }
-        if self.websocket {
-            write!(f, "; WebSocket")?;
-        }
-        write!(f, "\n    {}", self.reason)
     }
 }
 

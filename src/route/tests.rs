@@ -1,5 +1,7 @@
 //! The room's tests: every namespace by every method in every case, and every trick with a path.
 
+mod spelling;
+
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -21,7 +23,7 @@ fn path(target: &str) -> CanonicalPath {
 }
 
 fn everything() -> RouteTable {
-    RouteTable::new(vec![], Role::ALL.into_iter().flat_map(preset).collect())
+    RouteTable::new(vec![], presets(&Role::ALL).into_iter().map(|(_, route)| route).collect())
 }
 
 /// A target in upper, lower and mixed case; the query as it is.
@@ -248,6 +250,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
         token: TokenHandling::Strip,
         answer_time: None,
         destination: Destination::Backend,
+        translation: None,
         websocket: false,
         reason: "Because.".into(),
     }
@@ -395,11 +398,36 @@ fn a_route_explains_itself() {
     let text = table.covering(&path("/ccm_sts")).unwrap().to_string();
     assert_eq!(
         text,
-        "mp-token-service         /ccm_sts/                            device-or-user \
-         (registration, client)\n    GET HEAD POST; body of at most 65536 bytes; token forwarded\n    \
-         Exchanges a registration or Entra token for a client's; the backend's token service reads \
-         the token."
+        "mp-token-service             /ccm_sts/\n    \
+         device-or-user (registration, client)\n    \
+         GET HEAD POST; body of at most 64KiB; token forwarded\n    \
+         Exchanges a registration or Entra token for a client's; the backend's token\n    \
+         service reads the token.\n"
     );
+    for route in table.iter() {
+        let text = route.to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(!text.lines().any(|line| line.ends_with(' ') || line.is_empty()), "{text}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert!(words(&text).ends_with(&words(&route.reason)), "{text}");
+    }
+}
+
+#[test]
+fn a_fallback_status_point_is_more_than_its_path_on_a_management_point() {
+    for roles in [
+        [Role::ManagementPoint, Role::FallbackStatusPoint],
+        [Role::FallbackStatusPoint, Role::ManagementPoint],
+    ] {
+        let all = presets(&roles);
+        let of: Vec<Role> = all
+            .iter()
+            .filter(|(_, route)| route.name == "fallback-status")
+            .map(|(r, _)| *r)
+            .collect();
+        assert_eq!(of, [Role::FallbackStatusPoint]);
+        assert!(all.iter().any(|(role, _)| *role == Role::ManagementPoint));
+    }
 }
 
 proptest! {

@@ -25,6 +25,7 @@ mod mixed;
 mod observing;
 mod overload;
 mod records;
+mod roles;
 mod site_server;
 mod soak;
 mod store;

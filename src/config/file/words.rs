@@ -99,6 +99,14 @@ pub(in crate::config) enum TokenFile {
     Forward,
 }
 
+/// `site_system.upstream` and `route.upstream`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum UpstreamFile {
+    PassThrough,
+    Translate,
+}
+
 /// `token_issuer.kind`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

@@ -41,8 +41,7 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
     })
 }
 
-/// `file:PATH` or `env:NAME`: where a password is, never the password itself.
-/// Where a secret is: never in the configuration itself.
+/// `file:PATH` or `env:NAME`: where a secret is, which is never in the configuration itself.
 pub(super) fn secret_source(
     typed: &Spanned<String>,
     key: &str,

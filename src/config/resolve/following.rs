@@ -92,6 +92,7 @@ pub(super) fn own_socket(site: &Site) -> Backend {
         address: BackendAddress::Unix(socket),
         tls_name: None,
         ca: None,
+        auth: None,
         times: BackendTimes {
             connect: Duration::from_secs(5),
             answer: Duration::from_secs(60),

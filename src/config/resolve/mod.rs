@@ -3,6 +3,7 @@
 //! Nothing here stops at the first fault: a section with a fault is resolved with its default, so
 //! that the faults of the others are found too.
 
+mod backend;
 mod balancers;
 mod certificates;
 mod following;

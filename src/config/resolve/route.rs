@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::Scope;
-use crate::config::file::{RouteFile, TokenFile};
+use crate::config::file::{RouteFile, TokenFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{
-    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, preset,
-    token_service,
+    Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, Translation,
+    presets, token_service,
 };
 
 /// What a route may require, by the words of the file.
@@ -23,11 +23,31 @@ pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
     ("deny", Requirement::Deny),
 ];
 
-/// The presets of the roles with the site system's own routes on top.
-/// `namespace` is where the token service is offered, if it is; `certificates` says whether clients
-/// are asked for theirs.
+/// What the routes of a site system come from besides its own.
+pub(super) struct Roots<'a> {
+    pub(super) roles: &'a [Role],
+    /// The roles with a backend of their own.
+    pub(super) own_backends: &'a [Role],
+    /// Where the token service is offered, if it is.
+    pub(super) namespace: Option<&'a str>,
+    /// Whether namespaces of tokens become those without.
+    pub(super) translates: bool,
+}
+
+impl Roots<'_> {
+    /// Where requests for a role go.
+    fn destination(&self, role: Role) -> Destination {
+        match self.own_backends.contains(&role) {
+            true => Destination::Role(role),
+            false => Destination::Backend,
+        }
+    }
+}
+
+/// The presets of the roles with the site system's own routes on top. `certificates` says whether
+/// clients are asked for theirs.
 pub(super) fn resolve_all(
-    (roles, namespace): (&[Role], Option<&str>),
+    roots: Roots<'_>,
     system: &Table<'_>,
     certificates: bool,
     scope: &mut Scope<'_>,
@@ -42,7 +62,7 @@ pub(super) fn resolve_all(
             read::section(table, span.clone(), "[[site_system.route]]", scope.errors);
         let require = file.require.as_ref().map(Spanned::span);
         let at = span.clone();
-        let route = resolve(file, n, span, scope);
+        let route = resolve(file, n, span, &roots, scope);
         if let (Some(Requirement::Certificate), Some(at), false) =
             (route.as_ref().map(|route| route.requirement), require, certificates)
         {
@@ -52,7 +72,7 @@ pub(super) fn resolve_all(
                 "write client_certificate = \"request\" and client_ca in the site system",
             );
         }
-        let service: Vec<Route> = namespace.into_iter().flat_map(token_service).collect();
+        let service: Vec<Route> = roots.namespace.into_iter().flat_map(token_service).collect();
         if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &service)) {
             let message = format!("{} is within the token service", taken.pattern);
             scope.hinted(at, message, "give the token service another path, or the route");
@@ -60,8 +80,15 @@ pub(super) fn resolve_all(
         }
         own.extend(route);
     }
-    let presets = roles.iter().copied().flat_map(preset);
-    RouteTable::new(own, presets.chain(namespace.into_iter().flat_map(token_service)).collect())
+    let of_roles = presets(roots.roles).into_iter().map(|(role, route)| {
+        let route = if roots.translates { route.translated() } else { route };
+        match route.destination {
+            Destination::Backend => Route { destination: roots.destination(role), ..route },
+            _ => route,
+        }
+    });
+    let service = roots.namespace.into_iter().flat_map(token_service);
+    RouteTable::new(own, of_roles.chain(service).collect())
 }
 
 /// Whether a route of the operator's own would take something away from these.
@@ -74,7 +101,13 @@ fn overlaps(own: &Route, others: &[Route]) -> bool {
     others.iter().any(|other| below(&path, &stem(other)))
 }
 
-fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>) -> Option<Route> {
+fn resolve(
+    file: RouteFile,
+    n: usize,
+    span: Range<usize>,
+    roots: &Roots<'_>,
+    scope: &mut Scope<'_>,
+) -> Option<Route> {
     let path = scope.required(file.path, span.clone(), "path of a route", "path = \"/reports/\"");
     let hint = format!("known: {}", REQUIREMENTS.map(|(word, _)| word).join(", "));
     let require = scope.required(file.require, span, "require of a route", &hint);
@@ -128,7 +161,13 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
     {
         scope.hinted(typed.span(), "a WebSocket begins with GET", "add \"GET\" to methods");
     }
+    let translation = match file.upstream.filter(|u| *u.get_ref() == UpstreamFile::Translate) {
+        Some(typed) => translation(&pattern, typed.span(), scope),
+        None => None,
+    };
     let body_bytes = file.body_bytes.map(|b| b.get_ref().0);
+    let destination =
+        file.role.map_or(Destination::Backend, |role| destination(&role, roots, scope));
     Some(Route {
         name: format!("own-{}", n + 1).into(),
         pattern,
@@ -138,10 +177,39 @@ fn resolve(file: RouteFile, n: usize, span: Range<usize>, scope: &mut Scope<'_>)
         purposes,
         token,
         answer_time: None,
-        destination: Destination::Backend,
+        destination,
+        translation,
         websocket,
         reason: "A route of the operator's own.".into(),
     })
+}
+
+/// The pair of a route's namespace, which it must have.
+fn translation(
+    pattern: &Pattern,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) -> Option<Translation> {
+    let found = Translation::of(pattern);
+    if found.is_none() {
+        let known: Vec<&str> = Translation::namespaces().collect();
+        let message = format!("{pattern} is in no namespace that can be translated");
+        scope.hinted(span, message, format!("these can: {}", known.join(", ")));
+    }
+    found
+}
+
+/// Where the requests of a route go that names a role.
+fn destination(role: &Spanned<String>, roots: &Roots<'_>, scope: &mut Scope<'_>) -> Destination {
+    match Role::from_name(role.get_ref()).filter(|role| roots.roles.contains(role)) {
+        Some(role) => roots.destination(role),
+        None => {
+            let words: Vec<&str> = roots.roles.iter().map(|role| role.as_str()).collect();
+            let message = format!("'{}' is no role of this site system", role.get_ref());
+            scope.hinted(role.span(), message, format!("its roles: {}", words.join(", ")));
+            Destination::Backend
+        }
+    }
 }
 
 fn requirement(word: &str) -> Option<Requirement> {

@@ -2,18 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::time::Duration;
 
-use rustls_pki_types::ServerName;
-
-use super::{Scope, balancers, certificates, following, mode, route, site};
-use crate::config::file::SiteSystemFile;
+use super::{Scope, backend, balancers, certificates, following, mode, route, site};
+use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{
-    Backend, BackendAddress, BackendTimes, Site, SiteSystem, TokenService,
-};
+use crate::config::resolved::{Site, SiteSystem, TokenService};
 use crate::config::spanned::Spanned;
-use crate::route::{Destination, Role, TokenHandling};
+use crate::route::Role;
 use crate::token::TokenSource;
 
 pub(super) fn resolve_all(
@@ -77,8 +72,9 @@ fn resolve(
     following::site_server_alone(&roles, &file, scope);
     let backend = match roles.contains(&Role::SiteServer) {
         true => following::own_socket(site),
-        false => backend(&file, span.clone(), scope),
+        false => backend::of_site_system(&file, span.clone(), scope),
     };
+    let exposed_allowed = backend::exposed_allowed(&file);
     let pki = certificates::pki(&file, scope);
     let clients = certificates::clients(&file, span.clone(), scope);
     let name = name(file.name, span.clone(), scope);
@@ -87,8 +83,14 @@ fn resolve(
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
     let token_service = file.token_service.is_some_and(|on| on.into_inner());
     let namespace = token_service.then_some(service.path.as_str());
-    let routes = route::resolve_all((&roles, namespace), table, clients.is_some(), scope);
-    cleartext(&backend, &routes, observe_until.is_some(), file.cleartext, span.clone(), scope);
+    let role_backends = backend::of_roles(table, &roles, (&backend, exposed_allowed), scope);
+    let own_backends: Vec<Role> = role_backends.iter().map(|(role, _)| *role).collect();
+    let translates = file.upstream.is_some_and(|u| *u.get_ref() == UpstreamFile::Translate);
+    let roots = route::Roots { roles: &roles, own_backends: &own_backends, namespace, translates };
+    let routes = route::resolve_all(roots, table, clients.is_some(), scope);
+    let backends = (&backend, &*role_backends);
+    let observes = observe_until.is_some();
+    backend::cleartext(backends, &routes, observes, file.cleartext, span.clone(), scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
             super::ConfigError::at(span.clone(), format!("site system '{name}' has no route"))
@@ -104,6 +106,7 @@ fn resolve(
         default: file.default.is_some_and(|d| d.into_inner()),
         hosts,
         backend,
+        role_backends,
         pki,
         clients,
         issuers: accepted(file.issuers, issuers, scope),
@@ -252,120 +255,4 @@ fn token_sources(
         }
     }
     sources
-}
-
-fn backend(file: &SiteSystemFile, span: Range<usize>, scope: &mut Scope<'_>) -> Backend {
-    let hint = "for example backend = \"http://127.0.0.1:80\", \"https://mp01.contoso.com\" \
-                or \"unix:/run/backend.sock\"";
-    let typed = scope.required(file.backend.clone(), span, "backend of a site system", hint);
-    let url = typed.as_ref().map(|u| u.get_ref().clone()).unwrap_or_default();
-    let at = typed.as_ref().map_or(0..0, Spanned::span);
-    let (address, tls) = match address(&url) {
-        Some(found) => found,
-        None => {
-            if typed.is_some() {
-                scope.hinted(at.clone(), format!("'{url}' is no backend"), hint);
-            }
-            (BackendAddress::Host(String::new(), 80), false)
-        }
-    };
-    for (key, set) in [("backend_ca", &file.backend_ca), ("backend_name", &file.backend_name)] {
-        if let Some(value) = set.as_ref().filter(|_| !tls) {
-            scope.error(value.span(), format!("{key} is for https backends only"));
-        }
-    }
-    let ca = file.backend_ca.as_ref().map(|ca| {
-        let path = scope.path(ca.get_ref());
-        if !path.is_file() {
-            scope.error(ca.span(), format!("there is no file {}", path.display()));
-        }
-        path
-    });
-    let host = match &address {
-        BackendAddress::Host(host, _) => host.clone(),
-        BackendAddress::Unix(_) => String::new(),
-    };
-    let (name, at) = match &file.backend_name {
-        Some(name) => (name.get_ref().clone(), name.span()),
-        None => (host, at),
-    };
-    let tls_name = tls.then(|| ServerName::try_from(name)).and_then(|name| {
-        name.inspect_err(|_| scope.error(at, "no certificate can have this name")).ok()
-    });
-    let time = |value: &Option<Spanned<crate::config::Span>>, default: u64| {
-        value.as_ref().map_or(Duration::from_secs(default), |v| v.get_ref().0)
-    };
-    Backend {
-        url,
-        address,
-        tls_name,
-        ca,
-        times: BackendTimes {
-            connect: time(&file.backend_connect_time, 5),
-            answer: time(&file.backend_answer_time, 300),
-            // IIS keeps idle connections for two minutes; be gone before it is.
-            idle: time(&file.backend_idle_time, 55),
-            websocket: time(&file.websocket_idle_time, 600),
-        },
-        connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
-    }
-}
-
-/// `http://host[:port]`, `https://host[:port]` or `unix:/path`, and whether it is TLS.
-fn address(url: &str) -> Option<(BackendAddress, bool)> {
-    if let Some(path) = url.strip_prefix("unix:") {
-        return path.starts_with('/').then(|| (BackendAddress::Unix(path.into()), false));
-    }
-    let (rest, tls) = match url.strip_prefix("http://") {
-        Some(rest) => (rest, false),
-        None => (url.strip_prefix("https://")?, true),
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let default_port = if tls { 443 } else { 80 };
-    if let Ok(address) = rest.parse::<SocketAddr>() {
-        return Some((BackendAddress::Host(address.ip().to_string(), address.port()), tls));
-    }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok().filter(|p| *p != 0)?),
-        None => (rest, default_port),
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let host = match bare.parse::<IpAddr>() {
-        Ok(ip) => ip.to_string(),
-        Err(_) => site::host_name(host)?,
-    };
-    Some((BackendAddress::Host(host, port), tls))
-}
-
-/// A token that is forwarded must not leave this machine in clear.
-fn cleartext(
-    backend: &Backend,
-    routes: &crate::route::RouteTable,
-    observes: bool,
-    accepted: Option<Spanned<String>>,
-    span: Range<usize>,
-    scope: &mut Scope<'_>,
-) {
-    if let Some(value) = accepted.as_ref().filter(|v| v.get_ref() != "accepted") {
-        scope.hinted(value.span(), "cleartext has one value", "write cleartext = \"accepted\"");
-    }
-    let at_home = match &backend.address {
-        BackendAddress::Unix(_) => true,
-        BackendAddress::Host(host, _) => {
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-    };
-    let in_clear = backend.tls_name.is_none() && !at_home && accepted.is_none();
-    let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
-    if observes && in_clear {
-        let message = format!("observing forwards what clients send to {} in clear", backend.url);
-        return scope.hinted(span, message, hint);
-    }
-    let forwarded = routes
-        .iter()
-        .find(|r| r.token == TokenHandling::Forward && r.destination == Destination::Backend);
-    if let Some(route) = forwarded.filter(|_| in_clear) {
-        let message = format!("route '{}' forwards tokens to {} in clear", route.name, backend.url);
-        scope.hinted(span, message, hint);
-    }
 }

@@ -1,8 +1,8 @@
 //! What a gateway keeps of its site server: the bundle in force, who may sign the next one, and by
 //! what the gateway itself is known.
 //!
-//! Everything is replaced whole. The trust is written before the bundle, so that a cut between the
-//! two leaves a bundle that is refused, never an older one that is taken.
+//! Everything is replaced whole. The bundle is written before the trust: after a cut between the two,
+//! the trust of the bundle before it says that the new one is good.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -125,11 +125,8 @@ impl Kept {
             roots: bundle.roots.clone(),
         };
         self.prepare()?;
-        let before = self.trust();
-        if before.as_ref() != Some(&trust) {
-            write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
-        }
         write_public(&self.file("bundle.jws"), text.as_bytes())?;
+        write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
         let keys = bundle.token_keys.to_string();
         replace(&Following::token_keys(&self.state), keys.as_bytes())?;
         replace(&self.file("roots.pem"), bundle.roots.as_bytes())?;
@@ -200,5 +197,86 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match read_bounded(path, FILE_BYTES_MAX) {
         Ok((held, _)) if **held == *bytes => Ok(()),
         _ => write_public(path, bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{SignerKind, TokenSigner};
+
+    fn signer() -> TokenSigner {
+        let key = TokenSigner::generate(SignerKind::P256).unwrap();
+        TokenSigner::from_pkcs8(&key, None).unwrap()
+    }
+
+    fn signed(version: u64, by: &TokenSigner, names: &[&TokenSigner]) -> (Bundle, String) {
+        let bundle = Bundle {
+            site: "PS1".into(),
+            hierarchy: uuid::Uuid::from_u128(1),
+            version,
+            issued: 0,
+            expires: 1,
+            issuer: "https://mp/oauth2".into(),
+            servers: Vec::new(),
+            origins: Vec::new(),
+            bundle_keys: names.iter().map(|signer| signer.jwk()).collect(),
+            token_keys: serde_json::json!({ "keys": [] }),
+            roots: String::new(),
+            revoked: Vec::new(),
+            blocks: Vec::new(),
+        };
+        let text = bundle.sign(by).unwrap();
+        (bundle, text)
+    }
+
+    #[test]
+    fn what_was_in_force_is_found_again_also_after_a_cut_in_the_middle_of_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path());
+        assert_eq!(kept.trust(), None);
+        let (now, next) = (signer(), signer());
+        let (first, text) = signed(1, &now, &[&now, &next]);
+        kept.keep(&first, &text).unwrap();
+        let trust = kept.trust().unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Ok(first)));
+
+        // The next one is signed by the key that the first has announced, and cut short.
+        let (second, text) = signed(2, &next, &[&next]);
+        std::fs::write(kept.dir().join("bundle.jws"), text).unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Ok(second)));
+        let (_, stranger) = signed(3, &signer(), &[&next]);
+        std::fs::write(kept.dir().join("bundle.jws"), stranger).unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Err(BundleRefusal::Signature)));
+    }
+
+    #[test]
+    fn an_older_bundle_in_the_place_of_the_last_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, signer) = (Kept::new(dir.path()), signer());
+        let (old, text) = signed(1, &signer, &[&signer]);
+        kept.keep(&old, &text).unwrap();
+        let (new, newer) = signed(2, &signer, &[&signer]);
+        kept.keep(&new, &newer).unwrap();
+        std::fs::write(kept.dir().join("bundle.jws"), text).unwrap();
+        assert_eq!(kept.bundle(&kept.trust().unwrap()), Some(Err(BundleRefusal::Older)));
+    }
+
+    #[test]
+    fn an_identity_is_replaced_by_the_next_one_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path());
+        let now = second(1_800_000_000);
+        assert!(kept.identity("identity").unwrap().is_none());
+        kept.make_identity("identity", "gw1", now).unwrap();
+        let first = kept.identity("identity").unwrap().unwrap();
+        assert!(first.renewal > now);
+        kept.make_identity("next", "gw1", now).unwrap();
+        let next = kept.identity("next").unwrap().unwrap();
+        assert_ne!(first.thumbprint(), next.thumbprint());
+        kept.adopt_identity("next").unwrap();
+        let adopted = kept.identity("identity").unwrap().unwrap();
+        assert_eq!(adopted.thumbprint(), next.thumbprint());
+        assert!(kept.identity("next").unwrap().is_none());
     }
 }

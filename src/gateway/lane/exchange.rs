@@ -66,6 +66,11 @@ impl Failed {
         Failed::because(Denial::UpstreamClosed, detail.to_string())
     }
 
+    pub(super) fn challenged() -> Self {
+        let detail = "the backend answered 401".to_owned();
+        Failed::because(Denial::UpstreamCredentials, detail)
+    }
+
     pub(super) fn malformed() -> Self {
         let detail = "an answer with more than one reading".to_owned();
         Failed::because(Denial::UpstreamResponse, detail)

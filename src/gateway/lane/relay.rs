@@ -72,6 +72,9 @@ impl Exchange<'_> {
                 }
                 continue;
             }
+            if head.status == 401 && self.going.authenticated {
+                return Err(Failed::challenged());
+            }
             self.going.close = close;
             self.keep = head.keep && !early;
             self.status = Some(head.status);

@@ -37,6 +37,8 @@ pub(super) struct Outgoing {
     pub(super) repeatable: bool,
     /// Whether the client's connection ends with the answer.
     pub(super) close: bool,
+    /// Whether sitegate asks the backend as itself, so that a challenge is not the client's.
+    pub(super) authenticated: bool,
     /// The site system, and the route, which say where it goes.
     site: Arc<SitePolicy>,
     route: Option<usize>,
@@ -119,11 +121,13 @@ impl Outgoing {
         let site = ctx.site.as_ref()?;
         let pass = ctx.pass.as_ref().filter(|pass| !pass.pinned)?;
         let fields = || head.fields.iter().copied();
-        let rules = RequestRules::new(fields(), &site.secrets, pass.credential());
+        let authenticated = ctx.credential().is_some();
+        let rules = RequestRules::new(fields(), &site.secrets, pass.credential())
+            .asking_as_ourselves(authenticated);
         let mut out = Vec::with_capacity(head.target.len() + 64 * head.fields.len() + 512);
         out.extend_from_slice(head.method.as_bytes());
         out.push(b' ');
-        out.extend_from_slice(head.target);
+        out.extend_from_slice(&pass.target(head.target)?);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let mut host = None;
         for (name, value) in fields() {
@@ -149,6 +153,7 @@ impl Outgoing {
             repeatable: head.body == Body::Empty
                 && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
             close: asks_to_close(head),
+            authenticated,
             site: site.clone(),
             route: ctx.route,
             idle_time: times.idle,

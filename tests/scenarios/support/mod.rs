@@ -10,15 +10,17 @@ mod liar;
 mod nginx;
 mod postgres;
 pub mod records;
+mod scribe;
 mod wire;
 
 pub use entra::Entra;
-pub use gateway::{Answer, Gateway, Plan, write_pair};
+pub use gateway::{Answer, BINARY, Gateway, Plan, write_pair};
 pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
 pub use postgres::Postgres;
+pub use scribe::Scribe;
 pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 
 use std::net::TcpListener;

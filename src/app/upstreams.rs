@@ -1,0 +1,100 @@
+//! Backends made ready to connect to: their addresses, and whom their certificates convince.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+
+use crate::cert::Anchors;
+use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenService};
+use crate::control::Backends;
+use crate::gateway::{BackendTls, Upstream, Upstreams};
+use crate::live::live;
+use crate::secret::{BasicCredential, PasswordSource, read_bounded};
+use crate::tls::ClientConfigs;
+
+/// Where the requests of a site system go.
+pub(super) fn of(
+    system: &SiteSystem,
+    state: &Path,
+    backends: &Backends,
+    tls: &ClientConfigs,
+) -> Upstreams {
+    let ready = |backend: &Backend| upstream(backend, backends, tls);
+    let of_roles = system.role_backends.iter();
+    Upstreams {
+        backend: ready(&system.backend),
+        roles: of_roles.map(|(role, backend)| (*role, ready(backend))).collect(),
+        token_service: system.token_service.then(|| token_service(state)),
+    }
+}
+
+fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upstream {
+    let (addresses, unix) = match &backend.address {
+        BackendAddress::Host(host, port) => (backends.addresses(host, *port), None),
+        BackendAddress::Unix(path) => (live(Vec::new()).1, Some(path.as_path().into())),
+    };
+    let to = |name: &ServerName<'static>| {
+        let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
+        BackendTls::new(tls.trusting(roots), name.clone())
+    };
+    Upstream {
+        addresses,
+        unix,
+        tls: backend.tls_name.as_ref().map(to),
+        credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
+        times: backend.times,
+    }
+}
+
+/// The token service of this process, by its socket.
+fn token_service(state: &Path) -> Upstream {
+    let times = BackendTimes {
+        connect: Duration::from_secs(2),
+        answer: Duration::from_secs(30),
+        idle: Duration::from_secs(55),
+        websocket: Duration::ZERO,
+    };
+    let socket = TokenService::socket(state);
+    Upstream {
+        addresses: live(Vec::new()).1,
+        unix: Some(socket.as_path().into()),
+        tls: None,
+        credential: None,
+        times,
+    }
+}
+
+/// Read when the configuration is.
+fn credential(url: &str, source: &PasswordSource) -> BasicCredential {
+    match BasicCredential::read(source) {
+        Ok((credential, _)) => credential,
+        Err(error) => {
+            tracing::error!(backend = url, %error, "the account of backend_auth cannot be used");
+            BasicCredential::unreadable()
+        }
+    }
+}
+
+const CA_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The authorities that the operator named. Without any of them there nobody is trusted: whoever
+/// wants no others does not want the system's either.
+fn trusted_or_nobody(path: &Path) -> RootCertStore {
+    backend_roots(path).unwrap_or_else(|why| {
+        tracing::error!(path = %path.display(), why, "backend_ca cannot be used");
+        RootCertStore::empty()
+    })
+}
+
+/// The authorities in a file, or why there are none.
+pub(super) fn backend_roots(path: &Path) -> Result<RootCertStore, String> {
+    let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
+    let ders: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+    let found = Anchors::lenient(&ders);
+    match found.is_empty() {
+        true => Err("it holds no certificate authority".to_owned()),
+        false => Ok(found.root_store()),
+    }
+}

@@ -1,0 +1,103 @@
+//! `config explain`
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::Format;
+use crate::route::{Role, Route, TokenHandling, preset};
+
+/// `config`
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Show what a role opens, to whom, and why.
+    Explain(Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The role, as it is written in `roles`; all of them without it.
+    #[arg(value_name = "ROLE")]
+    role: Option<String>,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// A route as JSON.
+#[derive(Serialize)]
+struct Explained {
+    role: &'static str,
+    name: String,
+    path: String,
+    methods: Vec<String>,
+    require: &'static str,
+    purposes: Vec<&'static str>,
+    token: &'static str,
+    body_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_seconds: Option<u64>,
+    reason: String,
+}
+
+impl Explained {
+    fn of(role: Role, route: &Route) -> Self {
+        Explained {
+            role: role.as_str(),
+            name: route.name.to_string(),
+            path: route.pattern.to_string(),
+            methods: route.methods.iter().map(ToString::to_string).collect(),
+            require: route.requirement.as_str(),
+            purposes: route.purposes.iter().map(|purpose| purpose.as_str()).collect(),
+            token: match route.token {
+                TokenHandling::Strip => "strip",
+                TokenHandling::Forward => "forward",
+            },
+            body_bytes: route.body_bytes,
+            answer_seconds: route.answer_time.map(|time| time.as_secs()),
+            reason: route.reason.to_string(),
+        }
+    }
+}
+
+pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let Command::Explain(args) = command;
+    let roles = match args.role.as_deref() {
+        None => Role::ALL.to_vec(),
+        Some(name) => match Role::from_name(name) {
+            Some(role) => vec![role],
+            None => bail!(
+                "there is no role '{name}'; known: {}",
+                Role::ALL.map(Role::as_str).join(", ")
+            ),
+        },
+    };
+    let routes: Vec<(Role, Route)> = roles
+        .iter()
+        .flat_map(|role| preset(*role).into_iter().map(|route| (*role, route)))
+        .collect();
+    match args.format {
+        Format::Json => {
+            let all: Vec<_> =
+                routes.iter().map(|(role, route)| Explained::of(*role, route)).collect();
+            super::print_json(&all)?;
+        }
+        Format::Text => super::print(&text(&roles, &routes))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(roles: &[Role], routes: &[(Role, Route)]) -> String {
+    let mut text = String::new();
+    for role in roles {
+        if roles.len() > 1 {
+            text.push_str(&format!("# {}\n\n", role.as_str()));
+        }
+        for (_, route) in routes.iter().filter(|(of, _)| of == role) {
+            text.push_str(&format!("{route}\n"));
+        }
+    }
+    text.push_str("Every other path is denied.\n");
+    text
+}

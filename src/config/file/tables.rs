@@ -1,0 +1,76 @@
+//! What was typed in the tables of a site system.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::words::{TokenFile, UpstreamFile};
+use super::{Typed, schema};
+use crate::config::spanned::Spanned;
+use crate::config::units::{Size, Span};
+
+/// `[[site_system.role_backend]]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["role", "backend"]))]
+pub(in crate::config) struct RoleBackendFile {
+    /// The role, one of the site system's.
+    #[schemars(schema_with = "schema::role")]
+    pub(in crate::config) role: Typed<String>,
+    /// Where the role's requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
+    pub(in crate::config) backend: Typed<String>,
+    /// For https: a PEM file with the roots to trust instead of the system's.
+    pub(in crate::config) backend_ca: Typed<String>,
+    /// For https: the name in the backend's certificate; by default its host.
+    pub(in crate::config) backend_name: Typed<String>,
+    /// How long to wait for a connection; by default as the site system.
+    pub(in crate::config) backend_connect_time: Typed<Span>,
+    /// How long to wait for the answer to begin, and between its parts; by default as the site system.
+    pub(in crate::config) backend_answer_time: Typed<Span>,
+    /// How long an idle connection is kept; by default as the site system.
+    pub(in crate::config) backend_idle_time: Typed<Span>,
+    /// As whom sitegate asks this backend; never what is said for another.
+    pub(in crate::config) backend_auth: Typed<BackendAuthFile>,
+}
+
+/// `[site_system.backend_auth]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["basic"]))]
+pub(in crate::config) struct BackendAuthFile {
+    /// What holds user name, colon and password, in one line: `file:PATH` or `env:NAME`.
+    #[schemars(regex(pattern = "^(file|env):."))]
+    pub(in crate::config) basic: Typed<String>,
+}
+
+/// `[[site_system.route]]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path", "require"]))]
+pub(in crate::config) struct RouteFile {
+    /// One path, or with a slash at its end that path and all below it.
+    pub(in crate::config) path: Typed<String>,
+    /// What a request must show to pass.
+    #[schemars(schema_with = "schema::requirement")]
+    pub(in crate::config) require: Typed<String>,
+    /// The methods that pass, in capitals.
+    #[schemars(extend("default" = ["GET", "HEAD", "POST"]))]
+    pub(in crate::config) methods: Typed<Vec<Spanned<String>>>,
+    /// The largest request body; any size by default.
+    pub(in crate::config) body_bytes: Typed<Size>,
+    /// The purposes a token may have.
+    #[schemars(schema_with = "schema::purposes", extend("default" = ["client"]))]
+    pub(in crate::config) purposes: Typed<Vec<Spanned<String>>>,
+    /// Whether the token ends here or is passed on to the backend.
+    #[schemars(extend("default" = "strip"))]
+    pub(in crate::config) token: Typed<TokenFile>,
+    /// For a path in a namespace of tokens: whether the backend sees it, or the namespace without.
+    #[schemars(extend("default" = "pass-through"))]
+    pub(in crate::config) upstream: Typed<UpstreamFile>,
+    /// The role whose backend its requests go to; by default the site system's backend.
+    #[schemars(schema_with = "schema::role")]
+    pub(in crate::config) role: Typed<String>,
+    /// Whether requests that pass may open a WebSocket.
+    #[schemars(extend("default" = false))]
+    pub(in crate::config) websocket: Typed<bool>,
+}

@@ -1,0 +1,270 @@
+//! Backends: where requests go, of a whole site system and of single roles.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+
+use super::{ConfigError, Scope, certificates, site};
+use crate::config::file::{BackendAuthFile, KeyModeFile, RoleBackendFile, SiteSystemFile};
+use crate::config::read::{self, Table};
+use crate::config::resolved::{Backend, BackendAddress, BackendTimes};
+use crate::config::spanned::Spanned;
+use crate::config::units::Span;
+use crate::route::{Destination, Role, RouteTable, TokenHandling};
+use crate::secret::{BasicCredential, Exposure, PasswordSource};
+
+const HINT: &str = "for example backend = \"http://127.0.0.1:80\", \"https://mp01.contoso.com\" \
+                    or \"unix:/run/backend.sock\"";
+
+/// The keys that both kinds have.
+struct Keys<'a> {
+    url: &'a Option<Spanned<String>>,
+    ca: &'a Option<Spanned<String>>,
+    name: &'a Option<Spanned<String>>,
+    auth: &'a Option<Spanned<BackendAuthFile>>,
+    /// Whether its secrets may be readable by everyone.
+    exposed_allowed: bool,
+    times: BackendTimes,
+    connections: usize,
+}
+
+/// The backend of a site system.
+pub(super) fn of_site_system(
+    file: &SiteSystemFile,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) -> Backend {
+    let times = BackendTimes {
+        connect: time(&file.backend_connect_time, Duration::from_secs(5)),
+        answer: time(&file.backend_answer_time, Duration::from_secs(300)),
+        // IIS keeps idle connections for two minutes; be gone before it is.
+        idle: time(&file.backend_idle_time, Duration::from_secs(55)),
+        websocket: time(&file.websocket_idle_time, Duration::from_secs(600)),
+    };
+    let keys = Keys {
+        url: &file.backend,
+        ca: &file.backend_ca,
+        name: &file.backend_name,
+        auth: &file.backend_auth,
+        exposed_allowed: exposed_allowed(file),
+        times,
+        connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
+    };
+    resolve(keys, "backend of a site system", span, scope)
+}
+
+/// The backends of single roles, on the terms of the site system's own where nothing else is said.
+pub(super) fn of_roles(
+    system: &Table<'_>,
+    roles: &[Role],
+    (own, exposed_allowed): (&Backend, bool),
+    scope: &mut Scope<'_>,
+) -> Vec<(Role, Backend)> {
+    let section = "[[site_system.role_backend]]";
+    let tables = system
+        .get("role_backend")
+        .map(|value| read::tables(value, "site_system.role_backend", scope.errors))
+        .unwrap_or_default();
+    let mut found: Vec<(Role, Backend)> = Vec::new();
+    for (span, table) in tables {
+        let file: RoleBackendFile = read::section(table, span.clone(), section, scope.errors);
+        let times = BackendTimes {
+            connect: time(&file.backend_connect_time, own.times.connect),
+            answer: time(&file.backend_answer_time, own.times.answer),
+            idle: time(&file.backend_idle_time, own.times.idle),
+            websocket: own.times.websocket,
+        };
+        let keys = Keys {
+            url: &file.backend,
+            ca: &file.backend_ca,
+            name: &file.backend_name,
+            auth: &file.backend_auth,
+            exposed_allowed,
+            times,
+            connections: own.connections,
+        };
+        let backend = resolve(keys, "backend of a role_backend", span.clone(), scope);
+        let words: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let hint = format!("one of the site system's roles: {}", words.join(", "));
+        let Some(typed) = scope.required(file.role, span, "role of a role_backend", &hint) else {
+            continue;
+        };
+        match Role::from_name(typed.get_ref()).filter(|role| roles.contains(role)) {
+            Some(role) if found.iter().any(|(other, _)| *other == role) => {
+                scope.error(typed.span(), "this role has a backend already");
+            }
+            Some(role) => found.push((role, backend)),
+            None => {
+                let message = format!("'{}' is no role of this site system", typed.get_ref());
+                scope.hinted(typed.span(), message, hint);
+            }
+        }
+    }
+    found
+}
+
+/// Whether secrets of a site system may be readable by everyone.
+pub(super) fn exposed_allowed(file: &SiteSystemFile) -> bool {
+    file.key_mode.as_ref().is_some_and(|mode| *mode.get_ref() == KeyModeFile::Any)
+}
+
+fn time(value: &Option<Spanned<Span>>, default: Duration) -> Duration {
+    value.as_ref().map_or(default, |v| v.get_ref().0)
+}
+
+fn resolve(keys: Keys<'_>, what: &str, span: Range<usize>, scope: &mut Scope<'_>) -> Backend {
+    let typed = scope.required(keys.url.clone(), span, what, HINT);
+    let url = typed.as_ref().map(|u| u.get_ref().clone()).unwrap_or_default();
+    let at = typed.as_ref().map_or(0..0, Spanned::span);
+    let (address, tls) = match address(&url) {
+        Some(found) => found,
+        None => {
+            if typed.is_some() {
+                scope.hinted(at.clone(), format!("'{url}' is no backend"), HINT);
+            }
+            (BackendAddress::Host(String::new(), 80), false)
+        }
+    };
+    for (key, set) in [("backend_ca", keys.ca), ("backend_name", keys.name)] {
+        if let Some(value) = set.as_ref().filter(|_| !tls) {
+            scope.error(value.span(), format!("{key} is for https backends only"));
+        }
+    }
+    let ca = keys.ca.as_ref().map(|ca| {
+        let path = scope.path(ca.get_ref());
+        if !path.is_file() {
+            scope.error(ca.span(), format!("there is no file {}", path.display()));
+        }
+        path
+    });
+    let host = match &address {
+        BackendAddress::Host(host, _) => host.clone(),
+        BackendAddress::Unix(_) => String::new(),
+    };
+    let (name, at) = match keys.name {
+        Some(name) => (name.get_ref().clone(), name.span()),
+        None => (host, at),
+    };
+    let tls_name = tls.then(|| ServerName::try_from(name)).and_then(|name| {
+        name.inspect_err(|_| scope.error(at, "no certificate can have this name")).ok()
+    });
+    let (times, connections) = (keys.times, keys.connections);
+    let mut backend = Backend { url, address, tls_name, ca, auth: None, times, connections };
+    if let Some(typed) = keys.auth {
+        backend.auth = auth(typed, &backend, keys.exposed_allowed, scope);
+    }
+    backend
+}
+
+/// Where the account is that sitegate asks a backend with. It must be there and good.
+fn auth(
+    typed: &Spanned<BackendAuthFile>,
+    backend: &Backend,
+    exposed_allowed: bool,
+    scope: &mut Scope<'_>,
+) -> Option<PasswordSource> {
+    let hint = "basic = \"file:/etc/sitegate/backend-account\"";
+    let basic = scope.required(
+        typed.get_ref().basic.clone(),
+        typed.span(),
+        "basic of a backend_auth",
+        hint,
+    )?;
+    if backend.tls_name.is_none() && !is_at_home(backend) {
+        let message = format!("backend_auth would send a password to {} in clear", backend.url);
+        scope.hinted(basic.span(), message, "use https or a loopback address");
+    }
+    let source = certificates::secret_source(&basic, "basic of a backend_auth", scope)?;
+    match (BasicCredential::read(&source), &source) {
+        (Ok((_, Exposure::Everyone)), _) if !exposed_allowed => scope.hinted(
+            basic.span(),
+            "everyone on this machine can read the account of backend_auth",
+            "chmod 640, or write key_mode = \"any\"",
+        ),
+        (Ok(_), _) => {}
+        // Whoever checks the file may have another environment than the service.
+        (Err(error), PasswordSource::Env(name)) => {
+            let message = format!("the account in the variable {name} cannot be used: {error}");
+            scope.errors.push(ConfigError::at(basic.span(), message).warning());
+        }
+        (Err(error), PasswordSource::File(path)) => scope.hinted(
+            basic.span(),
+            format!("the account in {} cannot be used: {error}", path.display()),
+            "one line: a user name, a colon and a password",
+        ),
+    }
+    Some(source)
+}
+
+/// `http://host[:port]`, `https://host[:port]` or `unix:/path`, and whether it is TLS.
+fn address(url: &str) -> Option<(BackendAddress, bool)> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return path.starts_with('/').then(|| (BackendAddress::Unix(path.into()), false));
+    }
+    let (rest, tls) = match url.strip_prefix("http://") {
+        Some(rest) => (rest, false),
+        None => (url.strip_prefix("https://")?, true),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let default_port = if tls { 443 } else { 80 };
+    if let Ok(address) = rest.parse::<SocketAddr>() {
+        return Some((BackendAddress::Host(address.ip().to_string(), address.port()), tls));
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|p| *p != 0)?),
+        None => (rest, default_port),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match bare.parse::<IpAddr>() {
+        Ok(ip) => ip.to_string(),
+        Err(_) => site::host_name(host)?,
+    };
+    Some((BackendAddress::Host(host, port), tls))
+}
+
+/// Whether what is sent to it in clear stays on this machine.
+fn is_at_home(backend: &Backend) -> bool {
+    match &backend.address {
+        BackendAddress::Unix(_) => true,
+        BackendAddress::Host(host, _) => {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    }
+}
+
+/// A token that is forwarded must not leave this machine in clear.
+pub(super) fn cleartext(
+    (own, of_roles): (&Backend, &[(Role, Backend)]),
+    routes: &RouteTable,
+    observes: bool,
+    accepted: Option<Spanned<String>>,
+    span: Range<usize>,
+    scope: &mut Scope<'_>,
+) {
+    if let Some(value) = accepted.as_ref().filter(|v| v.get_ref() != "accepted") {
+        scope.hinted(value.span(), "cleartext has one value", "write cleartext = \"accepted\"");
+    }
+    let in_clear = |backend: &Backend| {
+        backend.tls_name.is_none() && !is_at_home(backend) && accepted.is_none()
+    };
+    let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
+    let all = || std::iter::once(own).chain(of_roles.iter().map(|(_, backend)| backend));
+    if let Some(backend) = all().find(|backend| observes && in_clear(backend)) {
+        let message = format!("observing forwards what clients send to {} in clear", backend.url);
+        return scope.hinted(span, message, hint);
+    }
+    let leads_to = |destination: Destination| match destination {
+        Destination::Backend => Some(own),
+        Destination::Role(role) => of_roles.iter().find(|(of, _)| *of == role).map(|(_, b)| b),
+        Destination::TokenService | Destination::SiteServer => None,
+    };
+    for route in routes.iter().filter(|route| route.token == TokenHandling::Forward) {
+        if let Some(backend) = leads_to(route.destination).filter(|backend| in_clear(backend)) {
+            let url = &backend.url;
+            let message = format!("route '{}' forwards tokens to {url} in clear", route.name);
+            return scope.hinted(span, message, hint);
+        }
+    }
+}
