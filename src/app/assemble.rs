@@ -13,22 +13,20 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::authority::{Allowed, allowed, open_authority};
 use super::clients::Clients;
 use super::issuers::Issuers;
 use super::observe::Certificates;
 use super::{Options, StartError};
 use crate::cert::Anchors;
-use crate::cert::issuer::{Algorithm, Scope};
-use crate::config::{
-    AuthorityKey, BackendAddress, BackendTimes, Config, PkiFolder, SiteSystem, TokenService,
-};
+use crate::config::{BackendAddress, BackendTimes, Config, PkiFolder, SiteSystem, TokenService};
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
 use crate::gateway::{BackendTls, Policy, TokenPolicy, Upstream};
 use crate::live::{Live, live};
 use crate::metrics::Metrics;
 use crate::secret::read_bounded;
-use crate::site::{Authority, AuthorityParams, SiteTokens};
+use crate::site::{Authority, SiteTokens};
 use crate::tls::{ClientConfigs, TlsOptions};
 use crate::token::{Blocklist, TokenCache};
 
@@ -85,42 +83,6 @@ pub(crate) fn open_tokens(
     SiteTokens::open(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer, now)
 }
 
-/// The site's authority, as the configuration has it; none where only PKI certificates are used.
-pub(crate) fn open_authority(
-    config: &Config,
-    provider: Arc<CryptoProvider>,
-) -> Option<Arc<Authority>> {
-    if !config.site.issues_certificates {
-        return None;
-    }
-    // Without domains the site may issue for its own hosts, and nothing else.
-    let permitted: Vec<String> = match config.site.domains.is_empty() {
-        false => {
-            let literal = |host: &&String| host.parse::<std::net::IpAddr>().is_ok();
-            let hosts = config.site_systems.iter().flat_map(|s| &s.hosts);
-            let addresses = hosts.filter(literal).cloned();
-            config.site.domains.iter().cloned().chain(addresses).collect()
-        }
-        true => config.site_systems.iter().flat_map(|s| s.hosts.iter().cloned()).collect(),
-    };
-    let scope = match Scope::new(&permitted) {
-        Ok(scope) => scope,
-        Err(fault) => {
-            tracing::error!(%fault, "the site cannot issue certificates for its domains");
-            return None;
-        }
-    };
-    let params = AuthorityParams {
-        site_code: config.site.code.clone(),
-        scope,
-        algorithm: match config.site.authority_key {
-            AuthorityKey::P256 => Algorithm::P256,
-            AuthorityKey::Rsa2048 => Algorithm::Rsa2048,
-        },
-    };
-    Some(Arc::new(Authority::new(&config.site.state, params, provider)))
-}
-
 /// The certificate of one site system, kept by a task.
 struct Kept {
     wish: Wish,
@@ -134,7 +96,7 @@ struct Wish {
     hosts: Vec<String>,
     tls: TlsOptions,
     pki: Option<Folder>,
-    enhanced: bool,
+    site_issued: Allowed,
 }
 
 /// What is served for each site system; read by status and readiness.
@@ -166,7 +128,7 @@ impl Sites {
                     client_certificates: system.clients.is_some(),
                 },
                 pki: system.pki.as_ref().map(folder),
-                enhanced: authorities.certificates.is_some(),
+                site_issued: allowed(&config.site, &system.roles),
             };
             let before = self.kept.remove(&system.name);
             if let Some(kept) = before.as_ref().filter(|kept| kept.wish == wish) {
@@ -177,7 +139,11 @@ impl Sites {
             let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
             params.tls = wish.tls;
             params.pki = wish.pki.clone();
-            params.site_issued = authorities.certificates.clone().map(SiteIssued::Authority);
+            params.site_issued = match wish.site_issued {
+                Allowed::Yes => authorities.certificates.clone().map(SiteIssued::Authority),
+                Allowed::No => None,
+                Allowed::Never(why) => Some(SiteIssued::Never(why)),
+            };
             params.system = authorities.system.clone();
             params.observer = Certificates::new(metrics.clone());
             params.previous = before.as_ref().map(|kept| kept.served.load());

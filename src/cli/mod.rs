@@ -3,11 +3,13 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0, 1 (failed, or findings), 2
 //! (usage), 78 (bad configuration at start).
 
+mod certificates;
 mod check;
 mod demo;
 mod devices;
 mod health;
 mod issue;
+mod rollover;
 mod run;
 mod schema;
 mod site;

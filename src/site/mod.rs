@@ -7,11 +7,22 @@
 mod authority;
 mod blocks;
 mod files;
+mod key_ring;
+mod ring;
+mod rolling;
+mod rollover;
 mod service;
 pub mod store;
 mod tokens;
 
-pub use authority::{Authority, AuthorityParams, Issued, Overview};
+pub use authority::{
+    Authority, AuthorityParams, BlockError, BlockedCertificate, Issued, Shown, ShownKind,
+    ShownState,
+};
 pub use blocks::{Blocks, OnBlocks};
+pub use key_ring::Keys;
+pub use ring::{Ring, Stage, Thing};
+pub use rolling::{Progress, Rollover};
+pub use rollover::{JWKS_CACHED_S, Refusal, Refused, RolloverError, Step, Terms};
 pub use service::{Endpoint, OnAnswer, ServiceParams, TokenService, listen, serve};
-pub use tokens::{SiteTokens, TokenKeyError};
+pub use tokens::{SiteTokens, TokenKeyError, bundle_keys};

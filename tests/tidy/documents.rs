@@ -10,6 +10,7 @@ use sitegate::cli::Cli;
 use sitegate::denial::Denial;
 use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
+use sitegate::site::Refusal;
 use sitegate::unfit::Unfit;
 
 use crate::source::{files, product, read, root};
@@ -69,6 +70,15 @@ fn every_refusal_of_the_token_service_has_its_row() {
         );
         assert_eq!(text.matches(row.as_str()).count(), 1, "docs/token-service.md: {row}");
     }
+}
+
+#[test]
+fn every_refusal_of_a_rollover_has_its_row() {
+    let wanted: Vec<String> = Refusal::ALL
+        .iter()
+        .map(|r| format!("| `{}` | {} | {} |", r.code(), r.title(), r.hint()))
+        .collect();
+    compare("docs/rollover.md", &wanted);
 }
 
 #[test]
