@@ -1,10 +1,11 @@
-//! The embedded authority: makes the root *SMS Issuing* once, and certificates for site systems
-//! whenever they are due.
+//! The embedded authority: makes the root *SMS Issuing* once, rolls it over when told to, and makes
+//! certificates for site systems whenever they are due.
 //!
 //! Nothing is read or made before the first certificate is asked for, and every failure is told
 //! anew at each asking: what is mended on disk mends the authority without a restart.
 
 mod blocked;
+mod issued;
 mod overview;
 mod rolling;
 mod signers;
@@ -160,6 +161,7 @@ impl Authority {
         }
         if let Some(place) = self.leaf_place(name) {
             self.keep(&place, &pair);
+            self.note_issued(name, &pair);
         }
         Ok(credential)
     }

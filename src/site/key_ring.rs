@@ -106,7 +106,10 @@ impl KeyRing {
         now: Timestamp,
     ) -> Result<(Ring, Vec<super::Refused>), TokenKeyError> {
         let ring = self.journal()?.ring(self.thing);
-        let found = Found { exists: self.is_whole(ring.current), ..Found::default() };
+        // The bundle key is made when it is first asked for, be it for the next one.
+        let made_for_it = self.thing == Thing::BundleKey && step == Step::Publish;
+        let exists = made_for_it || self.is_whole(ring.current);
+        let found = Found { exists, ..Found::default() };
         let refused = refusals((self.thing, &ring), step, terms, &found, now);
         Ok((ring, refused))
     }
@@ -118,7 +121,7 @@ impl KeyRing {
         terms: &Terms<'_>,
         now: Timestamp,
     ) -> Result<Ring, RolloverError> {
-        if self.thing == Thing::BundleKey {
+        if self.thing == Thing::BundleKey && step == Step::Publish {
             self.open(now)?;
         }
         private_dir(&self.dir).map_err(|cause| file(&self.dir, cause))?;

@@ -1,8 +1,8 @@
 //! The site's own authority: certificates for site systems that no PKI has given any, the token
 //! service and its key, and what it keeps about devices, tokens and blocks.
 //!
-//! Owns the state directory's `authority`, `store` and `token` folders. Never replaces a root, and
-//! never stops a gateway that has other certificates to serve.
+//! Owns the state directory's `authority`, `store` and `token` folders. Never replaces a root that
+//! nobody rolls over, and never stops a gateway that has other certificates to serve.
 
 mod authority;
 mod blocks;

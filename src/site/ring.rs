@@ -214,8 +214,15 @@ pub(super) fn stray(dir: &Path, thing: Thing) -> Option<String> {
 /// Remove the files of a generation that is trusted no more, its key first. What cannot be removed
 /// is told: a key that lies about is nobody's wish.
 pub(super) fn remove(dir: &Path, thing: Thing, generation: u32) {
-    for end in ["key", "crt"] {
-        let path = dir.join(format!("{}.{end}", thing.stem(generation)));
+    let stem = thing.stem(generation);
+    let lists = PathBuf::from("crl").join(&stem);
+    let files = [
+        PathBuf::from(&stem).with_extension("key"),
+        PathBuf::from(&stem).with_extension("crt"),
+        lists.with_extension("crl"),
+        lists.with_extension("cer"),
+    ];
+    for path in files.map(|file| dir.join(file)) {
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {

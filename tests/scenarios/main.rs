@@ -25,6 +25,7 @@ mod mixed;
 mod observing;
 mod overload;
 mod records;
+mod rollover;
 mod soak;
 mod store;
 mod tls;

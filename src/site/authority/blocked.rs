@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::files::{Held, LOCK, lock, make_private, trouble};
 use super::super::ring::{self, Journal, Thing};
 use super::{Authority, Signers, State};
-use crate::cert::issuer::{CrlOutline, Revocation, RevocationReason};
+use crate::cert::issuer::{CrlOutline, Revocation, RevocationReason, Signer, is_signed_by, pem};
 use crate::cert::{Facts, Fault, certificate_der};
 use crate::secret;
 
@@ -45,7 +45,9 @@ pub struct BlockedCertificate {
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
     /// There is no such certificate.
-    #[error("no certificate in force is called, or has the thumbprint, '{0}'; see site show")]
+    #[error(
+        "no certificate in force is called '{0}', and none that is valid has it as its thumbprint; see site show"
+    )]
     Unknown(String),
     /// It is blocked already.
     #[error("it was blocked on {0}")]
@@ -59,8 +61,8 @@ pub enum BlockError {
 }
 
 impl Authority {
-    /// Block the certificate of a site system, by its name or a thumbprint (SHA-1 or SHA-256), or
-    /// the role authority by a thumbprint. It is on the list from then on, and whoever serves it
+    /// Block the certificate of a site system, by its name or a thumbprint (SHA-1 or SHA-256), an
+    /// earlier one or the role authority by a thumbprint. It is on the list from then on, and whoever serves it
     /// has a new one issued.
     ///
     /// # Errors
@@ -95,11 +97,7 @@ impl Authority {
         if let Some(known) = all.iter().find(|known| known.sha256 == entry.sha256) {
             return Err(BlockError::Already(known.at));
         }
-        // Clients refuse what has expired without a list; a week more for clocks and lists.
-        all.retain(|b| {
-            let until = Facts::of_pem(&b.certificate).map(|facts| facts.not_after);
-            until.is_ok_and(|until| now.duration_since(until) < LIST_LIFE)
-        });
+        all.retain(|blocked| matters(blocked, now));
         all.push(entry);
         Ok(write(&self.dir, &all)?)
     }
@@ -110,19 +108,24 @@ impl Authority {
         let thumbprint = plain.to_ascii_uppercase();
         let matches = |facts: &Facts| facts.sha1 == thumbprint || facts.sha256 == thumbprint;
         let roles = journal.ring(Thing::Intermediate);
-        for name in self.leaf_names()? {
-            let Some(place) = self.leaf_place(&name) else { continue };
-            let Ok(Held::Both(pair)) = place.read() else { continue };
-            let Ok(facts) = Facts::of_pem(&pair.certificate) else { continue };
-            if name == which || matches(&facts) {
-                let der = certificate_der(pair.certificate.as_bytes())?;
+        let in_force = self.leaf_names()?.into_iter().filter_map(|name| {
+            match self.leaf_place(&name)?.read() {
+                Ok(Held::Both(pair)) => Some((name, pair.certificate, true)),
+                _ => None,
+            }
+        });
+        let earlier = self.issued().into_iter().map(|(name, chain)| (name, chain, false));
+        for (name, chain, is_in_force) in in_force.chain(earlier) {
+            let Ok(facts) = Facts::of_pem(&chain) else { continue };
+            if matches(&facts) || (is_in_force && name == which) {
+                let der = certificate_der(chain.as_bytes())?;
                 let issued = |generation: &u32| {
                     let role = self.signer(Thing::Intermediate, *generation);
-                    role.is_ok_and(|r| crate::cert::issuer::is_signed_by(r.certificate(), &der))
+                    role.is_ok_and(|role| is_signed_by(role.certificate(), &der))
                 };
                 let known = [Some(roles.current), roles.old];
                 let by = known.into_iter().flatten().find(issued).unwrap_or(roles.current);
-                return Ok((name, Thing::Intermediate.stem(by), pair.certificate));
+                return Ok((name, Thing::Intermediate.stem(by), chain));
             }
         }
         let role = self.signer(Thing::Intermediate, roles.current)?;
@@ -177,6 +180,7 @@ impl Authority {
         if self.lists_due(now)?.is_empty() {
             return Ok(());
         }
+        self.forget_issued(now);
         let dir = self.dir.join("crl");
         make_private(&dir)?;
         // Whoever writes goes by what is blocked now, not when it last looked.
@@ -204,7 +208,7 @@ impl Authority {
             for generation in [Some(ring.current), ring.next, ring.old].into_iter().flatten() {
                 let signer = self.signer(thing, generation)?;
                 let stem = thing.stem(generation);
-                let mine = blocked.iter().filter(|b| b.issuer == stem);
+                let mine = blocked.iter().filter(|b| b.issuer == stem && matters(b, now));
                 let revoked: Vec<Revocation> = mine.map(revocation).collect();
                 let path = self.dir.join("crl").join(format!("{stem}.crl"));
                 let lies = secret::read_bounded(&path, LEN_MAX).ok();
@@ -222,9 +226,15 @@ impl Authority {
 /// A list that is to be made.
 struct Due {
     stem: String,
-    signer: crate::cert::issuer::Signer,
+    signer: Signer,
     revoked: Vec<Revocation>,
     number: u64,
+}
+
+/// Clients refuse what has expired without a list; a week more for clocks and lists.
+fn matters(blocked: &BlockedCertificate, now: Timestamp) -> bool {
+    let expired = |facts: Facts| now.duration_since(facts.not_after) >= LIST_LIFE;
+    !Facts::of_pem(&blocked.certificate).is_ok_and(expired)
 }
 
 fn is_current(list: &CrlOutline, revoked: &[Revocation], now: Timestamp) -> bool {
@@ -242,7 +252,7 @@ fn revocation(blocked: &BlockedCertificate) -> Revocation {
 }
 
 fn first_pem(chain: &str) -> Result<String, Fault> {
-    Ok(crate::cert::issuer::pem("CERTIFICATE", &certificate_der(chain.as_bytes())?))
+    Ok(pem("CERTIFICATE", &certificate_der(chain.as_bytes())?))
 }
 
 fn file(dir: &Path) -> PathBuf {

@@ -29,7 +29,7 @@ pub enum ShownState {
     InForce,
     /// It is handed out, and will be in force.
     Next,
-    /// It was in force before.
+    /// It was in force before, and is still valid.
     Old,
     /// It was blocked.
     Blocked,
@@ -97,6 +97,13 @@ impl Authority {
             let Ok(facts) = Facts::of_pem(&pair.certificate) else { continue };
             let (kind, state) = (ShownKind::Leaf, ShownState::InForce);
             shown.push(Shown { kind, name, state, reason: None, facts });
+        }
+        for (name, chain) in self.issued() {
+            let Ok(facts) = Facts::of_pem(&chain) else { continue };
+            if shown.iter().all(|row| row.facts.sha256 != facts.sha256) {
+                let (kind, state) = (ShownKind::Leaf, ShownState::Old);
+                shown.push(Shown { kind, name, state, reason: None, facts });
+            }
         }
         for row in &mut shown {
             if !row.facts.valid_at(now) {

@@ -250,7 +250,23 @@ fn a_blocked_leaf_is_on_the_list_at_once_and_another_with_another_key_takes_its_
     use ShownState::{Blocked, InForce};
     assert_eq!(states, [InForce, InForce, InForce, Blocked]);
     let again = authority(state.path()).block(&sha1, reason, second(NOW));
-    assert!(matches!(again, Err(BlockError::Unknown(_))), "it is in force no more");
+    assert!(matches!(again, Err(BlockError::Already(_))));
+}
+
+#[test]
+fn an_earlier_leaf_whose_key_was_stolen_can_be_blocked_as_long_as_it_is_valid() {
+    let state = tempfile::tempdir().unwrap();
+    let running = authority(state.path());
+    let earlier = thumbprint(leaf(&running, NOW));
+    let renewed = thumbprint(leaf(&running, NOW + 60 * DAY));
+    let reason = RevocationReason::KeyCompromise;
+    running.block(&earlier, reason, second(NOW + 61 * DAY)).unwrap();
+    assert_eq!(thumbprint(leaf(&running, NOW + 61 * DAY)), renewed, "nothing else changes");
+    assert_eq!(list(state.path(), "role").serials.len(), 1);
+    leaf(&running, NOW + 200 * DAY).unwrap();
+    let gone = running.block(&earlier, reason, second(NOW + 200 * DAY));
+    assert!(matches!(gone, Err(BlockError::Unknown(_))), "{gone:?}");
+    assert_eq!(list(state.path(), "role").serials.len(), 0);
 }
 
 #[test]
