@@ -4,6 +4,7 @@
 //! contents, and `App::spawn` is the one list of tasks.
 
 mod assemble;
+mod authority;
 mod blocklist;
 mod clients;
 mod data_plane;
@@ -390,7 +391,8 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
     })
 }
 
-pub(crate) use assemble::{open_authority, open_tokens};
+pub(crate) use assemble::open_tokens;
+pub(crate) use authority::open_authority;
 pub(crate) use blocklist::read_blocklist;
 pub(crate) use examine::{
     Examined, Examiner, issuer as examine_issuer, site_server as examine_site_server,

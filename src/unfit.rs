@@ -65,9 +65,9 @@ unfits! {
     /// SHA-1 and older.
     SignatureWeak "certificate.signature_weak" "The certificate is signed with an outdated algorithm."
         "Have it issued again with SHA-256 or better.";
-    /// RFC 6960 §2.2: its issuer says so, in the response beside it.
-    Revoked "certificate.revoked" "The certificate has been revoked, says the OCSP response beside it."
-        "Have a new one issued; if the response is wrong, replace or remove the .ocsp file.";
+    /// RFC 6960 §2.2: its issuer says so, in the response beside it; or the site has blocked it.
+    Revoked "certificate.revoked" "The certificate has been revoked: the OCSP response beside it says so, or the site has blocked it."
+        "Have a new one issued; if an OCSP response is wrong, replace or remove the .ocsp file.";
     /// RFC 5280 §4.1.2.5.
     Expired "certificate.expired" "The certificate has expired."
         "Renew it and write the new pair into the folder.";

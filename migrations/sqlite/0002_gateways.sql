@@ -36,7 +36,8 @@ CREATE TABLE join_tokens (
 CREATE TABLE role_certificates (
     -- SHA-256, hexadecimal digits.
     thumbprint TEXT PRIMARY KEY,
-    serial TEXT NOT NULL,
+    -- PEM.
+    certificate TEXT NOT NULL,
     gateway TEXT NOT NULL REFERENCES gateways (name),
     site_system TEXT NOT NULL,
     hosts TEXT NOT NULL,

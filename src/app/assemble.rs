@@ -10,20 +10,20 @@ use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::authority::{Allowed, allowed, open_authority};
 use super::clients::Clients;
 use super::issuers::Issuers;
 use super::observe::Certificates;
 use super::{Options, StartError, upstreams};
 use crate::cert::Anchors;
-use crate::cert::issuer::{Algorithm, Scope};
 use crate::client::{Authorities as ClientAuthorities, ClientTrust};
-use crate::config::{AuthorityKey, Config, Following, PkiFolder, SiteSystem};
+use crate::config::{Config, Following, PkiFolder, SiteSystem};
 use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
 use crate::gateway::{Policy, TokenPolicy};
 use crate::live::{Live, live};
 use crate::metrics::Metrics;
-use crate::site::{Authority, AuthorityParams, SiteTokens};
+use crate::site::{Authority, SiteTokens};
 use crate::tls::{ClientConfigs, TlsOptions};
 use crate::token::{Blocklist, TokenCache};
 
@@ -83,48 +83,6 @@ pub(crate) fn open_tokens(
     SiteTokens::open(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer, now)
 }
 
-/// The site's authority, as the configuration has it; none where only PKI certificates are used.
-pub(crate) fn open_authority(
-    config: &Config,
-    provider: Arc<CryptoProvider>,
-) -> Option<Arc<Authority>> {
-    if !config.site.issues_certificates || config.site_server.is_some() {
-        return None;
-    }
-    // Without domains the site may issue for its own hosts, and nothing else.
-    let permitted: Vec<String> = match config.site.domains.is_empty() {
-        false => {
-            let literal = |host: &&String| host.parse::<std::net::IpAddr>().is_ok();
-            let hosts = config.site_systems.iter().flat_map(|s| &s.hosts);
-            let addresses = hosts.filter(literal).cloned();
-            config.site.domains.iter().cloned().chain(addresses).collect()
-        }
-        true => config.site_systems.iter().flat_map(|s| s.hosts.iter().cloned()).collect(),
-    };
-    let scope = match Scope::new(&permitted) {
-        Ok(scope) => scope,
-        Err(fault) => {
-            tracing::error!(%fault, "the site cannot issue certificates for its domains");
-            return None;
-        }
-    };
-    let params = AuthorityParams {
-        site_code: config.site.code.clone(),
-        scope,
-        algorithm: match config.site.authority_key {
-            AuthorityKey::P256 => Algorithm::P256,
-            AuthorityKey::Rsa2048 => Algorithm::Rsa2048,
-        },
-        whole_chains: config
-            .site_systems
-            .iter()
-            .filter(|system| system.is_site_server())
-            .map(|system| system.name.clone())
-            .collect(),
-    };
-    Some(Arc::new(Authority::new(&config.site.state, params, provider)))
-}
-
 /// The certificate of one site system, kept by a task.
 struct Kept {
     wish: Wish,
@@ -146,18 +104,20 @@ struct Wish {
 enum Issued {
     Nowhere,
     Here,
+    Never(&'static str),
     /// At the site server, which has them put into a folder.
     Elsewhere(Folder),
 }
 
-fn issued(config: &Config, system: &SiteSystem, authorities: &Authorities) -> Issued {
-    if config.site_server.is_some() && config.site.issues_certificates {
-        let place = Following::certificate(&config.site.state, &system.name);
-        return Issued::Elsewhere(Folder::new(place));
-    }
-    match authorities.certificates.is_some() {
-        true => Issued::Here,
-        false => Issued::Nowhere,
+fn issued(config: &Config, system: &SiteSystem) -> Issued {
+    match (allowed(&config.site, &system.roles), &config.site_server) {
+        (Allowed::No, _) => Issued::Nowhere,
+        (Allowed::Never(why), _) => Issued::Never(why),
+        (Allowed::Yes, None) => Issued::Here,
+        (Allowed::Yes, Some(_)) => {
+            let place = Following::certificate(&config.site.state, &system.name);
+            Issued::Elsewhere(Folder::new(place))
+        }
     }
 }
 
@@ -190,7 +150,7 @@ impl Sites {
                     client_certificates: system.clients.is_some() || system.is_site_server(),
                 },
                 pki: system.pki.as_ref().map(folder),
-                issued: issued(config, system, authorities),
+                issued: issued(config, system),
             };
             let before = self.kept.remove(&system.name);
             if let Some(kept) = before.as_ref().filter(|kept| kept.wish == wish) {
@@ -204,6 +164,7 @@ impl Sites {
             params.site_issued = match &wish.issued {
                 Issued::Nowhere => None,
                 Issued::Here => authorities.certificates.clone().map(SiteIssued::Authority),
+                Issued::Never(why) => Some(SiteIssued::Never(why)),
                 Issued::Elsewhere(folder) => Some(SiteIssued::Folder(folder.clone())),
             };
             params.system = authorities.system.clone();

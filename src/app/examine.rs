@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 
 use super::assemble::{folder, names};
+use super::authority::{Allowed, allowed};
 use super::report::certificate;
 use super::site::store_place;
 use super::upstreams::backend_roots;
@@ -90,15 +91,16 @@ impl Examiner {
                 Warning::KeyGroupReadable => found.notes.push(told),
             }
         }
-        match (&selection.chosen, config.site.issues_certificates) {
+        match (&selection.chosen, allowed(&config.site, &system.roles)) {
             (Some(chosen), _) => {
                 found.certificate = Some(certificate(chosen.source().as_str(), chosen.facts()));
             }
-            (None, true) => found.notes.push(match place.is_empty() {
+            (None, Allowed::Yes) => found.notes.push(match place.is_empty() {
                 true => "serves the site's own certificate".to_owned(),
                 false => format!("serves the site's own certificate: {place} has none that is fit"),
             }),
-            (None, false) => found.wrong.push(format!(
+            (None, Allowed::Never(why)) => found.wrong.push(why.to_owned()),
+            (None, Allowed::No) => found.wrong.push(format!(
                 "{place}: no certificate is fit, and the site issues none: every handshake is refused"
             )),
         }

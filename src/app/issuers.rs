@@ -154,7 +154,7 @@ fn start_keys(
             return (Box::new(|stop| Box::pin(task.run(stop))), view);
         }
         KeySource::Files(files) => (files.clone(), None),
-        KeySource::Site => (Vec::new(), authorities.tokens.as_ref().map(|tokens| tokens.jwks())),
+        KeySource::Site => (Vec::new(), authorities.tokens.clone()),
     };
     let (task, keys) = IssuerKeys::start(issuer.policy.name.clone(), files, own, on_keys);
     let view = KeysView { keys, fetched: None, refetch: None };
@@ -194,7 +194,7 @@ fn remote(
 /// The trusted issuers of a configuration with their keys as they are now, for tools. Keys from a
 /// URL are those that were kept when they were fetched last.
 pub fn read_trusted(config: &Config, now: Timestamp) -> Vec<Trusted> {
-    let own = open_tokens(config, now).ok().map(|tokens| tokens.jwks());
+    let own = open_tokens(config, now).ok().map(Arc::new);
     let read = |issuer: &Issuer| {
         let (files, own) = match &issuer.keys {
             KeySource::Url(place) => {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 use super::StartError;
-use super::assemble::{open_authority, open_tokens};
+use super::assemble::open_tokens;
+use super::authority::open_authority;
 use super::site::store_place;
 use crate::clock::Clock;
 use crate::config::{Config, TokenServiceStore};
 use crate::secret::Password;
 use crate::site::store::Store;
-use crate::site::{BundleSigners, Seal, SharedKeys, SharedKeysError};
+use crate::site::{Seal, SharedKeys, SharedKeysError, bundle_keys};
 
 /// Have the keys of the site's other servers, if they share any.
 ///
@@ -41,7 +42,7 @@ pub(crate) async fn share(
         if let Some(authority) = open_authority(config, provider.clone()) {
             authority.prepare(now).map_err(|fault| fault.to_string())?;
         }
-        BundleSigners::new(&config.site.state).load().map(drop).map_err(|error| error.to_string())
+        bundle_keys(&config.site.state, now).map(drop).map_err(|error| error.to_string())
     };
     let shared = match Store::open_briefly(&place).await {
         Ok(store) => {

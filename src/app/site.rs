@@ -20,8 +20,7 @@ use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
 use crate::site::store::{Place, PostgresUrl, Published, Store};
 use crate::site::{
-    Authority, Blocks, BundleSigners, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
-    serve,
+    Authority, Blocks, ServiceParams, SharedKeys, SiteTokens, TokenService, listen, serve,
 };
 use crate::token::{Blocklist, Bundle, Trusted};
 
@@ -198,7 +197,7 @@ async fn offer(
         origins: own_origins.into_iter().collect(),
         tokens,
         authority: parts.authority.clone(),
-        signers: BundleSigners::new(&config.site.state),
+        state: config.site.state.clone(),
         life_s: BUNDLE_LIFE_S,
     };
     let (publisher, published) =

@@ -77,6 +77,14 @@ impl Facts {
         outline(der).map(|outline| outline.facts)
     }
 
+    /// Of the first certificate in PEM.
+    ///
+    /// # Errors
+    /// [`Unfit::Malformed`] where there is none.
+    pub fn of_pem(pem: &str) -> Result<Facts, Fault> {
+        Ok(outline(&super::certificate_der(pem.as_bytes())?)?.facts)
+    }
+
     /// When the certificate should be renewed: at two thirds of its life.
     pub fn renewal(&self) -> Timestamp {
         let life = self.not_after.as_second().saturating_sub(self.not_before.as_second());

@@ -1,23 +1,28 @@
 //! How the site issues its own: the root *SMS Issuing*, the role-signing authority below it, and
 //! the certificates of site systems.
 //!
-//! One of three files that know rcgen. Hands out keys as PEM for the caller to keep; writes nothing.
+//! One of the few files that know rcgen. Hands out keys as PEM for the caller to keep; writes
+//! nothing.
 
-use std::net::IpAddr;
-use std::str::FromStr;
+mod crl;
+mod scope;
 
-use ipnet::IpNet;
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, RsaKeySize, SanType,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, RsaKeySize, SanType,
 };
 use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 
 use crate::unfit::Unfit;
 
+pub use crl::{CrlOutline, Revocation, RevocationReason};
+pub use scope::Scope;
+
+use super::export::{SEQUENCE, tlv};
 use super::facts::outline;
 use super::request::Request;
 use super::{Facts, Fault, certificate_der};
@@ -46,79 +51,26 @@ impl std::fmt::Debug for Pair {
     }
 }
 
-/// What names the site may issue for. It is written into root and role authority when they are
-/// made, as critical name constraints (RFC 5280 §4.2.1.10), and cannot grow afterwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
-    domains: Vec<String>,
-    networks: Vec<IpNet>,
-}
-
-impl Scope {
-    /// From DNS names, each of which permits itself and what is below it (so a short name such as
-    /// `mp01` has to be listed), IP addresses, and networks such as `10.0.0.0/8`. IP addresses that
-    /// are not listed are forbidden.
-    ///
-    /// # Errors
-    /// [`Unfit::Constrained`] where nothing is permitted.
-    pub fn new<S: AsRef<str>>(permitted: &[S]) -> Result<Self, Fault> {
-        let mut scope = Scope { domains: Vec::new(), networks: Vec::new() };
-        for name in permitted.iter().map(AsRef::as_ref) {
-            if let Ok(network) = IpNet::from_str(name) {
-                scope.networks.push(network);
-            } else if let Ok(ip) = IpAddr::from_str(name) {
-                scope.networks.push(IpNet::from(ip));
-            } else {
-                let name = name.trim_start_matches("*.").trim_matches('.');
-                scope.domains.push(name.to_ascii_lowercase());
-            }
-        }
-        scope.domains.retain(|name| !name.is_empty());
-        if scope.domains.is_empty() && scope.networks.is_empty() {
-            return Err(Fault::new(Unfit::Constrained, "the site may issue for no names at all"));
-        }
-        Ok(scope)
-    }
-
-    /// A name form without a permitted subtree would be free, so each has one or is excluded whole.
-    fn constraints(&self) -> NameConstraints {
-        let subnet = |net: &IpNet| {
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len()))
-        };
-        let mut permitted: Vec<_> =
-            self.domains.iter().cloned().map(GeneralSubtree::DnsName).collect();
-        permitted.extend(self.networks.iter().map(subnet));
-        let mut excluded = Vec::new();
-        if self.domains.is_empty() {
-            excluded.push(GeneralSubtree::DnsName(String::new()));
-        }
-        if self.networks.is_empty() {
-            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
-            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
-        }
-        NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
-    }
-}
-
 const DAY: i64 = 24 * 60 * 60;
 const ROOT_LIFE: i64 = 3653 * DAY;
 const ROLE_LIFE: i64 = 1826 * DAY;
 const LEAF_LIFE: i64 = 90 * DAY;
-/// Clients' clocks are behind ours as often as ahead.
-const BACKDATED: i64 = 60 * 60;
+/// How much earlier than its issue a certificate begins, in seconds: clients' clocks are behind ours
+/// as often as ahead.
+pub const BACKDATED: i64 = 60 * 60;
 
 /// Make the root: ten years, at most one authority below it. `site_code` and the date tell it
-/// apart from other sites' and from its successors.
+/// apart from other sites' and from its successors, and its generation from one of the same day.
 ///
 /// # Errors
 /// [`Unfit::NotIssued`] with what the cryptography says.
 pub fn root(
-    site_code: &str,
+    (site_code, generation): (&str, u32),
     scope: &Scope,
     algorithm: Algorithm,
     now: Timestamp,
 ) -> Result<Pair, Fault> {
-    root_for(&generate(algorithm)?, site_code, scope, now)
+    root_for(&generate(algorithm)?, (site_code, generation), scope, now)
 }
 
 /// Make the root certificate for a key that exists: finishes a first start that was cut short.
@@ -126,12 +78,21 @@ pub fn root(
 /// # Errors
 /// [`Unfit::NotIssued`] where the key is none or the cryptography fails.
 pub fn root_of(key: &str, site_code: &str, scope: &Scope, now: Timestamp) -> Result<Pair, Fault> {
-    root_for(&KeyPair::from_pem(key).map_err(failed)?, site_code, scope, now)
+    root_for(&KeyPair::from_pem(key).map_err(failed)?, (site_code, 1), scope, now)
 }
 
-fn root_for(key: &KeyPair, site_code: &str, scope: &Scope, now: Timestamp) -> Result<Pair, Fault> {
+fn root_for(
+    key: &KeyPair,
+    (site_code, generation): (&str, u32),
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Pair, Fault> {
     let date = now.strftime("%Y-%m-%d");
-    let mut params = authority("SMS Issuing", Some(format!("{site_code} {date}")), 1, scope);
+    let unit = match generation {
+        0 | 1 => format!("{site_code} {date}"),
+        later => format!("{site_code} {date} {later}"),
+    };
+    let mut params = authority("SMS Issuing", Some(unit), 1, scope);
     set_validity(&mut params, after(now, -BACKDATED), after(now, ROOT_LIFE));
     let certificate = params.self_signed(key).map_err(failed)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
@@ -151,6 +112,17 @@ pub fn token_certificate(pkcs8: &[u8], site_code: &str, now: Timestamp) -> Resul
     Ok(params.self_signed(&key).map_err(failed)?.der().to_vec())
 }
 
+/// Whether the key of an authority, of which the certificate is given as PEM, signed a certificate.
+pub fn is_signed_by(authority: &str, certificate: &[u8]) -> bool {
+    let Ok(authority) = certificate_der(authority.as_bytes()) else { return false };
+    let parsed = (
+        x509_parser::parse_x509_certificate(&authority),
+        x509_parser::parse_x509_certificate(certificate),
+    );
+    let (Ok((_, own)), Ok((_, theirs))) = parsed else { return false };
+    theirs.issuer() == own.subject() && theirs.verify_signature(Some(own.public_key())).is_ok()
+}
+
 /// DER in its textual form (RFC 7468).
 pub fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine;
@@ -165,6 +137,16 @@ pub struct Signer {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
     facts: Facts,
+    points: Option<Points>,
+}
+
+/// Where clients find what an authority publishes; written into what it signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Points {
+    /// Its list of revoked certificates (RFC 5280 §4.2.1.13).
+    pub crl: String,
+    /// Its certificate (caIssuers, RFC 5280 §4.2.2.1).
+    pub certificate: String,
 }
 
 impl Signer {
@@ -181,7 +163,13 @@ impl Signer {
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .map_err(|e| Fault::new(Unfit::Malformed, e.to_string()))?;
-        Ok(Signer { issuer, certificate: certificate.to_owned(), facts: read.facts })
+        let certificate = certificate.to_owned();
+        Ok(Signer { issuer, certificate, facts: read.facts, points: None })
+    }
+
+    /// The same, with what it signs saying where its list and its certificate are found.
+    pub fn publishing(self, points: Option<Points>) -> Self {
+        Signer { points, ..self }
     }
 
     /// What the authority's certificate says about itself.
@@ -196,17 +184,8 @@ impl Signer {
 
     /// Whether this authority's key signed the other's certificate.
     pub fn signed(&self, other: &Signer) -> bool {
-        let ders = (
-            certificate_der(self.certificate.as_bytes()),
-            certificate_der(other.certificate.as_bytes()),
-        );
-        let (Ok(own), Ok(theirs)) = ders else { return false };
-        let parsed = (
-            x509_parser::parse_x509_certificate(&own),
-            x509_parser::parse_x509_certificate(&theirs),
-        );
-        let (Ok((_, own)), Ok((_, theirs))) = parsed else { return false };
-        theirs.issuer() == own.subject() && theirs.verify_signature(Some(own.public_key())).is_ok()
+        let other = certificate_der(other.certificate.as_bytes());
+        other.is_ok_and(|other| is_signed_by(&self.certificate, &other))
     }
 
     /// Make the role-signing authority: five years, no authority below it, the same constraints.
@@ -267,11 +246,25 @@ impl Signer {
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
     }
 
-    /// Nothing outlives its authority.
+    /// Nothing outlives its authority, and everything says where its list is.
     fn limit(&self, params: &mut CertificateParams, life: i64, now: Timestamp) {
         let own = self.facts.not_after.as_second().saturating_sub(now.as_second());
         set_validity(params, after(now, -BACKDATED), after(now, life.min(own)));
+        if let Some(points) = &self.points {
+            let point = CrlDistributionPoint { uris: vec![points.crl.clone()] };
+            params.crl_distribution_points = vec![point];
+            params.custom_extensions.push(ca_issuers(&points.certificate));
+        }
     }
+}
+
+/// Authority information access with one location (RFC 5280 §4.2.2.1).
+fn ca_issuers(url: &str) -> CustomExtension {
+    const ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
+    const CA_ISSUERS: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
+    let (object_identifier, uri) = (0x06, 0x86);
+    let location = [tlv(object_identifier, CA_ISSUERS), tlv(uri, url.as_bytes())].concat();
+    CustomExtension::from_oid_content(ACCESS, tlv(SEQUENCE, &tlv(SEQUENCE, &location)))
 }
 
 impl std::fmt::Debug for Signer {
@@ -342,12 +335,14 @@ pub(super) fn generate(algorithm: Algorithm) -> Result<KeyPair, Fault> {
 
 /// Set the validity, kept within what a certificate can say.
 pub(super) fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
-    let moment = |time: Timestamp| {
-        let seconds = time.as_second().clamp(0, 253_402_300_799).unsigned_abs();
-        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds)
-    };
-    params.not_before = moment(from);
-    params.not_after = moment(until);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + since_epoch(from);
+    params.not_after = epoch + since_epoch(until);
+}
+
+/// A time within what a certificate can say, counted from 1970.
+fn since_epoch(time: Timestamp) -> Duration {
+    Duration::from_secs(time.as_second().clamp(0, 253_402_300_799).unsigned_abs())
 }
 
 fn after(now: Timestamp, seconds: i64) -> Timestamp {

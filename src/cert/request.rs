@@ -111,7 +111,7 @@ mod tests {
 
     fn signer() -> Signer {
         let scope = Scope::new(&["contoso.com"]).unwrap();
-        let made = root("PS1", &scope, Algorithm::P256, now()).unwrap();
+        let made = root(("PS1", 1), &scope, Algorithm::P256, now()).unwrap();
         let root = Signer::load(&made.certificate, &made.key).unwrap();
         let role = root.role(&scope, Algorithm::P256, now()).unwrap();
         Signer::load(&role.certificate, &role.key).unwrap()

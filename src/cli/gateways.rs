@@ -1,5 +1,6 @@
 //! `site serve`, `site join-token`, `site gateway`
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -12,15 +13,16 @@ use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
 use super::{ConfigArg, Format, store};
-use crate::app::open_authority;
+use crate::app::{open_authority, store_place};
 use crate::cert::certificate_der;
+use crate::cert::issuer::RevocationReason;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::route::Role;
-use crate::site::BundleSigners;
 use crate::site::store::{Gateway, Joining, Store};
+use crate::site::{Ring, Stage, Thing, bundle_keys};
 use crate::tls::root_key_name;
-use crate::token::{JOIN_LIFE_MAX_S, JoinToken};
+use crate::token::{Bundle, JOIN_LIFE_MAX_S, JoinToken};
 
 /// What a gateway that joins may be.
 #[derive(Debug, clap::Args)]
@@ -130,9 +132,9 @@ pub(super) fn join_token(
     })?;
     let root = certificate_der(root.as_bytes()).map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let root = root_key_name(&root).context("the site's root cannot be read")?;
-    let signers = BundleSigners::new(&config.site.state).load()?;
     let life_s = i64::from(join.hours).saturating_mul(3_600);
     let now = Clock::system().now();
+    let signers = bundle_keys(&config.site.state, now)?;
     if life_s > JOIN_LIFE_MAX_S {
         bail!("a join token is good for 24 hours at most: whoever has it can be the gateway");
     }
@@ -175,6 +177,54 @@ fn is_within(config: &Config, host: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The gateways that have not got what was handed out of a thing, or that still serve a certificate
+/// of the one before. A gateway of this machine reads the files themselves.
+pub(super) fn lacking(config: &Config, thing: Thing, ring: &Ring) -> anyhow::Result<Vec<String>> {
+    let (_, _, is_there) = store_place(config)?;
+    if !is_there || ring.stage() == Stage::Steady {
+        return Ok(Vec::new());
+    }
+    let (told, gateways, certificates) =
+        store::with_present(config, async |store: Store, now: Timestamp| {
+            let told = store.bundle().await?.and_then(|bundle| Bundle::peek(&bundle.text));
+            Ok((told, store.gateways().await?, store.role_certificates(now).await?))
+        })?;
+    let is_told = told.as_ref().is_some_and(|bundle| names_it(bundle, thing, ring.stage()));
+    let version = told.as_ref().map_or(u64::MAX, |bundle| bundle.version);
+    let of_the_old = |gateway: &Gateway| {
+        let mut latest = BTreeMap::new();
+        for certificate in certificates.iter().filter(|c| c.gateway == gateway.name) {
+            latest.insert(&certificate.site_system, certificate);
+        }
+        let before = |issued: Timestamp| ring.since.is_some_and(|since| issued < since);
+        latest.values().any(|certificate| before(certificate.issued))
+    };
+    let lacks = |gateway: &Gateway| match (thing, ring.stage()) {
+        // It comes with each certificate.
+        (Thing::Intermediate, Stage::Published) => false,
+        (Thing::Root | Thing::Intermediate, Stage::Switched) => of_the_old(gateway),
+        _ => !is_told || gateway.bundle < version,
+    };
+    let active = gateways.iter().filter(|gateway| gateway.revoked.is_none());
+    Ok(active.filter(|gateway| lacks(gateway)).map(|gateway| gateway.name.clone()).collect())
+}
+
+/// Whether a bundle was made after the last step of a thing: while the next one is only handed out
+/// there are two.
+fn names_it(bundle: &Bundle, thing: Thing, stage: Stage) -> bool {
+    let keys = bundle.token_keys.get("keys").and_then(|keys| keys.as_array());
+    let found = match thing {
+        Thing::Root => bundle.roots.matches("BEGIN CERTIFICATE").count(),
+        Thing::BundleKey => bundle.bundle_keys.len(),
+        Thing::TokenKey => keys.map_or(0, Vec::len),
+        Thing::Intermediate => return true,
+    };
+    match (thing, stage) {
+        (Thing::BundleKey, Stage::Switched) => found == 1,
+        _ => found > 1,
+    }
+}
+
 #[derive(Serialize)]
 struct Row {
     gateway: String,
@@ -204,10 +254,15 @@ impl Row {
     }
 }
 
-pub(super) fn gateway(command: &GatewayCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn gateway(
+    command: &GatewayCommand,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
     match command {
         GatewayCommand::List { format, config } => list(config, *format),
-        GatewayCommand::Revoke { name, reason, config } => revoke(config, name, reason.as_deref()),
+        GatewayCommand::Revoke { name, reason, config } => {
+            revoke(config, name, reason.as_deref(), provider)
+        }
     }
 }
 
@@ -248,13 +303,31 @@ fn list(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(arg: &ConfigArg, name: &str, reason: Option<&str>) -> anyhow::Result<ExitCode> {
+fn revoke(
+    arg: &ConfigArg,
+    name: &str,
+    reason: Option<&str>,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(arg) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    let authority = open_authority(&loaded.config, provider);
     let done = store::with_present(&loaded.config, async |store: Store, now: Timestamp| {
-        Ok(store.revoke_gateway(name, reason, &store::actor(), now).await?)
+        let issued = store.role_certificates(now).await?;
+        let done = store.revoke_gateway(name, reason, &store::actor(), now).await?;
+        let theirs = issued.iter().filter(|one| one.gateway == name && one.blocked.is_none());
+        // On the list of revoked certificates as well, for clients that look at it.
+        for one in theirs.filter(|_| done == Some(true)) {
+            let shown = format!("{} at {name}", one.site_system);
+            let Some(authority) = &authority else { continue };
+            let why = RevocationReason::PrivilegeWithdrawn;
+            if let Err(error) = authority.block_elsewhere((&shown, &one.certificate), why, now) {
+                anstream::eprintln!("{shown} is on no list of revoked certificates: {error}");
+            }
+        }
+        Ok(done)
     })?;
     match done {
         None => {

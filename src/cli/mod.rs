@@ -4,6 +4,7 @@
 //! (usage), 78 (bad configuration at start).
 
 mod bundle;
+mod certificates;
 mod check;
 mod demo;
 mod devices;
@@ -11,6 +12,7 @@ mod explain;
 mod gateways;
 mod health;
 mod issue;
+mod rollover;
 mod run;
 mod schema;
 mod site;

@@ -1,24 +1,17 @@
-//! `site show`, `site export-root`, and what concerns devices and gateways
+//! `site`: what concerns the site's own certificates and keys, devices and gateways
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use rustls::crypto::CryptoProvider;
-use serde::Serialize;
 
-use super::{ConfigArg, Format, bundle, devices, gateways};
-use crate::admin::CertificateStatus;
-use crate::app::{certificate_status, open_authority};
-use crate::cert::{certificate_der, p7b};
-use crate::control::site_server::Kept;
-use crate::site::Authority;
+use super::{ConfigArg, Format, bundle, certificates, devices, gateways, rollover};
 use crate::site::store::Blocked;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show the site's root and the certificates it has issued.
+    /// Show the site's roots and the certificates it has issued.
     Show {
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
@@ -90,11 +83,18 @@ pub(super) enum Command {
     /// What the site server tells its gateways.
     #[command(subcommand)]
     Bundle(bundle::Command),
-    /// Write the site's root, for clients to trust.
+    /// What concerns one of the site's own certificates.
+    Certificate {
+        #[command(subcommand)]
+        command: certificates::Command,
+    },
+    /// Roll over the root, the role authority, or a key: publish, switch, retire.
+    Rollover(rollover::Command),
+    /// Write the site's root, for clients to trust; while it is rolled over, both.
     ExportRoot {
         /// PEM, DER as Windows imports it, or PKCS#7.
         #[arg(long, value_enum, default_value_t)]
-        format: RootFormat,
+        format: certificates::RootFormat,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -120,23 +120,9 @@ impl Who {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum RootFormat {
-    #[default]
-    Pem,
-    Cer,
-    P7b,
-}
-
-#[derive(Serialize)]
-struct Shown {
-    name: String,
-    certificate: CertificateStatus,
-}
-
 pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Show { format, config } => show(&config, format, provider),
+        Command::Show { format, config } => certificates::show(&config, format, provider),
         Command::Devices { which, format, config } => devices::list(&config, &which, format),
         Command::Approve { devices, all_pending, config } => {
             devices::approve(&config, &devices, all_pending)
@@ -148,93 +134,12 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
         Command::Audit { limit, format, config } => devices::audit(&config, limit, format),
         Command::Serve(config) => gateways::serve(config, provider),
         Command::JoinToken { join, config } => gateways::join_token(&config, &join, provider),
-        Command::Gateway(command) => gateways::gateway(&command),
+        Command::Gateway(command) => gateways::gateway(&command, provider),
         Command::Bundle(command) => bundle::run(&command),
-        Command::ExportRoot { format, config } => export_root(&config, format, provider),
-    }
-}
-
-fn authority(
-    config: &ConfigArg,
-    provider: Arc<CryptoProvider>,
-) -> Result<anyhow::Result<Arc<Authority>>, ExitCode> {
-    let loaded = super::load(config)?;
-    if let Err(elsewhere) = super::is_own(&loaded.config) {
-        return Ok(Err(elsewhere));
-    }
-    let none = "this site issues no certificates (certificates = \"pki-only\")";
-    Ok(open_authority(&loaded.config, provider).context(none))
-}
-
-fn show(
-    config: &ConfigArg,
-    format: Format,
-    provider: Arc<CryptoProvider>,
-) -> anyhow::Result<ExitCode> {
-    let authority = match authority(config, provider) {
-        Ok(authority) => authority?,
-        Err(code) => return Ok(code),
-    };
-    let overview = authority.overview().map_err(|fault| anyhow::anyhow!("{fault}"))?;
-    let mut rows = vec![
-        Shown {
-            name: "SMS Issuing".to_owned(),
-            certificate: certificate_status("site-issued", &overview.root),
-        },
-        Shown {
-            name: "SMS Role Signing".to_owned(),
-            certificate: certificate_status("site-issued", &overview.role),
-        },
-    ];
-    for (name, facts) in &overview.leaves {
-        rows.push(Shown {
-            name: format!("SMS Role SSL Certificate of {name}"),
-            certificate: certificate_status("site-issued", facts),
-        });
-    }
-    match format {
-        Format::Json => super::print_json(&rows)?,
-        Format::Text => {
-            let now = crate::clock::Clock::system().now();
-            let mut text = String::new();
-            for row in &rows {
-                text.push_str(&row.name);
-                text.push('\n');
-                super::status::certificate_text(&mut text, &row.certificate, now)?;
-            }
-            super::print(&text)?;
+        Command::ExportRoot { format, config } => {
+            certificates::export_root(&config, format, provider)
         }
+        Command::Certificate { command } => certificates::run(command, provider),
+        Command::Rollover(command) => rollover::run(command, provider),
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn export_root(
-    config: &ConfigArg,
-    format: RootFormat,
-    provider: Arc<CryptoProvider>,
-) -> anyhow::Result<ExitCode> {
-    use std::io::Write;
-    let plain = |fault: crate::cert::Fault| anyhow::anyhow!("{fault}");
-    let loaded = match super::load(config) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let pem = match &loaded.config.site_server {
-        Some(_) => Kept::new(&loaded.config.site.state)
-            .roots()
-            .context("this gateway has not heard of its site server yet")?,
-        None => match authority(config, provider) {
-            Ok(authority) => authority?.roots_pem().map_err(plain)?,
-            Err(code) => return Ok(code),
-        },
-    };
-    let bytes = match format {
-        RootFormat::Pem => pem.into_bytes(),
-        RootFormat::Cer => certificate_der(pem.as_bytes()).map_err(plain)?.to_vec(),
-        RootFormat::P7b => p7b(&[certificate_der(pem.as_bytes()).map_err(plain)?]),
-    };
-    let mut out = std::io::stdout();
-    out.write_all(&bytes)?;
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -66,7 +66,7 @@ pub(super) fn actor() -> String {
 }
 
 /// A file that another user makes beside the database would lock the service out of it.
-fn is_ours(path: &Path) -> anyhow::Result<()> {
+pub(super) fn is_ours(path: &Path) -> anyhow::Result<()> {
     // The file, its folder, or the state directory: whichever is there already.
     let found = path.ancestors().take(3).find_map(|place| std::fs::metadata(place).ok());
     let Some(meta) = found else { return Ok(()) };

@@ -16,7 +16,7 @@ pub(super) use tables::{BackendAuthFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
     AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
     ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, ModeFile,
-    StaleFile, TokenFile, UpstreamFile,
+    SiteKindFile, StaleFile, TokenFile, UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -68,6 +68,12 @@ pub(super) struct SiteFile {
     /// Whether the site issues certificates where the PKI has given nothing fit.
     #[schemars(extend("default" = "enhanced"))]
     pub(super) certificates: Typed<CertificatesFile>,
+    /// What kind of site it is; a central administration site issues for the SMS Provider alone.
+    #[schemars(extend("default" = "primary"))]
+    pub(super) kind: Typed<SiteKindFile>,
+    /// Where clients find the files of `authority/crl`, over plain HTTP; written into certificates.
+    #[schemars(regex(pattern = "^http://"))]
+    pub(super) crl_url: Typed<String>,
     /// The kind of key of the authority and of what it issues.
     #[schemars(extend("default" = "p256"))]
     pub(super) authority_key: Typed<AuthorityKeyFile>,

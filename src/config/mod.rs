@@ -21,7 +21,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
     AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config, ConnLimits,
     Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, ObserveUntil,
-    PkiFolder, Site, SiteSystem, TokenService, TokenServiceStore,
+    PkiFolder, Site, SiteKind, SiteSystem, TokenService, TokenServiceStore,
 };
 pub use schema::schema;
 pub use units::{Size, Span};

@@ -53,6 +53,10 @@ pub struct Site {
     pub domains: Vec<String>,
     /// Whether the site issues certificates where no PKI does.
     pub issues_certificates: bool,
+    /// What kind of site it is.
+    pub kind: SiteKind,
+    /// Below which URL clients find lists of revoked certificates.
+    pub crl_url: Option<String>,
     /// The kind of key of the issuing authority.
     pub authority_key: AuthorityKey,
     /// The `iss` of the site's own tokens.
@@ -61,6 +65,15 @@ pub struct Site {
     pub blocklist: Option<PathBuf>,
     /// What seals the site's keys in a store that several site servers share.
     pub seal: Option<PasswordSource>,
+}
+
+/// `site.kind`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteKind {
+    /// A site with clients.
+    Primary,
+    /// A site above others, whose one role for us is the SMS Provider.
+    CentralAdministration,
 }
 
 /// `site.authority_key`

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::watch::Watch;
 use crate::live::{Live, Publisher, live};
 use crate::secret::read_bounded;
+use crate::site::SiteTokens;
 use crate::token::{FILE_BYTES_MAX, KeySet};
 
 const POLL: Duration = Duration::from_secs(30);
@@ -91,24 +92,28 @@ impl Ring {
 pub struct IssuerKeys {
     ring: Ring,
     files: Vec<PathBuf>,
-    /// Keys that come from no file: the site's own.
-    own: Option<String>,
+    /// The site's own keys, as they were read last.
+    own: Option<(Arc<SiteTokens>, String)>,
     good: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
     absent_looks: u32,
     watch: Watch,
 }
 
 impl IssuerKeys {
-    /// Read once, so that requests can be judged from the first on. `own` is a JWKS of keys that
-    /// come from no file.
+    /// Read once, so that requests can be judged from the first on. `own` are the site's own
+    /// keys, which this task makes follow their folder.
     pub fn start(
         name: Arc<str>,
         files: Vec<PathBuf>,
-        own: Option<String>,
+        own: Option<Arc<SiteTokens>>,
         on_keys: OnKeys,
     ) -> (Self, Live<KeySet>) {
         let folders = files.iter().filter_map(|file| file.parent().map(PathBuf::from));
-        let watch = Watch::new(folders, POLL);
+        let watch = Watch::new(folders.chain(own.iter().map(|own| own.watched())), POLL);
+        let own = own.map(|own| {
+            let read = own.jwks();
+            (own, read)
+        });
         let (ring, reader) = Ring::new(name, on_keys);
         let good = HashMap::new();
         let mut keys = IssuerKeys { ring, files, own, good, absent_looks: 0, watch };
@@ -179,6 +184,14 @@ impl IssuerKeys {
                 Err(error) => troubles.push(format!("{}: {error}", file.display())),
             }
         }
+        if let Some((own, read)) = &mut self.own {
+            if let Err(error) = own.follow() {
+                troubles.push(error.to_string());
+            }
+            let now = own.jwks();
+            changed |= now != *read;
+            *read = now;
+        }
         self.absent_looks = if missing { self.absent_looks + 1 } else { 0 };
         self.ring.tell(troubles);
         if changed {
@@ -189,7 +202,7 @@ impl IssuerKeys {
 
     fn publish(&mut self) {
         let mut texts: Vec<(String, &[u8])> = Vec::new();
-        if let Some(own) = &self.own {
+        if let Some((_, own)) = &self.own {
             texts.push(("the site's own".to_owned(), own.as_bytes()));
         }
         for file in &self.files {

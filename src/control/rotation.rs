@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::cert::{Anchors, Credential, Fault, Offer, Selection, Source, Staple, Verdicts, select};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
+use crate::site::Authority;
 use crate::tls::{Client, TlsOptions, server_config, trial};
 
 use super::report::{Observer, Reporter, Told, Warning};
@@ -112,7 +113,10 @@ impl Rotation {
         provider: Arc<CryptoProvider>,
     ) -> (Self, Live<Served>) {
         let folders = [&params.pki, &site_folder(&params)].map(Option::clone);
-        let directories: Vec<_> = folders.iter().flatten().flat_map(Folder::directories).collect();
+        let mut directories: Vec<_> =
+            folders.iter().flatten().flat_map(Folder::directories).collect();
+        // A rollover's steps, and what is blocked.
+        directories.extend(authority(&params).map(Authority::watched));
         let watch = Watch::new(directories, params.poll);
         let previous = params.previous.take();
         let (publisher, reader) = live(Served::before(previous.as_deref(), clock.now()));
@@ -347,6 +351,7 @@ fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<Supp
         SiteIssued::Authority(authority) => {
             Supply::authority(authority.clone(), params.name.clone())
         }
+        SiteIssued::Never(why) => Supply::never(why),
         // The system's roots have no say in what the site issued.
         SiteIssued::Folder(site) => folder(site, Source::SiteIssued, &Arc::default()),
     });
@@ -359,7 +364,14 @@ fn judge<'a>(
     failed: &'a [(Arc<Credential>, Fault)],
     verdicts: &'a Verdicts,
 ) -> Judge<'a> {
-    Judge { hosts: &params.hosts, provider, failed, verdicts }
+    Judge { hosts: &params.hosts, provider, failed, verdicts, authority: authority(params) }
+}
+
+fn authority(params: &RotationParams) -> Option<&Authority> {
+    match &params.site_issued {
+        Some(SiteIssued::Authority(authority)) => Some(authority),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

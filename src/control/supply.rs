@@ -26,6 +26,8 @@ use super::store::{Folder, Store};
 pub enum SiteIssued {
     /// The authority in this process.
     Authority(Arc<Authority>),
+    /// None for this site system, though the site has an authority: why.
+    Never(&'static str),
     /// A folder that someone else fills from the site server, its root in `ca.crt`.
     Folder(Folder),
 }
@@ -72,17 +74,22 @@ pub(super) struct Judge<'a> {
     /// Those that failed their trial, and how.
     pub failed: &'a [(Arc<Credential>, Fault)],
     pub verdicts: &'a Verdicts,
+    /// Who knows which of the site's own are blocked.
+    pub authority: Option<&'a Authority>,
 }
 
 impl Judge<'_> {
     pub fn judge(&self, holding: &Holding, now: Timestamp) -> Judged {
-        let Judge { hosts, provider, failed, verdicts } = *self;
+        let Judge { hosts, provider, failed, verdicts, authority } = *self;
         let Holding { credential, anchors, .. } = holding;
         let mut found = verdicts.faults(credential, anchors, hosts, provider, now);
         let tried = failed.iter().filter(|(credential, _)| *credential == holding.credential);
         found.extend(tried.map(|(_, fault)| fault.clone()));
         if matches!(&holding.staple, Some(Ok(staple)) if staple.revoked) {
             found.insert(0, Unfit::Revoked.into());
+        }
+        if authority.is_some_and(|authority| authority.is_blocked(credential.facts())) {
+            found.insert(0, Fault::new(Unfit::Revoked, "the site has blocked it"));
         }
         Judged { credential: holding.credential.clone(), faults: found }
     }
@@ -105,6 +112,7 @@ pub(super) struct Supply {
 enum Origin {
     Folder { store: Box<Store>, system: Arc<Anchors> },
     Authority { authority: Arc<Authority>, name: String },
+    Never(&'static str),
 }
 
 /// What is wrong with a source's files, and since when.
@@ -122,6 +130,10 @@ impl Supply {
 
     pub fn authority(authority: Arc<Authority>, name: String) -> Self {
         Self::new(Source::SiteIssued, Origin::Authority { authority, name })
+    }
+
+    pub fn never(why: &'static str) -> Self {
+        Self::new(Source::SiteIssued, Origin::Never(why))
     }
 
     fn new(source: Source, origin: Origin) -> Self {
@@ -210,6 +222,7 @@ impl Supply {
                 self.beside = picked.beside;
                 Ok((picked.holding, picked.passed_over))
             }
+            Origin::Never(why) => Err(Fault::new(Unfit::NotIssued, *why)),
             Origin::Authority { authority, name } => {
                 let issued = authority.ensure_leaf(name, judge.hosts, now)?;
                 self.warnings.extend(issued.overdue.map(Warning::RenewalOverdue));

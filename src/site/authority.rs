@@ -1,8 +1,14 @@
-//! The embedded authority: makes the root *SMS Issuing* once, and certificates for site systems
-//! whenever they are due.
+//! The embedded authority: makes the root *SMS Issuing* once, rolls it over when told to, and makes
+//! certificates for site systems whenever they are due.
 //!
 //! Nothing is read or made before the first certificate is asked for, and every failure is told
 //! anew at each asking: what is mended on disk mends the authority without a restart.
+
+mod blocked;
+mod issued;
+mod overview;
+mod rolling;
+mod signers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,13 +19,16 @@ use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 
-use crate::cert::issuer::{self, Algorithm, Pair, Scope, Signer};
+use crate::cert::issuer::{Algorithm, Pair, Scope};
 use crate::cert::request::Request;
 use crate::cert::{Anchors, Credential, Facts, Fault, Source, Verdicts};
-use crate::clock::is_plausible;
-use crate::unfit::Unfit;
 
-use super::files::{Held, LOCK, Place, lock, make_private, trouble};
+use super::files::{Held, Place, make_private};
+use super::ring::{self, Thing};
+
+pub use blocked::{BlockError, BlockedCertificate};
+pub use overview::{Shown, ShownKind, ShownState};
+use signers::Signers;
 
 /// What an authority is made with.
 #[derive(Clone, Debug)]
@@ -33,6 +42,9 @@ pub struct AuthorityParams {
     pub algorithm: Algorithm,
     /// The site systems that send the root as well: whoever joins the site knows it by its key alone.
     pub whole_chains: BTreeSet<String>,
+    /// Below which URL the files of `authority/crl` are found; certificates say nothing of it
+    /// without one.
+    pub crl_url: Option<String>,
 }
 
 /// The site's authority in a state directory.
@@ -50,34 +62,20 @@ pub struct Authority {
 pub struct Issued {
     /// The chain and its key.
     pub credential: Arc<Credential>,
-    /// The site's root.
+    /// The site's roots: the one in force, and the next or the one before.
     pub anchors: Arc<Anchors>,
     /// Why it has not been renewed though it is time.
     pub overdue: Option<Fault>,
-}
-
-/// What the authority has made so far.
-#[derive(Clone, Debug)]
-pub struct Overview {
-    /// The root.
-    pub root: Facts,
-    /// The role-signing authority below it.
-    pub role: Facts,
-    /// Certificates of site systems by name, in order of name.
-    pub leaves: Vec<(String, Facts)>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     signers: Option<Arc<Signers>>,
     leaves: HashMap<String, Arc<Credential>>,
-}
-
-#[derive(Debug)]
-struct Signers {
-    root: Signer,
-    role: Signer,
-    anchors: Arc<Anchors>,
+    /// The SHA-256 thumbprints of what is blocked.
+    blocked: BTreeSet<String>,
+    /// When the lists of revoked certificates were looked at last.
+    lists_seen: Option<Timestamp>,
 }
 
 impl Authority {
@@ -87,9 +85,16 @@ impl Authority {
         Authority { dir, params, provider, state: Mutex::default(), verdicts: Verdicts::default() }
     }
 
+    /// The folder to watch: something changes there when a rollover goes a step on, or a
+    /// certificate is blocked.
+    pub fn watched(&self) -> PathBuf {
+        ring::watched(&self.dir)
+    }
+
     /// The certificate of a site system: the present one, or a new one if there is none, its hosts
-    /// are others, it is unfit, or two thirds of its life have passed. Where a new one cannot be
-    /// made, the present one goes on as long as it is fit.
+    /// are others, it is unfit or blocked, two thirds of its life have passed, or it is not of the
+    /// role authority in force. Where a new one cannot be made, the present one goes on as long as
+    /// it is fit.
     ///
     /// # Errors
     /// [`Unfit::NotIssued`] with what is in the way, or what makes the new certificate unfit: a host
@@ -102,18 +107,25 @@ impl Authority {
     ) -> Result<Issued, Fault> {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let signers = self.signers(state, now)?;
+        self.keep_lists(state, &signers, now);
         let judge = |credential: &Arc<Credential>| {
             self.verdicts.faults(credential, &signers.anchors, hosts, &self.provider, now)
         };
         let whole = self.params.whole_chains.contains(name);
         let fit = |held: &Arc<Credential>| {
-            let is_whole = held.chain().len() > 2;
-            judge(held).is_empty() && exactly(held.facts(), hosts) && is_whole == whole
+            judge(held).is_empty()
+                && exactly(held.facts(), hosts)
+                && !state.blocked.contains(&held.facts().sha256)
+                && (held.chain().len() > 2) == whole
+        };
+        let due = |held: &Credential| {
+            let of_another = |role: &Facts| role.sha256 != signers.role.facts().sha256;
+            held.facts().renewal_due(now) || held.issuers().first().is_none_or(of_another)
         };
         let held = state.leaves.get(name).cloned();
         let held = held.filter(fit).or_else(|| self.read_leaf(name).filter(fit));
         let (credential, overdue) = match held {
-            Some(held) if !held.facts().renewal_due(now) => (held, None),
+            Some(held) if !due(&held) => (held, None),
             held => match (self.issue(&signers, name, hosts, &judge, now), held) {
                 (Ok(issued), _) => (issued, None),
                 (Err(fault), Some(held)) => (held, Some(fault)),
@@ -133,20 +145,26 @@ impl Authority {
         self.signers(state, now).map(drop)
     }
 
-    /// The root's certificate as PEM, for clients to import. Makes nothing.
+    /// Whether a certificate was blocked, as far as that was known at the last asking for one.
+    pub fn is_blocked(&self, facts: &Facts) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.blocked.contains(&facts.sha256)
+    }
+
+    /// The roots' certificates as PEM, for clients to import: the one in force, then the next one
+    /// or the one before, if there is one. Makes nothing.
     ///
     /// # Errors
     /// [`Unfit::NotIssued`] where there is none yet or it cannot be read.
     pub fn root_pem(&self) -> Result<String, Fault> {
-        Ok(self.load_root()?.certificate().to_owned())
+        self.read_roots(&self.journal()?).map(|roots| roots.concat())
     }
 
-    /// The roots that clients shall trust, as PEM: the present one first. Makes nothing.
-    ///
-    /// # Errors
-    /// As [`Authority::root_pem`].
-    pub fn roots_pem(&self) -> Result<String, Fault> {
-        self.root_pem()
+    /// When the authority that issues was last replaced, while the one before is still trusted.
+    pub fn switched(&self) -> Option<Timestamp> {
+        let journal = self.journal().ok()?;
+        let rings = [Thing::Root, Thing::Intermediate].map(|thing| journal.ring(thing));
+        rings.into_iter().filter(|ring| ring.old.is_some()).filter_map(|ring| ring.since).max()
     }
 
     /// Certify somebody else's key for a site system elsewhere: the chain, and what the certificate
@@ -175,115 +193,6 @@ impl Authority {
         }
     }
 
-    /// What has been made so far. Makes nothing.
-    ///
-    /// # Errors
-    /// As [`Authority::root_pem`].
-    pub fn overview(&self) -> Result<Overview, Fault> {
-        let signers = self.load()?;
-        let dir = self.dir.join("leaf");
-        let names: BTreeSet<String> = std::fs::read_dir(&dir)
-            .map_err(|e| trouble(&dir, e))?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter_map(|file| Some(file.strip_suffix(".crt")?.to_owned()))
-            .collect();
-        let leaf = |name: String| {
-            let facts = self.read_leaf(&name)?.facts().clone();
-            Some((name, facts))
-        };
-        Ok(Overview {
-            root: signers.root.facts().clone(),
-            role: signers.role.facts().clone(),
-            leaves: names.into_iter().filter_map(leaf).collect(),
-        })
-    }
-
-    /// Root and role authority: as remembered, else as on disk, else made.
-    fn signers(&self, state: &mut State, now: Timestamp) -> Result<Arc<Signers>, Fault> {
-        // What is issued by it would be expired as soon as it is set.
-        if !is_plausible(now) {
-            let told = format!("the clock says {now}; nothing is issued until it is set");
-            return Err(Fault::new(Unfit::NotIssued, told));
-        }
-        let present = state.signers.clone().map_or_else(|| self.load().map(Arc::new), Ok);
-        let signers = match present {
-            Ok(signers) if !signers.role.facts().renewal_due(now) => signers,
-            // A role authority that is due serves until it can be replaced.
-            Ok(signers) => self.complete(now).map_or(signers, Arc::new),
-            Err(_) => Arc::new(self.complete(now)?),
-        };
-        state.signers = Some(signers.clone());
-        Ok(signers)
-    }
-
-    /// Root and role authority as they are on disk.
-    fn load(&self) -> Result<Signers, Fault> {
-        let root = self.load_root()?;
-        let role = self.load_role(&root)?;
-        Signers::new(root, role)
-    }
-
-    fn load_root(&self) -> Result<Signer, Fault> {
-        let place = self.root_place();
-        match place.read()? {
-            Held::Both(pair) => Signer::load(&pair.certificate, &pair.key)
-                .map_err(|fault| trouble(&place.certificate, fault)),
-            Held::CertificateOnly => Err(trouble(
-                &place.key,
-                "the root's key is missing: restore it, or remove root.crt for a new root that \
-                 clients have to import",
-            )),
-            Held::KeyOnly(_) | Held::Nothing => {
-                Err(trouble(&place.certificate, "there is no root yet"))
-            }
-        }
-    }
-
-    fn load_role(&self, root: &Signer) -> Result<Signer, Fault> {
-        let place = self.role_place();
-        let Held::Both(pair) = place.read()? else {
-            return Err(trouble(&place.certificate, "there is no role authority yet"));
-        };
-        let role = Signer::load(&pair.certificate, &pair.key)
-            .map_err(|fault| trouble(&place.certificate, fault))?;
-        match root.signed(&role) {
-            true => Ok(role),
-            false => Err(trouble(&place.certificate, "is of another root")),
-        }
-    }
-
-    /// Make what is missing, one process at a time. A root that exists is taken as it is or not at
-    /// all; only the certificate of a key that never got one is made up for. The role authority
-    /// hangs from the root alone, so it may be made anew whenever there is anything wrong with it.
-    fn complete(&self, now: Timestamp) -> Result<Signers, Fault> {
-        make_private(&self.dir)?;
-        make_private(&self.dir.join("leaf"))?;
-        let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
-        let AuthorityParams { site_code, scope, algorithm, .. } = &self.params;
-        let place = self.root_place();
-        match place.read()? {
-            Held::Nothing => {
-                let root = issuer::root(site_code, scope, *algorithm, now)?;
-                place.write(&root)?;
-                tracing::info!(target: "sitegate::certificate", path = %place.certificate.display(),
-                    "made the site's root; clients have to import it");
-            }
-            Held::KeyOnly(key) => place.write(&issuer::root_of(&key, site_code, scope, now)?)?,
-            Held::Both(_) | Held::CertificateOnly => {}
-        }
-        let root = self.load_root()?;
-        let fresh = |role: &Signer| !role.facts().renewal_due(now);
-        let role = match self.load_role(&root).ok().filter(fresh) {
-            Some(role) => role,
-            None => {
-                let role = root.role(scope, *algorithm, now)?;
-                self.keep(&self.role_place(), &role);
-                Signer::load(&role.certificate, &role.key)?
-            }
-        };
-        Signers::new(root, role)
-    }
-
     fn issue(
         &self,
         signers: &Signers,
@@ -302,6 +211,7 @@ impl Authority {
         }
         if let Some(place) = self.leaf_place(name) {
             self.keep(&place, &pair);
+            self.note_issued(name, &pair);
         }
         Ok(credential)
     }
@@ -327,26 +237,11 @@ impl Authority {
         Credential::parse(certificate, key, Source::SiteIssued, &self.provider)
     }
 
-    fn root_place(&self) -> Place {
-        Place::new(&self.dir, "root")
-    }
-
-    fn role_place(&self) -> Place {
-        Place::new(&self.dir, "role")
-    }
-
     /// Where a leaf is kept; nowhere if its name could lead out of the folder.
     fn leaf_place(&self, name: &str) -> Option<Place> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let safe = !name.is_empty() && !name.starts_with('.') && name.chars().all(plain);
         safe.then(|| Place::new(&self.dir.join("leaf"), name))
-    }
-}
-
-impl Signers {
-    fn new(root: Signer, role: Signer) -> Result<Self, Fault> {
-        let anchors = Arc::new(Anchors::from_pem(root.certificate().as_bytes())?);
-        Ok(Signers { root, role, anchors })
     }
 }
 

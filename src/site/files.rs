@@ -85,8 +85,11 @@ fn read(path: &Path) -> Result<Option<(Zeroizing<String>, Exposure)>, Fault> {
 /// Make the folder if need be, closed to others.
 pub(super) fn make_private(dir: &Path) -> Result<(), Fault> {
     secret::private_dir(dir).map_err(|e| trouble(dir, e))?;
-    // On some volumes modes cannot be set; each key has its own mode besides.
-    let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+    // On some volumes modes cannot be set; each key has its own mode besides. What is right is left
+    // alone: setting it is an event to whoever watches, and may make them do this again.
+    if fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o777 != 0o700) {
+        let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+    }
     Ok(())
 }
 

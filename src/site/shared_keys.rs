@@ -21,9 +21,9 @@ use crate::clock::Clock;
 use crate::secret::{Password, private_dir, read_bounded, write_private, write_public};
 
 /// The folders whose files are the site's keys.
-const FOLDERS: [&str; 2] = ["authority", "token"];
+const FOLDERS: [&str; 4] = ["authority", "authority/rollover", "token", "token/rollover"];
 /// What belongs to them, by its ending; without one it is the hierarchy.
-const ENDINGS: [&str; 5] = ["crt", "key", "json", "crl", ""];
+const ENDINGS: [&str; 4] = ["crt", "key", "json", ""];
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// A seal that can be guessed is none.
 const SEAL_CHARS_MIN: usize = 32;
@@ -251,7 +251,8 @@ impl SharedKeys {
         Ok(files)
     }
 
-    /// Make the files here these and no others. Keys come before what says that they are in use.
+    /// Make the files here these and no others. Keys and certificates come before what says that they
+    /// are in use.
     fn write(&self, files: &Files) -> Result<(), SharedKeysError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -295,7 +296,7 @@ fn name(path: &Path) -> Option<&str> {
 
 /// Whether a name from the store may be written: a file of one of the folders, and nowhere else.
 fn is_ours(full: &str) -> bool {
-    let Some((folder, rest)) = full.split_once('/') else { return false };
+    let Some((folder, rest)) = full.rsplit_once('/') else { return false };
     FOLDERS.contains(&folder) && name(Path::new(rest)) == Some(rest)
 }
 
@@ -342,7 +343,7 @@ mod tests {
         for (name, ours) in [
             ("authority/root.key", true),
             ("token/hierarchy", true),
-            ("token/rollover.json", true),
+            ("token/rollover/state.json", true),
             ("authority/../../etc/passwd.key", false),
             ("authority/leaf/mp01.key", false),
             ("authority/.lock", false),

@@ -5,15 +5,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::files::{LOCK, lock};
-use crate::cert::issuer;
-use crate::secret::{Exposure, private_dir, read_bounded, write_private, write_public};
-use crate::token::{MintError, MintRequest, SignerKind, TokenSigner, jwks};
+use super::key_ring::{KeyRing, Keys, absent};
+use super::ring::{self, Journal, Thing};
+use crate::live::{Publisher, live};
+use crate::secret::{read_bounded, write_public};
+use crate::token::{MintError, MintRequest, SignerKind};
 
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The file with the hierarchy that a site has given itself.
@@ -49,9 +51,12 @@ pub enum TokenKeyError {
     Certificate(String),
 }
 
-/// The site as an issuer of tokens.
+/// The site as an issuer of tokens. Its keys are those that the folder's file decides on, at start
+/// and whenever it is told to look.
 pub struct SiteTokens {
-    signer: TokenSigner,
+    ring: KeyRing,
+    seen: Mutex<Journal>,
+    keys: Publisher<Keys>,
     hierarchy: Uuid,
     issuer: String,
 }
@@ -70,32 +75,40 @@ impl SiteTokens {
         issuer: &str,
         now: Timestamp,
     ) -> Result<Self, TokenKeyError> {
-        let dir = state.join("token");
-        private_dir(&dir).map_err(|cause| TokenKeyError::File { path: dir.clone(), cause })?;
-        let (path, at) = (dir.join("token.key"), dir.join("token.crt"));
-        // Two that start at once must not each keep half of what they make. Where all of it is
-        // there, nothing has to be written: the disk may be full, or closed to writing.
-        let named = hierarchy.is_some() || dir.join(HIERARCHY).exists();
-        let _lock = match path.exists() && at.exists() && named {
-            true => None,
-            false => Some(
-                lock(&dir).map_err(|cause| TokenKeyError::File { path: dir.join(LOCK), cause })?,
-            ),
-        };
-        let key = key(&path, kind)?;
-        let certificate = certificate(&at, &key, site_code, now)?;
-        let signer = TokenSigner::from_pkcs8(&key, Some(&certificate))
-            .map_err(|cause| TokenKeyError::Key { path, cause })?;
+        let ring = token_ring(state, (site_code, kind));
+        let (keys, journal) = ring.open(now)?;
         let hierarchy = match hierarchy {
             Some(configured) => configured,
-            None => own_hierarchy(&dir.join(HIERARCHY))?,
+            None => own_hierarchy(&ring.dir)?,
         };
-        Ok(SiteTokens { signer, hierarchy, issuer: issuer.to_owned() })
+        let (keys, seen) = (live(keys).0, Mutex::new(journal));
+        Ok(SiteTokens { ring, seen, keys, hierarchy, issuer: issuer.to_owned() })
     }
 
-    /// The public half, as a JWKS (RFC 7517 §5).
+    /// The public halves, as a JWKS (RFC 7517 §5).
     pub fn jwks(&self) -> String {
-        jwks([&self.signer]).to_string()
+        self.keys.reader().peek(Keys::jwks)
+    }
+
+    /// The folder to watch, and to [`follow`](SiteTokens::follow) when something changes there.
+    pub fn watched(&self) -> PathBuf {
+        ring::watched(&self.ring.dir)
+    }
+
+    /// Look at the folder, and take what a step of a rollover has changed.
+    ///
+    /// # Errors
+    /// What stands in the way; the keys are what they were.
+    pub fn follow(&self) -> Result<(), TokenKeyError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ring.journal()? != *seen {
+            let (keys, journal) = self.ring.load()?;
+            tracing::info!(target: "sitegate::keys", kid = keys.current().kid(),
+                "the site's token keys have changed");
+            self.keys.publish(keys);
+            *seen = journal;
+        }
+        Ok(())
     }
 
     /// The `iss` of the site's tokens.
@@ -114,64 +127,42 @@ impl SiteTokens {
     /// What about the wish is not allowed.
     pub fn mint(&self, wanted: MintRequest<'_>, now: Timestamp) -> Result<String, MintError> {
         let request = MintRequest { issuer: &self.issuer, hierarchy: self.hierarchy, ..wanted };
-        self.signer.mint(&request, now)
+        self.keys.reader().load().current().mint(&request, now)
     }
 }
 
-fn absent<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, TokenKeyError> {
-    match read {
-        Ok(found) => Ok(Some(found)),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(TokenKeyError::File { path: path.to_owned(), cause }),
-    }
+/// Where the token keys of a state directory lie.
+pub(super) fn token_ring(state: &Path, (site_code, kind): (&str, SignerKind)) -> KeyRing {
+    let (thing, site_code) = (Thing::TokenKey, Some(site_code.to_owned()));
+    KeyRing { dir: state.join(thing.folder()), thing, kind, site_code }
 }
 
-fn key(path: &Path, kind: SignerKind) -> Result<Zeroizing<Vec<u8>>, TokenKeyError> {
-    if let Some((pem, exposure)) = absent(path, read_bounded(path, FILE_BYTES_MAX))? {
-        if exposure != Exposure::Owner {
-            return Err(TokenKeyError::Exposed { path: path.to_owned() });
-        }
-        let der = rustls_pki_types::pem::PemObject::from_pem_slice(&pem);
-        let der: rustls_pki_types::PrivatePkcs8KeyDer<'_> =
-            der.map_err(|_| TokenKeyError::Key { path: path.to_owned(), cause: MintError::Key })?;
-        return Ok(Zeroizing::new(der.secret_pkcs8_der().to_vec()));
-    }
-    let made = |cause| TokenKeyError::Key { path: path.to_owned(), cause };
-    let der = TokenSigner::generate(kind).map_err(made)?;
-    let pem = Zeroizing::new(issuer::pem("PRIVATE KEY", &der));
-    write_private(path, pem.as_bytes())
-        .map_err(|cause| TokenKeyError::File { path: path.to_owned(), cause })?;
-    Ok(der)
+/// The site's bundle keys in `state`, made when they are first asked for.
+///
+/// # Errors
+/// What stands in the way.
+pub fn bundle_keys(state: &Path, now: Timestamp) -> Result<Keys, TokenKeyError> {
+    KeyRing::bundle(state).open(now).map(|(keys, _)| keys)
 }
 
-/// The certificate is there for its thumbprint alone, by which Configuration Manager's verifiers
-/// find a key: who trusts the key trusts it by name, not by a chain.
-fn certificate(
-    path: &Path,
-    key: &[u8],
-    site_code: &str,
-    now: Timestamp,
-) -> Result<Vec<u8>, TokenKeyError> {
-    use rustls_pki_types::{CertificateDer, pem::PemObject};
-    let read = absent(path, read_bounded(path, FILE_BYTES_MAX))?;
-    if let Some(der) = read.and_then(|(pem, _)| CertificateDer::from_pem_slice(&pem).ok()) {
-        return Ok(der.to_vec());
+fn own_hierarchy(dir: &Path) -> Result<Uuid, TokenKeyError> {
+    let path = dir.join(HIERARCHY);
+    let read = || {
+        let read = absent(&path, read_bounded(&path, FILE_BYTES_MAX))?;
+        let text = read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok(text.and_then(|text| text.parse().ok()))
+    };
+    if let Some(found) = read()? {
+        return Ok(found);
     }
-    let der = issuer::token_certificate(key, site_code, now)
-        .map_err(|fault| TokenKeyError::Certificate(fault.to_string()))?;
-    write_public(path, issuer::pem("CERTIFICATE", &der).as_bytes())
-        .map_err(|cause| TokenKeyError::File { path: path.to_owned(), cause })?;
-    Ok(der)
-}
-
-fn own_hierarchy(path: &Path) -> Result<Uuid, TokenKeyError> {
-    let read = absent(path, read_bounded(path, FILE_BYTES_MAX))?;
-    let text = read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned());
-    if let Some(found) = text.and_then(|text| text.parse().ok()) {
+    // Two that start at once must not each give it another.
+    let locked = dir.join(LOCK);
+    let _lock = lock(dir).map_err(|cause| TokenKeyError::File { path: locked, cause })?;
+    if let Some(found) = read()? {
         return Ok(found);
     }
     let made = Uuid::new_v4();
-    write_public(path, format!("{made}\n").as_bytes())
-        .map_err(|cause| TokenKeyError::File { path: path.to_owned(), cause })?;
+    write_public(&path, format!("{made}\n").as_bytes())
+        .map_err(|cause| TokenKeyError::File { path: path.clone(), cause })?;
     Ok(made)
 }

@@ -54,6 +54,10 @@ pub struct Bundle {
     /// The SHA-256 thumbprints of role certificates that are blocked, in hexadecimal digits.
     #[serde(default)]
     pub revoked: Vec<String>,
+    /// Role certificates that were issued before are to be replaced, in seconds since 1970: the
+    /// authority above them is rolled over.
+    #[serde(default)]
+    pub certificates_from: i64,
     /// Who and what is blocked.
     pub blocks: Vec<Block>,
 }
@@ -300,6 +304,7 @@ mod tests {
             token_keys: serde_json::json!({ "keys": [] }),
             roots: String::new(),
             revoked: Vec::new(),
+            certificates_from: 0,
             blocks: vec![Block::Device("GUID:X".into())],
         }
     }

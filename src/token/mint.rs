@@ -124,6 +124,9 @@ pub const fn lifetime_s(purpose: Purpose, is_bound: bool) -> (i64, i64) {
     }
 }
 
+/// The longest life of any token of the site's, in seconds.
+pub const LIFETIME_MAX_S: i64 = 90 * DAY_S;
+
 impl TokenSigner {
     /// Make a new private key, as PKCS#8 DER.
     ///

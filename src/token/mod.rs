@@ -37,7 +37,7 @@ pub use inspect::{Accepted, Inspection, Refused, inspect};
 pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
 pub use join::{JOIN_LIFE_MAX_S, JoinToken, join_fingerprint};
 pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
-pub use mint::{MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
+pub use mint::{LIFETIME_MAX_S, MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
 pub use refusal::{Missed, Refusal};
 pub use registration::ClientMetadata;
 pub use scope::ContentScope;

@@ -19,6 +19,7 @@ fn a_bad_configuration_at_start_exits_78_with_every_error_and_its_place() {
         r#"[site]
 code = "TOOLONG"
 hierarchy = "no guid"
+crl_url = "https://pki.contoso.com"
 [limits]
 header_time = "soon"
 headr_bytes = 5
@@ -51,6 +52,7 @@ keys = "https://login.microsoftonline.com/keys"
         for wanted in [
             "a site code is three letters or digits",
             "hierarchy is not a GUID",
+            "crl_url is not a plain http:// URL without query",
             "header_time: invalid value: string \"soon\", expected a duration",
             "unknown key 'headr_bytes' in [limits]",
             "did you mean 'header_bytes'?",

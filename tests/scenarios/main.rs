@@ -26,6 +26,7 @@ mod observing;
 mod overload;
 mod records;
 mod roles;
+mod rollover;
 mod site_server;
 mod soak;
 mod store;

@@ -10,6 +10,7 @@ use sitegate::cli::Cli;
 use sitegate::denial::Denial;
 use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
+use sitegate::site::Refusal;
 use sitegate::site::server::SiteDenial;
 use sitegate::token::BundleRefusal;
 use sitegate::unfit::Unfit;
@@ -87,6 +88,15 @@ fn every_refusal_of_gateways_and_bundles_has_its_row() {
     for row in of_gateways.chain(of_bundles) {
         assert_eq!(text.matches(row.as_str()).count(), 1, "docs/site-server.md: {row}");
     }
+}
+
+#[test]
+fn every_refusal_of_a_rollover_has_its_row() {
+    let wanted: Vec<String> = Refusal::ALL
+        .iter()
+        .map(|r| format!("| `{}` | {} | {} |", r.code(), r.title(), r.hint()))
+        .collect();
+    compare("docs/rollover.md", &wanted);
 }
 
 #[test]

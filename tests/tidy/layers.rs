@@ -101,7 +101,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["control/watch.rs"]),
     ("reqwest", &["control/fetch.rs", "control/site_server/link.rs"]),
     ("sqlx", &["site/store.rs", "site/store/"]),
-    ("rcgen", &["cert/issuer.rs", "cert/request.rs", "cert/forge.rs"]),
+    ("rcgen", &["cert/issuer.rs", "cert/issuer/", "cert/request.rs", "cert/forge.rs"]),
     ("p12_keystore", &["cert/pfx.rs", "cert/forge.rs"]),
     ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("der", &["cert/ocsp.rs", "cert/forge.rs"]),

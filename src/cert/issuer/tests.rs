@@ -24,7 +24,7 @@ struct Site {
 
 fn site(permitted: &[&str], algorithm: Algorithm) -> Site {
     let scope = Scope::new(permitted).unwrap();
-    let root = root("PS1", &scope, algorithm, second(NOW)).unwrap();
+    let root = root(("PS1", 1), &scope, algorithm, second(NOW)).unwrap();
     let signer = Signer::load(&root.certificate, &root.key).unwrap();
     let role = signer.role(&scope, algorithm, second(NOW)).unwrap();
     let role = Signer::load(&role.certificate, &role.key).unwrap();
@@ -74,6 +74,67 @@ fn a_kind_of_name_that_is_not_listed_is_forbidden() {
     assert_eq!(leaf(&addresses_only, &["mp01.contoso.com"]).1, [Unfit::Constrained]);
     assert!(Scope::new::<&str>(&[]).is_err());
     assert!(Scope::new(&["."]).is_err());
+}
+
+#[test]
+fn openssl_reads_a_list_and_refuses_what_is_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let site = site(&["contoso.com"], Algorithm::P256);
+    let (pair, _) = leaf(&site, &["mp01.contoso.com"]);
+    let serial = Facts::of_pem(&pair.certificate).unwrap().serial;
+    let revoked = [Revocation {
+        serial: serial.clone(),
+        reason: RevocationReason::KeyCompromise,
+        at: second(NOW),
+    }];
+    let root = Signer::load(&site.root.certificate, &site.root.key).unwrap();
+    let life = SignedDuration::from_hours(24);
+    let own = root.crl(&[], 7, life, second(NOW)).unwrap();
+    assert_eq!(root.own_crl(&own).unwrap().serials, [""; 0]);
+    assert_eq!(site.role.own_crl(&own), None, "the list of another");
+    std::fs::write(path("ca.crt"), format!("{}{}", site.root.certificate, site.role.certificate()))
+        .unwrap();
+    std::fs::write(path("leaf.crt"), &pair.certificate).unwrap();
+    for (revoked, told) in [(&revoked[..0], "OK"), (&revoked[..], "certificate revoked")] {
+        let list = site.role.crl(revoked, 1_800_000_000, life, second(NOW)).unwrap();
+        let read = site.role.own_crl(&list).unwrap();
+        assert_eq!((read.number, read.this_update), (1_800_000_000, second(NOW)));
+        assert_eq!(read.serials.len(), revoked.len());
+        std::fs::write(
+            path("lists.pem"),
+            format!("{}{}", pem("X509 CRL", &list), pem("X509 CRL", &own)),
+        )
+        .unwrap();
+        let output = std::process::Command::new("openssl")
+            .args(["verify", "-x509_strict", "-crl_check_all", "-attime", &NOW.to_string()])
+            .args(["-CAfile", path("ca.crt").to_str().unwrap()])
+            .args(["-CRLfile", path("lists.pem").to_str().unwrap()])
+            .arg(path("leaf.crt"))
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains(told), "{text}");
+    }
+}
+
+#[test]
+fn what_is_issued_says_where_lists_are_found_only_where_that_is_known() {
+    let site = site(&["contoso.com"], Algorithm::P256);
+    let (plain, _) = leaf(&site, &["mp01.contoso.com"]);
+    let points =
+        Points { crl: "http://x/role.crl".into(), certificate: "http://x/role.cer".into() };
+    let site = Site { role: site.role.publishing(Some(points)), ..site };
+    let (pointing, faults) = leaf(&site, &["mp01.contoso.com"]);
+    assert_eq!(faults, []);
+    let holds = |pair: &Pair, text: &str| {
+        let der = certificate_der(pair.certificate.as_bytes()).unwrap();
+        der.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    for url in ["http://x/role.crl", "http://x/role.cer"] {
+        assert!(holds(&pointing, url) && !holds(&plain, url), "{url}");
+    }
 }
 
 #[test]
@@ -136,7 +197,7 @@ fn a_key_and_a_certificate_of_two_authorities_do_not_load() {
 #[test]
 fn a_root_made_again_for_its_key_still_vouches_for_what_it_signed() {
     let scope = Scope::new(&["contoso.com"]).unwrap();
-    let first = root("PS1", &scope, Algorithm::P256, second(NOW)).unwrap();
+    let first = root(("PS1", 1), &scope, Algorithm::P256, second(NOW)).unwrap();
     let again = root_of(&first.key, "PS1", &scope, second(NOW)).unwrap();
     assert!(Signer::load(&again.certificate, &first.key).is_ok());
 }

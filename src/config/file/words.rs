@@ -11,6 +11,14 @@ pub(in crate::config) enum CertificatesFile {
     PkiOnly,
 }
 
+/// `site.kind`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum SiteKindFile {
+    Primary,
+    CentralAdministration,
+}
+
 /// `site.authority_key`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

@@ -8,9 +8,9 @@ use super::Scope;
 use super::certificates::secret_source;
 use crate::config::error::ConfigError;
 use crate::config::file::{
-    AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile,
+    AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile, SiteKindFile,
 };
-use crate::config::resolved::{AuthorityKey, Config, LogFormat, LogSink, Logging, Site};
+use crate::config::resolved::{AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteKind};
 use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
@@ -67,6 +67,7 @@ pub(super) fn resolve(
         None => String::new(),
     };
     let seal = file.seal.and_then(|typed| secret_source(&typed, "seal", scope));
+    let crl_url = file.crl_url.and_then(|typed| crl_url(&typed, scope));
     let blocklist = file.blocklist.map(|typed| blocklist(&typed, scope));
     let site = Site {
         code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
@@ -74,6 +75,11 @@ pub(super) fn resolve(
         state: scope.path(&file.state.map_or_else(|| STATE.to_owned(), |s| s.into_inner())),
         domains,
         issues_certificates: certificates != Some(CertificatesFile::PkiOnly),
+        kind: match file.kind.map(|k| k.into_inner()) {
+            Some(SiteKindFile::CentralAdministration) => SiteKind::CentralAdministration,
+            Some(SiteKindFile::Primary) | None => SiteKind::Primary,
+        },
+        crl_url,
         authority_key: match file.authority_key.map(|k| k.into_inner()) {
             Some(AuthorityKeyFile::Rsa2048) => AuthorityKey::Rsa2048,
             Some(AuthorityKeyFile::P256) | None => AuthorityKey::P256,
@@ -83,6 +89,25 @@ pub(super) fn resolve(
         seal,
     };
     (site, blocklist)
+}
+
+/// Whoever checks a certificate would have to check another one to fetch a list over TLS.
+fn crl_url(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<String> {
+    let text = typed.get_ref().trim_end_matches('/');
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>".contains(&b));
+    match text.strip_prefix("http://") {
+        Some(rest) if plain && !rest.is_empty() && !rest.starts_with(['/', ':']) => {
+            Some(text.to_owned())
+        }
+        _ => {
+            scope.hinted(
+                typed.span(),
+                "crl_url is not a plain http:// URL without query",
+                "for example crl_url = \"http://pki.contoso.com/sms\"",
+            );
+            None
+        }
+    }
 }
 
 /// A list that cannot be read would leave open who is blocked: that is an error, not a warning.

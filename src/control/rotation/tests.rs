@@ -394,6 +394,7 @@ fn authority(scene: &Scene) -> Arc<Authority> {
         scope: Scope::new(&["contoso.com"]).unwrap(),
         algorithm: Algorithm::P256,
         whole_chains: Default::default(),
+        crl_url: None,
     };
     Arc::new(Authority::new(&scene.dir.path().join("state"), params, provider()))
 }
@@ -416,6 +417,40 @@ async fn the_sites_own_certificate_is_issued_at_start_and_renewed_at_two_thirds(
         assert_eq!(outcome(&served).0, Why::SiteIssuedNoPki);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_certificate_is_replaced_and_is_served_no_more_even_where_no_other_can_be_had() {
+    use crate::cert::issuer::RevocationReason;
+    let scene = Scene::new();
+    let site = authority(&scene);
+    let site_issued = Some(SiteIssued::Authority(site.clone()));
+    let params = RotationParams { site_issued, ..scene.params() };
+    let (mut rotation, served) = Rotation::start(params, scene.clock.clone(), provider());
+    let first = thumbprint(&served);
+    site.block(first.as_deref().unwrap(), RevocationReason::KeyCompromise, second(NOW)).unwrap();
+    rotation.evaluate();
+    assert_eq!(outcome(&served), (Why::SiteIssuedNoPki, Some(Source::SiteIssued)));
+    let replaced = thumbprint(&served);
+    assert_ne!(replaced, first);
+    site.block(replaced.as_deref().unwrap(), RevocationReason::KeyCompromise, second(NOW)).unwrap();
+    let dir = scene.dir.path().join("state/authority");
+    fs::write(dir.join("role.crt"), "garbage").unwrap();
+    fs::write(dir.join("root.crt"), "garbage").unwrap();
+    rotation.evaluate();
+    assert_ne!(thumbprint(&served), replaced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_system_that_the_site_does_not_issue_for_is_told_why() {
+    let scene = Scene::new();
+    let site_issued = Some(SiteIssued::Never("other roles"));
+    let params = RotationParams { site_issued, ..scene.params() };
+    let (_rotation, served) = Rotation::start(params, scene.clock.clone(), provider());
+    assert_eq!(outcome(&served), (Why::NothingFit, None));
+    let served = served.load();
+    let mut faults = served.selection.rejected.iter().map(|r| &r.fault);
+    assert!(faults.any(|f| f.unfit == Unfit::NotIssued && f.detail == "other roles"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 
 use super::link::{Link, LinkError};
-use crate::cert::issuer::Algorithm;
+use crate::cert::issuer::{Algorithm, BACKDATED};
 use crate::cert::{Anchors, Credential, Expectation, Source, faults, request};
 use crate::config::Following;
 use crate::secret::{private_dir, read_bounded, write_private, write_public};
@@ -71,7 +71,9 @@ pub fn is_due(
     let expected = Expectation { hosts: &hosts, anchors: &anchors, provider };
     let facts = held.facts();
     let others = facts.dns.len() + facts.ips.len() != wanted.hosts.len();
+    let issued = facts.not_before.as_second().saturating_add(BACKDATED);
     others
+        || issued < bundle.certificates_from
         || bundle.revoked.contains(&facts.sha256)
         || now.as_second() >= facts.renewal().as_second().saturating_add(late)
         || !faults(&held, &expected, now).is_empty()

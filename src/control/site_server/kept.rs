@@ -224,6 +224,7 @@ mod tests {
             token_keys: serde_json::json!({ "keys": [] }),
             roots: String::new(),
             revoked: Vec::new(),
+            certificates_from: 0,
             blocks: Vec::new(),
         };
         let text = bundle.sign(by).unwrap();

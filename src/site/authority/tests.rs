@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use rstest::rstest;
 
+use crate::cert::issuer::RevocationReason;
 use crate::clock::second;
+use crate::unfit::Unfit;
 
 use super::*;
 
@@ -18,6 +20,7 @@ fn authority(state: &Path) -> Authority {
         scope: Scope::new(&["contoso.com"]).unwrap(),
         algorithm: Algorithm::P256,
         whole_chains: Default::default(),
+        crl_url: None,
     };
     Authority::new(state, params, Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
@@ -196,13 +199,14 @@ fn starts_at_the_same_moment_make_one_root() {
 fn the_overview_makes_nothing_and_lists_what_is_there() {
     let state = tempfile::tempdir().unwrap();
     let authority = authority(state.path());
-    assert!(authority.overview().is_err());
+    assert!(authority.overview(second(NOW)).is_err());
     assert!(!file(state.path(), "").exists());
     leaf(&authority, NOW).unwrap();
-    let overview = authority.overview().unwrap();
-    assert!(overview.root.subject.contains("SMS Issuing"));
-    assert!(overview.role.subject.contains("SMS Role Signing"));
-    assert_eq!(overview.leaves[0].0, "mp01");
+    let overview = authority.overview(second(NOW)).unwrap();
+    assert!(overview[0].facts.subject.contains("SMS Issuing"));
+    assert!(overview[1].facts.subject.contains("SMS Role Signing"));
+    assert_eq!(overview[2].name, "mp01");
+    assert!(overview.iter().all(|shown| shown.state == ShownState::InForce));
 }
 
 #[test]
@@ -212,4 +216,100 @@ fn a_name_that_leads_out_of_the_folder_is_served_from_memory_only() {
     authority.ensure_leaf("../../x", &hosts(&["mp01.contoso.com"]), second(NOW)).unwrap();
     assert!(!state.path().join("x.crt").exists());
     assert_eq!(fs::read_dir(file(state.path(), "leaf")).unwrap().count(), 0);
+}
+
+fn list(state: &Path, name: &str) -> crate::cert::issuer::CrlOutline {
+    let authority = authority(state);
+    let der = fs::read(file(state, &format!("crl/{name}.crl"))).unwrap();
+    let thing = if name == "root" { Thing::Root } else { Thing::Intermediate };
+    authority.signer(thing, 1).unwrap().own_crl(&der).unwrap()
+}
+
+#[test]
+fn a_blocked_leaf_is_on_the_list_at_once_and_another_with_another_key_takes_its_place() {
+    let state = tempfile::tempdir().unwrap();
+    let running = authority(state.path());
+    let before = leaf(&running, NOW).unwrap();
+    assert_eq!(list(state.path(), "role").serials.len(), 0);
+    let reason = RevocationReason::KeyCompromise;
+    let sha1 = before.credential.facts().sha1.clone();
+    let blocked = authority(state.path()).block(&sha1, reason, second(NOW + 1)).unwrap();
+    assert_eq!((blocked.name.as_str(), blocked.issuer.as_str()), ("mp01", "role"));
+    let after_block = list(state.path(), "role");
+    assert_eq!(after_block.serials.len(), 1);
+    let after = leaf(&running, NOW + 2).unwrap();
+    assert!(running.is_blocked(before.credential.facts()));
+    assert!(!running.is_blocked(after.credential.facts()));
+    let key = |issued: &Issued| issued.credential.chain()[0].clone();
+    assert_ne!(key(&before), key(&after));
+    assert_eq!(
+        thumbprint(leaf(&authority(state.path()), NOW + 3)),
+        after.credential.facts().sha256
+    );
+    let overview = running.overview(second(NOW)).unwrap();
+    let states: Vec<_> = overview.iter().map(|shown| shown.state).collect();
+    use ShownState::{Blocked, InForce};
+    assert_eq!(states, [InForce, InForce, InForce, Blocked]);
+    let again = authority(state.path()).block(&sha1, reason, second(NOW));
+    assert!(matches!(again, Err(BlockError::Already(_))));
+}
+
+#[test]
+fn an_earlier_leaf_whose_key_was_stolen_can_be_blocked_as_long_as_it_is_valid() {
+    let state = tempfile::tempdir().unwrap();
+    let running = authority(state.path());
+    let earlier = thumbprint(leaf(&running, NOW));
+    let renewed = thumbprint(leaf(&running, NOW + 60 * DAY));
+    let reason = RevocationReason::KeyCompromise;
+    running.block(&earlier, reason, second(NOW + 61 * DAY)).unwrap();
+    assert_eq!(thumbprint(leaf(&running, NOW + 61 * DAY)), renewed, "nothing else changes");
+    assert_eq!(list(state.path(), "role").serials.len(), 1);
+    leaf(&running, NOW + 200 * DAY).unwrap();
+    let gone = running.block(&earlier, reason, second(NOW + 200 * DAY));
+    assert!(matches!(gone, Err(BlockError::Unknown(_))), "{gone:?}");
+    assert_eq!(list(state.path(), "role").serials.len(), 0);
+}
+
+#[test]
+fn what_is_blocked_is_in_force_and_no_root() {
+    let state = tempfile::tempdir().unwrap();
+    let authority = authority(state.path());
+    leaf(&authority, NOW).unwrap();
+    let reason = RevocationReason::Unspecified;
+    let root = authority.overview(second(NOW)).unwrap()[0].facts.sha256.clone();
+    assert!(matches!(authority.block(&root, reason, second(NOW)), Err(BlockError::Root)));
+    let nobody = authority.block("mp02", reason, second(NOW));
+    assert!(matches!(nobody, Err(BlockError::Unknown(_))));
+    authority.block("mp01", reason, second(NOW)).unwrap();
+    let twice = authority.block("mp01", reason, second(NOW));
+    assert!(matches!(twice, Err(BlockError::Already(_))));
+}
+
+#[test]
+fn a_blocked_role_authority_is_made_anew_and_its_leaves_with_it() {
+    let state = tempfile::tempdir().unwrap();
+    let running = authority(state.path());
+    let before = leaf(&running, NOW).unwrap();
+    let role = before.credential.issuers()[0].sha256.clone();
+    running.block(&role, RevocationReason::KeyCompromise, second(NOW)).unwrap();
+    assert_eq!(list(state.path(), "root").serials.len(), 1);
+    let after = leaf(&running, NOW).unwrap();
+    assert_ne!(after.credential.issuers()[0].sha256, role);
+    assert_eq!(after.anchors, before.anchors);
+}
+
+#[test]
+fn lists_are_made_anew_each_day_and_their_numbers_only_grow() {
+    let state = tempfile::tempdir().unwrap();
+    let running = authority(state.path());
+    leaf(&running, NOW).unwrap();
+    let first = list(state.path(), "root");
+    leaf(&running, NOW + DAY - 3_600).unwrap();
+    assert_eq!(list(state.path(), "root"), first);
+    leaf(&running, NOW + DAY).unwrap();
+    let second_day = list(state.path(), "root");
+    assert!(second_day.number > first.number && second_day.this_update > first.this_update);
+    leaf(&running, NOW + 600).unwrap();
+    let clock_set_back = list(state.path(), "root");
+    assert!(clock_set_back.number > second_day.number, "{clock_set_back:?}");
 }

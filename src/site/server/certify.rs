@@ -38,11 +38,11 @@ pub(super) async fn certify(
         .certify(&request, &asked.site_system, &hosts, now)
         .map_err(|fault| Refused::of(SiteDenial::CertificateIssue, fault.to_string()))?;
     let roots = authority
-        .roots_pem()
+        .root_pem()
         .map_err(|fault| Refused::of(SiteDenial::CertificateIssue, fault.to_string()))?;
     let issued = RoleCertificate {
         thumbprint: facts.sha256,
-        serial: facts.serial,
+        certificate: leaf_pem(&chain).to_owned(),
         gateway: gateway.name.clone(),
         site_system: asked.site_system.clone(),
         hosts: asked.hosts.clone(),
@@ -53,4 +53,10 @@ pub(super) async fn certify(
     // Before it is handed out: a certificate that the site does not know of cannot be blocked.
     server.store.role_certificate(&issued, &format!("gateway {}", gateway.name)).await?;
     Ok(CertificateAnswer { chain, roots })
+}
+
+/// The first certificate of a chain.
+fn leaf_pem(chain: &str) -> &str {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    chain.find(END).and_then(|at| chain.get(..at + END.len())).unwrap_or(chain)
 }

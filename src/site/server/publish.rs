@@ -1,6 +1,7 @@
 //! The bundle over time: made anew whenever what it says changes or it grows old, by one of the
 //! site's servers, and told to every gateway that waits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::site::authority::Authority;
-use crate::site::bundle_key::{BundleKeyError, BundleSigners};
+use crate::site::key_ring::Keys;
 use crate::site::store::{BlockEntry, BlockedOwned, Follower, Published, Store, StoreError};
-use crate::site::tokens::SiteTokens;
-use crate::token::{Block, Bundle, BundleTrust};
+use crate::site::tokens::{SiteTokens, TokenKeyError, bundle_keys};
+use crate::token::{Block, Bundle, BundleTrust, TokenSigner};
 
 /// How often what is not in the store is looked at: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -35,8 +36,8 @@ pub struct BundleSources {
     pub tokens: Arc<SiteTokens>,
     /// What issues certificates, where the site does.
     pub authority: Option<Arc<Authority>>,
-    /// What signs bundles.
-    pub signers: BundleSigners,
+    /// The state directory, with the keys that sign bundles.
+    pub state: PathBuf,
     /// How long a bundle is good for, in seconds.
     pub life_s: i64,
 }
@@ -58,7 +59,7 @@ enum PublishError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Key(#[from] BundleKeyError),
+    Key(#[from] TokenKeyError),
     #[error("the bundle could not be signed")]
     Signing,
 }
@@ -108,8 +109,9 @@ impl Publisher {
     async fn publish(&mut self) -> Result<(), PublishError> {
         let now = self.clock.now();
         self.announce(now).await?;
-        let wanted = self.wanted(now).await?;
-        let (site, signers) = (&self.sources.site, self.sources.signers.load()?);
+        let signers = bundle_keys(&self.sources.state, now)?;
+        let wanted = self.wanted(&signers, now).await?;
+        let site = &self.sources.site;
         let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
         let make = |current: Option<&Published>, version: u64| {
             let trust = BundleTrust { site, keys: &keys, version: 0 };
@@ -148,7 +150,7 @@ impl Publisher {
     }
 
     /// What a bundle has to say now.
-    async fn wanted(&self, now: Timestamp) -> Result<Bundle, PublishError> {
+    async fn wanted(&self, signers: &Keys, now: Timestamp) -> Result<Bundle, PublishError> {
         let since = now.as_second() - SERVER_LIFE_S;
         let (servers, mut origins) = self.store.announced(since).await?;
         for gateway in self.store.gateways().await?.iter().filter(|g| g.revoked.is_none()) {
@@ -161,7 +163,8 @@ impl Publisher {
         let mut revoked: Vec<String> = blocked.map(|c| c.thumbprint).collect();
         revoked.sort_unstable();
         let blocks = self.store.blocks().await?.entries;
-        let roots = self.sources.authority.as_ref().and_then(|a| a.roots_pem().ok());
+        let roots = self.sources.authority.as_ref().and_then(|a| a.root_pem().ok());
+        let from = self.sources.authority.as_ref().map(|authority| authority.switched());
         let tokens = &self.sources.tokens;
         Ok(Bundle {
             site: self.sources.site.clone(),
@@ -172,10 +175,15 @@ impl Publisher {
             issuer: tokens.issuer().to_owned(),
             servers,
             origins,
-            bundle_keys: self.sources.signers.load()?.public(),
+            bundle_keys: [Some(signers.current()), signers.next()]
+                .into_iter()
+                .flatten()
+                .map(TokenSigner::jwk)
+                .collect(),
             token_keys: serde_json::from_str(&tokens.jwks()).unwrap_or_default(),
             roots: roots.unwrap_or_default(),
             revoked,
+            certificates_from: from.flatten().map_or(0, Timestamp::as_second),
             blocks: blocks.iter().flat_map(told).collect(),
         })
     }

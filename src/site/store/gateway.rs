@@ -83,8 +83,8 @@ pub enum JoinError {
 pub struct RoleCertificate {
     /// The SHA-256 of the certificate, hexadecimal digits.
     pub thumbprint: String,
-    /// Its serial number, hexadecimal digits.
-    pub serial: String,
+    /// The certificate, PEM.
+    pub certificate: String,
     /// Whose it is.
     pub gateway: String,
     /// What it is for.
@@ -279,11 +279,11 @@ impl Store {
         let hosts = issued.hosts.join(" ");
         let mut tx = self.db.begin().await?;
         let sql = "INSERT INTO role_certificates \
-                   (thumbprint, serial, gateway, site_system, hosts, issued, expires) \
+                   (thumbprint, certificate, gateway, site_system, hosts, issued, expires) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7)";
         let args: [Arg<'_>; 7] = [
             (&issued.thumbprint).into(),
-            (&issued.serial).into(),
+            (&issued.certificate).into(),
             (&issued.gateway).into(),
             (&issued.site_system).into(),
             (&hosts).into(),
@@ -328,7 +328,7 @@ impl Store {
         &self,
         now: Timestamp,
     ) -> Result<Vec<RoleCertificate>, StoreError> {
-        let sql = "SELECT thumbprint, serial, gateway, site_system, hosts, issued, expires, \
+        let sql = "SELECT thumbprint, certificate, gateway, site_system, hosts, issued, expires, \
                    blocked FROM role_certificates WHERE expires > $1 ORDER BY issued, thumbprint";
         let rows = self.db.rows(sql, &[seconds(now).into()]).await?;
         rows.iter().map(read_certificate).collect()
@@ -384,7 +384,7 @@ fn read(row: &Row) -> Result<Gateway, StoreError> {
 fn read_certificate(row: &Row) -> Result<RoleCertificate, StoreError> {
     Ok(RoleCertificate {
         thumbprint: row.get(0)?,
-        serial: row.get(1)?,
+        certificate: row.get(1)?,
         gateway: row.get(2)?,
         site_system: row.get(3)?,
         hosts: words(row.get(4)?),

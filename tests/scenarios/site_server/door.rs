@@ -12,7 +12,7 @@ use sitegate::cert::request::request;
 use sitegate::clock::{Clock, Hands};
 use sitegate::site::server::{BundleSources, Publisher, SiteServer};
 use sitegate::site::store::{Joining, Place, Store};
-use sitegate::site::{Authority, AuthorityParams, BundleSigners, SiteTokens, listen, serve};
+use sitegate::site::{Authority, AuthorityParams, SiteTokens, listen, serve};
 use sitegate::token::{Bundle, SignerKind, join_fingerprint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -47,6 +47,7 @@ impl Door {
             scope: Scope::new(&["contoso.com"]).unwrap(),
             algorithm: Algorithm::P256,
             whole_chains: Default::default(),
+            crl_url: None,
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let authority = Arc::new(Authority::new(state, params, provider));
@@ -59,7 +60,7 @@ impl Door {
             origins: vec!["https://mp".into()],
             tokens: Arc::new(tokens),
             authority: Some(authority.clone()),
-            signers: BundleSigners::new(state),
+            state: state.to_owned(),
             life_s: 86_400,
         };
         let (publisher, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
@@ -168,7 +169,9 @@ async fn only_a_gateway_that_has_joined_is_told_anything() {
             refused(401, "gateway.unknown")
         );
     }
-    let (status, text) = door.ask(ONE, poll, &Value::Null).await;
+    // The next one names its host.
+    let poll_next = format!("GET /sitegate/site/v1/bundle?held={}", joined.version);
+    let (status, text) = door.ask(ONE, &poll_next, &Value::Null).await;
     assert_eq!(status, 200);
     let bundle = Bundle::peek(text.as_str().unwrap()).unwrap();
     assert!(bundle.origins.contains(&"https://gw.contoso.com".to_owned()), "{:?}", bundle.origins);

@@ -102,9 +102,12 @@ pub fn joined(backend: &str, name: &str, server: &Server) -> Gateway {
 
 /// A client of a gateway, with the roots that it has handed out.
 pub fn client(gateway: &Gateway) -> Client {
-    let root = std::fs::read_to_string(gateway.path("root.pem")).unwrap();
+    client_of(gateway, &std::fs::read_to_string(gateway.path("root.pem")).unwrap())
+}
+
+fn client_of(gateway: &Gateway, roots: &str) -> Client {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let trust = Trust::new(&root, provider).unwrap();
+    let trust = Trust::new(roots, provider).unwrap();
     Client::new(SocketAddr::from(([127, 0, 0, 1], gateway.port)), Gateway::HOST, &trust)
 }
 
@@ -522,4 +525,81 @@ fn a_gateway_whose_bundle_has_expired_serves_on_or_denies_as_it_was_told() {
     assert_eq!(ask_when("deny", "true").0, 200, "its bundle is good for days");
     assert_eq!(ask_when("serve", &later).0, 200, "the site server is only away");
     assert_eq!(ask_when("deny", &later), (503, "site.unheard".to_owned()));
+}
+
+/// Take a step of a rollover; whether it was taken, and what was said.
+fn step(server: &Server, args: &[&str]) -> (bool, String) {
+    let out = server.gateway.command(&[&["site", "rollover"], args].concat()).output().unwrap();
+    (out.status.success(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[test]
+fn a_rollover_waits_for_gateways_elsewhere_and_reaches_them_without_a_failed_request() {
+    let nginx = Nginx::start();
+    let server = Server::start(&nginx.url());
+    let gateway = joined(&nginx.url(), "gw1", &server);
+    let runtime = runtime();
+    let (_, token) = registered(&runtime, &mut client(&gateway), &server.bulk()).unwrap();
+    // What clients import: the roots as they are handed out.
+    let import = || {
+        let roots = gateway.command(&["site", "export-root"]).output().unwrap().stdout;
+        std::fs::write(gateway.path("root.pem"), &roots).unwrap();
+        String::from_utf8(roots).unwrap().matches("BEGIN CERTIFICATE").count()
+    };
+    let works = || assert_eq!(ask(&runtime, &mut client(&gateway), &token, POLICY).0, 200);
+    let served = || gateway.status()["site_systems"][0]["certificate"]["thumbprint"].to_string();
+
+    for thing in ["bundle-key", "root", "intermediate"] {
+        // A gateway that does not answer has not got what is handed out.
+        gateway.signal("STOP");
+        assert!(step(&server, &["publish", thing]).0, "{thing}");
+        let sure = ["switch", thing, "--clients-have-it"];
+        let switch = if thing == "root" { &sure[..] } else { &sure[..2] };
+        if thing != "intermediate" {
+            let (taken, told) = step(&server, switch);
+            assert!(!taken && told.contains("gateways_lack") && told.contains("gw1"), "{told}");
+        }
+        gateway.signal("CONT");
+        if thing == "root" {
+            eventually("the gateway hands out both roots", || import() == 2);
+        }
+        let before = served();
+        works();
+        eventually("the gateway has it", || step(&server, switch).0);
+        works();
+        if thing != "bundle-key" {
+            eventually("it has a certificate of the new one", || served() != before);
+            works();
+        }
+        eventually("nothing hangs from the old one", || step(&server, &["retire", thing]).0);
+        works();
+    }
+    eventually("only the new root is handed out", || import() == 1);
+    works();
+    // It is told of blocks by the new key that signs bundles.
+    let device = server.said(&["site", "devices", "--format", "json"]);
+    let device: Value = serde_json::from_str(&device).unwrap();
+    server.said(&["site", "block", device[0]["device"].as_str().unwrap()]);
+    eventually("it denies", || ask(&runtime, &mut client(&gateway), &token, POLICY).0 == 403);
+    let shown = server.said(&["site", "show"]);
+    assert!(shown.contains("SMS Role SSL Certificate of mp01 at gw1: in force"), "{shown}");
+}
+
+#[test]
+fn a_rollover_at_one_site_server_is_one_at_the_other() {
+    let nginx = Nginx::start();
+    let postgres = Postgres::start();
+    let [one, two] = two_servers(&nginx.url(), &postgres);
+    let root = |server: &Server| server.said(&["site", "export-root"]);
+    let before = root(&one);
+    for args in [&["publish", "root"][..], &["switch", "root", "--clients-have-it"]] {
+        assert!(step(&one, args).0, "{args:?}");
+        eventually("the other one has it", || root(&one) == root(&two));
+    }
+    eventually("leaves hang from the new one", || step(&two, &["retire", "root"]).0);
+    eventually("and back", || root(&one) == root(&two));
+    assert_ne!(root(&one), before);
+    let mut client = client_of(&two.gateway, &root(&two));
+    let answer = runtime().block_on(client.fetch(&Request::get("/SMS_MP/.sms_aut?MPLIST")));
+    assert_eq!(answer.unwrap().status, 200, "it serves a certificate of the new root");
 }

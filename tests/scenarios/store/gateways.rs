@@ -59,7 +59,7 @@ async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
     store.join("one", "gw1", identity("i"), "net", at(2)).await.unwrap();
     let certificate = RoleCertificate {
         thumbprint: "ab".into(),
-        serial: "01".into(),
+        certificate: "pem".into(),
         gateway: "gw1".into(),
         site_system: "mp".into(),
         hosts: vec!["a.example".into()],

@@ -1,0 +1,140 @@
+//! Lists of revoked certificates (RFC 5280 §5), as an authority of the site signs them.
+//!
+//! Writes nothing; what is on a list is for the caller to know.
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+use super::{Signer, failed, since_epoch};
+use crate::cert::facts::hex;
+use crate::cert::{Fault, certificate_der};
+use crate::clock::second;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident $word:literal;)+) => {
+        /// Why a certificate was revoked (RFC 5280 §5.3.1).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum RevocationReason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl RevocationReason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &[RevocationReason] = &[$(RevocationReason::$variant,)+];
+
+            /// The word of the command line.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(RevocationReason::$variant => $word,)+ }
+            }
+
+            const fn rcgen(self) -> rcgen::RevocationReason {
+                match self { $(RevocationReason::$variant => rcgen::RevocationReason::$variant,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No reason is given.
+    Unspecified "unspecified";
+    /// Somebody else may have the key.
+    KeyCompromise "key-compromise";
+    /// Names or the like have changed.
+    AffiliationChanged "affiliation-changed";
+    /// Another one has taken its place.
+    Superseded "superseded";
+    /// What it was for is no more.
+    CessationOfOperation "cessation-of-operation";
+    /// It may not be used any longer.
+    PrivilegeWithdrawn "privilege-withdrawn";
+}
+
+/// A certificate on a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// Why.
+    pub reason: RevocationReason,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// What a list says, as far as it matters to whether a new one is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlOutline {
+    /// Its number; 0 where it has none that could be read.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// The serial numbers on it, hexadecimal without leading zeros, in order.
+    pub serials: Vec<String>,
+}
+
+impl Signer {
+    /// Sign a list, as DER, that is good for `life` from now on. `number` has to be higher than
+    /// those before.
+    ///
+    /// # Errors
+    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) with what the cryptography says.
+    pub fn crl(
+        &self,
+        revoked: &[Revocation],
+        number: u64,
+        life: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, Fault> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let until = now.checked_add(life).unwrap_or(Timestamp::MAX);
+        let entry = |revocation: &Revocation| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&bytes(&revocation.serial)),
+            revocation_time: epoch + since_epoch(revocation.at),
+            // RFC 5280 §5.3.1: an unspecified reason is left out.
+            reason_code: (revocation.reason != RevocationReason::Unspecified)
+                .then(|| revocation.reason.rcgen()),
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: epoch + since_epoch(now),
+            next_update: epoch + since_epoch(until),
+            crl_number: SerialNumber::from_slice(&number.to_be_bytes()),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer).map_err(failed)?.der().to_vec())
+    }
+
+    /// Read a list that this authority's key has signed; `None` for anything else.
+    pub fn own_crl(&self, der: &[u8]) -> Option<CrlOutline> {
+        let own = certificate_der(self.certificate.as_bytes()).ok()?;
+        let (_, own) = x509_parser::parse_x509_certificate(&own).ok()?;
+        let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+        list.verify_signature(own.public_key()).ok()?;
+        let serial = |entry: &x509_parser::prelude::RevokedCertificate<'_>| {
+            plain_serial(&hex(entry.raw_serial()))
+        };
+        let mut serials: Vec<String> = list.iter_revoked_certificates().map(serial).collect();
+        serials.sort();
+        let number = list.crl_number().map(|number| number.to_u64_digits());
+        Some(CrlOutline {
+            number: number.and_then(|digits| digits.first().copied()).unwrap_or(0),
+            this_update: second(list.last_update().timestamp()),
+            serials,
+        })
+    }
+}
+
+/// A serial number without the zeros in front, which DER needs and people do not write.
+pub(super) fn plain_serial(hex: &str) -> String {
+    hex.trim_start_matches('0').to_ascii_uppercase()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let plain = plain_serial(hex);
+    let even = match plain.len() % 2 {
+        0 => plain,
+        _ => format!("0{plain}"),
+    };
+    let pairs = even.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok());
+    pairs.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect()
+}

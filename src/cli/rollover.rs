@@ -1,0 +1,246 @@
+//! `site rollover`: how far each of the site's keys and authorities has come, and the next step.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use serde::Serialize;
+
+use super::{ConfigArg, Format, gateways, store};
+use crate::app::open_authority;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::site::store::{Action, Store};
+use crate::site::{JWKS_CACHED_S, Refused, Rollover, Step, Terms, Thing};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    step: Option<StepCommand>,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+#[derive(Debug, Subcommand)]
+enum StepCommand {
+    /// Show how far each has come, and what its next step waits for.
+    Show(ShowArgs),
+    /// Make the next one and hand it out, without using it.
+    Publish {
+        /// What.
+        thing: ThingArg,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Put the next one in force; the one before is still trusted.
+    Switch {
+        /// What.
+        thing: ThingArg,
+        /// For the root: every client has imported the next one.
+        #[arg(long)]
+        clients_have_it: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Let go of the one before.
+    Retire {
+        /// What.
+        thing: ThingArg,
+        /// For the token key: tokens that the old key signed end at once.
+        #[arg(long)]
+        tokens_end_now: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ThingArg {
+    Root,
+    Intermediate,
+    TokenKey,
+    BundleKey,
+}
+
+impl ThingArg {
+    fn thing(self) -> Thing {
+        match self {
+            ThingArg::Root => Thing::Root,
+            ThingArg::Intermediate => Thing::Intermediate,
+            ThingArg::TokenKey => Thing::TokenKey,
+            ThingArg::BundleKey => Thing::BundleKey,
+        }
+    }
+}
+
+pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    match command.step {
+        None => show(&command.show, provider),
+        Some(StepCommand::Show(args)) => show(&args, provider),
+        Some(StepCommand::Publish { thing, config }) => {
+            step(&config, (thing.thing(), Step::Publish), Terms::default(), provider)
+        }
+        Some(StepCommand::Switch { thing, clients_have_it, config }) => {
+            let terms = Terms { clients_have_it, ..Terms::default() };
+            step(&config, (thing.thing(), Step::Switch), terms, provider)
+        }
+        Some(StepCommand::Retire { thing, tokens_end_now, config }) => {
+            let terms = Terms { tokens_end_now, ..Terms::default() };
+            step(&config, (thing.thing(), Step::Retire), terms, provider)
+        }
+    }
+}
+
+fn rollover(config: &Config, provider: Arc<CryptoProvider>) -> Rollover {
+    let token_key = (config.site.code.as_str(), config.token_service.signing);
+    Rollover::new(&config.site.state, token_key, open_authority(config, provider))
+}
+
+fn step(
+    config: &ConfigArg,
+    (thing, step): (Thing, Step),
+    terms: Terms<'_>,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
+    let config = match super::load(config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    store::is_ours(&config.site.state.join(".lock"))?;
+    super::is_own(&config)?;
+    let rollover = rollover(&config, provider);
+    let ring = rollover.progress(thing, &terms, Clock::system().now())?.ring;
+    let laggards = gateways::lacking(&config, thing, &ring)?;
+    let terms = Terms { laggards: &laggards, ..terms };
+    // The store first: a step that nobody could write down is not taken.
+    let ring = store::with(&config, async |store: Store, now| {
+        let ring = rollover.step(thing, step, &terms, now)?;
+        let mut detail = format!("{}: generation {} in force", step.as_str(), ring.current);
+        for (word, generation) in [("next", ring.next), ("old", ring.old)] {
+            if let Some(generation) = generation {
+                write!(detail, ", {word} {generation}")?;
+            }
+        }
+        if terms.tokens_end_now {
+            detail.push_str(", tokens of the old key end now");
+        }
+        let subject = thing.as_str();
+        store.record(Action::KeysChanged, subject, &detail, &store::actor(), now).await?;
+        Ok(ring)
+    })?;
+    anstream::eprintln!("{} is {}", thing.as_str(), ring.stage().as_str());
+    for line in what_follows(thing, step, &terms) {
+        anstream::eprintln!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the administrator has to know or do after a step.
+fn what_follows(thing: Thing, step: Step, terms: &Terms<'_>) -> Vec<String> {
+    let text = match (thing, step) {
+        (Thing::Root, Step::Publish) => {
+            "import what 'sitegate site export-root' writes now into every client, then switch with \
+             --clients-have-it"
+        }
+        (Thing::Root | Thing::Intermediate, Step::Switch) => {
+            "a running sitegate issues every certificate anew within seconds"
+        }
+        (Thing::Root, Step::Retire) => "remove the old root from the clients",
+        (Thing::TokenKey, Step::Publish) => {
+            return vec![format!("switch in {} minutes at the earliest", JWKS_CACHED_S / 60)];
+        }
+        (Thing::TokenKey, Step::Retire) if terms.tokens_end_now => {
+            "a running sitegate refuses every token of the old key from its next request on; clients \
+             get new ones by their own keys, bulk, content and media tokens have to be issued again"
+        }
+        _ => return Vec::new(),
+    };
+    vec![text.to_owned()]
+}
+
+#[derive(Serialize)]
+struct Row {
+    thing: &'static str,
+    stage: &'static str,
+    since: Option<Timestamp>,
+    next_step: &'static str,
+    waits: Vec<Wait>,
+}
+
+#[derive(Serialize)]
+struct Wait {
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    hint: &'static str,
+}
+
+impl Wait {
+    fn of(refused: Refused) -> Self {
+        let Refused { refusal, detail } = refused;
+        Wait { code: refusal.code(), title: refusal.title(), detail, hint: refusal.hint() }
+    }
+}
+
+fn show(args: &ShowArgs, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    let config = match super::load(&args.config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    super::is_own(&config)?;
+    let (rollover, now) = (rollover(&config, provider), Clock::system().now());
+    let mut rows = Vec::new();
+    for thing in Thing::ALL.iter().copied() {
+        let ring = rollover.progress(thing, &Terms::default(), now)?.ring;
+        let laggards = gateways::lacking(&config, thing, &ring)?;
+        let terms = Terms { laggards: &laggards, ..Terms::default() };
+        let progress = rollover.progress(thing, &terms, now)?;
+        rows.push(Row {
+            thing: thing.as_str(),
+            stage: progress.ring.stage().as_str(),
+            since: progress.ring.since,
+            next_step: progress.step.as_str(),
+            waits: progress.waits.into_iter().map(Wait::of).collect(),
+        });
+    }
+    match args.format {
+        Format::Json => super::print_json(&rows)?,
+        Format::Text => super::print(&text(&rows)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(rows: &[Row]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for row in rows {
+        let Row { thing, stage, next_step, .. } = row;
+        match row.since {
+            Some(since) => writeln!(text, "{thing:<13} {stage}, since {since}")?,
+            None => writeln!(text, "{thing:<13} {stage}")?,
+        }
+        match row.waits.is_empty() {
+            true => writeln!(text, "    next: {next_step}")?,
+            false => writeln!(text, "    next: {next_step}, which waits:")?,
+        }
+        for Wait { code, title, detail, .. } in &row.waits {
+            writeln!(text, "        {title} ({code})")?;
+            if !detail.is_empty() {
+                writeln!(text, "        {detail}")?;
+            }
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,141 @@
+//! What stands in the way of a step.
+
+use super::*;
+use crate::clock::second;
+
+const NOW: i64 = 1_800_000_000;
+
+fn steady() -> Ring {
+    Ring::default()
+}
+
+fn published() -> Ring {
+    Ring { current: 1, next: Some(2), old: None, since: Some(second(NOW)) }
+}
+
+fn switched() -> Ring {
+    Ring { current: 2, next: None, old: Some(1), since: Some(second(NOW)) }
+}
+
+fn found() -> Found {
+    Found { exists: true, ..Found::default() }
+}
+
+fn check(thing: Thing, ring: &Ring, step: Step, terms: &Terms<'_>, at: i64) -> Vec<Refusal> {
+    let refused = refusals((thing, ring), step, terms, &found(), second(at));
+    refused.into_iter().map(|refused| refused.refusal).collect()
+}
+
+#[test]
+fn what_is_not_there_cannot_be_rolled_over() {
+    for step in [Step::Publish, Step::Switch, Step::Retire] {
+        let (terms, found) = (Terms::default(), Found::default());
+        let refused = refusals((Thing::Root, &steady()), step, &terms, &found, second(NOW));
+        assert_eq!(refused[0].refusal, Refusal::Missing);
+    }
+}
+
+#[test]
+fn no_step_is_skipped_or_repeated() {
+    let far = NOW + 365 * 86_400;
+    let terms = Terms { clients_have_it: true, ..Terms::default() };
+    for thing in Thing::ALL.iter().copied() {
+        for (ring, step, refusal) in [
+            (published(), Step::Publish, Refusal::PublishedAlready),
+            (switched(), Step::Publish, Refusal::NotRetired),
+            (steady(), Step::Switch, Refusal::NotPublished),
+            (switched(), Step::Switch, Refusal::SwitchedAlready),
+            (published(), Step::Retire, Refusal::NotSwitched),
+            (steady(), Step::Retire, Refusal::NothingToRetire),
+        ] {
+            assert_eq!(check(thing, &ring, step, &terms, far), [refusal], "{thing:?} {step:?}");
+        }
+        for ring in [steady(), published(), switched()] {
+            let step = Step::after(ring.stage());
+            assert_eq!(check(thing, &ring, step, &terms, far), [], "{thing:?} {step:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_switched_while_a_gateway_lacks_what_was_published() {
+    let laggards = ["gw02".to_owned()];
+    let terms = Terms { laggards: &laggards, clients_have_it: true, ..Terms::default() };
+    for thing in Thing::ALL.iter().copied() {
+        let refused = check(thing, &published(), Step::Switch, &terms, NOW + 86_400);
+        assert_eq!(refused, [Refusal::GatewaysLack], "{thing:?}");
+    }
+}
+
+#[test]
+fn a_token_key_is_switched_to_when_no_cache_is_without_it() {
+    let at = |at| check(Thing::TokenKey, &published(), Step::Switch, &Terms::default(), at);
+    assert_eq!(at(NOW - 3_600), [Refusal::TooEarly], "the clock was set back");
+    assert_eq!(at(NOW + JWKS_CACHED_S - 1), [Refusal::TooEarly]);
+    assert_eq!(at(NOW + JWKS_CACHED_S), []);
+}
+
+#[test]
+fn a_root_is_switched_to_when_somebody_says_that_clients_have_it() {
+    let check = |terms| check(Thing::Root, &published(), Step::Switch, &terms, NOW);
+    assert_eq!(check(Terms::default()), [Refusal::ClientsUnconfirmed]);
+    assert_eq!(check(Terms { clients_have_it: true, ..Terms::default() }), []);
+}
+
+#[test]
+fn a_token_key_is_retired_when_its_last_token_has_ended_or_shall_end() {
+    let check = |at, terms| check(Thing::TokenKey, &switched(), Step::Retire, &terms, at);
+    assert_eq!(check(NOW + LIFETIME_MAX_S - 1, Terms::default()), [Refusal::TokensValid]);
+    assert_eq!(check(NOW + LIFETIME_MAX_S, Terms::default()), []);
+    assert_eq!(check(NOW, Terms { tokens_end_now: true, ..Terms::default() }), []);
+}
+
+#[test]
+fn root_and_role_authority_stay_while_a_leaf_hangs_from_them() {
+    for thing in [Thing::Root, Thing::Intermediate] {
+        let found = Found { leaves: vec!["leaf/mp01.crt".to_owned()], ..found() };
+        let ring = switched();
+        let refused =
+            refusals((thing, &ring), Step::Retire, &Terms::default(), &found, second(NOW));
+        assert_eq!(refused[0].refusal, Refusal::LeavesChain);
+        assert!(refused[0].to_string().contains("leaf/mp01.crt"), "{}", refused[0]);
+    }
+}
+
+#[test]
+fn root_and_role_authority_are_rolled_over_one_after_the_other() {
+    let under_way = |thing, step, other, stage| {
+        let found = Found { other: Some((other, stage)), ..found() };
+        let ring = if step == Step::Retire { switched() } else { steady() };
+        let refused = refusals((thing, &ring), step, &Terms::default(), &found, second(NOW));
+        refused.first().map(|refused| refused.refusal)
+    };
+    for stage in [Stage::Published, Stage::Switched] {
+        for (thing, other) in
+            [(Thing::Root, Thing::Intermediate), (Thing::Intermediate, Thing::Root)]
+        {
+            let refused = under_way(thing, Step::Publish, other, stage);
+            assert_eq!(refused, Some(Refusal::OtherUnderWay), "{thing:?} {stage:?}");
+        }
+    }
+    let with_the_root = under_way(Thing::Intermediate, Step::Retire, Thing::Root, Stage::Switched);
+    assert_eq!(with_the_root, Some(Refusal::OtherUnderWay));
+    let the_root_itself =
+        under_way(Thing::Root, Step::Retire, Thing::Intermediate, Stage::Switched);
+    assert_eq!(the_root_itself, None);
+}
+
+#[test]
+fn the_longest_life_is_that_of_the_longest_lived_token() {
+    use crate::purpose::Purpose;
+    use crate::token::lifetime_s;
+    let purposes = [
+        Purpose::Registration,
+        Purpose::Client,
+        Purpose::Content,
+        Purpose::Media,
+        Purpose::TaskSequence,
+    ];
+    let longest = purposes.into_iter().flat_map(|p| [lifetime_s(p, true), lifetime_s(p, false)]);
+    assert_eq!(longest.map(|(_, max)| max).max(), Some(LIFETIME_MAX_S));
+}
