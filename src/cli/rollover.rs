@@ -162,6 +162,9 @@ fn what_follows(thing: Thing, step: Step, terms: &Terms<'_>) -> Vec<String> {
         (Thing::TokenKey, Step::Publish) => {
             return vec![format!("switch in {} minutes at the earliest", JWKS_CACHED_S / 60)];
         }
+        (Thing::TokenKey, Step::Switch) => {
+            "retire the old one when its last token has ended, or with --tokens-end-now"
+        }
         (Thing::TokenKey, Step::Retire) if terms.tokens_end_now => {
             "a running sitegate refuses every token of the old key from its next request on; clients \
              get new ones by their own keys, bulk, content and media tokens have to be issued again"

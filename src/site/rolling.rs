@@ -13,6 +13,7 @@ use super::key_ring::KeyRing;
 use super::ring::{Ring, Thing};
 use super::rollover::{Found, Refusal, Refused, RolloverError, Step, Terms};
 use super::tokens::token_ring;
+use crate::clock::second;
 use crate::token::SignerKind;
 
 /// What a site can roll over.
@@ -86,6 +87,8 @@ impl Rollover {
         terms: &Terms<'_>,
         now: Timestamp,
     ) -> Result<Ring, RolloverError> {
+        // Moments are shown to people and written into files.
+        let now = second(now.as_second());
         match (thing, &self.authority) {
             (Thing::TokenKey, _) => self.tokens.step(step, terms, now),
             (Thing::BundleKey, _) => self.bundle.step(step, terms, now),

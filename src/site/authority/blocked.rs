@@ -1,6 +1,7 @@
 //! Certificates of the site's own that are blocked, and the lists that say so to clients.
 //!
-//! What is blocked stays so: there is no way back but a new certificate, which is issued at once.
+//! What is blocked stays so: there is no way back but a new certificate, which whoever serves it
+//! has issued at once.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -38,7 +38,7 @@ pub enum ShownState {
 }
 
 impl ShownState {
-    /// The words for people; with a hyphen where words are not wanted.
+    /// The words in output and documents.
     pub const fn as_str(self) -> &'static str {
         match self {
             ShownState::InForce => "in force",

@@ -55,7 +55,7 @@ impl Authority {
     ) -> Result<Ring, RolloverError> {
         make_private(&self.dir)?;
         let locked = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
-        let (ring, refused) = self.refusals(thing, step, terms, now)?;
+        let (_, refused) = self.refusals(thing, step, terms, now)?;
         if let Some(refused) = refused.into_iter().next() {
             return Err(refused.into());
         }
@@ -80,10 +80,7 @@ impl Authority {
             tracing::warn!(target: "sitegate::certificate", %fault,
                 "the lists of revoked certificates are not up to date");
         }
-        Ok(match stepped.ring(thing) {
-            same if same == ring => ring,
-            other => other,
-        })
+        Ok(stepped.ring(thing))
     }
 
     fn publish(&self, thing: Thing, journal: Journal, now: Timestamp) -> Result<Journal, Fault> {

@@ -148,7 +148,7 @@ impl Authority {
         make_private(&self.dir.join("leaf"))?;
         let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
         let decided = self.decided()?;
-        let AuthorityParams { site_code, scope, algorithm, .. } = &self.params;
+        let AuthorityParams { scope, algorithm, .. } = &self.params;
         if decided.journal.ring(Thing::Root).current == 1 {
             self.complete_root(now)?;
         }
@@ -167,7 +167,6 @@ impl Authority {
                     .publishing(self.points(Thing::Intermediate, generation))
             }
         };
-        tracing::debug!(target: "sitegate::certificate", site_code, "the authority is complete");
         self.together(root, role, decided)
     }
 

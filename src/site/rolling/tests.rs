@@ -10,7 +10,6 @@ use rustls_pki_types::ServerName;
 
 use super::*;
 use crate::cert::issuer::{Algorithm, Scope};
-use crate::clock::second;
 use crate::site::{AuthorityParams, Issued, SiteTokens, Stage};
 
 const NOW: i64 = 1_800_000_000;
