@@ -139,7 +139,7 @@ fn of_gateways(known: Vec<RoleCertificate>, rows: &[Row]) -> Vec<Row> {
         let same = |other: &&RoleCertificate| {
             other.gateway == one.gateway && other.site_system == one.site_system
         };
-        known.iter().filter(same).next_back() == Some(one)
+        known.iter().rfind(same) == Some(one)
     };
     let row = |known: &RoleCertificate| {
         let facts = Facts::of_pem(&known.certificate).ok()?;
