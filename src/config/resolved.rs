@@ -1,17 +1,19 @@
 //! What a configuration means: every default filled in, every name looked up, every path absolute.
 
+mod judging;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
 use crate::token::{SignerKind, TokenSource};
+pub use judging::{AltAuth, MessageGuard, ObserveUntil};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -224,6 +226,12 @@ pub struct SiteSystem {
     pub http2: bool,
     /// Whether namespaces with Windows authentication are carried.
     pub windows_auth: bool,
+    /// What the messages of clients with a token have to be.
+    pub message_guard: MessageGuard,
+    /// The endpoints that they may be for; `None` for any.
+    pub message_endpoints: Option<Vec<String>>,
+    /// Who may use the AltAuth namespaces; `None` for nobody.
+    pub alt_auth: Option<AltAuth>,
     /// Whether the token service is offered.
     pub token_service: bool,
     /// Where clients put their tokens.
@@ -249,22 +257,6 @@ impl SiteSystem {
             Ok(ip) => format!("https://[{ip}]{port}"),
             Err(_) => format!("https://{host}{port}"),
         })
-    }
-}
-
-/// When a site system ends to observe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ObserveUntil(pub Timestamp);
-
-impl ObserveUntil {
-    /// The longest time ahead that may be written.
-    pub const DAYS_MAX: i64 = 90;
-
-    /// Whether it still observes. A clock that was set back does not make it observe for longer
-    /// than it could have been told to.
-    pub fn holds(self, now: Timestamp) -> bool {
-        let left = self.0.as_second() - now.as_second();
-        (1..=Self::DAYS_MAX * 86_400).contains(&left)
     }
 }
 

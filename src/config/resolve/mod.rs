@@ -9,6 +9,7 @@ mod certificates;
 mod issuer;
 mod keys;
 mod limits;
+mod messages;
 mod mode;
 mod route;
 mod site;
