@@ -132,7 +132,12 @@ fn post(target: &str, token: &str, length: usize) -> Vec<u8> {
          Content-Type: multipart/mixed; boundary=\"aAbBcCdDv1234567890VxXyYzZ\"\r\n\
          Authorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n"
     );
-    [head.into_bytes(), vec![b'x'; length]].concat()
+    let mut body = b"--aAbBcCdDv1234567890VxXyYzZ\r\n\r\n".to_vec();
+    let envelope = "<Msg><TargetEndpoint>MP_HinvEndpoint</TargetEndpoint></Msg>";
+    body.extend(envelope.encode_utf16().flat_map(u16::to_le_bytes));
+    body.extend_from_slice(b"\r\n--aAbBcCdDv1234567890VxXyYzZ\r\n\r\n");
+    body.resize(length, b'x');
+    [head.into_bytes(), body].concat()
 }
 
 /// Send a request, read its answer: the status, and the length of the body.

@@ -37,7 +37,7 @@ use crate::admin::{self, Readiness, Shown};
 use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
-use crate::front::{Binding, Front, bind};
+use crate::front::{Binding, Front};
 use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
@@ -321,31 +321,6 @@ impl App {
     /// Turns true once everything has drained: health is told until then.
     fn ended(&self) -> watch::Receiver<bool> {
         self.authorities.ended()
-    }
-
-    /// Open every address of the configuration.
-    fn open_all(&mut self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut by_name = BTreeMap::new();
-        for system in state.config.site_systems.clone() {
-            let configured = system.listen;
-            let bound = match state.addresses.get(&configured) {
-                Some(bound) => *bound,
-                None => {
-                    let listener = bind(configured, self.front.shards()).map_err(|cause| {
-                        let what = format!("site system {}", system.name);
-                        StartError::Listen { what, address: configured, cause }
-                    })?;
-                    let bound = listener.address;
-                    self.front.open(configured, listener);
-                    state.addresses.insert(configured, bound);
-                    bound
-                }
-            };
-            tracing::info!(site_system = system.name, address = %bound, "listening");
-            by_name.insert(system.name, bound);
-        }
-        Ok(by_name)
     }
 
     /// Follow the configuration file and the signals until told to stop, then drain.

@@ -120,15 +120,31 @@ denials! {
     /// AltAuth is a known door: closed until someone decides who may use it.
     RouteAltAuth "route.alt_auth" 403
         "AltAuth namespaces are denied until a policy for them is configured."
-        "AltAuth lets anyone register without credentials; clients with tokens do not need it.";
+        "AltAuth lets anyone register without credentials; clients with tokens do not need it. [site_system.alt_auth] opens it to the networks where media start.";
+    /// A door that is open to some networks.
+    RouteAltAuthNetwork "route.alt_auth_network" 403
+        "AltAuth namespaces are open to other networks than the client's."
+        "Add the client's network to the networks of alt_auth if media start there.";
     /// Windows authentication is bound to a connection.
     RouteWindowsAuth "route.windows_auth" 403
         "Namespaces with Windows authentication are denied on this site system."
         "Set windows_auth = true on the site system if clients without tokens must use them.";
-    /// A message without a token that has no reading, or more than one.
+    /// A message that has no reading, or more than one.
     MessageMalformed "message.malformed" 400
-        "The request carries no token, and its body is not a well-formed message."
-        "Clients without a token may send a multipart message with a plain envelope in UTF-16 here; the access log says what is wrong with this one.";
+        "The body is not a well-formed message."
+        "A message is multipart, and its first part a plain envelope in UTF-16; the access log says what is wrong with this one. Clients without a token send no other, and with one message_guard decides.";
+    /// CVE-2024-43468: a SourceID ended up in the site's database as it was.
+    MessageSource "message.source_id" 400
+        "The message's SourceID is not a client's id."
+        "A client's id is GUID: and a GUID. No client sends another: look at who did.";
+    /// An endpoint that is not for this sender or this way in.
+    MessageEndpoint "message.endpoint" 403
+        "The message is for an endpoint that is not open here."
+        "The access log names the endpoint; add it to message_endpoints, or to the endpoints of alt_auth, if clients are meant to reach it.";
+    /// A device that sends as another.
+    MessageDevice "message.device" 403
+        "The message is from another device than its token."
+        "With message_guard = \"device\" a message's SourceID must be the device of its token; tokens without a device of the site open nothing there.";
     /// The connection proved no client certificate.
     CertificateMissing "certificate.missing" 403 . 7
         "The client sent no certificate when it connected, and this route needs one."

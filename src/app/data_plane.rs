@@ -1,14 +1,16 @@
 //! The data plane, put together: a front whose shards each have a server that judges by the policy.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
 use tracing_appender::non_blocking::WorkerGuard;
 
-use super::{Options, StartError, observe};
+use super::{App, Options, StartError, observe};
 use crate::config::{Config, ConnLimits};
-use crate::front::{Binding, Front, FrontParams};
+use crate::front::{Binding, Front, FrontParams, bind};
 use crate::gateway::{Gateway, Policy, Server, UnderWay};
 use crate::live::Live;
 use crate::log::AccessLog;
@@ -62,4 +64,31 @@ pub(super) fn open_access(
         },
         cause,
     })
+}
+
+impl App {
+    /// Open every address of the configuration.
+    pub(super) fn open_all(&mut self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_name = BTreeMap::new();
+        for system in state.config.site_systems.clone() {
+            let configured = system.listen;
+            let bound = match state.addresses.get(&configured) {
+                Some(bound) => *bound,
+                None => {
+                    let listener = bind(configured, self.front.shards()).map_err(|cause| {
+                        let what = format!("site system {}", system.name);
+                        StartError::Listen { what, address: configured, cause }
+                    })?;
+                    let bound = listener.address;
+                    self.front.open(configured, listener);
+                    state.addresses.insert(configured, bound);
+                    bound
+                }
+            };
+            tracing::info!(site_system = system.name, address = %bound, "listening");
+            by_name.insert(system.name, bound);
+        }
+        Ok(by_name)
+    }
 }

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use super::schema;
 use super::spanned::Spanned;
 use super::units::{Size, Span};
-pub(super) use tables::{BackendAuthFile, RoleBackendFile, RouteFile};
+pub(super) use tables::{AltAuthFile, BackendAuthFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
     AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
-    ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, ModeFile,
-    SiteKindFile, StaleFile, TokenFile, UpstreamFile,
+    ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, MessageGuardFile,
+    ModeFile, SiteKindFile, StaleFile, TokenFile, UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -304,6 +304,13 @@ pub(super) struct SiteSystemFile {
     /// Whether the roles' namespaces of tokens reach the backend as they are, or as those without.
     #[schemars(extend("default" = "pass-through"))]
     pub(super) upstream: Typed<UpstreamFile>,
+    /// What the messages of clients with a token have to be: nothing, well-formed, or their own.
+    #[schemars(extend("default" = "shape"))]
+    pub(super) message_guard: Typed<MessageGuardFile>,
+    /// The endpoints that those messages may be for; any by default.
+    pub(super) message_endpoints: Typed<Vec<Spanned<String>>>,
+    /// Who may use the AltAuth namespaces, and for what; nobody without.
+    pub(super) alt_auth: Typed<AltAuthFile>,
     /// Whether the token service is offered on it.
     #[schemars(extend("default" = false))]
     pub(super) token_service: Typed<bool>,

@@ -19,9 +19,10 @@ use jiff::Timestamp;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
-    AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config, ConnLimits,
-    Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging, ObserveUntil,
-    PkiFolder, Site, SiteKind, SiteSystem, TokenService, TokenServiceStore,
+    AltAuth, AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config,
+    ConnLimits, Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging,
+    MessageGuard, ObserveUntil, PkiFolder, Site, SiteKind, SiteSystem, TokenService,
+    TokenServiceStore,
 };
 pub use schema::schema;
 pub use units::{Size, Span};

@@ -1,6 +1,8 @@
 //! What a configuration means: every default filled in, every name looked up, every path absolute.
 
 mod following;
+mod issuer;
+mod judging;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -8,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 
 pub use following::Following;
+pub use issuer::{Issuer, KeySource, KeyUrl};
+pub use judging::{AltAuth, MessageGuard, ObserveUntil};
 
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
@@ -245,6 +248,12 @@ pub struct SiteSystem {
     pub http2: bool,
     /// Whether namespaces with Windows authentication are carried.
     pub windows_auth: bool,
+    /// What the messages of clients with a token have to be.
+    pub message_guard: MessageGuard,
+    /// The endpoints that they may be for; `None` for any.
+    pub message_endpoints: Option<Vec<String>>,
+    /// Who may use the AltAuth namespaces; `None` for nobody.
+    pub alt_auth: Option<AltAuth>,
     /// Whether the token service is offered.
     pub token_service: bool,
     /// Where clients put their tokens.
@@ -280,22 +289,6 @@ impl SiteSystem {
             Ok(ip) => format!("https://[{ip}]{port}"),
             Err(_) => format!("https://{host}{port}"),
         })
-    }
-}
-
-/// When a site system ends to observe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ObserveUntil(pub Timestamp);
-
-impl ObserveUntil {
-    /// The longest time ahead that may be written.
-    pub const DAYS_MAX: i64 = 90;
-
-    /// Whether it still observes. A clock that was set back does not make it observe for longer
-    /// than it could have been told to.
-    pub fn holds(self, now: Timestamp) -> bool {
-        let left = self.0.as_second() - now.as_second();
-        (1..=Self::DAYS_MAX * 86_400).contains(&left)
     }
 }
 
@@ -367,43 +360,4 @@ pub struct BackendTimes {
     pub idle: Duration,
     /// For anything to come from it over a WebSocket, its answer to the request included.
     pub websocket: Duration,
-}
-
-/// `[[token_issuer]]`
-#[derive(Clone, Debug)]
-pub struct Issuer {
-    /// What is accepted from it.
-    pub policy: crate::token::Issuer,
-    /// Where its keys are.
-    pub keys: KeySource,
-}
-
-/// Where an issuer's keys are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// Watched files: JWKS, PEM public keys, certificates.
-    Files(Vec<PathBuf>),
-    /// A URL.
-    Url(KeyUrl),
-    /// The site's own token key.
-    Site,
-}
-
-/// Keys that are fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyUrl {
-    /// The JWK set, or the discovery document that says where it is.
-    pub url: String,
-    /// Whether it is the discovery document.
-    pub discovery: bool,
-    /// Hosts besides the discovery document's that keys may come from.
-    pub key_hosts: Vec<String>,
-    /// Hosts whose addresses may be private.
-    pub private_hosts: Vec<String>,
-    /// The roots to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// How old keys may become; what the issuer says, without it.
-    pub refresh: Option<Duration>,
-    /// The least time between two fetches for a key that is missed.
-    pub refetch_interval: Duration,
 }

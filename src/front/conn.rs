@@ -29,6 +29,8 @@ use crate::metrics::Metrics;
 
 /// Small writes are gathered up to this size, so that a head and a short body are one TLS record.
 const GATHER_BYTES: usize = 4096;
+/// What is read at a time where somebody has to see how much there is.
+const LITTLE_BYTES: usize = 8 * 1024;
 /// How late, at most, the end of the last HTTP/2 stream is noticed by the idle deadline.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -172,6 +174,23 @@ impl Conn {
         }
     }
 
+    /// Read from the transport: little at a time where somebody asked for that.
+    fn poll_transport(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.parser.is_none() || !self.info.state.reads_little() {
+            return Pin::new(&mut self.tls).poll_read(cx, out);
+        }
+        let mut piece = [0; LITTLE_BYTES];
+        let room = piece.get_mut(..out.remaining().min(LITTLE_BYTES)).unwrap_or_default();
+        let mut read = ReadBuf::new(room);
+        ready!(Pin::new(&mut self.tls).poll_read(cx, &mut read))?;
+        out.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
     /// Bytes came: a head begins or goes on, or a body earns patience.
     fn received(&mut self, phase: Phase, received: &[u8]) -> io::Result<()> {
         if let Some(frames) = &mut self.frames {
@@ -311,7 +330,7 @@ impl AsyncRead for Conn {
             return Poll::Ready(me.received(phase, &again));
         }
         let before = out.filled().len();
-        match Pin::new(&mut me.tls).poll_read(cx, out) {
+        match me.poll_transport(cx, out) {
             Poll::Ready(done) => {
                 done?;
                 Poll::Ready(me.received(phase, out.filled().get(before..).unwrap_or_default()))

@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
@@ -65,6 +65,7 @@ pub struct ConnState {
     /// How many requests there were: tells two of them apart that have the same phase.
     requests: AtomicU32,
     cut: AtomicU8,
+    little: AtomicBool,
     watch: Mutex<RequestWatch>,
     own: Mutex<Own>,
 }
@@ -94,6 +95,15 @@ pub(super) enum Phase {
 }
 
 impl ConnState {
+    /// Have a body read little at a time, so that no read brings much more than is looked for.
+    pub fn read_little(&self, little: bool) {
+        self.little.store(little, Ordering::Relaxed);
+    }
+
+    pub(super) fn reads_little(&self) -> bool {
+        self.little.load(Ordering::Relaxed)
+    }
+
     /// A request head was read. Until the guard is dropped the request is under way.
     pub fn begin(self: &Arc<Self>, body_expected: bool) -> InFlight {
         self.streams.fetch_add(1, Ordering::Relaxed);

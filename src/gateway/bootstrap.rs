@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use super::ctx::RequestCtx;
 use super::decide::{Pass, Refused};
 use super::view::fields_of;
-use super::{Outcome, headers};
+use super::{Outcome, guard};
 use crate::denial::Denial;
 use crate::message;
 
@@ -71,7 +71,7 @@ async fn read(session: &mut Session) -> Outcome<Result<Bytes, Refused>> {
 }
 
 /// Tell a client that waits for it to send its body. The backend is not asked again.
-async fn ask_for_body(session: &mut Session) -> Outcome<()> {
+pub(super) async fn ask_for_body(session: &mut Session) -> Outcome<()> {
     let head = session.req_header();
     if head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT) {
         // pingora takes the interim answer for one that comes before its request is read, after
@@ -86,58 +86,15 @@ async fn ask_for_body(session: &mut Session) -> Outcome<()> {
 
 /// What the envelope says.
 fn admit(session: &Session, body: &[u8]) -> Result<Pass, Refused> {
-    let malformed =
-        |detail: String| Refused { detail: Some(detail), ..Denial::MessageMalformed.into() };
-    let content_type = content_type(&session.req_header().headers)
-        .ok_or_else(|| malformed("not one content type, or an encoded body".to_owned()))?;
-    let envelope = message::envelope(content_type, body).map_err(|f| malformed(f.to_string()))?;
+    let fields: Vec<_> = fields_of(&session.req_header().headers).collect();
+    let content_type = guard::content_type(fields.iter().copied()).ok_or_else(guard::untyped)?;
+    let envelope = message::envelope(content_type, body).map_err(guard::refused)?;
     match envelope.is_open_to_everyone() {
         true => Ok(Pass::of_nobody()),
         false => Err(missing(format!("message for {}", envelope.target_endpoint))),
     }
 }
 
-/// The one content type, if the backend gets it too, and nothing tells it to decode the body first.
-fn content_type(fields: &http::HeaderMap) -> Option<&[u8]> {
-    let named = |wanted| fields_of(fields).filter(move |(name, _)| headers::is(name, wanted));
-    let ends = named("connection").any(|(_, value)| headers::names(value, "content-type"));
-    let encoded = named("content-encoding").next().is_some();
-    let mut types = named("content-type").map(|(_, value)| value);
-    types.next().filter(|_| types.next().is_none() && !ends && !encoded)
-}
-
 fn missing(detail: String) -> Refused {
     Refused { detail: Some(detail), ..Denial::TokenMissing.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(fields: &[(&'static str, &'static str)]) -> bool {
-        let named = fields.iter().map(|(name, value)| {
-            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-        });
-        let mut map = http::HeaderMap::new();
-        named.for_each(|(name, value)| {
-            map.append(name, value);
-        });
-        content_type(&map).is_some()
-    }
-
-    #[test]
-    fn a_body_has_one_content_type_that_reaches_the_backend() {
-        let kind = ("content-type", "multipart/mixed; boundary=x");
-        assert!(found(&[kind, ("connection", "close"), ("accept-encoding", "gzip")]));
-        assert!(!found(&[]));
-        for other in [
-            kind,
-            ("content_type", "multipart/mixed; boundary=y"),
-            ("content-encoding", "identity"),
-            ("content_encoding", "gzip"),
-            ("connection", "close, Content-Type"),
-        ] {
-            assert!(!found(&[kind, other]) && !found(&[other, kind]), "{other:?}");
-        }
-    }
 }

@@ -14,7 +14,7 @@ use super::under_way::Place;
 use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::front::InFlight;
-use crate::route::Destination;
+use crate::route::{Destination, Requirement};
 use crate::secret::BasicCredential;
 use crate::token::Fingerprint;
 
@@ -33,6 +33,8 @@ pub struct RequestCtx {
     pub(super) last_look: bool,
     /// The thumbprint of the client's certificate, and whether it is good.
     pub(super) certificate: Option<(Arc<str>, bool)>,
+    /// Whether it was refused for its body, after whoever sent it was let in.
+    pub(super) turned_away: bool,
     pub(super) denial: Option<Denial>,
     /// Why, for the log alone.
     pub(super) detail: Option<String>,
@@ -67,6 +69,7 @@ impl RequestCtx {
             place: None,
             last_look: false,
             certificate: None,
+            turned_away: false,
             denial: None,
             detail: None,
             kid: None,
@@ -93,6 +96,12 @@ impl RequestCtx {
     /// What sitegate asks the backend with, where the client's own word does not count.
     pub(super) fn credential(&self) -> Option<&BasicCredential> {
         self.site.as_ref()?.credential(self.route, self.pass.as_ref()?)
+    }
+
+    /// Whether its client sets its clock by the answer: media, before anything else.
+    pub(super) fn sets_clocks(&self) -> bool {
+        let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
+        route.is_some_and(|route| route.requirement == Requirement::AltAuth)
     }
 
     /// Whether it goes to the site's own services, which judge credentials themselves.

@@ -4,7 +4,7 @@
 //! Sees borrowed views of a head and the time; sends nothing, counts nothing.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -33,6 +33,8 @@ pub struct Head<'a, F> {
     pub asks: Asks,
     /// Whether the site system was picked for want of a known name.
     pub by_default: bool,
+    /// The client's address.
+    pub client: IpAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
     /// The certificate that the client sent, judged; `None` if it sent none or was not asked.
@@ -187,6 +189,10 @@ where
         has_good_certificate(head.certificate)?;
         return Ok(nobody);
     }
+    if route.requirement == Requirement::AltAuth {
+        alt_auth(site, head.client)?;
+        return Ok(nobody);
+    }
     if !route.requirement.asks_for_a_token() {
         route.judge(None, site.windows_auth)?;
         let pinned = route.requirement == Requirement::WindowsAuth;
@@ -223,6 +229,16 @@ where
         }
     }
     Ok(Pass { verified: Some(found.verified), cached: Some(found.hit), ..nobody })
+}
+
+/// Whether a client may use the AltAuth namespaces. What its messages may be for is judged when they
+/// are there.
+fn alt_auth(site: &SitePolicy, client: IpAddr) -> Result<(), Denial> {
+    let policy = site.alt_auth.as_ref().ok_or(Denial::RouteAltAuth)?;
+    match policy.networks.iter().any(|network| network.contains(&client)) {
+        true => Ok(()),
+        false => Err(Denial::RouteAltAuthNetwork),
+    }
 }
 
 /// Whether a body of a length that is known is more than the route takes.

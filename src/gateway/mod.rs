@@ -4,12 +4,14 @@
 
 mod added;
 mod answer;
+mod arrival;
 mod bootstrap;
 mod certificate;
 mod connection;
 mod ctx;
 mod decide;
 mod framing;
+mod guard;
 mod headers;
 mod hollow;
 mod host;
@@ -135,6 +137,7 @@ impl Gateway {
             body: ctx.body,
             asks: ctx.asks,
             by_default: conn.by_default,
+            client: conn.peer.ip().to_canonical(),
             local: conn.local,
             certificate: certificate.as_ref(),
             fields: fields.iter().copied(),

@@ -110,7 +110,9 @@ fn is_relaxed(denial: Denial) -> bool {
         | TokenPurpose | TokenScope | DeviceTokenRequired | UserTokenRequired => true,
         // Somebody has said that these are not to come in.
         CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked | SiteUnheard => false,
-        RouteDenied | RouteAltAuth | RouteWindowsAuth | RouteWebsocket => false,
+        RouteDenied | RouteAltAuth | RouteAltAuthNetwork | RouteWindowsAuth | RouteWebsocket => {
+            false
+        }
         // More than one reading, or too much: nobody knows what the backend would make of it.
         FramingLengthAndCoding
         | FramingCoding
@@ -123,7 +125,9 @@ fn is_relaxed(denial: Denial) -> bool {
         | HostMisdirected
         | PathAmbiguous
         | PathMalformed
-        | MessageMalformed => false,
+        | MessageMalformed
+        | MessageSource => false,
+        MessageEndpoint | MessageDevice => false,
         LimitUri | LimitHead | LimitTime | LimitBody | LimitRate => false,
         UpstreamUnreachable | UpstreamTimeout | UpstreamCertificate | UpstreamCredentials
         | UpstreamResponse | UpstreamClosed | GatewayInternal => false,

@@ -19,7 +19,7 @@ use super::upgrade::Asks;
 use super::view::conn_of;
 use super::witness::{Connector, Whose};
 use super::{
-    Gateway, Outcome, added, answer, bootstrap, hollow, record, rejudge, switch, upstream,
+    Gateway, Outcome, added, answer, arrival, bootstrap, hollow, record, rejudge, switch, upstream,
 };
 use crate::denial::Denial;
 use crate::front::Cut;
@@ -56,7 +56,13 @@ impl ProxyHttp for Gateway {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
                 false => match hollow::judge(session, ctx).await? {
-                    Ok(()) => return Ok(false),
+                    Ok(()) => match arrival::judge(session, ctx).await? {
+                        Ok(()) => return Ok(false),
+                        Err(refused) => {
+                            ctx.turned_away = true;
+                            refused
+                        }
+                    },
                     Err(denial) => {
                         ctx.pass = None;
                         denial.into()
@@ -183,6 +189,9 @@ impl ProxyHttp for Gateway {
             switch::leave_http(session, response, ctx).map_err(|denial| fail(ctx, denial))?;
         }
         remove_from_answer(response, pinned);
+        if ctx.sets_clocks() && !response.status.is_informational() {
+            response.insert_header(header::DATE, record::http_date(self.clock.now()))?;
+        }
         if switches {
             switch::tell(response)?;
         }

@@ -11,7 +11,7 @@ use super::connection::{Address, BackendTls, Peer};
 use super::decide::Pass;
 use super::observe::Observing;
 use crate::client::ClientTrust;
-use crate::config::{BackendTimes, Config, SiteSystem};
+use crate::config::{AltAuth, BackendTimes, Config, MessageGuard, SiteSystem};
 use crate::front::Pace;
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -77,6 +77,12 @@ pub struct SitePolicy {
     pub secrets: Vec<String>,
     /// Whether Windows authentication is carried.
     pub windows_auth: bool,
+    /// What the messages of clients with a token have to be.
+    pub message_guard: MessageGuard,
+    /// The endpoints that they may be for; `None` for any.
+    pub message_endpoints: Option<Vec<String>>,
+    /// Who may use the AltAuth namespaces; `None` for nobody.
+    pub alt_auth: Option<AltAuth>,
     /// How it observes, where it does not enforce.
     pub observing: Option<Observing>,
     /// By whom client certificates are judged, where clients are asked for one.
@@ -187,6 +193,9 @@ impl SitePolicy {
             token_sources: system.token_sources.clone(),
             secrets: secrets(&system.token_sources),
             windows_auth: system.windows_auth,
+            message_guard: system.message_guard,
+            message_endpoints: system.message_endpoints.clone(),
+            alt_auth: system.alt_auth.clone(),
             observing: system.observe_until.map(|until| Observing::new(until, &system.routes)),
             clients,
             upstreams,

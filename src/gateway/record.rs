@@ -174,6 +174,7 @@ pub(super) fn write(
         user_agent: asked.user_agent.as_deref(),
         status: ended.status,
         decision: match (&ctx.pass, observed) {
+            _ if ctx.turned_away => "denied",
             (Some(_), Some(_)) => "would-deny",
             (Some(_), None) => "allowed",
             (None, _) => "denied",

@@ -19,7 +19,8 @@ pub struct Reply {
 /// Whether a connection ends with the refusal of a request that was read whole: a client that sent
 /// what cannot be read may have sent anything after it.
 pub fn ends_connection(denial: Denial) -> bool {
-    (denial.status() == 400 && denial != Denial::MessageMalformed)
+    let read_whole = matches!(denial, Denial::MessageMalformed | Denial::MessageSource);
+    (denial.status() == 400 && !read_whole)
         || ["framing.", "limit."].iter().any(|room| denial.code().starts_with(room))
         || denial == Denial::HostMisdirected
 }

@@ -3,9 +3,12 @@
 //!
 //! Looks at no later part, verifies no signature and changes nothing.
 
+mod arrival;
 mod header;
 mod part;
 mod text;
+
+pub use arrival::FirstPart;
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +42,7 @@ pub enum Fault {
     #[error("the first part is not well-formed")]
     Part,
     /// No envelope is that large.
-    #[error("the first part is larger than 64 KiB")]
+    #[error("the first part is too large for an envelope")]
     Size,
     /// Not UTF-16, or characters that XML does not have.
     #[error("the first part is not UTF-16 text")]

@@ -67,7 +67,7 @@ pub(super) fn first<'a>(boundary: &str, body: &'a [u8]) -> Result<&'a [u8], Faul
     content(part)
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 

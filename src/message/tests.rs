@@ -332,6 +332,32 @@ proptest! {
         prop_assert!(!envelope(TYPE, &bytes).is_ok_and(|read| read.is_open_to_everyone()));
     }
 
+    /// However a body is cut, so much of it as the first part needs says what the whole says.
+    #[test]
+    fn a_body_that_arrives_in_pieces_has_the_envelope_of_the_whole(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..80).prop_map(|noise| body(BOUNDARY, PLAIN, &noise)),
+            "[-aAx\r\n]{0,60}".prop_map(String::into_bytes),
+            "[-x\r\n:]{0,40}".prop_map(|text| format!("--{BOUNDARY}\r\n{text}--{BOUNDARY}{text}").into_bytes()),
+            Just(message(REGISTRATION)),
+            Just(message(POLICY)),
+        ],
+        cuts in prop::collection::vec(1_usize..500, 1..200),
+    ) {
+        let mut part = FirstPart::new(TYPE).unwrap();
+        let whole = envelope(TYPE, &bytes);
+        let (mut here, mut cuts) = (0, cuts.into_iter().cycle());
+        let found = loop {
+            match part.end(&bytes[..here]) {
+                Ok(Some(end)) => break envelope(TYPE, &bytes[..end]),
+                Ok(None) if here == bytes.len() => break envelope(TYPE, &bytes),
+                Ok(None) => here = bytes.len().min(here + cuts.next().unwrap()),
+                Err(fault) => break Err(fault),
+            }
+        };
+        prop_assert_eq!(found, whole);
+    }
+
     #[test]
     fn a_source_that_is_read_is_a_client_or_none(
         id in "(GUID:)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}['; -]{0,2}",

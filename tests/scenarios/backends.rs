@@ -280,7 +280,7 @@ fn an_upload_that_is_not_idempotent_is_never_sent_twice() {
             }
         }
     });
-    let gateway = Plan::to(&url).start();
+    let gateway = Plan::to(&url).unguarded().start();
     let token = gateway.token();
     let args = ["--http1.1", "-X", "CCM_POST", "-d", "message"];
     let answer = gateway.curl_as(&token, "/ccm_system_tokenauth/request", &args);

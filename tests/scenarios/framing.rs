@@ -38,7 +38,7 @@ fn chunked_in_two(size_line: &str) -> (Vec<u8>, &'static [u8]) {
 #[test]
 fn a_body_in_pieces_is_judged_from_its_first_byte_whatever_came_before_it() {
     let nginx = Nginx::with("", "location = /SMS_FSP/.sms_fsp { return 200 ok; }");
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let before = [
         ("a body", post("Content-Length: 5\r\n", "hello")),
         ("a chunked body", post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n")),
@@ -67,7 +67,7 @@ fn a_body_in_pieces_is_judged_from_its_first_byte_whatever_came_before_it() {
 #[test]
 fn ambiguous_framing_is_refused_and_the_connection_ends() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let cl_te = |a: &str, b: &str| post(&format!("{a}{b}"), &format!("0\r\n\r\n{SMUGGLED}"));
     let (cl, te) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
     refused(&nginx, &gateway, "CL and TE", &cl_te(cl, te));
@@ -201,7 +201,7 @@ fn ambiguous_framing_is_refused_and_the_connection_ends() {
 #[test]
 fn a_chunked_body_that_is_malformed_never_completes_a_request() {
     let echo = crate::backends::Echo::start();
-    let gateway = Plan::to(&echo.url()).start();
+    let gateway = Plan::to(&echo.url()).unguarded().start();
     let token = gateway.token();
     let fields = format!("Authorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n");
     let host = Gateway::HOST;
@@ -239,7 +239,7 @@ fn a_chunked_body_that_is_malformed_never_completes_a_request() {
 #[test]
 fn a_refused_request_that_ends_its_connection_ends_it() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let host = Gateway::HOST;
     for more in ["", "TE: trailers\r\n"] {
         let mut wire = connect(&gateway);
@@ -253,7 +253,7 @@ fn a_refused_request_that_ends_its_connection_ends_it() {
 #[test]
 fn trailers_end_at_the_gateway() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let token = gateway.token();
     let host = Gateway::HOST;
     let mut wire = connect(&gateway);
@@ -271,7 +271,7 @@ fn trailers_end_at_the_gateway() {
 #[test]
 fn trailers_of_an_allowed_request_are_dropped_and_the_connection_goes_on() {
     let echo = crate::backends::Echo::start();
-    let gateway = Plan::to(&echo.url()).start();
+    let gateway = Plan::to(&echo.url()).unguarded().start();
     let token = gateway.token();
     let host = Gateway::HOST;
     let mut wire = connect(&gateway);
@@ -289,7 +289,7 @@ fn trailers_of_an_allowed_request_are_dropped_and_the_connection_goes_on() {
 #[test]
 fn bytes_after_an_http_1_0_head_without_a_length_are_no_request() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let host = Gateway::HOST;
     let mut wire = connect(&gateway);
     let text = format!(
@@ -306,7 +306,7 @@ fn bytes_after_an_http_1_0_head_without_a_length_are_no_request() {
 #[test]
 fn a_connection_goes_on_after_a_body_that_was_asked_for() {
     let echo = crate::backends::Echo::start();
-    let gateway = Plan::to(&echo.url()).start();
+    let gateway = Plan::to(&echo.url()).unguarded().start();
     let token = gateway.token();
     let host = Gateway::HOST;
     let mut wire = connect(&gateway);
@@ -325,7 +325,7 @@ fn a_connection_goes_on_after_a_body_that_was_asked_for() {
 #[test]
 fn an_early_refusal_leaves_no_body_to_be_read_as_the_next_request() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let host = Gateway::HOST;
     let mut wire = connect(&gateway);
     // 401 before a body that holds a request.
@@ -360,7 +360,7 @@ fn an_early_refusal_leaves_no_body_to_be_read_as_the_next_request() {
 #[test]
 fn a_refused_upload_gets_its_answer_though_nobody_reads_it() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let host = Gateway::HOST;
     let body = vec![b'x'; 300 * 1024];
     let head = format!(
@@ -381,7 +381,7 @@ fn a_refused_upload_gets_its_answer_though_nobody_reads_it() {
 #[test]
 fn pipelined_requests_are_answered_in_order_also_after_the_clients_end() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let token = gateway.token();
     for n in 0..20 {
         std::fs::write(nginx.content().join(format!("f{n}")), format!("content {n}")).unwrap();
@@ -412,7 +412,7 @@ fn pipelined_requests_are_answered_in_order_also_after_the_clients_end() {
 #[test]
 fn an_upgrade_is_refused_and_what_follows_it_is_neither_a_request_nor_a_raw_stream() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let host = Gateway::HOST;
     for upgrade in ["websocket", "h2c", "TLS/1.0"] {
         let mut wire = connect(&gateway);
@@ -431,7 +431,7 @@ fn an_upgrade_is_refused_and_what_follows_it_is_neither_a_request_nor_a_raw_stre
 #[test]
 fn large_heads_and_targets_are_refused_at_flat_memory() {
     let nginx = Nginx::start();
-    let gateway = Plan::to(&nginx.url()).start();
+    let gateway = Plan::to(&nginx.url()).unguarded().start();
     let host = Gateway::HOST;
     let many: String = (0..5000).map(|n| format!("X-{n}: y\r\n")).collect();
     let cases = [

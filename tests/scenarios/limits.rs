@@ -93,7 +93,7 @@ fn a_silent_handshake_and_a_stalled_body_are_cut() {
     assert_eq!(gateway.metric("sitegate_connection_ends_total{reason=\"handshake_time\"}"), 200.0);
     drop(silent);
     let echo = crate::backends::Echo::start();
-    let gateway = Plan::to(&echo.url()).sections(QUICK).start();
+    let gateway = Plan::to(&echo.url()).unguarded().sections(QUICK).start();
     let token = gateway.token();
     let mut wire = connect(&gateway);
     let text = format!(

@@ -15,6 +15,7 @@ mod configuration;
 mod content;
 mod frames;
 mod framing;
+mod guard;
 mod http2;
 mod issuers;
 mod lies;

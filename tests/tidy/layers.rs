@@ -85,6 +85,7 @@ const PINGORA: &[&str] = &[
     "gateway/mod.rs",
     "gateway/phases.rs",
     "gateway/answer.rs",
+    "gateway/arrival.rs",
     "gateway/bootstrap.rs",
     "gateway/hollow.rs",
     "gateway/record.rs",

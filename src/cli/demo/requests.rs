@@ -171,11 +171,12 @@ pub(super) async fn message(stage: &mut Stage) -> anyhow::Result<Outcome> {
     let boundary = "aAbBcCdDv1234567890VxXyYzZ";
     let kind = format!("multipart/mixed; boundary=\"{boundary}\"");
     let payload = Content::of("message", "5710.bin");
-    let mut body = format!(
-        "--{boundary}\r\ncontent-type: text/plain; charset=UTF-16\r\n\r\n<Msg/>\r\n\
-         --{boundary}\r\ncontent-type: application/octet-stream\r\n\r\n"
-    )
-    .into_bytes();
+    let envelope = "\u{feff}<Msg><TargetEndpoint>MP_HinvEndpoint</TargetEndpoint></Msg>";
+    let mut body =
+        format!("--{boundary}\r\ncontent-type: text/plain; charset=UTF-16\r\n\r\n").into_bytes();
+    body.extend(envelope.encode_utf16().flat_map(u16::to_le_bytes));
+    let payload_type = "content-type: application/octet-stream";
+    body.extend_from_slice(format!("\r\n--{boundary}\r\n{payload_type}\r\n\r\n").as_bytes());
     body.extend_from_slice(&payload.bytes(0..payload.len));
     body.extend_from_slice(format!("\r\n--{boundary}--").as_bytes());
     let request =

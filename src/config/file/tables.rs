@@ -74,3 +74,16 @@ pub(in crate::config) struct RouteFile {
     #[schemars(extend("default" = false))]
     pub(in crate::config) websocket: Typed<bool>,
 }
+
+/// `[site_system.alt_auth]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["networks", "endpoints"]))]
+pub(in crate::config) struct AltAuthFile {
+    /// Networks and addresses where media start: `10.20.0.0/16`.
+    #[schemars(length(min = 1))]
+    pub(in crate::config) networks: Typed<Vec<Spanned<String>>>,
+    /// The endpoints that messages from there may be for.
+    #[schemars(length(min = 1))]
+    pub(in crate::config) endpoints: Typed<Vec<Spanned<String>>>,
+}

@@ -115,6 +115,15 @@ pub(in crate::config) enum UpstreamFile {
     Translate,
 }
 
+/// `site_system.message_guard`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum MessageGuardFile {
+    Off,
+    Shape,
+    Device,
+}
+
 /// `token_issuer.kind`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

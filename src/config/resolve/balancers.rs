@@ -18,16 +18,7 @@ pub(super) fn resolve(
 ) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for network in typed.map(|networks| networks.into_inner()).unwrap_or_default() {
-        let text = network.get_ref();
-        let read = text.parse::<IpNet>().ok();
-        let Some(read) = read.or_else(|| Some(text.parse::<IpAddr>().ok()?.into())) else {
-            scope.hinted(network.span(), format!("'{text}' is no network"), HINT);
-            continue;
-        };
-        if read.trunc() != read {
-            let message = format!("'{text}' is an address in the network {}", read.trunc());
-            scope.hinted(network.span(), message, "write the network, or the address alone");
-        }
+        let Some(read) = self::network(&network, HINT, scope) else { continue };
         if read.prefix_len() == 0 {
             scope.errors.push(
                 ConfigError::at(network.span(), "everyone may say whose connection it is")
@@ -40,6 +31,21 @@ pub(super) fn resolve(
     networks.sort();
     networks.dedup();
     networks
+}
+
+/// A network as it is written, or an address alone.
+pub(super) fn network(typed: &Spanned<String>, hint: &str, scope: &mut Scope<'_>) -> Option<IpNet> {
+    let text = typed.get_ref();
+    let read = text.parse::<IpNet>().ok();
+    let Some(read) = read.or_else(|| Some(text.parse::<IpAddr>().ok()?.into())) else {
+        scope.hinted(typed.span(), format!("'{text}' is no network"), hint);
+        return None;
+    };
+    if read.trunc() != read {
+        let message = format!("'{text}' is an address in the network {}", read.trunc());
+        scope.hinted(typed.span(), message, "write the network, or the address alone");
+    }
+    Some(read)
 }
 
 /// Who is a load balancer has to be known before the name that picks the site system.

@@ -10,6 +10,7 @@ mod following;
 mod issuer;
 mod keys;
 mod limits;
+mod messages;
 mod mode;
 mod route;
 mod site;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use super::{Scope, backend, balancers, certificates, following, mode, route, site};
+use super::{Scope, backend, balancers, certificates, following, messages, mode, route, site};
 use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Site, SiteSystem, TokenService};
@@ -100,6 +100,9 @@ fn resolve(
                 .warning(),
         );
     }
+    let message_guard = messages::guard(file.message_guard);
+    let message_endpoints = messages::endpoints(file.message_endpoints, message_guard, scope);
+    let alt_auth = messages::alt_auth(file.alt_auth, &routes, scope);
     SiteSystem {
         roles,
         listen: listen(file.listen, span, scope),
@@ -114,6 +117,9 @@ fn resolve(
         balancers: balancers::resolve(file.proxy_protocol, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
+        message_guard,
+        message_endpoints,
+        alt_auth,
         token_service,
         token_sources: token_sources(file.token_headers, scope),
         routes,

@@ -3,6 +3,7 @@
 //!
 //! Judges by the same rooms as pingora's phases do and knows no type of pingora's own.
 
+mod arrival;
 mod backend;
 mod exchange;
 mod pool;
@@ -24,6 +25,7 @@ use super::bootstrap;
 use super::ctx::RequestCtx;
 use super::decide::Refused;
 use super::framing::{HeadEnd, parse};
+use super::guard;
 use super::record::{self, Asked, Ended};
 use super::rejudge;
 use super::reply;
@@ -137,6 +139,10 @@ impl Lane {
         let head = buf.split_to(end);
         ctx.in_flight = Some(info.state.begin(going.body > 0));
         going.close |= *shutdown.borrow();
+        going.clock = ctx.sets_clocks().then(|| self.gateway.clock.clone());
+        if let Some(next) = self.message(conn, buf, (&head, &going), &mut ctx).await {
+            return next;
+        }
         let answered = Box::pin(exchange::run(conn, buf, &self.pool, &ctx, going)).await;
         let (ended, next) = match answered {
             Ok(Answered { status, received, sent, close, early }) => {
@@ -150,6 +156,40 @@ impl Lane {
         };
         self.record(&ctx, &info, &head, ended);
         next
+    }
+
+    /// What becomes of the connection if the request is a message that may not go on.
+    async fn message(
+        &self,
+        conn: &mut Conn,
+        buf: &mut BytesMut,
+        (head, going): (&[u8], &Outgoing),
+        ctx: &mut RequestCtx,
+    ) -> Option<Next> {
+        if !head.starts_with(guard::VERB.as_bytes()) {
+            return None;
+        }
+        let info = conn.info().clone();
+        let whole = usize::try_from(going.body).unwrap_or(usize::MAX);
+        let refused = match arrival::judge(conn, buf, (head, going.body), ctx).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(refused)) => refused,
+            Err(error) => {
+                let received = buf.len().min(whole);
+                let failed = Failed { received, ..Failed::client(error) };
+                let (ended, next) = self.failed(conn, ctx, head, failed).await;
+                self.record(ctx, &info, head, ended);
+                return Some(next);
+            }
+        };
+        ctx.turned_away = true;
+        ctx.detail = refused.detail;
+        let ends = buf.len() < whole || reply::ends_connection(refused.denial) || going.close;
+        let told = self.refuse(conn, ctx, refused.denial, head, ends).await;
+        let received = buf.len().min(whole);
+        self.record(ctx, &info, head, Ended { received, ..told });
+        buf.advance(received);
+        Some(if ends { Next::Close } else { Next::Request })
     }
 
     /// A request was let in, and could not be served.

@@ -14,6 +14,7 @@ use super::backend::Backend;
 use super::exchange::{Exchange, Failed, READ_MIN};
 use super::response::{self, Rest};
 use super::scratch::{self, SCRATCH_BYTES};
+use crate::gateway::record;
 
 /// A client that takes what it is given within this time may be given more at once.
 const QUICK: Duration = Duration::from_millis(20);
@@ -74,6 +75,9 @@ impl Exchange<'_> {
             }
             if head.status == 401 && self.going.authenticated {
                 return Err(Failed::challenged());
+            }
+            if let Some(clock) = &self.going.clock {
+                response::date(&mut self.back, begin, &record::http_date(clock.now()));
             }
             self.going.close = close;
             self.keep = head.keep && !early;

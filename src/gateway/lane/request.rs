@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::denial::Denial;
 use crate::front::ConnInfo;
 use crate::gateway::added;
@@ -39,6 +40,9 @@ pub(super) struct Outgoing {
     pub(super) close: bool,
     /// Whether sitegate asks the backend as itself, so that a challenge is not the client's.
     pub(super) authenticated: bool,
+    /// What the answer's Date is written by, where its client sets its clock by that; otherwise it is
+    /// the backend's.
+    pub(super) clock: Option<Clock>,
     /// The site system, and the route, which say where it goes.
     site: Arc<SitePolicy>,
     route: Option<usize>,
@@ -97,6 +101,7 @@ pub(super) fn asked<'a>(
         // Whoever asks for something else is not ordinary.
         asks: Asks::Http,
         by_default: info.by_default,
+        client: info.peer.ip().to_canonical(),
         local: info.local,
         certificate,
         fields: head.fields.iter().copied(),
@@ -154,6 +159,7 @@ impl Outgoing {
                 && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
             close: asks_to_close(head),
             authenticated,
+            clock: None,
             site: site.clone(),
             route: ctx.route,
             idle_time: times.idle,

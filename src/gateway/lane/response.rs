@@ -123,6 +123,21 @@ pub(in crate::gateway) fn read_switching(
     Ok(Some(Head { status, length: end, rest, keep }))
 }
 
+/// Write another Date into a head that ends `out` and begins at `begin`.
+pub(super) fn date(out: &mut Vec<u8>, begin: usize, date: &str) {
+    let head = out.split_off(begin.min(out.len()));
+    for line in head.split_inclusive(|b| *b == b'\n') {
+        let is_date =
+            line.split(|b| *b == b':').next().is_some_and(|n| n.eq_ignore_ascii_case(b"date"));
+        if line == b"\r\n" {
+            put(out, "Date", date.as_bytes());
+        }
+        if !is_date {
+            out.extend_from_slice(line);
+        }
+    }
+}
+
 fn named<'a>(fields: &[(&str, &'a [u8])], wanted: &str) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, v)| *v)
 }

@@ -11,6 +11,7 @@ const STAYS: &[&str] = &[
     "user.blocked",
     "route.denied",
     "route.alt_auth",
+    "route.alt_auth_network",
     "route.windows_auth",
     "route.websocket",
     "message.malformed",

@@ -63,6 +63,11 @@ impl Plan {
         self
     }
 
+    /// With messages that are not looked into, for tests that send other bodies by their verb.
+    pub fn unguarded(self) -> Plan {
+        self.site_system("message_guard = \"off\"")
+    }
+
     pub fn sections(mut self, text: &str) -> Plan {
         self.sections = format!("{}\n{text}", self.sections);
         self

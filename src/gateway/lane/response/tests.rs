@@ -130,3 +130,19 @@ proptest! {
         prop_assert!(matches!(read(part, bodiless, false, &mut Vec::new()), Ok(None)));
     }
 }
+
+#[test]
+fn a_date_is_written_in_the_place_of_any_other() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nX: Date: y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: Date: y\r\nDATE: x\r\ndate: y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: Date: y\r\n\r\n",
+    ] {
+        let mut out = b"before".to_vec();
+        out.extend_from_slice(head.as_bytes());
+        date(&mut out, 6, "Mon, 02 Mar 2026 10:15:42 GMT");
+        let expected =
+            "beforeHTTP/1.1 200 OK\r\nX: Date: y\r\nDate: Mon, 02 Mar 2026 10:15:42 GMT\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

@@ -1,0 +1,96 @@
+//! `site_system.message_guard`, `site_system.message_endpoints` and `[site_system.alt_auth]`.
+
+use super::{ConfigError, Scope, balancers};
+use crate::config::file::{AltAuthFile, MessageGuardFile};
+use crate::config::resolved::{AltAuth, MessageGuard};
+use crate::config::spanned::Spanned;
+use crate::route::{Requirement, RouteTable};
+
+type Typed<T> = Option<Spanned<T>>;
+type Names = Typed<Vec<Spanned<String>>>;
+
+const NETWORKS: &str = "where media start: networks = [\"10.20.0.0/16\"]";
+const ENDPOINTS: &str = "for example [\"MP_LocationManager\"]; the access log has the names";
+
+pub(super) fn guard(typed: Typed<MessageGuardFile>) -> MessageGuard {
+    match typed.map(Spanned::into_inner) {
+        Some(MessageGuardFile::Off) => MessageGuard::Off,
+        Some(MessageGuardFile::Shape) | None => MessageGuard::Shape,
+        Some(MessageGuardFile::Device) => MessageGuard::Device,
+    }
+}
+
+/// The endpoints that messages with a token may be for; `None` for any.
+pub(super) fn endpoints(
+    typed: Names,
+    guard: MessageGuard,
+    scope: &mut Scope<'_>,
+) -> Option<Vec<String>> {
+    let typed = typed?;
+    if guard == MessageGuard::Off {
+        let message = "message_endpoints without a message_guard";
+        scope.hinted(typed.span(), message, "write message_guard = \"shape\", or leave it out");
+    }
+    if typed.get_ref().is_empty() {
+        scope.hinted(typed.span(), "no message could be for any of these", ENDPOINTS);
+    }
+    Some(names(typed, scope))
+}
+
+/// Who may use the AltAuth namespaces of these routes.
+pub(super) fn alt_auth(
+    typed: Typed<AltAuthFile>,
+    routes: &RouteTable,
+    scope: &mut Scope<'_>,
+) -> Option<AltAuth> {
+    let typed = typed?;
+    let span = typed.span();
+    if !routes.iter().any(|route| route.requirement == Requirement::AltAuth) {
+        let message = "alt_auth on a site system without AltAuth namespaces";
+        scope.hinted(span.clone(), message, "they are the management point's");
+    }
+    let AltAuthFile { networks, endpoints } = typed.into_inner();
+    let networks = required(networks, &span, "networks of alt_auth", NETWORKS, scope)?;
+    let endpoints = required(endpoints, &span, "endpoints of alt_auth", ENDPOINTS, scope)?;
+    let mut read = Vec::new();
+    for network in networks.get_ref() {
+        let Some(found) = balancers::network(network, NETWORKS, scope) else { continue };
+        if found.prefix_len() == 0 {
+            scope.errors.push(
+                ConfigError::at(network.span(), "everyone may use AltAuth")
+                    .hint("whoever can may register as a client; list where media start alone")
+                    .warning(),
+            );
+        }
+        read.push(found);
+    }
+    Some(AltAuth { networks: read, endpoints: names(endpoints, scope) })
+}
+
+fn required(
+    typed: Names,
+    span: &std::ops::Range<usize>,
+    what: &str,
+    hint: &str,
+    scope: &mut Scope<'_>,
+) -> Option<Spanned<Vec<Spanned<String>>>> {
+    let typed = scope.required(typed, span.clone(), what, hint)?;
+    if typed.get_ref().is_empty() {
+        scope.hinted(typed.span(), format!("{what} is empty"), hint);
+    }
+    Some(typed)
+}
+
+/// Names of endpoints, as an envelope has them.
+fn names(typed: Spanned<Vec<Spanned<String>>>, scope: &mut Scope<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for name in typed.into_inner() {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let text = name.get_ref();
+        match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+            true => names.push(name.into_inner()),
+            false => scope.hinted(name.span(), format!("'{text}' is no endpoint"), ENDPOINTS),
+        }
+    }
+    names
+}
