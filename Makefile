@@ -56,7 +56,7 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 bench:
-	$(CARGO) bench --bench request --bench token --bench store --bench loopback
+	$(CARGO) bench --bench request --bench token --bench store --bench endpoints --bench loopback
 
 GUNGRAUN := $(shell sed -n 's/^gungraun = "=\(.*\)"/\1/p' Cargo.toml)
 instructions:

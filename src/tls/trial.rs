@@ -11,8 +11,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, ConnectionCommon, ServerConfig, ServerConnection, SideData,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, ConnectionCommon, NamedGroup, ServerConfig, ServerConnection,
+    SideData, SupportedProtocolVersion,
 };
 use rustls_pki_types::{ServerName, UnixTime};
 
@@ -52,13 +52,24 @@ fn client_config(
     now: Timestamp,
 ) -> Result<Arc<ClientConfig>, Fault> {
     let time = Arc::new(StoppedAt(now));
-    let mut config = ClientConfig::builder_with_details(client.provider.clone(), time)
+    let provider = Arc::new(with_one_exchange(client.provider));
+    let mut config = ClientConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[version])
         .map_err(|e| Fault::new(Unfit::HandshakeFailed, e.to_string()))?
         .with_root_certificates(client.anchors.root_store())
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same cryptography with the cheapest key exchange alone: what is tried is the certificate, and
+/// a client that offers a post-quantum key computes it for nothing.
+fn with_one_exchange(provider: &CryptoProvider) -> CryptoProvider {
+    let mut one = provider.clone();
+    if one.kx_groups.iter().any(|group| group.name() == NamedGroup::X25519) {
+        one.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
+    }
+    one
 }
 
 #[derive(Debug)]

@@ -48,7 +48,7 @@ async fn a_store_of_a_later_sitegate_is_refused_in_words(
     meddle(
         &home,
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations",
+         SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
     )
     .await;
     let refused = Store::open(&home.place(), at(1)).await.unwrap_err();
