@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::Format;
-use crate::route::{Role, Route, TokenHandling, preset};
+use crate::route::{Role, Route, TokenHandling, Translation, preset};
 
 /// `config`
 #[derive(Debug, clap::Subcommand)]
@@ -36,6 +36,9 @@ struct Explained {
     purposes: Vec<&'static str>,
     token: &'static str,
     body_bytes: Option<u64>,
+    /// What the namespace becomes with `upstream = "translate"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    translated: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer_seconds: Option<u64>,
     reason: String,
@@ -55,6 +58,7 @@ impl Explained {
                 TokenHandling::Forward => "forward",
             },
             body_bytes: route.body_bytes,
+            translated: Translation::of(&route.pattern).map(Translation::namespace),
             answer_seconds: route.answer_time.map(|time| time.as_secs()),
             reason: route.reason.to_string(),
         }

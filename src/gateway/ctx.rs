@@ -50,6 +50,8 @@ pub struct RequestCtx {
     /// Whether the client's connection may go on after this request, as the client sees it.
     pub(super) keepalive: Option<u64>,
     pub(super) body_max: Option<u64>,
+    /// An answer whose links are rewritten, as far as it is there.
+    pub(super) held: Option<Vec<u8>>,
     pub(super) upstream_status: Option<u16>,
     pub(super) attempts: usize,
     /// Whether the backend's connection had a request before this one.
@@ -81,6 +83,7 @@ impl RequestCtx {
             body_ended: false,
             keepalive: None,
             body_max: None,
+            held: None,
             upstream_status: None,
             attempts: 0,
             on_reused: Arc::default(),
@@ -96,6 +99,12 @@ impl RequestCtx {
     /// What sitegate asks the backend with, where the client's own word does not count.
     pub(super) fn credential(&self) -> Option<&BasicCredential> {
         self.site.as_ref()?.credential(self.route, self.pass.as_ref()?)
+    }
+
+    /// Whether links in its answer are rewritten.
+    pub(super) fn rewrites_links(&self) -> bool {
+        let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
+        route.is_some_and(|route| route.rewrite_links)
     }
 
     /// Whether its client sets its clock by the answer: media, before anything else.

@@ -16,6 +16,8 @@ mod headers;
 mod hollow;
 mod host;
 mod lane;
+mod linked;
+mod links;
 mod observe;
 mod phases;
 mod policy;

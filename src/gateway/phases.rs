@@ -19,7 +19,8 @@ use super::upgrade::Asks;
 use super::view::conn_of;
 use super::witness::{Connector, Whose};
 use super::{
-    Gateway, Outcome, added, answer, arrival, bootstrap, hollow, record, rejudge, switch, upstream,
+    Gateway, Outcome, added, answer, arrival, bootstrap, hollow, linked, record, rejudge, switch,
+    upstream,
 };
 use crate::denial::Denial;
 use crate::front::Cut;
@@ -189,6 +190,9 @@ impl ProxyHttp for Gateway {
             switch::leave_http(session, response, ctx).map_err(|denial| fail(ctx, denial))?;
         }
         remove_from_answer(response, pinned);
+        if ctx.rewrites_links() && !response.status.is_informational() {
+            linked::begin(session, response, ctx)?;
+        }
         if ctx.sets_clocks() && !response.status.is_informational() {
             response.insert_header(header::DATE, record::http_date(self.clock.now()))?;
         }
@@ -203,6 +207,17 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(ctx.keepalive);
         }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Outcome<Option<Duration>> {
+        linked::pass(session.req_header(), body, end, ctx);
+        Ok(None)
     }
 
     /// A second try, on a new connection, where the backend may have closed one that had waited, and

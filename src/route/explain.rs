@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::table::{Route, TokenHandling};
+use super::translate::Translation;
 
 /// The widest line, in characters.
 const WIDTH: usize = 80;
@@ -33,6 +34,10 @@ impl fmt::Display for Route {
                 TokenHandling::Strip => "; token ends here",
                 TokenHandling::Forward => "; token forwarded",
             });
+        }
+        if let Some(pair) = Translation::of(&self.pattern) {
+            let pair = pair.namespace();
+            terms.push_str(&format!("; with upstream = \"translate\" {pair}, token ends here"));
         }
         if let Some(time) = self.answer_time {
             terms.push_str(&format!("; waits {} minutes for an answer", time.as_secs() / 60));

@@ -75,6 +75,7 @@ impl Row {
             purposes: self.purposes,
             token: self.token,
             websocket: false,
+            rewrite_links: false,
             destination: Destination::Backend,
             translation: None,
             answer_time: rows::LONG_POLLS.contains(&self.name).then_some(rows::LONG_POLL),

@@ -176,6 +176,8 @@ pub struct Route {
     pub destination: Destination,
     /// The namespace that the backend sees instead, where it has not this one.
     pub translation: Option<Translation>,
+    /// Whether links in answers that lead to the site system by http lead there by https.
+    pub rewrite_links: bool,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }

@@ -252,6 +252,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
         destination: Destination::Backend,
         translation: None,
         websocket: false,
+        rewrite_links: false,
         reason: "Because.".into(),
     }
 }

@@ -35,6 +35,11 @@ impl Translation {
         PAIRS.into_iter().map(|(from, _)| from)
     }
 
+    /// The namespace that the backend sees instead.
+    pub fn namespace(self) -> &'static str {
+        self.to
+    }
+
     /// The target that the backend is sent, or `None` for one of another namespace. A canonical path
     /// spells its first segment out, so that it is as long here as there.
     pub fn apply(self, target: &[u8]) -> Option<Vec<u8>> {

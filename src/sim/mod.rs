@@ -10,6 +10,7 @@ pub mod device;
 pub mod load;
 mod pages;
 mod presented;
+pub mod windows;
 
 pub use backend::{Backend, Seen};
 pub use client::{Answer, Client, ClientError, Presented, Request, Trust};

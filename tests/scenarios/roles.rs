@@ -83,6 +83,8 @@ fn a_role_is_explained_in_text_and_in_json() {
     let poll = routes.as_array().unwrap().iter().find(|r| r["name"] == "mp-notification").unwrap();
     assert_eq!(poll["answer_seconds"], 1200);
     assert_eq!(poll["purposes"], serde_json::json!(["client"]));
+    let token = routes.as_array().unwrap().iter().find(|r| r["name"] == "mp-token-policy").unwrap();
+    assert_eq!((&token["token"], &token["translated"]), (&"forward".into(), &"/SMS_MP".into()));
     let (_, all) = run(&[]);
     for role in sitegate::route::Role::ALL {
         assert!(all.contains(&format!("# {}\n", role.as_str())), "{role:?}");

@@ -88,6 +88,7 @@ const PINGORA: &[&str] = &[
     "gateway/arrival.rs",
     "gateway/bootstrap.rs",
     "gateway/hollow.rs",
+    "gateway/linked.rs",
     "gateway/record.rs",
     "gateway/rewrite.rs",
     "gateway/server.rs",

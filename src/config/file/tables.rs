@@ -70,6 +70,9 @@ pub(in crate::config) struct RouteFile {
     /// The role whose backend its requests go to; by default the site system's backend.
     #[schemars(schema_with = "schema::role")]
     pub(in crate::config) role: Typed<String>,
+    /// Whether links to the site system by http lead there by https, in pages, listings and redirects.
+    #[schemars(extend("default" = false))]
+    pub(in crate::config) rewrite_links: Typed<bool>,
     /// Whether requests that pass may open a WebSocket.
     #[schemars(extend("default" = false))]
     pub(in crate::config) websocket: Typed<bool>,

@@ -180,6 +180,7 @@ fn resolve(
         destination,
         translation,
         websocket,
+        rewrite_links: file.rewrite_links.is_some_and(|on| on.into_inner()),
         reason: "A route of the operator's own.".into(),
     })
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::backend::Backend;
+use super::held::Held;
 use super::pool::Pool;
 use super::request::Outgoing;
 use super::response::Rest;
@@ -138,6 +139,8 @@ pub(super) struct Exchange<'a> {
     /// To the client: what was not sent yet begins at `back_at`.
     pub(super) back: Vec<u8>,
     pub(super) back_at: usize,
+    /// What is not sent before it is whole.
+    pub(super) held: Option<Held>,
     /// What is still to come of the answer, once its head was there.
     pub(super) rest: Option<Rest>,
     pub(super) keep: bool,
@@ -168,6 +171,7 @@ impl<'a> Exchange<'a> {
             interims: 0,
             back: Vec::new(),
             back_at: 0,
+            held: None,
             rest: None,
             keep: true,
             read_size: READ_MIN,

@@ -6,6 +6,7 @@
 mod arrival;
 mod backend;
 mod exchange;
+mod held;
 mod pool;
 mod relay;
 mod request;

@@ -79,6 +79,7 @@ impl Exchange<'_> {
             if let Some(clock) = &self.going.clock {
                 response::date(&mut self.back, begin, &record::http_date(clock.now()));
             }
+            self.hold(begin, head.status, &head.rest);
             self.going.close = close;
             self.keep = head.keep && !early;
             self.status = Some(head.status);
@@ -90,36 +91,48 @@ impl Exchange<'_> {
     }
 
     /// Bytes of the answer's body, to be sent after what is to be sent already.
-    fn take_body(&mut self, mut bytes: &[u8]) -> Result<(), Failed> {
+    fn take_body(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         match &mut self.rest {
             Some(Rest::Length(left)) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= here as u64;
                 // What comes beyond its end is nobody's, and so is all that follows.
                 self.keep &= here == bytes.len();
+                let ended = *left == 0;
                 self.sent += here;
-                self.back.extend_from_slice(bytes.get(..here).unwrap_or_default());
-            }
-            Some(Rest::Chunked(chunks)) => {
-                while let Some(data) = chunks.next(&mut bytes).map_err(|_| Failed::malformed())? {
-                    self.sent += data.len();
-                    chunk(&mut self.back, data);
-                }
-                if chunks.is_done() {
-                    self.keep &= bytes.is_empty();
-                    self.back.extend_from_slice(b"0\r\n\r\n");
-                    self.rest = Some(Rest::Length(0));
+                self.give(bytes.get(..here).unwrap_or_default(), false);
+                if ended {
+                    self.whole(false);
                 }
             }
+            Some(Rest::Chunked(_)) => self.take_chunks(bytes)?,
             Some(Rest::UntilClose) => {
                 self.sent += bytes.len();
                 if !bytes.is_empty() {
-                    chunk(&mut self.back, bytes);
+                    self.give(bytes, true);
                 }
             }
             None => {}
         }
         Ok(())
+    }
+
+    fn take_chunks(&mut self, mut bytes: &[u8]) -> Result<(), Failed> {
+        loop {
+            let Some(Rest::Chunked(chunks)) = &mut self.rest else { return Ok(()) };
+            match chunks.next(&mut bytes).map_err(|_| Failed::malformed())? {
+                Some(data) => {
+                    self.sent += data.len();
+                    self.give(data, true);
+                }
+                None if chunks.is_done() => {
+                    self.keep &= bytes.is_empty();
+                    self.rest = Some(Rest::Length(0));
+                    self.whole(true);
+                }
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Send the rest of the answer.
@@ -165,11 +178,14 @@ impl Exchange<'_> {
                 Some(Rest::UntilClose) => {
                     self.rest = Some(Rest::Length(0));
                     self.keep = false;
-                    self.back.extend_from_slice(b"0\r\n\r\n");
+                    self.whole(true);
                     Ok(())
                 }
                 _ => Err(Failed::closed("the backend closed in the middle of its answer")),
             };
+        }
+        if self.held.is_some() {
+            return self.take_body(bytes);
         }
         let Some(Rest::Length(left)) = &mut self.rest else { return self.take_body(bytes) };
         let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -215,7 +231,7 @@ impl Exchange<'_> {
 }
 
 /// Write one chunk (RFC 9112 §7.1).
-fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+pub(super) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     // Writing to a vector cannot fail.
     let _ = write!(out, "{:x}\r\n", data.len());
     out.extend_from_slice(data);

@@ -40,6 +40,8 @@ pub(super) struct Outgoing {
     pub(super) close: bool,
     /// Whether sitegate asks the backend as itself, so that a challenge is not the client's.
     pub(super) authenticated: bool,
+    /// The authority to which links in the answer lead by https instead of http, if any do.
+    pub(super) links: Option<Vec<u8>>,
     /// What the answer's Date is written by, where its client sets its clock by that; otherwise it is
     /// the backend's.
     pub(super) clock: Option<Clock>,
@@ -159,6 +161,7 @@ impl Outgoing {
                 && matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PROPFIND"),
             close: asks_to_close(head),
             authenticated,
+            links: ctx.rewrites_links().then(|| host.map(<[u8]>::to_vec)).flatten(),
             clock: None,
             site: site.clone(),
             route: ctx.route,

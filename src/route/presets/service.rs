@@ -69,6 +69,7 @@ pub fn token_service(path: &str) -> Vec<Route> {
             token: Forward,
             answer_time: None,
             websocket: false,
+            rewrite_links: false,
             destination: Destination::TokenService,
             translation: None,
             reason: reason.into(),
