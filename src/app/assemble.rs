@@ -116,7 +116,9 @@ fn issued(config: &Config, system: &SiteSystem) -> Issued {
         (Allowed::Yes, None) => Issued::Here,
         (Allowed::Yes, Some(_)) => {
             let place = Following::certificate(&config.site.state, &system.name);
-            Issued::Elsewhere(Folder::new(place))
+            let name = Following::CERTIFICATE_FILE.to_owned();
+            let (certificate, key) = (name.clone(), name);
+            Issued::Elsewhere(Folder { certificate, key, ..Folder::new(place) })
         }
     }
 }

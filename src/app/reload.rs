@@ -59,9 +59,10 @@ impl App {
         else {
             return;
         };
+        // Not in place: a file that is bad at this moment must not hide the change for ever.
         let changed = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            following::adopt(&mut state.config, &bundle)
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            following::adopt(&mut state.config.clone(), &bundle)
         };
         if changed {
             self.reload().await;
@@ -69,13 +70,15 @@ impl App {
     }
 
     async fn apply(&mut self, mut config: Config) -> Result<(), String> {
-        if let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone()) {
-            following::adopt(&mut config, &bundle);
-        }
-        let (old, open) = {
+        let (mut old, open) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             (state.config.clone(), state.addresses.clone())
         };
+        // What the site server calls the site's issuer is no change of the file.
+        if let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone()) {
+            following::adopt(&mut config, &bundle);
+            following::adopt(&mut old, &bundle);
+        }
         only_at_start(&old, &config)?;
         let wanted: BTreeSet<SocketAddr> = config.site_systems.iter().map(|s| s.listen).collect();
         let mut fresh = Vec::new();

@@ -136,8 +136,14 @@ impl Work {
                 }
                 Tag::OctetString => {
                     salted = true;
-                    // The whole of the content is within one, and so is each of its parts.
-                    self.add(part.data, depth + 1);
+                    // The whole of the content is within one, and so is each of its parts: one
+                    // sequence that fills it. What is encrypted is neither, and now and then begins
+                    // like a salt with a number behind it.
+                    if let Ok(([], within)) = Any::from_der(part.data)
+                        && within.tag() == Tag::Sequence
+                    {
+                        self.add(within.data, depth + 1);
+                    }
                 }
                 _ if part.header.is_constructed() => self.add(part.data, depth + 1),
                 _ => {}

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::route::Role;
 use crate::site::store::{Gateway, Joining, Store};
-use crate::site::{Ring, Stage, Thing, bundle_keys};
+use crate::site::{BlockError, Ring, Stage, Thing, bundle_keys};
 use crate::tls::root_key_name;
 use crate::token::{Bundle, JOIN_LIFE_MAX_S, JoinToken};
 
@@ -196,7 +196,7 @@ pub(super) fn lacking(config: &Config, thing: Thing, ring: &Ring) -> anyhow::Res
         for certificate in certificates.iter().filter(|c| c.gateway == gateway.name) {
             latest.insert(&certificate.site_system, certificate);
         }
-        let before = |issued: Timestamp| ring.since.is_some_and(|since| issued < since);
+        let before = |issued: Timestamp| ring.since.is_some_and(|since| issued <= since);
         latest.values().any(|certificate| before(certificate.issued))
     };
     let lacks = |gateway: &Gateway| match (thing, ring.stage()) {
@@ -315,16 +315,19 @@ fn revoke(
     };
     let authority = open_authority(&loaded.config, provider);
     let done = store::with_present(&loaded.config, async |store: Store, now: Timestamp| {
-        let issued = store.role_certificates(now).await?;
         let done = store.revoke_gateway(name, reason, &store::actor(), now).await?;
-        let theirs = issued.iter().filter(|one| one.gateway == name && one.blocked.is_none());
+        let issued = store.role_certificates(now).await?;
+        let theirs = issued.iter().filter(|one| one.gateway == name);
         // On the list of revoked certificates as well, for clients that look at it.
         for one in theirs.filter(|_| done == Some(true)) {
             let shown = format!("{} at {name}", one.site_system);
             let Some(authority) = &authority else { continue };
             let why = RevocationReason::PrivilegeWithdrawn;
-            if let Err(error) = authority.block_elsewhere((&shown, &one.certificate), why, now) {
-                anstream::eprintln!("{shown} is on no list of revoked certificates: {error}");
+            match authority.block_elsewhere((&shown, &one.certificate), why, now) {
+                Ok(_) | Err(BlockError::Already(_)) => {}
+                Err(error) => {
+                    anstream::eprintln!("{shown} is on no list of revoked certificates: {error}")
+                }
             }
         }
         Ok(done)
@@ -336,7 +339,8 @@ fn revoke(
         Some(false) => anstream::eprintln!("{name} was revoked before"),
         Some(true) => anstream::eprintln!(
             "{name} is told nothing any more. Its own clients are served by what it knows until \
-             its bundle expires: take it off the network if it is not to be trusted."
+             its bundle expires, and for ever with stale = \"serve\": take it off the network if it is \
+             not to be trusted."
         ),
     }
     Ok(ExitCode::SUCCESS)

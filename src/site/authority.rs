@@ -161,10 +161,14 @@ impl Authority {
     }
 
     /// When the authority that issues was last replaced, while the one before is still trusted.
-    pub fn switched(&self) -> Option<Timestamp> {
-        let journal = self.journal().ok()?;
+    ///
+    /// # Errors
+    /// If nobody can say.
+    pub fn switched(&self) -> Result<Option<Timestamp>, Fault> {
+        let journal = self.journal()?;
         let rings = [Thing::Root, Thing::Intermediate].map(|thing| journal.ring(thing));
-        rings.into_iter().filter(|ring| ring.old.is_some()).filter_map(|ring| ring.since).max()
+        let old = rings.into_iter().filter(|ring| ring.old.is_some());
+        Ok(old.filter_map(|ring| ring.since).max())
     }
 
     /// Certify somebody else's key for a site system elsewhere: the chain, and what the certificate

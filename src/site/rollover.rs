@@ -241,7 +241,8 @@ fn before_retirement(
     now: Timestamp,
 ) -> Vec<Refused> {
     let mut refused = Vec::new();
-    if !terms.laggards.is_empty() {
+    // A key that others may know does not wait for a gateway that is away.
+    if !terms.laggards.is_empty() && !terms.tokens_end_now {
         let names = format!("Missing at {}", terms.laggards.join(", "));
         refused.push(Refused::new(Refusal::GatewaysLack, names));
     }

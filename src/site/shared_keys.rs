@@ -13,6 +13,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::{digest, hkdf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,10 @@ const FOLDERS: [&str; 4] = ["authority", "authority/rollover", "token", "token/r
 /// What belongs to them, by its ending; without one it is the hierarchy.
 const ENDINGS: [&str; 4] = ["crt", "key", "json", ""];
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Where this server notes of which version its files are.
+const NOTE: &str = "keys-shared.json";
+/// Where files go that the store does not have.
+const ASIDE: &str = "keys-replaced";
 /// A seal that can be guessed is none.
 const SEAL_CHARS_MIN: usize = 32;
 /// How often the files are looked at.
@@ -60,6 +65,13 @@ pub enum SharedKeysError {
     /// What was sealed is not understood.
     #[error("the site's keys in the store are of a later sitegate")]
     Content,
+    /// The store was set back.
+    #[error(
+        "the site's keys in the store are older (version {0}) than those here (version {1}): a copy \
+         was restored. To take them all the same, remove keys-shared.json from the state directory \
+         of each site server"
+    )]
+    Older(i64, i64),
     /// Others were faster each time.
     #[error("other site servers change the keys all the time")]
     Busy,
@@ -91,30 +103,49 @@ impl Seal {
         key.map(Seal).map_err(|_| SharedKeysError::Weak)
     }
 
-    fn seal(&self, plain: &[u8]) -> Result<String, SharedKeysError> {
+    /// Sealed with its version, so that nobody can give it out for a later one.
+    fn seal(&self, plain: &[u8], version: i64) -> Result<String, SharedKeysError> {
         let mut sealed = plain.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(CONTEXT), &mut sealed);
+        let about = Aad::from(about(version));
+        let nonce = self.0.seal_in_place_append_tag(about, &mut sealed);
         let nonce = nonce.map_err(|_| SharedKeysError::Seal)?;
         Ok(STANDARD.encode([&nonce.as_ref()[..], &sealed].concat()))
     }
 
-    fn open(&self, text: &str) -> Result<Zeroizing<Vec<u8>>, SharedKeysError> {
+    fn open(&self, text: &str, version: i64) -> Result<Zeroizing<Vec<u8>>, SharedKeysError> {
         let bytes = STANDARD.decode(text).map_err(|_| SharedKeysError::Seal)?;
         let (nonce, sealed) =
             bytes.split_first_chunk::<NONCE_LEN>().ok_or(SharedKeysError::Seal)?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let mut plain = Zeroizing::new(sealed.to_vec());
-        let opened = self.0.open_in_place(nonce, Aad::from(CONTEXT), &mut plain);
+        let opened = self.0.open_in_place(nonce, Aad::from(about(version)), &mut plain);
         let len = opened.map_err(|_| SharedKeysError::Seal)?.len();
         plain.truncate(len);
         Ok(plain)
     }
 }
 
+fn about(version: i64) -> Vec<u8> {
+    [CONTEXT, &version.to_be_bytes()].concat()
+}
+
 impl std::fmt::Debug for Seal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Seal([redacted])")
     }
+}
+
+/// Of which version the files were when they were last those of the store.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Noted {
+    version: i64,
+    files: Vec<u8>,
+}
+
+/// What this server has noted; nothing, where it has not shared keys yet.
+fn noted(state: &Path) -> Noted {
+    let read = read_bounded(&state.join(NOTE), FILE_BYTES_MAX).ok();
+    read.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// The files of the keys, by their path below the state directory.
@@ -144,10 +175,12 @@ impl SharedKeys {
         clock: &Clock,
         mut make: impl FnMut() -> Result<(), String>,
     ) -> Result<Self, SharedKeysError> {
-        let (version, files) = (0, Vec::new());
+        let Noted { version, files } = noted(state);
         let mut shared = SharedKeys { state: state.to_owned(), seal, version, files };
         for _ in 0..TRIES {
             if shared.pull(store).await? {
+                // What a command has changed while this server was stopped is told now.
+                shared.look(store, clock).await?;
                 return Ok(shared);
             }
             make().map_err(SharedKeysError::Make)?;
@@ -202,13 +235,16 @@ impl SharedKeys {
         if version == self.version {
             return Ok(true);
         }
-        let plain = self.seal.open(&sealed)?;
+        if version < self.version {
+            return Err(SharedKeysError::Older(version, self.version));
+        }
+        let plain = self.seal.open(&sealed, version)?;
         let files: BTreeMap<String, String> =
             serde_json::from_slice(&plain).map_err(|_| SharedKeysError::Content)?;
         let files: Files = files.into_iter().map(|(k, v)| (k, Zeroizing::new(v))).collect();
         self.write(&files)?;
         tracing::info!(target: "sitegate::site", version, "the site's keys are those of the store");
-        (self.version, self.files) = (version, fingerprint(&files));
+        self.note(version, fingerprint(&files))?;
         Ok(true)
     }
 
@@ -218,13 +254,22 @@ impl SharedKeys {
         let plain: BTreeMap<&str, &str> =
             files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         let plain = serde_json::to_vec(&plain).map_err(|_| SharedKeysError::Content)?;
-        let sealed = self.seal.seal(&Zeroizing::new(plain))?;
+        let sealed = self.seal.seal(&Zeroizing::new(plain), self.version + 1)?;
         let kept = store.keep_site_keys(self.version, &sealed, "sitegate", clock.now()).await?;
         if kept {
             tracing::info!(target: "sitegate::site", "the site's keys were put into the store");
-            (self.version, self.files) = (self.version + 1, fingerprint(&files));
+            self.note(self.version + 1, fingerprint(&files))?;
         }
         Ok(kept)
+    }
+
+    /// Remember of which version the files are, over a restart as well.
+    fn note(&mut self, version: i64, files: Vec<u8>) -> Result<(), SharedKeysError> {
+        (self.version, self.files) = (version, files.clone());
+        let path = self.state.join(NOTE);
+        let text = serde_json::to_vec(&Noted { version, files });
+        let text = text.map_err(|_| SharedKeysError::Content)?;
+        write_private(&path, &text).map_err(|cause| SharedKeysError::File { path, cause })
     }
 
     /// The files here.
@@ -281,7 +326,11 @@ impl SharedKeys {
         }
         for gone in held.keys().filter(|name| !files.contains_key(*name)) {
             let path = self.state.join(gone);
-            std::fs::remove_file(&path).map_err(failed(&path))?;
+            // A key may be the only one of its kind: nothing is lost, whatever the store says.
+            let aside = self.state.join(ASIDE);
+            private_dir(&aside).map_err(failed(&aside))?;
+            let to = aside.join(gone.replace('/', "~"));
+            std::fs::rename(&path, &to).map_err(failed(&path))?;
         }
         Ok(())
     }
@@ -326,15 +375,16 @@ mod tests {
     #[test]
     fn what_is_sealed_is_opened_by_the_same_seal_alone() {
         let one = seal(&"a".repeat(40)).unwrap();
-        let sealed = one.seal(b"a key").unwrap();
-        assert_eq!(one.open(&sealed).unwrap().as_slice(), b"a key");
-        assert_ne!(one.seal(b"a key").unwrap(), sealed, "no two are alike");
+        let sealed = one.seal(b"a key", 1).unwrap();
+        assert_eq!(one.open(&sealed, 1).unwrap().as_slice(), b"a key");
+        assert_ne!(one.seal(b"a key", 1).unwrap(), sealed, "no two are alike");
+        assert!(one.open(&sealed, 2).is_err(), "an old one is not given out for a later one");
         let two = seal(&"b".repeat(40)).unwrap();
-        assert!(matches!(two.open(&sealed), Err(SharedKeysError::Seal)));
+        assert!(matches!(two.open(&sealed, 1), Err(SharedKeysError::Seal)));
         let mut bytes = STANDARD.decode(&sealed).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        assert!(matches!(one.open(&STANDARD.encode(bytes)), Err(SharedKeysError::Seal)));
-        assert!(matches!(one.open("AAAA"), Err(SharedKeysError::Seal)));
+        assert!(matches!(one.open(&STANDARD.encode(bytes), 1), Err(SharedKeysError::Seal)));
+        assert!(matches!(one.open("AAAA", 1), Err(SharedKeysError::Seal)));
         assert!(matches!(seal("short"), Err(SharedKeysError::Weak)));
     }
 

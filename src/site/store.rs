@@ -6,6 +6,7 @@
 
 mod audit;
 mod block;
+mod certificate;
 mod db;
 mod decide;
 mod device;
@@ -26,10 +27,11 @@ use tokio::sync::watch;
 
 pub use audit::{Action, AuditFilter, AuditRecord};
 pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
+pub use certificate::RoleCertificate;
 pub use device::{Approved, Device, DeviceFilter, DeviceKey, Via};
 pub use error::StoreError;
 pub use follow::Follower;
-pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining, RoleCertificate};
+pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
 pub use place::{Place, PostgresUrl};
 pub use publish::Published;

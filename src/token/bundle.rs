@@ -239,6 +239,12 @@ impl Bundle {
         serde_json::from_slice(&base64url(payload)?).ok()
     }
 
+    /// By which key a document says that it is signed, whether that is true or not.
+    pub fn signer(text: &str) -> Option<String> {
+        let head = Json::parse(&base64url(text.split('.').next()?)?).ok()?;
+        head.member("kid").and_then(Json::as_text).map(str::to_owned)
+    }
+
     /// The keys that it names for the next bundle.
     pub fn keys(&self) -> BundleKeys {
         BundleKeys::of(&self.bundle_keys)

@@ -157,3 +157,16 @@ fn what_openssl_exports_opens() {
         }
     }
 }
+
+#[test]
+fn encrypted_bytes_that_look_like_a_salt_and_a_number_are_none() {
+    // SEQUENCE { OCTET STRING { an empty OCTET STRING, an INTEGER of nine bytes } }
+    let encrypted = [4, 0, 2, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    let mut der = vec![0x30, 15, 4, 13];
+    der.extend(encrypted);
+    assert_eq!(bounded(&der), Ok(()));
+    // The same in a sequence that fills the string is what an exporter writes.
+    let mut der = vec![0x30, 17, 4, 15, 0x30, 13];
+    der.extend(encrypted);
+    assert_eq!(bounded(&der).map_err(|fault| fault.unfit), Err(Unfit::PfxProtection));
+}

@@ -16,6 +16,9 @@ pub struct Following {
 }
 
 impl Following {
+    /// The file with a certificate that the site server has issued, and its key.
+    pub const CERTIFICATE_FILE: &str = "tls.pem";
+
     /// The watched folder of what the site server tells.
     pub fn folder(state: &Path) -> PathBuf {
         state.join("site-server")

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use super::link::{Link, LinkError};
 use crate::cert::issuer::{Algorithm, BACKDATED};
@@ -58,11 +59,10 @@ pub fn is_due(
     now: Timestamp,
 ) -> bool {
     let dir = Following::certificate(state, &wanted.site_system);
-    let read = |name: &str| read_bounded(&dir.join(name), FILE_BYTES_MAX).ok();
-    let (Some((chain, _)), Some((key, _))) = (read("tls.crt"), read("tls.key")) else {
+    let Ok((pem, _)) = read_bounded(&dir.join(Following::CERTIFICATE_FILE), FILE_BYTES_MAX) else {
         return true;
     };
-    let Ok(held) = Credential::parse(&chain, Some(&key), Source::SiteIssued, provider) else {
+    let Ok(held) = Credential::parse(&pem, None, Source::SiteIssued, provider) else {
         return true;
     };
     let (Some(hosts), Some(anchors)) = (names(&wanted.hosts), present_root(&bundle.roots)) else {
@@ -118,10 +118,11 @@ pub async fn renew(
         move |error| CertificateError::File(path, error)
     };
     private_dir(&dir).map_err(failed(""))?;
-    // The certificate last: what does not match yet is not looked at twice.
     write_public(&dir.join("ca.crt"), answer.roots.as_bytes()).map_err(failed("ca.crt"))?;
-    write_private(&dir.join("tls.key"), key.as_bytes()).map_err(failed("tls.key"))?;
-    write_public(&dir.join("tls.crt"), answer.chain.as_bytes()).map_err(failed("tls.crt"))
+    // In one file, so that no cut leaves a key with another's certificate.
+    let pem = Zeroizing::new(format!("{}{}", answer.chain, *key));
+    let name = Following::CERTIFICATE_FILE;
+    write_private(&dir.join(name), pem.as_bytes()).map_err(failed(name))
 }
 
 /// The roots beside each certificate follow the bundle's: during a rollover both are there.

@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::cert::{Facts, request};
 use crate::clock::second;
@@ -127,10 +128,18 @@ impl Kept {
         self.prepare()?;
         write_public(&self.file("bundle.jws"), text.as_bytes())?;
         write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
+        self.spell_out(bundle)?;
+        Ok(trust)
+    }
+
+    /// Write what a bundle says into the files that others watch, if they say anything else.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn spell_out(&self, bundle: &Bundle) -> io::Result<()> {
         let keys = bundle.token_keys.to_string();
         replace(&Following::token_keys(&self.state), keys.as_bytes())?;
-        replace(&self.file("roots.pem"), bundle.roots.as_bytes())?;
-        Ok(trust)
+        replace(&self.file("roots.pem"), bundle.roots.as_bytes())
     }
 
     /// The site's roots, PEM, as they were told last.
@@ -144,20 +153,19 @@ impl Kept {
     /// # Errors
     /// What is wrong with its files.
     pub fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
-        let (certificate, _) =
-            match read_bounded(&self.file(&format!("{name}.crt")), FILE_BYTES_MAX) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                read => read?,
-            };
-        let (key, exposure) = read_bounded(&self.file(&format!("{name}.key")), FILE_BYTES_MAX)?;
+        let (pem, exposure) = match read_bounded(&self.file(&format!("{name}.pem")), FILE_BYTES_MAX)
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
         if exposure == Exposure::Everyone {
             return Err(invalid("the gateway's key is readable by everyone: chmod 600"));
         }
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate)
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|_| invalid("the gateway's certificate is no PEM"))?;
-        let key = PrivateKeyDer::from_pem_slice(&key)
+        let key = PrivateKeyDer::from_pem_slice(&pem)
             .map_err(|_| invalid("the gateway's key is no PEM"))?;
         let facts = chain.first().and_then(|der| Facts::of(der).ok());
         let renewal = facts.map_or(second(0), |facts| facts.renewal());
@@ -171,8 +179,9 @@ impl Kept {
     pub fn make_identity(&self, name: &str, gateway: &str, now: Timestamp) -> io::Result<()> {
         self.prepare()?;
         let pair = request::identity(gateway, now).map_err(io::Error::other)?;
-        write_private(&self.file(&format!("{name}.key")), pair.key.as_bytes())?;
-        write_public(&self.file(&format!("{name}.crt")), pair.certificate.as_bytes())
+        // In one file, so that no cut leaves a key with another's certificate.
+        let pem = Zeroizing::new(format!("{}{}", pair.certificate, *pair.key));
+        write_private(&self.file(&format!("{name}.pem")), pem.as_bytes())
     }
 
     /// Use the identity of that name from now on.
@@ -180,15 +189,7 @@ impl Kept {
     /// # Errors
     /// What the file system answers.
     pub fn adopt_identity(&self, name: &str) -> io::Result<()> {
-        // Certificate last: a cut leaves a pair that does not match, and then the next is still
-        // there to be adopted again.
-        let (key, _) = read_bounded(&self.file(&format!("{name}.key")), FILE_BYTES_MAX)?;
-        let (certificate, _) = read_bounded(&self.file(&format!("{name}.crt")), FILE_BYTES_MAX)?;
-        write_private(&self.file("identity.key"), &key)?;
-        write_public(&self.file("identity.crt"), &certificate)?;
-        let _ = std::fs::remove_file(self.file(&format!("{name}.crt")));
-        let _ = std::fs::remove_file(self.file(&format!("{name}.key")));
-        Ok(())
+        std::fs::rename(self.file(&format!("{name}.pem")), self.file("identity.pem"))
     }
 }
 

@@ -40,6 +40,8 @@ const LOOK: Duration = Duration::from_secs(120);
 /// Waiting after a failure: twice as long each time, between these.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long the certificates that are due may keep the next poll waiting.
+const ISSUE_MAX: Duration = Duration::from_secs(10);
 /// After a refusal: somebody has to do something first.
 const REFUSED_RETRY: Duration = Duration::from_secs(15);
 
@@ -89,6 +91,8 @@ pub struct SiteServerTask {
     /// By what the present link was made.
     made_by: Option<(String, String)>,
     seen_incoming: Option<Vec<u8>>,
+    /// A bundle that is in force, and that the disk has not taken.
+    unkept: Option<String>,
     told: String,
 }
 
@@ -118,6 +122,8 @@ impl SiteServerTask {
         };
         if let Some(bundle) = &bundle {
             params.observer.bundle(bundle);
+            // A cut may have left what it says unsaid.
+            let _ = kept.spell_out(bundle);
         }
         let (publisher, told) = live(Told { bundle: bundle.clone() });
         let (link, link_read) = watch::channel(None);
@@ -130,6 +136,7 @@ impl SiteServerTask {
             link,
             made_by: None,
             seen_incoming: None,
+            unkept: None,
             told: String::new(),
         };
         // So that clients of the token service are served from the first on.
@@ -147,16 +154,24 @@ impl SiteServerTask {
         let mut not_before = Instant::now();
         while !*stop.borrow() {
             self.incoming();
-            // What is due is done between two polls: a new bundle may be what makes it so.
-            let certificates = self.certificates().await;
-            if let Err(error) = certificates {
+            self.keep_again();
+            // What is due is done between two polls: a new bundle may be what makes it so. Not for
+            // long: a block must not wait for a certificate.
+            let certificates = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                done = tokio::time::timeout(ISSUE_MAX, self.certificates()) => done,
+            };
+            if let Ok(Err(error)) = certificates {
                 self.say(&error.to_string());
             }
+            let unkept = self.unkept.is_some();
             let outcome = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 outcome = self.step(not_before) => outcome,
                 () = watch.changed() => continue,
+                () = tokio::time::sleep(RETRY_MAX), if unkept => continue,
             };
             let wait = match outcome {
                 Ok(()) => {
@@ -184,13 +199,17 @@ impl SiteServerTask {
     /// One step: join, or wait for the next bundle.
     async fn step(&mut self, not_before: Instant) -> Result<(), LinkError> {
         tokio::time::sleep_until(not_before).await;
-        self.renew_identity().await?;
+        // Blocks come first: an identity that cannot be renewed is good for a month more.
+        if let Err(error) = self.renew_identity().await {
+            self.say(&error.to_string());
+        }
         let link = match self.connect()? {
             Some(link) => link,
             None => return self.join().await,
         };
         let mut link = link;
-        let held = self.trust.as_ref().map_or(0, |trust| trust.version);
+        // Without the bundle itself its number is of no use: the same one is asked for again.
+        let held = self.bundle.as_ref().map_or(0, |bundle| bundle.version);
         let polled = link.bundle(held, BUNDLE_BYTES_MAX).await;
         self.prefer(&link);
         match polled? {
@@ -264,6 +283,7 @@ impl SiteServerTask {
         tracing::info!(target: "sitegate::site_server", version = bundle.version,
             blocks = bundle.blocks.len(), "a bundle is in force");
         let kept = self.kept.keep(&bundle, text);
+        self.unkept = kept.is_err().then(|| text.to_owned());
         for wanted in self.params.wanted.load().iter() {
             let _ = keep_roots(&self.params.state, wanted, &bundle);
         }
@@ -279,6 +299,15 @@ impl SiteServerTask {
         });
         self.bundle = Some(bundle);
         kept.map(drop)
+    }
+
+    /// Give the disk what it has not taken before: the keys in it come into force by that.
+    fn keep_again(&mut self) {
+        let (Some(text), Some(bundle)) = (&self.unkept, &self.bundle) else { return };
+        if let Ok(trust) = self.kept.keep(bundle, text) {
+            self.trust = Some(trust);
+            self.unkept = None;
+        }
     }
 
     /// Take a bundle that was carried here.

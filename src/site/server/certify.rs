@@ -51,7 +51,10 @@ pub(super) async fn certify(
         blocked: None,
     };
     // Before it is handed out: a certificate that the site does not know of cannot be blocked.
-    server.store.role_certificate(&issued, &format!("gateway {}", gateway.name)).await?;
+    let actor = format!("gateway {}", gateway.name);
+    if !server.store.role_certificate(&issued, &actor).await? {
+        return Err(SiteDenial::GatewayUnknown.into());
+    }
     Ok(CertificateAnswer { chain, roots })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::cert::Fault;
 use crate::clock::Clock;
 use crate::site::authority::Authority;
 use crate::site::key_ring::Keys;
@@ -60,6 +61,13 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Key(#[from] TokenKeyError),
+    #[error("the site's roots cannot be told: {0}")]
+    Roots(#[from] Fault),
+    #[error(
+        "another site server tells gateways something else: compare token_issuer, hierarchy and seal \
+         of all of them"
+    )]
+    Disagree,
     #[error("the bundle could not be signed")]
     Signing,
 }
@@ -115,11 +123,27 @@ impl Publisher {
         let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
         let make = |current: Option<&Published>, version: u64| {
             let trust = BundleTrust { site, keys: &keys, version: 0 };
-            let current = current.and_then(|c| Bundle::open_kept(&c.text, &trust).ok());
+            let text = current.map(|current| current.text.as_str());
+            let current = text.and_then(|text| Bundle::open_kept(text, &trust).ok());
             let is_fresh = |b: &Bundle| {
                 let age = now.as_second() - b.issued;
                 (0..(b.expires - b.issued) / RENEW_AT).contains(&age)
             };
+            // What another server has made is not undone by one that is behind, or set up otherwise.
+            let said = text.and_then(Bundle::peek).filter(|said| is_fresh(said));
+            let signer = text.and_then(Bundle::signer);
+            let known = [Some(signers.current()), signers.old()];
+            // The key is in force at another server already, and will be here within seconds.
+            if signer.is_some() && signer.as_deref() == signers.next().map(TokenSigner::kid) {
+                return Ok(None);
+            }
+            let is_ours =
+                known.into_iter().flatten().any(|own| Some(own.kid()) == signer.as_deref());
+            let same_site =
+                |said: &Bundle| said.issuer == wanted.issuer && said.hierarchy == wanted.hierarchy;
+            if said.is_some_and(|said| !is_ours || !same_site(&said)) {
+                return Err(PublishError::Disagree);
+            }
             if current.is_some_and(|b| b.says_the_same(&wanted) && is_fresh(&b)) {
                 return Ok(None);
             }
@@ -163,8 +187,11 @@ impl Publisher {
         let mut revoked: Vec<String> = blocked.map(|c| c.thumbprint).collect();
         revoked.sort_unstable();
         let blocks = self.store.blocks().await?.entries;
-        let roots = self.sources.authority.as_ref().and_then(|a| a.root_pem().ok());
-        let from = self.sources.authority.as_ref().map(|authority| authority.switched());
+        // Without its roots a bundle would cut off every gateway.
+        let (roots, from) = match &self.sources.authority {
+            Some(authority) => (authority.root_pem()?, authority.switched()?),
+            None => (String::new(), None),
+        };
         let tokens = &self.sources.tokens;
         Ok(Bundle {
             site: self.sources.site.clone(),
@@ -181,12 +208,18 @@ impl Publisher {
                 .map(TokenSigner::jwk)
                 .collect(),
             token_keys: serde_json::from_str(&tokens.jwks()).unwrap_or_default(),
-            roots: roots.unwrap_or_default(),
+            roots,
             revoked,
-            certificates_from: from.flatten().map_or(0, Timestamp::as_second),
+            certificates_from: from.map_or(0, second_after),
             blocks: blocks.iter().flat_map(told).collect(),
         })
     }
+}
+
+/// The second after that of a moment: certificates tell no parts of one, and what was issued in the
+/// same second may have been issued before.
+fn second_after(moment: Timestamp) -> i64 {
+    moment.as_second().saturating_add(1)
 }
 
 fn origin(host: &str) -> String {

@@ -5,7 +5,8 @@
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::db::{Arg, Row, Tx};
+use super::certificate::block_certificates;
+use super::db::{Row, Tx};
 use super::{Store, StoreError, seconds};
 use crate::clock::second;
 
@@ -78,29 +79,8 @@ pub enum JoinError {
     Store(#[from] StoreError),
 }
 
-/// A role certificate that a gateway was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleCertificate {
-    /// The SHA-256 of the certificate, hexadecimal digits.
-    pub thumbprint: String,
-    /// The certificate, PEM.
-    pub certificate: String,
-    /// Whose it is.
-    pub gateway: String,
-    /// What it is for.
-    pub site_system: String,
-    /// Its names.
-    pub hosts: Vec<String>,
-    /// When it was issued.
-    pub issued: Timestamp,
-    /// When it ends.
-    pub expires: Timestamp,
-    /// When it was blocked, if it was.
-    pub blocked: Option<Timestamp>,
-}
-
 impl Store {
-    /// Keep a join token.
+    /// Keep a join token. One of the same name that was not used is good for nothing any more.
     ///
     /// # Errors
     /// What the database answers; the token is good for nothing then.
@@ -112,6 +92,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (hosts, roles) = (joining.hosts.join(" "), joining.roles.join(" "));
         let mut tx = self.db.begin().await?;
+        tx.lock_names(&mut [joining.name]).await?;
+        forget_tokens(&mut tx, joining.name).await?;
         let sql = "INSERT INTO join_tokens (fingerprint, name, hosts, roles, expires) \
                    VALUES ($1, $2, $3, $4, $5)";
         let args = [
@@ -162,6 +144,8 @@ impl Store {
         let sql = "UPDATE join_tokens SET used = $2 WHERE fingerprint = $1";
         tx.run(sql, &[fingerprint.into(), at.into()]).await?;
         tx.run("DELETE FROM gateway_identities WHERE gateway = $1", &[name.into()]).await?;
+        // What was there before under this name is not known to be the same machine.
+        block_certificates(&mut tx, name, at).await?;
         let sql = "INSERT INTO gateways (name, hosts, roles, joined, bundle) \
                    VALUES ($1, $2, $3, $4, 0) ON CONFLICT (name) DO UPDATE SET \
                    hosts = excluded.hosts, roles = excluded.roles, joined = excluded.joined, \
@@ -249,6 +233,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError> {
         let mut tx = self.db.begin().await?;
+        tx.lock_names(&mut [name]).await?;
         let sql = "SELECT revoked FROM gateways WHERE name = $1";
         let Some(row) = tx.row(sql, &[name.into()]).await? else { return Ok(None) };
         if row.get::<Option<i64>>(0)?.is_some() {
@@ -258,81 +243,19 @@ impl Store {
         let sql = "UPDATE gateways SET revoked = $2, revoke_reason = $3 WHERE name = $1";
         tx.run(sql, &[name.into(), at.into(), reason.into()]).await?;
         tx.run("DELETE FROM gateway_identities WHERE gateway = $1", &[name.into()]).await?;
-        let sql = "UPDATE role_certificates SET blocked = $2 \
-                   WHERE gateway = $1 AND blocked IS NULL AND expires > $2";
-        tx.run(sql, &[name.into(), at.into()]).await?;
+        forget_tokens(&mut tx, name).await?;
+        block_certificates(&mut tx, name, at).await?;
         let detail = reason.unwrap_or_default();
         audit::write(&mut tx, Action::GatewayRevoked, name, detail, actor, now).await?;
         self.commit_and_tell(tx).await?;
         Ok(Some(true))
     }
+}
 
-    /// Keep what a gateway was given, before it is given.
-    ///
-    /// # Errors
-    /// What the database answers.
-    pub async fn role_certificate(
-        &self,
-        issued: &RoleCertificate,
-        actor: &str,
-    ) -> Result<(), StoreError> {
-        let hosts = issued.hosts.join(" ");
-        let mut tx = self.db.begin().await?;
-        let sql = "INSERT INTO role_certificates \
-                   (thumbprint, certificate, gateway, site_system, hosts, issued, expires) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        let args: [Arg<'_>; 7] = [
-            (&issued.thumbprint).into(),
-            (&issued.certificate).into(),
-            (&issued.gateway).into(),
-            (&issued.site_system).into(),
-            (&hosts).into(),
-            seconds(issued.issued).into(),
-            seconds(issued.expires).into(),
-        ];
-        tx.run(sql, &args).await?;
-        let detail = format!("for {}: {hosts}; {}", issued.site_system, issued.thumbprint);
-        let subject = &issued.gateway;
-        audit::write(&mut tx, Action::CertificateIssued, subject, &detail, actor, issued.issued)
-            .await?;
-        tx.commit().await
-    }
-
-    /// Block a role certificate of a gateway, by its thumbprint: the gateway asks for another.
-    /// `false` if there is none that is not blocked.
-    ///
-    /// # Errors
-    /// What the database answers; it is not blocked then.
-    pub async fn block_role_certificate(
-        &self,
-        thumbprint: &str,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let sql = "UPDATE role_certificates SET blocked = $2 \
-                   WHERE thumbprint = $1 AND blocked IS NULL";
-        let changed = tx.run(sql, &[thumbprint.into(), seconds(now).into()]).await? > 0;
-        if changed {
-            audit::write(&mut tx, Action::CertificateBlocked, thumbprint, "", actor, now).await?;
-            self.commit_and_tell(tx).await?;
-        }
-        Ok(changed)
-    }
-
-    /// The role certificates of gateways that have not run out, in the order of their issue.
-    ///
-    /// # Errors
-    /// What the database answers.
-    pub async fn role_certificates(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<RoleCertificate>, StoreError> {
-        let sql = "SELECT thumbprint, certificate, gateway, site_system, hosts, issued, expires, \
-                   blocked FROM role_certificates WHERE expires > $1 ORDER BY issued, thumbprint";
-        let rows = self.db.rows(sql, &[seconds(now).into()]).await?;
-        rows.iter().map(read_certificate).collect()
-    }
+/// Join tokens that were made for a name and not used.
+async fn forget_tokens(tx: &mut Tx, name: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM join_tokens WHERE name = $1 AND used IS NULL";
+    tx.run(sql, &[name.into()]).await.map(drop)
 }
 
 async fn gateway_of(tx: &mut Tx, thumbprint: &str) -> Result<Option<Gateway>, StoreError> {
@@ -381,19 +304,6 @@ fn read(row: &Row) -> Result<Gateway, StoreError> {
     })
 }
 
-fn read_certificate(row: &Row) -> Result<RoleCertificate, StoreError> {
-    Ok(RoleCertificate {
-        thumbprint: row.get(0)?,
-        certificate: row.get(1)?,
-        gateway: row.get(2)?,
-        site_system: row.get(3)?,
-        hosts: words(row.get(4)?),
-        issued: second(row.get(5)?),
-        expires: second(row.get(6)?),
-        blocked: row.get::<Option<i64>>(7)?.map(second),
-    })
-}
-
-fn words(text: String) -> Vec<String> {
+pub(super) fn words(text: String) -> Vec<String> {
     text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }

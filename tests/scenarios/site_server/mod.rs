@@ -4,6 +4,7 @@
 mod door;
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -150,13 +151,11 @@ fn a_gateway_elsewhere_joins_once_and_has_certificate_keys_and_blocks_from_its_s
     assert_eq!(std::fs::read(root).unwrap(), std::fs::read(theirs).unwrap());
     let status = gateway.status();
     assert_eq!(status["site_systems"][0]["certificate"]["source"], "site-issued", "{status}");
-    assert!(
-        !server.gateway.path("state/authority/leaf/mp01.key").exists() || {
-            let own = std::fs::read(server.gateway.path("state/authority/leaf/mp01.key")).unwrap();
-            let key = "state/site-server/certificates/mp01/tls.key";
-            own != std::fs::read(gateway.path(key)).unwrap()
-        }
-    );
+    let pem = gateway.path("state/site-server/certificates/mp01/tls.pem");
+    let pem = std::fs::read_to_string(pem).unwrap();
+    let key = pem.split("PRIVATE KEY-----\n").nth(1).unwrap().lines().next().unwrap();
+    let found = Command::new("grep").args(["-rqF", key]).arg(server.gateway.dir.path()).status();
+    assert_eq!(found.unwrap().code(), Some(1), "the key has not left the gateway");
     let listed: Value =
         serde_json::from_str(&server.said(&["site", "gateway", "list", "--format", "json"]))
             .unwrap();

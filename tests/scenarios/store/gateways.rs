@@ -1,7 +1,12 @@
 //! Gateways on other hosts: joining, being known, being revoked; and the bundle that they follow.
 
+use std::path::Path;
+
 use rstest::rstest;
+use sitegate::clock::Clock;
+use sitegate::secret::{Password, PasswordSource};
 use sitegate::site::store::{GatewayIdentity, JoinError, Joining, RoleCertificate, StoreError};
+use sitegate::site::{Seal, SharedKeys, SharedKeysError};
 
 use super::*;
 
@@ -22,13 +27,15 @@ async fn a_join_token_lets_one_gateway_of_its_name_in_once(
     let store = home.open().await;
     let hosts = ["a.example".to_owned(), "b.example".to_owned()];
     let roles = ["management-point".to_owned()];
-    for fingerprint in ["one", "two"] {
+    for fingerprint in ["earlier", "one"] {
         store.allow_join(&joining(fingerprint, &hosts, &roles), "admin", at(1)).await.unwrap();
     }
     let join = async |fingerprint: &str, name: &str, thumbprint: &str, second| {
         store.join(fingerprint, name, identity(thumbprint), "net", at(second)).await
     };
     assert!(matches!(join("none", "gw1", "i", 2).await, Err(JoinError::Unknown)));
+    // Of two that were made for one name the later one counts.
+    assert!(matches!(join("earlier", "gw1", "i", 2).await, Err(JoinError::Unknown)));
     assert!(matches!(join("one", "gw2", "i", 2).await, Err(JoinError::Name)));
     assert!(matches!(join("one", "gw1", "i", 1_000).await, Err(JoinError::Expired)));
     let gateway = join("one", "gw1", "i", 2).await.unwrap();
@@ -41,6 +48,7 @@ async fn a_join_token_lets_one_gateway_of_its_name_in_once(
     assert_eq!(store.gateway_by_identity("i", at(9_000)).await.unwrap(), None);
 
     // A machine that was set up anew is the gateway from then on, and the old one is not.
+    store.allow_join(&joining("two", &hosts, &roles), "admin", at(4)).await.unwrap();
     join("two", "gw1", "k", 5).await.unwrap();
     assert_eq!(store.gateway_by_identity("i", at(6)).await.unwrap(), None);
     assert!(store.gateway_by_identity("k", at(6)).await.unwrap().is_some());
@@ -53,9 +61,7 @@ async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
 ) {
     let home = Home::new(kind);
     let store = home.open().await;
-    for fingerprint in ["one", "two"] {
-        store.allow_join(&joining(fingerprint, &[], &[]), "admin", at(1)).await.unwrap();
-    }
+    store.allow_join(&joining("one", &[], &[]), "admin", at(1)).await.unwrap();
     store.join("one", "gw1", identity("i"), "net", at(2)).await.unwrap();
     let certificate = RoleCertificate {
         thumbprint: "ab".into(),
@@ -67,8 +73,10 @@ async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
         expires: at(5_000),
         blocked: None,
     };
-    store.role_certificate(&certificate, "net").await.unwrap();
+    assert!(store.role_certificate(&certificate, "net").await.unwrap());
     assert_eq!(store.role_certificates(at(4)).await.unwrap(), std::slice::from_ref(&certificate));
+    let waiting = joining("waiting", &[], &[]);
+    store.allow_join(&waiting, "admin", at(3)).await.unwrap();
     let version = store.block_version().await.unwrap();
     let revoke = async |name: &str| store.revoke_gateway(name, Some("sold"), "admin", at(4)).await;
     assert_eq!(revoke("gw2").await.unwrap(), None);
@@ -80,9 +88,15 @@ async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
     assert_eq!(blocked[0].blocked, Some(at(4)));
     let gateway = store.gateways().await.unwrap().remove(0);
     assert_eq!((gateway.revoked, gateway.revoke_reason.as_deref()), (Some(at(4)), Some("sold")));
+    // One that was asked for in between is not handed out, and a token that waited is good no more.
+    let late = RoleCertificate { thumbprint: "cd".into(), ..certificate.clone() };
+    assert!(!store.role_certificate(&late, "net").await.unwrap());
+    let waited = store.join("waiting", "gw1", identity("w"), "net", at(5)).await;
+    assert!(matches!(waited, Err(JoinError::Unknown)));
     // The token that it came by is used, whoever has it.
     let again = store.join("one", "gw1", identity("i"), "net", at(5)).await;
     assert!(matches!(again, Err(JoinError::Used)));
+    store.allow_join(&joining("two", &[], &[]), "admin", at(5)).await.unwrap();
     let back = store.join("two", "gw1", identity("i"), "net", at(5)).await.unwrap();
     assert_eq!(back.revoked, None);
 }
@@ -147,4 +161,62 @@ async fn keys_that_another_server_has_replaced_are_read_again_first(
     assert!(one.keep_site_keys(version, "c", "one", at(2)).await.unwrap());
     assert!(!two.keep_site_keys(version, "d", "two", at(2)).await.unwrap());
     assert_eq!(two.site_keys().await.unwrap(), Some((version + 1, "c".to_owned())));
+}
+
+#[tokio::test]
+async fn keys_are_shared_in_both_directions_and_a_restored_copy_takes_none_away() {
+    let home = Home::new(Kind::Sqlite);
+    let store = home.open().await;
+    let clock = Clock::system();
+    let (one, two) = (home.dir.path().join("one"), home.dir.path().join("two"));
+    let seal = || {
+        let path = home.dir.path().join("seal");
+        std::fs::write(&path, "0123456789abcdef0123456789abcdef").unwrap();
+        Seal::new(&Password::read(&PasswordSource::File(path)).unwrap().0).unwrap()
+    };
+    let key = |state: &Path, name: &str| state.join("authority").join(name);
+    let put = |state: &Path, name: &str, text: &str| {
+        std::fs::create_dir_all(state.join("authority")).unwrap();
+        std::fs::write(key(state, name), text).unwrap();
+    };
+    let start = async |store: &Store, state: &Path| {
+        let state = state.to_owned();
+        let make = || {
+            put(&state, "root.key", "made");
+            Ok(())
+        };
+        SharedKeys::start(&state, seal(), store, &clock, make).await
+    };
+    let mut first = start(&store, &one).await.unwrap();
+    let mut second = start(&store, &two).await.unwrap();
+    let read = |state: &Path, name: &str| std::fs::read_to_string(key(state, name)).ok();
+    assert_eq!(read(&two, "root.key").as_deref(), Some("made"));
+    store.close().await;
+    let copy = home.dir.path().join("copy.db");
+    std::fs::copy(home.file(), &copy).unwrap();
+
+    // What is made on one is there on the other, and what is gone on one is put aside there.
+    let store = home.open().await;
+    put(&two, "root-2.key", "next");
+    second.look(&store, &clock).await.unwrap();
+    first.look(&store, &clock).await.unwrap();
+    assert_eq!(read(&one, "root-2.key").as_deref(), Some("next"));
+    std::fs::remove_file(key(&one, "root.key")).unwrap();
+    first.look(&store, &clock).await.unwrap();
+    second.look(&store, &clock).await.unwrap();
+    assert_eq!(read(&two, "root.key"), None);
+    assert!(two.join("keys-replaced/authority~root.key").exists(), "nothing is lost");
+
+    // What a command changes while a server is stopped is told when it starts.
+    put(&one, "root-3.key", "later");
+    drop(first);
+    start(&store, &one).await.unwrap();
+    second.look(&store, &clock).await.unwrap();
+    assert_eq!(read(&two, "root-3.key").as_deref(), Some("later"));
+
+    // A copy of yesterday does not bring yesterday's keys back.
+    store.close().await;
+    let old = Store::open(&Place::Sqlite(copy), at(9)).await.unwrap();
+    assert!(matches!(start(&old, &one).await, Err(SharedKeysError::Older(1, _))));
+    assert_eq!(read(&one, "root-3.key").as_deref(), Some("later"));
 }

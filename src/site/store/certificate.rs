@@ -1,0 +1,131 @@
+//! Role certificates that the site has issued to gateways on other hosts.
+//!
+//! Certificates alone: the keys never leave the gateways.
+
+use jiff::Timestamp;
+
+use super::audit::{self, Action};
+use super::db::{Arg, Row, Tx};
+use super::gateway::words;
+use super::{Store, StoreError, seconds};
+use crate::clock::second;
+
+/// A role certificate that a gateway was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleCertificate {
+    /// The SHA-256 of the certificate, hexadecimal digits.
+    pub thumbprint: String,
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// Whose it is.
+    pub gateway: String,
+    /// What it is for.
+    pub site_system: String,
+    /// Its names.
+    pub hosts: Vec<String>,
+    /// When it was issued.
+    pub issued: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// When it was blocked, if it was.
+    pub blocked: Option<Timestamp>,
+}
+
+impl Store {
+    /// Keep what a gateway was given, before it is given. `false` if it has been revoked meanwhile.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn role_certificate(
+        &self,
+        issued: &RoleCertificate,
+        actor: &str,
+    ) -> Result<bool, StoreError> {
+        let hosts = issued.hosts.join(" ");
+        let mut tx = self.db.begin().await?;
+        tx.lock_names(&mut [issued.gateway.as_str()]).await?;
+        let sql = "SELECT 1 FROM gateways WHERE name = $1 AND revoked IS NULL";
+        if !tx.any(sql, &[(&issued.gateway).into()]).await? {
+            return Ok(false);
+        }
+        let sql = "INSERT INTO role_certificates \
+                   (thumbprint, certificate, gateway, site_system, hosts, issued, expires) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let args: [Arg<'_>; 7] = [
+            (&issued.thumbprint).into(),
+            (&issued.certificate).into(),
+            (&issued.gateway).into(),
+            (&issued.site_system).into(),
+            (&hosts).into(),
+            seconds(issued.issued).into(),
+            seconds(issued.expires).into(),
+        ];
+        tx.run(sql, &args).await?;
+        let detail = format!("for {}: {hosts}; {}", issued.site_system, issued.thumbprint);
+        let subject = &issued.gateway;
+        audit::write(&mut tx, Action::CertificateIssued, subject, &detail, actor, issued.issued)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Block a role certificate of a gateway, by its thumbprint: the gateway asks for another.
+    /// `false` if there is none that is not blocked.
+    ///
+    /// # Errors
+    /// What the database answers; it is not blocked then.
+    pub async fn block_role_certificate(
+        &self,
+        thumbprint: &str,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let sql = "UPDATE role_certificates SET blocked = $2 \
+                   WHERE thumbprint = $1 AND blocked IS NULL";
+        let changed = tx.run(sql, &[thumbprint.into(), seconds(now).into()]).await? > 0;
+        if changed {
+            audit::write(&mut tx, Action::CertificateBlocked, thumbprint, "", actor, now).await?;
+            self.commit_and_tell(tx).await?;
+        }
+        Ok(changed)
+    }
+
+    /// The role certificates of gateways that have not run out, in the order of their issue.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn role_certificates(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<RoleCertificate>, StoreError> {
+        let sql = "SELECT thumbprint, certificate, gateway, site_system, hosts, issued, expires, \
+                   blocked FROM role_certificates WHERE expires > $1 ORDER BY issued, thumbprint";
+        let rows = self.db.rows(sql, &[seconds(now).into()]).await?;
+        rows.iter().map(read_certificate).collect()
+    }
+}
+
+/// Block all that a gateway has.
+pub(super) async fn block_certificates(
+    tx: &mut Tx,
+    gateway: &str,
+    at: i64,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE role_certificates SET blocked = $2 \
+               WHERE gateway = $1 AND blocked IS NULL AND expires > $2";
+    tx.run(sql, &[gateway.into(), at.into()]).await.map(drop)
+}
+
+fn read_certificate(row: &Row) -> Result<RoleCertificate, StoreError> {
+    Ok(RoleCertificate {
+        thumbprint: row.get(0)?,
+        certificate: row.get(1)?,
+        gateway: row.get(2)?,
+        site_system: row.get(3)?,
+        hosts: words(row.get(4)?),
+        issued: second(row.get(5)?),
+        expires: second(row.get(6)?),
+        blocked: row.get::<Option<i64>>(7)?.map(second),
+    })
+}
