@@ -74,8 +74,8 @@ struct Serving {
 
 type Shared = State<Arc<Serving>>;
 
-/// What a gateway that joins sends.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a gateway that joins sends. Not for any log: it holds the secret.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoinRequest {
     /// What it calls itself.
