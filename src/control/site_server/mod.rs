@@ -40,6 +40,8 @@ const LOOK: Duration = Duration::from_secs(120);
 /// Waiting after a failure: twice as long each time, between these.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often it is asked whether other certificates are needed.
+const LOOK_AT_CONFIGURATION: Duration = Duration::from_millis(500);
 /// How long the certificates that are due may keep the next poll waiting.
 const ISSUE_MAX: Duration = Duration::from_secs(10);
 /// After a refusal: somebody has to do something first.
@@ -166,11 +168,13 @@ impl SiteServerTask {
                 self.say(&error.to_string());
             }
             let unkept = self.unkept.is_some();
+            let (wanted, known) = (self.params.wanted.clone(), self.params.wanted.generation());
             let outcome = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 outcome = self.step(not_before) => outcome,
                 () = watch.changed() => continue,
+                () = replaced(&wanted, known) => continue,
                 () = tokio::time::sleep(RETRY_MAX), if unkept => continue,
             };
             let wait = match outcome {
@@ -358,6 +362,13 @@ impl SiteServerTask {
             tracing::warn!(target: "sitegate::site_server", "{trouble}");
             self.told = trouble.to_owned();
         }
+    }
+}
+
+/// Return when the configuration has named other site systems, which may need certificates.
+async fn replaced(wanted: &Live<Vec<Wanted>>, known: u64) {
+    while wanted.generation() == known {
+        tokio::time::sleep(LOOK_AT_CONFIGURATION).await;
     }
 }
 

@@ -177,6 +177,7 @@ async fn bundle(
 ) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
+        serving.limits.request(&caller).map_err(|_| SiteDenial::Rate)?;
         let gateway = serving.gateway(&caller).await?;
         serving.has(&gateway, held).await?;
         let mut published = serving.server.published.clone();

@@ -141,7 +141,9 @@ impl Publisher {
                 known.into_iter().flatten().any(|own| Some(own.kid()) == signer.as_deref());
             let same_site =
                 |said: &Bundle| said.issuer == wanted.issuer && said.hierarchy == wanted.hierarchy;
-            if said.is_some_and(|said| !is_ours || !same_site(&said)) {
+            // Where there is no other, it was this one, before something of it was changed.
+            let is_alone = wanted.servers == self.sources.servers;
+            if !is_alone && said.is_some_and(|said| !is_ours || !same_site(&said)) {
                 return Err(PublishError::Disagree);
             }
             if current.is_some_and(|b| b.says_the_same(&wanted) && is_fresh(&b)) {

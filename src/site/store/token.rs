@@ -155,6 +155,13 @@ impl Store {
         let sql = "DELETE FROM token_uses WHERE last < $1 AND NOT EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer)";
         tx.run(sql, &[(now - FOREIGN_KEPT_S).into()]).await?;
+        for sql in [
+            "DELETE FROM join_tokens WHERE expires < $1",
+            "DELETE FROM gateway_identities WHERE expires < $1",
+            "DELETE FROM role_certificates WHERE expires < $1",
+        ] {
+            tx.run(sql, &before).await?;
+        }
         match unblocked {
             0 => tx.commit().await?,
             _ => self.commit_and_tell(tx).await?,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sitegate::clock::Clock;
 use sitegate::sim::{Client, Device, DeviceError, Request, Trust};
-use sitegate::token::SignerKind;
+use sitegate::token::{Bundle, SignerKind};
 use tokio::runtime::Runtime;
 
 use crate::soak::faketime;
@@ -28,6 +28,7 @@ pub fn now() -> jiff::Timestamp {
 /// A site server on a port of its own, which is no gateway of clients.
 pub struct Server {
     pub gateway: Gateway,
+    pub port: u16,
 }
 
 impl Server {
@@ -57,7 +58,7 @@ impl Server {
         more(&gateway);
         gateway.launch();
         gateway.wait_until_ready();
-        Server { gateway }
+        Server { gateway, port }
     }
 
     /// A token by which a gateway of that name may join.
@@ -441,14 +442,29 @@ fn a_bundle_is_carried_into_a_closed_network_and_only_a_good_one_is_taken() {
         let out = command.arg(&path).output().unwrap();
         (out.status.success(), String::from_utf8(out.stderr).unwrap())
     };
-    // The gateway does not hear of the block: the site server is cut off while it is written.
     eventually("the bundle is there", || import(&older).0);
-    server.gateway.signal("STOP");
+    // The site server moves to where the gateway does not find it: nothing comes by itself.
+    server.gateway.kill();
+    let text = server.gateway.config_text();
+    let moved = text.replace(&format!("127.0.0.1:{}", server.port), "127.0.0.1:0");
+    server.gateway.write_config(&moved);
+    server.gateway.launch();
+    server.gateway.wait_until_ready();
     server.said(&["site", "block", device.id().unwrap()]);
-    assert_eq!(ask(&runtime, &mut client, &token, POLICY).0, 200);
-    server.gateway.signal("CONT");
-    eventually("it hears of it", || ask(&runtime, &mut client, &token, POLICY).0 == 403);
-    let newest = export(&server);
+    let mut newest = older.clone();
+    eventually("there is a newer bundle", || {
+        newest = export(&server);
+        newest != older
+    });
+    let blocks = |text: &str| Bundle::peek(text).unwrap().blocks.len();
+    eventually("it has the block", || {
+        newest = export(&server);
+        blocks(&newest) > 0
+    });
+    assert_eq!(ask(&runtime, &mut client, &token, POLICY).0, 200, "nobody has told the gateway");
+    let (taken, told) = import(&newest);
+    assert!(taken, "{told}");
+    eventually("it denies", || ask(&runtime, &mut client, &token, POLICY).0 == 403);
     server.gateway.kill();
 
     for (text, why) in [
