@@ -17,6 +17,7 @@ use sitegate::token::{Bundle, SignerKind, join_fingerprint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 const SECRET: &str = "a-secret-that-only-the-holder-of-the-token-knows";
 /// `x5t#S256` of gateways' certificates, as the gateway in front writes them.
@@ -29,6 +30,21 @@ struct Door {
     hands: Hands,
     clock: Clock,
     _stop: watch::Sender<bool>,
+}
+
+/// What a site server tells, without an authority.
+fn sources(state: &Path, server: &str, issuer: &str) -> BundleSources {
+    let kind = ("PS1", SignerKind::P256);
+    let tokens = SiteTokens::open(state, kind, Some(Uuid::from_u128(7)), issuer, start()).unwrap();
+    BundleSources {
+        site: "PS1".into(),
+        servers: vec![server.into()],
+        origins: vec!["https://mp".into()],
+        tokens: Arc::new(tokens),
+        authority: None,
+        state: state.to_owned(),
+        life_s: 86_400,
+    }
 }
 
 fn start() -> Timestamp {
@@ -52,16 +68,9 @@ impl Door {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let authority = Arc::new(Authority::new(state, params, provider));
         authority.prepare(start()).unwrap();
-        let kind = ("PS1", SignerKind::P256);
-        let tokens = SiteTokens::open(state, kind, None, "https://mp/oauth2", start()).unwrap();
         let sources = BundleSources {
-            site: "PS1".into(),
-            servers: vec!["https://site01:8443".into()],
-            origins: vec!["https://mp".into()],
-            tokens: Arc::new(tokens),
             authority: Some(authority.clone()),
-            state: state.to_owned(),
-            life_s: 86_400,
+            ..sources(state, "https://site01:8443", "https://mp/oauth2")
         };
         let (publisher, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
         let (stop, stopped) = watch::channel(false);
@@ -233,4 +242,42 @@ async fn clients_get_tokens_by_way_of_management_points_alone() {
     let token = "POST /sitegate/site/v1/token-service/token";
     assert_eq!(code(door.ask(ONE, token, &Value::Null).await), refused(403, "service.role"));
     assert_eq!(code(door.ask(TWO, token, &Value::Null).await), refused(503, "service.away"));
+}
+
+#[tokio::test]
+async fn servers_that_would_tell_gateways_different_things_do_not_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let store = Store::open(&place, start()).await.unwrap();
+    let clock = Clock::manual(start()).0;
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let publish = async |state: &Path, server: &str, issuer: &str| {
+        let sources = sources(state, server, issuer);
+        let (_, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
+        published.borrow().as_ref().map(|published| published.version)
+    };
+    let first = publish(&one, "https://s1", "https://mp/oauth2").await.unwrap();
+    // One with keys of its own, and one with another name for the site: neither has a say.
+    assert_eq!(publish(&two, "https://s2", "https://mp/oauth2").await, None);
+    assert_eq!(publish(&one, "https://s1", "https://other/oauth2").await, None);
+    assert_eq!(store.bundle_version().await.unwrap(), first);
+    // The first has heard of the second by now, and tells gateways of it.
+    let next = publish(&one, "https://s1", "https://mp/oauth2").await.unwrap();
+    assert!(next > first);
+}
+
+#[tokio::test]
+async fn a_site_server_without_others_may_call_the_site_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let store = Store::open(&place, start()).await.unwrap();
+    let clock = Clock::manual(start()).0;
+    let mut seen = Vec::new();
+    for issuer in ["https://mp/oauth2", "https://other/oauth2"] {
+        let sources = sources(dir.path(), "https://s1", issuer);
+        let (_, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
+        let text = published.borrow().as_ref().unwrap().text.clone();
+        seen.push(Bundle::peek(&text).unwrap().issuer);
+    }
+    assert_eq!(seen, ["https://mp/oauth2", "https://other/oauth2"]);
 }
