@@ -618,3 +618,26 @@ fn a_rollover_at_one_site_server_is_one_at_the_other() {
     let answer = runtime().block_on(client.fetch(&Request::get("/SMS_MP/.sms_aut?MPLIST")));
     assert_eq!(answer.unwrap().status, 200, "it serves a certificate of the new root");
 }
+
+#[test]
+fn a_bundle_that_the_disk_does_not_take_counts_at_once_and_is_written_when_it_can_be() {
+    let nginx = Nginx::start();
+    let server = Server::start(&nginx.url());
+    let gateway = joined(&nginx.url(), "gw1", &server);
+    let runtime = runtime();
+    let mut client = client(&gateway);
+    let (device, token) = registered(&runtime, &mut client, &server.bulk()).unwrap();
+    let in_force = || gateway.status()["site_server"]["version"].as_u64().unwrap();
+    let on_disk = || {
+        let shown = gateway.command(&["site", "bundle", "show", "--format", "json"]).output();
+        let shown: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap();
+        shown["version"].as_u64().unwrap()
+    };
+    eventually("it is at rest", || in_force() == on_disk());
+    gateway.limit("--fsize=1:unlimited");
+    server.said(&["site", "block", device.id().unwrap()]);
+    eventually("it denies", || ask(&runtime, &mut client, &token, POLICY).0 == 403);
+    assert!(on_disk() < in_force(), "the disk has not taken it");
+    gateway.limit("--fsize=unlimited:unlimited");
+    eventually("it is on disk", || on_disk() == in_force());
+}
