@@ -60,6 +60,11 @@ pub(crate) async fn share(
                 "the site's store does not answer; the site's keys are those that are here");
             Ok(None)
         }
+        // What is here is newer: it serves, and nobody loses a key by a restored copy.
+        Err(error @ SharedKeysError::Older(..)) if were_here => {
+            tracing::error!(path = %path.display(), "{error}");
+            Ok(None)
+        }
         Err(error) => Err(told(error)),
     }
 }
