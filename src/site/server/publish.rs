@@ -51,7 +51,20 @@ pub struct Publisher {
     clock: Clock,
     announced: Option<Timestamp>,
     published: watch::Sender<Option<Arc<Published>>>,
+    /// Of what the last bundle was made, and when it has to be made anew, in seconds since 1970.
+    made_of: Option<(MadeOf, i64)>,
     told: bool,
+}
+
+/// What decides whether a bundle would say anything else: the store's version, and what is no row of
+/// the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct MadeOf {
+    store: i64,
+    bundle_keys: Vec<String>,
+    token_keys: String,
+    roots: String,
+    certificates_from: i64,
 }
 
 /// Why no bundle was made.
@@ -82,9 +95,9 @@ impl Publisher {
         let (published, reader) = watch::channel(None);
         // Before the first look, so that no change falls between the two.
         let follower = store.follow();
-        let (announced, told) = (None, false);
+        let (announced, made_of, told) = (None, None, false);
         let mut publisher =
-            Publisher { store, follower, sources, clock, announced, published, told };
+            Publisher { store, follower, sources, clock, announced, published, made_of, told };
         publisher.look().await;
         (publisher, reader)
     }
@@ -118,7 +131,12 @@ impl Publisher {
         let now = self.clock.now();
         self.announce(now).await?;
         let signers = bundle_keys(&self.sources.state, now)?;
-        let wanted = self.wanted(&signers, now).await?;
+        let made_of = self.made_of(&signers).await?;
+        let same = |(before, until): &(MadeOf, i64)| *before == made_of && now.as_second() < *until;
+        if self.made_of.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        let wanted = self.wanted(&signers, &made_of, now).await?;
         let site = &self.sources.site;
         let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
         let make = |current: Option<&Published>, version: u64| {
@@ -153,6 +171,10 @@ impl Publisher {
             next.sign(signers.current()).map(Some).map_err(|_| PublishError::Signing)
         };
         let Some(found) = self.store.publish(make, now).await? else { return Ok(()) };
+        // A clock that is set back makes it look again, like one that goes on.
+        let until =
+            Bundle::peek(&found.text).map_or(0, |b| b.issued + (b.expires - b.issued) / RENEW_AT);
+        self.made_of = Some((made_of, until.min(now.as_second() + self.sources.life_s / RENEW_AT)));
         self.published.send_if_modified(|published| {
             let news = published.as_ref().is_none_or(|p| p.version != found.version);
             if news {
@@ -175,8 +197,31 @@ impl Publisher {
         Ok(())
     }
 
+    async fn made_of(&self, signers: &Keys) -> Result<MadeOf, PublishError> {
+        // Before all else: what changes while the rest is read makes another look.
+        let store = self.store.block_version().await?;
+        // Without its roots a bundle would cut off every gateway.
+        let (roots, from) = match &self.sources.authority {
+            Some(authority) => (authority.root_pem()?, authority.switched()?),
+            None => (String::new(), None),
+        };
+        let all = [Some(signers.current()), signers.next(), signers.old()];
+        Ok(MadeOf {
+            store,
+            bundle_keys: all.into_iter().flatten().map(|key| key.kid().to_owned()).collect(),
+            token_keys: self.sources.tokens.jwks(),
+            roots,
+            certificates_from: from.map_or(0, second_after),
+        })
+    }
+
     /// What a bundle has to say now.
-    async fn wanted(&self, signers: &Keys, now: Timestamp) -> Result<Bundle, PublishError> {
+    async fn wanted(
+        &self,
+        signers: &Keys,
+        made_of: &MadeOf,
+        now: Timestamp,
+    ) -> Result<Bundle, PublishError> {
         let since = now.as_second() - SERVER_LIFE_S;
         let (servers, mut origins) = self.store.announced(since).await?;
         for gateway in self.store.gateways().await?.iter().filter(|g| g.revoked.is_none()) {
@@ -189,11 +234,6 @@ impl Publisher {
         let mut revoked: Vec<String> = blocked.map(|c| c.thumbprint).collect();
         revoked.sort_unstable();
         let blocks = self.store.blocks().await?.entries;
-        // Without its roots a bundle would cut off every gateway.
-        let (roots, from) = match &self.sources.authority {
-            Some(authority) => (authority.root_pem()?, authority.switched()?),
-            None => (String::new(), None),
-        };
         let tokens = &self.sources.tokens;
         Ok(Bundle {
             site: self.sources.site.clone(),
@@ -209,10 +249,10 @@ impl Publisher {
                 .flatten()
                 .map(TokenSigner::jwk)
                 .collect(),
-            token_keys: serde_json::from_str(&tokens.jwks()).unwrap_or_default(),
-            roots,
+            token_keys: serde_json::from_str(&made_of.token_keys).unwrap_or_default(),
+            roots: made_of.roots.clone(),
             revoked,
-            certificates_from: from.map_or(0, second_after),
+            certificates_from: made_of.certificates_from,
             blocks: blocks.iter().flat_map(told).collect(),
         })
     }
