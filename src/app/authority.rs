@@ -62,7 +62,8 @@ pub(super) enum Allowed {
 
 /// What the console's option means: on a central administration site, it is for the SMS Provider.
 pub(super) fn allowed(site: &Site, roles: &[Role]) -> Allowed {
-    let provider = |role: &Role| *role == Role::AdministrationService;
+    // A site server is no site system of the console's: without a certificate there is no site.
+    let provider = |role: &Role| matches!(role, Role::AdministrationService | Role::SiteServer);
     match site.kind {
         _ if !site.issues_certificates => Allowed::No,
         SiteKind::CentralAdministration if !roles.iter().all(provider) || roles.is_empty() => {
@@ -96,6 +97,7 @@ mod tests {
         let central = site("kind = \"central-administration\"");
         let (provider, point) = (Role::AdministrationService, Role::ManagementPoint);
         assert_eq!(allowed(&central, &[provider]), Allowed::Yes);
+        assert_eq!(allowed(&central, &[Role::SiteServer]), Allowed::Yes);
         for roles in [&[point][..], &[provider, point], &[]] {
             assert!(matches!(allowed(&central, roles), Allowed::Never(_)), "{roles:?}");
             assert_eq!(allowed(&site(""), roles), Allowed::Yes);

@@ -17,7 +17,7 @@ use crate::app::{open_authority, store_place};
 use crate::cert::certificate_der;
 use crate::cert::issuer::RevocationReason;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, SiteKind};
 use crate::route::Role;
 use crate::site::store::{Gateway, Joining, Store};
 use crate::site::{BlockError, Ring, Stage, Thing, bundle_keys};
@@ -110,6 +110,11 @@ pub(super) fn join_token(
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if !(1..=64).contains(&join.name.len()) || !join.name.bytes().all(plain) {
         bail!("a gateway's name is up to 64 letters, digits, '-', '_' and '.'");
+    }
+    let provider_alone = |role: &String| role == Role::AdministrationService.as_str();
+    if config.site.kind == SiteKind::CentralAdministration && !join.roles.iter().all(provider_alone)
+    {
+        bail!("a central administration site issues for the administration service alone");
     }
     let hosts: Vec<String> = join.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
     for host in &hosts {

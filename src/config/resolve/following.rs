@@ -63,11 +63,20 @@ pub(super) fn nothing_else(
 }
 
 /// A site server is known by the site's own root, by nobody else's, and has no backend.
-pub(super) fn site_server_alone(roles: &[Role], file: &SiteSystemFile, scope: &mut Scope<'_>) {
+pub(super) fn site_server_alone(
+    roles: &[Role],
+    file: &SiteSystemFile,
+    site: &Site,
+    scope: &mut Scope<'_>,
+) {
     if !roles.contains(&Role::SiteServer) {
         return;
     }
     let at = file.roles.as_ref().map_or(0..0, Spanned::span);
+    if !site.issues_certificates {
+        let hint = "write certificates = \"enhanced\" in [site]: that is where its own comes from";
+        scope.hinted(at.clone(), "a site server needs a site that issues certificates", hint);
+    }
     if roles.len() > 1 {
         let hint = "give the other roles a [[site_system]] of their own";
         scope.hinted(at.clone(), "a site server has no other role", hint);
@@ -100,5 +109,102 @@ pub(super) fn own_socket(site: &Site) -> Backend {
             websocket: Duration::ZERO,
         },
         connections: 256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::second;
+
+    /// A site server on PostgreSQL, as it should be.
+    const SERVER: &str = r#"
+[site]
+code = "PS1"
+token_issuer = "https://mp01.contoso.com/sitegate/oauth2"
+seal = "env:SEAL"
+[token_service]
+store = "env:STORE"
+[[site_system]]
+name = "site01"
+roles = ["site-server"]
+listen = "127.0.0.1:8443"
+hosts = ["site01.contoso.com"]
+"#;
+    /// A gateway that follows one, as it should be.
+    const GATEWAY: &str = r#"
+[site]
+code = "PS1"
+[site_server]
+name = "mp02"
+join = "env:JOIN"
+[[site_system]]
+name = "mp02"
+roles = ["management-point"]
+listen = "127.0.0.1:443"
+hosts = ["mp02.contoso.com"]
+backend = "http://127.0.0.1:80"
+"#;
+
+    fn told(text: &str) -> String {
+        let now = second(1_800_000_000);
+        match crate::config::parse(text, "x.toml", std::path::Path::new("/"), now) {
+            Ok(_) => String::new(),
+            Err(errors) => errors.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_a_site_server_cannot_have_is_an_error_that_says_so() {
+        assert_eq!(told(SERVER), "");
+        let roles = "roles = [\"site-server\"]";
+        for (from, to, wrong) in [
+            (roles, "roles = [\"site-server\", \"management-point\"]", "has no other role"),
+            (roles, "roles = [\"site-server\"]\nbackend = \"http://127.0.0.1\"", "has no backend"),
+            (roles, "roles = [\"site-server\"]\npki = \"pki\"", "has no pki"),
+            (
+                roles,
+                "roles = [\"site-server\"]\nclient_certificate = \"off\"",
+                "judges its gateways' certificates itself",
+            ),
+            ("seal = \"env:SEAL\"\n", "", "has to share its keys with the others"),
+            (
+                "token_issuer = \"https://mp01.contoso.com/sitegate/oauth2\"\n",
+                "",
+                "need an issuer that does not depend on the machine",
+            ),
+            (
+                "code = \"PS1\"",
+                "code = \"PS1\"\ncertificates = \"pki-only\"",
+                "that issues certificates",
+            ),
+            (
+                "[token_service]",
+                "[site_server]\nname = \"a\"\njoin = \"env:J\"\n[token_service]",
+                "a site server follows no other",
+            ),
+        ] {
+            let found = told(&SERVER.replace(from, to));
+            assert!(found.contains(wrong), "{wrong}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_a_gateway_that_follows_one_cannot_have_is_an_error_that_says_so() {
+        assert_eq!(told(GATEWAY), "");
+        for (from, to, wrong) in [
+            ("name = \"mp02\"\njoin", "join", "[site_server] name is missing"),
+            ("join = \"env:JOIN\"\n", "", "[site_server] join is missing"),
+            ("env:JOIN", "sitegate-join.abc", "neither \"file:\" nor \"env:\""),
+            ("name = \"mp02\"\njoin", "name = \"../x\"\njoin", "a name is up to 64 letters"),
+            (
+                "[site_server]",
+                "[token_service]\nstore = \"env:STORE\"\n[site_server]",
+                "has no store of its own",
+            ),
+        ] {
+            let found = told(&GATEWAY.replace(from, to));
+            assert!(found.contains(wrong), "{wrong}: {found}");
+            assert!(!found.contains("sitegate-join.abc"), "a secret is not shown: {found}");
+        }
     }
 }

@@ -69,7 +69,7 @@ fn resolve(
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
     let roles = roles(file.roles.clone(), scope);
-    following::site_server_alone(&roles, &file, scope);
+    following::site_server_alone(&roles, &file, site, scope);
     let backend = match roles.contains(&Role::SiteServer) {
         true => following::own_socket(site),
         false => backend::of_site_system(&file, span.clone(), scope),
