@@ -327,7 +327,8 @@ impl App {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let path = std::path::absolute(&self.options.path).unwrap_or(self.options.path.clone());
         let folder = path.parent().map(PathBuf::from).unwrap_or_default();
-        let mut watch = Watch::new([folder], CONFIG_POLL);
+        let own = path.clone();
+        let mut watch = Watch::new([folder], CONFIG_POLL).only(move |entry| entry == own);
         let mut signals = Signals::new(self.options.signals);
         let mut seen = reload::fingerprint(&self.options.path);
         let mut told = following::Changes::of(self.followed.as_ref());

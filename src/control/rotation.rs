@@ -3,6 +3,7 @@
 //! The one place that publishes it. Never publishes what a client would refuse while there is
 //! something better, and never stops because something is broken.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +118,12 @@ impl Rotation {
             folders.iter().flatten().flat_map(Folder::directories).collect();
         // A rollover's steps, and what is blocked.
         directories.extend(authority(&params).map(Authority::watched));
-        let watch = Watch::new(directories, params.poll);
+        let folders: Vec<Folder> = folders.into_iter().flatten().collect();
+        let meant = move |path: &Path| {
+            let mut holding = folders.iter().filter(|folder| folder.holds(path)).peekable();
+            holding.peek().is_none() || holding.any(|folder| folder.names(path))
+        };
+        let watch = Watch::new(directories, params.poll).only(meant);
         let previous = params.previous.take();
         let (publisher, reader) = live(Served::before(previous.as_deref(), clock.now()));
         let mut rotation = Rotation {

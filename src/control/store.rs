@@ -4,6 +4,7 @@
 //! takes nothing large.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
 use zeroize::Zeroizing;
 
+use super::watch::absolute;
 use crate::cert::{Anchors, Credential, Fault, Source, pfx};
 use crate::secret::{self, Exposure, Password, PasswordSource};
 use crate::unfit::Unfit;
@@ -59,6 +61,25 @@ impl Folder {
             key_mode: KeyMode::Private,
             password: None,
         }
+    }
+
+    /// Whether that absolute path is one of the directory's entries.
+    pub fn holds(&self, path: &Path) -> bool {
+        path.parent() == Some(&absolute(self.path.clone()))
+    }
+
+    /// Whether an entry of that name may be one of its files, or on the way to one.
+    pub fn names(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        let own = [&self.certificate, &self.key, &self.anchors].map(Path::new).into_iter();
+        let password = match &self.password {
+            Some(PasswordSource::File(path)) => Some(path.as_path()),
+            _ => None,
+        };
+        let is_one = |path: &Path| path.components().any(|part| part.as_os_str() == name);
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let kinds = ["pfx", "p12", "ocsp"];
+        own.chain(password).any(is_one) || kinds.iter().any(|k| extension.eq_ignore_ascii_case(k))
     }
 
     /// The directories in which something may change.

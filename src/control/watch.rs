@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 /// the file is replaced.
 pub struct Watch {
     directories: Arc<[PathBuf]>,
+    meant: Option<Meant>,
     poll: Duration,
     changed: Arc<Notify>,
     armed: Vec<Armed>,
@@ -25,11 +26,16 @@ pub struct Watch {
     told_polling: bool,
 }
 
+/// Whether an entry of a watched directory is worth a look.
+type Meant = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+
 /// A directory as it was when its watch was set: path, device and inode.
 type Armed = (PathBuf, u64, u64);
 
 /// How often to look where the system grants no events.
 const POLL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
+/// In a directory with more entries than this, any event is worth a look: looking costs less then.
+const ENTRIES_MAX: usize = 256;
 
 impl Watch {
     /// Watch directories, and look every `poll` besides (network file systems give no events). A
@@ -37,6 +43,7 @@ impl Watch {
     pub fn new(directories: impl IntoIterator<Item = PathBuf>, poll: Duration) -> Self {
         let mut watch = Watch {
             directories: directories.into_iter().map(absolute).collect(),
+            meant: None,
             poll,
             changed: Arc::default(),
             armed: Vec::new(),
@@ -45,6 +52,16 @@ impl Watch {
         };
         watch.rearm();
         watch
+    }
+
+    /// Of what happens within the directories, take only what happens to entries that are `meant`,
+    /// by their absolute path: whoever writes a file under another name first wakes nobody before
+    /// it is renamed. In a directory that holds links anything may be behind a name, and counts.
+    pub fn only(mut self, meant: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
+        self.meant = Some(Arc::new(meant));
+        self.watcher = None;
+        self.rearm();
+        self
     }
 
     /// Wait until it is worth looking again. Cancel-safe: an event that nobody waited for ends the
@@ -88,8 +105,9 @@ impl Watch {
 
     fn arm(&mut self, wanted: &[Armed]) -> Option<RecommendedWatcher> {
         let (changed, directories) = (self.changed.clone(), self.directories.clone());
+        let meant = self.meant.clone();
         let tell = move |event: notify::Result<Event>| {
-            if concerns(&directories, &event) {
+            if concerns(&directories, meant.as_ref(), &event) {
                 changed.notify_one();
             }
         };
@@ -122,7 +140,7 @@ impl std::fmt::Debug for Watch {
 
 /// Event paths are what was watched with a name appended, so only like can be compared with like.
 /// The parent of a bare file name is empty, and means here.
-fn absolute(path: PathBuf) -> PathBuf {
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
     let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
     std::path::absolute(&path).unwrap_or(path)
 }
@@ -140,7 +158,7 @@ fn places(dir: &Path) -> Vec<Armed> {
 
 /// Whether an event is worth a look: everything without a path (an overflow, an error), and every
 /// change on the way to or within a directory. Reading is no change; our own would never end.
-fn concerns(directories: &[PathBuf], event: &notify::Result<Event>) -> bool {
+fn concerns(directories: &[PathBuf], meant: Option<&Meant>, event: &notify::Result<Event>) -> bool {
     let Ok(event) = event else { return true };
     let read = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -148,9 +166,28 @@ fn concerns(directories: &[PathBuf], event: &notify::Result<Event>) -> bool {
         _ => false,
     };
     let near = |path: &PathBuf| {
-        directories.iter().any(|dir| path.starts_with(dir) || dir.starts_with(path))
+        directories.iter().any(|dir| {
+            dir.starts_with(path) || (path.starts_with(dir) && is_meant(dir, path, meant))
+        })
     };
     event.need_rescan() || (!read && (event.paths.is_empty() || event.paths.iter().any(near)))
+}
+
+/// Whether a change of an entry of a directory can be one of the files that are meant.
+fn is_meant(dir: &Path, path: &Path, meant: Option<&Meant>) -> bool {
+    match meant {
+        Some(meant) if path.parent() == Some(dir) => meant(path) || has_links(dir),
+        _ => true,
+    }
+}
+
+/// Whether a directory holds a link, or so much that looking for one is no use.
+fn has_links(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return true };
+    entries.enumerate().any(|(n, entry)| {
+        let kind = entry.and_then(|entry| entry.file_type());
+        n >= ENTRIES_MAX || kind.is_ok_and(|kind| kind.is_symlink())
+    })
 }
 
 #[cfg(test)]

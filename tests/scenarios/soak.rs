@@ -256,7 +256,7 @@ fn a_clock_that_jumps_denies_what_has_expired_and_stops_nothing() {
         assert_eq!(asked(), fine);
     }
     // A clock that was set is noticed within half a minute, or with the next change of a file.
-    let look = || std::fs::write(gateway.path("pki/note.txt"), "x").unwrap();
+    let look = || std::fs::write(gateway.path("pki/note.ocsp"), "x").unwrap();
     // Two thirds of its time are over: it is renewed, and taken back when the time is.
     jump("+70d");
     look();

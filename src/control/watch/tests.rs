@@ -116,10 +116,32 @@ async fn without_any_event_it_is_time_to_look_after_the_poll() {
 fn an_overflow_and_an_error_are_worth_a_look_though_they_name_no_path() {
     let directories = [PathBuf::from("/etc/pki")];
     let rescan = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
-    assert!(concerns(&directories, &Ok(rescan)));
-    assert!(concerns(&directories, &Err(notify::Error::generic("lost"))));
+    assert!(concerns(&directories, None, &Ok(rescan)));
+    assert!(concerns(&directories, None, &Err(notify::Error::generic("lost"))));
     let elsewhere = Event::new(EventKind::Any).add_path("/etc/passwd".into());
-    assert!(!concerns(&directories, &Ok(elsewhere)));
+    assert!(!concerns(&directories, None, &Ok(elsewhere)));
     let above = Event::new(EventKind::Any).add_path("/etc".into());
-    assert!(concerns(&directories, &Ok(above)));
+    assert!(concerns(&directories, None, &Ok(above)));
+}
+
+#[tokio::test]
+async fn only_what_is_meant_wakes_whoever_waits_unless_there_are_links() {
+    let (_root, dir, watch) = watched();
+    let certificate = dir.join("tls.crt");
+    let mut watch = watch.only(move |path| path == certificate);
+    quiet(&mut watch).await;
+    let write = || fs::write(dir.join("tls.crt.new"), "new").unwrap();
+    let beside = tokio::time::timeout(Duration::from_millis(200), noticed(&mut watch, write)).await;
+    assert!(beside.is_err(), "a file beside it is none of its business");
+    let rename = || fs::rename(dir.join("tls.crt.new"), dir.join("tls.crt")).unwrap();
+    assert!(noticed(&mut watch, rename).await);
+    quiet(&mut watch).await;
+    // Behind a link any name may be what is meant.
+    let link = || std::os::unix::fs::symlink("data-1", dir.join("..data")).unwrap();
+    assert!(noticed(&mut watch, link).await);
+    quiet(&mut watch).await;
+    assert!(noticed(&mut watch, || fs::write(dir.join("data-1"), "new").unwrap()).await);
+    quiet(&mut watch).await;
+    // The directory itself counts as ever.
+    assert!(noticed(&mut watch, || fs::remove_dir_all(&dir).unwrap()).await);
 }
