@@ -32,6 +32,7 @@ mod plain_http;
 mod records;
 mod roles;
 mod rollover;
+mod runbook;
 mod site_server;
 mod soak;
 mod store;
