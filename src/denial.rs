@@ -129,6 +129,14 @@ denials! {
     RouteWindowsAuth "route.windows_auth" 403
         "Namespaces with Windows authentication are denied on this site system."
         "Set windows_auth = true on the site system if clients without tokens must use them.";
+    /// Port 80 of a site system that wants TLS.
+    ClearRefused "clear.refused" 403 . 4
+        "The request came by plain HTTP, which is refused here."
+        "Let the client use https. What still comes in clear is counted in sitegate_clear_requests_total; mode of plain_http says what becomes of it.";
+    /// RFC 9110 §15.4.8: the same again, by https.
+    ClearRedirected "clear.redirected" 307
+        "The request came by plain HTTP, and was sent to https."
+        "Nothing is wrong if the client follows. One that does not needs the https URL in its own configuration.";
     /// A message that has no reading, or more than one.
     MessageMalformed "message.malformed" 400
         "The body is not a well-formed message."
@@ -362,7 +370,8 @@ mod tests {
     fn codes_are_unique_and_found_again() {
         for d in Denial::ALL {
             assert_eq!(Denial::from_code(d.code()), Some(*d));
-            assert!((400..600).contains(&d.status()));
+            let elsewhere = *d == Denial::ClearRedirected;
+            assert!(elsewhere || (400..600).contains(&d.status()), "{d}");
         }
     }
 

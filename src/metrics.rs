@@ -3,6 +3,7 @@
 //!
 //! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
 
+mod clear;
 mod clients;
 mod http2;
 mod log;
@@ -19,6 +20,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use clear::ClearOutcome;
 pub use clients::ClientMetrics;
 pub use http2::{Http2Error, Http2Metrics};
 pub use log::{LineLost, LogMetrics};
@@ -97,6 +99,7 @@ pub struct Metrics {
     denials: IntCounterVec,
     observed: IntCounterVec,
     observing: IntGaugeVec,
+    clear: IntCounterVec,
     seconds: HistogramVec,
     received: IntCounterVec,
     sent: IntCounterVec,
@@ -137,6 +140,7 @@ pub struct RouteMetrics {
     sent: IntCounter,
     denials: IntCounterVec,
     observed: IntCounterVec,
+    clear: IntCounterVec,
     site: String,
     route: String,
 }
@@ -192,6 +196,12 @@ impl Metrics {
                 "observed_denials_total",
                 "Requests that went on because their site system observes, by why they would not.",
                 &["site_system", "route", "reason"],
+            )?,
+            clear: counters(
+                &r,
+                "clear_requests_total",
+                "Requests that came in clear, by site system, route and what became of them.",
+                &["site_system", "route", "outcome"],
             )?,
             observing: int_gauges(
                 &r,
@@ -336,6 +346,7 @@ impl Metrics {
             sent: self.sent.with_label_values(&[site, route]),
             denials: self.denials.clone(),
             observed: self.observed.clone(),
+            clear: self.clear.clone(),
             site: site.to_owned(),
             route: route.to_owned(),
         }
@@ -355,6 +366,9 @@ impl Metrics {
             for denial in Denial::ALL {
                 let _ = self.denials.remove_label_values(&[site, route, denial.code()]);
                 let _ = self.observed.remove_label_values(&[site, route, denial.code()]);
+            }
+            for outcome in ClearOutcome::ALL {
+                let _ = self.clear.remove_label_values(&[site, route, outcome.as_str()]);
             }
             let _ = self.seconds.remove_label_values(&[site, route]);
             let _ = self.received.remove_label_values(&[site, route]);
@@ -488,6 +502,7 @@ impl Metrics {
         let more = [
             self.observed.desc(),
             self.observing.desc(),
+            self.clear.desc(),
             self.certificate_swaps.desc(),
             self.staple_expires.desc(),
             self.staple_unusable.desc(),
@@ -534,6 +549,11 @@ impl RouteMetrics {
     /// A request went on that would have been refused, had its site system not been observing.
     pub fn observed(&self, denial: Denial) {
         self.observed.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
+    }
+
+    /// A request came in clear.
+    pub fn came_in_clear(&self, outcome: ClearOutcome) {
+        self.clear.with_label_values(&[&*self.site, &*self.route, outcome.as_str()]).inc();
     }
 
     /// How often requests of this route were refused for this reason.

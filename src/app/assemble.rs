@@ -198,31 +198,33 @@ impl Sites {
         let mut bindings: Vec<Binding> = Vec::new();
         for system in &config.site_systems {
             let Some(kept) = self.kept.get(&system.name) else { continue };
-            let served = kept.served.clone();
-            let door = Door {
-                site: system.name.as_str().into(),
-                hosts: system.hosts.clone(),
-                tls: Arc::new(move || served.peek(|served| served.config.clone())),
-            };
-            let place = bindings.iter().position(|b| b.listen == system.listen);
-            let binding = match place.and_then(|place| bindings.get_mut(place)) {
-                Some(binding) => binding,
-                None => {
-                    let listen = system.listen;
-                    bindings.push(Binding {
-                        listen,
-                        doors: Vec::new(),
-                        default: None,
-                        balancers: system.balancers.clone(),
-                    });
-                    let Some(last) = bindings.last_mut() else { continue };
-                    last
+            for listen in system.listens() {
+                let served = kept.served.clone();
+                let door = Door {
+                    site: system.name.as_str().into(),
+                    hosts: system.hosts.clone(),
+                    tls: Arc::new(move || served.peek(|served| served.config.clone())),
+                };
+                let place = bindings.iter().position(|b| b.listen == listen);
+                let binding = match place.and_then(|place| bindings.get_mut(place)) {
+                    Some(binding) => binding,
+                    None => {
+                        bindings.push(Binding {
+                            listen,
+                            doors: Vec::new(),
+                            default: None,
+                            balancers: system.balancers.clone(),
+                            clear: listen != system.listen,
+                        });
+                        let Some(last) = bindings.last_mut() else { continue };
+                        last
+                    }
+                };
+                if system.default {
+                    binding.default = Some(binding.doors.len());
                 }
-            };
-            if system.default {
-                binding.default = Some(binding.doors.len());
+                binding.doors.push(door);
             }
-            binding.doors.push(door);
         }
         bindings
     }

@@ -72,22 +72,26 @@ impl App {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_name = BTreeMap::new();
         for system in state.config.site_systems.clone() {
-            let configured = system.listen;
-            let bound = match state.addresses.get(&configured) {
-                Some(bound) => *bound,
-                None => {
-                    let listener = bind(configured, self.front.shards()).map_err(|cause| {
-                        let what = format!("site system {}", system.name);
-                        StartError::Listen { what, address: configured, cause }
-                    })?;
-                    let bound = listener.address;
-                    self.front.open(configured, listener);
-                    state.addresses.insert(configured, bound);
-                    bound
-                }
-            };
-            tracing::info!(site_system = system.name, address = %bound, "listening");
-            by_name.insert(system.name, bound);
+            for configured in system.listens() {
+                let bound = match state.addresses.get(&configured) {
+                    Some(bound) => *bound,
+                    None => {
+                        let listener = bind(configured, self.front.shards()).map_err(|cause| {
+                            let what = format!("site system {}", system.name);
+                            StartError::Listen { what, address: configured, cause }
+                        })?;
+                        let bound = listener.address;
+                        self.front.open(configured, listener);
+                        state.addresses.insert(configured, bound);
+                        bound
+                    }
+                };
+                let by = if configured == system.listen { "https" } else { "http" };
+                tracing::info!(site_system = system.name, address = %bound, by, "listening");
+            }
+            if let Some(bound) = state.addresses.get(&system.listen) {
+                by_name.insert(system.name, *bound);
+            }
         }
         Ok(by_name)
     }

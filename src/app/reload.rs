@@ -80,7 +80,8 @@ impl App {
             following::adopt(&mut old, &bundle);
         }
         only_at_start(&old, &config)?;
-        let wanted: BTreeSet<SocketAddr> = config.site_systems.iter().map(|s| s.listen).collect();
+        let wanted: BTreeSet<SocketAddr> =
+            config.site_systems.iter().flat_map(|s| s.listens()).collect();
         let mut fresh = Vec::new();
         for address in wanted.iter().filter(|address| !open.contains_key(address)) {
             let listener = bind(*address, self.front.shards()).map_err(|cause| {

@@ -16,11 +16,13 @@ use crate::clock::Clock;
 use crate::config::{self, Config, KeySource, TokenServiceStore};
 use crate::live::{Live, Publisher as Publishing, live};
 use crate::metrics::Metrics;
+use crate::route::{Destination, PUBLICATION};
 use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
 use crate::site::store::{Place, PostgresUrl, Published, Store};
 use crate::site::{
-    Authority, Blocks, ServiceParams, SharedKeys, SiteTokens, TokenService, listen, serve,
+    Authority, Blocks, ServiceParams, SharedKeys, SiteTokens, TokenService, listen, publication,
+    serve,
 };
 use crate::token::{Blocklist, Bundle, Trusted};
 
@@ -82,6 +84,7 @@ type Opened = (Option<Store>, JoinSet<()>, Live<Blocklist>);
 
 async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     let mut tasks = JoinSet::new();
+    publish(config, &parts, &mut tasks)?;
     let now = parts.clock.now();
     let (place, path, is_there) = store_place(config)?;
     let failed = |cause: &dyn std::fmt::Display| StartError::File {
@@ -150,6 +153,18 @@ pub(crate) fn store_place(config: &Config) -> Result<(Place, PathBuf, bool), Sta
             Ok((Place::Postgres(url), shown.clone(), true))
         }
     }
+}
+
+/// Publish what the authority does, where a site system has it.
+fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+    let published = |system: &config::SiteSystem| {
+        system.routes.iter().any(|route| route.destination == Destination::Publication)
+    };
+    if !config.site_systems.iter().any(published) {
+        return Ok(());
+    }
+    let path = config::SiteSystem::publication_socket(&config.site.state);
+    answer(path, publication(&config.site.state, PUBLICATION), parts, tasks)
 }
 
 async fn offer(

@@ -1,6 +1,6 @@
 //! Backends made ready to connect to: their addresses, and whom their certificates convince.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::RootCertStore;
@@ -11,6 +11,7 @@ use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenServ
 use crate::control::Backends;
 use crate::gateway::{BackendTls, Upstream, Upstreams};
 use crate::live::live;
+use crate::route::Destination;
 use crate::secret::{BasicCredential, PasswordSource, read_bounded};
 use crate::tls::ClientConfigs;
 
@@ -26,7 +27,8 @@ pub(super) fn of(
     Upstreams {
         backend: ready(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, ready(backend))).collect(),
-        token_service: system.token_service.then(|| token_service(state)),
+        token_service: system.token_service.then(|| own(TokenService::socket(state))),
+        publication: publishes(system).then(|| own(SiteSystem::publication_socket(state))),
     }
 }
 
@@ -48,15 +50,18 @@ fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upst
     }
 }
 
-/// The token service of this process, by its socket.
-fn token_service(state: &Path) -> Upstream {
+fn publishes(system: &SiteSystem) -> bool {
+    system.routes.iter().any(|route| route.destination == Destination::Publication)
+}
+
+/// A service of this process, by its socket.
+fn own(socket: PathBuf) -> Upstream {
     let times = BackendTimes {
         connect: Duration::from_secs(2),
         answer: Duration::from_secs(30),
         idle: Duration::from_secs(55),
         websocket: Duration::ZERO,
     };
-    let socket = TokenService::socket(state);
     Upstream {
         addresses: live(Vec::new()).1,
         unix: Some(socket.as_path().into()),

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use super::schema;
 use super::spanned::Spanned;
 use super::units::{Size, Span};
-pub(super) use tables::{AltAuthFile, BackendAuthFile, RoleBackendFile, RouteFile};
+pub(super) use tables::{AltAuthFile, BackendAuthFile, PlainHttpFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
     AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
     ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, MessageGuardFile,
-    ModeFile, SiteKindFile, StaleFile, TokenFile, UpstreamFile,
+    ModeFile, PlainHttpModeFile, SiteKindFile, StaleFile, TokenFile, UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -311,6 +311,8 @@ pub(super) struct SiteSystemFile {
     pub(super) message_endpoints: Typed<Vec<Spanned<String>>>,
     /// Who may use the AltAuth namespaces, and for what; nobody without.
     pub(super) alt_auth: Typed<AltAuthFile>,
+    /// What becomes of plain HTTP; sitegate does not listen for it without.
+    pub(super) plain_http: Typed<PlainHttpFile>,
     /// Whether the token service is offered on it.
     #[schemars(extend("default" = false))]
     pub(super) token_service: Typed<bool>,

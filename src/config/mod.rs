@@ -21,8 +21,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
     AltAuth, AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config,
     ConnLimits, Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging,
-    MessageGuard, ObserveUntil, PkiFolder, Site, SiteKind, SiteSystem, TokenService,
-    TokenServiceStore,
+    MessageGuard, ObserveUntil, PkiFolder, PlainHttp, PlainHttpMode, Site, SiteKind, SiteSystem,
+    TokenService, TokenServiceStore,
 };
 pub use schema::schema;
 pub use units::{Size, Span};

@@ -14,7 +14,7 @@ use rustls_pki_types::ServerName;
 
 pub use following::Following;
 pub use issuer::{Issuer, KeySource, KeyUrl};
-pub use judging::{AltAuth, MessageGuard, ObserveUntil};
+pub use judging::{AltAuth, MessageGuard, ObserveUntil, PlainHttp, PlainHttpMode};
 
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
@@ -254,6 +254,8 @@ pub struct SiteSystem {
     pub message_endpoints: Option<Vec<String>>,
     /// Who may use the AltAuth namespaces; `None` for nobody.
     pub alt_auth: Option<AltAuth>,
+    /// What it does with plain HTTP; `None` where it does not listen for it.
+    pub plain_http: Option<PlainHttp>,
     /// Whether the token service is offered.
     pub token_service: bool,
     /// Where clients put their tokens.
@@ -263,6 +265,11 @@ pub struct SiteSystem {
 }
 
 impl SiteSystem {
+    /// Every address that it listens on, that of TLS first.
+    pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.listen).chain(self.plain_http.as_ref().map(|plain| plain.listen))
+    }
+
     /// Whether gateways on other hosts follow it.
     pub fn is_site_server(&self) -> bool {
         self.roles.contains(&Role::SiteServer)
@@ -271,6 +278,11 @@ impl SiteSystem {
     /// The socket on which the site server of this process answers.
     pub fn site_server_socket(state: &Path) -> PathBuf {
         state.join("site-server.sock")
+    }
+
+    /// The socket on which this process gives out what its authority publishes.
+    pub fn publication_socket(state: &Path) -> PathBuf {
+        state.join("publication.sock")
     }
 
     /// All its backends, its own first.

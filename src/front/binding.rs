@@ -18,7 +18,7 @@ pub struct Door {
     pub site: Arc<str>,
     /// The names it answers to, lower case.
     pub hosts: Vec<String>,
-    /// Its TLS configuration of the moment.
+    /// Its TLS configuration of the moment; never asked for on an address of plain HTTP.
     pub tls: TlsSource,
 }
 
@@ -34,6 +34,9 @@ pub struct Binding {
     /// The networks of load balancers, whose connections begin with a PROXY protocol header; those
     /// of all others do not.
     pub balancers: Vec<IpNet>,
+    /// Whether it is an address of plain HTTP: its connections are no TLS, and whose they are is said
+    /// by each request.
+    pub clear: bool,
 }
 
 /// The site system picked for a connection.
@@ -88,7 +91,13 @@ mod tests {
             })
             .collect();
         let listen = "127.0.0.1:0".parse().unwrap();
-        Binding { listen, doors, default, balancers: vec!["192.0.2.0/24".parse().unwrap()] }
+        Binding {
+            listen,
+            doors,
+            default,
+            balancers: vec!["192.0.2.0/24".parse().unwrap()],
+            clear: false,
+        }
     }
 
     #[test]

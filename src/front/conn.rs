@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
 use super::frames::FrameWatch;
@@ -22,7 +21,7 @@ use super::patience::{Pace, Patience};
 use super::pingora::Digests;
 use super::refusal::OnRefusal;
 use super::state::{ConnInfo, Cut, Phase};
-use super::tcp::Tcp;
+use super::transport::Transport;
 use crate::config::ConnLimits;
 use crate::denial::Denial;
 use crate::metrics::Metrics;
@@ -36,7 +35,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// A client's connection: a stream of bytes that ends when its client is too slow.
 pub struct Conn {
-    pub(super) tls: TlsStream<Tcp>,
+    pub(super) transport: Transport,
     pub(super) info: Arc<ConnInfo>,
     http2: bool,
     /// There for HTTP/2, whose parser refuses requests by itself.
@@ -68,13 +67,13 @@ pub struct Conn {
 
 impl Conn {
     pub(super) fn new(
-        tls: TlsStream<Tcp>,
+        transport: Transport,
         info: ConnInfo,
         limits: ConnLimits,
         on_refusal: OnRefusal,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let http2 = transport.is_http2();
         Conn {
             http2,
             frames: http2.then(|| Box::new(FrameWatch::new(metrics.clone()))),
@@ -96,7 +95,7 @@ impl Conn {
             unread: BytesMut::new(),
             parser: None,
             info: Arc::new(info),
-            tls,
+            transport,
         }
     }
 
@@ -116,7 +115,7 @@ impl Conn {
     /// # Errors
     /// None that the bytes of a client can cause.
     pub fn for_pingora(mut self, unread: BytesMut) -> io::Result<Box<Self>> {
-        let digests = Digests::new(self.tls.get_ref().0, &self.info)?;
+        let digests = Digests::new(self.transport.tcp(), &self.info)?;
         self.parser = Some(Box::new(digests));
         self.unread = unread;
         self.head_bytes = 0;
@@ -143,7 +142,7 @@ impl Conn {
     /// Take up to `bytes` of what is sent before the client has to take them: much for bulk, to be
     /// sent in few system calls; little for a client that is slow, to be held in little memory.
     pub fn set_send_buffer(&mut self, bytes: usize) {
-        self.tls.get_mut().1.set_buffer_limit(Some(bytes));
+        self.transport.set_buffer_limit(bytes);
     }
 
     /// The phase of the moment; entering one starts its clock.
@@ -181,12 +180,12 @@ impl Conn {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.parser.is_none() || !self.info.state.reads_little() {
-            return Pin::new(&mut self.tls).poll_read(cx, out);
+            return Pin::new(&mut self.transport).poll_read(cx, out);
         }
         let mut piece = [0; LITTLE_BYTES];
         let room = piece.get_mut(..out.remaining().min(LITTLE_BYTES)).unwrap_or_default();
         let mut read = ReadBuf::new(room);
-        ready!(Pin::new(&mut self.tls).poll_read(cx, &mut read))?;
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read))?;
         out.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }
@@ -213,7 +212,7 @@ impl Conn {
             Phase::Body => {
                 self.patience.earn(received.len());
                 self.expected = self.expected.saturating_sub(received.len() as u64);
-                let tcp = self.tls.get_ref().0.stream();
+                let tcp = self.transport.tcp().stream();
                 self.low_water.received(tcp, received.len(), self.expected);
                 if self.parser.is_some() && !self.info.state.see_body(received) {
                     return Err(self.cut(Cut::Framing));
@@ -266,7 +265,7 @@ impl Conn {
         match phase {
             Phase::Idle => {
                 // To the reader this is the client's own end of a quiet connection.
-                let _ = Pin::new(&mut self.tls).poll_shutdown(cx);
+                let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
                 Poll::Ready(Ok(()))
             }
             Phase::Head => Poll::Ready(Err(self.refuse(cx, cut, Denial::LimitTime))),
@@ -283,7 +282,7 @@ impl Conn {
     /// Hand what was gathered to TLS; the memory is let go once it is empty.
     pub(super) fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.gathered.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.tls).poll_write(cx, rest) {
+            match Pin::new(&mut self.transport).poll_write(cx, rest) {
                 Poll::Ready(n) => {
                     self.sent += n?;
                     self.stalled = None;
@@ -342,7 +341,7 @@ impl AsyncRead for Conn {
                 {
                     return Poll::Ready(Err(error));
                 }
-                me.low_water.waits(cx, me.tls.get_ref().0.stream());
+                me.low_water.waits(cx, me.transport.tcp().stream());
                 me.poll_deadline(cx, phase)
             }
         }
@@ -363,7 +362,7 @@ impl AsyncWrite for Conn {
             return Poll::Ready(Ok(bytes.len()));
         }
         ready!(me.poll_gathered(cx))?;
-        match Pin::new(&mut me.tls).poll_write(cx, bytes) {
+        match Pin::new(&mut me.transport).poll_write(cx, bytes) {
             Poll::Ready(written) => {
                 me.stalled = None;
                 me.sent_frames(bytes.get(..written.as_ref().map_or(0, |n| *n)).unwrap_or_default());
@@ -376,7 +375,7 @@ impl AsyncWrite for Conn {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         ready!(me.poll_gathered(cx))?;
-        match Pin::new(&mut me.tls).poll_flush(cx) {
+        match Pin::new(&mut me.transport).poll_flush(cx) {
             Poll::Ready(flushed) => {
                 me.stalled = None;
                 Poll::Ready(flushed)

@@ -126,9 +126,35 @@ pub(super) fn describe(
         peer,
         peer_ip,
         local,
+        clear: None,
         tls_version: session.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown"),
         cipher: session.negotiated_cipher_suite().and_then(|c| c.suite().as_str()).unwrap_or(""),
         certificate: session.peer_certificates().and_then(Presented::of),
+        state: Arc::new(ConnState::default()),
+    })
+}
+
+/// A connection to an address of plain HTTP. It begins as the first site system's there: which one is
+/// meant is said by the Host of each request.
+pub(super) fn in_clear<A>(
+    each: &Each<A>,
+    (peer, local): (SocketAddr, SocketAddr),
+) -> Option<ConnInfo> {
+    let bindings = each.shared.bindings.load();
+    let binding = bindings.iter().find(|binding| binding.listen == each.configured)?;
+    let door = binding.default.and_then(|n| binding.doors.get(n)).or(binding.doors.first())?;
+    Some(ConnInfo {
+        id: each.shared.next_id.fetch_add(1, Ordering::Relaxed),
+        site: door.site.clone(),
+        sni: None,
+        by_default: true,
+        peer,
+        peer_ip: HeaderValue::from_str(&peer.ip().to_canonical().to_string()).ok()?,
+        local,
+        clear: Some(each.configured),
+        tls_version: "none",
+        cipher: "",
+        certificate: None,
         state: Arc::new(ConnState::default()),
     })
 }

@@ -32,7 +32,7 @@ impl Conn {
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.until.is_none() {
             ready!(self.poll_gathered(cx))?;
-            ready!(Pin::new(&mut self.tls).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
             let interrupted = matches!(self.phase(), Phase::Head | Phase::Body);
             if self.is_http2() || !(interrupted || self.lingering.wanted) {
                 return Poll::Ready(Ok(()));
@@ -42,7 +42,7 @@ impl Conn {
         let mut scratch = [0; 4096];
         while self.lingering.read < LINGER_BYTES {
             let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.tls).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut self.transport).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     self.lingering.read += buffer.filled().len();
                 }

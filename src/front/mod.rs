@@ -13,6 +13,7 @@ mod limits;
 mod lingering;
 mod listener;
 mod low_water;
+mod open;
 mod patience;
 mod pingora;
 mod proxy_header;
@@ -20,6 +21,8 @@ mod refusal;
 mod shard;
 mod state;
 mod tcp;
+mod transport;
+mod turns;
 mod watch;
 
 pub use binding::{Binding, Door, TlsSource};

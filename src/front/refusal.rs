@@ -24,8 +24,8 @@ impl Conn {
             denial.reason_phrase()
         );
         // At best one attempt: nobody waits for a client that is being cut off.
-        let _ = Pin::new(&mut self.tls).poll_write(cx, answer.as_bytes());
-        let _ = Pin::new(&mut self.tls).poll_flush(cx);
+        let _ = Pin::new(&mut self.transport).poll_write(cx, answer.as_bytes());
+        let _ = Pin::new(&mut self.transport).poll_flush(cx);
         self.lingering.wanted = true;
         self.report(denial);
         self.cut(cut)

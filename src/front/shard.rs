@@ -8,22 +8,27 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 
 use pingora_core::server::ShutdownWatch;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::binding::Binding;
 use super::conn::Conn;
-use super::handshake::{describe, handshake, hello_came};
+use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
+use super::open::Open;
 use super::proxy_header::client_of;
 use super::refusal::OnRefusal;
+use super::state::ConnInfo;
+use super::tcp::Tcp;
+use super::transport::Transport;
+use super::turns::Turns;
 use crate::config::ConnLimits;
 use crate::live::Live;
 use crate::metrics::{ConnectionEnd, Metrics};
@@ -89,8 +94,7 @@ pub(super) struct Shared {
     on_refusal: OnRefusal,
     shutdown: ShutdownWatch,
     admission: Arc<Admission>,
-    handshakes: Semaphore,
-    handshakes_max: AtomicUsize,
+    turns: Turns,
     pub(super) next_id: AtomicU64,
 }
 
@@ -113,8 +117,7 @@ impl Front {
             on_refusal: params.on_refusal,
             shutdown: params.shutdown,
             admission: admission.clone(),
-            handshakes: Semaphore::new(handshakes_max),
-            handshakes_max: AtomicUsize::new(handshakes_max),
+            turns: Turns::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
         let server = Arc::new(server);
@@ -172,40 +175,6 @@ impl Front {
         for (commands, thread) in self.shards {
             drop(commands);
             let _ = thread.join();
-        }
-    }
-}
-
-/// Connections that are open on one shard.
-#[derive(Default)]
-struct Open {
-    count: AtomicUsize,
-    none: Notify,
-}
-
-struct OpenGuard(Arc<Open>);
-
-impl Open {
-    fn enter(self: &Arc<Self>) -> OpenGuard {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        OpenGuard(self.clone())
-    }
-
-    async fn wait_until_none(&self) {
-        loop {
-            let ended = self.none.notified();
-            if self.count.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-}
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.none.notify_waiters();
         }
     }
 }
@@ -300,13 +269,20 @@ async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>)
 
 fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
     let limits = each.shared.limits.peek(|limits| *limits);
-    let behind = |b: &Binding| b.listen == each.configured && b.is_balancer(peer.ip());
-    let balanced = each.shared.bindings.peek(|all| all.iter().any(behind));
-    match each.shared.admission.admit((!balanced).then_some(peer.ip()), &limits) {
+    let arriving = each.shared.bindings.peek(|all| {
+        let binding = all.iter().find(|binding| binding.listen == each.configured);
+        Arriving {
+            peer,
+            balanced: binding.is_some_and(|binding| binding.is_balancer(peer.ip())),
+            clear: binding.is_some_and(|binding| binding.clear),
+        }
+    });
+    let counted = (!arriving.balanced).then_some(peer.ip());
+    match each.shared.admission.admit(counted, &limits) {
         Ok(admitted) => {
             let (each, open) = (each.clone(), each.open.enter());
             tokio::spawn(async move {
-                serve(stream, (peer, balanced), each, limits, admitted).await;
+                serve(stream, arriving, each, limits, admitted).await;
                 drop(open);
             });
         }
@@ -317,49 +293,40 @@ fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
     }
 }
 
+/// What an accepted connection is, by the address it came to.
+#[derive(Clone, Copy)]
+struct Arriving {
+    peer: SocketAddr,
+    /// Whether a load balancer says whose it is.
+    balanced: bool,
+    /// Whether it is plain HTTP.
+    clear: bool,
+}
+
 async fn serve<A: Serve>(
-    mut stream: TcpStream,
-    (peer, balanced): (SocketAddr, bool),
+    stream: TcpStream,
+    arriving: Arriving,
     each: Each<A>,
     limits: ConnLimits,
-    mut admitted: Admitted,
+    admitted: Admitted,
 ) {
     let shared = &each.shared;
     let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else { return };
     let opened = shared.metrics.connection_opened();
-    let shaken = tokio::time::timeout(limits.handshake_time, async {
-        let client = match balanced {
-            true => client_of(&mut stream, peer, &mut admitted, &limits).await?,
-            false => peer,
-        };
-        // Who says nothing, or half of something, takes no turn from those who do.
-        hello_came(&stream).await;
-        // Waiting for a turn counts against the handshake's own time, so the queue is bounded.
-        let turn = shared.turn(&limits).await;
-        let mut shaking = pin!(handshake(stream, &each));
-        let shaken = match tokio::time::timeout(TURN, &mut shaking).await {
-            Ok(shaken) => shaken,
-            Err(_) => {
-                drop(turn);
-                shaking.await
-            }
-        };
-        Ok((shaken?, client))
-    });
+    let mut admitted = admitted;
+    let arrived = arrive(stream, arriving, &each, &limits, &mut admitted);
     // On the heap, where it is gone once it is over, and not in what an idle connection keeps.
-    let shaken = Box::pin(shaken);
-    let ((tls, site, by_default), client) = match shaken.await {
-        Ok(Ok(shaken)) => shaken,
+    let arrived = Box::pin(tokio::time::timeout(limits.handshake_time, arrived));
+    let (transport, info) = match arrived.await {
+        Ok(Ok(Some(arrived))) => arrived,
+        Ok(Ok(None)) => return,
         Ok(Err(end)) => return shared.metrics.connection_ended(end),
         Err(_) => return shared.metrics.connection_ended(ConnectionEnd::HandshakeTime),
     };
-    let info = match describe(&tls, site, by_default, (client, local), shared) {
-        Some(info) => info,
-        None => return,
-    };
-    shared.metrics.handshake_done(info.tls_version, info.cipher);
-    let conn = Conn::new(tls, info, limits, shared.on_refusal.clone(), &shared.metrics);
+    if info.clear.is_none() {
+        shared.metrics.handshake_done(info.tls_version, info.cipher);
+    }
+    let conn = Conn::new(transport, info, limits, shared.on_refusal.clone(), &shared.metrics);
     let mut shutdown = shared.shutdown.clone();
     // Seen by whoever asks "has it changed?", also if it changed before this connection.
     if *shutdown.borrow() {
@@ -369,40 +336,38 @@ async fn serve<A: Serve>(
     drop(opened);
 }
 
-impl Shared {
-    /// A turn to shake hands. The number of turns follows the configuration.
-    async fn turn(&self, limits: &ConnLimits) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        adjust(&self.handshakes, &self.handshakes_max, limits.handshakes_max);
-        self.handshakes.acquire().await.ok()
+/// Learn whose connection it is, and make it TLS unless its address is one of plain HTTP. `None` if
+/// the system does not know it any more.
+async fn arrive<A>(
+    mut stream: TcpStream,
+    Arriving { peer, balanced, clear }: Arriving,
+    each: &Each<A>,
+    limits: &ConnLimits,
+    admitted: &mut Admitted,
+) -> Result<Option<(Transport, ConnInfo)>, ConnectionEnd> {
+    let shared = &each.shared;
+    let Ok(local) = stream.local_addr() else { return Ok(None) };
+    let client = match balanced {
+        true => client_of(&mut stream, peer, admitted, limits).await?,
+        false => peer,
+    };
+    if clear {
+        let info = in_clear(each, (client, local));
+        return Ok(info.map(|info| (Transport::Clear(Tcp::new(stream)), info)));
     }
-}
-
-/// Give the semaphore as many permits as are wanted. `given` counts those that it has: permits that
-/// are taken cannot be withdrawn, and have to be when they come back.
-fn adjust(semaphore: &Semaphore, given: &AtomicUsize, wanted: usize) {
-    let before = given.swap(wanted, Ordering::Relaxed);
-    if before < wanted {
-        semaphore.add_permits(wanted - before);
-    } else if before > wanted {
-        let taken = before - wanted - semaphore.forget_permits(before - wanted);
-        given.fetch_add(taken, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_lowered_below_what_is_taken_holds_once_it_comes_back() {
-        let (semaphore, given) = (Semaphore::new(4), AtomicUsize::new(4));
-        let taken = semaphore.try_acquire_many(3).unwrap();
-        adjust(&semaphore, &given, 2);
-        assert_eq!(semaphore.available_permits(), 0);
-        drop(taken);
-        adjust(&semaphore, &given, 2);
-        assert_eq!(semaphore.available_permits(), 2);
-        adjust(&semaphore, &given, 3);
-        assert_eq!(semaphore.available_permits(), 3);
-    }
+    // Who says nothing, or half of something, takes no turn from those who do.
+    hello_came(&stream).await;
+    // Waiting for a turn counts against the handshake's own time, so the queue is bounded.
+    let turn = shared.turns.turn(limits.handshakes_max).await;
+    let mut shaking = pin!(handshake(stream, each));
+    let shaken = match tokio::time::timeout(TURN, &mut shaking).await {
+        Ok(shaken) => shaken,
+        Err(_) => {
+            drop(turn);
+            shaking.await
+        }
+    };
+    let (tls, site, by_default) = shaken?;
+    let info = describe(&tls, site, by_default, (client, local), shared);
+    Ok(info.map(|info| (Transport::Tls(tls), info)))
 }

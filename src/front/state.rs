@@ -29,9 +29,11 @@ pub struct ConnInfo {
     pub peer_ip: HeaderValue,
     /// The address that the client connected to.
     pub local: SocketAddr,
-    /// `TLSv1.2` or `TLSv1.3`.
+    /// The configured address of plain HTTP that the connection came to; `None` for one of TLS.
+    pub clear: Option<SocketAddr>,
+    /// `TLSv1.2` or `TLSv1.3`; `none` on an address of plain HTTP.
     pub tls_version: &'static str,
-    /// The cipher suite's IANA name.
+    /// The cipher suite's IANA name; empty on an address of plain HTTP.
     pub cipher: &'static str,
     /// The certificate that the client sent, if any, its key proven and nothing else judged.
     pub certificate: Option<Presented>,

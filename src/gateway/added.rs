@@ -17,7 +17,7 @@ pub(super) fn write<E>(
     mut write: impl FnMut(&'static str, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     write("X-Forwarded-For", conn.peer_ip.as_bytes())?;
-    write("X-Forwarded-Proto", b"https")?;
+    write("X-Forwarded-Proto", if ctx.clear { b"http" } else { b"https" })?;
     if let Some(host) = host {
         write("X-Forwarded-Host", host)?;
     }

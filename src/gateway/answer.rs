@@ -25,7 +25,7 @@ impl Gateway {
         denial: Denial,
     ) -> Outcome<()> {
         ctx.denial = Some(denial);
-        let reply = reply::refusal(denial, &ctx.id.to_string(), ctx.allowed_methods());
+        let reply = reply::refusal(denial, ctx);
         let mut head = ResponseHeader::build(reply.status, Some(reply.fields.len() + 3))?;
         head.set_reason_phrase(Some(&reply.reason))?;
         for (name, value) in reply.fields {

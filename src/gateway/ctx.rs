@@ -36,6 +36,10 @@ pub struct RequestCtx {
     /// Whether it was refused for its body, after whoever sent it was let in.
     pub(super) turned_away: bool,
     pub(super) denial: Option<Denial>,
+    /// Whether it came in clear, to an address of plain HTTP.
+    pub(super) clear: bool,
+    /// Where it is to go instead, if it was redirected.
+    pub(super) moved: Option<String>,
     /// Why, for the log alone.
     pub(super) detail: Option<String>,
     pub(super) kid: Option<String>,
@@ -73,6 +77,8 @@ impl RequestCtx {
             certificate: None,
             turned_away: false,
             denial: None,
+            clear: false,
+            moved: None,
             detail: None,
             kid: None,
             token_fingerprint: None,
@@ -104,7 +110,8 @@ impl RequestCtx {
     /// Whether links in its answer are rewritten.
     pub(super) fn rewrites_links(&self) -> bool {
         let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
-        route.is_some_and(|route| route.rewrite_links)
+        // By http its client goes on as it came.
+        route.is_some_and(|route| route.rewrite_links && !self.clear)
     }
 
     /// Whether its client sets its clock by the answer: media, before anything else.

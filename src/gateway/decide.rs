@@ -37,6 +37,8 @@ pub struct Head<'a, F> {
     pub client: IpAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// Whether it came in clear, to an address of plain HTTP.
+    pub clear: bool,
     /// The certificate that the client sent, judged; `None` if it sent none or was not asked.
     pub certificate: Option<&'a ClientCertificate<'a>>,
     /// All fields, name and value.
@@ -157,10 +159,10 @@ where
     (Some(index), verdict)
 }
 
-type Found<'s> = Result<(usize, &'s Route), (Option<usize>, Denial)>;
+pub(super) type Found<'s> = Result<(usize, &'s Route), (Option<usize>, Denial)>;
 
 /// Path, host, route and method.
-fn find<'s, F>(policy: &Policy, site: &'s SitePolicy, head: &Head<'_, F>) -> Found<'s> {
+pub(super) fn find<'s, F>(policy: &Policy, site: &'s SitePolicy, head: &Head<'_, F>) -> Found<'s> {
     let nowhere = |denial| (None, denial);
     let asked = Asked { by_default: head.by_default, local: head.local };
     host::judge(head.host, &site.hosts, asked).map_err(nowhere)?;
@@ -233,7 +235,7 @@ where
 
 /// Whether a client may use the AltAuth namespaces. What its messages may be for is judged when they
 /// are there.
-fn alt_auth(site: &SitePolicy, client: IpAddr) -> Result<(), Denial> {
+pub(super) fn alt_auth(site: &SitePolicy, client: IpAddr) -> Result<(), Denial> {
     let policy = site.alt_auth.as_ref().ok_or(Denial::RouteAltAuth)?;
     match policy.networks.iter().any(|network| network.contains(&client)) {
         true => Ok(()),

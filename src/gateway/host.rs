@@ -17,7 +17,7 @@ pub struct Asked {
 }
 
 /// The host of `name` or `name:port`, without brackets.
-fn host_of(value: &[u8]) -> Option<&str> {
+pub(super) fn host_of(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -7,6 +7,7 @@ mod answer;
 mod arrival;
 mod bootstrap;
 mod certificate;
+mod clear;
 mod connection;
 mod ctx;
 mod decide;
@@ -99,7 +100,7 @@ impl Gateway {
             session.as_downstream_mut().set_write_timeout(Some(policy.send_stall));
         }
         let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
-        ctx.site = policy.sites.get(&conn.site).cloned();
+        ctx.site = policy.site_of(conn, host_of(session.req_header()));
         let body = framing_of(session.req_header(), raw.as_deref(), body_empty, &policy)?;
         if ctx.in_flight.as_ref().is_some_and(|f| f.odd_request_line()) {
             return Err(Denial::FramingHead.into());
@@ -141,6 +142,7 @@ impl Gateway {
             by_default: conn.by_default,
             client: conn.peer.ip().to_canonical(),
             local: conn.local,
+            clear: conn.clear.is_some(),
             certificate: certificate.as_ref(),
             fields: fields.iter().copied(),
         };
@@ -172,11 +174,19 @@ impl Gateway {
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
         let now = self.clock.now();
         let seen = policy.blocklist.generation();
-        let (route, verdict) = decide::decide(policy, &site, &head, now);
+        let (route, verdict) = match head.clear {
+            false => decide::decide(policy, &site, &head, now),
+            true => clear::decide(policy, &site, &head, now),
+        };
         ctx.route = route;
+        ctx.clear = head.clear;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = match verdict {
             // Newer keys come first: they may let it in as whoever it is from.
+            Err(refused) if head.clear => {
+                ctx.moved = clear::moved(&site, &refused, &head);
+                Err(refused)
+            }
             Err(refused) if refused.missed.is_none() || ctx.last_look => {
                 observe::relax(policy, &site, route, &head, refused, now)
             }

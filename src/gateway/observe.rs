@@ -110,6 +110,8 @@ fn is_relaxed(denial: Denial) -> bool {
         | TokenPurpose | TokenScope | DeviceTokenRequired | UserTokenRequired => true,
         // Somebody has said that these are not to come in.
         CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked | SiteUnheard => false,
+        // In clear nothing is observed.
+        ClearRefused | ClearRedirected => false,
         RouteDenied | RouteAltAuth | RouteAltAuthNetwork | RouteWindowsAuth | RouteWebsocket => {
             false
         }

@@ -7,12 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clear::Clear;
 use super::connection::{Address, BackendTls, Peer};
 use super::decide::Pass;
+use super::host::host_of;
 use super::observe::Observing;
 use crate::client::ClientTrust;
 use crate::config::{AltAuth, BackendTimes, Config, MessageGuard, SiteSystem};
-use crate::front::Pace;
+use crate::front::{ConnInfo, Pace};
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::refetch::Refetch;
@@ -27,6 +29,8 @@ pub const NO_ROUTE: &str = "none";
 pub struct Policy {
     /// The site systems by name.
     pub sites: HashMap<Arc<str>, Arc<SitePolicy>>,
+    /// Those behind each address of plain HTTP, as configured, in the order of the configuration.
+    pub clear: HashMap<SocketAddr, Vec<Arc<SitePolicy>>>,
     /// Whose tokens are accepted.
     pub trusted: Vec<Trusted>,
     /// Whom to ask for newer keys, by the issuer's name; the keys of the others come by themselves.
@@ -83,6 +87,8 @@ pub struct SitePolicy {
     pub message_endpoints: Option<Vec<String>>,
     /// Who may use the AltAuth namespaces; `None` for nobody.
     pub alt_auth: Option<AltAuth>,
+    /// What it does with plain HTTP; `None` where it does not listen for it.
+    pub clear: Option<Clear>,
     /// How it observes, where it does not enforce.
     pub observing: Option<Observing>,
     /// By whom client certificates are judged, where clients are asked for one.
@@ -103,6 +109,8 @@ pub struct Upstreams {
     pub roles: Vec<(Role, Upstream)>,
     /// The token service, where it is offered.
     pub token_service: Option<Upstream>,
+    /// What the site's authority publishes, where it does.
+    pub publication: Option<Upstream>,
 }
 
 /// A backend, ready to connect to.
@@ -129,19 +137,20 @@ impl Policy {
         mut upstreams: impl FnMut(&SiteSystem) -> Upstreams,
         mut clients: impl FnMut(&SiteSystem) -> Option<Live<ClientTrust>>,
     ) -> Policy {
-        let sites = config
-            .site_systems
-            .iter()
-            .map(|system| {
-                let to = upstreams(system);
-                let site =
-                    SitePolicy::new(system, &config.site_systems, to, clients(system), metrics);
-                (site.name.clone(), Arc::new(site))
-            })
-            .collect();
+        let mut sites = HashMap::new();
+        let mut clear: HashMap<_, Vec<_>> = HashMap::new();
+        for system in &config.site_systems {
+            let (to, all) = (upstreams(system), &config.site_systems);
+            let site = Arc::new(SitePolicy::new(system, all, to, clients(system), metrics));
+            if let Some(plain) = &system.plain_http {
+                clear.entry(plain.listen).or_default().push(site.clone());
+            }
+            sites.insert(site.name.clone(), site);
+        }
         let TokenPolicy { trusted, refetch, blocklist, tokens } = judged_by;
         Policy {
             sites,
+            clear,
             trusted,
             refetch,
             blocklist,
@@ -155,6 +164,21 @@ impl Policy {
                 bytes_per_second: config.limits.connection.body_bytes_per_second,
             },
         }
+    }
+
+    /// The site system that a request is for: the one its connection was made to by TLS; in clear, the
+    /// one that `host` names, or else the default of the address.
+    pub(super) fn site_of(&self, conn: &ConnInfo, host: Option<&[u8]>) -> Option<Arc<SitePolicy>> {
+        if let Some(address) = &conn.clear {
+            let named = host.and_then(host_of).map(|host| host.trim_end_matches('.'));
+            let answers = |site: &&Arc<SitePolicy>| {
+                site.hosts.iter().any(|own| named.is_some_and(|n| own.eq_ignore_ascii_case(n)))
+            };
+            if let Some(site) = self.clear.get(address)?.iter().find(answers) {
+                return Some(site.clone());
+            }
+        }
+        self.sites.get(&conn.site).cloned()
     }
 
     /// The site systems and routes that are counted.
@@ -196,6 +220,10 @@ impl SitePolicy {
             message_guard: system.message_guard,
             message_endpoints: system.message_endpoints.clone(),
             alt_auth: system.alt_auth.clone(),
+            clear: system.plain_http.as_ref().map(|plain| {
+                let hosts = system.hosts.iter().cloned();
+                Clear::new(plain.mode, hosts.zip(system.origins()).collect(), &system.routes)
+            }),
             observing: system.observe_until.map(|until| Observing::new(until, &system.routes)),
             clients,
             upstreams,
@@ -205,13 +233,14 @@ impl SitePolicy {
     /// Where the requests of a route go. What has none goes on only where a site system observes,
     /// and then to the backend.
     pub(super) fn upstream(&self, route: Option<usize>) -> Option<&Upstream> {
-        let Upstreams { backend, roles, token_service } = &self.upstreams;
+        let Upstreams { backend, roles, token_service, publication } = &self.upstreams;
         match route.and_then(|place| self.routes.get(place)).map(|route| route.destination) {
             Some(Destination::Backend | Destination::SiteServer) | None => Some(backend),
             Some(Destination::Role(role)) => {
                 roles.iter().find(|(of, _)| *of == role).map(|(_, upstream)| upstream)
             }
             Some(Destination::TokenService) => token_service.as_ref(),
+            Some(Destination::Publication) => publication.as_ref(),
         }
     }
 

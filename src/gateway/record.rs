@@ -12,9 +12,13 @@ use pingora_proxy::Session;
 use super::ctx::RequestCtx;
 use super::decide::Refused;
 use super::framing::RequestHead;
+use super::policy::SitePolicy;
 use super::view::conn_of;
+use crate::denial::Denial;
 use crate::front::ConnInfo;
 use crate::log::{Access, AccessLog};
+use crate::metrics::ClearOutcome;
+use crate::route::Destination;
 
 /// The time as HTTP writes it (RFC 9110 §5.6.7).
 pub(super) fn http_date(now: Timestamp) -> String {
@@ -131,6 +135,23 @@ pub(super) fn count(ctx: &RequestCtx, ended: &Ended) {
     if let Some(observed) = observed(ctx) {
         counters.observed(observed.denial);
     }
+    if ctx.clear {
+        counters.came_in_clear(in_clear(ctx, site));
+    }
+}
+
+/// What became of a request in clear.
+fn in_clear(ctx: &RequestCtx, site: &SitePolicy) -> ClearOutcome {
+    let route = ctx.route.and_then(|n| site.routes.get(n));
+    match (&ctx.pass, ctx.denial) {
+        (_, Some(Denial::ClearRedirected)) => ClearOutcome::Redirected,
+        (None, _) => ClearOutcome::Refused,
+        _ if ctx.turned_away => ClearOutcome::Refused,
+        _ if route.is_some_and(|r| r.destination == Destination::Publication) => {
+            ClearOutcome::Served
+        }
+        _ => ClearOutcome::Passed,
+    }
 }
 
 /// Why a request would have been refused, if it went on because its site system observes.
@@ -162,7 +183,7 @@ pub(super) fn write(
     log.write(&Access {
         time: now,
         request_id: &ctx.id.to_string(),
-        site_system: &conn.site,
+        site_system: ctx.site.as_ref().map_or(&conn.site, |site| &site.name),
         client: conn.peer.ip().to_canonical(),
         connection: conn.id,
         protocol: asked.protocol,

@@ -1,6 +1,7 @@
 //! The answer to a refused request: status, reason phrase, challenge and a problem document
 //! (RFC 9457), the same for every client and without anything that the client sent.
 
+use super::ctx::RequestCtx;
 use crate::denial::Denial;
 
 /// The answer to a refused request, before it is put on a wire.
@@ -26,7 +27,8 @@ pub fn ends_connection(denial: Denial) -> bool {
 }
 
 /// What the client of a refused request is told.
-pub fn refusal(denial: Denial, request_id: &str, allowed: Option<String>) -> Reply {
+pub fn refusal(denial: Denial, ctx: &RequestCtx) -> Reply {
+    let request_id = &ctx.id.to_string();
     let mut fields = vec![
         ("Content-Type", "application/problem+json".to_owned()),
         ("Cache-Control", "no-store".to_owned()),
@@ -35,8 +37,11 @@ pub fn refusal(denial: Denial, request_id: &str, allowed: Option<String>) -> Rep
     if let Some(challenge) = denial.challenge() {
         fields.push(("WWW-Authenticate", challenge.to_owned()));
     }
-    if let Some(allowed) = allowed.filter(|_| denial.status() == 405) {
+    if let Some(allowed) = ctx.allowed_methods() {
         fields.push(("Allow", allowed));
+    }
+    if let Some(location) = ctx.moved.clone().filter(|_| denial == Denial::ClearRedirected) {
+        fields.push(("Location", location));
     }
     // Code, title and id need no escaping: the first two are ours, the last is hexadecimal.
     let body = format!(
@@ -56,17 +61,18 @@ mod tests {
     #[test]
     fn every_refusal_is_a_problem_document_with_its_code_and_the_request_id() {
         for denial in Denial::ALL {
-            let reply = refusal(*denial, "00ff", None);
+            let ctx = RequestCtx::new();
+            let reply = refusal(*denial, &ctx);
             let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
             assert_eq!(body["code"], denial.code());
-            assert_eq!(body["request_id"], "00ff");
+            assert_eq!(body["request_id"], ctx.id.to_string());
             assert_eq!(body["status"], denial.status());
         }
     }
 
     #[test]
     fn a_missing_token_is_challenged_without_an_error() {
-        let reply = refusal(Denial::TokenMissing, "0", None);
+        let reply = refusal(Denial::TokenMissing, &RequestCtx::new());
         assert!(reply.fields.contains(&("WWW-Authenticate", "Bearer realm=\"sitegate\"".into())));
         assert_eq!(reply.reason, "EHTTP_Token_Missing");
     }

@@ -11,7 +11,7 @@ mod table;
 mod translate;
 
 pub use path::CanonicalPath;
-pub use presets::{guarded, preset, presets, token_service};
+pub use presets::{PUBLICATION, guarded, preset, presets, publication, token_service};
 pub use role::Role;
 pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
 pub use translate::Translation;

@@ -10,7 +10,7 @@ use super::role::Role;
 use super::table::{Destination, Pattern, Requirement, Route, RouteTable};
 use Requirement::{AltAuth, BootstrapMessage, Deny, WindowsAuth};
 use rows::Row;
-pub use service::token_service;
+pub use service::{PUBLICATION, publication, token_service};
 
 /// The routes of a role.
 pub fn preset(role: Role) -> Vec<Route> {

@@ -87,6 +87,8 @@ pub enum Destination {
     TokenService,
     /// The site server, which knows gateways by the certificate that they prove.
     SiteServer,
+    /// What the site's authority publishes: lists of revoked certificates, and its own.
+    Publication,
 }
 
 /// Which paths a route covers: one path, or (written with a slash at the end) a path and all below.

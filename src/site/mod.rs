@@ -8,6 +8,7 @@ mod authority;
 mod blocks;
 mod files;
 mod key_ring;
+mod publication;
 mod ring;
 mod rolling;
 mod rollover;
@@ -23,6 +24,7 @@ pub use authority::{
 };
 pub use blocks::{Blocks, OnBlocks};
 pub use key_ring::Keys;
+pub use publication::publication;
 pub use ring::{Ring, Stage, Thing};
 pub use rolling::{Progress, Rollover};
 pub use rollover::{JWKS_CACHED_S, Refusal, Refused, RolloverError, Step, Terms};

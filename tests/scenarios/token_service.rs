@@ -625,14 +625,10 @@ fn keys_of_every_kind_prove_a_client_and_weak_ones_are_not_taken() {
 #[test]
 fn an_oauth_library_that_is_not_ours_registers_exchanges_and_downloads() {
     let scene = Scene::new();
-    let home = std::env::var("HOME").unwrap();
-    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
-    let python = format!("{cache}/sitegate/tools/python/bin/python");
-    assert!(std::path::Path::new(&python).exists(), "no {python}: run 'make setup'");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/authlib_client.py");
     let root = scene.gateway.path("root.pem");
     let package = scene.gateway.url(SMALL);
-    let out = std::process::Command::new(python)
+    let out = std::process::Command::new(crate::support::python())
         .args([script, &issuer(&scene.gateway), &scene.bulk(&[]), root.to_str().unwrap(), &package])
         // The environment's roots would go before those that the script names.
         .env("REQUESTS_CA_BUNDLE", &root)

@@ -325,3 +325,21 @@ fn every_test_and_file_that_the_threat_model_names_exists() {
     assert!(faults.is_empty(), "docs/threat-model.md: {faults:#?}");
     assert!(tests > 50, "only {tests} tests are named in docs/threat-model.md");
 }
+
+#[test]
+fn every_row_of_the_coverage_names_a_test_or_says_why_there_is_none() {
+    let text = read("docs/coverage.md");
+    let all: String = files("tests", &["rs"]).iter().map(|path| read(path)).collect();
+    // Nothing else stands in backticks there, so that whoever reads it by machine finds tests alone.
+    for test in code_in(&text) {
+        assert!(all.contains(&format!("fn {test}(")), "docs/coverage.md: there is no test {test}");
+    }
+    let mut rows = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| On the")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells.len(), 3, "{row}");
+        assert!(cells[2].contains('`') || cells[1].starts_with("Cannot be:"), "{row}");
+        rows += 1;
+    }
+    assert!(rows > 40, "only {rows} rows");
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sitegate::denial::Denial;
-use sitegate::metrics::{ConnectionEnd, Metrics};
+use sitegate::metrics::{ClearOutcome, ConnectionEnd, Metrics};
 use sitegate::unfit::Unfit;
 
 use crate::source::{read, root};
@@ -43,6 +43,7 @@ fn busy() -> Metrics {
     route.answered(200, Duration::from_millis(3), 10, 20);
     route.denied(Denial::TokenExpired);
     route.observed(Denial::TokenMissing);
+    route.came_in_clear(ClearOutcome::Passed);
     metrics.observing("mp01", Some(true));
     metrics.token_cache(true);
     metrics.connection_ended(ConnectionEnd::NameUnknown);

@@ -12,7 +12,7 @@ use crate::source::{files, read, root};
 const SHIPPED: &str = "config/gateway.schema.json";
 
 /// Keys whose values are tables, which are documented under headings of their own.
-const TABLES: [&str; 4] = ["route", "role_backend", "backend_auth", "alt_auth"];
+const TABLES: [&str; 5] = ["route", "role_backend", "backend_auth", "alt_auth", "plain_http"];
 
 fn schema() -> Value {
     serde_json::from_str(&read(SHIPPED)).unwrap_or_else(|error| panic!("{SHIPPED}: {error}"))

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::words::{TokenFile, UpstreamFile};
+use super::words::{PlainHttpModeFile, TokenFile, UpstreamFile};
 use super::{Typed, schema};
 use crate::config::spanned::Spanned;
 use crate::config::units::{Size, Span};
@@ -89,4 +89,17 @@ pub(in crate::config) struct AltAuthFile {
     /// The endpoints that messages from there may be for.
     #[schemars(length(min = 1))]
     pub(in crate::config) endpoints: Typed<Vec<Spanned<String>>>,
+}
+
+/// `[site_system.plain_http]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["listen"]))]
+pub(in crate::config) struct PlainHttpFile {
+    /// The address and port where clients come in by plain HTTP: `0.0.0.0:80`.
+    #[schemars(regex(pattern = ":[0-9]+$"))]
+    pub(in crate::config) listen: Typed<String>,
+    /// Whether its requests are refused, sent to https, or passed as they came.
+    #[schemars(extend("default" = "refuse"))]
+    pub(in crate::config) mode: Typed<PlainHttpModeFile>,
 }

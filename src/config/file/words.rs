@@ -124,6 +124,15 @@ pub(in crate::config) enum MessageGuardFile {
     Device,
 }
 
+/// `site_system.plain_http.mode`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum PlainHttpModeFile {
+    Refuse,
+    Redirect,
+    Pass,
+}
+
 /// `token_issuer.kind`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

@@ -258,7 +258,7 @@ pub(super) fn cleartext(
     let leads_to = |destination: Destination| match destination {
         Destination::Backend => Some(own),
         Destination::Role(role) => of_roles.iter().find(|(of, _)| *of == role).map(|(_, b)| b),
-        Destination::TokenService | Destination::SiteServer => None,
+        Destination::TokenService | Destination::SiteServer | Destination::Publication => None,
     };
     for route in routes.iter().filter(|route| route.token == TokenHandling::Forward) {
         if let Some(backend) = leads_to(route.destination).filter(|backend| in_clear(backend)) {

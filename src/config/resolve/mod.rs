@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod messages;
 mod mode;
+mod plain_http;
 mod route;
 mod site;
 mod site_system;
@@ -143,7 +144,11 @@ pub(super) fn resolve(
     if let Some(blocklist) = blocklist {
         blocklist.compare(&names, &mut scope);
     }
-    let of_site = (&site, &token_service);
+    let of_site = site_system::OfSite {
+        site: &site,
+        service: &token_service,
+        publishes: site.issues_certificates && site_server.is_none() && following_at.is_none(),
+    };
     let site_systems = site_system::resolve_all(systems, &names, of_site, &mut scope);
     token_service::issuer(&mut site, token_issuer, &token_service, &site_systems, &mut scope);
     issuer::add_own(&mut issuers, &site, &site_systems);

@@ -9,7 +9,7 @@ use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{
     Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, Translation,
-    presets, token_service,
+    presets, publication, token_service,
 };
 
 /// What a route may require, by the words of the file.
@@ -32,6 +32,8 @@ pub(super) struct Roots<'a> {
     pub(super) namespace: Option<&'a str>,
     /// Whether namespaces of tokens become those without.
     pub(super) translates: bool,
+    /// Whether it offers what the site's authority publishes.
+    pub(super) publishes: bool,
 }
 
 impl Roots<'_> {
@@ -73,6 +75,12 @@ pub(super) fn resolve_all(
             );
         }
         let service: Vec<Route> = roots.namespace.into_iter().flat_map(token_service).collect();
+        let published: Vec<Route> = roots.publishes.then(publication).into_iter().collect();
+        if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &published)) {
+            let message = format!("{} is what the site's authority publishes", taken.pattern);
+            scope.hinted(at, message, "give the route another path");
+            continue;
+        }
         if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &service)) {
             let message = format!("{} is within the token service", taken.pattern);
             scope.hinted(at, message, "give the token service another path, or the route");
@@ -88,7 +96,8 @@ pub(super) fn resolve_all(
         }
     });
     let service = roots.namespace.into_iter().flat_map(token_service);
-    RouteTable::new(own, of_roles.chain(service).collect())
+    let published = roots.publishes.then(publication);
+    RouteTable::new(own, of_roles.chain(service).chain(published).collect())
 }
 
 /// Whether a route of the operator's own would take something away from these.

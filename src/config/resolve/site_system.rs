@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use super::{Scope, backend, balancers, certificates, following, messages, mode, route, site};
+use super::{
+    Scope, backend, balancers, certificates, following, messages, mode, plain_http, route, site,
+};
 use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Site, SiteSystem, TokenService};
@@ -11,10 +13,19 @@ use crate::config::spanned::Spanned;
 use crate::route::Role;
 use crate::token::TokenSource;
 
+/// What a site system's meaning depends on besides its own table.
+#[derive(Clone, Copy)]
+pub(super) struct OfSite<'a> {
+    pub(super) site: &'a Site,
+    pub(super) service: &'a TokenService,
+    /// Whether there is an authority here that publishes lists of revoked certificates.
+    pub(super) publishes: bool,
+}
+
 pub(super) fn resolve_all(
     tables: Vec<(Range<usize>, &Table<'_>)>,
     issuers: &[String],
-    of_site: (&Site, &TokenService),
+    of_site: OfSite<'_>,
     scope: &mut Scope<'_>,
 ) -> Vec<SiteSystem> {
     if tables.is_empty() {
@@ -31,6 +42,7 @@ pub(super) fn resolve_all(
         clashes(&systems, &system, &span, scope);
         systems.push((span, system));
     }
+    plain_http::clashes(&systems, scope);
     systems.into_iter().map(|(_, system)| system).collect()
 }
 
@@ -65,7 +77,7 @@ fn resolve(
     table: &Table<'_>,
     span: Range<usize>,
     issuers: &[String],
-    (site, service): (&Site, &TokenService),
+    OfSite { site, service, publishes }: OfSite<'_>,
     scope: &mut Scope<'_>,
 ) -> SiteSystem {
     let roles = roles(file.roles.clone(), scope);
@@ -86,7 +98,15 @@ fn resolve(
     let role_backends = backend::of_roles(table, &roles, (&backend, exposed_allowed), scope);
     let own_backends: Vec<Role> = role_backends.iter().map(|(role, _)| *role).collect();
     let translates = file.upstream.is_some_and(|u| *u.get_ref() == UpstreamFile::Translate);
-    let roots = route::Roots { roles: &roles, own_backends: &own_backends, namespace, translates };
+    let plain_http = plain_http::resolve(file.plain_http, scope);
+    let publishes = publishes && plain_http.is_some();
+    let roots = route::Roots {
+        roles: &roles,
+        own_backends: &own_backends,
+        namespace,
+        translates,
+        publishes,
+    };
     let routes = route::resolve_all(roots, table, clients.is_some(), scope);
     let backends = (&backend, &*role_backends);
     let observes = observe_until.is_some();
@@ -120,6 +140,7 @@ fn resolve(
         message_guard,
         message_endpoints,
         alt_auth,
+        plain_http,
         token_service,
         token_sources: token_sources(file.token_headers, scope),
         routes,

@@ -1,5 +1,7 @@
 //! What a site system asks of requests besides its routes.
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -21,6 +23,37 @@ pub struct AltAuth {
     pub networks: Vec<IpNet>,
     /// The endpoints that their messages may be for.
     pub endpoints: Vec<String>,
+}
+
+/// `[site_system.plain_http]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainHttp {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What becomes of requests there.
+    pub mode: PlainHttpMode,
+}
+
+/// `site_system.plain_http.mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttpMode {
+    /// They are refused.
+    Refuse,
+    /// What only reads is sent to https, everything else refused.
+    Redirect,
+    /// They go to the backend as they came, and nobody vouches for them.
+    Pass,
+}
+
+impl PlainHttpMode {
+    /// The word in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PlainHttpMode::Refuse => "refuse",
+            PlainHttpMode::Redirect => "redirect",
+            PlainHttpMode::Pass => "pass",
+        }
+    }
 }
 
 /// When a site system ends to observe.

@@ -248,7 +248,7 @@ impl Lane {
         }
         let date = record::http_date(self.gateway.clock.now());
         let bodiless = head.starts_with(b"HEAD ");
-        let reply = reply::refusal(denial, &ctx.id.to_string(), ctx.allowed_methods());
+        let reply = reply::refusal(denial, ctx);
         let sent = if bodiless { 0 } else { reply.body.len() };
         let bytes = response::refusal(reply, &date, ends, bodiless);
         let told = match conn.write_all(&bytes).await {
@@ -270,12 +270,15 @@ impl Lane {
 
     fn judge(&self, info: &ConnInfo, raw: &[u8], ctx: &mut RequestCtx) -> Judged {
         let policy = self.gateway.policy.load();
-        ctx.site = policy.sites.get(&info.site).cloned();
+        ctx.site = policy.site_of(info, None);
         let refused = |refused: Refused, body| Judged::Refused { refused, body };
         let head = match request::read(raw, &policy) {
             Ok(head) => head,
             Err(denial) => return refused(denial.into(), None),
         };
+        if info.clear.is_some() {
+            ctx.site = policy.site_of(info, request::field(&head, "host"));
+        }
         if !request::is_ordinary(&head) {
             return Judged::NotOrdinary;
         }

@@ -105,6 +105,7 @@ pub(super) fn asked<'a>(
         by_default: info.by_default,
         client: info.peer.ip().to_canonical(),
         local: info.local,
+        clear: info.clear.is_some(),
         certificate,
         fields: head.fields.iter().copied(),
     }
@@ -118,7 +119,7 @@ pub(super) fn asks_to_close(head: &RequestHead<'_>) -> bool {
 }
 
 /// The value of a field that is there once at most.
-fn field<'a>(head: &RequestHead<'a>, wanted: &str) -> Option<&'a [u8]> {
+pub(super) fn field<'a>(head: &RequestHead<'a>, wanted: &str) -> Option<&'a [u8]> {
     head.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
 }
 

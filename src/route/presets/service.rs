@@ -1,8 +1,9 @@
-//! The namespace of the token service: its endpoints, and nothing else.
+//! The namespaces of the site's own services: their endpoints, and nothing else.
 
-use super::super::table::{Destination, Pattern, Requirement, Route, TokenHandling::Forward};
+use super::super::table::{Destination, Pattern, Requirement, Route, TokenHandling};
 use super::rows::{NO_BODY, NOBODY, POST, READ, SMALL};
 use Requirement::{Anonymous, Deny};
+use TokenHandling::{Forward, Strip};
 
 /// The namespace of the token service at a canonical path: its endpoints, and nothing else.
 pub fn token_service(path: &str) -> Vec<Route> {
@@ -76,6 +77,29 @@ pub fn token_service(path: &str) -> Vec<Route> {
         })
     };
     rows.into_iter().filter_map(route).collect()
+}
+
+/// Where what the site's authority publishes is found.
+pub const PUBLICATION: &str = "/sitegate/authority";
+
+/// The route to what the site's authority publishes. It is the same by https and in clear.
+pub fn publication() -> Route {
+    Route {
+        name: "authority".into(),
+        pattern: Pattern::of_canonical("/sitegate/authority/"),
+        methods: READ.iter().map(|m| (*m).into()).collect(),
+        body_bytes: Some(NO_BODY),
+        requirement: Anonymous,
+        purposes: NOBODY,
+        token: Strip,
+        answer_time: None,
+        websocket: false,
+        rewrite_links: false,
+        destination: Destination::Publication,
+        translation: None,
+        reason: "Whoever checks a certificate needs its issuer's and the list of revoked ones."
+            .into(),
+    }
 }
 
 type ServiceRow = (&'static str, String, &'static [&'static str], Requirement, &'static str);

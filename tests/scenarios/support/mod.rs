@@ -1,6 +1,7 @@
 //! The vocabulary of the scenarios: a gateway process, an nginx behind it, curl and bare TLS before
 //! it. Everything lies in a temporary folder and ends with the test.
 
+mod apache;
 pub mod crowd;
 mod entra;
 mod gateway;
@@ -13,6 +14,7 @@ pub mod records;
 mod scribe;
 mod wire;
 
+pub use apache::Apache;
 pub use entra::Entra;
 pub use gateway::{Answer, BINARY, Gateway, Plan, write_pair};
 pub use http2::{Got, Http2};
@@ -42,6 +44,15 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// The python with the client libraries of others.
+pub fn python() -> String {
+    let home = std::env::var("HOME").unwrap();
+    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
+    let python = format!("{cache}/sitegate/tools/python/bin/python");
+    assert!(std::path::Path::new(&python).exists(), "no {python}: run 'make setup'");
+    python
 }
 
 /// Wait for a condition; fail with `what` if it does not come true.

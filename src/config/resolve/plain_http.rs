@@ -1,0 +1,71 @@
+//! `[site_system.plain_http]`
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::{ConfigError, Scope, balancers};
+use crate::config::file::{PlainHttpFile, PlainHttpModeFile};
+use crate::config::resolved::{PlainHttp, PlainHttpMode, SiteSystem};
+use crate::config::spanned::Spanned;
+
+const LISTEN: &str = "for example listen = \"0.0.0.0:80\"";
+
+pub(super) fn resolve(
+    typed: Option<Spanned<PlainHttpFile>>,
+    scope: &mut Scope<'_>,
+) -> Option<PlainHttp> {
+    let typed = typed?;
+    let span = typed.span();
+    let PlainHttpFile { listen, mode } = typed.into_inner();
+    let mode_at = mode.as_ref().map(Spanned::span);
+    let mode = match mode.map(Spanned::into_inner) {
+        Some(PlainHttpModeFile::Redirect) => PlainHttpMode::Redirect,
+        Some(PlainHttpModeFile::Pass) => PlainHttpMode::Pass,
+        Some(PlainHttpModeFile::Refuse) | None => PlainHttpMode::Refuse,
+    };
+    if let (PlainHttpMode::Pass, Some(at)) = (mode, mode_at) {
+        scope.errors.push(
+            ConfigError::at(at, "plain HTTP passes: nobody is asked for a token there")
+                .hint("sitegate_clear_requests_total shows what still comes; then write \"refuse\"")
+                .warning(),
+        );
+    }
+    let listen = scope.required(listen, span, "listen of plain_http", LISTEN)?;
+    match listen.get_ref().parse::<SocketAddr>() {
+        Ok(listen) => Some(PlainHttp { listen, mode }),
+        Err(_) => {
+            scope.hinted(listen.span(), "listen is not an address with a port", LISTEN);
+            None
+        }
+    }
+}
+
+/// An address is one of TLS or one of plain HTTP, and on the latter it is Host alone that says whose
+/// a request is.
+pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut Scope<'_>) {
+    for (n, (span, system)) in systems.iter().enumerate() {
+        let Some(plain) = &system.plain_http else { continue };
+        if let Some((_, tls)) = systems.iter().find(|(_, other)| other.listen == plain.listen)
+            && plain.listen.port() != 0
+        {
+            let message = format!(
+                "plain HTTP of '{}' on {}, where '{}' is TLS",
+                system.name, plain.listen, tls.name
+            );
+            scope.hinted(span.clone(), message, LISTEN);
+        }
+        for (_, other) in systems.iter().take(n) {
+            if other.plain_http.as_ref().is_none_or(|theirs| theirs.listen != plain.listen) {
+                continue;
+            }
+            balancers::agree(other, system, span, scope);
+            if let Some(host) = system.hosts.iter().find(|host| other.hosts.contains(host)) {
+                let message = format!(
+                    "'{}' and '{}' both answer to {host} by plain HTTP",
+                    other.name, system.name
+                );
+                scope.hinted(span.clone(), message, "give them different hosts or addresses");
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! How many connections are open on a shard, and waiting until none is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// Connections that are open on one shard.
+#[derive(Default)]
+pub(super) struct Open {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+pub(super) struct OpenGuard(Arc<Open>);
+
+impl Open {
+    pub(super) fn enter(self: &Arc<Self>) -> OpenGuard {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        OpenGuard(self.clone())
+    }
+
+    pub(super) async fn wait_until_none(&self) {
+        loop {
+            let ended = self.none.notified();
+            if self.count.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}

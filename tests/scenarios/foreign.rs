@@ -1,0 +1,141 @@
+//! Clients and backends that are not ours: what they do through sitegate is what they do without.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::support::{Apache, Gateway, Nginx, Plan, eventually, free_port, python, write_pattern};
+
+const REPORTS: &str = "[[site_system.route]]\npath = \"/reports/\"\nrequire = \"windows\"\n";
+/// All of WebDAV, for everyone: what distribution points have is a part of it.
+const DAV: &str = r#"[[site_system.route]]
+path = "/dav/"
+require = "anonymous"
+methods = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PROPFIND", "PROPPATCH", "MKCOL", "LOCK", "UNLOCK"]
+[[site_system.route]]
+path = "/SMS_DP_SMSPKG$/"
+require = "anonymous"
+methods = ["GET", "HEAD", "OPTIONS", "PROPFIND"]
+"#;
+
+fn told(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+#[test]
+fn a_library_that_speaks_ntlm_is_somebody_through_sitegate_to_an_unchanged_apache() {
+    let apache = Apache::start();
+    let gateway = Plan::to(&apache.url()).site_system("windows_auth = true").after(REPORTS).start();
+    let root = gateway.path("root.pem");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/ntlm_client.py");
+    let out = Command::new(python())
+        .args([script, &gateway.url("/reports/sales.txt"), root.to_str().unwrap()])
+        .args([Apache::USER, Apache::PASSWORD])
+        // The environment's roots would go before those that the script names.
+        .env("REQUESTS_CA_BUNDLE", &root)
+        .output()
+        .unwrap();
+    assert_eq!(
+        told(&out).lines().collect::<Vec<_>>(),
+        ["200 sales", "200 sales", "200 sales", "401"]
+    );
+    let seen = apache.seen();
+    let as_alice = r"GET /reports/sales.txt 200 u=CONTOSO\\alice";
+    assert_eq!(seen.iter().filter(|line| line.starts_with(as_alice)).count(), 3, "{seen:#?}");
+    // The connection of a next client is nobody's.
+    let nobody = gateway.curl("/reports/sales.txt", &[]);
+    assert_eq!(nobody.status, 401);
+    assert!(nobody.head.to_ascii_lowercase().contains("www-authenticate: ntlm"), "{}", nobody.head);
+}
+
+/// The suites of litmus that name one address: the others write it into `Destination`, with its
+/// scheme, and Apache compares that with how it was reached.
+const SUITES: &str = "basic props http";
+/// One step of theirs does so too, and one is left out by litmus itself where there is TLS.
+const OTHERWISE: [&str; 2] = ["propmove", "expect100"];
+
+fn litmus(url: &str, folder: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new("litmus")
+        .args(["-k", url])
+        .env("TESTS", SUITES)
+        .current_dir(dir.path())
+        .output()
+        .expect("litmus is installed by 'make setup'");
+    let told = told(&out);
+    let last = |line: &str| line.rsplit('\r').next().unwrap_or_default().trim().to_owned();
+    let meant =
+        |line: &String| line.contains("..") && !OTHERWISE.iter().any(|step| line.contains(step));
+    let lines: Vec<String> = told.lines().map(last).filter(meant).collect();
+    assert!(lines.len() > 40, "{folder}: {told}");
+    lines
+}
+
+#[test]
+fn litmus_finds_the_same_webdav_with_sitegate_before_apache_as_without() {
+    let apache = Apache::start();
+    let gateway = Plan::to(&apache.url()).site_system("default = true").after(DAV).start();
+    let direct = litmus(&format!("{}/dav/", apache.url()), "direct");
+    let through = litmus(&format!("https://127.0.0.1:{}/dav/", gateway.port), "through");
+    assert_eq!(through, direct);
+    assert!(!direct.iter().any(|line| line.contains("FAIL")), "{direct:#?}");
+}
+
+/// What cadaver says of a folder. Without a terminal it takes no certificate by a root that it does
+/// not know, so it comes by plain HTTP.
+fn cadaver(url: &str) -> Vec<String> {
+    let home = tempfile::tempdir().unwrap();
+    let script = format!(
+        "printf 'ls\\nls deep\\nget small.txt {}/got\\nquit\\n' | cadaver '{url}'",
+        home.path().display()
+    );
+    let out = Command::new("sh").args(["-c", &script]).env("HOME", home.path()).output().unwrap();
+    let told = told(&out);
+    assert_eq!(std::fs::read(home.path().join("got")).unwrap_or_default(), b"0123456789", "{told}");
+    let listed =
+        |line: &&str| line.contains("Coll:") || line.ends_with("20") || line.contains("  ");
+    told.lines().filter(listed).map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn cadaver_lists_a_package_by_propfind_through_sitegate_as_without() {
+    let nginx = Nginx::start();
+    for name in ["deep", "with space"] {
+        std::fs::create_dir(nginx.content().join(name)).unwrap();
+    }
+    write_pattern(&nginx.content().join("deep/one$.wim"), 1);
+    let port = free_port();
+    let plain =
+        format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n");
+    let gateway = Plan::to(&nginx.url()).after(&plain).after(DAV).start();
+    let path = "/SMS_DP_SMSPKG$/PS100001/";
+    let through = cadaver(&format!("http://127.0.0.1:{port}{path}"));
+    assert_eq!(through, cadaver(&format!("{}{path}", nginx.url())));
+    assert!(
+        through.iter().any(|line| line.contains("one$.wim") && line.contains("1048576")),
+        "{through:#?}"
+    );
+    let passed = "sitegate_clear_requests_total{outcome=\"passed\",";
+    eventually("it came by sitegate", || gateway.metric(passed) >= 3.0);
+}
+
+#[test]
+fn aria2_downloads_in_eight_ranges_at_once_and_the_file_is_whole() {
+    let nginx = Nginx::start();
+    let file = nginx.content().join("big.wim");
+    write_pattern(&file, 64);
+    let gateway = Plan::to(&nginx.url()).start();
+    let token = gateway.token();
+    let dir: PathBuf = gateway.path("downloaded");
+    let out = Command::new("aria2c")
+        .args(["-x8", "-s8", "-k1M", "--check-certificate=false", "--no-conf=true", "-q"])
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .args(["--header", &format!("Host: {}", Gateway::HOST), "-d"])
+        .arg(&dir)
+        .arg(format!("https://127.0.0.1:{}/SMS_DP_SMSPKG$/PS100001/big.wim", gateway.port))
+        .output()
+        .expect("aria2c is installed by 'make setup'");
+    assert!(out.status.success(), "{}", told(&out));
+    assert!(std::fs::read(dir.join("big.wim")).unwrap() == std::fs::read(&file).unwrap());
+    let ranges = nginx.seen().iter().filter(|line| line.contains(" 206 ")).count();
+    assert!(ranges >= 8, "{ranges} ranges");
+}

@@ -1,0 +1,287 @@
+//! Plain HTTP beside TLS: refused, sent to https, or passed and counted, and what the site's authority
+//! publishes there.
+
+use std::process::Command;
+
+use crate::support::{Answer, Gateway, Plan, Scribe, eventually, free_port, status_of};
+
+/// A gateway whose plain HTTP has this mode, and its port for it.
+fn gateway(scribe: &Scribe, mode: &str, site_system: &str) -> (Gateway, u16) {
+    let port = free_port();
+    let plan = Plan::to(&scribe.url()).site_system(site_system).after(&format!(
+        "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"{mode}\"\n"
+    ));
+    (plan.start(), port)
+}
+
+/// Ask in clear, as the site system's host.
+fn curl(port: u16, path: &str, args: &[&str]) -> Answer {
+    let host = Gateway::HOST;
+    let out = Command::new("curl")
+        .args(["-sS", "-i", "--max-time", "20", "--path-as-is", "-g", "--resolve"])
+        .arg(format!("{host}:{port}:127.0.0.1"))
+        .args(args)
+        .arg(format!("http://{host}:{port}{path}"))
+        .output()
+        .unwrap();
+    let end = out.stdout.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
+    let head = String::from_utf8_lossy(&out.stdout[..end]).into_owned();
+    Answer { status: status_of(head.as_bytes()), body: out.stdout[end..].to_vec(), head }
+}
+
+fn location(answer: &Answer) -> Option<String> {
+    let line = answer.head.lines().find_map(|line| line.strip_prefix("Location: "));
+    line.map(str::to_owned)
+}
+
+/// The certificate that is served, as text.
+fn served(port: u16) -> String {
+    let shown = format!(
+        "openssl s_client -connect 127.0.0.1:{port} -servername {} </dev/null 2>/dev/null \
+         | openssl x509 -noout -text",
+        Gateway::HOST
+    );
+    let out = Command::new("sh").args(["-c", &shown]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The two lanes, in clear: HTTP/1.0 goes to pingora's.
+const LANES: [&str; 2] = ["--http1.1", "--http1.0"];
+
+#[test]
+fn plain_http_is_refused_with_its_code_and_reaches_nobody() {
+    let scribe = Scribe::start();
+    let (gateway, port) = gateway(&scribe, "refuse", "");
+    let token = gateway.token();
+    for lane in LANES {
+        for args in [vec![lane], vec![lane, "-H", &*format!("Authorization: Bearer {token}")]] {
+            for path in ["/SMS_MP/.sms_aut?MPLIST", "/SMS_MP_TokenAuth/.sms_pol?x"] {
+                let answer = curl(port, path, &args);
+                assert_eq!((answer.status, &*answer.code()), (403, "clear.refused"), "{path}");
+            }
+        }
+        let unknown = curl(port, "/nothing", &[lane]);
+        assert_eq!((unknown.status, &*unknown.code()), (403, "route.unknown"));
+    }
+    assert!(scribe.all().is_empty(), "what is refused reaches nobody");
+    let told = |line: &serde_json::Value| {
+        line["tls"] == "none" && line["reason"] == "clear.refused" && line["substatus"] == 4
+    };
+    eventually("the log says that it came in clear", || gateway.access().iter().any(told));
+    let counted = "sitegate_clear_requests_total{outcome=\"refused\",route=\"mp-location\",";
+    eventually("it is counted", || gateway.metric(counted) >= 4.0);
+}
+
+#[test]
+fn what_only_reads_is_sent_to_https_under_the_name_that_it_asked_by() {
+    let scribe = Scribe::start();
+    let (gateway, port) = gateway(&scribe, "redirect", "");
+    let to = format!("https://{}:{}", Gateway::HOST, gateway.port);
+    for lane in LANES {
+        for (path, method) in
+            [("/SMS_DP_SMSPKG$/PS100001/a%20b?x={1}", "GET"), ("/SMS_DP_SMSPKG$/x", "HEAD")]
+        {
+            let head = if method == "HEAD" { "-I" } else { "-G" };
+            let answer = curl(port, path, &[lane, head]);
+            assert_eq!(answer.status, 307, "{lane} {method} {path}: {answer:?}");
+            assert_eq!(location(&answer), Some(format!("{to}{path}")));
+        }
+        let short = curl(port, "/SMS_MP/.sms_aut?MPLIST", &[lane, "-H", "Host: MP01"]);
+        assert_eq!(location(&short).unwrap(), format!("{to}/SMS_MP/.sms_aut?MPLIST"));
+        let post = curl(port, "/ccm_system/request", &[lane, "-X", "CCM_POST", "-d", "x"]);
+        assert_eq!((post.status, &*post.code()), (403, "clear.refused"));
+        let other = curl(port, "/SMS_MP/.sms_aut", &[lane, "-H", "Host: evil.example"]);
+        assert_eq!((other.status, location(&other)), (421, None));
+    }
+    let mut followed = gateway.curl_command(&["-L", "-o", "/dev/null", "-w", "%{http_code}"]);
+    let resolve = format!("{}:{port}:127.0.0.1", Gateway::HOST);
+    followed.args(["--resolve", &resolve]);
+    followed.arg(format!("http://{}:{port}/SMS_MP/.sms_aut?MPLIST", Gateway::HOST));
+    assert_eq!(String::from_utf8(followed.output().unwrap().stdout).unwrap(), "200");
+    assert_eq!(scribe.lines(), ["GET /SMS_MP/.sms_aut?MPLIST HTTP/1.1"]);
+}
+
+#[test]
+fn what_passes_goes_on_as_it_came_and_as_nobody() {
+    let scribe = Scribe::start();
+    let port = free_port();
+    let plan = Plan::to(&scribe.url()).site_system("windows_auth = true\nupstream = \"translate\"");
+    let plan = plan.after(&format!(
+        "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n\
+         [[site_system.route]]\npath = \"/CCM_System_AltAuth/own\"\nrequire = \"device\"\n"
+    ));
+    let gateway = plan.start();
+    let token = format!("Authorization: Bearer {}", gateway.token());
+    for lane in LANES {
+        for path in ["/SMS_MP/.sms_pol?x", "/SMS_DP_SMSPKG$/PS1/a", "/SMS_MP_TokenAuth/.sms_aut?y"]
+        {
+            let answer = curl(port, path, &[lane, "-H", &token, "-H", "Sitegate-Device: me"]);
+            assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
+            let written = scribe.last();
+            assert_eq!(written.line(), format!("GET {path} HTTP/1.1"));
+            assert_eq!(written.fields("authorization").len(), 1, "as it came");
+            assert!(written.fields("sitegate-device").is_empty(), "nobody vouches for it");
+            assert_eq!(written.fields("x-forwarded-proto"), ["http"]);
+        }
+        let before = scribe.all().len();
+        for (path, method, status, code) in [
+            ("/SMS_MP_AltAuth/.sms_pol", "GET", 403, "route.alt_auth"),
+            ("/CCM_System_AltAuth/own", "GET", 403, "clear.refused"),
+            ("/SMS_MP/.sms_pol", "DELETE", 405, "route.method"),
+            ("/iisstart.htm", "GET", 403, "route.unknown"),
+            ("/SMS_MP/%2e%2e/x", "GET", 400, "path.ambiguous"),
+        ] {
+            let answer = curl(port, path, &[lane, "-X", method]);
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{lane} {path}");
+        }
+        let bad = curl(port, "/ccm_system/request", &[lane, "-X", "CCM_POST", "-d", "no message"]);
+        assert_eq!((bad.status, &*bad.code()), (400, "message.malformed"), "{lane}");
+        assert_eq!(scribe.all().len(), before, "what is refused reaches nobody");
+    }
+    let passed = "sitegate_clear_requests_total{outcome=\"passed\",route=\"mp-policy\",";
+    eventually("what passed is counted by namespace", || gateway.metric(passed) >= 2.0);
+    // The same by TLS needs its token as ever.
+    let nobody = gateway.curl("/SMS_DP_SMSPKG$/PS1/a", &[]);
+    assert_eq!((nobody.status, &*nobody.code()), (401, "token.missing"));
+}
+
+#[test]
+fn several_site_systems_share_an_address_of_plain_http_by_their_hosts() {
+    let (mp, dp) = (Scribe::start(), Scribe::start());
+    let port = free_port();
+    let plain = |mode: &str| {
+        format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"{mode}\"\n")
+    };
+    let second = format!(
+        "{}[[site_system]]\nname = \"dp01\"\nroles = [\"distribution-point\"]\n\
+         listen = \"127.0.0.1:{}\"\nhosts = [\"dp01.contoso.com\"]\nbackend = \"{}\"\n{}",
+        plain("refuse"),
+        free_port(),
+        dp.url(),
+        plain("pass")
+    );
+    let gateway = Plan::to(&mp.url()).after(&second).start();
+    let as_dp = ["-H", "Host: dp01.contoso.com"];
+    assert_eq!(curl(port, "/SMS_DP_SMSPKG$/x", &as_dp).status, 200);
+    assert_eq!(curl(port, "/SMS_DP_SMSPKG$/x", &[]).code(), "clear.refused");
+    assert_eq!(curl(port, "/SMS_DP_SMSPKG$/x", &["-H", "Host: x.contoso.com"]).status, 421);
+    assert_eq!((mp.all().len(), dp.all().len()), (0, 1));
+    let of_dp = |line: &serde_json::Value| line["site_system"] == "dp01" && line["status"] == 200;
+    eventually("the log names the one that was meant", || gateway.access().iter().any(of_dp));
+    // A reload takes it away, and brings it back.
+    let text = gateway.config_text();
+    gateway.write_config(&text.replace(&plain("pass"), "").replace(&plain("refuse"), ""));
+    eventually("nobody listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    gateway.write_config(&text.replace(&plain("refuse"), &plain("pass")));
+    eventually("it passes now", || curl(port, "/SMS_DP_SMSPKG$/x", &[]).status == 200);
+}
+
+#[test]
+fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the_mode() {
+    for mode in ["refuse", "redirect", "pass"] {
+        let scribe = Scribe::start();
+        let port = free_port();
+        let url = format!("http://{}:{port}/sitegate/authority", Gateway::HOST);
+        let plan = Plan::to(&scribe.url()).site(&format!("crl_url = \"{url}\"")).after(&format!(
+            "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"{mode}\"\n"
+        ));
+        let gateway = plan.start();
+        let leaf = served(gateway.port);
+        assert!(leaf.contains(&format!("{url}/role.crl")), "{leaf}");
+        assert!(leaf.contains(&format!("{url}/role.cer")), "{leaf}");
+        for lane in LANES {
+            let list = curl(port, "/sitegate/authority/role.crl", &[lane]);
+            assert_eq!(list.status, 200, "{mode}: {list:?}");
+            assert!(list.head.contains("application/pkix-crl"), "{}", list.head);
+            let path = gateway.path("state/authority/crl/role.crl");
+            assert_eq!(list.body, std::fs::read(path).unwrap());
+            let issuer = curl(port, "/sitegate/authority/role.cer", &[lane]);
+            assert!(issuer.head.contains("application/pkix-cert"), "{}", issuer.head);
+            for path in ["role.key", "..%2frole.key", "x.crl", ""] {
+                let answer = curl(port, &format!("/sitegate/authority/{path}"), &[lane]);
+                assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
+            }
+        }
+        let tag = curl(port, "/sitegate/authority/role.crl", &[]).head;
+        let tag = tag.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+        let again =
+            curl(port, "/sitegate/authority/role.crl", &["-H", &format!("If-None-Match: {tag}")]);
+        assert_eq!(again.status, 304);
+        assert!(scribe.all().is_empty());
+        let served = "sitegate_clear_requests_total{outcome=\"served\",route=\"authority\",";
+        eventually("it is counted", || gateway.metric(served) >= 4.0);
+    }
+}
+
+#[test]
+fn limits_and_framing_hold_in_clear() {
+    use std::io::{Read, Write};
+    let scribe = Scribe::start();
+    let (gateway, port) = gateway(&scribe, "pass", "");
+    let ask = |bytes: &[u8]| {
+        let mut tcp = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        tcp.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        tcp.write_all(bytes).unwrap();
+        let mut all = Vec::new();
+        let _ = tcp.read_to_end(&mut all);
+        String::from_utf8_lossy(&all).into_owned()
+    };
+    let host = Gateway::HOST;
+    for (bytes, code) in [
+        (
+            format!(
+                "GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            ),
+            "framing.length_and_coding",
+        ),
+        (format!("GET  /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {host}\r\n\r\n"), "framing.head"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "framing."),
+        (
+            format!(
+                "GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {host}\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+            ),
+            "framing.upgrade",
+        ),
+        (
+            format!(
+                "GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {host}\r\nX: {}\r\n\r\n",
+                "x".repeat(70_000)
+            ),
+            " 431 ",
+        ),
+    ] {
+        let told = ask(bytes.as_bytes());
+        assert!(told.contains(code), "{code}: {told:?}");
+    }
+    // A ClientHello is no request.
+    let told = ask(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0, b'\r', b'\n', b'\r', b'\n']);
+    assert!(told.is_empty() || told.starts_with("HTTP/1.1 400"), "{told:?}");
+    assert!(scribe.all().is_empty());
+    assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200);
+}
+
+#[test]
+fn an_address_is_one_of_tls_or_one_of_plain_http() {
+    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:80"));
+    let text = gateway.config_text();
+    let listen = format!("listen = \"127.0.0.1:{}\"", gateway.port);
+    for (plain, wanted) in [
+        (listen.as_str(), "where 'mp01' is TLS"),
+        ("mode = \"pass\"", "listen of plain_http is missing"),
+        ("listen = \"80\"", "listen is not an address with a port"),
+        ("listen = \"127.0.0.1:80\"\nmode = \"open\"", "refuse"),
+    ] {
+        gateway.write_config(&format!("{text}\n[site_system.plain_http]\n{plain}\n"));
+        let out = gateway.command(&["check"]).output().unwrap();
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(78), "{plain}: {told}");
+        assert!(told.contains(wanted), "{plain}: {told}");
+    }
+    gateway.write_config(&format!(
+        "{text}\n[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"pass\"\n"
+    ));
+    let out = gateway.command(&["check"]).output().unwrap();
+    let told = [out.stdout, out.stderr].concat();
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(told.contains("plain HTTP passes"), "{told}");
+}

@@ -1,0 +1,329 @@
+//! The runbook, followed: each situation is brought about, the commands that its section has are
+//! run, and they show what the section says that they show.
+
+mod followed;
+
+use std::time::Duration;
+
+use followed::Runbook;
+use sitegate::cert::forge::{Forged, Order, Pki};
+use sitegate::clock::Clock;
+
+use crate::support::{Gateway, Plan, Scribe, connect, eventually, free_port, write_pair};
+
+fn started(plan: impl FnOnce(Plan) -> Plan) -> (Scribe, Gateway) {
+    let scribe = Scribe::start();
+    let gateway = plan(Plan::to(&scribe.url())).start();
+    (scribe, gateway)
+}
+
+/// A pair of a PKI of its own, with whatever is to be wrong with it.
+fn forged(spoil: impl FnOnce(&mut Order)) -> (Pki, Forged) {
+    let now = Clock::system().now();
+    let pki = Pki::new("Contoso", now).unwrap();
+    let mut order = Order::fit(&[Gateway::HOST], now);
+    spoil(&mut order);
+    let forged = pki.issue(&order).unwrap();
+    (pki, forged)
+}
+
+#[test]
+fn the_port_answers_but_clients_refuse() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let refuses = gateway
+        .curl("/SMS_MP/.sms_aut?MPLIST", &["--cacert", "/etc/ssl/certs/ca-certificates.crt"]);
+    assert_eq!(refuses.status, 0, "a client without the root refuses");
+    let runbook = Runbook::of(&gateway, "The port answers, but clients refuse");
+    runbook.shows(&["site-issued"]).also(&["SMS Issuing"]);
+    eventually("its metric grows", || {
+        gateway.metric("sitegate_connection_ends_total{reason=\"handshake_alert\"}") >= 1.0
+    });
+}
+
+#[test]
+fn nothing_is_served() {
+    let scribe = Scribe::start();
+    let plan = Plan::to(&scribe.url()).site("certificates = \"pki-only\"");
+    let mut gateway = Gateway::prepare(plan);
+    gateway.launch();
+    eventually("it is up", || gateway.get(gateway.metrics, "/livez").is_some());
+    assert_eq!(gateway.get(gateway.metrics, "/readyz").unwrap().0, 503);
+    Runbook::of(&gateway, "Nothing is served").also(&["certificate.absent"]);
+    Runbook::of(&gateway, "Runbook").also(&["NOT READY"]);
+}
+
+#[test]
+fn a_certificate_expires_or_has() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let (pki, pair) = forged(|order| order.until = Clock::system().now() + Duration::from_secs(3));
+    gateway.write_pki(&pair.chain, &pair.key, pki.root());
+    eventually("the PKI's is served", || {
+        gateway.log().contains("certificate selected") && shown(&gateway).contains("pki")
+    });
+    eventually("the site's own takes over", || shown(&gateway).contains("certificate.expired"));
+    assert!(shown(&gateway).contains("site-issued"));
+    Runbook::of(&gateway, "A certificate expires, or has").mentions(&["pki", "site-issued"]);
+}
+
+fn shown(gateway: &Gateway) -> String {
+    let out = gateway.command(&["status"]).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn the_sites_root_has_to_be_replaced() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let section = "The site's root or a key has to be replaced";
+    Runbook::of(&gateway, section).shows(&["steady"]);
+    let publish = gateway.command(&["site", "rollover", "publish", "root"]).output().unwrap();
+    assert!(publish.status.success());
+    Runbook::of(&gateway, section).shows(&["published", "rollover.clients_unconfirmed"]);
+}
+
+#[test]
+fn the_pki_certificate_is_not_served() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let ((pki, pair), (_, other)) = (forged(|_| {}), forged(|_| {}));
+    gateway.write_pki(&pair.chain, &other.key, pki.root());
+    eventually("it is judged", || shown(&gateway).contains("certificate.key_mismatch"));
+    let runbook = Runbook::of(&gateway, "The PKI certificate is not served");
+    runbook.shows(&["certificate.key_mismatch", "site-issued-pki-unfit"]);
+}
+
+#[test]
+fn the_certificate_changes_to_and_fro() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let (pki, pair) = forged(|_| {});
+    for _ in 0..2 {
+        gateway.write_pki(&pair.chain, &pair.key, pki.root());
+        eventually("the PKI's is served", || source(&gateway) == "pki");
+        write_pair(&gateway.path("pki"), "no certificate", "no key", "");
+        eventually("the folder is bad", || {
+            shown(&gateway).contains("certificate.unreadable")
+                || shown(&gateway).contains("certificate.malformed")
+                || shown(&gateway).contains("rejected")
+        });
+        let (pki, pair) = forged(|_| {});
+        gateway.write_pki(&pair.chain, &pair.key, pki.root());
+        eventually("another is served", || source(&gateway) == "pki");
+    }
+    let told = Runbook::of(&gateway, "The certificate changes to and fro").told();
+    assert!(told.matches("certificate selected").count() >= 3, "{told}");
+}
+
+fn source(gateway: &Gateway) -> String {
+    let status = gateway.status();
+    status["site_systems"][0]["certificate"]["source"].as_str().unwrap_or("none").to_owned()
+}
+
+#[test]
+fn everything_is_401() {
+    let (_scribe, gateway) = started(|plan| plan);
+    gateway.curl("/SMS_MP/.sms_pol?x", &[]);
+    let mut bad = gateway.token();
+    bad.truncate(bad.len() - 4);
+    gateway.curl_as(&(bad.clone() + "AAAA"), "/SMS_MP/.sms_pol?x", &[]);
+    std::fs::write(gateway.path("token.txt"), bad + "AAAA").unwrap();
+    eventually("both are in the log", || gateway.access().len() == 2);
+    let runbook = Runbook::of(&gateway, "Everything is 401");
+    runbook.shows(&["token.missing", "token.signature"]);
+}
+
+#[test]
+fn client_certificates_are_refused() {
+    let scribe = Scribe::start();
+    let plan = Plan::to(&scribe.url())
+        .site_system("client_certificate = \"request\"\nclient_ca = \"clients.pem\"\nclient_crl = \"clients.crl\"")
+        .after("[[site_system.route]]\npath = \"/reports/\"\nrequire = \"certificate\"");
+    let mut gateway = Gateway::prepare(plan);
+    let pki = Pki::new("Clients", Clock::system().now()).unwrap();
+    std::fs::write(gateway.path("clients.pem"), pki.root()).unwrap();
+    let now = Clock::system().now();
+    let list =
+        pki.crl(&[], now - Duration::from_secs(60), now + Duration::from_secs(3600)).unwrap();
+    std::fs::write(gateway.path("clients.crl"), list).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    gateway.curl("/reports/x", &[]);
+    eventually("it is in the log", || gateway.access().len() == 1);
+    std::fs::write(gateway.path("clients.crl"), "no list").unwrap();
+    eventually("it is told", || shown(&gateway).contains("clients.crl"));
+    let runbook = Runbook::of(&gateway, "Client certificates are refused");
+    runbook.shows(&["certificate.missing"]).also(&["clients.crl"]);
+}
+
+#[test]
+fn many_requests_are_refused_for_another_reason() {
+    let (_scribe, gateway) = started(|plan| plan);
+    gateway.curl_as(&gateway.token(), "/nowhere/x", &[]);
+    gateway.curl_as(&gateway.token(), "/SMS_MP/.sms_pol", &["-X", "DELETE"]);
+    eventually("both are in the log", || gateway.access().len() == 2);
+    let reasons: Vec<_> = gateway.access().iter().map(|line| line["reason"].to_string()).collect();
+    Runbook::of(&gateway, "Many requests are refused for another reason")
+        .mentions(&["route.unknown", "route.method"]);
+    assert_eq!(reasons, ["\"route.unknown\"", "\"route.method\""]);
+}
+
+#[test]
+fn a_site_system_observes() {
+    let soon = Clock::system().now() + Duration::from_secs(86_400);
+    let (_scribe, gateway) =
+        started(|plan| plan.site_system(&format!("mode = \"observe\"\nobserve_until = {soon}")));
+    gateway.curl("/SMS_DP_SMSPKG$/x", &[]);
+    eventually("it is in the log", || gateway.access().len() == 1);
+    Runbook::of(&gateway, "A site system observes").also(&["token.missing", "/SMS_DP_SMSPKG$/x"]);
+}
+
+#[test]
+fn the_backend_fails() {
+    let gateway = Plan::to(&format!("http://127.0.0.1:{}", free_port())).start();
+    let answer = gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]);
+    assert_eq!((answer.status, &*answer.code()), (502, "upstream.unreachable"));
+    Runbook::of(&gateway, "The backend fails").mentions(&["upstream.unreachable"]);
+    eventually("its own answers have no reason", || {
+        gateway.access().iter().any(|line| line["reason"] == "upstream.unreachable")
+    });
+}
+
+#[test]
+fn the_configuration_was_not_reloaded() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let good = gateway.config_text();
+    gateway.write_config(&good.replace("hosts = [", "host = ["));
+    eventually("it is told", || gateway.log().contains("was not reloaded"));
+    let runbook = Runbook::of(&gateway, "The configuration was not reloaded");
+    runbook.also(&["did you mean 'hosts'?", "gateway.toml:"]);
+    assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200, "clients notice nothing");
+    gateway.write_config(&good.replace("code = \"PS1\"", "code = \"PS2\""));
+    eventually("the cause is in the log", || gateway.log().contains("only at a restart"));
+}
+
+#[test]
+fn the_blocklist_was_not_read() {
+    let scribe = Scribe::start();
+    let mut gateway =
+        Gateway::prepare(Plan::to(&scribe.url()).site("blocklist = \"blocklist.toml\""));
+    std::fs::write(gateway.path("blocklist.toml"), "").unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    std::fs::write(gateway.path("blocklist.toml"), "[[block]]\ndevice = 7\n").unwrap();
+    eventually("it is told", || gateway.log().contains("sitegate::blocklist"));
+    Runbook::of(&gateway, "The blocklist was not read").also(&["blocklist.toml"]);
+}
+
+#[test]
+fn a_client_gets_no_token() {
+    let (_scribe, gateway) = started(|plan| plan.site_system("token_service = true"));
+    let denied = gateway.curl("/sitegate/oauth2/token", &["-d", "grant_type=client_credentials"]);
+    assert!((400..500).contains(&denied.status), "{denied:?}");
+    eventually("it is told", || gateway.log().contains("sitegate::token_service"));
+    Runbook::of(&gateway, "A client gets no token").also(&["sitegate::token_service"]);
+}
+
+#[test]
+fn a_gateway_does_not_hear_of_its_site_server() {
+    let mut gateway = Gateway::prepare(
+        Plan::to("http://127.0.0.1:9")
+            .sections("[site_server]\nname = \"dp01\"\njoin = \"file:join\"\n"),
+    );
+    // A join token of a site server that is not there any more.
+    let (_scribe, site) = started(|plan| {
+        let server = format!(
+            "[[site_system]]\nname = \"site\"\nroles = [\"site-server\"]\nlisten = \"127.0.0.1:{}\"\n\
+             hosts = [\"site01.contoso.com\"]\n",
+            free_port()
+        );
+        plan.site("token_issuer = \"https://mp01.contoso.com/sitegate/oauth2\"").after(&server)
+    });
+    let token = site
+        .command(&[
+            "site",
+            "join-token",
+            "dp01",
+            "--host",
+            Gateway::HOST,
+            "--role",
+            "distribution-point",
+        ])
+        .output()
+        .unwrap();
+    assert!(token.status.success(), "{}", String::from_utf8_lossy(&token.stderr));
+    std::fs::write(gateway.path("join"), token.stdout).unwrap();
+    drop(site);
+    gateway.launch();
+    eventually("it is told", || gateway.log().contains("no site server answers"));
+    let runbook = Runbook::of(&gateway, "A gateway does not hear of its site server");
+    runbook.shows(&["no site server answers"]);
+}
+
+#[test]
+fn it_does_not_start() {
+    let (_scribe, running) = started(|plan| plan);
+    let mut bad = Gateway::prepare(Plan::to("http://127.0.0.1:9"));
+    let good = bad.config_text();
+    bad.write_config(&good.replace("[site]", "[sight]"));
+    bad.launch();
+    assert_eq!(bad.wait(), 78);
+    Runbook::of(&bad, "It does not start").mentions(&["78"]);
+    bad.write_config(&good.replace(&format!(":{}\"", bad.port), &format!(":{}\"", running.port)));
+    bad.launch();
+    assert_ne!(bad.wait(), 0);
+    let last = bad.log().lines().last().unwrap_or_default().to_owned();
+    assert!(last.contains(&format!("127.0.0.1:{}", running.port)), "{last}");
+}
+
+#[test]
+fn lines_of_the_access_log_are_dropped() {
+    let scribe = Scribe::start();
+    let mut gateway = Gateway::prepare(Plan::to(&scribe.url()));
+    std::os::unix::fs::symlink("/dev/full", gateway.path("access.log")).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200, "requests go on");
+    eventually("it is told", || gateway.log().contains("sitegate::access_log"));
+    Runbook::of(&gateway, "Lines of the access log are dropped").also(&["No space left"]);
+}
+
+#[test]
+fn connections_are_turned_away() {
+    let (_scribe, gateway) = started(|plan| plan.sections("[limits]\nconnections = 1\n"));
+    let _held = connect(&gateway);
+    let turned_away = std::net::TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    eventually("it is counted", || {
+        gateway.metric("sitegate_connection_ends_total{reason=\"too_many\"}") >= 1.0
+    });
+    drop(turned_away);
+    Runbook::of(&gateway, "Connections are turned away").mentions(&["too_many"]);
+}
+
+#[test]
+fn it_does_not_answer_at_all() {
+    let (_scribe, mut gateway) = started(|plan| plan);
+    let runbook = Runbook::of(&gateway, "It does not answer at all");
+    runbook.also(&["\nok\n"]);
+    gateway.kill();
+    let told = Runbook::of(&gateway, "It does not answer at all").told();
+    assert!(!told.contains("\nok\n"), "{told}");
+}
+
+#[test]
+fn a_change_is_taken_without_a_restart() {
+    let (_scribe, gateway) = started(|plan| plan);
+    let mut wire = connect(&gateway);
+    let text = gateway.config_text();
+    gateway.write_config(&text.replace("\"distribution-point\"", "\"fallback-status-point\""));
+    eventually("it is in force", || gateway.log().contains("the configuration was reloaded"));
+    Runbook::of(&gateway, "Restarting without cutting transfers off").mentions(&["drain_time"]);
+    wire.send(
+        format!("GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST).as_bytes(),
+    );
+    assert_eq!(wire.read_answer().0, 200, "the connection is the same");
+}
+
+#[test]
+fn every_section_of_the_runbook_is_followed() {
+    let source = concat!(include_str!("mod.rs"));
+    for heading in followed::headings() {
+        assert!(source.contains(&format!("\"{heading}\"")), "nobody follows \"{heading}\"");
+    }
+}
