@@ -3,7 +3,6 @@
 //! Remembers what reached it, so that what did not can be shown; of a credential only that it came.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +13,9 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::pages::{self, Body};
+use super::serving::{ANY_PORT, Serving};
 
 /// Requests that are remembered; older ones are only counted.
 const SEEN_MAX: usize = 10_000;
@@ -52,10 +48,8 @@ impl Seen {
 /// A simulated site system that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Backend {
-    address: SocketAddr,
+    serving: Serving,
     record: Arc<Record>,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,24 +64,18 @@ impl Backend {
     /// # Errors
     /// If the system gives no port, thread or runtime.
     pub fn start() -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
         let record = Arc::new(Record::default());
-        let (stop, stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let told = record.clone();
-        let thread =
-            std::thread::Builder::new().name("sim-backend".to_owned()).spawn(move || {
-                // Dropping the runtime ends every connection.
-                runtime.block_on(serve(listener, told, stopped));
-            })?;
-        Ok(Backend { address, record, stop, thread: Some(thread) })
+        let serving = Serving::start("sim-backend", ANY_PORT, move || {
+            let record = told.clone();
+            move |request| answer(request, record.clone())
+        })?;
+        Ok(Backend { serving, record })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.serving.address()
     }
 
     /// How many requests have reached it.
@@ -109,47 +97,12 @@ impl Backend {
     pub fn stop(self) {}
 }
 
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(
-    listener: std::net::TcpListener,
-    record: Arc<Record>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
-    loop {
-        let accepted = tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let _ = stream.set_nodelay(true);
-        let record = record.clone();
-        let service = service_fn(move |request| {
-            let record = record.clone();
-            async move { Ok::<_, Infallible>(answer(request, &record).await) }
-        });
-        let http = hyper::server::conn::http1::Builder::new();
-        tokio::spawn(async move {
-            // A connection that its peer breaks is the peer's affair.
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-async fn answer(request: http::Request<Incoming>, record: &Record) -> Response<Body> {
+async fn answer(request: http::Request<Incoming>, record: Arc<Record>) -> Response<Body> {
     let (head, body) = request.into_parts();
     // Recorded before its body is read: the first byte that arrives counts.
     record.count.fetch_add(1, Ordering::AcqRel);
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map(|read| read.to_bytes());
-    remember(record, &head, body.as_ref().map_or(0, Bytes::len));
+    remember(&record, &head, body.as_ref().map_or(0, Bytes::len));
     let mut answer = match body {
         Ok(body) => pages::answer(&head, body),
         Err(_) => {

@@ -8,8 +8,10 @@ pub mod client;
 pub mod content;
 pub mod device;
 pub mod load;
+pub mod ntlm;
 mod pages;
 mod presented;
+mod serving;
 pub mod windows;
 
 pub use backend::{Backend, Seen};

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sitegate::sim::windows::{HELLO, IDENTITY, NOBODY, WindowsBackend, challenge, proof};
+use sitegate::sim::ntlm::{HELLO, challenge, proof};
+use sitegate::sim::windows::{IDENTITY, NOBODY, WindowsBackend};
 use sitegate::sim::{Answer, Client, Request, Trust};
 
 use crate::support::{Gateway, Plan};
@@ -46,8 +47,8 @@ async fn authenticate(client: &mut Client, user: &str, seen: &Seen) {
     let second = client.fetch(&leg(HELLO)).await.unwrap();
     seen.check(user, false, &second);
     assert_eq!(second.status, 401);
-    let told = second.field("www-authenticate").and_then(challenge).unwrap().to_owned();
-    let third = client.fetch(&leg(&proof(user, &told))).await.unwrap();
+    let told = second.field("www-authenticate").and_then(challenge).unwrap();
+    let third = client.fetch(&leg(&proof(user, told))).await.unwrap();
     seen.check(user, false, &third);
     assert_eq!((third.status, third.field(IDENTITY)), (200, Some(user)), "{user}");
 }
