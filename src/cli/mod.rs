@@ -3,6 +3,7 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0, 1 (failed, or findings), 2
 //! (usage), 78 (bad configuration at start).
 
+mod backend;
 mod bundle;
 mod certificates;
 mod check;
@@ -51,6 +52,8 @@ enum Command {
     Check(ConfigArg),
     /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
     Demo(demo::Args),
+    /// Run a simulated site system, to put a gateway in front of it.
+    Backend(backend::Args),
     /// Ask a running gateway whether it is ready; exits 0 if it is.
     Health(health::Args),
     /// Show what a running gateway serves, and why.
@@ -100,6 +103,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Run(arg) => run::run(arg, provider),
         Command::Check(arg) => check::run(arg, provider),
         Command::Demo(args) => demo::run(args, provider),
+        Command::Backend(args) => backend::run(args),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
         Command::Schema => schema::run(),

@@ -8,13 +8,14 @@ pub mod client;
 pub mod content;
 pub mod device;
 pub mod load;
+pub mod messages;
 pub mod ntlm;
 mod pages;
 mod presented;
 mod serving;
 pub mod windows;
 
-pub use backend::{Backend, Seen};
+pub use backend::{Backend, Seen, Setup};
 pub use client::{Answer, Client, ClientError, Presented, Request, Trust};
 pub use content::Content;
 pub use device::{Device, DeviceError, exchange};
