@@ -7,6 +7,7 @@ mod backend;
 mod bundle;
 mod certificates;
 mod check;
+mod client;
 mod demo;
 mod devices;
 mod explain;
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::Args),
     /// Run a simulated site system, to put a gateway in front of it.
     Backend(backend::Args),
+    /// Ask a gateway as clients do: one through all that clients do, or a fleet as a load.
+    Client(client::Args),
     /// Ask a running gateway whether it is ready; exits 0 if it is.
     Health(health::Args),
     /// Show what a running gateway serves, and why.
@@ -104,6 +107,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Check(arg) => check::run(arg, provider),
         Command::Demo(args) => demo::run(args, provider),
         Command::Backend(args) => backend::run(args),
+        Command::Client(args) => client::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
         Command::Schema => schema::run(),

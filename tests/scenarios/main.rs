@@ -29,6 +29,7 @@ mod overload;
 mod records;
 mod roles;
 mod rollover;
+mod simulated;
 mod site_server;
 mod soak;
 mod store;
