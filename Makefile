@@ -3,7 +3,7 @@
 # make release build the program that is guided by a profile (some minutes more than a plain build)
 # make soak    swaps, reloads, kills, restarts and clocks that jump under load, for minutes
 # make fuzz    a minute of fuzzing for each parser (FUZZ_SECONDS=60)
-# The rest: setup crowds lint bench instructions deny clean
+# The rest: setup crowds fleet lint bench instructions deny clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup python-tools demo test release soak crowds fuzz lint bench instructions deny clean
+.PHONY: help setup python-tools demo test release soak crowds fleet fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -46,7 +46,14 @@ soak: setup
 
 # As many clients as are meant, not a part of them: minutes, and thousands of descriptors.
 crowds: setup
-	SITEGATE_CROWD=1 $(CARGO) nextest run --test scenarios --no-capture crowds_of large_uploads what_clients_make_up
+	SITEGATE_CROWD=1 $(CARGO) nextest run --test scenarios --no-capture crowds_of large_uploads what_clients_make_up windows_authentication_are_never
+
+# A thousand clients at work, through a gateway, to a simulated site system: FLEET=1000 FLEET_TIME=60s
+FLEET ?= 1000
+FLEET_TIME ?= 60s
+fleet: setup
+	$(CARGO) build --release
+	@.ci/fleet $(FLEET) $(FLEET_TIME) $(FLEET_ARGS)
 
 fuzz:
 	@.ci/fuzz $(FUZZ_TARGETS)

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use sitegate::sim::walk::STEPS;
+
 #[test]
 fn the_demo_walk_passes() {
     let temp = tempfile::tempdir().unwrap();
@@ -13,8 +15,12 @@ fn the_demo_walk_passes() {
     let table = String::from_utf8(output.stdout).unwrap();
     let talk = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{table}{talk}");
-    assert_eq!(table.lines().filter(|line| line.ends_with(" ok")).count(), 19 + 1, "{table}");
-    assert!(table.contains("19 steps, 0 failed"), "{table}");
+    assert_eq!(
+        table.lines().filter(|line| line.ends_with(" ok")).count(),
+        19 + STEPS + 1,
+        "{table}"
+    );
+    assert!(table.contains(&format!("{} steps, 0 failed", 19 + STEPS)), "{table}");
     assert!(!table.contains("FAILED") && !table.contains('\u{1b}'), "{table}");
     assert_eq!(talk, "", "the gateway's own log stays out of the walk");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is left behind");

@@ -7,6 +7,7 @@ mod devices;
 mod reload;
 mod requests;
 mod show;
+mod site;
 mod stage;
 mod step;
 
@@ -92,6 +93,9 @@ impl Walk {
         self.tell(&c::PKI_REMOVED, c::pki_removed(stage).await)?;
         self.tell(&r::RELOAD, r::reload(stage).await)?;
         self.tell(&r::BROKEN, r::broken(stage).await)?;
+        for step in site::walked(stage).await? {
+            self.add(Step::walked(self.done.len() + 1, &step))?;
+        }
         self.tell(&r::METRICS, r::metrics(stage).await)
     }
 
@@ -100,7 +104,10 @@ impl Walk {
         told: &'static step::Told,
         outcome: anyhow::Result<step::Outcome>,
     ) -> anyhow::Result<()> {
-        let step = Step::new(self.done.len() + 1, told, outcome);
+        self.add(Step::new(self.done.len() + 1, told, outcome))
+    }
+
+    fn add(&mut self, step: Step) -> anyhow::Result<()> {
         if !self.once {
             super::print(&show::step(&step))?;
         }

@@ -3,9 +3,11 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0, 1 (failed, or findings), 2
 //! (usage), 78 (bad configuration at start).
 
+mod backend;
 mod bundle;
 mod certificates;
 mod check;
+mod client;
 mod demo;
 mod devices;
 mod explain;
@@ -51,6 +53,10 @@ enum Command {
     Check(ConfigArg),
     /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
     Demo(demo::Args),
+    /// Run a simulated site system, to put a gateway in front of it.
+    Backend(backend::Args),
+    /// Ask a gateway as clients do: one through all that clients do, or a fleet as a load.
+    Client(client::Args),
     /// Ask a running gateway whether it is ready; exits 0 if it is.
     Health(health::Args),
     /// Show what a running gateway serves, and why.
@@ -100,6 +106,8 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Run(arg) => run::run(arg, provider),
         Command::Check(arg) => check::run(arg, provider),
         Command::Demo(args) => demo::run(args, provider),
+        Command::Backend(args) => backend::run(args),
+        Command::Client(args) => client::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
         Command::Schema => schema::run(),

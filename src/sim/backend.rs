@@ -1,30 +1,83 @@
-//! A simulated site system: plain HTTP on loopback, as IIS would host it, on a thread of its own.
+//! A simulated site system: plain HTTP, as IIS would host it, on a thread of its own.
 //!
 //! Remembers what reached it, so that what did not can be shown; of a credential only that it came.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
-use super::pages::{self, Body};
+use super::ntlm::Conversation;
+use super::pages::{self, Body, Shelf, Site};
+use super::serving::{ANY_PORT, Serving};
 
 /// Requests that are remembered; older ones are only counted.
 const SEEN_MAX: usize = 10_000;
 /// Larger than any message that a route takes.
 const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Whose the connection is that a request came on, as answers to it say.
+pub const IDENTITY: &str = "x-identity";
+
+/// What is told of each request, with the status that it was answered with.
+pub type Tell = Arc<dyn Fn(&Seen, u16) + Send + Sync>;
+
+/// What a simulated site system is.
+#[derive(Clone)]
+pub struct Setup {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether it is a management point.
+    pub management_point: bool,
+    /// Whether it is a distribution point.
+    pub distribution_point: bool,
+    /// A folder with a folder for each package; content that follows from its name by default.
+    pub content: Option<PathBuf>,
+    /// The host where content is, as the management point tells clients: its own by default.
+    pub content_host: Option<String>,
+    /// More beginnings of paths that are for somebody alone, besides the namespaces with Windows
+    /// authentication of their own.
+    pub windows: Vec<String>,
+    /// Packages that are not ready at once: how many times clients ask in vain.
+    pub not_ready: Vec<(String, u32)>,
+    /// How long client notification keeps a client waiting.
+    pub poll: Duration,
+    /// Who is told of each request.
+    pub tell: Option<Tell>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            listen: ANY_PORT,
+            management_point: true,
+            distribution_point: true,
+            content: None,
+            content_host: None,
+            windows: Vec::new(),
+            not_ready: Vec::new(),
+            poll: Duration::from_secs(1),
+            tell: None,
+        }
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setup({})", self.listen)
+    }
+}
 
 /// One request that reached the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +90,17 @@ pub struct Seen {
     pub fields: Vec<(String, String)>,
     /// Whether it carried an Authorization field.
     pub authorization: bool,
+    /// Whom Windows authentication says the connection is of.
+    pub identity: Option<String>,
     /// The length of its body.
     pub body_len: usize,
 }
 
 impl Seen {
-    /// The value of one of the remembered fields.
+    /// The value of one of the remembered fields, in any of the spellings that are one variable in
+    /// IIS.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = self.fields.iter().find(|(known, _)| variable(known) == variable(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -52,47 +108,76 @@ impl Seen {
 /// A simulated site system that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Backend {
-    address: SocketAddr,
+    serving: Serving,
     record: Arc<Record>,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
 struct Record {
     count: AtomicU64,
+    connections: AtomicU64,
     seen: Mutex<VecDeque<Seen>>,
 }
 
+/// What every connection of a backend shares.
+struct Shared {
+    site: Site,
+    windows: Vec<String>,
+    poll: Duration,
+    tell: Option<Tell>,
+    record: Arc<Record>,
+}
+
 impl Backend {
-    /// Start one on a free port of 127.0.0.1.
+    /// Start one that is everything, on a free port of 127.0.0.1.
     ///
     /// # Errors
     /// If the system gives no port, thread or runtime.
     pub fn start() -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        Backend::start_as(Setup::default())
+    }
+
+    /// Start one.
+    ///
+    /// # Errors
+    /// As [`Backend::start`].
+    pub fn start_as(setup: Setup) -> io::Result<Self> {
+        let shelf = setup.content.map_or(Shelf::MadeUp, Shelf::Folder);
+        let not_ready = setup.not_ready.into_iter().map(|(id, n)| (id.to_ascii_lowercase(), n));
         let record = Arc::new(Record::default());
-        let (stop, stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let told = record.clone();
-        let thread =
-            std::thread::Builder::new().name("sim-backend".to_owned()).spawn(move || {
-                // Dropping the runtime ends every connection.
-                runtime.block_on(serve(listener, told, stopped));
-            })?;
-        Ok(Backend { address, record, stop, thread: Some(thread) })
+        let shared = Arc::new(Shared {
+            site: Site {
+                management_point: setup.management_point,
+                shelf: setup.distribution_point.then_some(shelf),
+                content_host: setup.content_host,
+                not_ready: Mutex::new(not_ready.collect()),
+            },
+            windows: setup.windows.iter().map(|path| path.to_ascii_lowercase()).collect(),
+            poll: setup.poll,
+            tell: setup.tell,
+            record: record.clone(),
+        });
+        let serving = Serving::start("sim-backend", setup.listen, move || {
+            let number = shared.record.connections.fetch_add(1, Ordering::AcqRel) + 1;
+            let (shared, whose) = (shared.clone(), Arc::new(Mutex::new(Conversation::new(number))));
+            move |request| answer(request, shared.clone(), whose.clone())
+        })?;
+        Ok(Backend { serving, record })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.serving.address()
     }
 
     /// How many requests have reached it.
     pub fn count(&self) -> u64 {
         self.record.count.load(Ordering::Acquire)
+    }
+
+    /// How many connections it has accepted.
+    pub fn connections(&self) -> u64 {
+        self.record.connections.load(Ordering::Acquire)
     }
 
     /// What has reached it, oldest first: the last ten thousand.
@@ -109,83 +194,97 @@ impl Backend {
     pub fn stop(self) {}
 }
 
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(
-    listener: std::net::TcpListener,
-    record: Arc<Record>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
-    loop {
-        let accepted = tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let _ = stream.set_nodelay(true);
-        let record = record.clone();
-        let service = service_fn(move |request| {
-            let record = record.clone();
-            async move { Ok::<_, Infallible>(answer(request, &record).await) }
-        });
-        let http = hyper::server::conn::http1::Builder::new();
-        tokio::spawn(async move {
-            // A connection that its peer breaks is the peer's affair.
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-async fn answer(request: http::Request<Incoming>, record: &Record) -> Response<Body> {
+async fn answer(
+    request: http::Request<Incoming>,
+    shared: Arc<Shared>,
+    whose: Arc<Mutex<Conversation>>,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
     // Recorded before its body is read: the first byte that arrives counts.
-    record.count.fetch_add(1, Ordering::AcqRel);
+    shared.record.count.fetch_add(1, Ordering::AcqRel);
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map(|read| read.to_bytes());
-    remember(record, &head, body.as_ref().map_or(0, Bytes::len));
-    let mut answer = match body {
-        Ok(body) => pages::answer(&head, body),
-        Err(_) => {
-            let mut refused = Response::new(Default::default());
-            *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-            refused.map(http_body_util::Either::Left)
-        }
+    let path = head.uri.path().to_ascii_lowercase();
+    let (told, who) = {
+        let mut whose = whose.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        (whose.hear(said), whose.identity().map(str::to_owned))
     };
-    let server = http::HeaderValue::from_static("Microsoft-IIS/10.0 (simulated)");
+    let seen = Seen::of(&head, body.as_ref().map_or(0, Bytes::len), who.clone());
+    shared.record.remember(seen.clone());
+    let is_windows = shared.is_windows(&path);
+    let mut answer = match body {
+        Ok(_) if is_windows && who.is_none() => {
+            let mut refused = pages::error(StatusCode::UNAUTHORIZED);
+            pages::set(&mut refused, WWW_AUTHENTICATE, &told);
+            refused
+        }
+        Ok(body) => {
+            if path.starts_with("/bgb/") {
+                tokio::time::sleep(shared.poll).await;
+            }
+            shared.site.answer(&head, body, who.as_deref())
+        }
+        Err(_) => pages::error(StatusCode::PAYLOAD_TOO_LARGE),
+    };
+    let server = HeaderValue::from_static("Microsoft-IIS/10.0");
     answer.headers_mut().insert(http::header::SERVER, server);
+    if is_windows || who.is_some() {
+        // So that a connection that is taken for another's shows.
+        let identity = HeaderName::from_static(IDENTITY);
+        pages::set(&mut answer, identity, who.as_deref().unwrap_or("-"));
+    }
+    if let Some(tell) = &shared.tell {
+        tell(&seen, answer.status().as_u16());
+    }
     answer
 }
 
-fn remember(record: &Record, head: &Parts, body_len: usize) {
-    let of_interest = |name: &str| {
-        ["sitegate-", "x-sitegate-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
-    };
-    let seen = Seen {
-        method: head.method.to_string(),
-        target: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-        fields: head
-            .headers
-            .iter()
-            .filter(|(name, _)| of_interest(name.as_str()))
-            .map(|(name, value)| {
-                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            })
-            .collect(),
-        authorization: head.headers.contains_key(http::header::AUTHORIZATION),
-        body_len,
-    };
-    let mut all = record.seen.lock().unwrap_or_else(PoisonError::into_inner);
-    if all.len() >= SEEN_MAX {
-        all.pop_front();
+impl Shared {
+    /// Whether a path, in lower case, is for somebody alone.
+    fn is_windows(&self, path: &str) -> bool {
+        let first = path.split('/').nth(1).unwrap_or_default();
+        let own = first.ends_with("_windowsauth") || first.starts_with("nocert_");
+        own || self.windows.iter().any(|prefix| path.starts_with(prefix))
     }
-    all.push_back(seen);
+}
+
+impl Seen {
+    fn of(head: &Parts, body_len: usize, identity: Option<String>) -> Self {
+        let fields = head.headers.iter().filter(|(name, _)| is_identity(name.as_str()));
+        Seen {
+            method: head.method.to_string(),
+            target: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            fields: fields
+                .map(|(name, value)| {
+                    (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                })
+                .collect(),
+            authorization: head.headers.contains_key(AUTHORIZATION),
+            identity,
+            body_len,
+        }
+    }
+}
+
+/// Whether a field says who the client is, in any spelling that IIS makes the same of.
+fn is_identity(name: &str) -> bool {
+    let name = variable(name);
+    ["SITEGATE_", "X_SITEGATE_", "X_FORWARDED_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The name that IIS gives a field as a variable.
+fn variable(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
+}
+
+impl Record {
+    fn remember(&self, seen: Seen) {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= SEEN_MAX {
+            all.pop_front();
+        }
+        all.push_back(seen);
+    }
 }
 
 #[cfg(test)]
@@ -197,9 +296,9 @@ mod tests {
     fn exchange(backend: &Backend, request: &str) -> String {
         let mut stream = std::net::TcpStream::connect(backend.address()).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.to_ascii_lowercase()
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).to_ascii_lowercase()
     }
 
     #[test]
@@ -217,6 +316,43 @@ mod tests {
         assert!(ask("GET", "Range: bytes=200-\r\n").starts_with("http/1.1 416"));
         assert!(ask("PROPFIND", "").contains("<d:href>http://dp/sms_dp_smspkg$/ps1/100.bin"));
         assert_eq!((backend.count(), backend.seen().len()), (3, 3));
+    }
+
+    #[test]
+    fn it_has_the_manners_of_iis() {
+        let setup = Setup {
+            windows: vec!["/Reports/".to_owned()],
+            not_ready: vec![("PS100012".to_owned(), 1)],
+            ..Setup::default()
+        };
+        let backend = Backend::start_as(setup).unwrap();
+        let ask = |target: &str, more: &str| {
+            let fields = "Host: mp\r\nConnection: close\r\n";
+            exchange(&backend, &format!("GET {target} HTTP/1.1\r\n{fields}{more}\r\n"))
+        };
+        let list = ask("/sms_MP/.SMS_aut?mpLIST", "X_Forwarded_For: 1.2.3.4\r\n");
+        assert!(list.contains("server: microsoft-iis/10.0\r\n"), "{list}");
+        assert!(list.contains("fqdn=\"mp\""), "{list}");
+        let seen = backend.last().unwrap();
+        assert_eq!(seen.field("X-Forwarded-For"), Some("1.2.3.4"), "one variable");
+        let listed = ask("/SMS_DP_SMSPKG$/PS100012/", "");
+        assert!(
+            listed.contains("href=\"http://mp/sms_dp_smspkg$/ps100012/setup.exe\""),
+            "{listed}"
+        );
+        let moved = ask("/other/", "");
+        assert!(moved.starts_with("http/1.1 404") && !moved.contains("404.0"), "{moved}");
+        for closed in ["/Reports/x", "/SMS_MP_WindowsAuth/.sms_pol", "/NOCERT_SMS_DP_SMSPKG$/x/y"] {
+            let refused = ask(closed, "");
+            assert!(refused.starts_with("http/1.1 401"), "{refused}");
+            assert!(refused.contains("www-authenticate: ntlm\r\n"), "{refused}");
+            assert!(refused.contains("x-identity: -\r\n"), "{refused}");
+        }
+        let parts = ask("/SMS_DP_SMSPKG$/P/100.bin", "Range: bytes=0-1,50-51\r\n");
+        assert!(parts.starts_with("http/1.1 206"), "{parts}");
+        assert!(parts.contains("multipart/byteranges; boundary="), "{parts}");
+        let old = ask("/SMS_DP_SMSPKG$/P/8.bin", "Range: bytes=0-1\r\nIf-Range: \"x\"\r\n");
+        assert!(old.starts_with("http/1.1 200") && old.contains("content-length: 8\r\n"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Never tries anything twice: a test must see the failure that a client would see.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::content::hex;
 pub use super::presented::{Presented, thumbprint};
@@ -108,6 +108,11 @@ impl Request {
         Request::new("GET", target)
     }
 
+    /// Method, path and query.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+
     /// With a field.
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
@@ -164,6 +169,12 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// sitegate's code for a refusal, if the answer is one.
+    pub fn code(&self) -> Option<String> {
+        let document: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        document.get("code").and_then(|code| code.as_str()).map(str::to_owned)
+    }
+
     /// Status and reason phrase, as a client's log has them: `401 EHTTP_Token_Missing`.
     pub fn line(&self) -> String {
         format!("{} {}", self.status, self.reason)
@@ -175,6 +186,10 @@ impl Answer {
 pub struct Client {
     address: SocketAddr,
     name: String,
+    /// The port that is asked for, which a balancer may translate.
+    port: u16,
+    /// The address that connections come from, if not the system's choice.
+    from: Option<IpAddr>,
     trust: Trust,
     open: Option<Open>,
 }
@@ -189,7 +204,20 @@ struct Open {
 impl Client {
     /// A client that connects to `address` and asks for `name`. Opens nothing yet.
     pub fn new(address: SocketAddr, name: &str, trust: &Trust) -> Self {
-        Client { address, name: name.to_owned(), trust: trust.clone(), open: None }
+        let (name, trust) = (name.to_owned(), trust.clone());
+        Client { address, name, port: address.port(), from: None, trust, open: None }
+    }
+
+    /// Ask for another port than the one that is connected to.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Connect from an address of this machine.
+    pub fn from(mut self, address: Option<IpAddr>) -> Self {
+        self.from = address;
+        self
     }
 
     /// Send a request over the open connection, or over a new one if there is none.
@@ -229,13 +257,42 @@ impl Client {
         let kept = self.open.take().filter(|open| !open.send.is_closed());
         let open = match kept {
             Some(open) => open,
-            None => open(self.address, &self.name, &self.trust).await?,
+            None => self.open().await?,
         };
         Ok(self.open.insert(open))
     }
 
+    async fn open(&self) -> Result<Open, ClientError> {
+        let server = ServerName::try_from(self.name.clone());
+        let server = server.map_err(|e| ClientError::Asked(e.to_string()))?;
+        let stream = self.tcp().await.map_err(ClientError::Connect)?;
+        stream.set_nodelay(true).map_err(ClientError::Connect)?;
+        let connector = tokio_rustls::TlsConnector::from(self.trust.0.clone());
+        let stream = connector.connect(server, stream).await.map_err(ClientError::Handshake)?;
+        let presented = Arc::new(Presented::of(stream.get_ref().1));
+        let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::Http)?;
+        tokio::spawn(async move {
+            // What goes wrong here, the request in flight tells.
+            let _ = connection.await;
+        });
+        Ok(Open { send, presented, used: false })
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        let socket = match self.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        socket.connect(self.address).await
+    }
+
     async fn exchange(&mut self, request: &Request) -> Result<Answer, ClientError> {
-        let message = message(request, &self.name, self.address.port())?;
+        let message = message(request, &self.name, self.port)?;
         let open = self.ready().await?;
         open.send.ready().await.map_err(ClientError::Http)?;
         let reused = std::mem::replace(&mut open.used, true);
@@ -251,24 +308,6 @@ impl Client {
         let (status, headers) = (head.status.as_u16(), head.headers);
         Ok(Answer { status, reason, headers, body, len, sha256, presented, reused })
     }
-}
-
-async fn open(address: SocketAddr, name: &str, trust: &Trust) -> Result<Open, ClientError> {
-    let server = ServerName::try_from(name.to_owned());
-    let server = server.map_err(|e| ClientError::Asked(e.to_string()))?;
-    let stream = TcpStream::connect(address).await.map_err(ClientError::Connect)?;
-    stream.set_nodelay(true).map_err(ClientError::Connect)?;
-    let connector = tokio_rustls::TlsConnector::from(trust.0.clone());
-    let stream = connector.connect(server, stream).await.map_err(ClientError::Handshake)?;
-    let presented = Arc::new(Presented::of(stream.get_ref().1));
-    let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(ClientError::Http)?;
-    tokio::spawn(async move {
-        // What goes wrong here, the request in flight tells.
-        let _ = connection.await;
-    });
-    Ok(Open { send, presented, used: false })
 }
 
 fn message(

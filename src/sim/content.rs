@@ -1,10 +1,14 @@
 //! Content of any size that nobody has to store: each byte follows from the file's name and its
-//! place, so that whoever knows the name can check every range.
+//! place, so that whoever knows the name can check every range. Or content of files that are there.
 //!
 //! Not random in any sense that matters to security.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
@@ -66,7 +70,8 @@ impl Content {
 
     /// A range of it as a body that is made while it is sent.
     pub fn body(&self, range: Range<u64>) -> ContentBody {
-        ContentBody { content: *self, at: range.start, end: range.end.min(self.len) }
+        let end = range.end.min(self.len);
+        ContentBody { source: Source::Made(*self), at: range.start, end }
     }
 
     /// What tells this content from other.
@@ -83,17 +88,60 @@ impl Content {
     }
 }
 
+/// Where the bytes of a file come from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// From its name.
+    Made(Content),
+    /// From the disk: the file, its length, and what tells it from an earlier one.
+    Stored(Arc<File>, u64, u64),
+}
+
+impl Source {
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Source::Made(content) => content.len,
+            Source::Stored(_, len, _) => *len,
+        }
+    }
+
+    pub(super) fn tag(&self) -> u64 {
+        match self {
+            Source::Made(content) => content.tag(),
+            Source::Stored(_, _, tag) => *tag,
+        }
+    }
+
+    /// The bytes of a range that fits in memory.
+    pub(super) fn bytes(&self, range: Range<u64>) -> io::Result<Bytes> {
+        match self {
+            Source::Made(content) => Ok(content.bytes(range)),
+            Source::Stored(file, len, _) => {
+                let wanted = range.end.min(*len).saturating_sub(range.start);
+                let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
+                file.read_exact_at(&mut bytes, range.start)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    pub(super) fn body(&self, range: Range<u64>) -> ContentBody {
+        let end = range.end.min(self.len());
+        ContentBody { source: self.clone(), at: range.start, end }
+    }
+}
+
 /// A range of a file, on its way.
 #[derive(Debug)]
 pub struct ContentBody {
-    content: Content,
+    source: Source,
     at: u64,
     end: u64,
 }
 
 impl Body for ContentBody {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -103,9 +151,9 @@ impl Body for ContentBody {
             return Poll::Ready(None);
         }
         let next = (self.at + PIECE_BYTES).min(self.end);
-        let piece = self.content.bytes(self.at..next);
+        let piece = self.source.bytes(self.at..next);
         self.at = next;
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -33,6 +33,7 @@ mod records;
 mod roles;
 mod rollover;
 mod runbook;
+mod simulated;
 mod site_server;
 mod soak;
 mod store;

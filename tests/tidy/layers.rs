@@ -108,6 +108,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
+    ("flate2", &["sim/messages.rs"]),
     ("nix", &["front/low_water.rs"]),
     ("schemars", &["config/"]),
     ("arc_swap", &["live.rs"]),

@@ -15,6 +15,7 @@ const ROUTE: &str = "
 [[site_system.route]]
 path = \"/reports/\"
 require = \"anonymous\"
+rewrite_links = true
 ";
 const RELOADED: &str = "sitegate_config_last_reload_successful";
 
@@ -100,7 +101,7 @@ pub(super) async fn metrics(stage: &mut Stage) -> anyhow::Result<Outcome> {
         each.join(", ")
     };
     let seen = format!("refused: {}; certificates: {}", told(&denials), told(&swaps));
-    let counted = wanted.iter().all(|reason| denials.get(*reason) == Some(&1.0));
+    let counted = wanted.iter().all(|reason| denials.get(*reason).is_some_and(|n| *n >= 1.0));
     let swapped = ["pki-fit", "site-issued-no-pki"].iter().all(|cause| swaps.contains_key(*cause));
     Ok(Outcome { seen, ok: counted && swapped })
 }

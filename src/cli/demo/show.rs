@@ -31,16 +31,15 @@ pub(super) fn opening(stage: &Stage) -> String {
 
 /// One step, as it was done.
 pub(super) fn step(step: &Step) -> String {
-    let told = step.told;
     let mut text =
-        format!("\n{BOLD}{:>2}  {}{RESET}  {}\n", step.number, told.title, mark(step.ok));
+        format!("\n{BOLD}{:>2}  {}{RESET}  {}\n", step.number, step.title, mark(step.ok));
     for (name, what) in
-        [("does", told.does), ("expected", told.expected), ("seen", step.seen.as_str())]
+        [("does", step.does.as_str()), ("expected", &step.expected), ("seen", &step.seen)]
     {
         text.push_str(&paragraph(&format!("    {name:<10}"), what));
     }
     text.push_str(DIM);
-    text.push_str(&paragraph("              ", told.remark));
+    text.push_str(&paragraph("              ", step.remark));
     text.push_str(RESET);
     text
 }
@@ -54,8 +53,8 @@ pub(super) fn table(steps: &[Step]) -> String {
     );
     for step in steps {
         let cells = [
-            wrapped(step.told.title, title),
-            wrapped(step.told.expected, expected),
+            wrapped(step.title, title),
+            wrapped(&step.expected, expected),
             wrapped(&step.seen, seen),
         ];
         let lines = cells.iter().map(Vec::len).max().unwrap_or(0);

@@ -2,10 +2,10 @@
 //!
 //! Knows nothing of the steps. Leaves nothing behind.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::purpose::Purpose;
 use crate::secret::{write_private, write_public};
-use crate::sim::{Backend, Client, Device, Trust};
+use crate::sim::{Backend, Client, Device, Setup, Trust};
 use crate::site::SiteTokens;
 use crate::site::store::{Grant, Store};
 use crate::token::{MintRequest, SignerKind, lifetime_s};
@@ -32,6 +32,8 @@ pub(super) const SERVICE: &str = "/sitegate/oauth2";
 pub(super) const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
 pub(super) const DEVICE: &str = "GUID:5E1C0DE0-1111-4222-8333-444455556666";
 pub(super) const USER: &str = "CONTOSO\\anna";
+/// Where boot media start, and nobody else.
+pub(super) const MEDIA_NETWORK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const PKI_FILES: [&str; 3] = ["ca.crt", "tls.key", "tls.crt"];
 
 /// Everything that the steps need.
@@ -62,6 +64,9 @@ pub(super) struct Tokens {
     pub(super) expired: String,
     pub(super) foreign: String,
     pub(super) bulk: String,
+    /// Opens one registration, too.
+    pub(super) walk_bulk: String,
+    pub(super) media: String,
 }
 
 impl Stage {
@@ -69,7 +74,14 @@ impl Stage {
         let clock = Clock::system();
         let now = clock.now();
         let dir = tempfile::Builder::new().prefix("sitegate-demo-").tempdir()?;
-        let (mp, dp) = (Backend::start()?, Backend::start()?);
+        let mp = Backend::start_as(Setup {
+            distribution_point: false,
+            content_host: Some(DP.to_owned()),
+            not_ready: vec![(super::site::PACKAGE.to_owned(), 1)],
+            poll: Duration::from_millis(200),
+            ..Setup::default()
+        })?;
+        let dp = Backend::start_as(Setup { management_point: false, ..Setup::default() })?;
         for folder in ["pki/mp01", "offer", "tokens"] {
             std::fs::create_dir_all(dir.path().join(folder))?;
         }
@@ -220,6 +232,8 @@ impl Tokens {
             expired: token(&site, Purpose::Client, None, last_week)?,
             foreign: token(&other, Purpose::Client, None, now)?,
             bulk: bulk(config, &site, now)?,
+            walk_bulk: bulk(config, &site, now)?,
+            media: token(&site, Purpose::Media, None, now)?,
         })
     }
 
@@ -328,6 +342,11 @@ hosts = ["{MP}"]
 backend = "http://{mp}"
 token_service = true
 pki = "{dir}/pki/mp01"
+windows_auth = true
+
+[site_system.alt_auth]
+networks = ["{MEDIA_NETWORK}"]
+endpoints = ["MP_LocationManager"]
 "#
     )
 }

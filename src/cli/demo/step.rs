@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sim::walk;
+
 /// What is said of a step whatever happens.
 pub(super) struct Told {
     /// Its name.
@@ -27,7 +29,10 @@ pub(super) struct Outcome {
 /// A step that was done.
 pub(super) struct Step {
     pub(super) number: usize,
-    pub(super) told: &'static Told,
+    pub(super) title: &'static str,
+    pub(super) does: String,
+    pub(super) expected: String,
+    pub(super) remark: &'static str,
     pub(super) seen: String,
     pub(super) ok: bool,
 }
@@ -40,7 +45,22 @@ impl Step {
     ) -> Self {
         let Outcome { seen, ok } = outcome
             .unwrap_or_else(|error| Outcome { seen: format!("an error: {error:#}"), ok: false });
-        Step { number, told, seen, ok }
+        let Told { title, does, expected, remark } = *told;
+        let (does, expected) = (does.to_owned(), expected.to_owned());
+        Step { number, title, does, expected, remark, seen, ok }
+    }
+
+    /// A step of a client's walk through the site.
+    pub(super) fn walked(number: usize, step: &walk::Step) -> Self {
+        Step {
+            number,
+            title: step.step,
+            does: step.request.clone(),
+            expected: step.expected.clone(),
+            remark: "",
+            seen: step.seen.clone(),
+            ok: step.outcome == walk::Outcome::Ok,
+        }
     }
 }
 
