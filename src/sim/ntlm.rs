@@ -111,8 +111,12 @@ impl Conversation {
 
     /// Who a proof is of, if it answers this connection's challenge.
     fn proved(&self, message: &[u8]) -> Option<String> {
-        let response: [u8; 8] = field(message, 20)?.try_into().ok()?;
-        let right = u64::from_le_bytes(response) == self.number;
+        let right = match field(message, 20)? {
+            // Ours repeats the challenge.
+            said if said.len() == 8 => said == self.number.to_le_bytes(),
+            // A real one (MS-NLMP §2.2.2.6, §2.2.2.8) is believed: there are no passwords here.
+            said => said.len() >= 24,
+        };
         let units: Vec<u16> = field(message, 36)?
             .chunks_exact(2)
             .filter_map(|pair| pair.try_into().ok().map(u16::from_le_bytes))

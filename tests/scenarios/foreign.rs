@@ -47,6 +47,22 @@ fn a_library_that_speaks_ntlm_is_somebody_through_sitegate_to_an_unchanged_apach
     assert!(nobody.head.to_ascii_lowercase().contains("www-authenticate: ntlm"), "{}", nobody.head);
 }
 
+#[test]
+fn curl_is_somebody_by_ntlm_on_its_own_connection_alone() {
+    let backend = sitegate::sim::windows::WindowsBackend::start().unwrap();
+    let url = format!("http://{}", backend.address());
+    let gateway = Plan::to(&url).site_system("windows_auth = true").start();
+    let path = "/SMS_MP_WindowsAuth/.sms_pol?x";
+    for (version, status) in [("--http1.1", 200), ("--http2", 200)] {
+        // Over HTTP/2 it is told to come again by HTTP/1.1, and does.
+        let answer = gateway.curl(path, &[version, "--ntlm", "-u", "CONTOSO\\anna:any"]);
+        assert_eq!(answer.status, status, "{version}: {answer:?}");
+        assert_eq!(answer.text(), "anna", "{version}");
+    }
+    let nobody = gateway.curl(path, &["--http1.1"]);
+    assert_eq!((nobody.status, &*nobody.text()), (401, "-"));
+}
+
 /// The suites of litmus that name one address: the others write it into `Destination`, with its
 /// scheme, and Apache compares that with how it was reached.
 const SUITES: &str = "basic props http";

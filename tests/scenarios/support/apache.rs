@@ -2,7 +2,6 @@
 //! authentication by NTLM below `/reports/`, for one account.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::{eventually, free_port};
@@ -77,11 +76,6 @@ impl Apache {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// The folder below `/dav/`.
-    pub fn dav(&self) -> PathBuf {
-        self.dir.path().join("dav")
     }
 
     /// What reached it, a line each: method, path, status and user.
