@@ -8,10 +8,12 @@ mod certificates;
 mod check;
 mod demo;
 mod devices;
-mod explain;
+mod doctor;
+pub mod explain;
 mod gateways;
 mod health;
 mod issue;
+mod roles;
 mod rollover;
 mod run;
 mod schema;
@@ -19,6 +21,7 @@ mod site;
 mod status;
 mod store;
 mod token;
+mod wrap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,17 +52,21 @@ enum Command {
     Run(ConfigArg),
     /// Check a configuration and every file that it names, and say everything that is wrong.
     Check(ConfigArg),
+    /// Look for what is amiss with certificates, backends, issuers, clocks and this machine.
+    Doctor(doctor::Args),
     /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
     Demo(demo::Args),
     /// Ask a running gateway whether it is ready; exits 0 if it is.
     Health(health::Args),
     /// Show what a running gateway serves, and why.
     Status(status::Args),
+    /// Say what a code means, or what becomes of a captured request, and why.
+    Explain(explain::Args),
     /// Write the JSON schema of the configuration, for editors.
     Schema,
     /// What a configuration means.
     #[command(subcommand)]
-    Config(explain::Command),
+    Config(roles::Command),
     /// The site's own authority.
     #[command(subcommand)]
     Site(site::Command),
@@ -99,11 +106,13 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
     match cli.command {
         Command::Run(arg) => run::run(arg, provider),
         Command::Check(arg) => check::run(arg, provider),
+        Command::Doctor(args) => doctor::run(args, provider),
         Command::Demo(args) => demo::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
+        Command::Explain(args) => explain::run(args, provider),
         Command::Schema => schema::run(),
-        Command::Config(command) => explain::run(command),
+        Command::Config(command) => roles::run(command),
         Command::Site(command) => site::run(command, provider),
         Command::Token(command) => token::run(command),
     }

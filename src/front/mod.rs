@@ -22,7 +22,7 @@ mod state;
 mod tcp;
 mod watch;
 
-pub use binding::{Binding, Door, TlsSource};
+pub use binding::{Binding, Door, Picked, TlsSource};
 pub use chunks::{Chunks, Malformed};
 pub use conn::Conn;
 pub use deadline::Deadline;
