@@ -9,6 +9,7 @@ mod support;
 mod backends;
 mod balancers;
 mod blocklist;
+mod broken;
 mod certificates;
 mod configuration;
 mod content;
