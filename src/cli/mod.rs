@@ -4,6 +4,7 @@
 //! (usage), 78 (bad configuration at start).
 
 mod bundle;
+mod cert;
 mod certificates;
 mod check;
 mod demo;
@@ -12,7 +13,9 @@ mod doctor;
 pub mod explain;
 mod gateways;
 mod health;
+mod init;
 mod issue;
+mod pages;
 mod roles;
 mod rollover;
 mod run;
@@ -52,6 +55,14 @@ enum Command {
     Run(ConfigArg),
     /// Check a configuration and every file that it names, and say everything that is wrong.
     Check(ConfigArg),
+    /// Certificates: what is served and why, what a file holds, and what would be served when.
+    #[command(subcommand)]
+    Cert(cert::Command),
+    /// Write what a shell completes after sitegate.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Look for what is amiss with certificates, backends, issuers, clocks and this machine.
     Doctor(doctor::Args),
     /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
@@ -62,6 +73,14 @@ enum Command {
     Status(status::Args),
     /// Say what a code means, or what becomes of a captured request, and why.
     Explain(explain::Args),
+    /// Write a first configuration; it asks nothing and replaces no file.
+    Init(init::Args),
+    /// Write the manual, or a page for each command into a folder.
+    Man {
+        /// The folder; the first page alone goes to standard output without it.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// Write the JSON schema of the configuration, for editors.
     Schema,
     /// What a configuration means.
@@ -106,6 +125,10 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
     match cli.command {
         Command::Run(arg) => run::run(arg, provider),
         Command::Check(arg) => check::run(arg, provider),
+        Command::Cert(command) => cert::run(command, provider),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Init(args) => init::run(args),
+        Command::Man { folder } => pages::man(folder.as_deref()),
         Command::Doctor(args) => doctor::run(args, provider),
         Command::Demo(args) => demo::run(args, provider),
         Command::Health(args) => health::run(args),

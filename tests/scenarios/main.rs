@@ -10,6 +10,7 @@ mod backends;
 mod balancers;
 mod blocklist;
 mod broken;
+mod cert;
 mod certificates;
 mod configuration;
 mod content;
