@@ -9,6 +9,7 @@ RUN apt-get update \
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
+COPY docs docs
 COPY migrations migrations
 COPY src src
 RUN cargo build --release --locked --bin sitegate \

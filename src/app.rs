@@ -8,6 +8,7 @@ mod authority;
 mod blocklist;
 mod clients;
 mod data_plane;
+mod doctor;
 mod ending;
 mod error;
 mod examine;
@@ -17,6 +18,7 @@ mod keys;
 mod modes;
 mod observe;
 mod reload;
+mod replay;
 mod report;
 mod site;
 mod upstreams;
@@ -370,10 +372,13 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
 pub(crate) use assemble::open_tokens;
 pub(crate) use authority::open_authority;
 pub(crate) use blocklist::read_blocklist;
+pub use doctor::{Ailment, Severity};
+pub(crate) use doctor::{Finding, examine as doctor};
 pub(crate) use examine::{
     Examined, Examiner, issuer as examine_issuer, site_server as examine_site_server,
     token_service as examine_token_service,
 };
 pub use issuers::read_trusted;
+pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
 pub(crate) use site::store_place;

@@ -65,6 +65,13 @@ impl Examiner {
         found
     }
 
+    /// The certificate that would be served, and nothing else of a site system.
+    pub(crate) fn certificate(&self, system: &SiteSystem, config: &Config) -> Examined {
+        let mut found = Examined::default();
+        self.served(system, config, &mut found);
+        found
+    }
+
     /// What would be served, chosen by whoever chooses when it runs.
     fn served(&self, system: &SiteSystem, config: &Config, found: &mut Examined) {
         let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));

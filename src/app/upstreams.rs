@@ -50,6 +50,24 @@ fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upst
     }
 }
 
+/// The same with nothing to connect to, for whoever only asks what would become of a request.
+pub(super) fn of_nowhere(system: &SiteSystem) -> Upstreams {
+    let nowhere = |backend: &Backend| Upstream {
+        addresses: live(Vec::new()).1,
+        unix: None,
+        tls: None,
+        credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
+        times: backend.times,
+    };
+    let of_roles = system.role_backends.iter();
+    Upstreams {
+        backend: nowhere(&system.backend),
+        roles: of_roles.map(|(role, backend)| (*role, nowhere(backend))).collect(),
+        token_service: system.token_service.then(|| nowhere(&system.backend)),
+        publication: publishes(system).then(|| nowhere(&system.backend)),
+    }
+}
+
 fn publishes(system: &SiteSystem) -> bool {
     system.routes.iter().any(|route| route.destination == Destination::Publication)
 }

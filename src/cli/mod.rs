@@ -5,15 +5,20 @@
 
 mod backend;
 mod bundle;
+mod cert;
 mod certificates;
 mod check;
 mod client;
 mod demo;
 mod devices;
-mod explain;
+mod doctor;
+pub mod explain;
 mod gateways;
 mod health;
+mod init;
 mod issue;
+mod pages;
+mod roles;
 mod rollover;
 mod run;
 mod schema;
@@ -21,6 +26,7 @@ mod site;
 mod status;
 mod store;
 mod token;
+mod wrap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +57,16 @@ enum Command {
     Run(ConfigArg),
     /// Check a configuration and every file that it names, and say everything that is wrong.
     Check(ConfigArg),
+    /// Certificates: what is served and why, what a file holds, and what would be served when.
+    #[command(subcommand)]
+    Cert(cert::Command),
+    /// Write what a shell completes after sitegate.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Look for what is amiss with certificates, backends, issuers, clocks and this machine.
+    Doctor(doctor::Args),
     /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
     Demo(demo::Args),
     /// Run a simulated site system, to put a gateway in front of it.
@@ -61,11 +77,21 @@ enum Command {
     Health(health::Args),
     /// Show what a running gateway serves, and why.
     Status(status::Args),
+    /// Say what a code means, or what becomes of a captured request, and why.
+    Explain(explain::Args),
+    /// Write a first configuration; it asks nothing and replaces no file.
+    Init(init::Args),
+    /// Write the manual, or a page for each command into a folder.
+    Man {
+        /// The folder; the first page alone goes to standard output without it.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// Write the JSON schema of the configuration, for editors.
     Schema,
     /// What a configuration means.
     #[command(subcommand)]
-    Config(explain::Command),
+    Config(roles::Command),
     /// The site's own authority.
     #[command(subcommand)]
     Site(site::Command),
@@ -105,13 +131,19 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
     match cli.command {
         Command::Run(arg) => run::run(arg, provider),
         Command::Check(arg) => check::run(arg, provider),
+        Command::Cert(command) => cert::run(command, provider),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Init(args) => init::run(args),
+        Command::Man { folder } => pages::man(folder.as_deref()),
+        Command::Doctor(args) => doctor::run(args, provider),
         Command::Demo(args) => demo::run(args, provider),
         Command::Backend(args) => backend::run(args),
         Command::Client(args) => client::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
+        Command::Explain(args) => explain::run(args, provider),
         Command::Schema => schema::run(),
-        Command::Config(command) => explain::run(command),
+        Command::Config(command) => roles::run(command),
         Command::Site(command) => site::run(command, provider),
         Command::Token(command) => token::run(command),
     }

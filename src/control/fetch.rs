@@ -43,6 +43,8 @@ pub struct Document {
     pub(super) body: Vec<u8>,
     /// How long it may be taken for fresh, as far as its server says (RFC 9111 §4.2).
     pub(super) max_age: Option<Duration>,
+    /// Its server's clock, as it says.
+    pub(super) date: Option<String>,
 }
 
 /// Why something could not be fetched, or is not used: a closed list, and a metric label.
@@ -153,7 +155,9 @@ impl Web {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Document { body, max_age: max_age(&answer) })
+        let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.map(str::to_owned);
+        Ok(Document { body, max_age: max_age(&answer), date })
     }
 
     fn is_named(&self, host: &str) -> bool {

@@ -59,6 +59,14 @@ impl Provides for Provider {
 }
 
 impl Provider {
+    /// Fetch the keys and keep nothing: the Date of whoever gave them, as it says.
+    ///
+    /// # Errors
+    /// Why they could not be fetched.
+    pub async fn look(&self) -> Result<Option<String>, FetchError> {
+        self.fetch().await.map(|published| published.document.date)
+    }
+
     async fn discover(&self) -> Result<String, FetchError> {
         let place = Place::parse(&self.url)?;
         let found = self.web.fetch(&place, DISCOVERY_BYTES_MAX).await?;

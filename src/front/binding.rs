@@ -40,10 +40,11 @@ pub struct Binding {
 }
 
 /// The site system picked for a connection.
-pub(super) struct Picked<'a> {
-    pub(super) door: &'a Door,
+pub struct Picked<'a> {
+    /// Where it leads.
+    pub door: &'a Door,
     /// Picked for want of a name that is known, so the request's Host has to say more.
-    pub(super) by_default: bool,
+    pub by_default: bool,
 }
 
 impl Binding {
@@ -55,7 +56,7 @@ impl Binding {
 
     /// The site system that a connection is for, or none if its name is unknown and there is no
     /// default.
-    pub(super) fn pick(&self, sni: Option<&str>) -> Option<Picked<'_>> {
+    pub fn pick(&self, sni: Option<&str>) -> Option<Picked<'_>> {
         let named = sni.and_then(|sni| {
             let name = sni.strip_suffix('.').unwrap_or(sni);
             self.doors.iter().find(|d| d.hosts.iter().any(|h| h.eq_ignore_ascii_case(name)))

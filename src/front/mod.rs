@@ -25,7 +25,7 @@ mod transport;
 mod turns;
 mod watch;
 
-pub use binding::{Binding, Door, TlsSource};
+pub use binding::{Binding, Door, Picked, TlsSource};
 pub use chunks::{Chunks, Malformed};
 pub use conn::Conn;
 pub use deadline::Deadline;

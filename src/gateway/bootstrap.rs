@@ -43,7 +43,8 @@ pub(super) async fn judge(
     if let (Some(in_flight), true) = (&ctx.in_flight, session.as_downstream_mut().is_body_done()) {
         in_flight.body_done();
     }
-    Ok(body.and_then(|body| admit(session, &body)))
+    let fields: Vec<_> = fields_of(&session.req_header().headers).collect();
+    Ok(body.and_then(|body| admit(fields.iter().copied(), &body)))
 }
 
 /// The whole body; it stays where the proxy takes it from. A refusal if it is not looked at.
@@ -84,10 +85,15 @@ pub(super) async fn ask_for_body(session: &mut Session) -> Outcome<()> {
     Ok(())
 }
 
-/// What the envelope says.
-fn admit(session: &Session, body: &[u8]) -> Result<Pass, Refused> {
-    let fields: Vec<_> = fields_of(&session.req_header().headers).collect();
-    let content_type = guard::content_type(fields.iter().copied()).ok_or_else(guard::untyped)?;
+/// What the envelope says, of a request with these fields.
+///
+/// # Errors
+/// Why it may not go on.
+pub(super) fn admit<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    body: &[u8],
+) -> Result<Pass, Refused> {
+    let content_type = guard::content_type(fields).ok_or_else(guard::untyped)?;
     let envelope = message::envelope(content_type, body).map_err(guard::refused)?;
     match envelope.is_open_to_everyone() {
         true => Ok(Pass::of_nobody()),

@@ -24,6 +24,7 @@ mod phases;
 mod policy;
 mod record;
 mod rejudge;
+mod replay;
 mod reply;
 mod rewrite;
 mod server;
@@ -45,6 +46,7 @@ pub use framing::judge_raw;
 pub use lane::judge_answer;
 pub use observe::Observing;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream, Upstreams};
+pub use replay::{Becomes, Captured, Forwarded, Replay, Step, replay};
 pub use server::Server;
 pub use under_way::UnderWay;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use sitegate::app::Ailment;
 use sitegate::cert::Why;
 use sitegate::cli::Cli;
 use sitegate::denial::Denial;
@@ -124,6 +125,21 @@ fn every_reason_of_a_certificate_has_its_row() {
 }
 
 #[test]
+fn every_finding_of_the_doctor_has_its_row_and_its_case() {
+    let row = |a: &Ailment| {
+        let severity = a.severity().as_str();
+        format!("| `{}` | {severity} | {} | {} |", a.code(), a.title(), a.hint())
+    };
+    let wanted: Vec<String> = Ailment::ALL.iter().map(row).collect();
+    compare("docs/doctor.md", &wanted);
+    let cases = read("tests/scenarios/doctor.rs");
+    for ailment in Ailment::ALL {
+        let code = ailment.code();
+        assert!(cases.contains(code), "tests/scenarios/doctor.rs has no case of {code}");
+    }
+}
+
+#[test]
 fn every_metric_and_every_end_of_a_connection_has_its_row() {
     let text = read("docs/metrics.md");
     let first: Vec<String> =
@@ -150,6 +166,53 @@ fn every_field_of_the_access_log_has_its_row() {
     let found: BTreeSet<String> =
         rows(&text).iter().filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect();
     assert_eq!(wanted, found, "docs/access-log.md");
+}
+
+/// The codes that have a row in a chapter of docs/explain.md.
+fn explained(chapter: &str) -> Vec<String> {
+    let text = read("docs/explain.md");
+    let (_, after) = text.split_once(&format!("]({chapter})")).unwrap();
+    let chapter = after.split("\n## ").next().unwrap_or(after);
+    let first = |row: &String| row.split('`').nth(1).map(str::to_owned);
+    let mut codes: Vec<String> = rows(chapter).iter().filter_map(first).collect();
+    codes.sort();
+    codes
+}
+
+#[test]
+fn every_code_has_its_usual_causes_and_explain_knows_every_code() {
+    let sorted = |codes: Vec<&str>| {
+        let mut codes: Vec<String> = codes.into_iter().map(str::to_owned).collect();
+        codes.sort();
+        codes
+    };
+    let of_requests = Denial::ALL.iter().map(|d| d.code()).collect();
+    let of_certificates = Unfit::ALL.iter().map(|u| u.code()).collect();
+    let of_grants = GrantDenial::ALL.iter().map(|d| d.code()).collect();
+    for (chapter, codes) in [
+        ("denials.md", sorted(of_requests)),
+        ("certificates.md", sorted(of_certificates)),
+        ("token-service.md", sorted(of_grants)),
+    ] {
+        assert_eq!(explained(chapter), codes, "docs/explain.md, {chapter}");
+    }
+    let known = sitegate::cli::explain::entries();
+    let more = BundleRefusal::ALL.iter().map(|r| r.code());
+    let more = more.chain(SiteDenial::ALL.iter().map(|d| d.code()));
+    let more = more.chain(Refusal::ALL.iter().map(|r| r.code()));
+    let more = more.chain(Why::ALL.iter().map(|why| why.as_str()));
+    let (mut keys, text) = (crate::configuration::keys(), read("docs/configuration.md"));
+    // A table of its own is a chapter, and no row.
+    keys.retain(|key| !text.contains(&format!("[site_system.{key}]")));
+    for code in more.chain(keys.iter().map(String::as_str)) {
+        assert!(known.iter().any(|entry| entry.code == code), "explain does not know {code}");
+    }
+    for d in Denial::ALL {
+        let of_it =
+            |e: &&sitegate::cli::explain::Entry| e.code == d.code() && e.page == "docs/denials.md";
+        let entry = known.iter().find(of_it).unwrap();
+        assert!(entry.causes.is_some() && entry.says.iter().any(|(_, cell)| cell == d.title()));
+    }
 }
 
 /// What is named like a metric of ours in a text.
@@ -237,7 +300,7 @@ fn every_command_in_the_documents_is_one_that_sitegate_has() {
         }
     }
     assert!(checked > 20, "only {checked} commands found in the documents");
-    assert!(Cli::command().try_get_matches_from(call("sitegate explain x").unwrap()).is_err());
+    assert!(Cli::command().try_get_matches_from(call("sitegate nothing x").unwrap()).is_err());
 }
 
 #[test]

@@ -111,6 +111,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("flate2", &["sim/messages.rs"]),
     ("nix", &["front/low_water.rs"]),
     ("schemars", &["config/"]),
+    ("clap_complete", &["cli/"]),
+    ("clap_mangen", &["cli/"]),
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs", "metrics/"]),
     ("pingora_core", PINGORA),

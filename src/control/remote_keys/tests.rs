@@ -25,7 +25,8 @@ impl Provides for Script {
         tokio::time::sleep(self.latency).await;
         let answer = self.answer.lock().unwrap().clone();
         let (keys, age) = answer.map_err(|fault| FetchError::new(fault, "as told"))?;
-        let document = Document { body: keys.into(), max_age: age.map(Duration::from_secs) };
+        let document =
+            Document { body: keys.into(), max_age: age.map(Duration::from_secs), date: None };
         Ok(Published { from: "https://id.example/keys".into(), document })
     }
 }

@@ -37,6 +37,7 @@ use exchange::{Answered, Failed};
 pub(super) use pool::{Pool, Waiting};
 pub(super) use relay::INTERIM_MAX;
 use request::{Judged, Outgoing};
+pub(super) use request::{asked, read as read_head};
 pub(super) use response::{Rest, read as read_answer, read_switching};
 
 /// What is asked of the system at a time while a head is read.
@@ -284,7 +285,7 @@ impl Lane {
         }
         let body = request::length(head.body);
         let certificate = self.gateway.certificate(info, ctx);
-        match self.gateway.admit(&policy, request::asked(&head, info, certificate.as_ref()), ctx) {
+        match self.gateway.admit(&policy, asked(&head, info, certificate.as_ref()), ctx) {
             Err(denied) => refused(denied, body),
             Ok(()) => match Outgoing::new(&head, info, ctx) {
                 Some(outgoing) => Judged::Goes(outgoing),

@@ -55,7 +55,10 @@ pub(super) struct Outgoing {
 }
 
 /// The head, unless its framing has more than one reading or it is too large.
-pub(super) fn read<'a>(raw: &'a [u8], policy: &Policy) -> Result<RequestHead<'a>, Denial> {
+pub(in crate::gateway) fn read<'a>(
+    raw: &'a [u8],
+    policy: &Policy,
+) -> Result<RequestHead<'a>, Denial> {
     let head = framing::parse(raw)?;
     if matches!(head.method, "CONNECT" | "TRACE") {
         return Err(Denial::FramingMethod);
@@ -90,7 +93,7 @@ pub(super) fn length(body: Body) -> Option<u64> {
 }
 
 /// The head as the decision wants it.
-pub(super) fn asked<'a>(
+pub(in crate::gateway) fn asked<'a>(
     head: &'a RequestHead<'a>,
     info: &ConnInfo,
     certificate: Option<&'a ClientCertificate<'a>>,

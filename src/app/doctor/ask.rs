@@ -1,0 +1,196 @@
+//! One small question to a web server, on a connection of its own.
+//!
+//! Keeps the head and a little of the body, and never shows what it authenticates itself with.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+/// Enough for a list of management points.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// Where to ask.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) place: Place,
+    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// The Host that is asked for.
+    pub(super) host: String,
+    /// The account of backend_auth, if there is one.
+    pub(super) authorization: Option<String>,
+}
+
+#[derive(Clone)]
+pub(super) enum Place {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) body: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Connect(io::Error),
+    Tls(io::Error),
+    NotHttp(String),
+}
+
+impl Answer {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The seconds by which its clock is before or behind ours.
+    pub(super) fn skew(&self, now: Timestamp) -> Option<u64> {
+        skew(self.field("date")?, now)
+    }
+}
+
+/// The seconds between a Date (RFC 9110 §6.6.1) and now.
+pub(super) fn skew(date: &str, now: Timestamp) -> Option<u64> {
+    let at = rfc2822::parse(date).ok()?.timestamp();
+    Some(at.as_second().abs_diff(now.as_second()))
+}
+
+/// Ask.
+///
+/// # Errors
+/// Why there is no answer.
+pub(super) async fn ask(
+    to: &Target,
+    (method, path): (&str, &str),
+    more: &[(&str, &str)],
+) -> Result<Answer, Fault> {
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: sitegate-doctor\r\n\
+         Connection: close\r\n",
+        to.host
+    );
+    let authorization = to.authorization.as_deref().map(|value| ("Authorization", value));
+    for (name, value) in more.iter().copied().chain(authorization) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    match &to.place {
+        Place::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(Fault::Connect)?;
+            exchange(stream, &head, method).await
+        }
+        Place::Tcp(host, port) => {
+            let stream =
+                TcpStream::connect((host.as_str(), *port)).await.map_err(Fault::Connect)?;
+            match &to.tls {
+                None => exchange(stream, &head, method).await,
+                Some((config, name)) => {
+                    let tls = TlsConnector::from(config.clone());
+                    let stream = tls.connect(name.clone(), stream).await.map_err(Fault::Tls)?;
+                    exchange(stream, &head, method).await
+                }
+            }
+        }
+    }
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    head: &str,
+    method: &str,
+) -> Result<Answer, Fault> {
+    let broken = |error: io::Error| Fault::NotHttp(error.to_string());
+    stream.write_all(head.as_bytes()).await.map_err(broken)?;
+    let mut bytes = Vec::new();
+    let mut answer: Option<(Answer, usize)> = None;
+    loop {
+        if answer.is_none() {
+            answer = parsed(&bytes)?;
+        }
+        let whole = |(answer, at): &(Answer, usize)| {
+            let length = answer.field("content-length").and_then(|value| value.parse().ok());
+            let none = method == "HEAD" || matches!(answer.status, 204 | 304);
+            none || length.is_some_and(|length: usize| bytes.len().saturating_sub(*at) >= length)
+        };
+        if answer.as_ref().is_some_and(whole) || bytes.len() >= ANSWER_BYTES_MAX {
+            break;
+        }
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // Servers that were told to close sometimes do so without a good-bye.
+            Err(_) if answer.is_some() => break,
+            Err(error) => return Err(broken(error)),
+        }
+    }
+    let (mut answer, at) = answer.ok_or_else(|| Fault::NotHttp("it answers no HTTP".to_owned()))?;
+    let body = bytes.get(at..).unwrap_or_default();
+    // A list in UTF-16 has the same letters with zeros between them.
+    let text: Vec<u8> = body.iter().copied().filter(|byte| *byte != 0).collect();
+    answer.body = String::from_utf8_lossy(&text).into_owned();
+    Ok(answer)
+}
+
+/// The head and where the body begins, once all of it is there. Interim answers are passed over.
+fn parsed(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
+    let begin = bytes.get(..5).unwrap_or(bytes);
+    if !b"HTTP/".starts_with(begin) {
+        return Err(Fault::NotHttp("it answers something else than HTTP".to_owned()));
+    }
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
+    let mut lines = text.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    let status = status.ok_or_else(|| Fault::NotHttp("its answer has no status".to_owned()))?;
+    let after = end + 4;
+    if (100..200).contains(&status) {
+        let rest = parsed(bytes.get(after..).unwrap_or_default())?;
+        return Ok(rest.map(|(answer, at)| (answer, at + after)));
+    }
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_owned(), value.trim().to_owned()))
+    };
+    let fields = lines.filter_map(field).collect();
+    Ok(Some((Answer { status, fields, body: String::new() }, after)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_with_its_fields_after_interim_ones() {
+        let whole = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 No\r\nDate: x\r\n\r\nbody";
+        let (answer, at) = parsed(whole).unwrap().unwrap();
+        assert_eq!(
+            (answer.status, answer.field("DATE"), &whole[at..]),
+            (404, Some("x"), &b"body"[..])
+        );
+        assert!(parsed(b"HTTP/1.1 200 OK\r\n").unwrap().is_none());
+        assert!(matches!(parsed(b"SSH-2.0"), Err(Fault::NotHttp(_))));
+    }
+
+    #[test]
+    fn a_date_is_compared_with_the_time_here() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        assert_eq!(skew("Fri, 02 Jan 2026 03:04:05 GMT", now), Some(0));
+        assert_eq!(skew("Fri, 02 Jan 2026 03:00:05 GMT", now), Some(240));
+        assert_eq!(skew("never", now), None);
+    }
+}

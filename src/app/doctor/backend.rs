@@ -1,0 +1,210 @@
+//! Questions to the backends that change nothing there: do they answer, with the verbs, paths and
+//! credentials that their roles need?
+
+use super::ask::{Answer, Fault, Place, Target, ask};
+use super::finding::{Ailment, Finding};
+use super::{Instruments, Probes, SKEW_MAX_S, within};
+use crate::config::{Backend, BackendAddress, Config, SiteSystem};
+use crate::route::Role;
+use crate::secret::BasicCredential;
+
+/// A file that each management point has.
+const PACKAGE: &str = "/CCM_Client/ccmsetup.cab";
+/// A package that no distribution point has.
+const NO_PACKAGE: &str = "/SMS_DP_SMSPKG$/sitegate-doctor-0";
+
+pub(super) fn probe(config: &Config, with: &Instruments, probes: &mut Probes) {
+    for system in &config.site_systems {
+        for backend in system.backends().filter(|_| !system.is_site_server()) {
+            let to = target(system, backend, with);
+            spawn(
+                probes,
+                system,
+                backend,
+                reachable(to, about(system), backend.url.clone(), with.clone()),
+            );
+        }
+        for role in &system.roles {
+            let own = system.role_backends.iter().find(|(of, _)| of == role);
+            let backend = own.map_or(&system.backend, |(_, backend)| backend);
+            let (to, about) = (target(system, backend, with), about(system));
+            match role {
+                Role::ManagementPoint => {
+                    spawn(probes, system, backend, list(to.clone(), about.clone()));
+                    spawn(probes, system, backend, message(to.clone(), about.clone()));
+                    spawn(probes, system, backend, ranges(to.clone(), about.clone()));
+                    if system.windows_auth {
+                        spawn(probes, system, backend, windows_auth(to, about));
+                    }
+                }
+                Role::DistributionPoint => {
+                    let translated = system.routes.iter().any(|route| route.translation.is_some());
+                    spawn(probes, system, backend, content(to.clone(), about.clone(), translated));
+                    spawn(probes, system, backend, listing(to, about));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn about(system: &SiteSystem) -> String {
+    system.name.clone()
+}
+
+fn spawn(
+    probes: &mut Probes,
+    system: &SiteSystem,
+    backend: &Backend,
+    probe: impl Future<Output = Vec<Finding>> + Send + 'static,
+) {
+    let evidence = format!("{}: no answer in time", backend.url);
+    let late = Finding::new(Ailment::BackendNotHttp, about(system), evidence);
+    probes.spawn(within(late, probe));
+}
+
+fn target(system: &SiteSystem, backend: &Backend, with: &Instruments) -> Target {
+    let place = match &backend.address {
+        BackendAddress::Host(host, port) => Place::Tcp(host.clone(), *port),
+        BackendAddress::Unix(path) => Place::Unix(path.clone()),
+    };
+    let roots = |path| {
+        crate::app::upstreams::backend_roots(path)
+            .unwrap_or_else(|_| rustls::RootCertStore::empty())
+    };
+    let tls = backend
+        .tls_name
+        .clone()
+        .map(|name| (with.tls.trusting(backend.ca.as_deref().map(roots)), name));
+    let account = backend.auth.as_ref().and_then(|source| BasicCredential::read(source).ok());
+    let authorization = account.and_then(|(account, _)| Some(account.field()?.to_owned()));
+    let host = system.hosts.first().cloned().unwrap_or_default();
+    Target { place, tls, host, authorization }
+}
+
+async fn reachable(to: Target, about: String, url: String, with: Instruments) -> Vec<Finding> {
+    let found = |ailment, evidence: String| vec![Finding::new(ailment, about.clone(), evidence)];
+    match ask(&to, ("OPTIONS", "/"), &[("Content-Length", "0")]).await {
+        Err(Fault::Connect(error)) => found(Ailment::BackendUnreachable, format!("{url}: {error}")),
+        Err(Fault::Tls(error)) => found(Ailment::BackendCertificate, format!("{url}: {error}")),
+        Err(Fault::NotHttp(why)) => found(Ailment::BackendNotHttp, format!("{url}: {why}")),
+        Ok(answer) => match answer.skew(with.clock.now()) {
+            Some(skew) if skew > SKEW_MAX_S => found(
+                Ailment::ClockBackend,
+                format!("{url}: its Date is {} seconds from this machine's time", skew),
+            ),
+            _ => Vec::new(),
+        },
+    }
+}
+
+/// What the backend says of a verb; whoever is not reachable has been told of.
+async fn answer(to: &Target, method: &str, path: &str, more: &[(&str, &str)]) -> Option<Answer> {
+    ask(to, (method, path), more).await.ok()
+}
+
+async fn list(to: Target, about: String) -> Vec<Finding> {
+    let path = "/SMS_MP/.sms_aut?MPLIST";
+    let Some(answer) = answer(&to, "GET", path, &[]).await else { return Vec::new() };
+    let evidence = format!("GET {path}: {}", answer.status);
+    let found = |ailment, evidence| vec![Finding::new(ailment, about, evidence)];
+    match answer.status {
+        404 => found(Ailment::BackendRole, evidence),
+        403 => found(Ailment::BackendForbids, evidence),
+        405 | 501 => found(Ailment::BackendVerb, evidence),
+        200 => match ssl_state(&answer.body).filter(|state| *state != "0") {
+            Some(state) => found(Ailment::HttpsMode, format!("{evidence}, SSLState {state}")),
+            None => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// The value of the property SSLState in a list of management points.
+fn ssl_state(list: &str) -> Option<&str> {
+    let (_, after) = list.split_once("\"SSLState\"")?;
+    let tag = after.split('>').next()?;
+    tag.split_once("Value=\"")?.1.split('"').next()
+}
+
+/// An empty message is none: the management point refuses it, unless its verb is refused before.
+async fn message(to: Target, about: String) -> Vec<Finding> {
+    let path = "/CCM_System/request";
+    let length = [("Content-Length", "0")];
+    let Some(answer) = answer(&to, "CCM_POST", path, &length).await else { return Vec::new() };
+    refused_verb(&answer, about, format!("CCM_POST {path}: {}", answer.status))
+}
+
+async fn listing(to: Target, about: String) -> Vec<Finding> {
+    let path = "/SMS_DP_SMSPKG$/";
+    let more = [("Depth", "0"), ("Content-Length", "0")];
+    let Some(answer) = answer(&to, "PROPFIND", path, &more).await else { return Vec::new() };
+    refused_verb(&answer, about, format!("PROPFIND {path}: {}", answer.status))
+}
+
+fn refused_verb(answer: &Answer, about: String, evidence: String) -> Vec<Finding> {
+    match answer.status {
+        405 | 501 => vec![Finding::new(Ailment::BackendVerb, about, evidence)],
+        _ => Vec::new(),
+    }
+}
+
+async fn ranges(to: Target, about: String) -> Vec<Finding> {
+    let range = [("Range", "bytes=0-0")];
+    let Some(answer) = answer(&to, "GET", PACKAGE, &range).await else { return Vec::new() };
+    match answer.status {
+        200 => vec![Finding::new(
+            Ailment::BackendRanges,
+            about,
+            format!("GET {PACKAGE} with Range: bytes=0-0 is answered with 200, not 206"),
+        )],
+        _ => Vec::new(),
+    }
+}
+
+async fn windows_auth(to: Target, about: String) -> Vec<Finding> {
+    let path = "/CCM_System_WindowsAuth/request";
+    let Some(answer) = answer(&to, "GET", path, &[]).await else { return Vec::new() };
+    let offers = |value: &str| {
+        let value = value.to_ascii_lowercase();
+        value.starts_with("negotiate") || value.starts_with("ntlm")
+    };
+    let challenges =
+        answer.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case("www-authenticate"));
+    let offered = challenges.clone().any(|(_, value)| offers(value));
+    match offered {
+        true => Vec::new(),
+        false => vec![Finding::new(
+            Ailment::BackendWindowsAuth,
+            about,
+            format!("GET {path}: {} without Negotiate or NTLM", answer.status),
+        )],
+    }
+}
+
+/// A distribution point that everyone may read says that there is no such package; one that wants
+/// to know who asks says that first.
+async fn content(to: Target, about: String, translated: bool) -> Vec<Finding> {
+    let Some(answer) = answer(&to, "GET", NO_PACKAGE, &[]).await else { return Vec::new() };
+    let evidence = format!("GET {NO_PACKAGE} without credentials: {}", answer.status);
+    match answer.status {
+        403 => vec![Finding::new(Ailment::BackendForbids, about, evidence)],
+        // What translates needs that: its backend knows of no tokens.
+        200..=299 | 404 if !translated && to.authorization.is_none() => {
+            vec![Finding::new(Ailment::ContentAnonymous, about, evidence)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_management_point_is_read_out_of_its_list() {
+        let list = "<MP><Property Name=\"SSLState\" Value=\"63\"/><Property Value=\"1\"/></MP>";
+        assert_eq!(ssl_state(list), Some("63"));
+        assert_eq!(ssl_state("<MPList/>"), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! The listening addresses with the eyes of a client: who holds them, and what is served there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::ask::{Place, Target, ask};
+use super::files::Served;
+use super::finding::{Ailment, Finding};
+use super::{Instruments, Probes, within};
+use crate::admin::Status;
+use crate::cert::Facts;
+use crate::config::{Config, SiteSystem};
+use crate::control::machine;
+
+pub(super) fn probe(config: &Config, served: Served, with: &Instruments, probes: &mut Probes) {
+    let admin = config.admin;
+    for system in &config.site_systems {
+        let late = Finding::new(
+            Ailment::HandshakeFailed,
+            &*system.name,
+            format!("{}: no answer in time", system.listen),
+        );
+        let expected = served.get(&system.name).map(|c| c.thumbprint_sha256.clone());
+        let (system, with) = (system.clone(), with.clone());
+        probes.spawn(within(late, look(system, admin, expected, with)));
+    }
+}
+
+async fn look(
+    system: SiteSystem,
+    admin: SocketAddr,
+    expected: Option<String>,
+    with: Instruments,
+) -> Vec<Finding> {
+    let found = |ailment, evidence: String| vec![Finding::new(ailment, &*system.name, evidence)];
+    let address = at_home(system.listen);
+    let holders = machine::holders(system.listen);
+    let (ours, others): (Vec<_>, Vec<_>) = holders.iter().partition(|h| h.is_sitegate());
+    if let (true, Some(other)) = (ours.is_empty(), others.first()) {
+        let evidence =
+            format!("{} is held by {} (process {})", system.listen, other.name, other.pid);
+        return found(Ailment::PortTaken, evidence);
+    }
+    let status = status(admin).await;
+    let Ok(stream) = TcpStream::connect(address).await else {
+        return found(Ailment::NotRunning, format!("nothing listens on {}", system.listen));
+    };
+    if ours.is_empty() && status.is_none() {
+        let evidence = format!("{} is held by a process that may not be looked at", system.listen);
+        return found(Ailment::PortTaken, evidence);
+    }
+    // Behind a load balancer nobody else is heard.
+    if !system.balancers.is_empty() {
+        return Vec::new();
+    }
+    let name = system.hosts.first().and_then(|host| ServerName::try_from(host.clone()).ok());
+    let (Some(name), Ok(any)) = (name, crate::tls::unjudged(with.provider.clone())) else {
+        return Vec::new();
+    };
+    let session = match TlsConnector::from(any).connect(name, stream).await {
+        Ok(session) => session,
+        Err(error) => return found(Ailment::HandshakeFailed, format!("{address}: {error}")),
+    };
+    let leaf = session.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let Some(Ok(facts)) = leaf.map(|leaf| Facts::of(leaf)) else { return Vec::new() };
+    let told = status.as_ref().and_then(|status| {
+        let of = status.site_systems.iter().find(|of| of.name == system.name)?;
+        Some(of.certificate.as_ref()?.thumbprint_sha256.clone())
+    });
+    match expected.or(told).filter(|expected| *expected != facts.sha256) {
+        None => Vec::new(),
+        Some(expected) => {
+            let (sha256, subject) = (&facts.sha256, &facts.subject);
+            let evidence = format!("served: {subject} {sha256}; expected: {expected}");
+            found(Ailment::OtherCertificate, evidence)
+        }
+    }
+}
+
+async fn status(admin: SocketAddr) -> Option<Status> {
+    let admin = at_home(admin);
+    let to = Target {
+        place: Place::Tcp(admin.ip().to_string(), admin.port()),
+        tls: None,
+        host: "localhost".to_owned(),
+        authorization: None,
+    };
+    let answer = ask(&to, ("GET", "/api/v1/status"), &[]).await.ok()?;
+    serde_json::from_str(&answer.body).ok()
+}
+
+/// An address to connect to for one that is listened on.
+fn at_home(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,84 @@
+//! What is amiss with a configuration, its files, its machine, and whom it talks to.
+//!
+//! Changes nothing. Each probe has a deadline, and all of them run side by side.
+
+mod ask;
+mod backend;
+mod files;
+mod finding;
+mod gateway;
+mod issuers;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use tokio::task::JoinSet;
+
+pub(crate) use finding::Finding;
+pub use finding::{Ailment, Severity};
+
+use crate::cert::Anchors;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::tls::ClientConfigs;
+
+/// How long one probe may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How far clocks may differ: tokens and tickets allow for five minutes in all.
+const SKEW_MAX_S: u64 = 120;
+
+/// What the probes are made with.
+#[derive(Clone)]
+struct Instruments {
+    clock: Clock,
+    provider: Arc<CryptoProvider>,
+    system: Arc<Anchors>,
+    tls: ClientConfigs,
+}
+
+/// Probes under way; each gives what it has found.
+type Probes = JoinSet<Vec<Finding>>;
+
+/// Look at everything. The worst comes first.
+///
+/// # Errors
+/// If there can be no probes at all.
+pub(crate) fn examine(
+    config: &Config,
+    provider: Arc<CryptoProvider>,
+    clock: Clock,
+) -> anyhow::Result<Vec<Finding>> {
+    let native = rustls_native_certs::load_native_certs();
+    let system = Arc::new(Anchors::lenient(native.certs.iter()));
+    let tls = ClientConfigs::new(provider.clone(), system.root_store())?;
+    let with = Instruments { clock, provider, system, tls };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut found, served) = files::examine(config, &with);
+    found.extend(runtime.block_on(async {
+        let mut probes = Probes::new();
+        backend::probe(config, &with, &mut probes);
+        issuers::probe(config, &with, &mut probes);
+        gateway::probe(config, served, &with, &mut probes);
+        let mut found = Vec::new();
+        while let Some(done) = probes.join_next().await {
+            found.extend(done.unwrap_or_default());
+        }
+        found
+    }));
+    let order = |finding: &Finding| {
+        let place = Ailment::ALL.iter().position(|ailment| *ailment == finding.ailment);
+        (finding.ailment.severity(), place, finding.about.clone(), finding.evidence.clone())
+    };
+    found.sort_by_key(order);
+    found.dedup_by(|a, b| order(a) == order(b));
+    // A name that the resolver still looks for is not waited for.
+    runtime.shutdown_background();
+    Ok(found)
+}
+
+/// A probe that has as long as it may take; `late` is what is found if that is not enough.
+async fn within(late: Finding, probe: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    tokio::time::timeout(PATIENCE, probe).await.unwrap_or_else(|_| vec![late])
+}

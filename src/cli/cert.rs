@@ -1,0 +1,346 @@
+//! `cert`: certificates as files and as what would be served of them, without anything running.
+//!
+//! Writes nothing but what `import` is asked to, and never shows a key.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Subcommand, ValueEnum};
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde::Serialize;
+
+use super::wrap::{hanging, when};
+use super::{ConfigArg, Format};
+use crate::admin::CertificateStatus;
+use crate::app::{Examined, Examiner, certificate_status};
+use crate::cert::{Anchors, Credential, Expectation, Facts, Source, faults, pfx};
+use crate::clock::Clock;
+use crate::config::{Config, SiteSystem};
+use crate::secret::{Password, PasswordSource, read_bounded, write_private};
+
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const INDENT: usize = 14;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Without {
+    /// As if no PKI folder were configured.
+    Pki,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what would be served for each site system by the files that are there.
+    List {
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Show what would be served at another time, by the files that are there.
+    WhatIf {
+        /// The time, with an offset from UTC.
+        #[arg(long, value_name = "TIME")]
+        at: Timestamp,
+        /// What to leave out.
+        #[arg(long, value_enum)]
+        without: Option<Without>,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Show the certificates of a file: PEM, DER or PFX. With a key in it, whether it is fit for each
+    /// site system.
+    Show {
+        /// The file.
+        file: PathBuf,
+        /// What opens a PFX: file:PATH or env:NAME; an empty password without it.
+        #[arg(long, value_name = "SOURCE", value_parser = source)]
+        password: Option<PasswordSource>,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Put a PFX into the PKI folder of a site system, if it is fit: it goes live by itself.
+    Import {
+        /// The file; pki_password of the site system has to open it.
+        file: PathBuf,
+        /// The site system.
+        #[arg(long, value_name = "NAME")]
+        site_system: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+fn source(text: &str) -> Result<PasswordSource, String> {
+    match text.split_once(':') {
+        Some(("file", path)) => Ok(PasswordSource::File(path.into())),
+        Some(("env", name)) => Ok(PasswordSource::Env(name.to_owned())),
+        _ => Err("file:PATH or env:NAME; a password itself does not belong here".to_owned()),
+    }
+}
+
+pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::List { format, config } => served(&config, None, false, format, provider),
+        Command::WhatIf { at, without, format, config } => {
+            served(&config, Some(at), without.is_some(), format, provider)
+        }
+        Command::Show { file, password, format, config } => {
+            show(&file, password, format, &config, provider)
+        }
+        Command::Import { file, site_system, config } => {
+            import(&file, &site_system, &config, provider)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    site_system: String,
+    at: Timestamp,
+    certificate: Option<CertificateStatus>,
+    notes: Vec<String>,
+    wrong: Vec<String>,
+}
+
+/// Chosen by whoever chooses when it runs, by a clock that stands at that time.
+fn served(
+    config: &ConfigArg,
+    at: Option<Timestamp>,
+    without_pki: bool,
+    format: Format,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
+    let mut config = match super::load(config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    let at = at.unwrap_or_else(|| Clock::system().now());
+    let examiner = Examiner::new(provider, Clock::manual(at).0);
+    for system in config.site_systems.iter_mut().filter(|_| without_pki) {
+        system.pki = None;
+    }
+    let row = |system: &SiteSystem| {
+        let Examined { certificate, notes, wrong } = examiner.certificate(system, &config);
+        Row { site_system: system.name.clone(), at, certificate, notes, wrong }
+    };
+    let rows: Vec<Row> = config.site_systems.iter().map(row).collect();
+    let good = rows.iter().all(|row| row.wrong.is_empty());
+    match format {
+        Format::Json => super::print_json(&rows)?,
+        Format::Text => {
+            let mut out = String::new();
+            for row in &rows {
+                let Row { site_system, certificate, notes, wrong, .. } = row;
+                match certificate {
+                    Some(certificate) => {
+                        writeln!(out, "{site_system}: serves {} at {at}", certificate.source)?;
+                        out.push_str(&described(certificate, at));
+                    }
+                    None => writeln!(out, "{site_system}, at {at}")?,
+                }
+                notes.iter().for_each(|note| out.push_str(&hanging("  note", note, INDENT)));
+                wrong.iter().for_each(|wrong| out.push_str(&hanging("  WRONG", wrong, INDENT)));
+            }
+            super::print(&out)?;
+        }
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+}
+
+fn described(certificate: &CertificateStatus, now: Timestamp) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, text: &str| out.push_str(&hanging(name, text, INDENT));
+    line("  subject", &certificate.subject);
+    line("  issuer", &certificate.issuer);
+    if !certificate.names.is_empty() {
+        line("  names", &certificate.names.join(", "));
+    }
+    line("  key", &certificate.key);
+    line("  valid from", &when(certificate.not_before, now));
+    line("  valid to", &when(certificate.not_after, now));
+    line("  thumbprint", &certificate.thumbprint);
+    line("  SHA-256", &certificate.thumbprint_sha256);
+    out
+}
+
+#[derive(Serialize)]
+struct Fitness {
+    site_system: String,
+    fit: bool,
+    faults: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Seen {
+    certificates: Vec<CertificateStatus>,
+    usages: Vec<String>,
+    has_key: bool,
+    fitness: Vec<Fitness>,
+}
+
+/// What a file holds: certificates, and with a key the credential and its roots.
+struct Contents {
+    chain: Vec<CertificateDer<'static>>,
+    credential: Option<(Credential, Option<Anchors>)>,
+}
+
+fn contents(
+    path: &Path,
+    password: Option<&PasswordSource>,
+    provider: &CryptoProvider,
+) -> anyhow::Result<Contents> {
+    let shown = || path.display().to_string();
+    let (bytes, _) = read_bounded(path, FILE_BYTES_MAX).with_context(shown)?;
+    let is_pem = bytes.windows(10).any(|window| window == b"-----BEGIN");
+    if !is_pem && Facts::of(&bytes).is_err() {
+        let password = password.map_or_else(
+            || Ok(Password::empty()),
+            |source| Password::read(source).map(|(password, _)| password),
+        )?;
+        let opened = pfx::open(&bytes, password.reveal(), Source::Pki, provider);
+        let opened = opened.map_err(|fault| anyhow::anyhow!("{fault}. {}", fault.unfit.hint()));
+        let opened = opened.with_context(shown)?;
+        let chain = opened.credential.chain().to_vec();
+        return Ok(Contents { chain, credential: Some((opened.credential, opened.anchors)) });
+    }
+    if let Ok(credential) = Credential::parse(&bytes, None, Source::Pki, provider) {
+        return Ok(Contents {
+            chain: credential.chain().to_vec(),
+            credential: Some((credential, None)),
+        });
+    }
+    let chain = match is_pem {
+        true => {
+            CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().with_context(shown)?
+        }
+        false => vec![CertificateDer::from(bytes.to_vec())],
+    };
+    Ok(Contents { chain, credential: None })
+}
+
+fn system_roots() -> Anchors {
+    Anchors::lenient(rustls_native_certs::load_native_certs().certs.iter())
+}
+
+/// What is wrong with a credential for a site system, judged as its folder would be.
+fn unfit_for(
+    system: &SiteSystem,
+    (credential, own): &(Credential, Option<Anchors>),
+    roots: &Anchors,
+    provider: &CryptoProvider,
+    now: Timestamp,
+) -> Vec<String> {
+    let beside = system.pki.as_ref().and_then(|pki| {
+        let (pem, _) = read_bounded(&pki.path.join(&pki.ca), FILE_BYTES_MAX).ok()?;
+        Anchors::from_pem(&pem).ok().filter(|anchors| !anchors.is_empty())
+    });
+    let hosts: Vec<ServerName<'static>> =
+        system.hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect();
+    let anchors = beside.as_ref().or(own.as_ref()).unwrap_or(roots);
+    let expected = Expectation { hosts: &hosts, anchors, provider };
+    faults(credential, &expected, now).iter().map(ToString::to_string).collect()
+}
+
+fn show(
+    path: &Path,
+    password: Option<PasswordSource>,
+    format: Format,
+    config: &ConfigArg,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
+    let now = Clock::system().now();
+    let found = contents(path, password.as_ref(), &provider)?;
+    let facts = found.chain.iter().filter_map(|der| Facts::of(der).ok());
+    let facts: Vec<Facts> = facts.collect();
+    ensure!(!facts.is_empty(), "{}: it holds no certificate", path.display());
+    let systems = match config.config.exists() {
+        true => match super::load(config) {
+            Ok(loaded) => loaded.config.site_systems,
+            Err(code) => return Ok(code),
+        },
+        false => Vec::new(),
+    };
+    let roots = system_roots();
+    let fitness = found.credential.iter().flat_map(|credential| {
+        let (roots, provider) = (&roots, &provider);
+        systems.iter().map(move |system| {
+            let faults = unfit_for(system, credential, roots, provider, now);
+            Fitness { site_system: system.name.clone(), fit: faults.is_empty(), faults }
+        })
+    });
+    let seen = Seen {
+        fitness: fitness.collect(),
+        certificates: facts.iter().map(|facts| certificate_status("file", facts)).collect(),
+        usages: facts.first().map(|facts| facts.usages.clone()).unwrap_or_default(),
+        has_key: found.credential.is_some(),
+    };
+    if let Format::Json = format {
+        super::print_json(&seen)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = String::new();
+    for (n, certificate) in seen.certificates.iter().enumerate() {
+        out.push_str(if n == 0 { "the certificate\n" } else { "above it\n" });
+        out.push_str(&described(certificate, now));
+        if n == 0 && !seen.usages.is_empty() {
+            out.push_str(&hanging("  for", &seen.usages.join(", "), INDENT));
+        }
+    }
+    out.push_str(if seen.has_key { "its key is in the file\n" } else { "no key is in the file\n" });
+    for Fitness { site_system, faults, .. } in &seen.fitness {
+        match faults.is_empty() {
+            true => writeln!(out, "fit for {site_system}")?,
+            false => writeln!(out, "NOT fit for {site_system}")?,
+        }
+        faults.iter().for_each(|fault| out.push_str(&super::wrap::wrapped(fault, 2)));
+    }
+    super::print(&out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(
+    path: &Path,
+    name: &str,
+    config: &ConfigArg,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
+    let config: Config = match super::load(config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    let system = config.site_systems.iter().find(|system| system.name == name);
+    let system = system.with_context(|| format!("there is no site system {name}"))?;
+    let pki = system.pki.as_ref().with_context(|| format!("{name} has no pki folder"))?;
+    let found = contents(path, pki.password.as_ref(), &provider)
+        .context("it is opened with the site system's pki_password, or without a password")?;
+    let Some(credential) = found.credential else { bail!("{}: no key is in it", path.display()) };
+    let now = Clock::system().now();
+    let wrong = unfit_for(system, &credential, &system_roots(), &provider, now);
+    if !wrong.is_empty() {
+        anstream::eprintln!("sitegate: it is not fit for {name}, and was not imported:");
+        wrong.iter().for_each(|fault| anstream::eprintln!("  {fault}"));
+        return Ok(ExitCode::from(super::FAILED));
+    }
+    let (bytes, _) = read_bounded(path, FILE_BYTES_MAX)?;
+    ensure!(
+        !bytes.starts_with(b"-----"),
+        "write PEM as tls.crt and tls.key; this is for PFX files"
+    );
+    let to = pki.path.join(format!("{}.pfx", credential.0.facts().sha1));
+    write_private(&to, &bytes).with_context(|| to.display().to_string())?;
+    anstream::eprintln!("imported as {}; a running sitegate looks at it by itself", to.display());
+    Ok(ExitCode::SUCCESS)
+}

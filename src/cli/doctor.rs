@@ -1,0 +1,77 @@
+//! `doctor`
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use serde::Serialize;
+
+use super::wrap::wrapped;
+use super::{ConfigArg, Format};
+use crate::app::{Finding, Severity, doctor};
+use crate::clock::Clock;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: &'static str,
+    severity: Severity,
+    about: String,
+    title: &'static str,
+    evidence: String,
+    hint: &'static str,
+}
+
+impl Row {
+    fn of(finding: Finding) -> Self {
+        let Finding { ailment, about, evidence } = finding;
+        Row {
+            id: ailment.code(),
+            severity: ailment.severity(),
+            about,
+            title: ailment.title(),
+            evidence,
+            hint: ailment.hint(),
+        }
+    }
+}
+
+pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    let config = match super::load(&args.config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    let found = doctor(&config, provider, Clock::system())?;
+    let rows: Vec<Row> = found.into_iter().map(Row::of).collect();
+    match args.format {
+        Format::Json => super::print_json(&rows)?,
+        Format::Text => super::print(&text(&rows)?)?,
+    }
+    let bad = rows.iter().any(|row| row.severity == Severity::Error);
+    Ok(if bad { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn text(rows: &[Row]) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    for row in rows {
+        let severity = row.severity.as_str().to_ascii_uppercase();
+        writeln!(out, "{severity} {} ({})", row.id, row.about)?;
+        out.push_str(&wrapped(row.title, 2));
+        out.push_str(&wrapped(&row.evidence, 4));
+        out.push_str(&wrapped(row.hint, 2));
+        out.push('\n');
+    }
+    let count = |severity| rows.iter().filter(|row| row.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    writeln!(out, "{errors} errors, {warnings} warnings, {} notes", count(Severity::Note))?;
+    Ok(out)
+}

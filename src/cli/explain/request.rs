@@ -1,0 +1,347 @@
+//! `explain --request`: a captured request through the rooms that judge it on the wire.
+//!
+//! Shows a token by its fingerprint and claims, never as it is.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::app::{bindings, policy_of};
+use crate::cli::wrap::{hanging, when};
+use crate::cli::{ConfigArg, FAILED, Format, load, print, print_json};
+use crate::clock::Clock;
+use crate::config::{Config, SiteSystem};
+use crate::gateway::{Becomes, Captured, Forwarded, Replay, replay};
+use crate::route::Destination;
+use crate::secret::read_bounded;
+use crate::token::{Blocklist, inspect};
+
+/// More than any head that a configuration can allow.
+const REQUEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const CERTIFICATE_BYTES_MAX: u64 = 1024 * 1024;
+/// How far a text stands from the left that belongs to a room.
+const INDENT: usize = 13;
+
+/// What is known of the connection.
+#[derive(Debug, clap::Args)]
+pub(super) struct Capture {
+    /// Replay a captured request instead: a file with its head, and perhaps its body; - is standard
+    /// input.
+    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    request: Option<PathBuf>,
+    /// The time of the request; the present without it.
+    #[arg(long, value_name = "TIME", requires = "request")]
+    now: Option<Timestamp>,
+    /// The site system on whose address the connection came in.
+    #[arg(long, value_name = "NAME", requires = "request")]
+    site_system: Option<String>,
+    /// The server name of the handshake; the request's Host without it, "" for none.
+    #[arg(long, value_name = "NAME", requires = "request")]
+    server_name: Option<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", requires = "request")]
+    #[arg(default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    client: IpAddr,
+    /// The certificate that the client sent, in PEM, leaf first.
+    #[arg(long, value_name = "FILE", requires = "request")]
+    certificate: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Capture {
+    pub(super) fn is_meant(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
+#[derive(Serialize)]
+struct Told {
+    site_system: String,
+    at: Timestamp,
+    notes: Vec<String>,
+    steps: Vec<(&'static str, String)>,
+    claims: Option<Value>,
+    decision: &'static str,
+    code: Option<&'static str>,
+    status: Option<u16>,
+    detail: Option<String>,
+    forwarded_to: Option<String>,
+    method: Option<String>,
+    target: Option<String>,
+    removed: Vec<String>,
+    added: Vec<(&'static str, String)>,
+}
+
+pub(super) fn run(
+    args: &Capture,
+    format: Format,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<ExitCode> {
+    let config = match load(&args.config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    let now = args.now.unwrap_or_else(|| Clock::system().now());
+    let (clock, _) = Clock::manual(now);
+    let bytes = read(args.request.as_deref().unwrap_or(Path::new("-")))?;
+    let mut notes = Vec::new();
+    let (head, body) = parts(&bytes, &mut notes);
+    let certificate = certificates(args.certificate.as_deref())?;
+    let name = match &args.server_name {
+        Some(name) => name.clone(),
+        None => host_of(&head).unwrap_or_default(),
+    };
+    let (system, by_default) = picked(&config, args.site_system.as_deref(), &name)?;
+    if certificate.is_empty() != args.certificate.is_none() {
+        bail!("the client's certificate file holds no certificate");
+    }
+    if system.clients.is_none() && !certificate.is_empty() {
+        notes
+            .push(format!("{} asks no client for a certificate: it is not looked at", system.name));
+    }
+    if system.token_service {
+        notes.push("what is blocked in the site's store is not looked at".to_owned());
+    }
+    let policy = Arc::new(policy_of(&config, &clock, &provider)?);
+    let captured = Captured {
+        site: &system.name,
+        by_default,
+        client: args.client,
+        local: system.listen,
+        certificate: &certificate,
+        head: &head,
+        body,
+    };
+    let replayed = replay(&policy, &captured, now);
+    let good = matches!(replayed.outcome, Becomes::Forwarded(_));
+    let told = told(system, replayed, notes, now);
+    match format {
+        Format::Json => print_json(&told)?,
+        Format::Text => print(&text(&told)?)?,
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().take(REQUEST_BYTES_MAX).read_to_end(&mut bytes)?;
+    } else {
+        let shown = || path.display().to_string();
+        bytes = read_bounded(path, REQUEST_BYTES_MAX).with_context(shown)?.0.to_vec();
+    }
+    Ok(bytes)
+}
+
+/// Head and body. Editors save bare line feeds, which no head may have: they are mended where there
+/// is no other line end, and that is said.
+fn parts<'a>(bytes: &'a [u8], notes: &mut Vec<String>) -> (Vec<u8>, &'a [u8]) {
+    let at = |mark: &[u8]| bytes.windows(mark.len()).position(|window| window == mark);
+    let cut = |end: usize| {
+        let (head, body) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+        (head.to_vec(), body)
+    };
+    if at(b"\r\n").is_some() {
+        return match at(b"\r\n\r\n") {
+            Some(at) => cut(at + 4),
+            None => (bytes.to_vec(), &[]),
+        };
+    }
+    notes.push(
+        "its lines end in bare line feeds, as an editor saves them; it is read as if they were \
+         CR LF (on the wire bare line feeds are framing.head)"
+            .to_owned(),
+    );
+    let (mut head, body) = at(b"\n\n").map_or((bytes.to_vec(), &[][..]), |at| cut(at + 2));
+    if !head.ends_with(b"\n\n") {
+        let missing: &[u8] = if head.ends_with(b"\n") { b"\n" } else { b"\n\n" };
+        head.extend_from_slice(missing);
+    }
+    let mended = head.iter().flat_map(|byte| match byte {
+        b'\n' => b"\r\n".to_vec(),
+        byte => vec![*byte],
+    });
+    (mended.collect(), body)
+}
+
+fn certificates(path: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let shown = || path.display().to_string();
+    let (pem, _) = read_bounded(path, CERTIFICATE_BYTES_MAX).with_context(shown)?;
+    CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().with_context(shown)
+}
+
+/// The name of the Host field, for want of the handshake.
+fn host_of(head: &[u8]) -> Option<String> {
+    let line = head
+        .split(|b| *b == b'\n')
+        .find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:")))?;
+    let value = String::from_utf8_lossy(line.get(5..)?).trim().to_owned();
+    match value.starts_with('[') {
+        true => None,
+        false => value.split(':').next().map(str::to_owned),
+    }
+}
+
+fn picked<'c>(
+    config: &'c Config,
+    site_system: Option<&str>,
+    name: &str,
+) -> anyhow::Result<(&'c SiteSystem, bool)> {
+    let named = |wanted: &str| config.site_systems.iter().find(|system| system.name == wanted);
+    let bindings = bindings(config);
+    let sni = Some(name).filter(|name| !name.is_empty() && name.parse::<IpAddr>().is_err());
+    let binding = match site_system {
+        Some(wanted) => {
+            let system =
+                named(wanted).with_context(|| format!("no site system is named {wanted}"))?;
+            bindings.iter().find(|binding| binding.listen == system.listen)
+        }
+        None => {
+            let knows = |pick: crate::front::Picked<'_>| !pick.by_default;
+            let by_name = bindings.iter().find(|binding| binding.pick(sni).is_some_and(knows));
+            by_name.or_else(|| bindings.first().filter(|_| bindings.len() == 1))
+        }
+    };
+    let binding = binding
+        .with_context(|| format!("no site system has the name '{name}': say --site-system"))?;
+    let picked = binding.pick(sni).with_context(|| {
+        format!(
+            "the handshake is refused: no site system on {} has the name '{name}'",
+            binding.listen
+        )
+    })?;
+    let system = named(&picked.door.site).context("the site system is not configured")?;
+    Ok((system, picked.by_default))
+}
+
+fn told(system: &SiteSystem, replayed: Replay, notes: Vec<String>, now: Timestamp) -> Told {
+    let text = replayed.token.as_deref();
+    let claims =
+        text.and_then(|token| inspect(token.as_bytes(), &[], &Blocklist::default(), now).claims);
+    let mut told = Told {
+        site_system: system.name.clone(),
+        at: now,
+        notes,
+        steps: replayed.steps.into_iter().map(|step| (step.room, step.says)).collect(),
+        claims,
+        decision: "forwarded",
+        code: None,
+        status: None,
+        detail: None,
+        forwarded_to: None,
+        method: None,
+        target: None,
+        removed: Vec::new(),
+        added: Vec::new(),
+    };
+    match replayed.outcome {
+        Becomes::Refused { denial, detail } => {
+            told.decision = "denied";
+            (told.code, told.status) = (Some(denial.code()), Some(denial.status()));
+            told.detail = detail;
+        }
+        Becomes::Forwarded(going) => {
+            told.code = going.observed.map(|denial| denial.code());
+            told.forwarded_to = Some(place(system, &going));
+            told.method = Some(going.method);
+            told.target = Some(going.target);
+            told.removed = going.removed;
+            told.added = going.added;
+        }
+    }
+    told
+}
+
+fn place(system: &SiteSystem, going: &Forwarded) -> String {
+    match going.destination {
+        Destination::Backend => system.backend.url.clone(),
+        Destination::TokenService => "the token service".to_owned(),
+        Destination::SiteServer => "the site server".to_owned(),
+        Destination::Publication => "what the site's authority publishes".to_owned(),
+        Destination::Role(role) => {
+            let backend = system.role_backends.iter().find(|(of, _)| *of == role);
+            backend.map_or_else(|| system.backend.url.clone(), |(_, backend)| backend.url.clone())
+        }
+    }
+}
+
+fn text(told: &Told) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    writeln!(out, "{}, at {}", told.site_system, told.at)?;
+    for note in &told.notes {
+        out.push_str(&hanging("note", note, INDENT));
+    }
+    for (room, says) in &told.steps {
+        out.push_str(&hanging(room, &printable(says), INDENT));
+        if *room == "token" {
+            claims(&mut out, told);
+        }
+    }
+    match (&told.forwarded_to, told.code.and_then(crate::denial::Denial::from_code)) {
+        (Some(place), _) => {
+            let (method, target) = (told.method.as_deref(), told.target.as_deref());
+            let (method, target) = (method.unwrap_or_default(), target.unwrap_or_default());
+            out.push_str(&hanging(
+                "forwarded",
+                &format!("to {place} as {method} {target}"),
+                INDENT,
+            ));
+            if !told.removed.is_empty() {
+                out.push_str(&hanging("removed", &told.removed.join(", "), INDENT));
+            }
+            for (n, (name, value)) in told.added.iter().enumerate() {
+                let first = if n == 0 { "added" } else { "" };
+                out.push_str(&hanging(first, &printable(&format!("{name}: {value}")), INDENT));
+            }
+        }
+        (None, Some(denial)) => {
+            let result = format!("{} {}: {}", denial.status(), denial.code(), denial.title());
+            out.push_str(&hanging("REFUSED", &result, INDENT));
+            if let Some(detail) = &told.detail {
+                out.push_str(&hanging("detail", &printable(detail), INDENT));
+            }
+            out.push_str(&hanging("to mend it", denial.hint(), INDENT));
+            out.push_str(&hanging("more", &format!("sitegate explain {}", denial.code()), INDENT));
+        }
+        (None, None) => {}
+    }
+    Ok(out)
+}
+
+/// The claims as the token has them, times with their distance.
+fn claims(out: &mut String, told: &Told) {
+    let Some(Value::Object(claims)) = &told.claims else { return };
+    for (name, value) in claims {
+        let time = matches!(name.as_str(), "exp" | "nbf" | "iat");
+        let at = value.as_i64().filter(|_| time).and_then(|at| Timestamp::from_second(at).ok());
+        let value = match (at, value) {
+            (Some(at), _) => when(at, told.at),
+            (None, Value::String(text)) => text.clone(),
+            (None, other) => other.to_string(),
+        };
+        let line = printable(&format!("{name}: {value}"));
+        out.push_str(&hanging("", &line, INDENT));
+    }
+}
+
+/// Without anything that a terminal would act upon.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        ' '..='~' => c.to_string(),
+        other => other.escape_unicode().to_string(),
+    };
+    text.chars().map(shown).collect()
+}

@@ -1,0 +1,122 @@
+//! `init`: a first configuration, commented, that passes `check`.
+//!
+//! Asks nothing, and replaces no file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::clock::Clock;
+use crate::config;
+
+/// What was typed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to write it; it must not be there yet.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SITEGATE_CONFIG",
+        default_value = "/etc/sitegate/gateway.toml"
+    )]
+    config: PathBuf,
+    /// The site code: three letters or digits.
+    #[arg(long, value_name = "CODE")]
+    site_code: String,
+    /// A domain that the site may issue certificates for; several may be given.
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Vec<String>,
+    /// A name by which clients reach the site system, the first one first.
+    #[arg(long, value_name = "NAME", required = true)]
+    host: Vec<String>,
+    /// A role, as it is written in roles.
+    #[arg(long, value_name = "ROLE", default_value = "management-point")]
+    role: Vec<String>,
+    /// The web server that it stands before.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:80")]
+    backend: String,
+    /// Where clients connect to.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:443")]
+    listen: String,
+    /// The state directory.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/sitegate")]
+    state: String,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let text = text(&args);
+    let base = args.config.parent().unwrap_or(Path::new("."));
+    let name = args.config.display().to_string();
+    let warnings = match config::parse(&text, &name, base, Clock::system().now()) {
+        Ok(loaded) => loaded.warnings,
+        Err(errors) => {
+            super::tell(&errors);
+            anstream::eprintln!("sitegate: nothing was written");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if !warnings.errors.is_empty() {
+        super::tell(&warnings);
+    }
+    // Made anew or not at all: whatever is there is somebody's.
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&args.config);
+    let mut file = file.with_context(|| name.clone())?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| name.clone())?;
+    anstream::eprintln!("wrote {name}\nnext: sitegate check --config {name}");
+    anstream::eprintln!("      sitegate doctor --config {name}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    format!("[{}]", words.join(", "))
+}
+
+fn text(args: &Args) -> String {
+    let Args { site_code, domain, host, role, backend, listen, state, .. } = args;
+    let short = host.first().and_then(|host| host.split('.').next()).unwrap_or("mp01");
+    let domains = match domain.is_empty() {
+        true => "#domains = [\"contoso.com\"]".to_owned(),
+        false => format!("domains = {}", list(domain)),
+    };
+    format!(
+        r#"# The configuration of sitegate. Every key and its default: docs/configuration.md.
+# A changed file is read by itself; look for mistakes before: sitegate check
+
+[site]
+code = {code}
+# The site's own authority and keys. Back it up; keep it private.
+state = {state}
+# What the site's root may issue for. It is written into the root when that is made, at the first
+# start, and cannot be changed afterwards; without it: the hosts below, and no more.
+{domains}
+
+[[site_system]]
+# Its name in logs, metrics and status.
+name = {name}
+# Whose routes it has: sitegate config explain ROLE
+roles = {roles}
+# Where clients connect to.
+listen = {listen}
+# The names that clients use; its certificate covers all of them.
+hosts = {hosts}
+# The web server that stays as it is.
+backend = {backend}
+# The watched folder of a PKI's certificate, if there is one; the site issues its own otherwise.
+#pki = "/etc/sitegate/certs/pki/{short}"
+"#,
+        code = quoted(site_code),
+        state = quoted(state),
+        name = quoted(short),
+        roles = list(role),
+        listen = quoted(listen),
+        hosts = list(host),
+        backend = quoted(backend),
+    )
+}

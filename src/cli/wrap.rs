@@ -1,0 +1,74 @@
+//! Words in lines of 80 columns, and times as people read them.
+
+use jiff::Timestamp;
+
+/// The widest line.
+const WIDTH: usize = 80;
+
+/// The words of a text in lines that begin with that many spaces; a word that is longer than a line
+/// has one of its own.
+pub(super) fn wrapped(text: &str, indent: usize) -> String {
+    hanging("", text, indent)
+}
+
+/// The same, with `first` in the place of the first line's spaces.
+pub(super) fn hanging(first: &str, text: &str, indent: usize) -> String {
+    let mut out = String::new();
+    let mut line = format!("{first:<indent$}");
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(&line);
+            out.push('\n');
+            line = " ".repeat(indent);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+    out
+}
+
+/// A time, and how far it is from now: `2027-02-24T03:51:06Z (in 89 days)`.
+pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.as_second() - now.as_second();
+    let length = span(seconds.unsigned_abs());
+    match seconds {
+        0 => format!("{at} (now)"),
+        1.. => format!("{at} (in {length})"),
+        _ => format!("{at} ({length} ago)"),
+    }
+}
+
+/// A length of time in its largest fitting unit.
+pub(super) fn span(seconds: u64) -> String {
+    let (number, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        7200..172_800 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::second;
+
+    #[test]
+    fn lines_are_no_wider_than_a_terminal_and_times_have_their_distance() {
+        let text = wrapped(&"word ".repeat(60), 4);
+        assert!(text.lines().all(|line| line.len() <= WIDTH && line.starts_with("    word")));
+        assert_eq!(hanging("a:", "b c", 4), "a:  b c\n");
+        let now = second(1_800_000_000);
+        assert!(when(second(1_800_000_000 + 3 * 86_400), now).ends_with("(in 3 days)"));
+        assert!(when(second(1_800_000_000 - 60), now).ends_with("(60 seconds ago)"));
+        assert!(when(now, now).ends_with("(now)"));
+    }
+}

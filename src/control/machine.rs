@@ -1,0 +1,185 @@
+//! What the machine says of itself: who listens where, limits, file systems, and modes of files.
+//!
+//! Linux's /proc, as far as it may be read; where it may not, nothing is said. Changes nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::secret::{Exposure, exposure};
+
+/// A process that holds a listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+impl Holder {
+    /// Whether it is a sitegate.
+    pub fn is_sitegate(&self) -> bool {
+        self.name == "sitegate"
+    }
+}
+
+/// The processes that listen on an address, or on its port of every address. Those of other users
+/// are seen by root alone.
+pub fn holders(address: SocketAddr) -> Vec<Holder> {
+    let mut sockets = BTreeSet::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        sockets.extend(text.lines().skip(1).filter_map(|line| listening(line, address)));
+    }
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
+    all.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| holds(*pid, &sockets))
+        .map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            Holder { pid, name: name.trim().to_owned() }
+        })
+        .collect()
+}
+
+/// The socket of a line of /proc/net/tcp, if it listens on that address.
+fn listening(line: &str, address: SocketAddr) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let (local, state) = (words.nth(1)?, words.nth(1)?);
+    let (ip, port) = local.split_once(':')?;
+    let ours = u16::from_str_radix(port, 16).ok()? == address.port() && state == "0A";
+    let ip = decoded(ip)?;
+    let wide = ip.is_unspecified() || address.ip().is_unspecified();
+    (ours && (wide || ip == address.ip())).then(|| words.nth(5).map(|i| format!("socket:[{i}]")))?
+}
+
+/// An address as the kernel prints it: words in the machine's order.
+fn decoded(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok();
+    match hex.len() {
+        8 => Some(Ipv4Addr::from(word(0)?.to_ne_bytes()).into()),
+        32 => {
+            let mut bytes = [0; 16];
+            for (n, part) in bytes.chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&word(n * 8)?.to_ne_bytes());
+            }
+            Some(IpAddr::from(Ipv6Addr::from(bytes)).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    open.flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|link| link.to_str().is_some_and(|link| sockets.contains(link)))
+}
+
+/// How many files a process may open.
+pub fn descriptors(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// How many instances and watches of inotify a user may have.
+pub fn inotify() -> (Option<u64>, Option<u64>) {
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    (read("max_user_instances"), read("max_user_watches"))
+}
+
+/// The kind of file system of a folder, if it is one whose changes may go unnoticed.
+pub fn unwatchable(folder: &Path) -> Option<String> {
+    let place = fs::canonicalize(folder).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let kind = file_system(&mounts, &place)?;
+    is_deaf(kind).then(|| kind.to_owned())
+}
+
+/// Changes by other machines, or below the upper layer, cause no event.
+fn is_deaf(kind: &str) -> bool {
+    let network = ["nfs", "cifs", "smb", "9p", "afs", "ceph", "virtiofs", "fuse", "lustre", "gfs2"];
+    network.iter().any(|name| kind.starts_with(name)) || kind == "overlay"
+}
+
+/// The file system that a path is on, by the text of /proc/self/mountinfo.
+fn file_system<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
+    let parsed = mounts.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let point = before.split(' ').nth(4)?.replace("\\040", " ");
+        Some((PathBuf::from(point), after.split(' ').next()?))
+    });
+    // The last of several mounts on one point hides those before.
+    let over = parsed.filter(|(point, _)| path.starts_with(point));
+    over.max_by_key(|(point, _)| point.components().count()).map(|(_, kind)| kind)
+}
+
+/// Whether others than its owner and its group may read a file.
+pub fn is_exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| exposure(&meta) == Exposure::Everyone)
+}
+
+/// Keys below a folder that everyone may read.
+pub fn exposed_keys(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    look_below(folder, 4, &mut found);
+    found.sort();
+    found
+}
+
+fn look_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let (path, kind) = (entry.path(), entry.file_type());
+        if kind.as_ref().is_ok_and(fs::FileType::is_dir) && depth > 0 {
+            look_below(&path, depth - 1, found);
+        } else if path.extension().is_some_and(|ext| ext == "key") && is_exposed(&path) {
+            found.push(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_this_process_is_found_with_its_name() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = holders(listener.local_addr().unwrap());
+        assert!(found.iter().any(|holder| holder.pid == std::process::id()), "{found:?}");
+        assert!(descriptors(std::process::id()).is_some_and(|open| open > 3));
+    }
+
+    #[test]
+    fn the_file_system_is_that_of_the_deepest_mount() {
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                      40 22 0:40 / /srv/a\\040b rw - nfs4 nas:/x rw\n";
+        assert_eq!(file_system(mounts, Path::new("/srv/a b/c")), Some("nfs4"));
+        assert_eq!(file_system(mounts, Path::new("/srv/a")), Some("ext4"));
+        assert!(is_deaf("nfs4") && is_deaf("overlay") && !is_deaf("ext4") && !is_deaf("xfs"));
+    }
+
+    #[test]
+    fn keys_that_everyone_can_read_are_found_below_a_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a");
+        fs::create_dir(&below).unwrap();
+        let key = below.join("x.key");
+        fs::write(&key, "").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(exposed_keys(dir.path()), Vec::<PathBuf>::new());
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(exposed_keys(dir.path()), [key]);
+    }
+}

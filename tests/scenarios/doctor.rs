@@ -1,0 +1,299 @@
+//! What `doctor` finds, one ailment after the other, and that it finds nothing where nothing is.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::Value;
+use sitegate::cert::forge::{Order, Pki};
+use sitegate::cert::issuer::Algorithm;
+use sitegate::clock::Clock;
+
+use crate::support::{Gateway, Idp, Plan, Signer, free_port, key_set};
+
+/// What a method and a path are answered with.
+type Answering = fn(&str, &str) -> String;
+
+/// A web server that gives one answer for each method and path.
+fn server(answer: Answering) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let mut words = head.split(' ');
+            let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            let _ = stream.write_all(answer(method, path).as_bytes());
+        }
+    });
+    url
+}
+
+fn says(status: &str, fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+}
+
+const LIST: &str = "<MPList><MP><Property Name=\"SSLState\" Value=\"0\"/></MP></MPList>";
+
+/// As a site system should answer.
+fn well(method: &str, path: &str) -> String {
+    match (method, path) {
+        ("GET", "/SMS_MP/.sms_aut?MPLIST") => says("200 OK", "", LIST),
+        ("GET", "/CCM_Client/ccmsetup.cab") => says("206 Partial Content", "", "M"),
+        ("CCM_POST", _) => says("400 Bad Request", "", ""),
+        ("GET", "/CCM_System_WindowsAuth/request") => {
+            says("401 Unauthorized", "WWW-Authenticate: Negotiate\r\n", "")
+        }
+        (_, path) if path.starts_with("/SMS_DP_SMSPKG$/") => says("401 Unauthorized", "", ""),
+        _ => says("200 OK", "Allow: GET\r\n", ""),
+    }
+}
+
+fn found(gateway: &Gateway) -> (Option<i32>, Vec<Value>) {
+    let out = gateway.command(&["doctor", "--format", "json"]).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let rows = serde_json::from_str(&text);
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    (out.status.code(), rows.unwrap_or_else(|_| panic!("{text}\n{told}")))
+}
+
+fn ids(rows: &[Value]) -> Vec<&str> {
+    rows.iter().map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+/// A configuration for which nothing runs, with that backend.
+fn patient(answer: Answering) -> Plan {
+    Plan::to(&server(answer))
+}
+
+/// The findings of a plan, besides those that the machine of the tests may cause.
+fn of(plan: Plan) -> Vec<String> {
+    let gateway = Gateway::prepare(plan);
+    diagnosed(&gateway)
+}
+
+fn diagnosed(gateway: &Gateway) -> Vec<String> {
+    let (_, rows) = found(gateway);
+    let machine = ["doctor.not_running", "doctor.not_watchable", "doctor.watch_limit"];
+    let ids = ids(&rows).into_iter().filter(|id| !machine.contains(id));
+    let mut ids: Vec<String> = ids.map(str::to_owned).collect();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn where_nothing_is_amiss_nothing_is_found() {
+    let gateway = Gateway::prepare(patient(well).site_system("windows_auth = true"));
+    assert_eq!(diagnosed(&gateway), [""; 0]);
+    let (exit, rows) = found(&gateway);
+    assert_eq!(exit, Some(0), "{rows:?}");
+    assert!(ids(&rows).contains(&"doctor.not_running"), "{rows:?}");
+}
+
+#[test]
+fn what_a_backend_does_wrong_is_found() {
+    let cases: [(Answering, &str); 9] = [
+        (
+            |method, path| match path {
+                "/" => says("200 OK", "Date: Fri, 02 Jan 2026 03:04:05 GMT\r\n", ""),
+                _ => well(method, path),
+            },
+            "doctor.clock_backend",
+        ),
+        (
+            |method, path| match path.starts_with("/SMS_MP/") {
+                true => says("404 Not Found", "", ""),
+                false => well(method, path),
+            },
+            "doctor.backend_role",
+        ),
+        (
+            |method, path| match method {
+                "CCM_POST" => says("405 Method Not Allowed", "", ""),
+                _ => well(method, path),
+            },
+            "doctor.backend_verb",
+        ),
+        (
+            |method, path| match method {
+                "PROPFIND" => says("405 Method Not Allowed", "", ""),
+                _ => well(method, path),
+            },
+            "doctor.backend_verb",
+        ),
+        (
+            |method, path| match path.starts_with("/CCM_Client/") {
+                true => says("200 OK", "", "MSCF and all the rest"),
+                false => well(method, path),
+            },
+            "doctor.backend_ranges",
+        ),
+        (
+            |method, path| match path.contains("WindowsAuth") {
+                true => says("200 OK", "", ""),
+                false => well(method, path),
+            },
+            "doctor.backend_windows_auth",
+        ),
+        (
+            |method, path| match (method, path.starts_with("/SMS_DP")) {
+                ("GET", true) => says("404 Not Found", "", ""),
+                _ => well(method, path),
+            },
+            "doctor.content_anonymous",
+        ),
+        (
+            |method, path| match path.starts_with("/SMS_MP/") {
+                true => says("403 Forbidden", "", ""),
+                false => well(method, path),
+            },
+            "doctor.backend_forbids",
+        ),
+        (
+            |method, path| match path.starts_with("/SMS_MP/") {
+                true => says("200 OK", "", &LIST.replace("\"0\"", "\"63\"")),
+                false => well(method, path),
+            },
+            "doctor.https_mode",
+        ),
+    ];
+    for (answer, wanted) in cases {
+        assert_eq!(of(patient(answer).site_system("windows_auth = true")), [wanted]);
+    }
+}
+
+#[test]
+fn a_backend_that_is_away_or_something_else_is_found() {
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    assert_eq!(of(Plan::to(&nowhere)), ["doctor.backend_unreachable"]);
+    assert_eq!(of(patient(|_, _| "SSH-2.0-x\r\n".to_owned())), ["doctor.backend_not_http"]);
+    let stranger = Idp::start();
+    let url = format!("https://localhost:{}", stranger.port);
+    assert_eq!(of(Plan::to(&url)), ["doctor.backend_certificate"]);
+}
+
+#[test]
+fn certificates_keys_and_secrets_are_found_wanting() {
+    let now = Clock::system().now();
+    let pki = Pki::new("Corporate", now).unwrap();
+    let with = |order: &Order| {
+        let gateway = Gateway::prepare(patient(well));
+        let made = pki.issue(order).unwrap();
+        gateway.write_pki(&made.chain, &made.key, pki.root());
+        gateway
+    };
+    let good = |days: i64| {
+        let until = now + jiff::SignedDuration::from_hours(24 * days);
+        Order { until, ..Order::fit(&[Gateway::HOST], now) }
+    };
+    assert_eq!(diagnosed(&with(&good(90))), [""; 0]);
+    assert_eq!(diagnosed(&with(&good(3))), ["doctor.certificate_ends"]);
+    let other = Order::fit(&["dp09.contoso.com"], now);
+    assert_eq!(diagnosed(&with(&other)), ["doctor.certificate"]);
+    let rsa = Order { algorithm: Algorithm::Rsa2048, ..good(90) };
+    assert_eq!(diagnosed(&with(&rsa)), ["doctor.old_windows"]);
+
+    let gateway = with(&good(90));
+    std::fs::create_dir_all(gateway.path("state/token")).unwrap();
+    let key = gateway.path("state/token/token.key");
+    std::fs::write(&key, "").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(diagnosed(&gateway), ["doctor.key_exposed"]);
+}
+
+#[test]
+fn what_the_site_and_its_issuers_have_on_disk_is_found_wanting() {
+    let gateway = Gateway::prepare(patient(well).site("seal = \"file:seal\""));
+    assert_eq!(diagnosed(&gateway), ["doctor.site"]);
+    let issuer = "[[token_issuer]]\nname = \"idp\"\nkind = \"oidc\"\nissuer = [\"https://idp.contoso.com\"]\n\
+                  audiences = [\"x\"]\nuser_claim = \"sub\"\nkeys = \"keys.json\"";
+    let gateway = Gateway::prepare(patient(well).after(issuer));
+    std::fs::write(gateway.path("keys.json"), "{\"keys\":[]}").unwrap();
+    assert_eq!(diagnosed(&gateway), ["doctor.issuer_files"]);
+}
+
+#[test]
+fn the_certificate_that_is_served_is_compared_with_the_files() {
+    let gateway = patient(well).sections("[limits]\nconnections = 100").start();
+    assert_eq!(diagnosed(&gateway), [""; 0]);
+    let port = format!("127.0.0.1:{}", gateway.port);
+
+    // Another program on the address.
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = held.local_addr().unwrap();
+    let text = gateway.config_text().replace(&port, &at.to_string());
+    let other = gateway.path("other.toml");
+    std::fs::write(&other, text).unwrap();
+    let doctor = |file: &std::path::Path| {
+        let mut command = Command::new(crate::support::BINARY);
+        let out = command.args(["doctor", "--config"]).arg(file).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap())
+    };
+    let (exit, told) = doctor(&other);
+    assert_eq!(exit, Some(1));
+    assert!(told.contains("ERROR doctor.port_taken (mp01)"), "{told}");
+    assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
+
+    // The files of one site system, the process of another.
+    let now = Clock::system().now();
+    let pki = Pki::new("Corporate", now).unwrap();
+    let made = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
+    let folder = gateway.path("elsewhere");
+    std::fs::create_dir(&folder).unwrap();
+    crate::support::write_pair(&folder, &made.chain, &made.key, pki.root());
+    let text = gateway.config_text().replace("pki = \"pki\"", "pki = \"elsewhere\"");
+    std::fs::write(&other, text).unwrap();
+    let (_, told) = doctor(&other);
+    assert!(told.contains("doctor.other_certificate"), "{told}");
+
+    // A process that may open few files.
+    gateway.limit("--nofile=150:150");
+    assert_eq!(diagnosed(&gateway), ["doctor.descriptor_limit"]);
+}
+
+#[test]
+fn issuers_that_are_away_or_live_in_another_time_are_found() {
+    let idp = Idp::start();
+    let keys = key_set(&[&Signer::new()]);
+    let issuer = format!(
+        "[[token_issuer]]\nname = \"idp\"\nkind = \"oidc\"\nissuer = [\"https://idp.example\"]\n\
+         audiences = [\"x\"]\nuser_claim = \"sub\"\nkeys = \"{}\"\nkey_ca = \"idp.pem\"\n\
+         private_hosts = [\"localhost\"]",
+        idp.url("/keys")
+    );
+    let gateway = Gateway::prepare(patient(well).after(&issuer));
+    std::fs::write(gateway.path("idp.pem"), &idp.root).unwrap();
+    idp.answer("/keys", says("404 Not Found", "", "").into_bytes());
+    assert_eq!(diagnosed(&gateway), ["doctor.issuer_unreachable"]);
+    let late = "Date: Fri, 02 Jan 2026 03:04:05 GMT\r\n";
+    idp.answer("/keys", says("200 OK", late, &keys).into_bytes());
+    assert_eq!(diagnosed(&gateway), ["doctor.clock_issuer"]);
+    idp.answer("/keys", says("200 OK", "", &keys).into_bytes());
+    assert_eq!(diagnosed(&gateway), [""; 0]);
+}
+
+#[test]
+fn a_listener_that_shakes_no_hands_is_found() {
+    // A site without a certificate of its own, and none in its folder.
+    let plan = patient(well).sections("[limits]\nconnections = 100");
+    let mut gateway = Gateway::prepare(plan.site("certificates = \"pki-only\""));
+    gateway.launch();
+    crate::support::eventually("it listens", || gateway.get(gateway.metrics, "/livez").is_some());
+    let ids = diagnosed(&gateway);
+    assert_eq!(ids, ["doctor.certificate", "doctor.handshake"]);
+    // What only shows on some machines has its own tests beside src/control/machine.rs.
+    let (_, rows) = found(&gateway);
+    let machine = ["doctor.not_watchable", "doctor.watch_limit"];
+    assert!(
+        rows.iter().all(
+            |row| row["severity"] != "error" || !machine.contains(&row["id"].as_str().unwrap())
+        )
+    );
+}

@@ -1,0 +1,197 @@
+//! What `explain` says of a code, and of a captured request.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use sitegate::sim::backend::Backend;
+
+use crate::messages::{POLICY, REGISTRATION, TYPE, message};
+use crate::support::{BINARY, Gateway, Plan, connect};
+
+fn explain(args: &[&str]) -> Output {
+    Command::new(BINARY).arg("explain").args(args).env("NO_COLOR", "1").output().unwrap()
+}
+
+fn said(out: &Output) -> String {
+    String::from_utf8([out.stdout.clone(), out.stderr.clone()].concat()).unwrap()
+}
+
+#[test]
+fn a_code_is_explained_with_what_the_client_sees_its_causes_and_the_way_out() {
+    insta::assert_snapshot!(said(&explain(&["token.expired"])));
+    let by_phrase = explain(&["EHTTP_Token_Expired"]);
+    assert_eq!(said(&by_phrase), said(&explain(&["TOKEN.EXPIRED"])));
+}
+
+#[test]
+fn a_code_of_two_lists_has_both_meanings_and_an_iis_substatus_has_all_of_its_own() {
+    let both = said(&explain(&["certificate.expired"]));
+    assert!(both.contains("docs/denials.md") && both.contains("docs/certificates.md"), "{both}");
+    assert!(both.contains("IIS would log 403.17"), "{both}");
+    let thirteen = said(&explain(&["403.13"]));
+    for code in ["certificate.revoked\n", "certificate.revocation_unknown\n"] {
+        assert!(thirteen.contains(code), "{thirteen}");
+    }
+}
+
+#[test]
+fn a_code_that_is_none_is_a_wrong_usage_with_a_suggestion() {
+    let out = explain(&["tokn.expired"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(out.stdout.is_empty());
+    insta::assert_snapshot!(
+        said(&out),
+        @"sitegate: there is no code 'tokn.expired'; did you mean token.expired or join.expired?"
+    );
+    assert!(said(&explain(&["backend_cert"])).contains("did you mean"), "a key of the file");
+}
+
+#[test]
+fn all_codes_are_listed_by_family_in_80_columns_without_colours() {
+    let out = explain(&[]);
+    assert_eq!(out.status.code(), Some(0));
+    let text = said(&out);
+    assert!(text.lines().all(|line| line.chars().count() <= 80) && !text.contains('\u{1b}'));
+    for heading in ["# token (docs/denials.md)", "# upstream (docs/denials.md)"] {
+        assert!(text.contains(heading), "{text}");
+    }
+    let json: Value = serde_json::from_slice(&explain(&["--format", "json"]).stdout).unwrap();
+    let missing = |entry: &&Value| entry["code"] == "certificate.missing";
+    let missing = json.as_array().unwrap().iter().find(missing).unwrap();
+    assert_eq!(missing["substatus"], 7);
+}
+
+/// A request as it would be captured: head and body.
+fn asks(line: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
+    let host = format!("Host: {}", Gateway::HOST);
+    let mut head = format!("{line} HTTP/1.1\r\n{host}\r\n");
+    for field in fields {
+        head.push_str(&format!("{field}\r\n"));
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
+}
+
+fn replay(gateway: &Gateway, request: &[u8], more: &[&str]) -> (Option<i32>, Value) {
+    let file = gateway.path("request");
+    std::fs::write(&file, request).unwrap();
+    let args = [&["explain", "--format", "json", "--request", file.to_str().unwrap()], more];
+    let out = gateway.command(&args.concat()).output().unwrap();
+    let json = serde_json::from_slice(&out.stdout);
+    (out.status.code(), json.unwrap_or_else(|_| panic!("{}", said(&out))))
+}
+
+#[test]
+fn a_replayed_request_ends_as_the_running_gateway_ends_it() {
+    let backend = Backend::start().unwrap();
+    let gateway = Plan::to(&format!("http://{}", backend.address())).start();
+    let token = format!("Authorization: Bearer {}", gateway.token());
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    let broken = format!("{signed}.{other}{}", &signature[1..]);
+    let registration = message(REGISTRATION, 100);
+    let policy = message(POLICY, 100);
+    let length = |body: &[u8]| format!("Content-Length: {}", body.len());
+    let (of_registration, of_policy) = (length(&registration), length(&policy));
+    let post = "CCM_POST /ccm_system/request";
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (asks("GET /SMS_MP/.sms_aut?MPLIST", &[], b""), ""),
+        (asks("GET /CCM_Client/x.cab", &["X-Forwarded-For: 1.2.3.4", "Range: bytes=0-1"], b""), ""),
+        (asks("GET /SMS_MP/.sms_pol?x", &[&token], b""), ""),
+        (asks(post, &[TYPE, &of_registration], &registration), ""),
+        (asks(post, &[TYPE, &of_policy], &policy), "token.missing"),
+        (asks(post, &[TYPE, &of_policy, &token], &policy), ""),
+        (asks("GET /SMS_MP/.sms_pol?x", &[], b""), "token.missing"),
+        (asks("GET /SMS_MP/.sms_pol?x", &[&broken], b""), "token.signature"),
+        (asks("GET /SMS_MP/.sms_pol?x", &[&token, &token], b""), "token.ambiguous"),
+        (asks("GET /nowhere", &[], b""), "route.unknown"),
+        (asks("DELETE /CCM_Client/x.cab", &[], b""), "route.method"),
+        (asks("GET /SMS_MP/%2e%2e/x", &[], b""), "path.ambiguous"),
+        (
+            asks("GET /x", &["Content-Length: 1", "Transfer-Encoding: chunked"], b""),
+            "framing.length_and_coding",
+        ),
+        (asks("TRACE /CCM_Client/x", &[], b""), "framing.method"),
+        (asks("GET /x", &["Host: other"], b""), "host.invalid"),
+        (
+            asks("CCM_POST /CCM_System_WindowsAuth/request", &["Content-Length: 0"], b""),
+            "route.windows_auth",
+        ),
+        (asks("GET /SMS_MP_AltAuth/.sms_aut?MPLIST", &[], b""), "route.alt_auth"),
+        (
+            asks("GET /CCM_Client/x", &["Upgrade: h2c", "Connection: upgrade"], b""),
+            "framing.upgrade",
+        ),
+    ];
+    for (request, wanted) in cases {
+        let shown = String::from_utf8_lossy(&request[..60.min(request.len())]).into_owned();
+        let before = backend.count();
+        let (exit, told) = replay(&gateway, &request, &[]);
+        assert_eq!(backend.count(), before, "a replay leaves no byte at the backend");
+        let refused = if wanted.is_empty() { Value::Null } else { json!(wanted) };
+        assert_eq!(
+            (&told["code"], exit == Some(0)),
+            (&refused, wanted.is_empty()),
+            "{shown}: {told}"
+        );
+        let mut wire = connect(&gateway);
+        wire.send(&request);
+        let (status, body) = wire.read_answer();
+        let real: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match wanted {
+            "" => {
+                assert!(status < 400, "{shown}: {status}");
+                let seen = backend.last().unwrap();
+                assert_eq!(told["target"], seen.target);
+                for (name, value) in seen.fields {
+                    let same =
+                        |added: &&Value| added[0].as_str().unwrap().eq_ignore_ascii_case(&name);
+                    let added = told["added"].as_array().unwrap().iter().find(same);
+                    assert_eq!(added.unwrap_or_else(|| panic!("{name}: {told}"))[1], value);
+                }
+            }
+            code => assert_eq!(real["code"], code, "{shown}"),
+        }
+    }
+}
+
+#[test]
+fn a_replay_tells_each_step_and_never_the_token() {
+    let gateway = Plan::to("http://127.0.0.1:1").start();
+    let token = gateway.token();
+    let request = asks(
+        "GET /SMS_MP_TokenAuth/.sms_pol?x",
+        &[&format!("Authorization: Bearer {token}"), "Sitegate-Device: GUID:0"],
+        b"",
+    );
+    // As an editor saves it.
+    let text = String::from_utf8(request).unwrap().replace("\r\n", "\n");
+    let file = gateway.path("request.txt");
+    std::fs::write(&file, text.trim_end()).unwrap();
+    let file = file.to_str().unwrap();
+    let out = gateway.command(&["explain", "--request", file]).output().unwrap();
+    let told = said(&out);
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!told.contains(signature), "{told}");
+    for wanted in [
+        "bare line feeds",
+        "one reading: GET by HTTP/1.1",
+        "is a host of mp01",
+        "routes see /sms_mp_tokenauth/.sms_pol",
+        "aud: urn:sccm:service",
+        "exp: ",
+        "a client token of site, verified; device",
+        "removed      Sitegate-Device\n",
+        "Sitegate-Device: GUID:11111111",
+        "to http://127.0.0.1:1 as GET /SMS_MP_TokenAuth/.sms_pol?x",
+    ] {
+        assert!(told.contains(wanted), "'{wanted}' is not in\n{told}");
+    }
+    // Long after it has ended.
+    let late = ["explain", "--now", "2040-01-01T00:00:00Z", "--request", file];
+    let out = gateway.command(&late).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said(&out).contains("401 token.expired: The token has expired."), "{}", said(&out));
+    let elsewhere = ["explain", "--server-name", "dp09.contoso.com", "--request", file];
+    let told = said(&gateway.command(&elsewhere).output().unwrap());
+    assert!(told.contains("is a host of mp01"), "the only site system is meant by all names");
+}
