@@ -96,7 +96,7 @@ pub(super) fn finished(
         sent: session.as_downstream().body_bytes_sent(),
     };
     count(ctx, &ended);
-    if log.is_on()
+    if wanted(ctx, log)
         && let Some(conn) = conn_of(session)
     {
         write(ctx, conn, &ended, asked(session.req_header()), log, now);
@@ -131,6 +131,11 @@ pub(super) fn count(ctx: &RequestCtx, ended: &Ended) {
     if let Some(observed) = observed(ctx) {
         counters.observed(observed.denial);
     }
+}
+
+/// Whether anybody wants to know of a request.
+pub(super) fn wanted(ctx: &RequestCtx, log: &AccessLog) -> bool {
+    log.wants(ctx.denial.is_some() || observed(ctx).is_some())
 }
 
 /// Why a request would have been refused, if it went on because its site system observes.

@@ -26,6 +26,8 @@ mod messages;
 mod mixed;
 mod observing;
 mod overload;
+mod page;
+mod prometheus;
 mod records;
 mod roles;
 mod rollover;

@@ -109,6 +109,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("quick_xml", &["message/header.rs"]),
     ("nix", &["front/low_water.rs"]),
+    ("maud", &["admin/page/"]),
     ("schemars", &["config/"]),
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs", "metrics/"]),

@@ -1,6 +1,7 @@
 //! The vocabulary of the scenarios: a gateway process, an nginx behind it, curl and bare TLS before
 //! it. Everything lies in a temporary folder and ends with the test.
 
+mod browser;
 pub mod crowd;
 mod entra;
 mod gateway;
@@ -9,10 +10,12 @@ mod issuer;
 mod liar;
 mod nginx;
 mod postgres;
+mod prometheus;
 pub mod records;
 mod scribe;
 mod wire;
 
+pub use browser::Browser;
 pub use entra::Entra;
 pub use gateway::{Answer, BINARY, Gateway, Plan, write_pair};
 pub use http2::{Got, Http2};
@@ -20,6 +23,7 @@ pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use scribe::Scribe;
 pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 
