@@ -13,6 +13,7 @@ mod ending;
 mod error;
 mod examine;
 mod following;
+mod history;
 mod issuers;
 mod keys;
 mod modes;
@@ -35,13 +36,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_appender::non_blocking::WorkerGuard;
 
-use crate::admin::{self, Readiness, Shown};
+use crate::admin::{self, History, Readiness, Shown};
 use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front};
 use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
+use crate::log::Recent;
 use crate::metrics::Metrics;
 use crate::token::{Blocklist, TokenCache, Trusted};
 use assemble::{Authorities, Sites};
@@ -120,6 +122,7 @@ struct App {
     policy: Publisher<Policy>,
     front: Front,
     readiness: Readiness,
+    recent: Recent,
     state: Arc<Mutex<State>>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -232,6 +235,7 @@ impl App {
         let first = assemble::policy(&config, judged_by, to, &tokens, &metrics);
         let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
+        let recent = access.recent();
         let front = start_front(
             &config,
             (limits_read, bindings_read, down),
@@ -263,6 +267,7 @@ impl App {
             policy,
             front,
             readiness,
+            recent,
             state,
             tasks,
             stop,
@@ -279,9 +284,12 @@ impl App {
 
     /// The tasks of the control plane, besides those of site systems and issuers.
     async fn spawn(&mut self, now: Timestamp) -> Result<(SocketAddr, SocketAddr), StartError> {
+        let history = History::default();
         let shown = Shown {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
+            recent: self.recent.clone(),
+            clock: self.options.clock.clone(),
             status: report::status(report::Sources {
                 state: self.state.clone(),
                 sites: self.sites.shared(),
@@ -289,6 +297,9 @@ impl App {
                 clients: self.clients.shared(),
                 readiness: self.readiness.clone(),
                 connections: self.front.count(),
+                census: self.front.census(),
+                history: history.clone(),
+                metrics: self.metrics.clone(),
                 path: self.options.path.display().to_string(),
                 started: now,
                 told: self.followed.as_ref().map(Followed::told),
@@ -313,6 +324,12 @@ impl App {
             });
         }
         let (metrics, clock) = (self.metrics.clone(), self.options.clock.clone());
+        self.tasks.spawn(history::keep(
+            history,
+            metrics.clone(),
+            clock.clone(),
+            self.stop.subscribe(),
+        ));
         let (policy, stop) = (self.policy.reader(), self.stop.subscribe());
         self.tasks.spawn(modes::tell(policy, metrics, clock, stop));
         let (backends, stop) = (self.backends.clone(), self.stop.subscribe());

@@ -9,6 +9,7 @@ mod http2;
 mod log;
 mod site;
 mod tokens;
+mod totals;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +27,7 @@ pub use http2::{Http2Error, Http2Metrics};
 pub use log::{LineLost, LogMetrics};
 pub use site::SiteMetrics;
 pub use tokens::TokenMetrics;
+pub use totals::Totals;
 
 use crate::denial::Denial;
 use crate::unfit::Unfit;
@@ -128,6 +130,7 @@ pub struct Metrics {
     /// Those of the access log.
     pub log: LogMetrics,
     ready: IntGauge,
+    clock: Gauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
 
@@ -321,6 +324,13 @@ impl Metrics {
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
             )?,
+            clock: registered(
+                &r,
+                Gauge::new(
+                    "sitegate_clock_timestamp_seconds",
+                    "What this machine's clock says, in seconds since 1970.",
+                )?,
+            )?,
             known: Mutex::default(),
             registry: r,
         })
@@ -484,6 +494,11 @@ impl Metrics {
     /// What /readyz answers.
     pub fn set_ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
+    }
+
+    /// The time of a scrape, in seconds since 1970.
+    pub fn set_clock(&self, seconds: f64) {
+        self.clock.set(seconds);
     }
 
     /// The names of all metrics of sitegate's own, for the documentation's test.

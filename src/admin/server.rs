@@ -7,17 +7,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::denials::{Denials, Filter};
 use super::listener::Bounded;
+use super::page;
 use super::readiness::Readiness;
 use super::status::Status;
+use crate::clock::Clock;
+use crate::log::Recent;
 use crate::metrics::Metrics;
 
 /// What the listeners show.
@@ -27,6 +31,10 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// Whether requests are welcome.
     pub readiness: Readiness,
+    /// The last refusals.
+    pub recent: Recent,
+    /// The time, for what is shown as an age.
+    pub clock: Clock,
     /// The status of the moment.
     pub status: Arc<dyn Fn() -> Status + Send + Sync>,
 }
@@ -40,10 +48,14 @@ pub fn metrics_router(shown: Shown) -> Router {
         .with_state(shown)
 }
 
-/// The same and `/api/v1/status`.
+/// The same, the page, and what is on it for scripts: `/`, `/api/v1/status`, `/api/v1/denials`.
 pub fn admin_router(shown: Shown) -> Router {
-    let api = Router::new().route("/api/v1/status", get(status)).with_state(shown.clone());
-    metrics_router(shown).merge(api).layer(from_fn(names_this_machine))
+    let more = Router::new()
+        .route("/", get(page))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/denials", get(denials))
+        .with_state(shown.clone());
+    metrics_router(shown).merge(more).layer(from_fn(confined)).layer(from_fn(names_this_machine))
 }
 
 /// Answer on a listener until told to stop.
@@ -64,6 +76,7 @@ pub async fn serve(
 
 async fn metrics(State(shown): State<Shown>) -> Response {
     let _ = shown.readiness.reasons();
+    shown.metrics.set_clock(shown.clock.now().as_microsecond() as f64 / 1e6);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, shown.metrics.render()).into_response()
 }
@@ -80,7 +93,33 @@ async fn readyz(State(shown): State<Shown>) -> Response {
 }
 
 async fn status(State(shown): State<Shown>) -> Response {
-    ([(header::CACHE_CONTROL, "no-store")], Json((shown.status)())).into_response()
+    Json((shown.status)()).into_response()
+}
+
+async fn denials(State(shown): State<Shown>, Query(filter): Query<Filter>) -> Response {
+    Json(Denials::of(shown.recent.list(), &filter)).into_response()
+}
+
+async fn page(State(shown): State<Shown>, Query(filter): Query<Filter>) -> Response {
+    let (status, recent) = ((shown.status)(), shown.recent.list());
+    Html(page::render(&status, &recent, &filter, shown.clock.now())).into_response()
+}
+
+/// Nothing that is shown is more than it seems to be to a browser, or is kept by one.
+async fn confined(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(page::POLICY.as_str()) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Host must be a name of this machine, and Origin, where a browser sends one, the same.

@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::history::Interval;
+
 /// The whole state of a process, for people and scripts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// The running version.
     pub version: String,
+    /// The site.
+    #[serde(default)]
+    pub site: SiteStatus,
     /// The process.
     pub pid: u32,
     /// When it started.
@@ -29,6 +34,23 @@ pub struct Status {
     /// What it has from the site server that it follows, if it follows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_server: Option<SiteServerStatus>,
+    /// What was counted in the last hour, minute by minute, the oldest first.
+    #[serde(default)]
+    pub last_hour: Vec<Interval>,
+}
+
+/// The site.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SiteStatus {
+    /// Its code.
+    pub code: String,
+    /// The hierarchy that it belongs to, where that is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hierarchy: Option<String>,
+    /// The domains that it may issue certificates for.
+    pub domains: Vec<String>,
+    /// The `iss` of its own tokens.
+    pub token_issuer: String,
 }
 
 /// What a gateway has from its site server.
@@ -73,6 +95,9 @@ pub struct SiteSystemStatus {
     pub listen: String,
     /// The names it answers to.
     pub hosts: Vec<String>,
+    /// Its open connections, by the version of TLS.
+    #[serde(default)]
+    pub connections: BTreeMap<String, usize>,
     /// Where requests go.
     pub backend: String,
     /// Where those of single roles go instead.
@@ -172,6 +197,9 @@ pub struct IssuerStatus {
     pub audiences: Vec<String>,
     /// Usable keys.
     pub keys: usize,
+    /// The names of those that have one.
+    #[serde(default)]
+    pub key_ids: Vec<String>,
     /// Where they are fetched, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_from: Option<String>,

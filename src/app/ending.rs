@@ -14,7 +14,7 @@ impl App {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.config.limits.drain_time
         };
-        tracing::info!(connections = self.front.connections(), ?limit, "draining");
+        tracing::info!(connections = self.front.count()(), ?limit, "draining");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.readiness.set_draining();
         let _ = self.shutdown.send(true);

@@ -64,53 +64,20 @@ pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) ->
         if let Some(site) = policy.load().sites.get(&conn.site) {
             site.no_route.denied(denial);
         }
-        if access.is_on() {
-            access.write(&Access {
-                status: denial.status(),
-                decision: "denied",
-                reason: Some(denial.code()),
-                detail,
-                // Nothing else of HTTP/2 is refused before it is a request.
-                protocol: if detail.is_some() { "HTTP/2" } else { "HTTP/1.1" },
-                ..unread(conn, &RequestId::next().to_string(), clock.now())
-            });
-        }
+        access.write(&Access {
+            time: clock.now(),
+            request_id: &RequestId::next().to_string(),
+            site_system: &conn.site,
+            client: conn.peer.ip().to_canonical(),
+            connection: conn.id,
+            // Nothing else of HTTP/2 is refused before it is a request.
+            protocol: if detail.is_some() { "HTTP/2" } else { "HTTP/1.1" },
+            tls: conn.tls_version,
+            sni: conn.sni.as_deref(),
+            status: denial.status(),
+            reason: Some(denial.code()),
+            detail,
+            ..Access::unread()
+        });
     })
-}
-
-/// What is known of a request whose head was never read.
-fn unread<'a>(conn: &'a ConnInfo, request_id: &'a str, time: Timestamp) -> Access<'a> {
-    Access {
-        time,
-        request_id,
-        site_system: &conn.site,
-        client: conn.peer.ip().to_canonical(),
-        connection: conn.id,
-        protocol: "HTTP/1.1",
-        tls: conn.tls_version,
-        sni: conn.sni.as_deref(),
-        host: None,
-        method: "",
-        path: "",
-        user_agent: None,
-        status: 0,
-        substatus: None,
-        decision: "denied",
-        reason: None,
-        detail: None,
-        route: None,
-        issuer: None,
-        device: None,
-        user: None,
-        purpose: None,
-        token_id: None,
-        token: None,
-        kid: None,
-        certificate: None,
-        upstream_status: None,
-        received: 0,
-        sent: 0,
-        duration_ms: 0.0,
-        incomplete: false,
-    }
 }

@@ -1,5 +1,6 @@
 //! What status and readiness say, put together from what runs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -9,15 +10,17 @@ use super::assemble::SharedSites;
 use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
 use crate::admin::{
-    CertificateStatus, ClientsStatus, ConfigStatus, IssuerStatus, Readiness, RejectedStatus,
-    SiteServerStatus, SiteSystemStatus, Status,
+    CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, Readiness,
+    RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
 };
 use crate::cert::Facts;
 use crate::clock::{Clock, second};
-use crate::config::SiteSystem;
+use crate::config::{Config, SiteSystem};
 use crate::control::site_server::Told;
 use crate::control::{ClientFilesState, Served};
+use crate::front::{Census, Open};
 use crate::live::Live;
+use crate::metrics::Metrics;
 
 /// What status is made of.
 pub(super) struct Sources {
@@ -27,6 +30,9 @@ pub(super) struct Sources {
     pub(super) clients: SharedClients,
     pub(super) readiness: Readiness,
     pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
+    pub(super) census: Census,
+    pub(super) history: History,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) path: String,
     pub(super) started: Timestamp,
     pub(super) told: Option<Live<Told>>,
@@ -38,12 +44,15 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
     Arc::new(move || {
         // Before any lock is taken: readiness looks at the site systems too.
         let not_ready = sources.readiness.reasons();
+        let (now, open) = (sources.clock.now(), sources.census.open());
+        let last_hour = sources.history.hour(now, sources.metrics.totals());
         let state = sources.state.lock().unwrap_or_else(PoisonError::into_inner);
         let issuers = sources.issuers.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sources.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let clients = sources.clients.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            site: site(&state.config),
             pid: std::process::id(),
             started: sources.started,
             ready: not_ready.is_empty(),
@@ -63,8 +72,9 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     let served = sites.get(&system.name)?.load();
                     let bound = state.addresses.get(&system.listen).unwrap_or(&system.listen);
                     let clients = clients.get(&system.name);
-                    let now = sources.clock.now();
-                    Some(site_system(system, &bound.to_string(), &served, clients, now))
+                    let mut told = site_system(system, &bound.to_string(), &served, clients, now);
+                    told.connections = connections(&open, &system.name);
+                    Some(told)
                 })
                 .collect(),
             issuers: issuers
@@ -74,6 +84,9 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     accepts: issuer.accepts.clone(),
                     audiences: issuer.audiences.clone(),
                     keys: view.keys.peek(|keys| keys.len()),
+                    key_ids: view.keys.peek(|keys| {
+                        keys.iter().filter_map(|key| Some(key.kid()?.to_owned())).collect()
+                    }),
                     keys_from: view.fetched.as_ref().map(|(url, _)| url.clone()),
                     keys_fetched: view.fetched.as_ref().and_then(|(_, at)| *at.load()),
                 })
@@ -90,8 +103,24 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     blocks: bundle.map_or(0, |b| b.blocks.len()),
                 }
             }),
+            last_hour,
         }
     })
+}
+
+fn site(config: &Config) -> SiteStatus {
+    let site = &config.site;
+    SiteStatus {
+        code: site.code.clone(),
+        hierarchy: site.hierarchy.map(|hierarchy| hierarchy.to_string()),
+        domains: site.domains.clone(),
+        token_issuer: site.token_issuer.clone(),
+    }
+}
+
+fn connections(open: &Open, name: &str) -> BTreeMap<String, usize> {
+    let own = open.iter().filter(|((site, _), _)| &**site == name);
+    own.map(|((_, version), count)| ((*version).to_owned(), *count)).collect()
 }
 
 /// What is amiss with the site systems, as a function for readiness.
@@ -126,6 +155,7 @@ fn site_system(
         roles: system.roles.iter().map(|role| role.as_str().to_owned()).collect(),
         listen: listen.to_owned(),
         hosts: system.hosts.clone(),
+        connections: BTreeMap::new(),
         backend: system.backend.url.clone(),
         role_backends: system
             .role_backends

@@ -4,6 +4,7 @@
 //! Knows nothing of requests, routes or tokens; never reads a certificate file.
 
 mod binding;
+mod census;
 mod chunks;
 mod conn;
 mod deadline;
@@ -26,6 +27,7 @@ mod turns;
 mod watch;
 
 pub use binding::{Binding, Door, Picked, TlsSource};
+pub use census::{Census, Open};
 pub use chunks::{Chunks, Malformed};
 pub use conn::Conn;
 pub use deadline::Deadline;

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::binding::Binding;
+use super::census::Census;
 use super::conn::Conn;
 use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::limits::{Admission, Admitted, Full};
@@ -83,6 +84,7 @@ enum Command {
 pub struct Front {
     shards: Vec<(mpsc::UnboundedSender<Command>, thread::JoinHandle<()>)>,
     admission: Arc<Admission>,
+    census: Census,
 }
 
 /// What every connection of the process shares.
@@ -94,6 +96,7 @@ pub(super) struct Shared {
     on_refusal: OnRefusal,
     shutdown: ShutdownWatch,
     admission: Arc<Admission>,
+    census: Census,
     turns: Turns,
     pub(super) next_id: AtomicU64,
 }
@@ -107,7 +110,7 @@ impl Front {
         params: FrontParams,
         server: impl Fn() -> Arc<A> + Send + Sync + 'static,
     ) -> io::Result<Front> {
-        let admission = Arc::new(Admission::default());
+        let (admission, census) = (Arc::new(Admission::default()), Census::default());
         let handshakes_max = params.limits.peek(|l| l.handshakes_max);
         let shared = Arc::new(Shared {
             limits: params.limits,
@@ -117,6 +120,7 @@ impl Front {
             on_refusal: params.on_refusal,
             shutdown: params.shutdown,
             admission: admission.clone(),
+            census: census.clone(),
             turns: Turns::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
@@ -132,7 +136,7 @@ impl Front {
                 Ok((commands, thread))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Front { shards, admission })
+        Ok(Front { shards, admission, census })
     }
 
     /// Accept connections on a bound address from now on, for the binding of `configured`.
@@ -159,15 +163,15 @@ impl Front {
         self.shards.len()
     }
 
-    /// How many connections are open.
-    pub fn connections(&self) -> usize {
-        self.admission.open()
-    }
-
     /// How many connections are open, as a function.
     pub fn count(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
         let admission = self.admission.clone();
         Arc::new(move || admission.open())
+    }
+
+    /// How many connections each site system has.
+    pub fn census(&self) -> Census {
+        self.census.clone()
     }
 
     /// Wait until every shard has drained. Blocks the calling thread.
@@ -327,13 +331,14 @@ async fn serve<A: Serve>(
         shared.metrics.handshake_done(info.tls_version, info.cipher);
     }
     let conn = Conn::new(transport, info, limits, shared.on_refusal.clone(), &shared.metrics);
+    let counted = shared.census.enter(conn.info());
     let mut shutdown = shared.shutdown.clone();
     // Seen by whoever asks "has it changed?", also if it changed before this connection.
     if *shutdown.borrow() {
         shutdown.mark_changed();
     }
     each.server.serve(conn, &shutdown).await;
-    drop(opened);
+    drop((counted, opened));
 }
 
 /// Learn whose connection it is, and make it TLS unless its address is one of plain HTTP. `None` if

@@ -100,7 +100,7 @@ pub(super) fn finished(
         sent: session.as_downstream().body_bytes_sent(),
     };
     count(ctx, &ended);
-    if log.is_on()
+    if wanted(ctx, log)
         && let Some(conn) = conn_of(session)
     {
         write(ctx, conn, &ended, asked(session.req_header()), log, now);
@@ -152,6 +152,11 @@ fn in_clear(ctx: &RequestCtx, site: &SitePolicy) -> ClearOutcome {
         }
         _ => ClearOutcome::Passed,
     }
+}
+
+/// Whether anybody wants to know of a request.
+pub(super) fn wanted(ctx: &RequestCtx, log: &AccessLog) -> bool {
+    log.wants(ctx.denial.is_some() || observed(ctx).is_some())
 }
 
 /// Why a request would have been refused, if it went on because its site system observes.

@@ -3,7 +3,7 @@
 //! Never a token, a query or a header beyond those named here.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use super::recent::{Recent, cut as cut_at};
 use super::sink::{Losses, Sink};
 use crate::config::LogSink;
 use crate::metrics::{LineLost, Metrics};
@@ -74,11 +75,47 @@ pub struct Access<'a> {
     pub incomplete: bool,
 }
 
-fn short(text: &str) -> &str {
-    match text.char_indices().nth(FIELD_CHARS_MAX) {
-        Some((at, _)) => text.get(..at).unwrap_or(text),
-        None => text,
+impl Access<'_> {
+    /// Nothing is known.
+    pub fn unread() -> Self {
+        Access {
+            time: Timestamp::UNIX_EPOCH,
+            request_id: "",
+            site_system: "",
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            connection: 0,
+            protocol: "HTTP/1.1",
+            tls: "",
+            sni: None,
+            host: None,
+            method: "",
+            path: "",
+            user_agent: None,
+            status: 0,
+            substatus: None,
+            decision: "denied",
+            reason: None,
+            detail: None,
+            route: None,
+            issuer: None,
+            device: None,
+            user: None,
+            purpose: None,
+            token_id: None,
+            token: None,
+            kid: None,
+            certificate: None,
+            upstream_status: None,
+            received: 0,
+            sent: 0,
+            duration_ms: 0.0,
+            incomplete: false,
+        }
     }
+}
+
+fn short(text: &str) -> &str {
+    cut_at(text, FIELD_CHARS_MAX)
 }
 
 fn cut<S: serde::Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
@@ -92,9 +129,12 @@ fn cut_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S:
     }
 }
 
-/// Where lines go. Cheap to clone; writing never waits.
+/// Where lines go, and where the last refusals are kept. Cheap to clone; writing never waits.
 #[derive(Clone, Default)]
-pub struct AccessLog(Option<Queue>);
+pub struct AccessLog {
+    queue: Option<Queue>,
+    recent: Recent,
+}
 
 /// The lines that wait to be written.
 #[derive(Clone)]
@@ -122,7 +162,7 @@ impl Queue {
 impl AccessLog {
     /// A log that writes nothing.
     pub fn off() -> Self {
-        AccessLog(None)
+        AccessLog::default()
     }
 
     /// A log into a sink, and the guard that writes out what is queued when dropped.
@@ -133,7 +173,7 @@ impl AccessLog {
         let losses = Arc::new(Losses::new(metrics));
         let queue = NonBlockingBuilder::default().lossy(true);
         let (writer, guard) = match sink {
-            LogSink::Off => return Ok((AccessLog(None), None)),
+            LogSink::Off => return Ok((AccessLog::off(), None)),
             LogSink::Stderr => queue.finish(Sink::new(io::stderr(), losses.clone())),
             LogSink::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
@@ -141,17 +181,24 @@ impl AccessLog {
             }
         };
         let (full, counted) = (writer.error_counter(), Arc::default());
-        Ok((AccessLog(Some(Queue { writer, losses, full, counted })), Some(guard)))
+        let queue = Some(Queue { writer, losses, full, counted });
+        Ok((AccessLog { queue, recent: Recent::default() }, Some(guard)))
     }
 
-    /// Whether lines are written at all.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
+    /// Whether anybody wants to know of a request: of one that something was against, always.
+    pub fn wants(&self, refused: bool) -> bool {
+        refused || self.queue.is_some()
     }
 
-    /// Write one line, or drop it if the sink cannot keep up.
+    /// The last refusals.
+    pub fn recent(&self) -> Recent {
+        self.recent.clone()
+    }
+
+    /// Write one line, or drop it if the sink cannot keep up; remember it if it is of a refusal.
     pub fn write(&self, access: &Access<'_>) {
-        let Some(queue) = &self.0 else { return };
+        self.recent.tell(access);
+        let Some(queue) = &self.queue else { return };
         if let Ok(mut line) = serde_json::to_vec(access) {
             line.push(b'\n');
             queue.put(&line);

@@ -3,8 +3,10 @@
 //! Writing never holds up a request: lines that cannot be written in time are dropped.
 
 mod access;
+mod recent;
 mod setup;
 mod sink;
 
 pub use access::{Access, AccessLog};
+pub use recent::{Recent, RecentDenial};
 pub use setup::{Guard, init};

@@ -110,6 +110,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("quick_xml", &["message/header.rs"]),
     ("flate2", &["sim/messages.rs"]),
     ("nix", &["front/low_water.rs"]),
+    ("maud", &["admin/page/"]),
     ("schemars", &["config/"]),
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/"]),

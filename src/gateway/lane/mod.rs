@@ -262,7 +262,7 @@ impl Lane {
     fn record(&self, ctx: &RequestCtx, info: &ConnInfo, head: &[u8], ended: Ended) {
         record::count(ctx, &ended);
         let log = &self.gateway.access;
-        if !log.is_on() {
+        if !record::wanted(ctx, log) {
             return;
         }
         let asked = parse(head).map_or_else(|_| Asked::unread(), |head| Asked::of(&head));

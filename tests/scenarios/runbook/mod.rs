@@ -257,6 +257,21 @@ fn a_gateway_does_not_hear_of_its_site_server() {
 }
 
 #[test]
+fn the_clock_is_wrong() {
+    let scribe = Scribe::start();
+    let mut plan = Plan::to(&scribe.url());
+    let library = crate::soak::faketime();
+    plan.env = [("LD_PRELOAD", library.as_str()), ("FAKETIME", "-1h"), ("DONT_FAKE_MONOTONIC", "1")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    let gateway = plan.start();
+    // Made by a clock that is right.
+    let answer = gateway.curl_as(&gateway.token(), "/SMS_MP/.sms_pol?x", &["-k"]);
+    assert_eq!((answer.status, &*answer.code()), (401, "token.not_yet_valid"));
+    Runbook::of(&gateway, "The clock is wrong").mentions(&["token.not_yet_valid"]);
+}
+
+#[test]
 fn it_does_not_start() {
     let (_scribe, running) = started(|plan| plan);
     let mut bad = Gateway::prepare(Plan::to("http://127.0.0.1:9"));

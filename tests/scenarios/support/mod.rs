@@ -2,6 +2,7 @@
 //! it. Everything lies in a temporary folder and ends with the test.
 
 mod apache;
+mod browser;
 pub mod crowd;
 mod entra;
 mod gateway;
@@ -10,11 +11,13 @@ mod issuer;
 mod liar;
 mod nginx;
 mod postgres;
+mod prometheus;
 pub mod records;
 mod scribe;
 mod wire;
 
 pub use apache::Apache;
+pub use browser::Browser;
 pub use entra::Entra;
 pub use gateway::{Answer, BINARY, Gateway, Plan, write_pair};
 pub use http2::{Got, Http2};
@@ -22,6 +25,7 @@ pub use issuer::{Idp, Signer, key_set, ok};
 pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
 pub use nginx::Nginx;
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use scribe::Scribe;
 pub use wire::{Wire, client_config, client_config_by, connect, head_of, status_of};
 

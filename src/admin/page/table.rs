@@ -1,0 +1,89 @@
+//! Tables that are cards on a small screen, and how times are written.
+//!
+//! The roles are written out, because a table that is shown as cards is none to a screen reader
+//! otherwise.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+/// A section with one table. `id` is a word of ours.
+pub(super) fn table(
+    id: &str,
+    caption: &str,
+    columns: &[&str],
+    rows: &[Markup],
+    none: &str,
+) -> Markup {
+    html! {
+        section aria-labelledby=(id) {
+            h2 id=(id) { (caption) }
+            (bare(caption, columns, rows, none))
+        }
+    }
+}
+
+/// The table alone.
+pub(super) fn bare(caption: &str, columns: &[&str], rows: &[Markup], none: &str) -> Markup {
+    html! {
+        @if rows.is_empty() {
+            p.quiet { (none) }
+        } @else {
+            table role="table" {
+                caption { (caption) }
+                thead role="rowgroup" {
+                    tr role="row" {
+                        @for column in columns { th role="columnheader" scope="col" { (column) } }
+                    }
+                }
+                tbody role="rowgroup" { @for row in rows { (row) } }
+            }
+        }
+    }
+}
+
+/// A row: each cell knows its column, for where there is no head above it.
+pub(super) fn row(columns: &[&str], cells: &[Markup]) -> Markup {
+    html! {
+        tr role="row" {
+            @for (column, cell) in columns.iter().zip(cells) {
+                td role="cell" data-label=(column) { div { (cell) } }
+            }
+        }
+    }
+}
+
+/// A time, to the second, UTC.
+pub(super) fn time(at: Timestamp) -> Markup {
+    html! { time datetime=(at) { (at.strftime("%Y-%m-%d %H:%M:%SZ")) } }
+}
+
+/// How long ago that was, or how long it will be, in the unit that fits.
+pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().abs_diff(at.as_second());
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::second;
+
+    #[test]
+    fn an_age_is_told_in_the_unit_that_fits_in_both_directions() {
+        for (seconds, told) in [
+            (5, "5 s"),
+            (-5, "5 s"),
+            (600, "10 min"),
+            (7_200, "2 h"),
+            (200_000, "2 days"),
+            (-7_776_000, "90 days"),
+        ] {
+            assert_eq!(age(second(1_000_000_000), second(1_000_000_000 + seconds)), told);
+        }
+    }
+}
