@@ -169,6 +169,7 @@ pub(super) fn write(
         request_id: &ctx.id.to_string(),
         site_system: &conn.site,
         client: conn.peer.ip().to_canonical(),
+        local: Some(conn.local),
         connection: conn.id,
         protocol: asked.protocol,
         tls: conn.tls_version,
