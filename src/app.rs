@@ -21,6 +21,7 @@ mod observe;
 mod reload;
 mod replay;
 mod report;
+mod selfcheck;
 mod site;
 mod upstreams;
 
@@ -174,7 +175,8 @@ impl App {
     ) -> Result<Started, StartError> {
         let now = options.clock.now();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
-        let (access, access_guard) = open_access(&config, metrics.clone())?;
+        crate::log::count_losses(&metrics);
+        let (access, access_guard) = open_access(&config, metrics.clone(), now)?;
         let backends = Arc::new(Backends::default());
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
@@ -324,12 +326,8 @@ impl App {
             });
         }
         let (metrics, clock) = (self.metrics.clone(), self.options.clock.clone());
-        self.tasks.spawn(history::keep(
-            history,
-            metrics.clone(),
-            clock.clone(),
-            self.stop.subscribe(),
-        ));
+        self.keep_history(history);
+        self.check_itself();
         let (policy, stop) = (self.policy.reader(), self.stop.subscribe());
         self.tasks.spawn(modes::tell(policy, metrics, clock, stop));
         let (backends, stop) = (self.backends.clone(), self.stop.subscribe());

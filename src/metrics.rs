@@ -24,7 +24,7 @@ use prometheus::{
 pub use clear::ClearOutcome;
 pub use clients::ClientMetrics;
 pub use http2::{Http2Error, Http2Metrics};
-pub use log::{LineLost, LogMetrics};
+pub use log::{LineLost, LogLost, LogMetrics};
 pub use site::SiteMetrics;
 pub use tokens::TokenMetrics;
 pub use totals::Totals;

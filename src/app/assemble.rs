@@ -65,6 +65,11 @@ impl Authorities {
         })
     }
 
+    /// Makes configurations of TLS for clients.
+    pub(super) fn to_backends(&self) -> ClientConfigs {
+        self.to_backends.clone()
+    }
+
     pub(super) fn ended(&self) -> watch::Receiver<bool> {
         self.ended.subscribe()
     }
@@ -161,6 +166,7 @@ impl Sites {
                 continue;
             }
             let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
+            params.port = system.listen.port();
             params.tls = wish.tls;
             params.pki = wish.pki.clone();
             params.site_issued = match &wish.issued {

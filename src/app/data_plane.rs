@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tracing_appender::non_blocking::WorkerGuard;
 
@@ -56,8 +57,10 @@ pub(super) fn start_front(
 pub(super) fn open_access(
     config: &Config,
     metrics: Arc<Metrics>,
+    now: Timestamp,
 ) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
-    AccessLog::open(&config.log.access, metrics).map_err(|cause| StartError::File {
+    let written = (&config.log.access, config.log.access_format);
+    AccessLog::open(written, metrics, now).map_err(|cause| StartError::File {
         path: match &config.log.access {
             crate::config::LogSink::File(path) => path.clone(),
             _ => PathBuf::from("standard error"),

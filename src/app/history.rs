@@ -6,14 +6,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::App;
 use crate::admin::History;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 const SAMPLE: Duration = Duration::from_secs(60);
 
+impl App {
+    /// Sample from now on.
+    pub(super) fn keep_history(&mut self, history: History) {
+        let (metrics, clock) = (self.metrics.clone(), self.options.clock.clone());
+        self.tasks.spawn(keep(history, metrics, clock, self.stop.subscribe()));
+    }
+}
+
 /// Sample until told to stop; once at the beginning.
-pub(super) async fn keep(
+async fn keep(
     history: History,
     metrics: Arc<Metrics>,
     clock: Clock,

@@ -69,6 +69,7 @@ pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) ->
             request_id: &RequestId::next().to_string(),
             site_system: &conn.site,
             client: conn.peer.ip().to_canonical(),
+            local: Some(conn.local),
             connection: conn.id,
             // Nothing else of HTTP/2 is refused before it is a request.
             protocol: if detail.is_some() { "HTTP/2" } else { "HTTP/1.1" },

@@ -16,8 +16,9 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let _log = log::init(&loaded.config.log);
-    let options = Options { path: arg.config, clock: Clock::system(), provider, signals: true };
+    let clock = Clock::system();
+    let _log = log::init(&loaded.config.log, &clock);
+    let options = Options { path: arg.config, clock, provider, signals: true };
     let running = launch(loaded, options).context("sitegate cannot start")?;
     running.join();
     Ok(ExitCode::SUCCESS)

@@ -14,9 +14,10 @@ use super::spanned::Spanned;
 use super::units::{Size, Span};
 pub(super) use tables::{AltAuthFile, BackendAuthFile, PlainHttpFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
-    AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile, ClaimedIdsFile,
-    ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile, MessageGuardFile,
-    ModeFile, PlainHttpModeFile, SiteKindFile, StaleFile, TokenFile, UpstreamFile,
+    AccessFormatFile, AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile,
+    ClaimedIdsFile, ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile,
+    MessageGuardFile, ModeFile, PlainHttpModeFile, SiteKindFile, StaleFile, TokenFile,
+    UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -105,6 +106,12 @@ pub(super) struct LogFile {
     /// The least level: error, warn, info, debug, trace, or `target=level` pairs.
     #[schemars(extend("default" = "info"))]
     pub(super) level: Typed<String>,
+    /// A folder for logs in the form that CMTrace reads, a file for each component. Without it there
+    /// are none.
+    pub(super) cmtrace: Typed<String>,
+    /// How the lines of the access log look.
+    #[schemars(extend("default" = "json"))]
+    pub(super) access_format: Typed<AccessFormatFile>,
     /// Where the access log goes: `stderr`, `off` or a file.
     #[schemars(extend("default" = "stderr"))]
     pub(super) access: Typed<String>,
@@ -298,6 +305,9 @@ pub(super) struct SiteSystemFile {
     /// Whether namespaces with Windows authentication are passed to the backend.
     #[schemars(extend("default" = false))]
     pub(super) windows_auth: Typed<bool>,
+    /// Whether a client's `traceparent` is carried on to the backend.
+    #[schemars(extend("default" = false))]
+    pub(super) trust_traceparent: Typed<bool>,
     /// Where clients put their tokens: a header, and the scheme if there is one.
     #[schemars(extend("default" = ["Authorization: Bearer"]))]
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,

@@ -19,8 +19,8 @@ use jiff::Timestamp;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
-    AltAuth, AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates, Config,
-    ConnLimits, Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging,
+    AccessFormat, AltAuth, AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates,
+    Config, ConnLimits, Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging,
     MessageGuard, ObserveUntil, PkiFolder, PlainHttp, PlainHttpMode, Site, SiteKind, SiteSystem,
     TokenService, TokenServiceStore,
 };

@@ -95,6 +95,10 @@ pub struct Logging {
     pub format: LogFormat,
     /// Which lines are written: a level, or a filter in the form of `RUST_LOG`.
     pub level: String,
+    /// The folder of logs that CMTrace reads, if there are to be any.
+    pub cmtrace: Option<PathBuf>,
+    /// How the lines of the access log look.
+    pub access_format: AccessFormat,
     /// Where the access log goes.
     pub access: LogSink,
 }
@@ -143,6 +147,18 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// `log.access_format`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// Everything, a JSON object for each request.
+    #[default]
+    Json,
+    /// As Apache and nginx have it.
+    Combined,
+    /// As IIS has it.
+    W3c,
 }
 
 /// `log.access`
@@ -248,6 +264,8 @@ pub struct SiteSystem {
     pub http2: bool,
     /// Whether namespaces with Windows authentication are carried.
     pub windows_auth: bool,
+    /// Whether a client's `traceparent` is carried on.
+    pub trust_traceparent: bool,
     /// What the messages of clients with a token have to be.
     pub message_guard: MessageGuard,
     /// The endpoints that they may be for; `None` for any.

@@ -88,6 +88,7 @@ pub(super) struct Told {
 /// Tells for one site system.
 pub(super) struct Reporter<'a> {
     pub name: &'a str,
+    pub port: u16,
     pub observer: &'a dyn Observer,
 }
 
@@ -95,6 +96,12 @@ impl Reporter<'_> {
     pub fn swapped(&self, from: Option<Source>, selection: &Selection) {
         let to = selection.chosen.as_ref().map(|credential| credential.source());
         self.observer.swapped(self.name, from, to, selection.why);
+        if let Some(chosen) = &selection.chosen {
+            // The words of Configuration Manager's own log.
+            let (thumbprint, port) = (&chosen.facts().sha1, self.port);
+            tracing::info!(target: "sitegate::certificate", site_system = self.name,
+                "Bound certificate {thumbprint} to port {port}");
+        }
         self.outcome(from, selection);
     }
 

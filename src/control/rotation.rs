@@ -31,6 +31,8 @@ use super::watch::Watch;
 pub struct RotationParams {
     /// The site system's configured name.
     pub name: String,
+    /// The port that it is served on, for the log.
+    pub port: u16,
     /// The hosts that its certificate has to cover.
     pub hosts: Vec<ServerName<'static>>,
     /// How its TLS is to be.
@@ -55,6 +57,7 @@ impl RotationParams {
     pub fn new(name: impl Into<String>, hosts: Vec<ServerName<'static>>) -> Self {
         RotationParams {
             name: name.into(),
+            port: 443,
             hosts,
             tls: TlsOptions::default(),
             pki: None,
@@ -214,7 +217,7 @@ impl Rotation {
             }
         };
         self.remember(now);
-        let reporter = Reporter { name: &self.params.name, observer: &*self.params.observer };
+        let reporter = reporter(&self.params);
         reporter.expires(&mut self.told, &offers);
     }
 
@@ -300,7 +303,7 @@ impl Rotation {
 
     /// After publishing: nobody's handshake waits for a log.
     fn tell(&mut self, before: &Served, after: &Served, swapped: bool) {
-        let reporter = Reporter { name: &self.params.name, observer: &*self.params.observer };
+        let reporter = reporter(&self.params);
         let source_of = |served: &Served| served.selection.chosen.as_ref().map(|c| c.source());
         if swapped {
             reporter.swapped(source_of(before), &after.selection);
@@ -378,6 +381,10 @@ fn authority(params: &RotationParams) -> Option<&Authority> {
         Some(SiteIssued::Authority(authority)) => Some(authority),
         _ => None,
     }
+}
+
+fn reporter(params: &RotationParams) -> Reporter<'_> {
+    Reporter { name: &params.name, port: params.port, observer: &*params.observer }
 }
 
 #[cfg(test)]

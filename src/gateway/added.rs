@@ -22,7 +22,7 @@ pub(super) fn write<E>(
         write("X-Forwarded-Host", host)?;
     }
     write("X-Request-Id", ctx.id.to_string().as_bytes())?;
-    write("traceparent", ctx.id.traceparent().as_bytes())?;
+    write("traceparent", ctx.traceparent().as_bytes())?;
     if let Some(field) = ctx.credential().and_then(|credential| credential.field()) {
         write("Authorization", field.as_bytes())?;
     }

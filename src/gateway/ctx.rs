@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::decide::Pass;
 use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
+use super::trace::Trace;
 use super::under_way::Place;
 use super::upgrade::Asks;
 use crate::denial::Denial;
@@ -24,6 +25,8 @@ pub struct RequestCtx {
     pub(super) id: RequestId,
     /// The configuration that this request is judged by, whole, from its first phase to its last.
     pub(super) policy: Option<Arc<Policy>>,
+    /// The client's own trace, where that is trusted.
+    pub(super) trace: Option<Trace>,
     pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
@@ -69,6 +72,7 @@ impl RequestCtx {
             began: Instant::now(),
             id: RequestId::next(),
             policy: None,
+            trace: None,
             site: None,
             route: None,
             pass: None,
@@ -95,6 +99,12 @@ impl RequestCtx {
             on_reused: Arc::default(),
             answer_abandoned: false,
         }
+    }
+
+    /// The `traceparent` that the backend gets.
+    pub(super) fn traceparent(&self) -> String {
+        let carried = self.trace.as_ref().map(|trace| trace.carried(&self.id));
+        carried.unwrap_or_else(|| self.id.traceparent())
     }
 
     /// Whether its connection may become a WebSocket.
@@ -153,7 +163,12 @@ impl RequestId {
 
     /// The `traceparent` of a trace that begins here (W3C Trace Context §3.2).
     pub fn traceparent(&self) -> String {
-        format!("00-{self}-{:016x}-01", self.serial)
+        format!("00-{self}-{}-01", self.span())
+    }
+
+    /// The request's own part of a trace.
+    pub(super) fn span(&self) -> String {
+        format!("{:016x}", self.serial)
     }
 }
 

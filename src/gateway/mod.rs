@@ -29,6 +29,7 @@ mod reply;
 mod rewrite;
 mod server;
 mod switch;
+mod trace;
 mod under_way;
 mod upgrade;
 mod upstream;
@@ -174,6 +175,9 @@ impl Gateway {
     {
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
+        if site.trusts_traces {
+            ctx.trace = trace::Trace::of(head.fields.clone());
+        }
         let now = self.clock.now();
         let seen = policy.blocklist.generation();
         let (route, verdict) = match head.clear {

@@ -81,6 +81,8 @@ pub struct SitePolicy {
     pub secrets: Vec<String>,
     /// Whether Windows authentication is carried.
     pub windows_auth: bool,
+    /// Whether a client's trace is carried on.
+    pub trusts_traces: bool,
     /// What the messages of clients with a token have to be.
     pub message_guard: MessageGuard,
     /// The endpoints that they may be for; `None` for any.
@@ -217,6 +219,7 @@ impl SitePolicy {
             token_sources: system.token_sources.clone(),
             secrets: secrets(&system.token_sources),
             windows_auth: system.windows_auth,
+            trusts_traces: system.trust_traceparent,
             message_guard: system.message_guard,
             message_endpoints: system.message_endpoints.clone(),
             alt_auth: system.alt_auth.clone(),

@@ -190,6 +190,7 @@ pub(super) fn write(
         request_id: &ctx.id.to_string(),
         site_system: ctx.site.as_ref().map_or(&conn.site, |site| &site.name),
         client: conn.peer.ip().to_canonical(),
+        local: Some(conn.local),
         connection: conn.id,
         protocol: asked.protocol,
         tls: conn.tls_version,

@@ -1,23 +1,21 @@
-//! The access log: one JSON object for each request, with the decision and its reason.
+//! The access log: one line for each request, with the decision and its reason; as JSON, all of it.
 //!
 //! Never a token, a query or a header beyond those named here.
 
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 
+use super::line::{FIELD_CHARS_MAX, header, line};
+use super::queue::Queue;
 use super::recent::{Recent, cut as cut_at};
-use super::sink::{Losses, Sink};
-use crate::config::LogSink;
-use crate::metrics::{LineLost, Metrics};
-
-/// What a client may make one field of a line: longer values are cut.
-const FIELD_CHARS_MAX: usize = 512;
+use super::sink::Losses;
+use crate::config::{AccessFormat, LogSink};
+use crate::metrics::{LogLost, Metrics};
 
 /// One request, as it is logged.
 #[derive(Debug, Serialize)]
@@ -27,6 +25,8 @@ pub struct Access<'a> {
     pub request_id: &'a str,
     pub site_system: &'a str,
     pub client: IpAddr,
+    #[serde(skip)]
+    pub local: Option<SocketAddr>,
     pub connection: u64,
     pub protocol: &'a str,
     pub tls: &'a str,
@@ -83,6 +83,7 @@ impl Access<'_> {
             request_id: "",
             site_system: "",
             client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            local: None,
             connection: 0,
             protocol: "HTTP/1.1",
             tls: "",
@@ -133,30 +134,8 @@ fn cut_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S:
 #[derive(Clone, Default)]
 pub struct AccessLog {
     queue: Option<Queue>,
+    format: AccessFormat,
     recent: Recent,
-}
-
-/// The lines that wait to be written.
-#[derive(Clone)]
-struct Queue {
-    writer: NonBlocking,
-    losses: Arc<Losses>,
-    /// How many found no place in it, and how many of these were counted.
-    full: ErrorCounter,
-    counted: Arc<AtomicUsize>,
-}
-
-impl Queue {
-    fn put(&self, line: &[u8]) {
-        // Lossy: the only failure is a worker that is gone, and then there is no log.
-        let _ = self.writer.clone().write_all(line);
-        let full = self.full.dropped_lines();
-        if full != self.counted.load(Ordering::Relaxed) {
-            let before = self.counted.fetch_max(full, Ordering::Relaxed);
-            let lines = full.saturating_sub(before) as u64;
-            self.losses.count(LineLost::QueueFull, lines, &"they come faster than they are taken");
-        }
-    }
 }
 
 impl AccessLog {
@@ -165,24 +144,29 @@ impl AccessLog {
         AccessLog::default()
     }
 
-    /// A log into a sink, and the guard that writes out what is queued when dropped.
+    /// A log into a sink, begun at that time, and the guard that writes out what is queued when dropped.
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
-    pub fn open(sink: &LogSink, metrics: Arc<Metrics>) -> io::Result<(Self, Option<WorkerGuard>)> {
-        let losses = Arc::new(Losses::new(metrics));
-        let queue = NonBlockingBuilder::default().lossy(true);
-        let (writer, guard) = match sink {
+    pub fn open(
+        (sink, format): (&LogSink, AccessFormat),
+        metrics: Arc<Metrics>,
+        now: Timestamp,
+    ) -> io::Result<(Self, Option<WorkerGuard>)> {
+        let losses = Arc::new(Losses::before(LogLost::Access));
+        losses.count_with(metrics);
+        let (queue, guard) = match sink {
             LogSink::Off => return Ok((AccessLog::off(), None)),
-            LogSink::Stderr => queue.finish(Sink::new(io::stderr(), losses.clone())),
+            LogSink::Stderr => Queue::before(io::stderr(), losses),
             LogSink::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
-                queue.finish(Sink::new(file, losses.clone()))
+                Queue::before(file, losses)
             }
         };
-        let (full, counted) = (writer.error_counter(), Arc::default());
-        let queue = Some(Queue { writer, losses, full, counted });
-        Ok((AccessLog { queue, recent: Recent::default() }, Some(guard)))
+        for line in header(format, now).split_inclusive('\n') {
+            queue.put(line.as_bytes());
+        }
+        Ok((AccessLog { queue: Some(queue), format, recent: Recent::default() }, Some(guard)))
     }
 
     /// Whether anybody wants to know of a request: of one that something was against, always.
@@ -199,8 +183,7 @@ impl AccessLog {
     pub fn write(&self, access: &Access<'_>) {
         self.recent.tell(access);
         let Some(queue) = &self.queue else { return };
-        if let Ok(mut line) = serde_json::to_vec(access) {
-            line.push(b'\n');
+        if let Some(line) = line(self.format, access) {
             queue.put(&line);
         }
     }

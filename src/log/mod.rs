@@ -1,12 +1,16 @@
-//! Logs: what sitegate says about itself on standard error, and one line for each request.
+//! Logs: what sitegate says about itself, on standard error and in files for CMTrace, and one line
+//! for each request.
 //!
 //! Writing never holds up a request: lines that cannot be written in time are dropped.
 
 mod access;
+mod cmtrace;
+mod line;
+mod queue;
 mod recent;
 mod setup;
 mod sink;
 
 pub use access::{Access, AccessLog};
 pub use recent::{Recent, RecentDenial};
-pub use setup::{Guard, init};
+pub use setup::{Guard, count_losses, init};

@@ -1,35 +1,129 @@
-//! What sitegate says about itself: text or JSON on standard error.
+//! What sitegate says about itself: text or JSON on standard error, and files for CMTrace.
+//!
+//! To journald it says how grave a line is, and leaves the time to it.
 
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::{Arc, OnceLock};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::cmtrace::{CmTrace, Files};
+use super::queue::Queue;
+use super::sink::Losses;
+use crate::clock::Clock;
 use crate::config::{LogFormat, Logging};
+use crate::metrics::{LogLost, Metrics};
 
 /// Writes out what is queued when dropped.
-pub struct Guard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+pub struct Guard(#[expect(dead_code, reason = "held for its drop")] Vec<WorkerGuard>);
 
-/// Send events to standard error from now on. `RUST_LOG` overrides the configured level.
-pub fn init(logging: &Logging) -> Guard {
-    let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(std::io::stderr());
-    // pingora logs through `log`, and what matters of it is told by sitegate in its own words.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(format!(
-            "{},pingora_core=error,pingora_proxy=error,h2=error,rustls=error",
-            logging.level
-        ))
+/// What the process's own logs have lost; they are there before there is anything to count with.
+static OWN: OnceLock<[Arc<Losses>; 2]> = OnceLock::new();
+
+/// Send events to standard error, and into files if the configuration has a folder for them, from
+/// now on. `RUST_LOG` overrides the configured level.
+pub fn init(logging: &Logging, clock: &Clock) -> Guard {
+    let losses = [LogLost::Stderr, LogLost::Cmtrace].map(|log| Arc::new(Losses::before(log)));
+    let [stderr, files] = &losses;
+    let (queue, guard) = Queue::before(std::io::stderr(), stderr.clone());
+    let mut guards = vec![guard];
+    let cmtrace = logging.cmtrace.as_ref().map(|folder| {
+        let (queue, guard) = Queue::before(Files::new(folder), files.clone());
+        guards.push(guard);
+        CmTrace::new(queue, clock.clone())
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let set = match logging.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let set = tracing_subscriber::registry()
+        .with(filter(&logging.level))
+        .with(to_stderr(logging.format, queue))
+        .with(cmtrace)
+        .try_init();
+    match set {
+        Ok(()) => drop(OWN.set(losses)),
+        Err(error) => tracing::debug!(%error, "a log was set up already"),
+    }
+    Guard(guards)
+}
+
+/// Count from now on what the process's own logs lose.
+pub fn count_losses(metrics: &Arc<Metrics>) {
+    for losses in OWN.get().into_iter().flatten() {
+        losses.count_with(metrics.clone());
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    // pingora logs through `log`, and what matters of it is told by sitegate in its own words.
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new(format!(
+            "{level},pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
+        ))
+    })
+}
+
+type Stderr = Box<dyn Layer<tracing_subscriber::layer::Layered<EnvFilter, Registry>> + Send + Sync>;
+
+fn to_stderr(format: LogFormat, queue: Queue) -> Stderr {
+    let layer = tracing_subscriber::fmt::layer().with_writer(queue);
+    match format {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text if is_journal() => {
+            layer.with_ansi(false).event_format(Journal::new()).boxed()
+        }
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).try_init()
+            layer.with_ansi(colour).boxed()
         }
-    };
-    if let Err(error) = set {
-        tracing::debug!(%error, "a log was set up already");
     }
-    Guard(guard)
+}
+
+/// Whether standard error is journald's (systemd.exec(5), `JOURNAL_STREAM`): the variable is
+/// inherited by whoever is started with another standard error, too.
+fn is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(std::io::stderr())
+        .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// A line for journald: its priority first (sd-daemon(3)), and no time, which journald knows.
+struct Journal(Format<Full, ()>);
+
+impl Journal {
+    fn new() -> Self {
+        Journal(Format::default().without_time().with_level(false).with_ansi(false))
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(ctx, Writer::new(&mut line), event)?;
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        // Each line of a text of several would be another entry, of no priority.
+        for line in line.lines() {
+            writeln!(writer, "<{priority}>{line}")?;
+        }
+        Ok(())
+    }
 }

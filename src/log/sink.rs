@@ -1,36 +1,45 @@
-//! Where the lines of the access log are written, and what becomes of those that cannot be: they are
-//! dropped, counted, and told of once for each outage.
+//! Where the lines of a log are written, and what becomes of those that cannot be: they are dropped,
+//! counted, and told of once for each outage.
 //!
 //! What could be written of a line before the disk was full never runs into the next one.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::metrics::{LineLost, Metrics};
+use crate::metrics::{LineLost, LogLost, Metrics};
 
 /// An outage is over once nothing was dropped for this long: one that comes and goes is one.
 const OUTAGE: Duration = Duration::from_secs(60);
 
 /// What was dropped, counted.
 pub(super) struct Losses {
-    metrics: Arc<Metrics>,
+    log: LogLost,
+    metrics: OnceLock<Arc<Metrics>>,
     last: Mutex<Option<Instant>>,
 }
 
 impl Losses {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Losses { metrics, last: Mutex::default() }
+    /// Of that log, before there is anything to count with.
+    pub(super) fn before(log: LogLost) -> Self {
+        Losses { log, metrics: OnceLock::new(), last: Mutex::default() }
+    }
+
+    /// Count from now on.
+    pub(super) fn count_with(&self, metrics: Arc<Metrics>) {
+        let _ = self.metrics.set(metrics);
     }
 
     /// Lines were dropped. Tells the log of it if that begins an outage.
     pub(super) fn count(&self, why: LineLost, lines: u64, cause: &dyn std::fmt::Display) {
-        self.metrics.log.lost(why, lines);
+        if let Some(metrics) = self.metrics.get() {
+            metrics.log.lost(self.log, why, lines);
+        }
         if self.begins(Instant::now()) {
             tracing::warn!(
-                target: "sitegate::access_log",
-                reason = why.as_str(), %cause,
-                "lines of the access log are dropped; sitegate_access_log_dropped_lines_total counts them"
+                target: "sitegate::log",
+                log = self.log.as_str(), reason = why.as_str(), %cause,
+                "lines of a log are dropped; sitegate_log_dropped_lines_total counts them"
             );
         }
     }
@@ -121,14 +130,15 @@ mod tests {
 
     fn lost(metrics: &Metrics) -> bool {
         let text = metrics.render();
-        text.contains("dropped_lines_total{reason=\"write_failed\"} 2")
-            && text.contains("dropped_lines_total{reason=\"queue_full\"} 0")
+        text.contains("dropped_lines_total{log=\"access\",reason=\"write_failed\"} 2")
+            && text.contains("dropped_lines_total{log=\"access\",reason=\"queue_full\"} 0")
     }
 
     #[test]
     fn a_line_that_the_disk_cuts_off_does_not_run_into_the_next_one_and_is_counted() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let losses = Arc::new(Losses::new(metrics.clone()));
+        let losses = Arc::new(Losses::before(LogLost::Access));
+        losses.count_with(metrics.clone());
         let mut sink = Sink::new(Disk { written: Vec::new(), room: 10 }, losses);
         for line in ["first\n", "second\n", "third\n"] {
             assert_eq!(sink.write(line.as_bytes()).unwrap(), line.len());
@@ -141,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_outage_begins_once_however_long_it_lasts_and_again_after_it_was_over() {
-        let losses = Losses::new(Arc::new(Metrics::new().unwrap()));
+        let losses = Losses::before(LogLost::Access);
         let begin = Instant::now();
         for (second, begins) in [(0, true), (1, false), (59, false), (110, false), (169, false)] {
             assert_eq!(losses.begins(begin + Duration::from_secs(second)), begins, "{second}");

@@ -1,4 +1,4 @@
-//! The metric of what the access log has lost.
+//! The metric of what logs have lost.
 //!
 //! Labels are words of a closed list alone.
 
@@ -7,7 +7,32 @@ use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::counters;
 
-/// Why a line of the access log was dropped.
+/// A log that can lose lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLost {
+    /// The access log.
+    Access,
+    /// What sitegate says of itself, on standard error.
+    Stderr,
+    /// The same in files for CMTrace.
+    Cmtrace,
+}
+
+impl LogLost {
+    /// Every log, in the order of the documentation.
+    pub const ALL: [LogLost; 3] = [LogLost::Access, LogLost::Stderr, LogLost::Cmtrace];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLost::Access => "access",
+            LogLost::Stderr => "stderr",
+            LogLost::Cmtrace => "cmtrace",
+        }
+    }
+}
+
+/// Why a line of a log was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineLost {
     /// Lines came faster than the sink takes them.
@@ -32,24 +57,28 @@ impl LineLost {
 /// How many lines were dropped.
 pub struct LogMetrics {
     all: IntCounterVec,
-    each: Vec<IntCounter>,
+    each: Vec<[IntCounter; 2]>,
 }
 
 impl LogMetrics {
     pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
         let all = counters(
             r,
-            "access_log_dropped_lines_total",
-            "Lines of the access log that were dropped, by reason.",
-            &["reason"],
+            "log_dropped_lines_total",
+            "Lines of logs that were dropped, by the log and the reason.",
+            &["log", "reason"],
         )?;
-        let each = LineLost::ALL.iter().map(|e| all.with_label_values(&[e.as_str()])).collect();
+        let of = |log: &LogLost| {
+            LineLost::ALL.map(|why| all.with_label_values(&[log.as_str(), why.as_str()]))
+        };
+        let each = LogLost::ALL.iter().map(of).collect();
         Ok(LogMetrics { all, each })
     }
 
     /// Lines were dropped.
-    pub fn lost(&self, why: LineLost, lines: u64) {
-        if let Some(counter) = self.each.get(why as usize) {
+    pub fn lost(&self, log: LogLost, why: LineLost, lines: u64) {
+        let of = self.each.get(log as usize);
+        if let Some(counter) = of.and_then(|reasons| reasons.get(why as usize)) {
             counter.inc_by(lines);
         }
     }

@@ -56,10 +56,10 @@ fn a_full_disk_under_the_access_log_stops_no_request() {
     }
     assert_eq!(gateway.curl(OPEN, &["--http2"]).status, 200);
     eventually("every line that was lost is counted", || {
-        let lost = "sitegate_access_log_dropped_lines_total{reason=\"write_failed\"}";
+        let lost = "sitegate_log_dropped_lines_total{log=\"access\",reason=\"write_failed\"}";
         gateway.metric(lost) == 501.0
     });
-    let told = gateway.log().matches("lines of the access log are dropped").count();
+    let told = gateway.log().matches("lines of a log are dropped").count();
     assert_eq!(told, 1, "one line for the outage: {}", gateway.log());
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), 0);

@@ -26,6 +26,7 @@ mod issuers;
 mod lies;
 mod limits;
 mod links;
+mod logs;
 mod machine;
 mod messages;
 mod mixed;

@@ -68,7 +68,7 @@ fn a_browser_shows_certificates_and_denials_in_light_and_dark_on_large_and_small
         (375, "light", "rgb(255, 255, 255)"),
         (375, "dark", "rgb(13, 17, 23)"),
     ] {
-        browser.appear(width, 1500, scheme);
+        browser.appear(width, 1350, scheme);
         browser.go(&url);
         let (at, text) = (format!("{width} {scheme}"), browser.text());
         for word in ["site-issued", "PKI", "mp01", "dp01", "pki-fit", "Site PS1", "ready"] {

@@ -36,7 +36,8 @@ fn prometheus_sees_every_series_and_tells_of_a_fall_back_and_of_a_backend_that_i
         };
         assert!(!prometheus.query(&name).is_empty(), "{name} was not scraped");
     }
-    let away = "abs(sitegate_clock_timestamp_seconds - timestamp(sitegate_clock_timestamp_seconds))";
+    let away =
+        "abs(sitegate_clock_timestamp_seconds - timestamp(sitegate_clock_timestamp_seconds))";
     assert!(prometheus.query(away)[0].1 < 20.0, "the clocks of one machine agree");
     assert_eq!(prometheus.query("up{job=\"sitegate\"}")[0].1, 1.0);
 

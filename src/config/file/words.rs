@@ -67,6 +67,15 @@ pub(in crate::config) enum LogFormatFile {
     Json,
 }
 
+/// `log.access_format`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum AccessFormatFile {
+    Json,
+    Combined,
+    W3c,
+}
+
 /// `site_system.key_mode`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

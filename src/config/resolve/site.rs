@@ -8,9 +8,12 @@ use super::Scope;
 use super::certificates::secret_source;
 use crate::config::error::ConfigError;
 use crate::config::file::{
-    AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile, SiteFile, SiteKindFile,
+    AccessFormatFile, AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile,
+    SiteFile, SiteKindFile,
 };
-use crate::config::resolved::{AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteKind};
+use crate::config::resolved::{
+    AccessFormat, AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteKind,
+};
 use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
@@ -228,5 +231,11 @@ pub(super) fn log(file: LogFile, scope: &mut Scope<'_>) -> Logging {
         Some(LogFormatFile::Json) => LogFormat::Json,
         Some(LogFormatFile::Text) | None => LogFormat::Text,
     };
-    Logging { format, level, access }
+    let access_format = match file.access_format.map(|f| f.into_inner()) {
+        Some(AccessFormatFile::Json) | None => AccessFormat::Json,
+        Some(AccessFormatFile::Combined) => AccessFormat::Combined,
+        Some(AccessFormatFile::W3c) => AccessFormat::W3c,
+    };
+    let cmtrace = file.cmtrace.map(|folder| scope.path(folder.get_ref()));
+    Logging { format, level, cmtrace, access_format, access }
 }

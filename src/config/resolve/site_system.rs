@@ -92,6 +92,7 @@ fn resolve(
     let name = name(file.name, span.clone(), scope);
     let observe_until = mode::resolve(file.mode, file.observe_until, span.clone(), scope);
     let hosts = hosts(file.hosts, span.clone(), site, scope);
+    let trust_traceparent = file.trust_traceparent.is_some_and(|t| t.into_inner());
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
     let token_service = file.token_service.is_some_and(|on| on.into_inner());
     let namespace = token_service.then_some(service.path.as_str());
@@ -137,6 +138,7 @@ fn resolve(
         balancers: balancers::resolve(file.proxy_protocol, scope),
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
+        trust_traceparent,
         message_guard,
         message_endpoints,
         alt_auth,

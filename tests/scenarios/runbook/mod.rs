@@ -261,9 +261,10 @@ fn the_clock_is_wrong() {
     let scribe = Scribe::start();
     let mut plan = Plan::to(&scribe.url());
     let library = crate::soak::faketime();
-    plan.env = [("LD_PRELOAD", library.as_str()), ("FAKETIME", "-1h"), ("DONT_FAKE_MONOTONIC", "1")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
+    plan.env =
+        [("LD_PRELOAD", library.as_str()), ("FAKETIME", "-1h"), ("DONT_FAKE_MONOTONIC", "1")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
     let gateway = plan.start();
     // Made by a clock that is right.
     let answer = gateway.curl_as(&gateway.token(), "/SMS_MP/.sms_pol?x", &["-k"]);

@@ -60,7 +60,8 @@ impl Prometheus {
     pub fn bad_rules(&self) -> (Vec<Value>, usize) {
         let told = self.ask("/api/v1/rules");
         let groups = told["data"]["groups"].as_array().unwrap();
-        let rules: Vec<&Value> = groups.iter().flat_map(|g| g["rules"].as_array().unwrap()).collect();
+        let rules: Vec<&Value> =
+            groups.iter().flat_map(|g| g["rules"].as_array().unwrap()).collect();
         let bad = rules.iter().filter(|rule| rule["health"] != "ok");
         (bad.map(|rule| (*rule).clone()).collect(), rules.len())
     }
