@@ -5,6 +5,7 @@
 
 mod clear;
 mod clients;
+mod connections;
 mod http2;
 mod log;
 mod site;
@@ -23,6 +24,7 @@ use prometheus::{
 
 pub use clear::ClearOutcome;
 pub use clients::ClientMetrics;
+pub use connections::ConnectionEnd;
 pub use http2::{Http2Error, Http2Metrics};
 pub use log::{LineLost, LogLost, LogMetrics};
 pub use site::SiteMetrics;
@@ -36,63 +38,6 @@ const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// From a cached small answer to a long poll.
 const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
-
-/// Why a connection ended before it carried a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionEnd {
-    /// The system gave no connection (no descriptors, say).
-    AcceptFailed,
-    /// The limit of connections was reached.
-    TooMany,
-    /// The limit of connections of one address was reached.
-    TooManyOfAddress,
-    /// The handshake took too long.
-    HandshakeTime,
-    /// A load balancer did not say whose connection it is.
-    ProxyHeader,
-    /// The client sent an alert: it does not accept what it was shown.
-    HandshakeAlert,
-    /// What the client sent is no acceptable TLS.
-    HandshakeFailed,
-    /// The client closed before the handshake was done.
-    HandshakeClosed,
-    /// No site system on this address has the name that was asked for.
-    NameUnknown,
-    /// The site system has no certificate that is fit.
-    NoCertificate,
-}
-
-impl ConnectionEnd {
-    /// Every end, in the order of the documentation.
-    pub const ALL: [ConnectionEnd; 10] = [
-        ConnectionEnd::AcceptFailed,
-        ConnectionEnd::TooMany,
-        ConnectionEnd::TooManyOfAddress,
-        ConnectionEnd::HandshakeTime,
-        ConnectionEnd::ProxyHeader,
-        ConnectionEnd::HandshakeAlert,
-        ConnectionEnd::HandshakeFailed,
-        ConnectionEnd::HandshakeClosed,
-        ConnectionEnd::NameUnknown,
-        ConnectionEnd::NoCertificate,
-    ];
-
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ConnectionEnd::AcceptFailed => "accept_failed",
-            ConnectionEnd::TooMany => "too_many",
-            ConnectionEnd::TooManyOfAddress => "too_many_of_address",
-            ConnectionEnd::HandshakeTime => "handshake_time",
-            ConnectionEnd::ProxyHeader => "proxy_header",
-            ConnectionEnd::HandshakeAlert => "handshake_alert",
-            ConnectionEnd::HandshakeFailed => "handshake_failed",
-            ConnectionEnd::HandshakeClosed => "handshake_closed",
-            ConnectionEnd::NameUnknown => "name_unknown",
-            ConnectionEnd::NoCertificate => "no_certificate",
-        }
-    }
-}
 
 /// All metrics of the process.
 pub struct Metrics {

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
@@ -18,6 +19,8 @@ use tokio::sync::Notify;
 pub struct Watch {
     directories: Arc<[PathBuf]>,
     meant: Option<Meant>,
+    /// Whether anything may be behind a name, as the directories were last looked at.
+    links: Arc<AtomicBool>,
     poll: Duration,
     changed: Arc<Notify>,
     armed: Vec<Armed>,
@@ -28,6 +31,8 @@ pub struct Watch {
 
 /// Whether an entry of a watched directory is worth a look.
 type Meant = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+/// The same, beside whether there are links.
+type Only = (Meant, Arc<AtomicBool>);
 
 /// A directory as it was when its watch was set: path, device and inode.
 type Armed = (PathBuf, u64, u64);
@@ -44,6 +49,7 @@ impl Watch {
         let mut watch = Watch {
             directories: directories.into_iter().map(absolute).collect(),
             meant: None,
+            links: Arc::default(),
             poll,
             changed: Arc::default(),
             armed: Vec::new(),
@@ -85,6 +91,10 @@ impl Watch {
     /// Set the watches anew if the directories are not those they were set on. What happened in
     /// between is not lost: callers look after this.
     fn rearm(&mut self) {
+        if self.meant.is_some() {
+            let links = self.directories.iter().any(|dir| has_links(dir));
+            self.links.store(links, Ordering::Relaxed);
+        }
         // Again after arming: a directory may have come while its parent was not watched yet.
         for _ in 0..3 {
             let wanted: Vec<Armed> = self.directories.iter().flat_map(|dir| places(dir)).collect();
@@ -105,9 +115,9 @@ impl Watch {
 
     fn arm(&mut self, wanted: &[Armed]) -> Option<RecommendedWatcher> {
         let (changed, directories) = (self.changed.clone(), self.directories.clone());
-        let meant = self.meant.clone();
+        let only = self.meant.clone().map(|meant| (meant, self.links.clone()));
         let tell = move |event: notify::Result<Event>| {
-            if concerns(&directories, meant.as_ref(), &event) {
+            if concerns(&directories, only.as_ref(), &event) {
                 changed.notify_one();
             }
         };
@@ -158,7 +168,7 @@ fn places(dir: &Path) -> Vec<Armed> {
 
 /// Whether an event is worth a look: everything without a path (an overflow, an error), and every
 /// change on the way to or within a directory. Reading is no change; our own would never end.
-fn concerns(directories: &[PathBuf], meant: Option<&Meant>, event: &notify::Result<Event>) -> bool {
+fn concerns(directories: &[PathBuf], only: Option<&Only>, event: &notify::Result<Event>) -> bool {
     let Ok(event) = event else { return true };
     let read = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -167,23 +177,28 @@ fn concerns(directories: &[PathBuf], meant: Option<&Meant>, event: &notify::Resu
     };
     let near = |path: &PathBuf| {
         directories.iter().any(|dir| {
-            dir.starts_with(path) || (path.starts_with(dir) && is_meant(dir, path, meant))
+            dir.starts_with(path) || (path.starts_with(dir) && is_meant(dir, path, only))
         })
     };
     event.need_rescan() || (!read && (event.paths.is_empty() || event.paths.iter().any(near)))
 }
 
 /// Whether a change of an entry of a directory can be one of the files that are meant.
-fn is_meant(dir: &Path, path: &Path, meant: Option<&Meant>) -> bool {
-    match meant {
-        Some(meant) if path.parent() == Some(dir) => meant(path) || has_links(dir),
+fn is_meant(dir: &Path, path: &Path, only: Option<&Only>) -> bool {
+    match only {
+        Some((meant, links)) if path.parent() == Some(dir) => {
+            if path.is_symlink() {
+                links.store(true, Ordering::Relaxed);
+            }
+            links.load(Ordering::Relaxed) || meant(path)
+        }
         _ => true,
     }
 }
 
-/// Whether a directory holds a link, or so much that looking for one is no use.
+/// Whether a directory holds a link, or so much that looking for one costs more than looking.
 fn has_links(dir: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(dir) else { return true };
+    let Ok(entries) = fs::read_dir(dir) else { return false };
     entries.enumerate().any(|(n, entry)| {
         let kind = entry.and_then(|entry| entry.file_type());
         n >= ENTRIES_MAX || kind.is_ok_and(|kind| kind.is_symlink())

@@ -296,8 +296,8 @@ fn lines_of_the_access_log_are_dropped() {
     gateway.launch();
     gateway.wait_until_ready();
     assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200, "requests go on");
-    eventually("it is told", || gateway.log().contains("sitegate::access_log"));
-    Runbook::of(&gateway, "Lines of the access log are dropped").also(&["No space left"]);
+    eventually("it is told", || gateway.log().contains("sitegate::log"));
+    Runbook::of(&gateway, "Lines of a log are dropped").also(&["No space left"]);
 }
 
 #[test]
