@@ -85,6 +85,10 @@ denials! {
     LimitRate "limit.rate" 408
         "The request body came slower than the configured minimum rate, or stopped."
         "Check the client's link, or lower limits.body_bytes_per_second.";
+    /// RFC 6585 §4: a route that takes so many requests of one address in a minute.
+    LimitRequests "limit.requests" 429
+        "The address has made more requests than this route takes in a minute."
+        "Look who that is. Many clients behind one address need a route of your own with more requests_per_minute, or the PROXY protocol from what stands before them.";
     /// RFC 9112 §3.2.
     HostInvalid "host.invalid" 400
         "The request has no Host, more than one, or one that is not a plain host and port."

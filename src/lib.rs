@@ -32,6 +32,7 @@ pub mod grant_denial;
 pub mod live;
 pub mod metrics;
 pub mod purpose;
+pub mod rate;
 pub mod refetch;
 pub mod secret;
 pub mod unfit;

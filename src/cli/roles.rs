@@ -41,6 +41,8 @@ struct Explained {
     translated: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests_per_minute: Option<u32>,
     reason: String,
 }
 
@@ -60,6 +62,7 @@ impl Explained {
             body_bytes: route.body_bytes,
             translated: Translation::of(&route.pattern).map(Translation::namespace),
             answer_seconds: route.answer_time.map(|time| time.as_secs()),
+            requests_per_minute: route.requests_per_minute.map(Into::into),
             reason: route.reason.to_string(),
         }
     }

@@ -198,6 +198,8 @@ impl Gateway {
             }
             verdict => verdict,
         }?;
+        // Last, so that nobody uses up turns by what is refused anyway.
+        site.takes_turn(route, head.client)?;
         if let Some(hit) = pass.cached {
             self.metrics.token_cache(hit);
         }

@@ -130,7 +130,7 @@ fn is_relaxed(denial: Denial) -> bool {
         | MessageMalformed
         | MessageSource => false,
         MessageEndpoint | MessageDevice => false,
-        LimitUri | LimitHead | LimitTime | LimitBody | LimitRate => false,
+        LimitUri | LimitHead | LimitTime | LimitBody | LimitRate | LimitRequests => false,
         UpstreamUnreachable | UpstreamTimeout | UpstreamCertificate | UpstreamCredentials
         | UpstreamResponse | UpstreamClosed | GatewayInternal => false,
     }

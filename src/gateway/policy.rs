@@ -2,7 +2,7 @@
 //! replaced as a whole.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,11 @@ use super::host::host_of;
 use super::observe::Observing;
 use crate::client::ClientTrust;
 use crate::config::{AltAuth, BackendTimes, Config, MessageGuard, SiteSystem};
+use crate::denial::Denial;
 use crate::front::{ConnInfo, Pace};
 use crate::live::Live;
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::rate::{Rate, neighbourhood};
 use crate::refetch::Refetch;
 use crate::route::{Destination, Role, RouteTable};
 use crate::secret::BasicCredential;
@@ -97,6 +99,8 @@ pub struct SitePolicy {
     pub clients: Option<Live<ClientTrust>>,
     /// Where requests go.
     pub upstreams: Upstreams,
+    /// The turns of each route that counts them, in the order of the table.
+    pub rates: Vec<Option<Rate<IpAddr>>>,
     /// The counters of each route, in the order of the table.
     pub metrics: Vec<RouteMetrics>,
     /// The counters of requests without a route.
@@ -213,6 +217,11 @@ impl SitePolicy {
                 .map(|route| metrics.route(&system.name, &route.name))
                 .collect(),
             no_route: metrics.route(&system.name, NO_ROUTE),
+            rates: system
+                .routes
+                .iter()
+                .map(|route| route.requests_per_minute.map(Rate::per_minute))
+                .collect(),
             routes: system.routes.clone(),
             issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
             elsewhere: elsewhere(system, all),
@@ -254,6 +263,16 @@ impl SitePolicy {
             return None;
         }
         self.upstream(route)?.credential.as_ref()
+    }
+
+    /// Take a turn of a route that counts them.
+    pub(super) fn takes_turn(&self, route: Option<usize>, client: IpAddr) -> Result<(), Denial> {
+        match route.and_then(|place| self.rates.get(place)) {
+            Some(Some(rate)) => {
+                rate.take(&neighbourhood(client)).map_err(|_| Denial::LimitRequests)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The counters of a route, or of none.

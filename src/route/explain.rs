@@ -42,6 +42,9 @@ impl fmt::Display for Route {
         if let Some(time) = self.answer_time {
             terms.push_str(&format!("; waits {} minutes for an answer", time.as_secs() / 60));
         }
+        if let Some(turns) = self.requests_per_minute {
+            terms.push_str(&format!("; {turns} requests a minute from one address"));
+        }
         if self.websocket {
             terms.push_str("; WebSocket");
         }

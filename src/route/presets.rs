@@ -78,6 +78,9 @@ impl Row {
             rewrite_links: false,
             destination: Destination::Backend,
             translation: None,
+            requests_per_minute: rows::ANONYMOUS_UPLOADS
+                .contains(&self.name)
+                .then_some(rows::UPLOADS_PER_MINUTE),
             answer_time: rows::LONG_POLLS.contains(&self.name).then_some(rows::LONG_POLL),
             reason: self.reason.into(),
         }

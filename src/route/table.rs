@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::path::CanonicalPath;
@@ -172,6 +173,9 @@ pub struct Route {
     pub token: TokenHandling,
     /// How long the backend may take to answer, where that is longer than usual: a long poll.
     pub answer_time: Option<Duration>,
+    /// How many requests one address may make in a minute; any number if nothing is said. IPv6
+    /// counts by /64.
+    pub requests_per_minute: Option<NonZeroU32>,
     /// Whether a request may leave HTTP for a WebSocket.
     pub websocket: bool,
     /// Where its requests go.

@@ -249,6 +249,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
         purposes: Purposes::of(&[Purpose::Client]),
         token: TokenHandling::Strip,
         answer_time: None,
+        requests_per_minute: None,
         destination: Destination::Backend,
         translation: None,
         websocket: false,

@@ -279,3 +279,33 @@ fn an_account_that_would_travel_in_clear_or_cannot_be_read_is_an_error() {
         assert!(!told.contains("sesame"), "{told}");
     }
 }
+
+#[test]
+fn a_route_takes_so_many_requests_of_one_address_and_others_are_not_counted() {
+    let scribe = Scribe::start();
+    let routes = "[[site_system.route]]\npath = \"/SMS_FSP/\"\nrequire = \"anonymous\"\n\
+                  methods = [\"POST\"]\nrequests_per_minute = 3\n\
+                  [[site_system.route]]\npath = \"/open/\"\nrequire = \"anonymous\"\n";
+    let gateway = Plan::to(&scribe.url()).after(routes).start();
+    let ask = |path: &str, lane: &str, from: &str| {
+        let answer = gateway.curl(path, &[lane, "--interface", from, "-d", "x"]);
+        (answer.status, answer.code())
+    };
+    for n in 0..3 {
+        let lane = LANES[n % 2];
+        assert_eq!(ask("/SMS_FSP/.sms_fsp", lane, "127.0.0.1").0, 200, "{n}");
+    }
+    for lane in LANES {
+        let more = ask("/SMS_FSP/.sms_fsp", lane, "127.0.0.1");
+        assert_eq!(more, (429, "limit.requests".to_owned()), "{lane}");
+        assert_eq!(ask("/open/x", lane, "127.0.0.1").0, 200, "another route");
+    }
+    // What is refused anyway uses up nobody's turns.
+    let other = "127.0.0.2";
+    for _ in 0..5 {
+        let wrong = gateway.curl("/SMS_FSP/.sms_fsp", &["--interface", other]);
+        assert_eq!(wrong.status, 405);
+    }
+    assert_eq!(ask("/SMS_FSP/.sms_fsp", LANES[0], other).0, 200, "another address");
+    assert_eq!(scribe.lines().iter().filter(|line| line.contains("FSP")).count(), 4);
+}

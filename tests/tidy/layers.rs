@@ -13,6 +13,7 @@ const LAYERS: &[(&[&str], bool)] = &[
             "live",
             "metrics",
             "purpose",
+            "rate",
             "refetch",
             "secret",
             "unfit",

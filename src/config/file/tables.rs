@@ -58,6 +58,9 @@ pub(in crate::config) struct RouteFile {
     pub(in crate::config) methods: Typed<Vec<Spanned<String>>>,
     /// The largest request body; any size by default.
     pub(in crate::config) body_bytes: Typed<Size>,
+    /// Requests from one IPv4 address or IPv6 /64 in a minute; any number by default.
+    #[schemars(range(min = 1))]
+    pub(in crate::config) requests_per_minute: Typed<u32>,
     /// The purposes a token may have.
     #[schemars(schema_with = "schema::purposes", extend("default" = ["client"]))]
     pub(in crate::config) purposes: Typed<Vec<Spanned<String>>>,

@@ -1,5 +1,6 @@
 //! `[[site_system.route]]`
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::Scope;
@@ -175,6 +176,13 @@ fn resolve(
         None => None,
     };
     let body_bytes = file.body_bytes.map(|b| b.get_ref().0);
+    let requests_per_minute = file.requests_per_minute.and_then(|typed| {
+        let turns = NonZeroU32::new(*typed.get_ref());
+        if turns.is_none() {
+            scope.error(typed.span(), "requests_per_minute is at least 1");
+        }
+        turns
+    });
     let destination =
         file.role.map_or(Destination::Backend, |role| destination(&role, roots, scope));
     Some(Route {
@@ -186,6 +194,7 @@ fn resolve(
         purposes,
         token,
         answer_time: None,
+        requests_per_minute,
         destination,
         translation,
         websocket,

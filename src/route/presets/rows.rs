@@ -2,6 +2,7 @@
 //!
 //! Data alone.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::table::{Requirement, TokenHandling};
@@ -24,6 +25,10 @@ pub(super) struct Row {
 
 /// Routes whose answer comes when there is something to say.
 pub(super) const LONG_POLLS: &[&str] = &["mp-notification", "site-bundle"];
+/// Routes on which everybody may send something that is kept.
+pub(super) const ANONYMOUS_UPLOADS: &[&str] = &["fallback-status"];
+/// An installation has a few dozen messages, and an office one address.
+pub(super) const UPLOADS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 /// Clients hold a poll for up to fifteen minutes.
 pub(super) const LONG_POLL: Duration = Duration::from_secs(20 * 60);
 

@@ -2,12 +2,14 @@
 //!
 //! The gateway removes what clients say under these names; nobody else reaches the socket.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::rate::neighbourhood;
 
 /// The caller of one request.
 #[derive(Clone, Debug, Default)]
@@ -61,10 +63,7 @@ impl Caller {
 
     /// Whom a limit counts together: an IPv4 address, or an IPv6 /64.
     pub(in crate::site) fn neighbourhood(&self) -> Option<IpAddr> {
-        self.address.map(|address| match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !0 << 64)),
-            v4 => v4,
-        })
+        self.address.map(neighbourhood)
     }
 
     /// The address for logs.
