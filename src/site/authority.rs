@@ -157,7 +157,7 @@ impl Authority {
     /// # Errors
     /// [`Unfit::NotIssued`] where there is none yet or it cannot be read.
     pub fn root_pem(&self) -> Result<String, Fault> {
-        self.read_roots(&self.journal()?).map(|roots| roots.concat())
+        self.by_the_journal(|journal| self.read_roots(journal).map(|roots| roots.concat()))
     }
 
     /// When the authority that issues was last replaced, while the one before is still trusted.

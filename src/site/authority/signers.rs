@@ -78,6 +78,26 @@ impl Authority {
         Journal::read(&self.dir).map_err(|e| trouble(&ring::file(&self.dir), e))
     }
 
+    /// Read what the journal names, and again where a step was taken meanwhile: it removes what the
+    /// journal before it named.
+    pub(in crate::site) fn by_the_journal<T>(
+        &self,
+        read: impl Fn(&Journal) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut journal = self.journal()?;
+        loop {
+            let fault = match read(&journal) {
+                Ok(found) => return Ok(found),
+                Err(fault) => fault,
+            };
+            let now = self.journal()?;
+            if now == journal {
+                return Err(fault);
+            }
+            journal = now;
+        }
+    }
+
     fn decided(&self) -> Result<Decided, Fault> {
         Ok(Decided { journal: self.journal()?, blocked: blocked::read(&self.dir)? })
     }

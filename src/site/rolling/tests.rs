@@ -332,3 +332,23 @@ fn new_private_keys_are_their_owners_alone() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
 }
+
+#[test]
+fn what_a_step_removes_under_a_reader_is_read_by_the_journal_after_it() {
+    let scene = Scene::new();
+    let authority = scene.authority();
+    scene.leaf(&authority, NOW);
+    let asked = std::cell::Cell::new(0);
+    let read = authority.by_the_journal(|journal| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 1 {
+            scene.step(Thing::Root, Step::Publish, NOW).unwrap();
+            return Err(crate::unfit::Unfit::NotIssued.into());
+        }
+        Ok(journal.ring(Thing::Root).stage())
+    });
+    assert_eq!((read.unwrap(), asked.get()), (Stage::Published, 2));
+    // Where nothing was changed meanwhile, what is missing is missing.
+    let missing = authority.by_the_journal(|_| Err::<(), _>(crate::unfit::Unfit::NotIssued.into()));
+    assert!(missing.is_err());
+}
