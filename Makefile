@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup python-tools demo test release soak crowds fleet fuzz lint bench instructions deny clean
+.PHONY: help setup setup-demo python-tools demo test release soak crowds fleet fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -24,7 +24,12 @@ setup:
 python-tools: setup
 	@.ci/python-tools
 
-demo: setup
+
+# Less than tests need.
+setup-demo:
+	@.ci/setup demo
+
+demo: setup-demo
 	$(CARGO) run --release -- demo $(DEMO_ARGS)
 
 # The doc tests first: the last thing to read is the runner's summary.
