@@ -8,18 +8,18 @@ mod clients;
 mod connections;
 mod http2;
 mod log;
+mod route;
 mod site;
 mod tokens;
 mod totals;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 pub use clear::ClearOutcome;
@@ -27,6 +27,7 @@ pub use clients::ClientMetrics;
 pub use connections::ConnectionEnd;
 pub use http2::{Http2Error, Http2Metrics};
 pub use log::{LineLost, LogLost, LogMetrics};
+pub use route::RouteMetrics;
 pub use site::SiteMetrics;
 pub use tokens::TokenMetrics;
 pub use totals::Totals;
@@ -77,20 +78,6 @@ pub struct Metrics {
     ready: IntGauge,
     clock: Gauge,
     known: Mutex<BTreeSet<(String, String)>>,
-}
-
-/// The counters of one route of one site system.
-#[derive(Clone, Debug)]
-pub struct RouteMetrics {
-    classes: [IntCounter; 5],
-    seconds: Histogram,
-    received: IntCounter,
-    sent: IntCounter,
-    denials: IntCounterVec,
-    observed: IntCounterVec,
-    clear: IntCounterVec,
-    site: String,
-    route: String,
 }
 
 /// Counts a connection as open until dropped.
@@ -481,44 +468,6 @@ impl Metrics {
             .chain(seen.iter().map(|family| family.name().to_owned()))
             .filter(|name| name.starts_with("sitegate_"))
             .collect()
-    }
-}
-
-impl RouteMetrics {
-    /// A request was answered.
-    pub fn answered(&self, status: u16, took: Duration, received: usize, sent: usize) {
-        // 0 is a client that was gone before it could be answered.
-        let class = usize::from(status / 100).checked_sub(1);
-        if let Some(class) = class.and_then(|class| self.classes.get(class)) {
-            class.inc();
-        }
-        self.seconds.observe(took.as_secs_f64());
-        if received > 0 {
-            self.received.inc_by(received as u64);
-        }
-        if sent > 0 {
-            self.sent.inc_by(sent as u64);
-        }
-    }
-
-    /// A request was refused.
-    pub fn denied(&self, denial: Denial) {
-        self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
-    }
-
-    /// A request went on that would have been refused, had its site system not been observing.
-    pub fn observed(&self, denial: Denial) {
-        self.observed.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
-    }
-
-    /// A request came in clear.
-    pub fn came_in_clear(&self, outcome: ClearOutcome) {
-        self.clear.with_label_values(&[&*self.site, &*self.route, outcome.as_str()]).inc();
-    }
-
-    /// How often requests of this route were refused for this reason.
-    pub fn denials(&self, denial: Denial) -> u64 {
-        self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).get()
     }
 }
 
