@@ -84,6 +84,15 @@ pub struct ConfigStatus {
     pub error: Option<String>,
 }
 
+/// Plain HTTP of a site system.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlainHttpStatus {
+    /// The address, with the port that was really taken.
+    pub listen: String,
+    /// What becomes of requests there: `refuse`, `redirect` or `pass`.
+    pub mode: String,
+}
+
 /// One site system.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SiteSystemStatus {
@@ -93,6 +102,9 @@ pub struct SiteSystemStatus {
     pub roles: Vec<String>,
     /// Where it listens.
     pub listen: String,
+    /// Where it listens for plain HTTP, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_http: Option<PlainHttpStatus>,
     /// The names it answers to.
     pub hosts: Vec<String>,
     /// Its open connections, by the version of TLS.

@@ -10,8 +10,8 @@ use super::assemble::SharedSites;
 use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
 use crate::admin::{
-    CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, Readiness,
-    RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
+    CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, PlainHttpStatus,
+    Readiness, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
 };
 use crate::cert::Facts;
 use crate::clock::{Clock, second};
@@ -70,9 +70,15 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                 .iter()
                 .filter_map(|system| {
                     let served = sites.get(&system.name)?.load();
-                    let bound = state.addresses.get(&system.listen).unwrap_or(&system.listen);
+                    let bound_of =
+                        |address| state.addresses.get(&address).copied().unwrap_or(address);
+                    let bound = bound_of(system.listen);
                     let clients = clients.get(&system.name);
                     let mut told = site_system(system, &bound.to_string(), &served, clients, now);
+                    told.plain_http = system.plain_http.as_ref().map(|plain| PlainHttpStatus {
+                        listen: bound_of(plain.listen).to_string(),
+                        mode: plain.mode.as_str().to_owned(),
+                    });
                     told.connections = connections(&open, &system.name);
                     Some(told)
                 })
@@ -154,6 +160,7 @@ fn site_system(
         name: system.name.clone(),
         roles: system.roles.iter().map(|role| role.as_str().to_owned()).collect(),
         listen: listen.to_owned(),
+        plain_http: None,
         hosts: system.hosts.clone(),
         connections: BTreeMap::new(),
         backend: system.backend.url.clone(),

@@ -3,7 +3,7 @@
 //! Asks nothing, and replaces no file.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,14 +14,9 @@ use crate::config;
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where to write it; it must not be there yet.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SITEGATE_CONFIG",
-        default_value = "/etc/sitegate/gateway.toml"
-    )]
-    config: PathBuf,
+    // It must not be there yet.
+    #[command(flatten)]
+    config: super::ConfigArg,
     /// The site code: three letters or digits.
     #[arg(long, value_name = "CODE")]
     site_code: String,
@@ -47,8 +42,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = text(&args);
-    let base = args.config.parent().unwrap_or(Path::new("."));
-    let name = args.config.display().to_string();
+    let path = &args.config.config;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let name = path.display().to_string();
     let warnings = match config::parse(&text, &name, base, Clock::system().now()) {
         Ok(loaded) => loaded.warnings,
         Err(errors) => {
@@ -61,7 +57,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         super::tell(&warnings);
     }
     // Made anew or not at all: whatever is there is somebody's.
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&args.config);
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
     let mut file = file.with_context(|| name.clone())?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| name.clone())?;
     anstream::eprintln!("wrote {name}\nnext: sitegate check --config {name}");

@@ -80,6 +80,14 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     for site in &status.site_systems {
         let roles = site.roles.join(", ");
         writeln!(out, "\n{} ({roles}) on {} to {}", site.name, site.listen, site.backend)?;
+        if let Some(plain) = &site.plain_http {
+            let becomes = match plain.mode.as_str() {
+                "pass" => "PASSES: nobody is asked for a token there",
+                "redirect" => "is sent to https",
+                _ => "is refused",
+            };
+            writeln!(out, "  plain HTTP on {} {becomes}", plain.listen)?;
+        }
         for (role, backend) in &site.role_backends {
             writeln!(out, "  {role} to {backend}")?;
         }

@@ -64,6 +64,14 @@ fn plain_http_is_refused_with_its_code_and_reaches_nobody() {
         assert_eq!((unknown.status, &*unknown.code()), (403, "route.unknown"));
     }
     assert!(scribe.all().is_empty(), "what is refused reaches nobody");
+    let shown = &gateway.status()["site_systems"][0]["plain_http"];
+    assert_eq!(
+        (&shown["mode"], &shown["listen"]),
+        (&"refuse".into(), &format!("127.0.0.1:{port}").into())
+    );
+    let text = gateway.command(&["status"]).output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains(&format!("plain HTTP on 127.0.0.1:{port} is refused")), "{text}");
     let told = |line: &serde_json::Value| {
         line["tls"] == "none" && line["reason"] == "clear.refused" && line["substatus"] == 4
     };

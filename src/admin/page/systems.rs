@@ -137,6 +137,14 @@ fn rejected(status: &Status) -> Markup {
     }
 }
 
+/// `none` is what a connection without TLS has.
+fn version_in_words(version: &str) -> String {
+    match version {
+        "none" => "plain HTTP".to_owned(),
+        version => version.replace("v1_", " 1."),
+    }
+}
+
 pub(super) fn bindings(status: &Status) -> Markup {
     let columns = ["Address", "Site system", "Names", "Backend", "Open connections"];
     let rows: Vec<Markup> = status
@@ -152,11 +160,16 @@ pub(super) fn bindings(status: &Status) -> Markup {
             let open = html! {
                 @if system.connections.is_empty() { "0" }
                 @for (version, count) in &system.connections {
-                    div { (count) " " span.quiet { (version.replace("v1_", " 1.")) } }
+                    div { (count) " " span.quiet { (version_in_words(version)) } }
                 }
             };
             let cells = [
-                html! { (system.listen) },
+                html! {
+                    (system.listen)
+                    @if let Some(plain) = &system.plain_http {
+                        div.quiet { "plain HTTP on " (plain.listen) ": " (plain.mode) }
+                    }
+                },
                 html! { (system.name) },
                 html! { (system.hosts.join(", ")) },
                 backend,
