@@ -394,6 +394,7 @@ pub(crate) use examine::{
     token_service as examine_token_service,
 };
 pub use issuers::read_trusted;
+pub(crate) use reload::only_at_start;
 pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
 pub(crate) use site::store_place;

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match cli::dispatch(cli, provider.into()) {
         Ok(code) => code,
         Err(error) => {
-            anstream::eprintln!("sitegate: {error:#}");
+            anstream::eprintln!("{}", cli::plain(&format!("sitegate: {error:#}")));
             ExitCode::from(cli::FAILED)
         }
     }

@@ -79,7 +79,11 @@ impl App {
             following::adopt(&mut config, &bundle);
             following::adopt(&mut old, &bundle);
         }
-        only_at_start(&old, &config)?;
+        let fixed = only_at_start(&old, &config);
+        if !fixed.is_empty() {
+            let fixed = fixed.join(", ");
+            return Err(format!("{fixed} changed, which takes effect only at a restart"));
+        }
         let wanted: BTreeSet<SocketAddr> =
             config.site_systems.iter().flat_map(|s| s.listens()).collect();
         let mut fresh = Vec::new();
@@ -167,11 +171,11 @@ fn host_ports(config: &Config) -> BTreeSet<(String, u16)> {
         .collect()
 }
 
-/// What is fixed when the process starts.
-fn only_at_start(old: &Config, new: &Config) -> Result<(), String> {
+/// What differs of that which is fixed when the process starts.
+pub(crate) fn only_at_start(old: &Config, new: &Config) -> Vec<&'static str> {
     let offered = |config: &Config| config.site_systems.iter().any(|s| s.token_service);
     let threads_differ = old.limits.threads != new.limits.threads;
-    let changed: Vec<&str> = [
+    [
         ("[site]", old.site != new.site),
         ("[admin]", old.admin != new.admin),
         ("[metrics]", old.metrics != new.metrics),
@@ -184,9 +188,5 @@ fn only_at_start(old: &Config, new: &Config) -> Result<(), String> {
     ]
     .into_iter()
     .filter_map(|(what, differs)| differs.then_some(what))
-    .collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Err(format!("{} changed, which takes effect only at a restart", changed.join(", ")))
+    .collect()
 }

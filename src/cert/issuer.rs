@@ -273,7 +273,7 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-fn leaf(name: &str, hosts: &[ServerName<'static>]) -> Result<CertificateParams, Fault> {
+pub(super) fn leaf(name: &str, hosts: &[ServerName<'static>]) -> Result<CertificateParams, Fault> {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(common_name(name, hosts), None);
     params.subject_alt_names = hosts.iter().map(alternative).collect::<Result<_, _>>()?;

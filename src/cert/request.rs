@@ -8,12 +8,13 @@ use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose, PublicKey, PublicKeyData,
 };
+use rustls_pki_types::ServerName;
 use x509_parser::public_key::PublicKey as Parsed;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use super::Fault;
-use super::issuer::{Algorithm, Pair, generate, set_validity};
+use super::issuer::{Algorithm, Pair, generate, leaf, set_validity};
 use crate::unfit::Unfit;
 
 /// Larger than any request with an RSA key of 8192 bits.
@@ -75,6 +76,24 @@ pub fn request(algorithm: Algorithm) -> Result<(String, Zeroizing<String>), Faul
     Ok((request.pem().map_err(failed)?, key.serialize_pem().into()))
 }
 
+/// Make a key and a request for a server's certificate for these hosts (RFC 2986), for an authority
+/// that takes the names from it.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what the cryptography says, or for a host that is no name.
+pub fn server_request(
+    name: &str,
+    hosts: &[ServerName<'static>],
+    algorithm: Algorithm,
+) -> Result<(String, Zeroizing<String>), Fault> {
+    let key = generate(algorithm)?;
+    let mut params = leaf(name, hosts)?;
+    // Of who issues a request says nothing.
+    params.use_authority_key_identifier_extension = false;
+    let request = params.serialize_request(&key).map_err(failed)?;
+    Ok((request.pem().map_err(failed)?, key.serialize_pem().into()))
+}
+
 /// Make the certificate by which a gateway shows who it is: its own, of which the site server keeps
 /// the thumbprint (RFC 8705 §2.2). Ninety days.
 ///
@@ -103,7 +122,6 @@ mod tests {
     use super::*;
     use crate::cert::issuer::{Scope, Signer, root};
     use crate::cert::{Facts, certificate_der, facts::outline};
-    use rustls_pki_types::ServerName;
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()

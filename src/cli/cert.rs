@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::wrap::{hanging, when};
 use super::{ConfigArg, Format};
@@ -22,6 +23,7 @@ use crate::app::{Examined, Examiner, certificate_status};
 use crate::cert::{Anchors, Credential, Expectation, Facts, Source, faults, pfx};
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
+use crate::control::{PFX_MAX, pfx_names};
 use crate::secret::{Password, PasswordSource, read_bounded, write_private};
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -71,6 +73,8 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// Make a key and a request for a PKI's certificate, or what certreq makes one from.
+    Csr(super::csr::Args),
     /// Put a PFX into the PKI folder of a site system, if it is fit: it goes live by itself.
     Import {
         /// The file; pki_password of the site system has to open it.
@@ -100,6 +104,7 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
         Command::Show { file, password, format, config } => {
             show(&file, password, format, &config, provider)
         }
+        Command::Csr(args) => super::csr::run(&args),
         Command::Import { file, site_system, config } => {
             import(&file, &site_system, &config, provider)
         }
@@ -193,6 +198,8 @@ struct Seen {
 
 /// What a file holds: certificates, and with a key the credential and its roots.
 struct Contents {
+    /// What was read, if it is a PFX: what is judged is what is written.
+    pfx: Option<Zeroizing<Vec<u8>>>,
     chain: Vec<CertificateDer<'static>>,
     credential: Option<(Credential, Option<Anchors>)>,
 }
@@ -214,10 +221,12 @@ fn contents(
         let opened = opened.map_err(|fault| anyhow::anyhow!("{fault}. {}", fault.unfit.hint()));
         let opened = opened.with_context(shown)?;
         let chain = opened.credential.chain().to_vec();
-        return Ok(Contents { chain, credential: Some((opened.credential, opened.anchors)) });
+        let credential = Some((opened.credential, opened.anchors));
+        return Ok(Contents { pfx: Some(bytes), chain, credential });
     }
     if let Ok(credential) = Credential::parse(&bytes, None, Source::Pki, provider) {
         return Ok(Contents {
+            pfx: None,
             chain: credential.chain().to_vec(),
             credential: Some((credential, None)),
         });
@@ -228,7 +237,7 @@ fn contents(
         }
         false => vec![CertificateDer::from(bytes.to_vec())],
     };
-    Ok(Contents { chain, credential: None })
+    Ok(Contents { pfx: None, chain, credential: None })
 }
 
 fn system_roots() -> Anchors {
@@ -243,10 +252,15 @@ fn unfit_for(
     provider: &CryptoProvider,
     now: Timestamp,
 ) -> Vec<String> {
-    let beside = system.pki.as_ref().and_then(|pki| {
-        let (pem, _) = read_bounded(&pki.path.join(&pki.ca), FILE_BYTES_MAX).ok()?;
-        Anchors::from_pem(&pem).ok().filter(|anchors| !anchors.is_empty())
+    let beside = system.pki.as_ref().map(|pki| pki.path.join(&pki.ca)).filter(|ca| ca.exists());
+    let beside = beside.map(|ca| {
+        let (pem, _) = read_bounded(&ca, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+        Anchors::from_pem(&pem).map_err(|fault| format!("{}: {fault}", ca.display()))
     });
+    let beside = match beside.transpose() {
+        Ok(beside) => beside.filter(|anchors| !anchors.is_empty()),
+        Err(why) => return vec![why],
+    };
     let hosts: Vec<ServerName<'static>> =
         system.hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect();
     let anchors = beside.as_ref().or(own.as_ref()).unwrap_or(roots);
@@ -287,9 +301,11 @@ fn show(
         usages: facts.first().map(|facts| facts.usages.clone()).unwrap_or_default(),
         has_key: found.credential.is_some(),
     };
+    let unfit = !seen.fitness.is_empty() && seen.fitness.iter().all(|of| !of.fit);
+    let code = if unfit { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS };
     if let Format::Json = format {
         super::print_json(&seen)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let mut out = String::new();
     for (n, certificate) in seen.certificates.iter().enumerate() {
@@ -308,7 +324,22 @@ fn show(
         faults.iter().for_each(|fault| out.push_str(&super::wrap::wrapped(fault, 2)));
     }
     super::print(&out)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// Whoever imports is often root, and sitegate is not: the file is its folder's owner's.
+fn belongs_to(file: &Path, folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let (own, theirs) = (file.metadata()?, folder.metadata()?);
+    if (own.uid(), own.gid()) != (theirs.uid(), theirs.gid())
+        && let Err(error) = chown(file, Some(theirs.uid()), Some(theirs.gid()))
+    {
+        anstream::eprintln!(
+            "sitegate: {} stays yours ({error}); see that the service's user may read it",
+            file.display()
+        );
+    }
+    Ok(())
 }
 
 fn import(
@@ -327,6 +358,9 @@ fn import(
     let found = contents(path, pki.password.as_ref(), &provider)
         .context("it is opened with the site system's pki_password, or without a password")?;
     let Some(credential) = found.credential else { bail!("{}: no key is in it", path.display()) };
+    let Some(bytes) = found.pfx else {
+        bail!("this is for PFX files; write PEM as {} and {}", pki.certificate, pki.key)
+    };
     let now = Clock::system().now();
     let wrong = unfit_for(system, &credential, &system_roots(), &provider, now);
     if !wrong.is_empty() {
@@ -334,13 +368,15 @@ fn import(
         wrong.iter().for_each(|fault| anstream::eprintln!("  {fault}"));
         return Ok(ExitCode::from(super::FAILED));
     }
-    let (bytes, _) = read_bounded(path, FILE_BYTES_MAX)?;
+    let full = pfx_names(&pki.path).map_or(0, |names| names.len()) >= PFX_MAX;
     ensure!(
-        !bytes.starts_with(b"-----"),
-        "write PEM as tls.crt and tls.key; this is for PFX files"
+        !full,
+        "{} holds {PFX_MAX} PFX files, and none of more is looked at",
+        pki.path.display()
     );
     let to = pki.path.join(format!("{}.pfx", credential.0.facts().sha1));
     write_private(&to, &bytes).with_context(|| to.display().to_string())?;
+    belongs_to(&to, &pki.path)?;
     anstream::eprintln!("imported as {}; a running sitegate looks at it by itself", to.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -53,16 +53,16 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
 
 async fn perform(stage: &mut Stage, once: bool) -> anyhow::Result<ExitCode> {
     if !once {
-        super::print(&show::opening(stage))?;
+        super::print_styled(&show::opening(stage))?;
     }
     let mut steps = Walk { once, done: Vec::new() };
     steps.walk(stage).await?;
     let failed = steps.done.iter().filter(|step| !step.ok).count();
     if once {
-        super::print(&show::table(&steps.done))?;
+        super::print_styled(&show::table(&steps.done))?;
         return Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) });
     }
-    super::print(&show::closing(stage, steps.done.len(), failed))?;
+    super::print_styled(&show::closing(stage, steps.done.len(), failed))?;
     std::future::pending().await
 }
 
@@ -109,7 +109,7 @@ impl Walk {
 
     fn add(&mut self, step: Step) -> anyhow::Result<()> {
         if !self.once {
-            super::print(&show::step(&step))?;
+            super::print_styled(&show::step(&step))?;
         }
         self.done.push(step);
         Ok(())

@@ -9,8 +9,10 @@ mod cert;
 mod certificates;
 mod check;
 mod client;
+mod csr;
 mod demo;
 mod devices;
+mod diff;
 mod doctor;
 pub mod explain;
 mod gateways;
@@ -27,6 +29,8 @@ mod status;
 mod store;
 mod token;
 mod wrap;
+
+pub use wrap::plain;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -185,6 +189,11 @@ fn tell(errors: &ConfigErrors) {
 
 /// Write data.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_styled(&plain(text))
+}
+
+/// The same for text that has styles, and nothing in it that others wrote.
+fn print_styled(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! `config explain`
+//! `config explain`: what roles open.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,8 @@ use crate::route::{Role, Route, TokenHandling, Translation, preset};
 pub(super) enum Command {
     /// Show what a role opens, to whom, and why.
     Explain(Args),
+    /// Show what another file would change, and what of it takes a restart.
+    Diff(super::diff::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,7 +71,10 @@ impl Explained {
 }
 
 pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let Command::Explain(args) = command;
+    let args = match command {
+        Command::Explain(args) => args,
+        Command::Diff(args) => return super::diff::run(&args),
+    };
     let roles = match args.role.as_deref() {
         None => Role::ALL.to_vec(),
         Some(name) => match Role::from_name(name) {

@@ -1,5 +1,7 @@
 //! Words in lines of 80 columns, and times as people read them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 /// The widest line.
@@ -32,6 +34,23 @@ pub(super) fn hanging(first: &str, text: &str, indent: usize) -> String {
     out.push_str(line.trim_end());
     out.push('\n');
     out
+}
+
+/// Without anything that a terminal would act upon, or that changes the order of what is read:
+/// certificates, backends and clients write what they like.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| match acts(c) {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// A time, and how far it is from now: `2027-02-24T03:51:06Z (in 89 days)`.
@@ -70,5 +89,12 @@ mod tests {
         assert!(when(second(1_800_000_000 + 3 * 86_400), now).ends_with("(in 3 days)"));
         assert!(when(second(1_800_000_000 - 60), now).ends_with("(60 seconds ago)"));
         assert!(when(now, now).ends_with("(now)"));
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_upon_is_shown_and_not_done() {
+        assert_eq!(plain("a\tb\nüé"), "a\tb\nüé");
+        assert_eq!(plain("\u{1b}]0;x\u{7}\r\u{9b}2J"), "\\u{1b}]0;x\\u{7}\\u{d}\\u{9b}2J");
+        assert_eq!(plain("a\u{202e}b"), "a\\u{202e}b");
     }
 }

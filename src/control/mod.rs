@@ -34,6 +34,6 @@ pub use remote_keys::{Fetched, OnFetch, RemoteKeys, RemoteParams, RemoteView};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;
-pub use store::{Candidate, Folder, KeyMode, Loaded, Store};
+pub use store::{Candidate, Folder, KeyMode, Loaded, PFX_MAX, Store, pfx_names};
 pub use supply::SiteIssued;
 pub use watch::Watch;

@@ -3,7 +3,7 @@
 //! Reads and parses; whether the outcome may be served is judged elsewhere. Waits for no FIFO, and
 //! takes nothing large.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::unfit::Unfit;
 /// Larger than any chain, smaller than any mistake.
 const LEN_MAX: u64 = 1024 * 1024;
 /// PFX files in one folder: more are somebody's archive, and none of them is looked at.
-const PFX_MAX: usize = 16;
+pub const PFX_MAX: usize = 16;
 
 /// Who may read a key that is to be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,13 +82,19 @@ impl Folder {
         own.chain(password).any(is_one) || kinds.iter().any(|k| extension.eq_ignore_ascii_case(k))
     }
 
-    /// The directories in which something may change.
+    /// The directories in which something may change: a file may be named by a path of its own.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let named = [&self.certificate, &self.key, &self.anchors];
+        let elsewhere: BTreeSet<PathBuf> = named
+            .into_iter()
+            .filter_map(|name| self.path.join(name).parent().map(Path::to_owned))
+            .filter(|parent| *parent != self.path)
+            .collect();
         let password = match &self.password {
             Some(PasswordSource::File(path)) => path.parent().map(PathBuf::from),
             _ => None,
         };
-        std::iter::once(self.path.clone()).chain(password)
+        std::iter::once(self.path.clone()).chain(elsewhere).chain(password)
     }
 }
 
@@ -283,7 +289,7 @@ impl std::fmt::Debug for Store {
 
 /// The names of the PFX files in a folder, in order. Names that begin with a dot are files on
 /// their way.
-fn pfx_names(folder: &Path) -> Result<Vec<String>, Fault> {
+pub fn pfx_names(folder: &Path) -> Result<Vec<String>, Fault> {
     let unreadable =
         |error: io::Error| Fault::new(Unfit::Unreadable, format!("{}: {error}", folder.display()));
     let entries = match std::fs::read_dir(folder) {

@@ -17,7 +17,7 @@ use crate::denial::Denial;
 use crate::message;
 
 /// Registrations have a few KiB. Must stay below what the proxy can keep of a body (64 KiB).
-const MESSAGE_BYTES_MAX: usize = 48 * 1024;
+pub(super) const MESSAGE_BYTES_MAX: usize = 48 * 1024;
 /// Streams of HTTP/2 have no deadline for their bodies.
 const READ_TIME: Duration = Duration::from_secs(60);
 
@@ -51,7 +51,6 @@ pub(super) async fn judge(
 async fn read(session: &mut Session) -> Outcome<Result<Bytes, Refused>> {
     let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
-    let too_large = || missing("a message this large is not looked at".to_owned());
     if declared > MESSAGE_BYTES_MAX as u64 {
         return Ok(Err(too_large()));
     }
@@ -69,6 +68,11 @@ async fn read(session: &mut Session) -> Outcome<Result<Bytes, Refused>> {
         Some(body) => Ok(body),
         None => Err(missing("no message".to_owned())),
     })
+}
+
+/// Why a large message without a token does not go on.
+pub(super) fn too_large() -> Refused {
+    missing("a message this large is not looked at".to_owned())
 }
 
 /// Tell a client that waits for it to send its body. The backend is not asked again.

@@ -13,22 +13,26 @@ use rustls_pki_types::CertificateDer;
 use super::added;
 use super::bootstrap;
 use super::certificate::{ClientCertificate, certificate_of};
+use super::clear;
 use super::ctx::RequestCtx;
 use super::decide::{self, Head, Pass, Refused};
 use super::framing::{Body, RequestHead};
-use super::guard::{self, Guard};
 use super::headers::RequestRules;
 use super::host::{self, Asked};
 use super::lane;
 use super::observe;
 use super::policy::{Policy, SitePolicy};
+use super::trace::Trace;
 use super::upgrade::{self, Asks};
 use crate::client::Presented;
 use crate::denial::Denial;
 use crate::front::{ConnInfo, ConnState};
-use crate::message;
 use crate::route::{CanonicalPath, Destination};
 use crate::token::{self, Fingerprint};
+
+mod message;
+
+use message::{Captive, bootstrap_message, judge_message};
 
 /// A request as it was captured, and what is known of its connection.
 pub struct Captured<'a> {
@@ -40,6 +44,8 @@ pub struct Captured<'a> {
     pub client: IpAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// The configured address of plain HTTP, if it came to that.
+    pub clear: Option<SocketAddr>,
     /// The certificates that the client sent, leaf first; that it has the key is taken for granted.
     pub certificate: &'a [CertificateDer<'a>],
     /// The head, from its request line to its empty line.
@@ -89,14 +95,24 @@ pub struct Forwarded {
 }
 
 /// A request that was replayed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Replay {
     /// What each room says, in the order in which they are asked.
     pub steps: Vec<Step>,
-    /// The token, as logs name it, and its text for those who look into it.
+    /// The token as it is, for those who look into it. Not for any log.
     pub token: Option<String>,
     /// What becomes of it.
     pub outcome: Becomes,
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (steps, outcome) = (&self.steps, &self.outcome);
+        f.debug_struct("Replay")
+            .field("steps", steps)
+            .field("outcome", outcome)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Judge a captured request at that time.
@@ -145,14 +161,27 @@ fn walk(
     tell_certificate(&site, certificate.as_ref(), told);
     tell_token(&site, &head, told);
 
-    let (route, verdict) = decide::decide(policy, &site, &asked, now);
+    let (route, verdict) = match captured.clear {
+        None => {
+            let (route, verdict) = decide::decide(policy, &site, &asked, now);
+            let relax = |refused| observe::relax(policy, &site, route, &asked, refused, now);
+            (route, verdict.or_else(relax))
+        }
+        Some(_) => {
+            told.say("transport", "plain HTTP: no token is believed there, and none is asked for");
+            clear::decide(policy, &site, &asked, now)
+        }
+    };
     ctx.route = route;
-    let verdict =
-        verdict.or_else(|refused| observe::relax(policy, &site, route, &asked, refused, now));
+    ctx.clear = captured.clear.is_some();
+    if site.trusts_traces {
+        ctx.trace = Trace::of(head.fields.iter().copied());
+    }
+    let body = Captive::of(head.body, captured.body);
     let pass = match verdict {
         Ok(pass) => pass,
         Err(refused) if bootstrap::may_be_one(&refused, &ctx) => {
-            bootstrap_message(&head, captured.body, refused, told)?
+            bootstrap_message(&head, body, refused, told)?
         }
         Err(refused) => {
             if refused.missed.is_some() {
@@ -163,7 +192,7 @@ fn walk(
     };
     tell_pass(&pass, told);
     ctx.pass = Some(pass);
-    judge_message(&ctx, &head, captured.body, told)?;
+    judge_message(&ctx, &head, body, told)?;
     forwarded(&ctx, &info, &head).map(Becomes::Forwarded)
 }
 
@@ -177,7 +206,7 @@ fn connection(captured: &Captured<'_>, site: &SitePolicy) -> ConnInfo {
         peer: SocketAddr::new(captured.client, 0),
         peer_ip: HeaderValue::from_str(&client).unwrap_or(HeaderValue::from_static("unknown")),
         local: captured.local,
-        clear: None,
+        clear: captured.clear,
         tls_version: "",
         cipher: "",
         certificate: Presented::of(captured.certificate).filter(|_| site.clients.is_some()),
@@ -262,48 +291,6 @@ fn tell_pass(pass: &Pass, told: &mut Told) {
     );
 }
 
-/// Without a token a request goes on for its message alone.
-fn bootstrap_message(
-    head: &RequestHead<'_>,
-    body: &[u8],
-    refused: Refused,
-    told: &mut Told,
-) -> Result<Pass, Refused> {
-    if body.is_empty() {
-        told.say(
-            "message",
-            "without a token a registration or a location request may go on: the body decides, \
-             and there is none in what was captured",
-        );
-        return Err(refused);
-    }
-    let pass = bootstrap::admit(head.fields.iter().copied(), body)?;
-    told.say("message", "it is for an endpoint that is open to everyone");
-    Ok(pass)
-}
-
-fn judge_message(
-    ctx: &RequestCtx,
-    head: &RequestHead<'_>,
-    body: &[u8],
-    told: &mut Told,
-) -> Result<(), Refused> {
-    // What was let in for its message has been read.
-    let known = |step: &Step| step.room == "message";
-    let Some(guard) = Guard::of(ctx, head.method).filter(|_| !told.steps.iter().any(known)) else {
-        return Ok(());
-    };
-    let content_type =
-        guard::content_type(head.fields.iter().copied()).ok_or_else(guard::untyped)?;
-    if body.is_empty() {
-        told.say("message", "its first part is judged too, and is not in what was captured");
-        return Ok(());
-    }
-    guard.judge(message::envelope(content_type, body))?;
-    told.say("message", "its envelope is well-formed, and for an endpoint that is open");
-    Ok(())
-}
-
 fn forwarded(
     ctx: &RequestCtx,
     info: &ConnInfo,
@@ -325,6 +312,7 @@ fn forwarded(
     let Ok(()) = added::write(ctx, info, host, |name, value| {
         let shown = match name {
             "Authorization" => "(the account of backend_auth)".to_owned(),
+            "traceparent" if ctx.trace.is_some() => "(the client's, carried on)".to_owned(),
             "X-Request-Id" | "traceparent" => "(its own)".to_owned(),
             _ => String::from_utf8_lossy(value).into_owned(),
         };

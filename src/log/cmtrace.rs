@@ -115,6 +115,8 @@ impl Text {
     fn put(&mut self, field: &Field, value: &dyn std::fmt::Display) {
         let _ = match field.name() {
             "message" => write!(self.message, "{value}"),
+            // Where in its sources another library said it.
+            name if name.starts_with("log.") => Ok(()),
             name => write!(self.fields, " {name}={value}"),
         };
     }

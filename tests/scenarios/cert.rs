@@ -75,6 +75,20 @@ fn a_file_is_shown_and_a_fit_pfx_is_imported_and_no_other() {
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let listed = said(&run(&["cert", "list"]));
     assert!(listed.contains("mp01: serves pki"), "{listed}");
+
+    // PEM has its names in the configuration, and more PFX files than are looked at help nobody.
+    let made = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
+    let pem = gateway.path("both.pem");
+    std::fs::write(&pem, format!("{}{}{}", made.chain, pki.root(), *made.key)).unwrap();
+    let into = |file: &str| run(&["cert", "import", file, "--site-system", "mp01"]);
+    let refused = into(pem.to_str().unwrap());
+    assert!(said(&refused).contains("this is for PFX files"), "{}", said(&refused));
+    for n in 1..16 {
+        std::fs::write(gateway.path("pki").join(format!("{n}.pfx")), "").unwrap();
+    }
+    let refused = into(&good);
+    assert!(said(&refused).contains("holds 16 PFX files"), "{}", said(&refused));
+    assert_eq!(std::fs::read_dir(gateway.path("pki")).unwrap().count(), 16);
 }
 
 #[test]
@@ -112,4 +126,59 @@ fn completions_and_the_manual_know_every_command() {
         let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
         assert!(text.contains(".TH"), "{page}");
     }
+}
+
+#[test]
+fn a_request_names_all_hosts_and_its_key_is_kept_and_never_written_over() {
+    use std::os::unix::fs::PermissionsExt;
+    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1"));
+    let text = gateway.config_text();
+    let hosts = format!("hosts = [\"{}\", \"10.1.2.3\"]", Gateway::HOST);
+    gateway.write_config(&text.replace(&format!("hosts = [\"{}\"]", Gateway::HOST), &hosts));
+    let key = gateway.path("mp01.key");
+    for algorithm in ["rsa2048", "p256"] {
+        let _ = std::fs::remove_file(&key);
+        let file = key.to_str().unwrap();
+        let asked = ["--site-system", "mp01", "--algorithm", algorithm, "--key", file];
+        let args = [&["cert", "csr"], &asked[..]].concat();
+        let run = || gateway.command(&args).output().unwrap();
+        let out = run();
+        assert!(out.status.success(), "{}", said(&out));
+        let mode = std::fs::metadata(&key).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        std::fs::write(gateway.path("mp01.csr"), &out.stdout).unwrap();
+        // A second opinion: the request is signed by that key, and names what it should.
+        let openssl = |args: &[&str]| {
+            let mut command = Command::new("openssl");
+            said(&command.args(args).current_dir(gateway.dir.path()).output().unwrap())
+        };
+        let shown = openssl(&["req", "-in", "mp01.csr", "-noout", "-text", "-verify"]);
+        for wanted in
+            ["verify OK", "DNS:mp01.contoso.com", "IP Address:10.1.2.3", "CN = mp01.contoso.com"]
+        {
+            assert!(shown.contains(wanted), "{wanted}: {shown}");
+        }
+        let of_key = openssl(&["pkey", "-in", "mp01.key", "-pubout"]);
+        assert_eq!(openssl(&["req", "-in", "mp01.csr", "-noout", "-pubkey"]), of_key);
+        let before = std::fs::read(&key).unwrap();
+        let again = run();
+        assert!(!again.status.success() && said(&again).contains("is there already"));
+        assert_eq!(std::fs::read(&key).unwrap(), before);
+    }
+    let args = ["cert", "csr", "--site-system", "mp01", "--inf", "--template", "Web Server 2"];
+    let inf = said(&gateway.command(&args).output().unwrap());
+    for wanted in [
+        "Subject = \"CN=mp01.contoso.com\"",
+        "_continue_ = \"dns=mp01.contoso.com&\"",
+        "_continue_ = \"ipaddress=10.1.2.3&\"",
+        "OID = 1.3.6.1.5.5.7.3.1",
+        "CertificateTemplate = \"Web Server 2\"",
+    ] {
+        assert!(inf.contains(wanted), "{wanted}: {inf}");
+    }
+    let args =
+        ["cert", "csr", "--site-system", "mp01", "--inf", "--template", "x\"\nExportable = FALSE"];
+    assert!(!gateway.command(&args).output().unwrap().status.success());
+    let args = ["cert", "csr", "--site-system", "mp01"];
+    assert_eq!(gateway.command(&args).output().unwrap().status.code(), Some(2), "no key, no inf");
 }

@@ -458,3 +458,40 @@ fn check_opens_every_file_that_is_named_and_says_what_is_wrong_with_it_and_chang
     let secret = leaf.key.lines().nth(1).unwrap();
     assert!(!text.contains(secret) && !text.contains("secret"), "{text}");
 }
+
+#[test]
+fn what_another_file_would_change_is_told_key_by_key_and_what_of_it_takes_a_restart() {
+    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:80"));
+    let text = gateway.config_text();
+    let diff = |new: &str, args: &[&str]| {
+        std::fs::write(gateway.path("new.toml"), new).unwrap();
+        let path = gateway.path("new.toml");
+        let mut command = gateway.command(&[&["config", "diff"], args].concat());
+        let out = command.arg(path).output().unwrap();
+        let told = [out.stdout, out.stderr].concat();
+        (out.status.code(), String::from_utf8(told).unwrap())
+    };
+    assert_eq!(diff(&text, &[]), (Some(0), "No key differs.\n".to_owned()));
+    let live = text.replace("127.0.0.1:80\"", "127.0.0.1:8080\"") + "http2 = false\n";
+    let (code, told) = diff(&live, &[]);
+    assert_eq!(code, Some(0));
+    for wanted in [
+        "site_system[mp01].backend (reload)\n  - \"http://127.0.0.1:80\"\n  + \"http://127.0.0.1:8080\"\n",
+        "site_system[mp01].http2 (reload)\n  + false\n",
+        "Everything is in force once the file is in place.\n",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    let fixed = text.replace("state = \"state\"", "state = \"other\"") + "http2 = false\n";
+    let (_, json) = diff(&fixed, &["--format", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let takes = |n: usize| (rows[n]["key"].clone(), rows[n]["takes"].clone());
+    assert_eq!(takes(0), ("site.state".into(), "restart".into()));
+    assert_eq!(takes(1), ("site_system[mp01].http2".into(), "reload".into()));
+    // Said in other words it is the same configuration.
+    let words = text.replace("state = \"state\"", "state = \"./state\"");
+    assert!(diff(&words, &[]).1.contains("site.state"));
+    let (code, told) = diff(&text.replace("hosts", "host"), &[]);
+    assert_eq!(code, Some(78), "{told}");
+    assert!(told.contains("new.toml:"), "{told}");
+}

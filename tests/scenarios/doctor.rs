@@ -174,6 +174,21 @@ fn a_backend_that_is_away_or_something_else_is_found() {
     let nowhere = format!("http://127.0.0.1:{}", free_port());
     assert_eq!(of(Plan::to(&nowhere)), ["doctor.backend_unreachable"]);
     assert_eq!(of(patient(|_, _| "SSH-2.0-x\r\n".to_owned())), ["doctor.backend_not_http"]);
+    // Plain HTTP where https is meant has no certificate to be wrong.
+    let plain = crate::support::Scribe::start();
+    let https = plain.url().replace("http://", "https://");
+    assert_eq!(of(Plan::to(&https)), ["doctor.backend_not_http"]);
+    let gateway = Gateway::prepare(
+        patient(|method, path| match method {
+            "OPTIONS" => says("401 Unauthorized", "WWW-Authenticate: Basic\r\n", ""),
+            _ => well(method, path),
+        })
+        .after("[site_system.backend_auth]\nbasic = \"file:account\""),
+    );
+    std::fs::write(gateway.path("account"), "svc:wrong\n").unwrap();
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(gateway.path("account"), mode).unwrap();
+    assert_eq!(diagnosed(&gateway), ["doctor.backend_account"]);
     let stranger = Idp::start();
     let url = format!("https://localhost:{}", stranger.port);
     assert_eq!(of(Plan::to(&url)), ["doctor.backend_certificate"]);

@@ -195,3 +195,32 @@ fn a_replay_tells_each_step_and_never_the_token() {
     let told = said(&gateway.command(&elsewhere).output().unwrap());
     assert!(told.contains("is a host of mp01"), "the only site system is meant by all names");
 }
+
+#[test]
+fn a_replayed_body_is_what_the_wire_would_have_of_it() {
+    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1"));
+    let post = "CCM_POST /ccm_system/request";
+    let registration = message(REGISTRATION, 100);
+    let length = |bytes: usize| format!("Content-Length: {bytes}");
+    let sent = |field: &str, body: &[u8]| {
+        let (_, told) = replay(&gateway, &asks(post, &[TYPE, field], body), &[]);
+        let of_message = |step: &&Value| step[0] == "message";
+        let says = told["steps"].as_array().unwrap().iter().find(of_message).cloned();
+        let says = says.map_or(told["detail"].to_string(), |step| step[1].to_string());
+        (told["code"].clone(), says)
+    };
+    let whole = sent(&length(registration.len()), &registration);
+    assert_eq!(whole.0, Value::Null, "{whole:?}");
+    // What follows a body is another request's.
+    let more = [&registration[..], b"GET / HTTP/1.1\r\n"].concat();
+    assert_eq!(sent(&length(registration.len()), &more), whole);
+    let (code, says) = sent("Transfer-Encoding: chunked", &registration);
+    assert!(code == "token.missing" && says.contains("in chunks"), "{code} {says}");
+    let (code, says) = sent(&length(registration.len() + 1), &registration);
+    assert!(code == "token.missing" && says.contains("not whole"), "{code} {says}");
+    // An empty message is read, and is none.
+    let (code, says) = sent(&length(0), &registration);
+    assert!(code != Value::Null && !says.contains("not whole"), "{code} {says}");
+    let (code, says) = sent(&length(48 * 1024 + 1), &registration);
+    assert!(code == "token.missing" && says.contains("this large"), "{code} {says}");
+}

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -14,6 +15,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+/// More interim answers than any server gives to one question.
+const INTERIM_MAX: usize = 8;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(3);
 /// Enough for a list of management points.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
@@ -89,12 +94,11 @@ pub(super) async fn ask(
     head.push_str("\r\n");
     match &to.place {
         Place::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(Fault::Connect)?;
+            let stream = connected(UnixStream::connect(path)).await?;
             exchange(stream, &head, method).await
         }
         Place::Tcp(host, port) => {
-            let stream =
-                TcpStream::connect((host.as_str(), *port)).await.map_err(Fault::Connect)?;
+            let stream = connected(TcpStream::connect((host.as_str(), *port))).await?;
             match &to.tls {
                 None => exchange(stream, &head, method).await,
                 Some((config, name)) => {
@@ -104,6 +108,14 @@ pub(super) async fn ask(
                 }
             }
         }
+    }
+}
+
+/// What drops everything is not there, as far as anyone can tell.
+async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S, Fault> {
+    match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(done) => done.map_err(Fault::Connect),
+        Err(_) => Err(Fault::Connect(io::ErrorKind::TimedOut.into())),
     }
 }
 
@@ -146,6 +158,21 @@ async fn exchange(
 
 /// The head and where the body begins, once all of it is there. Interim answers are passed over.
 fn parsed(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
+    let mut begins = 0;
+    for _ in 0..=INTERIM_MAX {
+        let Some((answer, length)) = one(bytes.get(begins..).unwrap_or_default())? else {
+            return Ok(None);
+        };
+        begins += length;
+        if !(100..200).contains(&answer.status) {
+            return Ok(Some((answer, begins)));
+        }
+    }
+    Err(Fault::NotHttp("it gives interim answers without end".to_owned()))
+}
+
+/// The head of one answer, and its length.
+fn one(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
     let begin = bytes.get(..5).unwrap_or(bytes);
     if !b"HTTP/".starts_with(begin) {
         return Err(Fault::NotHttp("it answers something else than HTTP".to_owned()));
@@ -157,17 +184,12 @@ fn parsed(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
     let mut lines = text.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
     let status = status.ok_or_else(|| Fault::NotHttp("its answer has no status".to_owned()))?;
-    let after = end + 4;
-    if (100..200).contains(&status) {
-        let rest = parsed(bytes.get(after..).unwrap_or_default())?;
-        return Ok(rest.map(|(answer, at)| (answer, at + after)));
-    }
     let field = |line: &str| {
         let (name, value) = line.split_once(':')?;
         Some((name.to_owned(), value.trim().to_owned()))
     };
     let fields = lines.filter_map(field).collect();
-    Ok(Some((Answer { status, fields, body: String::new() }, after)))
+    Ok(Some((Answer { status, fields, body: String::new() }, end + 4)))
 }
 
 #[cfg(test)]
@@ -184,6 +206,8 @@ mod tests {
         );
         assert!(parsed(b"HTTP/1.1 200 OK\r\n").unwrap().is_none());
         assert!(matches!(parsed(b"SSH-2.0"), Err(Fault::NotHttp(_))));
+        let endless = b"HTTP/ 100\r\n\r\n".repeat(20_000);
+        assert!(matches!(parsed(&endless), Err(Fault::NotHttp(_))));
     }
 
     #[test]

@@ -86,8 +86,19 @@ async fn reachable(to: Target, about: String, url: String, with: Instruments) ->
     let found = |ailment, evidence: String| vec![Finding::new(ailment, about.clone(), evidence)];
     match ask(&to, ("OPTIONS", "/"), &[("Content-Length", "0")]).await {
         Err(Fault::Connect(error)) => found(Ailment::BackendUnreachable, format!("{url}: {error}")),
-        Err(Fault::Tls(error)) => found(Ailment::BackendCertificate, format!("{url}: {error}")),
+        Err(Fault::Tls(error)) => {
+            // Whoever speaks plain HTTP there, or closes, has no certificate to be wrong.
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let ailment = match inner {
+                Some(rustls::Error::InvalidCertificate(_)) => Ailment::BackendCertificate,
+                _ => Ailment::BackendNotHttp,
+            };
+            found(ailment, format!("{url}: {error}"))
+        }
         Err(Fault::NotHttp(why)) => found(Ailment::BackendNotHttp, format!("{url}: {why}")),
+        Ok(answer) if answer.status == 401 && to.authorization.is_some() => {
+            found(Ailment::BackendAccount, format!("OPTIONS / at {url} with the account: 401"))
+        }
         Ok(answer) => match answer.skew(with.clock.now()) {
             Some(skew) if skew > SKEW_MAX_S => found(
                 Ailment::ClockBackend,
@@ -185,12 +196,14 @@ async fn windows_auth(to: Target, about: String) -> Vec<Finding> {
 /// A distribution point that everyone may read says that there is no such package; one that wants
 /// to know who asks says that first.
 async fn content(to: Target, about: String, translated: bool) -> Vec<Finding> {
+    let has_account = to.authorization.is_some();
+    let to = Target { authorization: None, ..to };
     let Some(answer) = answer(&to, "GET", NO_PACKAGE, &[]).await else { return Vec::new() };
     let evidence = format!("GET {NO_PACKAGE} without credentials: {}", answer.status);
     match answer.status {
         403 => vec![Finding::new(Ailment::BackendForbids, about, evidence)],
         // What translates needs that: its backend knows of no tokens.
-        200..=299 | 404 if !translated && to.authorization.is_none() => {
+        200..=299 | 404 if has_account || !translated => {
             vec![Finding::new(Ailment::ContentAnonymous, about, evidence)]
         }
         _ => Vec::new(),

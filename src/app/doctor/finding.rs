@@ -114,6 +114,10 @@ ailments! {
     BackendCertificate "doctor.backend_certificate" Error
         "A backend's certificate is not one that is trusted."
         "Compare it with backend_ca and backend_name.";
+    /// RFC 9110 §15.5.2.
+    BackendAccount "doctor.backend_account" Error
+        "A backend does not take the account of backend_auth."
+        "Compare user name and password with the web server's, and whether the account is locked or its password has expired.";
     /// Something else listens there.
     BackendNotHttp "doctor.backend_not_http" Error
         "What listens at a backend's address does not speak HTTP, or not in time."

@@ -1,6 +1,7 @@
 //! The listening addresses with the eyes of a client: who holds them, and what is served there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -14,6 +15,9 @@ use crate::admin::Status;
 use crate::cert::Facts;
 use crate::config::{Config, SiteSystem};
 use crate::control::machine;
+
+/// How long the status may take: less than a probe, so that the rest is looked at all the same.
+const STATUS: Duration = Duration::from_secs(2);
 
 pub(super) fn probe(config: &Config, served: Served, with: &Instruments, probes: &mut Probes) {
     let admin = config.admin;
@@ -44,7 +48,15 @@ async fn look(
             format!("{} is held by {} (process {})", system.listen, other.name, other.pid);
         return found(Ailment::PortTaken, evidence);
     }
-    let status = status(admin).await;
+    if let Some(plain) = &system.plain_http {
+        let holders = machine::holders(plain.listen);
+        if let Some(other) = holders.iter().find(|holder| !holder.is_sitegate()) {
+            let evidence =
+                format!("{} is held by {} (process {})", plain.listen, other.name, other.pid);
+            return found(Ailment::PortTaken, evidence);
+        }
+    }
+    let status = tokio::time::timeout(STATUS, status(admin)).await.ok().flatten();
     let Ok(stream) = TcpStream::connect(address).await else {
         return found(Ailment::NotRunning, format!("nothing listens on {}", system.listen));
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::show;
-use crate::cli::{FAILED, Format, print, print_json};
+use crate::cli::{FAILED, Format, print_json, print_styled};
 use crate::clock::Clock;
 use crate::config::Span;
 use crate::sim::Reach;
@@ -89,7 +89,7 @@ pub(super) fn run(args: &super::Args, reach: Reach, clients: u32) -> anyhow::Res
     }
     let summary = fleet.stop();
     match args.format {
-        Format::Text => print(&show::summary(&summary, clients))?,
+        Format::Text => print_styled(&show::summary(&summary, clients))?,
         Format::Json => print_json(&summary)?,
     }
     // Whoever was cut short had not the time to let all of them begin.

@@ -107,13 +107,13 @@ fn one(args: Args, reach: Reach) -> anyhow::Result<ExitCode> {
     let is_text = args.format == Format::Text;
     let mut steps = Vec::new();
     if is_text {
-        super::print(&show::head())?;
+        super::print_styled(&show::head())?;
     }
     let tell = |step: &_| {
         steps.push(Clone::clone(step));
         if is_text {
             // Whoever does not read on has seen enough; the exit code tells all the same.
-            let _ = super::print(&show::row(step));
+            let _ = super::print_styled(&show::row(step));
         }
     };
     let whole = runtime.block_on(async {
@@ -123,7 +123,7 @@ fn one(args: Args, reach: Reach) -> anyhow::Result<ExitCode> {
         }
     })?;
     match args.format {
-        Format::Text => super::print(&show::sum(&steps, whole))?,
+        Format::Text => super::print_styled(&show::sum(&steps, whole))?,
         Format::Json => super::print_json(&steps)?,
     }
     let good = whole && steps.iter().all(|step| step.outcome != Outcome::Failed);

@@ -2,6 +2,7 @@
 //!
 //! Returns text; anstream takes the colours out where nobody would see them.
 
+use crate::cli::wrap::plain;
 use std::fmt::Write;
 
 use crate::sim::fleet::Summary;
@@ -35,7 +36,7 @@ pub(super) fn row(taken: &Step) -> String {
         cut(&taken.request, request),
         cut(&taken.expected, expected),
         taken.ms,
-        taken.seen
+        plain(&taken.seen)
     )
 }
 

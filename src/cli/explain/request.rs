@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
@@ -49,6 +49,9 @@ pub(super) struct Capture {
     /// The server name of the handshake; the request's Host without it, "" for none.
     #[arg(long, value_name = "NAME", requires = "request")]
     server_name: Option<String>,
+    /// It came by plain HTTP, to the address that the site system has for that.
+    #[arg(long, requires = "request", conflicts_with = "server_name")]
+    clear: bool,
     /// The client's address.
     #[arg(long, value_name = "ADDRESS", requires = "request")]
     #[arg(default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -114,12 +117,18 @@ pub(super) fn run(
     if system.token_service {
         notes.push("what is blocked in the site's store is not looked at".to_owned());
     }
+    ensure!(
+        !args.clear || system.plain_http.is_some(),
+        "{} does not listen for plain HTTP",
+        system.name
+    );
     let policy = Arc::new(policy_of(&config, &clock, &provider)?);
     let captured = Captured {
         site: &system.name,
         by_default,
         client: args.client,
         local: system.listen,
+        clear: system.plain_http.as_ref().filter(|_| args.clear).map(|plain| plain.listen),
         certificate: &certificate,
         head: &head,
         body,
@@ -137,7 +146,9 @@ pub(super) fn run(
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if path == Path::new("-") {
-        std::io::stdin().take(REQUEST_BYTES_MAX).read_to_end(&mut bytes)?;
+        std::io::stdin().take(REQUEST_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        let whole = u64::try_from(bytes.len()).is_ok_and(|len| len <= REQUEST_BYTES_MAX);
+        ensure!(whole, "the request is larger than {REQUEST_BYTES_MAX} bytes");
     } else {
         let shown = || path.display().to_string();
         bytes = read_bounded(path, REQUEST_BYTES_MAX).with_context(shown)?.0.to_vec();
@@ -145,15 +156,17 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Head and body. Editors save bare line feeds, which no head may have: they are mended where there
-/// is no other line end, and that is said.
+/// Head and body. Editors save bare line feeds, which no head may have: they are mended where the
+/// first line ends in one, and that is said.
 fn parts<'a>(bytes: &'a [u8], notes: &mut Vec<String>) -> (Vec<u8>, &'a [u8]) {
     let at = |mark: &[u8]| bytes.windows(mark.len()).position(|window| window == mark);
     let cut = |end: usize| {
         let (head, body) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
         (head.to_vec(), body)
     };
-    if at(b"\r\n").is_some() {
+    // The first line's end is the head's: a body has its own.
+    let first = at(b"\n").and_then(|at| bytes.get(at.checked_sub(1)?));
+    if first == Some(&b'\r') {
         return match at(b"\r\n\r\n") {
             Some(at) => cut(at + 4),
             None => (bytes.to_vec(), &[]),
@@ -285,7 +298,7 @@ fn text(told: &Told) -> Result<String, std::fmt::Error> {
         out.push_str(&hanging("note", note, INDENT));
     }
     for (room, says) in &told.steps {
-        out.push_str(&hanging(room, &printable(says), INDENT));
+        out.push_str(&hanging(room, says, INDENT));
         if *room == "token" {
             claims(&mut out, told);
         }
@@ -304,14 +317,14 @@ fn text(told: &Told) -> Result<String, std::fmt::Error> {
             }
             for (n, (name, value)) in told.added.iter().enumerate() {
                 let first = if n == 0 { "added" } else { "" };
-                out.push_str(&hanging(first, &printable(&format!("{name}: {value}")), INDENT));
+                out.push_str(&hanging(first, &format!("{name}: {value}"), INDENT));
             }
         }
         (None, Some(denial)) => {
             let result = format!("{} {}: {}", denial.status(), denial.code(), denial.title());
             out.push_str(&hanging("REFUSED", &result, INDENT));
             if let Some(detail) = &told.detail {
-                out.push_str(&hanging("detail", &printable(detail), INDENT));
+                out.push_str(&hanging("detail", detail, INDENT));
             }
             out.push_str(&hanging("to mend it", denial.hint(), INDENT));
             out.push_str(&hanging("more", &format!("sitegate explain {}", denial.code()), INDENT));
@@ -332,16 +345,7 @@ fn claims(out: &mut String, told: &Told) {
             (None, Value::String(text)) => text.clone(),
             (None, other) => other.to_string(),
         };
-        let line = printable(&format!("{name}: {value}"));
+        let line = format!("{name}: {value}");
         out.push_str(&hanging("", &line, INDENT));
     }
-}
-
-/// Without anything that a terminal would act upon.
-fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
-        ' '..='~' => c.to_string(),
-        other => other.escape_unicode().to_string(),
-    };
-    text.chars().map(shown).collect()
 }

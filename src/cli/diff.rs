@@ -1,0 +1,138 @@
+//! `config diff`: what another file would change, before it is put in place.
+//!
+//! Both files have to be good. Says what takes a restart by the same function that a reload asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+use toml::Value;
+
+use super::{ConfigArg, Format};
+use crate::app::only_at_start;
+use crate::secret::read_bounded;
+
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What was typed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The file that is to take the place of the configuration.
+    new: PathBuf,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+#[derive(Serialize)]
+struct Difference {
+    key: String,
+    /// As it is written now; nothing where it is not.
+    old: Option<String>,
+    /// As it would be written.
+    new: Option<String>,
+    /// `reload`: in force once the file is in place. `restart`: not before the next start.
+    takes: &'static str,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let old = match super::load(&args.config) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    let new = match super::load(&ConfigArg { config: args.new.clone() }) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(code),
+    };
+    let fixed = only_at_start(&old, &new);
+    let (before, after) = (keys(&args.config.config)?, keys(&args.new)?);
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let rows: Vec<Difference> = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| Difference {
+            key: name.clone(),
+            old: before.get(name).cloned(),
+            new: after.get(name).cloned(),
+            takes: if is_fixed(name, &fixed) { "restart" } else { "reload" },
+        })
+        .collect();
+    match args.format {
+        Format::Json => super::print_json(&rows)?,
+        Format::Text => super::print(&text(&rows, &fixed))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a key is part of something that is fixed at the start, and differs.
+fn is_fixed(key: &str, fixed: &[&str]) -> bool {
+    fixed.iter().any(|what| {
+        let stem = what.trim_start_matches('[').trim_end_matches(']');
+        let within =
+            key.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        // "token_service of the first site system" is a key of every site system.
+        let of_systems = stem.split_once(" of ").is_some_and(|(name, _)| {
+            key.starts_with("site_system") && key.rsplit('.').next() == Some(name)
+        });
+        within || of_systems
+    })
+}
+
+fn text(rows: &[Difference], fixed: &[&str]) -> String {
+    let mut text = String::new();
+    for Difference { key, old, new, takes } in rows {
+        let _ = writeln!(text, "{key} ({takes})");
+        for (sign, value) in [("-", old), ("+", new)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "  {sign} {value}");
+            }
+        }
+    }
+    if rows.is_empty() {
+        text.push_str("No key differs.\n");
+    } else if fixed.is_empty() {
+        text.push_str("Everything is in force once the file is in place.\n");
+    } else {
+        text.push_str(
+            "With what takes a restart in it the file is not taken by a reload, and nothing of it is.\n",
+        );
+    }
+    text
+}
+
+/// Every key of a file by its place; tables that stand in lists by their names.
+fn keys(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let (bytes, _) = read_bounded(path, FILE_BYTES_MAX)?;
+    let text = std::str::from_utf8(&bytes).context("not UTF-8")?;
+    let table: toml::Table = text.trim_start_matches('\u{feff}').parse()?;
+    let mut found = BTreeMap::new();
+    collect("", &Value::Table(table), &mut found);
+    Ok(found)
+}
+
+fn collect(at: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                collect(&at, value, found);
+            }
+        }
+        Value::Array(tables) if tables.iter().any(Value::is_table) => {
+            for (n, table) in tables.iter().enumerate() {
+                let named =
+                    ["name", "path", "role"].iter().find_map(|key| table.get(key)?.as_str());
+                let named = named.map_or_else(|| (n + 1).to_string(), str::to_owned);
+                collect(&format!("{at}[{named}]"), table, found);
+            }
+        }
+        plain => {
+            found.insert(at.to_owned(), plain.to_string());
+        }
+    }
+}
