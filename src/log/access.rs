@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing_appender::non_blocking::WorkerGuard;
 
-use super::line::{FIELD_CHARS_MAX, header, line};
+use super::line::{FIELD_CHARS_MAX, Headed, header, line};
 use super::queue::Queue;
 use super::recent::{Recent, cut as cut_at};
 use super::sink::Losses;
@@ -160,7 +160,10 @@ impl AccessLog {
             LogSink::Stderr => Queue::before(io::stderr(), losses),
             LogSink::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
-                Queue::before(file, losses)
+                match format {
+                    AccessFormat::W3c => Queue::before(Headed(file), losses),
+                    AccessFormat::Json | AccessFormat::Combined => Queue::before(file, losses),
+                }
             }
         };
         for line in header(format, now).split_inclusive('\n') {

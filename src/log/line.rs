@@ -3,7 +3,9 @@
 //! One request is one line, whatever a client sends: what could end a line, a word or a quotation is
 //! written otherwise. Never a query.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write};
 
 use jiff::Timestamp;
 
@@ -20,11 +22,35 @@ const W3C_FIELDS: &str = "date time s-ip cs-method cs-uri-stem cs-uri-query s-po
 pub(super) fn header(format: AccessFormat, now: Timestamp) -> String {
     match format {
         AccessFormat::Json | AccessFormat::Combined => String::new(),
-        AccessFormat::W3c => format!(
-            "#Software: sitegate {}\n#Version: 1.0\n#Date: {}\n#Fields: {W3C_FIELDS}\n",
-            env!("CARGO_PKG_VERSION"),
-            now.strftime("%Y-%m-%d %H:%M:%S")
-        ),
+        AccessFormat::W3c => w3c_header(&now.strftime("%Y-%m-%d %H:%M:%S").to_string()),
+    }
+}
+
+fn w3c_header(date: &str) -> String {
+    format!(
+        "#Software: sitegate {}\n#Version: 1.0\n#Date: {date}\n#Fields: {W3C_FIELDS}\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// A log in the W3C's format, which has its head again where somebody empties the file: whatever
+/// copies and truncates it would leave lines that say of no field what it is.
+pub(super) struct Headed(pub(super) File);
+
+impl Write for Headed {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // The day and the time with which a request's line begins.
+        let date = line.get(..19).filter(|date| !date.starts_with(b"#"));
+        if let Some(date) = date.and_then(|date| std::str::from_utf8(date).ok())
+            && self.0.metadata().is_ok_and(|file| file.is_file() && file.len() == 0)
+        {
+            self.0.write_all(w3c_header(date).as_bytes())?;
+        }
+        self.0.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

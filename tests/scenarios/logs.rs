@@ -52,6 +52,11 @@ fn one_request_is_one_line_in_every_format_of_the_access_log_and_no_query_is_in_
         assert!(!text.contains("secret"), "{text}");
         assert!(words.is_none() || text.contains("#Fields: date time s-ip "), "{text}");
         assert!(words.is_none() || text.contains(&format!(" - {} - 127.0.0.1 ", gateway.port)));
+        // As logrotate's copytruncate leaves it.
+        std::fs::File::create(gateway.path("access.log")).unwrap();
+        assert_eq!(gateway.curl(OPEN, &[]).status, 200);
+        eventually("the next line is written", || log().matches('\n').count() == heads + 1);
+        assert_eq!(log().matches('#').count(), heads, "{}", log());
     }
 }
 
