@@ -84,7 +84,7 @@ type Opened = (Option<Store>, JoinSet<()>, Live<Blocklist>);
 
 async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     let mut tasks = JoinSet::new();
-    publish(config, &parts, &mut tasks)?;
+    publish(config, &parts, &mut tasks);
     let now = parts.clock.now();
     let (place, path, is_there) = store_place(config)?;
     let failed = |cause: &dyn std::fmt::Display| StartError::File {
@@ -155,16 +155,20 @@ pub(crate) fn store_place(config: &Config) -> Result<(Place, PathBuf, bool), Sta
     }
 }
 
-/// Publish what the authority does, where a site system has it.
-fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+/// Publish what the authority does, where a site system has it, or may have it by a reload. It is no
+/// reason to let nobody in that it cannot be.
+fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) {
     let published = |system: &config::SiteSystem| {
         system.routes.iter().any(|route| route.destination == Destination::Publication)
     };
-    if !config.site_systems.iter().any(published) {
-        return Ok(());
+    if parts.authority.is_none() && !config.site_systems.iter().any(published) {
+        return;
     }
     let path = config::SiteSystem::publication_socket(&config.site.state);
-    answer(path, publication(&config.site.state, PUBLICATION), parts, tasks)
+    let router = publication(&config.site.state, PUBLICATION);
+    if let Err(error) = answer(path, router, parts, tasks) {
+        tracing::error!(%error, "what the site's authority publishes is not to be had");
+    }
 }
 
 async fn offer(

@@ -62,7 +62,8 @@ impl Watch {
 
     /// Of what happens within the directories, take only what happens to entries that are `meant`,
     /// by their absolute path: whoever writes a file under another name first wakes nobody before
-    /// it is renamed. In a directory that holds links anything may be behind a name, and counts.
+    /// it is renamed. In a directory that holds links anything may be behind a name, and counts; so
+    /// it does where a file that is meant has several names.
     pub fn only(mut self, meant: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.meant = Some(Arc::new(meant));
         self.watcher = None;
@@ -91,8 +92,8 @@ impl Watch {
     /// Set the watches anew if the directories are not those they were set on. What happened in
     /// between is not lost: callers look after this.
     fn rearm(&mut self) {
-        if self.meant.is_some() {
-            let links = self.directories.iter().any(|dir| has_links(dir));
+        if let Some(meant) = &self.meant {
+            let links = self.directories.iter().any(|dir| has_links(dir, meant));
             self.links.store(links, Ordering::Relaxed);
         }
         // Again after arming: a directory may have come while its parent was not watched yet.
@@ -196,12 +197,14 @@ fn is_meant(dir: &Path, path: &Path, only: Option<&Only>) -> bool {
     }
 }
 
-/// Whether a directory holds a link, or so much that looking for one costs more than looking.
-fn has_links(dir: &Path) -> bool {
+/// Whether a directory holds a link or a second name of what is meant, or so much that looking for
+/// one costs more than looking.
+fn has_links(dir: &Path, meant: &Meant) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
     entries.enumerate().any(|(n, entry)| {
-        let kind = entry.and_then(|entry| entry.file_type());
-        n >= ENTRIES_MAX || kind.is_ok_and(|kind| kind.is_symlink())
+        let Ok(entry) = entry else { return false };
+        let has_names = || meant(&entry.path()) && entry.metadata().is_ok_and(|m| m.nlink() > 1);
+        n >= ENTRIES_MAX || entry.file_type().is_ok_and(|kind| kind.is_symlink()) || has_names()
     })
 }
 

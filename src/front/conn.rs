@@ -242,6 +242,11 @@ impl Conn {
     /// When the client must have sent something, if it must.
     fn deadline(&mut self, phase: Phase) -> Option<(Instant, Cut)> {
         match phase {
+            // Who is silent before a handshake has no longer either.
+            Phase::Idle if self.info.clear.is_some() && self.requests == 0 => {
+                let time = self.limits.idle_time.min(self.limits.handshake_time);
+                Some((self.since + time, Cut::No))
+            }
             Phase::Idle => Some((self.since + self.limits.idle_time, Cut::No)),
             Phase::Head => Some((self.since + self.limits.header_time, Cut::HeaderTime)),
             Phase::Body => Some((self.patience.until(), Cut::BodyRate)),

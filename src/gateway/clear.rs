@@ -69,9 +69,14 @@ fn judge<'a, F>(
 where
     F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
 {
+    let asks_for_websocket = head.asks == Asks::WebSocket;
     // Whoever checks a certificate cannot be asked to come by TLS.
     if route.destination == Destination::Publication {
-        return Ok(Pass::of_nobody());
+        too_large(Some(route), head.body)?;
+        return match asks_for_websocket {
+            true => Err(Denial::RouteWebsocket.into()),
+            false => Ok(Pass::of_nobody()),
+        };
     }
     match site.clear.as_ref().map(|clear| clear.mode) {
         Some(PlainHttpMode::Pass) => {}
@@ -80,7 +85,7 @@ where
         }
         _ => return Err(Denial::ClearRefused.into()),
     }
-    if head.asks == Asks::WebSocket {
+    if asks_for_websocket {
         return Err(Denial::RouteWebsocket.into());
     }
     if stays_closed(policy, site, route, head.target)? {
@@ -88,13 +93,16 @@ where
     }
     too_large(Some(route), head.body)?;
     is_blocked(policy, site, head.fields.clone(), now)?;
-    let passed = Pass { forward_token: true, ..Pass::of_nobody() };
+    let unasked = route.requirement.asks_for_a_token();
     match route.requirement {
         Requirement::AltAuth => decide::alt_auth(site, head.client)?,
-        requirement if requirement.asks_for_a_token() => {}
+        _ if unasked => {}
         _ => route.judge(None, site.windows_auth)?,
     }
-    Ok(Pass { pinned: route.requirement == Requirement::WindowsAuth, ..passed })
+    // Without a token it may be by Windows that a client is known to the backend: a distribution
+    // point with a network access account.
+    let pinned = route.requirement == Requirement::WindowsAuth || (unasked && site.windows_auth);
+    Ok(Pass { forward_token: true, unasked, pinned, ..Pass::of_nobody() })
 }
 
 /// Whether a route is for nobody in clear: what holds secrets, what somebody has asked a certificate

@@ -52,6 +52,8 @@ pub struct Pass {
     pub verified: Option<Arc<Verified>>,
     /// Whether its token goes on with it.
     pub forward_token: bool,
+    /// Whether it goes on without the token that its route asks for.
+    pub unasked: bool,
     /// Whether the connection to the backend may not be shared.
     pub pinned: bool,
     /// Whether the token had been verified before; `None` without one.
@@ -70,6 +72,7 @@ impl Pass {
         Pass {
             verified: None,
             forward_token: false,
+            unasked: false,
             pinned: false,
             cached: None,
             websocket: false,

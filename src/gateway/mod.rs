@@ -36,6 +36,7 @@ mod upstream;
 mod view;
 mod witness;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Version;
@@ -104,6 +105,7 @@ impl Gateway {
         }
         let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
         ctx.site = policy.site_of(conn, host_of(session.req_header()));
+        ctx.clear = conn.clear.is_some();
         let body = framing_of(session.req_header(), raw.as_deref(), body_empty, &policy)?;
         if ctx.in_flight.as_ref().is_some_and(|f| f.odd_request_line()) {
             return Err(Denial::FramingHead.into());
@@ -185,7 +187,6 @@ impl Gateway {
             true => clear::decide(policy, &site, &head, now),
         };
         ctx.route = route;
-        ctx.clear = head.clear;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = match verdict {
             // Newer keys come first: they may let it in as whoever it is from.
@@ -198,8 +199,6 @@ impl Gateway {
             }
             verdict => verdict,
         }?;
-        // Last, so that nobody uses up turns by what is refused anyway.
-        site.takes_turn(route, head.client)?;
         if let Some(hit) = pass.cached {
             self.metrics.token_cache(hit);
         }
@@ -207,5 +206,15 @@ impl Gateway {
         ctx.place = by.map(|by| Arc::new(self.under_way.enter(by, &policy.blocklist, seen)));
         ctx.pass = Some(pass);
         Ok(())
+    }
+
+    /// Take a turn of a route that counts them, for a request that was admitted and is not left to
+    /// another reader: nobody uses up turns by what is refused anyway, or two by one request.
+    fn take_turn(&self, client: IpAddr, ctx: &mut RequestCtx) -> Result<(), Refused> {
+        let Some(site) = &ctx.site else { return Ok(()) };
+        site.takes_turn(ctx.route, client.to_canonical()).map_err(|denial| {
+            (ctx.pass, ctx.place) = (None, None);
+            denial.into()
+        })
     }
 }

@@ -71,6 +71,7 @@ where
         verified: None,
         // As it came; what authenticates a connection is left out of every shared one.
         forward_token: true,
+        unasked: false,
         pinned: false,
         cached: None,
         websocket: false,

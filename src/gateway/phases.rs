@@ -13,6 +13,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::ctx::RequestCtx;
+use super::decide::Refused;
 use super::lane::FRESH;
 use super::rewrite::{remove_from_answer, remove_unsaid};
 use super::upgrade::Asks;
@@ -56,25 +57,19 @@ impl ProxyHttp for Gateway {
         let refused = match verdict {
             Ok(()) => match self.wrong_protocol(session, ctx) {
                 true => return Err(http_1_1_required(session)),
-                false => match hollow::judge(session, ctx).await? {
-                    Ok(()) => match arrival::judge(session, ctx).await? {
-                        Ok(()) => return Ok(false),
-                        Err(refused) => {
-                            ctx.turned_away = true;
-                            refused
-                        }
-                    },
-                    Err(denial) => {
-                        ctx.pass = None;
-                        denial.into()
-                    }
+                false => match self.last_looks(session, ctx).await? {
+                    Ok(()) => return Ok(false),
+                    Err(refused) => refused,
                 },
             },
             Err(refused) if bootstrap::may_be_one(&refused, ctx) => {
                 match bootstrap::judge(session, ctx).await? {
                     Ok(pass) => {
                         ctx.pass = Some(pass);
-                        return Ok(false);
+                        match self.turn(session, ctx) {
+                            Ok(()) => return Ok(false),
+                            Err(refused) => refused,
+                        }
                     }
                     Err(refused) => refused,
                 }
@@ -291,6 +286,30 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// The last of what is asked of a request that was admitted: its turn, and what it is found to
+    /// be once its body begins.
+    async fn last_looks(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Outcome<Result<(), Refused>> {
+        if let Err(refused) = self.turn(session, ctx) {
+            return Ok(Err(refused));
+        }
+        if let Err(denial) = hollow::judge(session, ctx).await? {
+            ctx.pass = None;
+            return Ok(Err(denial.into()));
+        }
+        let judged = arrival::judge(session, ctx).await?;
+        ctx.turned_away = judged.is_err();
+        Ok(judged)
+    }
+
+    fn turn(&self, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refused> {
+        let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
+        self.take_turn(conn.peer.ip(), ctx)
+    }
+
     /// Windows authentication is bound to a connection, and a connection of HTTP/2 is shared.
     fn wrong_protocol(&self, session: &Session, ctx: &RequestCtx) -> bool {
         session.as_downstream().is_http2() && ctx.pass.as_ref().is_some_and(|pass| pass.pinned)

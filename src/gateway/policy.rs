@@ -257,9 +257,10 @@ impl SitePolicy {
     }
 
     /// What sitegate asks the backend with for a request that may go on: nothing for one that is only
-    /// observed, which would be refused, nor where the client authenticates itself to the backend.
+    /// observed, which would be refused, nor for one that was not asked for the token that its route
+    /// requires, nor where the client authenticates itself to the backend.
     pub(super) fn credential(&self, route: Option<usize>, pass: &Pass) -> Option<&BasicCredential> {
-        if pass.pinned || pass.observed.is_some() {
+        if pass.pinned || pass.unasked || pass.observed.is_some() {
             return None;
         }
         self.upstream(route)?.credential.as_ref()

@@ -50,7 +50,8 @@ pub fn presets(roles: &[Role]) -> Vec<(Role, Route)> {
 /// The namespaces of all roles that are closed unless somebody opens them, or whose requests are
 /// looked into; and what of `own` leads to the token service, which is not the backend's to see.
 ///
-/// Reporting has names that any web server may have: there only its own role closes them.
+/// Reporting has names that any web server may have: there only its own role closes them, so it is
+/// by `own` whether they are guarded.
 pub fn guarded(own: &RouteTable) -> RouteTable {
     let is_guarded = |route: &Route| {
         matches!(route.requirement, AltAuth | BootstrapMessage | WindowsAuth | Deny)
@@ -59,8 +60,13 @@ pub fn guarded(own: &RouteTable) -> RouteTable {
         matches!(route.destination, Destination::TokenService | Destination::SiteServer)
     });
     let to_service = to_service.cloned();
-    let roles = Role::ALL.into_iter().filter(|role| *role != Role::ReportingServicesPoint);
-    let presets = roles.flat_map(preset).filter(is_guarded);
+    let has = |preset: &Route| own.iter().any(|route| route.name == preset.name);
+    let roles = Role::ALL.into_iter();
+    let presets = roles.flat_map(|role| {
+        let anywhere = role != Role::ReportingServicesPoint;
+        preset(role).into_iter().filter(move |route| anywhere || has(route))
+    });
+    let presets = presets.filter(is_guarded);
     RouteTable::new(Vec::new(), presets.chain(to_service).collect())
 }
 

@@ -26,6 +26,19 @@ fn everything() -> RouteTable {
     RouteTable::new(vec![], presets(&Role::ALL).into_iter().map(|(_, route)| route).collect())
 }
 
+#[test]
+fn names_that_any_web_server_may_have_are_guarded_where_their_role_is() {
+    let guards = |roles: &[Role], target: &str| {
+        let own = presets(roles).into_iter().map(|(_, route)| route).collect();
+        guarded(&RouteTable::new(vec![], own)).claims(&path(target))
+    };
+    for target in ["/ReportServer/x", "/Reports/x"] {
+        assert!(!guards(&[Role::ManagementPoint], target));
+        assert!(guards(&[Role::ManagementPoint, Role::ReportingServicesPoint], target));
+    }
+    assert!(guards(&[Role::DistributionPoint], "/CCM_System_AltAuth/request"));
+}
+
 /// A target in upper, lower and mixed case; the query as it is.
 fn cases(target: &str) -> [String; 3] {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));

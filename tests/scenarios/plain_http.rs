@@ -154,6 +154,64 @@ fn what_passes_goes_on_as_it_came_and_as_nobody() {
 }
 
 #[test]
+fn whoever_was_asked_for_no_token_is_lent_no_account_and_may_be_known_by_windows() {
+    use std::os::unix::fs::PermissionsExt;
+    for windows in [false, true] {
+        let scribe = Scribe::start();
+        let port = free_port();
+        let plan = Plan::to(&scribe.url()).site_system(&format!("windows_auth = {windows}"));
+        let plan = plan.after(&format!(
+            "[site_system.backend_auth]\nbasic = \"file:account\"\n\
+             [site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n"
+        ));
+        let mut gateway = Gateway::prepare(plan);
+        std::fs::write(gateway.path("account"), "gateway:sesame").unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(gateway.path("account"), mode).unwrap();
+        gateway.launch();
+        gateway.wait_until_ready();
+        let negotiate = "Negotiate TlRMTVNTUAAB";
+        let own = format!("Authorization: {negotiate}");
+        let content = "/SMS_DP_SMSPKG$/PS1/a";
+        for lane in LANES {
+            assert_eq!(curl(port, content, &[lane]).status, 200);
+            assert!(scribe.last().fields("authorization").is_empty(), "{lane} {windows}");
+            assert_eq!(curl(port, content, &[lane, "-H", &own]).status, 200);
+            let came = scribe.last().fields("authorization");
+            assert_eq!(came.first().is_some_and(|came| came == negotiate), windows, "{came:?}");
+        }
+        let token = gateway.token();
+        assert_eq!(gateway.curl_as(&token, content, &[]).status, 200);
+        let lent = scribe.last().fields("authorization");
+        assert!(lent.first().is_some_and(|lent| lent.starts_with("Basic ")), "{lent:?}");
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_has_no_longer_than_for_a_handshake() {
+    use std::io::{Read, Write};
+    let port = free_port();
+    let limits = "[limits]\nhandshake_time = \"300ms\"\n";
+    let plain = format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\n{limits}");
+    let gateway = Plan::to("http://127.0.0.1:1").after(&plain).start();
+    let began = std::time::Instant::now();
+    let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut silent = connect();
+    let mut once = connect();
+    let asked = format!("GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
+    once.write_all(asked.as_bytes()).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "the end");
+    assert!(began.elapsed().as_secs() < 60, "idle_time is two minutes");
+    // Whoever has asked something may be idle.
+    let mut answer = [0; 4096];
+    let first = once.read(&mut answer).unwrap();
+    once.write_all(asked.as_bytes()).unwrap();
+    let second = once.read(&mut answer).unwrap();
+    assert!(first > 0 && second > 0);
+    drop(gateway);
+}
+
+#[test]
 fn several_site_systems_share_an_address_of_plain_http_by_their_hosts() {
     let (mp, dp) = (Scribe::start(), Scribe::start());
     let port = free_port();
@@ -205,6 +263,12 @@ fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the
             assert_eq!(list.body, std::fs::read(path).unwrap());
             let issuer = curl(port, "/sitegate/authority/role.cer", &[lane]);
             assert!(issuer.head.contains("application/pkix-cert"), "{}", issuer.head);
+            let upgrade = ["Upgrade: websocket", "Connection: upgrade"];
+            let socket = ["-H", upgrade[0], "-H", upgrade[1], "-H", "Sec-WebSocket-Version: 13"];
+            let key = ["-H", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="];
+            let asked = [&["--http1.1"], &socket[..], &key].concat();
+            let refused = curl(port, "/sitegate/authority/role.crl", &asked);
+            assert_eq!(refused.code(), "route.websocket");
             for path in ["role.key", "..%2frole.key", "x.crl", ""] {
                 let answer = curl(port, &format!("/sitegate/authority/{path}"), &[lane]);
                 assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
@@ -219,6 +283,26 @@ fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the
         let served = "sitegate_clear_requests_total{outcome=\"served\",route=\"authority\",";
         eventually("it is counted", || gateway.metric(served) >= 4.0);
     }
+}
+
+#[test]
+fn what_is_published_comes_with_a_reload_and_failing_to_publish_stops_nobody() {
+    let scribe = Scribe::start();
+    let port = free_port();
+    let plain = format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\n");
+    let gateway = Plan::to(&scribe.url()).start();
+    gateway.write_config(&format!("{}\n{plain}", gateway.config_text()));
+    eventually("the list is there", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            && curl(port, "/sitegate/authority/role.crl", &[]).status == 200
+    });
+    let mut gateway = Gateway::prepare(Plan::to(&scribe.url()));
+    // Nothing can be bound where a folder is.
+    std::fs::create_dir_all(gateway.path("state/publication.sock/x")).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200);
+    assert!(gateway.log().contains("publishes is not to be had"), "{}", gateway.log());
 }
 
 #[test]
@@ -265,6 +349,8 @@ fn limits_and_framing_hold_in_clear() {
     let told = ask(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0, b'\r', b'\n', b'\r', b'\n']);
     assert!(told.is_empty() || told.starts_with("HTTP/1.1 400"), "{told:?}");
     assert!(scribe.all().is_empty());
+    let refused = "sitegate_clear_requests_total{outcome=\"refused\",route=\"none\",";
+    eventually("they are counted", || gateway.metric(refused) >= 4.0);
     assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200);
 }
 
@@ -285,9 +371,22 @@ fn an_address_is_one_of_tls_or_one_of_plain_http() {
         assert_eq!(out.status.code(), Some(78), "{plain}: {told}");
         assert!(told.contains(wanted), "{plain}: {told}");
     }
-    gateway.write_config(&format!(
-        "{text}\n[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"pass\"\n"
-    ));
+    let passes = "[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"pass\"\n";
+    let far = text.replace("http://127.0.0.1:80", "http://192.0.2.1:80");
+    let check = |text: &str| {
+        gateway.write_config(text);
+        let out = gateway.command(&["check"]).output().unwrap();
+        String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()
+    };
+    let told = check(&format!("{far}\n{passes}"));
+    assert!(told.contains("passing plain HTTP forwards what clients send to http://192"), "{told}");
+    let default = text.replace("[[site_system]]", "[[site_system]]\ndefault = true");
+    let second = "[[site_system]]\nname = \"dp01\"\nroles = [\"distribution-point\"]\n\
+                  default = true\nlisten = \"127.0.0.1:0\"\nhosts = [\"dp01.contoso.com\"]\n\
+                  backend = \"http://127.0.0.1:81\"\n";
+    let told = check(&format!("{default}\n{passes}{second}{passes}"));
+    assert!(told.contains("both the default by plain HTTP"), "{told}");
+    gateway.write_config(&format!("{text}\n{passes}"));
     let out = gateway.command(&["check"]).output().unwrap();
     let told = [out.stdout, out.stderr].concat();
     let told = String::from_utf8_lossy(&told).into_owned();

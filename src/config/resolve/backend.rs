@@ -238,7 +238,8 @@ fn is_at_home(backend: &Backend) -> bool {
 pub(super) fn cleartext(
     (own, of_roles): (&Backend, &[(Role, Backend)]),
     routes: &RouteTable,
-    observes: bool,
+    // Why all that clients send goes on, if it does.
+    sends_all: Option<&str>,
     accepted: Option<Spanned<String>>,
     span: Range<usize>,
     scope: &mut Scope<'_>,
@@ -251,8 +252,8 @@ pub(super) fn cleartext(
     };
     let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
     let all = || std::iter::once(own).chain(of_roles.iter().map(|(_, backend)| backend));
-    if let Some(backend) = all().find(|backend| observes && in_clear(backend)) {
-        let message = format!("observing forwards what clients send to {} in clear", backend.url);
+    if let (Some(why), Some(backend)) = (sends_all, all().find(|backend| in_clear(backend))) {
+        let message = format!("{why} forwards what clients send to {} in clear", backend.url);
         return scope.hinted(span, message, hint);
     }
     let leads_to = |destination: Destination| match destination {

@@ -59,6 +59,13 @@ pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut Scope<
                 continue;
             }
             balancers::agree(other, system, span, scope);
+            if other.default && system.default {
+                let message = format!(
+                    "'{}' and '{}' are both the default by plain HTTP",
+                    other.name, system.name
+                );
+                scope.hinted(span.clone(), message, "one site system of an address may be");
+            }
             if let Some(host) = system.hosts.iter().find(|host| other.hosts.contains(host)) {
                 let message = format!(
                     "'{}' and '{}' both answer to {host} by plain HTTP",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Site, SiteSystem, TokenService};
+use crate::config::resolved::{PlainHttpMode, Site, SiteSystem, TokenService};
 use crate::config::spanned::Spanned;
 use crate::route::Role;
 use crate::token::TokenSource;
@@ -110,8 +110,13 @@ fn resolve(
     };
     let routes = route::resolve_all(roots, table, clients.is_some(), scope);
     let backends = (&backend, &*role_backends);
-    let observes = observe_until.is_some();
-    backend::cleartext(backends, &routes, observes, file.cleartext, span.clone(), scope);
+    let passes = plain_http.as_ref().is_some_and(|plain| plain.mode == PlainHttpMode::Pass);
+    let sends_all = match (observe_until.is_some(), passes) {
+        (true, _) => Some("observing"),
+        (false, true) => Some("passing plain HTTP"),
+        (false, false) => None,
+    };
+    backend::cleartext(backends, &routes, sends_all, file.cleartext, span.clone(), scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
             super::ConfigError::at(span.clone(), format!("site system '{name}' has no route"))

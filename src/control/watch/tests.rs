@@ -136,6 +136,14 @@ async fn only_what_is_meant_wakes_whoever_waits_unless_there_are_links() {
     let rename = || fs::rename(dir.join("tls.crt.new"), dir.join("tls.crt")).unwrap();
     assert!(noticed(&mut watch, rename).await);
     quiet(&mut watch).await;
+    // A second name of the same file writes it too.
+    let second = || fs::hard_link(dir.join("tls.crt"), dir.join("other")).unwrap();
+    second();
+    assert!(noticed(&mut watch, || fs::write(dir.join("tls.crt"), "1").unwrap()).await);
+    quiet(&mut watch).await;
+    assert!(noticed(&mut watch, || fs::write(dir.join("other"), "2").unwrap()).await);
+    quiet(&mut watch).await;
+    fs::remove_file(dir.join("other")).unwrap();
     // Behind a link any name may be what is meant.
     let link = || std::os::unix::fs::symlink("data-1", dir.join("..data")).unwrap();
     assert!(noticed(&mut watch, link).await);

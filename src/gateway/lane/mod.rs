@@ -272,6 +272,7 @@ impl Lane {
     fn judge(&self, info: &ConnInfo, raw: &[u8], ctx: &mut RequestCtx) -> Judged {
         let policy = self.gateway.policy.load();
         ctx.site = policy.site_of(info, None);
+        ctx.clear = info.clear.is_some();
         let refused = |refused: Refused, body| Judged::Refused { refused, body };
         let head = match request::read(raw, &policy) {
             Ok(head) => head,
@@ -288,7 +289,10 @@ impl Lane {
         match self.gateway.admit(&policy, asked(&head, info, certificate.as_ref()), ctx) {
             Err(denied) => refused(denied, body),
             Ok(()) => match Outgoing::new(&head, info, ctx) {
-                Some(outgoing) => Judged::Goes(outgoing),
+                Some(outgoing) => match self.gateway.take_turn(info.peer.ip(), ctx) {
+                    Ok(()) => Judged::Goes(outgoing),
+                    Err(denied) => refused(denied, body),
+                },
                 None => Judged::NotOrdinary,
             },
         }

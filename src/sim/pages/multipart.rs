@@ -29,7 +29,7 @@ pub(super) enum Wanted {
 pub(super) fn wanted(value: &str, len: u64) -> Wanted {
     let Some(set) = value.strip_prefix("bytes=") else { return Wanted::Whole };
     let parts: Vec<Range<u64>> = set.split(',').filter_map(|one| range(one, len)).collect();
-    let sum: u64 = parts.iter().map(|part| part.end - part.start).sum();
+    let sum = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.end - part.start));
     match parts.as_slice() {
         [] => Wanted::Nothing,
         [one] => Wanted::One(one.clone()),
