@@ -7,14 +7,14 @@ use std::process::{Child, Command, Output, Stdio};
 use crate::support::{BINARY, DEVICE, Gateway, Plan, eventually};
 
 /// A backend as a process of its own.
-struct Backend {
+pub struct Backend {
     child: Child,
     url: String,
     lines: std::sync::mpsc::Receiver<String>,
 }
 
 impl Backend {
-    fn start(args: &[&str]) -> Backend {
+    pub fn start(args: &[&str]) -> Backend {
         let mut command = Command::new(BINARY);
         command.args(["backend", "--listen", "127.0.0.1:0", "--poll", "300ms"]).args(args);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -52,7 +52,8 @@ const ROUTES: &str = "[[site_system.route]]\npath = \"/reports/\"\nrequire = \"a
                       [site_system.alt_auth]\nnetworks = [\"127.0.0.1\"]\n\
                       endpoints = [\"MP_LocationManager\"]\n";
 
-fn gateway(backend: &Backend, site_system: &str, after: &str) -> Gateway {
+/// A gateway with a token service before it.
+pub fn gateway(backend: &Backend, site_system: &str, after: &str) -> Gateway {
     Plan::to(&backend.url)
         .sections(
             "[token_service]\nregistrations_per_minute = 100000\nrequests_per_minute = 100000\n",
@@ -64,7 +65,7 @@ fn gateway(backend: &Backend, site_system: &str, after: &str) -> Gateway {
 }
 
 /// The command line of a client, with a bulk token.
-fn client(gateway: &Gateway, args: &[&str]) -> Command {
+pub fn client(gateway: &Gateway, args: &[&str]) -> Command {
     let bulk = gateway.command(&["token", "bulk"]).output().unwrap();
     assert!(bulk.status.success());
     std::fs::write(gateway.path("bulk"), bulk.stdout).unwrap();

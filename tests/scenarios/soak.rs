@@ -3,12 +3,14 @@
 //! `make soak` does the same for minutes: SITEGATE_SOAK says how many times as much.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sitegate::cert::forge::{Forged, Order, Pki};
 use sitegate::clock::Clock;
 use sitegate::sim::{Load, Plan as LoadPlan, Request, Trust};
 
+use crate::simulated::{self, Backend};
 use crate::support::{Gateway, Nginx, Plan, Wire, connect, eventually};
 
 const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
@@ -46,6 +48,22 @@ impl Certificates {
     fn swap(&self, gateway: &Gateway, n: usize) {
         let pair = &self.pairs[n % self.pairs.len()];
         gateway.write_pki(&pair.chain, &pair.key, self.pki.root());
+    }
+
+    /// The same, together with another configuration; returns once both are in force.
+    fn change(&self, gateway: &Gateway, text: &str, n: usize) {
+        let system = || gateway.status()["site_systems"][0].clone();
+        let thumbprint = || system()["certificate"]["thumbprint"].clone();
+        let last = thumbprint();
+        self.swap(gateway, n);
+        let own = format!("path = \"/own{}/\"\nrequire = \"anonymous\"\n", n % 2);
+        gateway.write_config(&format!("{text}\n[[site_system.route]]\n{own}"));
+        let asked = || gateway.curl(&format!("/own{}/x", n % 2), &["-k"]);
+        let in_force = |answer: crate::support::Answer| {
+            answer.status != 0 && answer.code() != "route.unknown"
+        };
+        eventually("the reload is in force", || in_force(asked()));
+        eventually("the swap is in force", || thumbprint() != last);
     }
 
     /// Clients that trust both the PKI and the site.
@@ -105,19 +123,8 @@ fn swaps_and_reloads_under_load_fail_nothing_and_leave_nothing_behind() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let certificates = Certificates::new();
-    let route = |n: usize| {
-        let own = format!("path = \"/own{}/\"\nrequire = \"anonymous\"\n", n % 2);
-        gateway.config_text() + "[[site_system.route]]\n" + &own
-    };
-    let thumbprint = || gateway.status()["site_systems"][0]["certificate"]["thumbprint"].clone();
-    let change = |n: usize| {
-        let last = thumbprint();
-        certificates.swap(&gateway, n);
-        gateway.write_config(&route(n));
-        let own = format!("/own{}/x", n % 2);
-        eventually("the reload is in force", || gateway.curl(&own, &["-k"]).head.contains("nginx"));
-        eventually("the swap is in force", || thumbprint() != last);
-    };
+    let text = gateway.config_text();
+    let change = |n: usize| certificates.change(&gateway, &text, n);
     let count = times(40);
     let mut idle: Vec<Wire> = (0..20).map(|_| connect(&gateway)).collect();
     idle.iter_mut().for_each(still_served);
@@ -138,6 +145,36 @@ fn swaps_and_reloads_under_load_fail_nothing_and_leave_nothing_behind() {
     assert!(counts.requests > count as u64 && counts.handshakes > 0);
     idle.iter_mut().for_each(still_served);
     drop(idle);
+    Held::by(&gateway).assert_is_back_at(before);
+}
+
+#[test]
+fn a_fleet_at_work_notices_neither_swaps_nor_reloads_and_leaves_nothing_behind() {
+    let backend = Backend::start(&["--quiet"]);
+    let gateway = simulated::gateway(&backend, "", "");
+    let certificates = Certificates::new();
+    let root = std::fs::read_to_string(gateway.path("root.pem")).unwrap();
+    std::fs::write(gateway.path("root.pem"), root + certificates.pki.root()).unwrap();
+    let text = gateway.config_text();
+    let clients = times(40).min(1_000);
+    let work = |changes: usize| {
+        let fleet = ["--fleet", &clients.to_string(), "--for", "2h", "--rate", "300"];
+        let mut fleet = simulated::client(&gateway, &[&fleet[..], &["--format", "json"]].concat());
+        let fleet = fleet.stdout(Stdio::piped()).spawn().unwrap();
+        let before = gateway.metric("sitegate_requests_total");
+        let done = || gateway.metric("sitegate_requests_total") - before;
+        eventually("all have come", || done() > 4.0 * clients as f64);
+        (0..changes).for_each(|n| certificates.change(&gateway, &text, n));
+        let pid = fleet.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let told = fleet.wait_with_output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        println!("{changes} swaps and reloads, {clients} clients: {told}");
+        assert_eq!((&told["clients"], &told["failed"]), (&clients.into(), &0.into()), "{told}");
+    };
+    work(8);
+    let before = Held::by(&gateway);
+    work(times(20));
     Held::by(&gateway).assert_is_back_at(before);
 }
 
@@ -182,7 +219,7 @@ fn whenever_it_is_killed_the_next_start_is_clean() {
             // Anywhere from before the first of them to after the last.
             std::thread::sleep(Duration::from_micros(700 * (n as u64 % 10)));
             let pid = gateway.pid().to_string();
-            let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+            let killed = Command::new("kill").args(["-KILL", &pid]).status();
             assert!(killed.unwrap().success());
             changing.join().unwrap();
         });
