@@ -35,7 +35,6 @@ use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::admin::{self, History, Readiness, Shown};
 use crate::clock::Clock;
@@ -44,7 +43,7 @@ use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front};
 use crate::gateway::{Policy, UnderWay};
 use crate::live::{Live, Publisher, live};
-use crate::log::Recent;
+use crate::log::{BatchGuard, Recent};
 use crate::metrics::Metrics;
 use crate::token::{Blocklist, TokenCache, Trusted};
 use assemble::{Authorities, Sites};
@@ -128,7 +127,7 @@ struct App {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     shutdown: watch::Sender<bool>,
-    _access: Option<WorkerGuard>,
+    _access: Option<BatchGuard>,
 }
 
 /// Start everything that a configuration names, and return once every listener is open.

@@ -7,14 +7,13 @@ use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tracing_appender::non_blocking::WorkerGuard;
 
 use super::{App, Options, StartError, observe};
 use crate::config::{Config, ConnLimits};
 use crate::front::{Binding, Front, FrontParams, bind};
 use crate::gateway::{Gateway, Policy, Server, UnderWay};
 use crate::live::Live;
-use crate::log::AccessLog;
+use crate::log::{AccessLog, BatchGuard};
 use crate::metrics::Metrics;
 
 pub(super) type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>);
@@ -58,9 +57,16 @@ pub(super) fn open_access(
     config: &Config,
     metrics: Arc<Metrics>,
     now: Timestamp,
-) -> Result<(AccessLog, Option<WorkerGuard>), StartError> {
+) -> Result<(AccessLog, Option<BatchGuard>), StartError> {
     let written = (&config.log.access, config.log.access_format);
-    AccessLog::open(written, metrics, now).map_err(|cause| StartError::File {
+    let opened = AccessLog::open(written, metrics, now).and_then(|(log, writer)| {
+        let Some(writer) = writer else { return Ok((log, None)) };
+        let guard = writer.guard();
+        let thread = std::thread::Builder::new().name("access-log".to_owned());
+        thread.spawn(move || writer.run())?;
+        Ok((log, Some(guard)))
+    });
+    opened.map_err(|cause| StartError::File {
         path: match &config.log.access {
             crate::config::LogSink::File(path) => path.clone(),
             _ => PathBuf::from("standard error"),

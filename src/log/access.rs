@@ -2,20 +2,19 @@
 //!
 //! Never a token, a query or a header beyond those named here.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde::Serialize;
-use tracing_appender::non_blocking::WorkerGuard;
-
+use super::batch::{Batch, Writer};
 use super::line::{FIELD_CHARS_MAX, Headed, header, line};
-use super::queue::Queue;
 use super::recent::{Recent, cut as cut_at};
 use super::sink::Losses;
 use crate::config::{AccessFormat, LogSink};
 use crate::metrics::{LogLost, Metrics};
+use jiff::Timestamp;
+use serde::Serialize;
 
 /// One request, as it is logged.
 #[derive(Debug, Serialize)]
@@ -115,6 +114,11 @@ impl Access<'_> {
     }
 }
 
+thread_local! {
+    /// Where lines are made, one after the other: none is longer than its fields may be.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 fn short(text: &str) -> &str {
     cut_at(text, FIELD_CHARS_MAX)
 }
@@ -133,7 +137,7 @@ fn cut_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S:
 /// Where lines go, and where the last refusals are kept. Cheap to clone; writing never waits.
 #[derive(Clone, Default)]
 pub struct AccessLog {
-    queue: Option<Queue>,
+    batch: Option<Batch>,
     format: AccessFormat,
     recent: Recent,
 }
@@ -144,7 +148,7 @@ impl AccessLog {
         AccessLog::default()
     }
 
-    /// A log into a sink, begun at that time, and the guard that writes out what is queued when dropped.
+    /// A log into a sink, begun at that time, and who writes it, on a thread of its own.
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
@@ -152,29 +156,27 @@ impl AccessLog {
         (sink, format): (&LogSink, AccessFormat),
         metrics: Arc<Metrics>,
         now: Timestamp,
-    ) -> io::Result<(Self, Option<WorkerGuard>)> {
+    ) -> io::Result<(Self, Option<Writer>)> {
         let losses = Arc::new(Losses::before(LogLost::Access));
         losses.count_with(metrics);
-        let (queue, guard) = match sink {
+        let (batch, writer) = match sink {
             LogSink::Off => return Ok((AccessLog::off(), None)),
-            LogSink::Stderr => Queue::before(io::stderr(), losses),
+            LogSink::Stderr => Batch::before(io::stderr(), losses),
             LogSink::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
                 match format {
-                    AccessFormat::W3c => Queue::before(Headed(file), losses),
-                    AccessFormat::Json | AccessFormat::Combined => Queue::before(file, losses),
+                    AccessFormat::W3c => Batch::before(Headed(file), losses),
+                    AccessFormat::Json | AccessFormat::Combined => Batch::before(file, losses),
                 }
             }
         };
-        for line in header(format, now).split_inclusive('\n') {
-            queue.put(line.as_bytes());
-        }
-        Ok((AccessLog { queue: Some(queue), format, recent: Recent::default() }, Some(guard)))
+        batch.put(header(format, now).as_bytes());
+        Ok((AccessLog { batch: Some(batch), format, recent: Recent::default() }, Some(writer)))
     }
 
     /// Whether anybody wants to know of a request: of one that something was against, always.
     pub fn wants(&self, refused: bool) -> bool {
-        refused || self.queue.is_some()
+        refused || self.batch.is_some()
     }
 
     /// The last refusals.
@@ -185,9 +187,12 @@ impl AccessLog {
     /// Write one line, or drop it if the sink cannot keep up; remember it if it is of a refusal.
     pub fn write(&self, access: &Access<'_>) {
         self.recent.tell(access);
-        let Some(queue) = &self.queue else { return };
-        if let Some(line) = line(self.format, access) {
-            queue.put(&line);
-        }
+        let Some(batch) = &self.batch else { return };
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            if line(self.format, access, scratch).is_some() {
+                batch.put(scratch);
+            }
+        });
     }
 }

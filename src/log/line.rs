@@ -54,15 +54,15 @@ impl Write for Headed {
     }
 }
 
-/// The line of a request, with its end.
-pub(super) fn line(format: AccessFormat, access: &Access<'_>) -> Option<Vec<u8>> {
-    let mut line = match format {
-        AccessFormat::Json => serde_json::to_vec(access).ok()?,
-        AccessFormat::Combined => combined(access).into_bytes(),
-        AccessFormat::W3c => w3c(access).into_bytes(),
-    };
+/// Write the line of a request, with its end.
+pub(super) fn line(format: AccessFormat, access: &Access<'_>, line: &mut Vec<u8>) -> Option<()> {
+    match format {
+        AccessFormat::Json => serde_json::to_writer(&mut *line, access).ok()?,
+        AccessFormat::Combined => line.extend_from_slice(combined(access).as_bytes()),
+        AccessFormat::W3c => line.extend_from_slice(w3c(access).as_bytes()),
+    }
     line.push(b'\n');
-    Some(line)
+    Some(())
 }
 
 /// Who it was: the user, or the device, that a token named.
@@ -172,7 +172,9 @@ mod tests {
     }
 
     fn text(format: AccessFormat, access: &Access<'_>) -> String {
-        String::from_utf8(line(format, access).unwrap()).unwrap()
+        let mut text = Vec::new();
+        line(format, access, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Writing never holds up a request: lines that cannot be written in time are dropped.
 
 mod access;
+mod batch;
 mod cmtrace;
 mod line;
 mod queue;
@@ -12,5 +13,6 @@ mod setup;
 mod sink;
 
 pub use access::{Access, AccessLog};
+pub use batch::{BatchGuard, Writer};
 pub use recent::{Recent, RecentDenial};
 pub use setup::{Guard, count_losses, init};

@@ -51,7 +51,7 @@ impl Losses {
     }
 }
 
-/// A file or a stream, to which each write is one line.
+/// A file or a stream, to which each write is one line, or several.
 pub(super) struct Sink<W> {
     inner: W,
     /// Whether a part of a line was written, and its end was not.
@@ -64,24 +64,25 @@ impl<W: Write> Sink<W> {
         Sink { inner, torn: false, losses }
     }
 
-    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+    /// Fails with what could not be written.
+    fn lines<'l>(&mut self, lines: &'l [u8]) -> Result<(), (io::Error, &'l [u8])> {
         if self.torn {
-            self.put(b"\n")?;
-            self.torn = false;
+            self.put(b"\n").map_err(|(error, _)| (error, lines))?;
         }
-        self.put(line)
+        self.put(lines)
     }
 
-    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn put<'l>(&mut self, mut bytes: &'l [u8]) -> Result<(), (io::Error, &'l [u8])> {
         while !bytes.is_empty() {
             match self.inner.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err((io::ErrorKind::WriteZero.into(), bytes)),
                 Ok(written) => {
-                    bytes = bytes.get(written..).unwrap_or_default();
-                    self.torn = !bytes.is_empty();
+                    let (done, rest) = bytes.split_at(written.min(bytes.len()));
+                    self.torn = !done.ends_with(b"\n");
+                    bytes = rest;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err((error, bytes)),
             }
         }
         Ok(())
@@ -90,11 +91,12 @@ impl<W: Write> Sink<W> {
 
 impl<W: Write> Write for Sink<W> {
     /// Never fails: there is nobody who could do more about it than count.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.line(line) {
-            self.losses.count(LineLost::WriteFailed, 1, &error);
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if let Err((error, lost)) = self.lines(lines) {
+            let ends = lost.iter().filter(|byte| **byte == b'\n').count();
+            self.losses.count(LineLost::WriteFailed, ends as u64, &error);
         }
-        Ok(line.len())
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -140,8 +142,8 @@ mod tests {
         let losses = Arc::new(Losses::before(LogLost::Access));
         losses.count_with(metrics.clone());
         let mut sink = Sink::new(Disk { written: Vec::new(), room: 10 }, losses);
-        for line in ["first\n", "second\n", "third\n"] {
-            assert_eq!(sink.write(line.as_bytes()).unwrap(), line.len());
+        for lines in ["first\n", "second\nthird\n"] {
+            assert_eq!(sink.write(lines.as_bytes()).unwrap(), lines.len());
         }
         sink.inner.room = 100;
         sink.write_all(b"fourth\n").unwrap();

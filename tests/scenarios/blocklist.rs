@@ -102,6 +102,7 @@ fn a_token_is_blocked_by_its_id_and_by_when_it_was_issued_and_inspect_says_so() 
     let gateway = started(&nginx, "");
     let token = gateway.token();
     assert_eq!(gateway.curl_as(&token, POLICY, &[]).status, 200);
+    eventually("it is in the log", || !gateway.access().is_empty());
     let id = gateway.access()[0]["token_id"].as_str().unwrap().to_owned();
     std::fs::write(gateway.path("token"), &token).unwrap();
     for entry in [

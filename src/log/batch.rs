@@ -1,0 +1,182 @@
+//! Lines that are written together, by a thread of the writer's own: to whoever puts one it costs a
+//! copy, and neither a wake-up nor a call of the system. What finds no room is dropped and counted.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::sink::{Losses, Sink};
+use crate::metrics::LineLost;
+
+/// How long a line waits for others.
+const GATHER: Duration = Duration::from_millis(10);
+/// So much is not waited for any longer.
+const WORTH_WRITING: usize = 256 * 1024;
+/// What may wait while nothing is taken.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long the end of a process waits for what is not written yet.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// The lines that wait. Cheap to clone; each clone puts into the same batch.
+#[derive(Clone)]
+pub(super) struct Batch(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// There is something to do for the thread.
+    work: Condvar,
+    /// The thread has ended.
+    ended: Condvar,
+    losses: Arc<Losses>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    closed: bool,
+    has_ended: bool,
+}
+
+/// Writes a batch: what its thread does.
+pub struct Writer {
+    batch: Batch,
+    sink: Sink<Box<dyn Write + Send>>,
+}
+
+/// Has what waits written when dropped, within a second.
+pub struct BatchGuard(Batch);
+
+impl Batch {
+    /// A batch before a file or a stream, and who writes it.
+    pub(super) fn before(
+        inner: impl Write + Send + 'static,
+        losses: Arc<Losses>,
+    ) -> (Self, Writer) {
+        let sink = Sink::new(Box::new(inner) as Box<dyn Write + Send>, losses.clone());
+        let (waiting, work, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let batch = Batch(Arc::new(Shared { waiting, work, ended, losses }));
+        (batch.clone(), Writer { batch, sink })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Put a whole line.
+    pub(super) fn put(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        let before = waiting.lines.len();
+        let after = before + line.len();
+        if after > BYTES_MAX {
+            drop(waiting);
+            self.0.losses.count(LineLost::QueueFull, 1, &"they come faster than they are taken");
+            return;
+        }
+        waiting.lines.extend_from_slice(line);
+        drop(waiting);
+        if before == 0 || (before < WORTH_WRITING && after >= WORTH_WRITING) {
+            self.0.work.notify_one();
+        }
+    }
+}
+
+impl Writer {
+    /// Write what comes until the batch is closed and empty: the thread of its own.
+    pub fn run(mut self) {
+        let shared = &self.batch.0;
+        let mut lines = Vec::new();
+        loop {
+            let waiting = self.batch.lock();
+            let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
+            let waiting =
+                shared.work.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+            let few =
+                |waiting: &mut Waiting| waiting.lines.len() < WORTH_WRITING && !waiting.closed;
+            let waited = shared.work.wait_timeout_while(waiting, GATHER, few);
+            let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut waiting.lines, &mut lines);
+            if lines.is_empty() {
+                waiting.has_ended = true;
+                shared.ended.notify_all();
+                return;
+            }
+            drop(waiting);
+            // It never fails, and counts what it loses.
+            let _ = self.sink.write(&lines);
+            lines.clear();
+            lines.shrink_to(2 * WORTH_WRITING);
+        }
+    }
+
+    /// What ends it.
+    pub fn guard(&self) -> BatchGuard {
+        BatchGuard(self.batch.clone())
+    }
+}
+
+impl Drop for BatchGuard {
+    fn drop(&mut self) {
+        let batch = &self.0;
+        let mut waiting = batch.lock();
+        waiting.closed = true;
+        batch.0.work.notify_one();
+        // Nobody waits for ever for a disk that hangs.
+        let open = |waiting: &mut Waiting| !waiting.has_ended;
+        drop(batch.0.ended.wait_timeout_while(waiting, LAST_WRITE, open));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::metrics::{LogLost, Metrics};
+
+    /// Tells what is written at once, and waits until it may.
+    struct Slow {
+        told: mpsc::Sender<Vec<u8>>,
+        may: mpsc::Receiver<()>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.told.send(bytes.to_vec()).unwrap();
+            self.may.recv().unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_together_in_their_order_and_those_without_room_are_counted() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let losses = Arc::new(Losses::before(LogLost::Access));
+        losses.count_with(metrics.clone());
+        let ((told, written), (let_go, may)) = (mpsc::channel(), mpsc::channel());
+        let (batch, writer) = Batch::before(Slow { told, may }, losses);
+        let guard = writer.guard();
+        std::thread::spawn(move || writer.run());
+        batch.put(b"first\n");
+        assert_eq!(written.recv().unwrap(), b"first\n");
+        // The disk is at it: all of these wait.
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        for _ in 0..BYTES_MAX / line.len() + 3 {
+            batch.put(&line);
+        }
+        let lost = "dropped_lines_total{log=\"access\",reason=\"queue_full\"} 3";
+        assert!(metrics.render().contains(lost), "{}", metrics.render());
+        for _ in 0..2 {
+            let_go.send(()).unwrap();
+        }
+        assert_eq!(written.recv().unwrap().len(), BYTES_MAX);
+        batch.put(b"last\n");
+        let_go.send(()).unwrap();
+        drop(guard);
+        assert_eq!(written.recv().unwrap(), b"last\n");
+    }
+}
