@@ -24,11 +24,12 @@ pub(super) fn of(
 ) -> Upstreams {
     let ready = |backend: &Backend| upstream(backend, backends, tls);
     let of_roles = system.role_backends.iter();
+    let idle = system.backend.times.idle;
     Upstreams {
         backend: ready(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, ready(backend))).collect(),
-        token_service: system.token_service.then(|| own(TokenService::socket(state))),
-        publication: publishes(system).then(|| own(SiteSystem::publication_socket(state))),
+        token_service: system.token_service.then(|| own(TokenService::socket(state), idle)),
+        publication: publishes(system).then(|| own(SiteSystem::publication_socket(state), idle)),
     }
 }
 
@@ -60,6 +61,7 @@ pub(super) fn of_nowhere(system: &SiteSystem) -> Upstreams {
         times: backend.times,
     };
     let of_roles = system.role_backends.iter();
+    let idle = system.backend.times.idle;
     Upstreams {
         backend: nowhere(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, nowhere(backend))).collect(),
@@ -73,11 +75,11 @@ fn publishes(system: &SiteSystem) -> bool {
 }
 
 /// A service of this process, by its socket.
-fn own(socket: PathBuf) -> Upstream {
+fn own(socket: PathBuf, idle: Duration) -> Upstream {
     let times = BackendTimes {
         connect: Duration::from_secs(2),
         answer: Duration::from_secs(30),
-        idle: Duration::from_secs(55),
+        idle,
         websocket: Duration::ZERO,
     };
     Upstream {
