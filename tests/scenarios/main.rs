@@ -15,6 +15,7 @@ mod certificates;
 mod configuration;
 mod content;
 mod doctor;
+mod documents;
 mod downloads;
 mod explain;
 mod foreign;

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use sitegate::app::Ailment;
 use sitegate::cert::Why;
 use sitegate::cli::Cli;
+use sitegate::config::ConfigCode;
 use sitegate::denial::Denial;
 use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
@@ -189,16 +190,19 @@ fn every_code_has_its_usual_causes_and_explain_knows_every_code() {
     let of_requests = Denial::ALL.iter().map(|d| d.code()).collect();
     let of_certificates = Unfit::ALL.iter().map(|u| u.code()).collect();
     let of_grants = GrantDenial::ALL.iter().map(|d| d.code()).collect();
+    let of_files = ConfigCode::ALL.iter().map(|code| code.as_str()).collect();
     for (chapter, codes) in [
         ("denials.md", sorted(of_requests)),
         ("certificates.md", sorted(of_certificates)),
         ("token-service.md", sorted(of_grants)),
+        ("configuration.md", sorted(of_files)),
     ] {
         assert_eq!(explained(chapter), codes, "docs/explain.md, {chapter}");
     }
     let known = sitegate::cli::explain::entries();
     let more = BundleRefusal::ALL.iter().map(|r| r.code());
     let more = more.chain(SiteDenial::ALL.iter().map(|d| d.code()));
+    let more = more.chain(ConfigCode::ALL.iter().map(|code| code.as_str()));
     let more = more.chain(Refusal::ALL.iter().map(|r| r.code()));
     let more = more.chain(Why::ALL.iter().map(|why| why.as_str()));
     let (mut keys, text) = (crate::configuration::keys(), read("docs/configuration.md"));
@@ -247,10 +251,13 @@ fn documents() -> Vec<String> {
 
 /// What stands in a document as code: fenced lines and inline code.
 fn code_in(text: &str) -> Vec<String> {
-    let (mut found, mut fenced) = (Vec::new(), false);
+    let (mut found, mut fenced, mut console) = (Vec::new(), false, false);
     for line in text.lines() {
         if line.trim_start().starts_with("```") {
             fenced = !fenced;
+            console = line.contains("console");
+        } else if fenced && console && !line.trim_start().starts_with("$ ") {
+            // What a command says is none.
         } else if fenced {
             found.push(line.trim().trim_start_matches("$ ").to_owned());
         } else {
@@ -265,7 +272,8 @@ fn call(code: &str) -> Option<Vec<&str>> {
     let code = code.strip_prefix("sudo ").unwrap_or(code);
     let code = code.strip_prefix("/usr/local/bin/").unwrap_or(code);
     let rest = code.strip_prefix("sitegate ")?;
-    let words = rest.split_whitespace().take_while(|w| !matches!(*w, "|" | ">" | "<" | "#" | "&&"));
+    let words =
+        rest.split_whitespace().take_while(|w| !matches!(*w, "|" | ">" | "<" | "#" | "&&" | "&"));
     Some(std::iter::once("sitegate").chain(words).collect())
 }
 
