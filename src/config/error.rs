@@ -6,9 +6,13 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::code::ConfigCode;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    /// Which kind of thing it is.
+    pub code: ConfigCode,
     /// What is wrong, as a clause.
     pub message: String,
     /// The bytes of the file that it is about.
@@ -22,12 +26,20 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error about a place in the file.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
-        ConfigError { message: message.into(), span: Some(span), hint: None, warning: false }
+        let (code, message) = (ConfigCode::Value, message.into());
+        ConfigError { code, message, span: Some(span), hint: None, warning: false }
     }
 
     /// An error about the whole file.
     pub fn whole(message: impl Into<String>) -> Self {
-        ConfigError { message: message.into(), span: None, hint: None, warning: false }
+        let (code, message) = (ConfigCode::Value, message.into());
+        ConfigError { code, message, span: None, hint: None, warning: false }
+    }
+
+    /// The same, of another kind than a value that cannot be.
+    pub fn code(mut self, code: ConfigCode) -> Self {
+        self.code = code;
+        self
     }
 
     /// The same, with how to mend it.
@@ -74,7 +86,7 @@ impl ConfigErrors {
 
     fn report<'a>(&'a self, error: &'a ConfigError) -> Vec<Group<'a>> {
         let level = if error.warning { Level::WARNING } else { Level::ERROR };
-        let title = level.primary_title(error.message.as_str());
+        let title = level.primary_title(error.message.as_str()).id(error.code.as_str());
         let mut group = match &error.span {
             Some(span) => {
                 let end = self.text.len();
@@ -94,7 +106,8 @@ impl ConfigErrors {
     }
 }
 
-/// One line for each error, for logs: `gateway.toml:12:9: unknown key 'hots'; did you mean 'hosts'?`
+/// One line for each error, for logs:
+/// `gateway.toml:12:9: unknown key 'hots'; did you mean 'hosts'? [config.unknown_key]`
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, error) in self.errors.iter().enumerate() {
@@ -109,6 +122,7 @@ impl fmt::Display for ConfigErrors {
             if let Some(hint) = &error.hint {
                 write!(f, "; {hint}")?;
             }
+            write!(f, " [{}]", error.code.as_str())?;
         }
         Ok(())
     }

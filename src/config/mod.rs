@@ -3,6 +3,7 @@
 //! Collects every error with its place. Reads files only to check that they are there and good;
 //! starts nothing and keeps nothing.
 
+mod code;
 mod error;
 mod file;
 mod place;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+pub use code::ConfigCode;
 pub use error::{ConfigError, ConfigErrors};
 pub use resolved::{
     AccessFormat, AltAuth, AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates,
@@ -48,7 +50,7 @@ pub fn load(path: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
     let fail = |message: String| ConfigErrors {
         path: name.clone(),
         text: String::new(),
-        errors: vec![ConfigError::whole(message)],
+        errors: vec![ConfigError::whole(message).code(ConfigCode::Unreadable)],
     };
     let bytes = match crate::secret::read_bounded(path, FILE_BYTES_MAX) {
         Ok((bytes, _)) => bytes,

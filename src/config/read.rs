@@ -9,6 +9,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::code::ConfigCode;
 use super::error::ConfigError;
 
 /// A table of the file while it is read.
@@ -50,7 +51,8 @@ fn read<T: DeserializeOwned>(table: Table<'_>, span: Range<usize>) -> Result<T, 
 }
 
 fn unknown(span: Range<usize>, key: &str, section: &str, known: &[&str]) -> ConfigError {
-    let error = ConfigError::at(span, format!("unknown key '{key}' in {section}"));
+    let error = ConfigError::at(span, format!("unknown key '{key}' in {section}"))
+        .code(ConfigCode::UnknownKey);
     match nearest(key, known) {
         Some(near) => error.hint(format!("did you mean '{near}'?")),
         None => error.hint(format!("known keys: {}", known.join(", "))),

@@ -225,7 +225,7 @@ fn large_uploads_and_downloads_at_once_pass_in_128_mebibytes() {
 }
 
 /// Whether this machine lets a process have file systems of its own.
-fn can_mount() -> bool {
+pub fn can_mount() -> bool {
     let mount = "mount -t tmpfs -o size=64k none /mnt";
     let tried = Command::new("unshare").args(["-m", "sh", "-c", mount]).output();
     let can = tried.is_ok_and(|out| out.status.success());

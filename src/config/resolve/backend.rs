@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use super::{ConfigError, Scope, certificates, site};
+use crate::config::code::ConfigCode;
 use crate::config::file::{BackendAuthFile, KeyModeFile, RoleBackendFile, SiteSystemFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Backend, BackendAddress, BackendTimes};
@@ -93,7 +94,7 @@ pub(super) fn of_roles(
         };
         match Role::from_name(typed.get_ref()).filter(|role| roles.contains(role)) {
             Some(role) if found.iter().any(|(other, _)| *other == role) => {
-                scope.error(typed.span(), "this role has a backend already");
+                scope.conflict(typed.span(), "this role has a backend already", "write one table");
             }
             Some(role) => found.push((role, backend)),
             None => {
@@ -129,13 +130,14 @@ fn resolve(keys: Keys<'_>, what: &str, span: Range<usize>, scope: &mut Scope<'_>
     };
     for (key, set) in [("backend_ca", keys.ca), ("backend_name", keys.name)] {
         if let Some(value) = set.as_ref().filter(|_| !tls) {
-            scope.error(value.span(), format!("{key} is for https backends only"));
+            let message = format!("{key} is for https backends only");
+            scope.conflict(value.span(), message, "write an https backend, or leave it out");
         }
     }
     let ca = keys.ca.as_ref().map(|ca| {
         let path = scope.path(ca.get_ref());
         if !path.is_file() {
-            scope.error(ca.span(), format!("there is no file {}", path.display()));
+            scope.no_file(ca.span(), &path);
         }
         path
     });
@@ -174,11 +176,11 @@ fn auth(
     )?;
     if backend.tls_name.is_none() && !is_at_home(backend) {
         let message = format!("backend_auth would send a password to {} in clear", backend.url);
-        scope.hinted(basic.span(), message, "use https or a loopback address");
+        scope.exposed(basic.span(), message, "use https or a loopback address");
     }
     let source = certificates::secret_source(&basic, "basic of a backend_auth", scope)?;
     match (BasicCredential::read(&source), &source) {
-        (Ok((_, Exposure::Everyone)), _) if !exposed_allowed => scope.hinted(
+        (Ok((_, Exposure::Everyone)), _) if !exposed_allowed => scope.exposed(
             basic.span(),
             "everyone on this machine can read the account of backend_auth",
             "chmod 640, or write key_mode = \"any\"",
@@ -187,9 +189,11 @@ fn auth(
         // Whoever checks the file may have another environment than the service.
         (Err(error), PasswordSource::Env(name)) => {
             let message = format!("the account in the variable {name} cannot be used: {error}");
-            scope.errors.push(ConfigError::at(basic.span(), message).warning());
+            let error = ConfigError::at(basic.span(), message).code(ConfigCode::File);
+            scope.errors.push(error.warning());
         }
-        (Err(error), PasswordSource::File(path)) => scope.hinted(
+        (Err(error), PasswordSource::File(path)) => scope.coded(
+            ConfigCode::File,
             basic.span(),
             format!("the account in {} cannot be used: {error}", path.display()),
             "one line: a user name, a colon and a password",
@@ -254,7 +258,7 @@ pub(super) fn cleartext(
     let all = || std::iter::once(own).chain(of_roles.iter().map(|(_, backend)| backend));
     if let (Some(why), Some(backend)) = (sends_all, all().find(|backend| in_clear(backend))) {
         let message = format!("{why} forwards what clients send to {} in clear", backend.url);
-        return scope.hinted(span, message, hint);
+        return scope.exposed(span, message, hint);
     }
     let leads_to = |destination: Destination| match destination {
         Destination::Backend => Some(own),
@@ -265,7 +269,7 @@ pub(super) fn cleartext(
         if let Some(backend) = leads_to(route.destination).filter(|backend| in_clear(backend)) {
             let url = &backend.url;
             let message = format!("route '{}' forwards tokens to {url} in clear", route.name);
-            return scope.hinted(span, message, hint);
+            return scope.exposed(span, message, hint);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use super::{ConfigError, Scope};
+use crate::config::code::ConfigCode;
 use crate::config::resolved::SiteSystem;
 use crate::config::spanned::Spanned;
 
@@ -22,6 +23,7 @@ pub(super) fn resolve(
         if read.prefix_len() == 0 {
             scope.errors.push(
                 ConfigError::at(network.span(), "everyone may say whose connection it is")
+                    .code(ConfigCode::Open)
                     .hint("list the addresses of your load balancers alone")
                     .warning(),
             );
@@ -60,6 +62,6 @@ pub(super) fn agree(
             "'{}' and '{}' share {} and differ in proxy_protocol",
             other.name, system.name, system.listen
         );
-        scope.hinted(span.clone(), message, "write the same networks in both");
+        scope.conflict(span.clone(), message, "write the same networks in both");
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{ConfigError, Scope};
+use crate::config::code::ConfigCode;
 use crate::config::file::{ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile};
 use crate::config::resolved::{ClientCertificates, PkiFolder};
 use crate::config::spanned::Spanned;
@@ -19,7 +20,7 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
         let password = ("pki_password", &file.pki_password, "");
         for (key, value, _) in names.into_iter().chain([password]) {
             if let Some(value) = value {
-                scope.hinted(value.span(), format!("{key} without pki"), "name the folder: pki");
+                scope.conflict(value.span(), format!("{key} without pki"), "name the folder: pki");
             }
         }
         return None;
@@ -76,7 +77,7 @@ pub(super) fn clients(
         for (key, at) in unused {
             if let Some(at) = at {
                 let message = format!("{key}, but clients are not asked for a certificate");
-                scope.hinted(at, message, "write client_certificate = \"request\" as well");
+                scope.conflict(at, message, "write client_certificate = \"request\" as well");
             }
         }
         return None;
@@ -86,7 +87,7 @@ pub(super) fn clients(
     let mut existing = |typed: &str, at: Range<usize>| {
         let path = scope.path(typed);
         if !path.is_file() {
-            scope.error(at, format!("there is no file {}", path.display()));
+            scope.no_file(at, &path);
         }
         path
     };
@@ -97,10 +98,10 @@ pub(super) fn clients(
     let ca = existing(ca.get_ref(), ca.span());
     if let (Some(typed), true) = (&file.client_crl, crls.as_ref().is_some_and(Vec::is_empty)) {
         let hint = "name a file, or leave it out: revocation is not looked at then";
-        scope.hinted(typed.span(), "client_crl names no file", hint);
+        scope.coded(ConfigCode::Missing, typed.span(), "client_crl names no file", hint);
     }
     if let (Some(typed), None) = (&file.client_crl_expired, &crls) {
-        scope.hinted(typed.span(), "client_crl_expired without client_crl", "name the CRLs");
+        scope.conflict(typed.span(), "client_crl_expired without client_crl", "name the CRLs");
     }
     let expired = file.client_crl_expired.as_ref().map(|e| *e.get_ref());
     Some(ClientCertificates {

@@ -54,11 +54,11 @@ pub(super) fn nothing_else(
     let Some(section) = section else { return };
     if let Some(store) = store {
         let hint = "leave token_service.store out, or [site_server]";
-        scope.hinted(store, "a gateway that follows a site server has no store of its own", hint);
+        scope.conflict(store, "a gateway that follows a site server has no store of its own", hint);
     }
     if systems.iter().any(|system| system.roles.contains(&Role::SiteServer)) {
         let hint = "leave [site_server] out where the role site-server is";
-        scope.hinted(section, "a site server follows no other", hint);
+        scope.conflict(section, "a site server follows no other", hint);
     }
 }
 
@@ -75,21 +75,21 @@ pub(super) fn site_server_alone(
     let at = file.roles.as_ref().map_or(0..0, Spanned::span);
     if !site.issues_certificates {
         let hint = "write certificates = \"enhanced\" in [site]: that is where its own comes from";
-        scope.hinted(at.clone(), "a site server needs a site that issues certificates", hint);
+        scope.conflict(at.clone(), "a site server needs a site that issues certificates", hint);
     }
     if roles.len() > 1 {
         let hint = "give the other roles a [[site_system]] of their own";
-        scope.hinted(at.clone(), "a site server has no other role", hint);
+        scope.conflict(at.clone(), "a site server has no other role", hint);
     }
     for (key, value) in [("backend", &file.backend), ("pki", &file.pki)] {
         if let Some(value) = value {
             let hint = "gateways know it by the site's own root, and it answers by itself";
-            scope.hinted(value.span(), format!("a site server has no {key}"), hint);
+            scope.conflict(value.span(), format!("a site server has no {key}"), hint);
         }
     }
     if file.client_certificate.is_some() {
         let hint = "leave client_certificate out: gateways show theirs in any case";
-        scope.hinted(at, "a site server judges its gateways' certificates itself", hint);
+        scope.conflict(at, "a site server judges its gateways' certificates itself", hint);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Scope, keys};
+use crate::config::code::ConfigCode;
 use crate::config::file::{KindFile, TokenIssuerFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{Issuer, KeySource, Site, SiteSystem};
@@ -33,7 +34,7 @@ pub(super) fn resolve_all(
                 "'{}' and '{}' accept one and the same iss",
                 other.policy.name, issuer.policy.name
             );
-            scope.hinted(span, message, "a key is bound to one issuer; merge the two");
+            scope.conflict(span, message, "a key is bound to one issuer; merge the two");
         }
         issuers.push(issuer);
     }
@@ -98,7 +99,7 @@ fn resolve(
         KindFile::Site => {
             if site.hierarchy.is_none() && extra.is_empty() {
                 let hint = "write hierarchy in [site], or issuer here";
-                scope.hinted(span.clone(), "the issuer's iss is unknown", hint);
+                scope.coded(ConfigCode::Missing, span.clone(), "the issuer's iss is unknown", hint);
             }
             let mut policy = token::Issuer::site(name.get_ref(), site.hierarchy, extra);
             if site.hierarchy.is_none()
@@ -125,11 +126,12 @@ fn resolve(
             };
             if claims == OidcClaims::default() {
                 let hint = "name the claim that holds the id: user_claim = \"sub\"";
-                scope.hinted(span.clone(), "neither device_claim nor user_claim is set", hint);
+                let message = "neither device_claim nor user_claim is set";
+                scope.coded(ConfigCode::Missing, span.clone(), message, hint);
             }
             let [issuer] = extra.as_slice() else {
                 let hint = "write the provider's iss: issuer = \"https://…\"";
-                scope.hinted(extra_at, "an oidc issuer has exactly one iss", hint);
+                scope.conflict(extra_at, "an oidc issuer has exactly one iss", hint);
                 return None;
             };
             token::Issuer::oidc(name.get_ref(), issuer, claims)
@@ -140,7 +142,7 @@ fn resolve(
     }
     if policy.audiences.is_empty() {
         let hint = "the aud that means this site: audiences = [\"https://ConfigMgrService\"]";
-        scope.hinted(span.clone(), "the issuer has no audience", hint);
+        scope.coded(ConfigCode::Missing, span.clone(), "the issuer has no audience", hint);
     }
     let seconds = |s: &crate::config::Span| i64::try_from(s.0.as_secs()).unwrap_or(i64::MAX);
     if let Some(leeway) = file.leeway {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Scope;
 use crate::cert::Anchors;
 use crate::config::Span;
+use crate::config::code::ConfigCode;
 use crate::config::file::{OneOrMany, TokenIssuerFile};
 use crate::config::place::{host, url_fault};
 use crate::config::resolved::{KeySource, KeyUrl};
@@ -56,7 +57,12 @@ impl Typed {
         let is_url = |key: &String| key.contains("://");
         match typed.as_slice() {
             [] => {
-                scope.error(at, "keys names no file");
+                scope.coded(
+                    ConfigCode::Missing,
+                    at,
+                    "keys names no file",
+                    "write a file, or one URL",
+                );
                 None
             }
             [url] if is_url(url) => self.url(url.clone(), at, scope),
@@ -136,7 +142,8 @@ impl Typed {
             ("key_refetch_interval", self.refetch_interval.as_ref().map(|t| t.span())),
         ] {
             if let Some(at) = set {
-                scope.error(at, format!("{key} is for keys from a URL; files are watched"));
+                let message = format!("{key} is for keys from a URL; files are watched");
+                scope.conflict(at, message, "leave it out");
             }
         }
     }

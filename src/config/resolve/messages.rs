@@ -1,6 +1,7 @@
 //! `site_system.message_guard`, `site_system.message_endpoints` and `[site_system.alt_auth]`.
 
 use super::{ConfigError, Scope, balancers};
+use crate::config::code::ConfigCode;
 use crate::config::file::{AltAuthFile, MessageGuardFile};
 use crate::config::resolved::{AltAuth, MessageGuard};
 use crate::config::spanned::Spanned;
@@ -47,7 +48,7 @@ pub(super) fn alt_auth(
     let span = typed.span();
     if !routes.iter().any(|route| route.requirement == Requirement::AltAuth) {
         let message = "alt_auth on a site system without AltAuth namespaces";
-        scope.hinted(span.clone(), message, "they are the management point's");
+        scope.conflict(span.clone(), message, "they are the management point's");
     }
     let AltAuthFile { networks, endpoints } = typed.into_inner();
     let networks = required(networks, &span, "networks of alt_auth", NETWORKS, scope)?;
@@ -58,6 +59,7 @@ pub(super) fn alt_auth(
         if found.prefix_len() == 0 {
             scope.errors.push(
                 ConfigError::at(network.span(), "everyone may use AltAuth")
+                    .code(ConfigCode::Open)
                     .hint("whoever can may register as a client; list where media start alone")
                     .warning(),
             );
@@ -76,7 +78,7 @@ fn required(
 ) -> Option<Spanned<Vec<Spanned<String>>>> {
     let typed = scope.required(typed, span.clone(), what, hint)?;
     if typed.get_ref().is_empty() {
-        scope.hinted(typed.span(), format!("{what} is empty"), hint);
+        scope.coded(ConfigCode::Missing, typed.span(), format!("{what} is empty"), hint);
     }
     Some(typed)
 }

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::code::ConfigCode;
 use super::error::ConfigError;
 use super::file::{LimitsFile, ListenFile, LogFile, SiteFile, SiteServerFile, TokenServiceFile};
 use super::read::{self, Table};
@@ -62,7 +63,43 @@ impl Scope<'_> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.errors.push(ConfigError::at(span, message).hint(hint));
+        self.coded(ConfigCode::Value, span, message, hint);
+    }
+
+    /// Two things contradict each other, or one needs another.
+    pub(super) fn conflict(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.coded(ConfigCode::Conflict, span, message, hint);
+    }
+
+    /// A file that is named is not there.
+    pub(super) fn no_file(&mut self, span: Range<usize>, path: &Path) {
+        let message = format!("there is no file {}", path.display());
+        self.errors.push(ConfigError::at(span, message).code(ConfigCode::File));
+    }
+
+    /// Others could read a secret.
+    pub(super) fn exposed(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.coded(ConfigCode::Exposed, span, message, hint);
+    }
+
+    pub(super) fn coded(
+        &mut self,
+        code: ConfigCode,
+        span: Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.errors.push(ConfigError::at(span, message).code(code).hint(hint));
     }
 
     /// A path, relative to the configuration file's folder.
@@ -85,7 +122,7 @@ impl Scope<'_> {
                 && e.span.as_ref().is_some_and(|at| at.start >= section.start)
         };
         if value.is_none() && !self.errors.iter().any(misspelt) {
-            self.hinted(section, format!("{what} is missing"), hint);
+            self.coded(ConfigCode::Missing, section, format!("{what} is missing"), hint);
         }
         value
     }
@@ -104,8 +141,8 @@ pub(super) fn resolve(
     for fault in faults {
         let message = fault.message().trim_end().to_owned();
         errors.push(match fault.span() {
-            Some(span) => ConfigError::at(span, message),
-            None => ConfigError::whole(message),
+            Some(span) => ConfigError::at(span, message).code(ConfigCode::Syntax),
+            None => ConfigError::whole(message).code(ConfigCode::Syntax),
         });
     }
     if !errors.is_empty() {
@@ -184,7 +221,7 @@ fn shared_keys(
     if shares && serves && site.seal.is_none() {
         let hint = "write seal = \"file:/etc/sitegate/seal\" in [site], with the same 32 random bytes \
                     or more on each site server";
-        scope.hinted(
+        scope.conflict(
             0..0,
             "a site server on PostgreSQL has to share its keys with the others",
             hint,
@@ -199,10 +236,20 @@ fn unknown_sections(document: &Table<'_>, scope: &mut Scope<'_>) {
             let message = format!("unknown section '{name}'");
             match read::nearest(name, SECTIONS) {
                 Some(near) => {
-                    scope.hinted(key.span(), message, format!("did you mean '{near}'?"));
+                    scope.coded(
+                        ConfigCode::UnknownKey,
+                        key.span(),
+                        message,
+                        format!("did you mean '{near}'?"),
+                    );
                 }
                 None => {
-                    scope.hinted(key.span(), message, format!("known: {}", SECTIONS.join(", ")));
+                    scope.coded(
+                        ConfigCode::UnknownKey,
+                        key.span(),
+                        message,
+                        format!("known: {}", SECTIONS.join(", ")),
+                    );
                 }
             }
         }

@@ -7,6 +7,7 @@ use toml::value::Datetime;
 
 use super::{ConfigError, Scope};
 use crate::clock::is_plausible;
+use crate::config::code::ConfigCode;
 use crate::config::file::ModeFile;
 use crate::config::resolved::ObserveUntil;
 use crate::config::spanned::Spanned;
@@ -25,7 +26,7 @@ pub(super) fn resolve(
     let observes = mode.as_ref().is_some_and(|mode| *mode.get_ref() == ModeFile::Observe);
     if !observes {
         if let Some(until) = until {
-            scope.hinted(
+            scope.conflict(
                 until.span(),
                 "observe_until without mode = \"observe\"",
                 "write mode = \"observe\" beside it, or leave it out",
@@ -36,7 +37,7 @@ pub(super) fn resolve(
     let at = mode.map_or(span, |mode| mode.span());
     let hint = format!("for example observe_until = {}", example(scope.now));
     let Some(until) = until else {
-        scope.hinted(at, "mode = \"observe\" needs an end", hint);
+        scope.conflict(at, "mode = \"observe\" needs an end", hint);
         return None;
     };
     let Ok(end) = until.get_ref().to_string().parse::<Timestamp>() else {
@@ -57,6 +58,7 @@ pub(super) fn resolve(
     } else {
         scope.errors.push(
             ConfigError::at(at, format!("requests that would be denied go on until {end}"))
+                .code(ConfigCode::Open)
                 .hint("mode = \"observe\" is for finding out what would be denied; end it soon")
                 .warning(),
         );

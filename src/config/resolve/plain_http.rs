@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::{ConfigError, Scope, balancers};
+use crate::config::code::ConfigCode;
 use crate::config::file::{PlainHttpFile, PlainHttpModeFile};
 use crate::config::resolved::{PlainHttp, PlainHttpMode, SiteSystem};
 use crate::config::spanned::Spanned;
@@ -26,6 +27,7 @@ pub(super) fn resolve(
     if let (PlainHttpMode::Pass, Some(at)) = (mode, mode_at) {
         scope.errors.push(
             ConfigError::at(at, "plain HTTP passes: nobody is asked for a token there")
+                .code(ConfigCode::Open)
                 .hint("sitegate_clear_requests_total shows what still comes; then write \"refuse\"")
                 .warning(),
         );
@@ -52,7 +54,7 @@ pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut Scope<
                 "plain HTTP of '{}' on {}, where '{}' is TLS",
                 system.name, plain.listen, tls.name
             );
-            scope.hinted(span.clone(), message, LISTEN);
+            scope.conflict(span.clone(), message, LISTEN);
         }
         for (_, other) in systems.iter().take(n) {
             if other.plain_http.as_ref().is_none_or(|theirs| theirs.listen != plain.listen) {
@@ -64,14 +66,14 @@ pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut Scope<
                     "'{}' and '{}' are both the default by plain HTTP",
                     other.name, system.name
                 );
-                scope.hinted(span.clone(), message, "one site system of an address may be");
+                scope.conflict(span.clone(), message, "one site system of an address may be");
             }
             if let Some(host) = system.hosts.iter().find(|host| other.hosts.contains(host)) {
                 let message = format!(
                     "'{}' and '{}' both answer to {host} by plain HTTP",
                     other.name, system.name
                 );
-                scope.hinted(span.clone(), message, "give them different hosts or addresses");
+                scope.conflict(span.clone(), message, "give them different hosts or addresses");
             }
         }
     }

@@ -69,7 +69,7 @@ pub(super) fn resolve_all(
         if let (Some(Requirement::Certificate), Some(at), false) =
             (route.as_ref().map(|route| route.requirement), require, certificates)
         {
-            scope.hinted(
+            scope.conflict(
                 at,
                 "require = \"certificate\", but clients are not asked for one",
                 "write client_certificate = \"request\" and client_ca in the site system",
@@ -79,12 +79,12 @@ pub(super) fn resolve_all(
         let published: Vec<Route> = roots.publishes.then(publication).into_iter().collect();
         if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &published)) {
             let message = format!("{} is what the site's authority publishes", taken.pattern);
-            scope.hinted(at, message, "give the route another path");
+            scope.conflict(at, message, "give the route another path");
             continue;
         }
         if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &service)) {
             let message = format!("{} is within the token service", taken.pattern);
-            scope.hinted(at, message, "give the token service another path, or the route");
+            scope.conflict(at, message, "give the token service another path, or the route");
             continue;
         }
         own.extend(route);
@@ -169,7 +169,7 @@ fn resolve(
     let websocket = file.websocket.as_ref().is_some_and(|websocket| *websocket.get_ref());
     if let Some(typed) = file.websocket.filter(|_| websocket && !methods.iter().any(|m| m == "GET"))
     {
-        scope.hinted(typed.span(), "a WebSocket begins with GET", "add \"GET\" to methods");
+        scope.conflict(typed.span(), "a WebSocket begins with GET", "add \"GET\" to methods");
     }
     let translation = match file.upstream.filter(|u| *u.get_ref() == UpstreamFile::Translate) {
         Some(typed) => translation(&pattern, typed.span(), scope),
@@ -225,7 +225,7 @@ fn destination(role: &Spanned<String>, roots: &Roots<'_>, scope: &mut Scope<'_>)
         None => {
             let words: Vec<&str> = roots.roles.iter().map(|role| role.as_str()).collect();
             let message = format!("'{}' is no role of this site system", role.get_ref());
-            scope.hinted(role.span(), message, format!("its roles: {}", words.join(", ")));
+            scope.conflict(role.span(), message, format!("its roles: {}", words.join(", ")));
             Destination::Backend
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Scope;
 use super::certificates::secret_source;
+use crate::config::code::ConfigCode;
 use crate::config::error::ConfigError;
 use crate::config::file::{
     AccessFormatFile, AuthorityKeyFile, CertificatesFile, ListenFile, LogFile, LogFormatFile,
@@ -123,13 +124,13 @@ fn blocklist(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Listed {
             Ok(Err(faults)) => {
                 for fault in faults {
                     let hint = "mend that line of the blocklist; docs/blocklist.md has its form";
-                    scope.hinted(typed.span(), format!("{shown}:{fault}"), hint);
+                    scope.coded(ConfigCode::File, typed.span(), format!("{shown}:{fault}"), hint);
                 }
                 Vec::new()
             }
             Err(error) => {
                 let message = format!("the blocklist {shown} cannot be read: {error}");
-                scope.hinted(typed.span(), message, "an empty file blocks nobody");
+                scope.coded(ConfigCode::File, typed.span(), message, "an empty file blocks nobody");
                 Vec::new()
             }
         };
@@ -195,7 +196,7 @@ pub(super) fn admin_stays_at_home(
     scope: &mut Scope<'_>,
 ) {
     if !config.admin.ip().is_loopback() {
-        scope.hinted(
+        scope.exposed(
             section.unwrap_or(0..0),
             "[admin] listens beyond this machine",
             "use a loopback address; metrics and health have a listener of their own, [metrics]",
@@ -203,7 +204,7 @@ pub(super) fn admin_stays_at_home(
     }
     let same = config.admin == config.metrics && config.admin.port() != 0;
     if same {
-        scope.error(0..0, "[admin] and [metrics] listen on one address");
+        scope.conflict(0..0, "[admin] and [metrics] listen on one address", "write two ports");
     }
 }
 

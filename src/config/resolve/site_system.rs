@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::{
     Scope, backend, balancers, certificates, following, messages, mode, plain_http, route, site,
 };
+use crate::config::code::ConfigCode;
 use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::resolved::{PlainHttpMode, Site, SiteSystem, TokenService};
@@ -31,6 +32,7 @@ pub(super) fn resolve_all(
     if tables.is_empty() {
         scope.errors.push(
             super::ConfigError::whole("there is no [[site_system]]")
+                .code(ConfigCode::Missing)
                 .hint("write one: name, roles, listen, hosts and backend"),
         );
     }
@@ -55,7 +57,8 @@ fn clashes(
 ) {
     for (_, other) in others {
         if other.name == system.name && !system.name.is_empty() {
-            scope.error(span.clone(), format!("two site systems are named '{}'", system.name));
+            let message = format!("two site systems are named '{}'", system.name);
+            scope.conflict(span.clone(), message, "give them different names");
         }
         if other.listen != system.listen {
             continue;
@@ -63,11 +66,11 @@ fn clashes(
         balancers::agree(other, system, span, scope);
         if other.default && system.default {
             let message = format!("'{}' and '{}' are both the default", other.name, system.name);
-            scope.hinted(span.clone(), message, "one site system of an address may be");
+            scope.conflict(span.clone(), message, "one site system of an address may be");
         }
         if let Some(host) = system.hosts.iter().find(|h| other.hosts.contains(h)) {
             let message = format!("'{}' and '{}' both answer to {host}", other.name, system.name);
-            scope.hinted(span.clone(), message, "give them different hosts or addresses");
+            scope.conflict(span.clone(), message, "give them different hosts or addresses");
         }
     }
 }
@@ -120,6 +123,7 @@ fn resolve(
     if routes.iter().next().is_none() {
         scope.errors.push(
             super::ConfigError::at(span.clone(), format!("site system '{name}' has no route"))
+                .code(ConfigCode::Missing)
                 .hint(
                     "give it a role, or a [[site_system.route]]: without one it denies everything",
                 )
@@ -172,7 +176,7 @@ fn roles(typed: Option<Spanned<Vec<Spanned<String>>>>, scope: &mut Scope<'_>) ->
     for role in typed.map(|r| r.into_inner()).unwrap_or_default() {
         match Role::from_name(role.get_ref()) {
             Some(found) if !roles.contains(&found) => roles.push(found),
-            Some(_) => scope.error(role.span(), "this role stands twice"),
+            Some(_) => scope.conflict(role.span(), "this role stands twice", "write it once"),
             None => {
                 let known: Vec<&str> = Role::ALL.iter().map(|r| r.as_str()).collect();
                 let message = format!("unknown role '{}'", role.get_ref());
@@ -229,7 +233,7 @@ fn hosts(
         }
     }
     if hosts.is_empty() {
-        scope.hinted(span, "a site system needs at least one host", hint);
+        scope.coded(ConfigCode::Missing, span, "a site system needs at least one host", hint);
     }
     hosts
 }
@@ -242,7 +246,7 @@ fn outside_domains(host: &str, span: Range<usize>, site: &Site, scope: &mut Scop
     });
     if site.issues_certificates && !site.domains.is_empty() && !ip && !inside {
         let message = format!("{host} is in none of the site's domains");
-        scope.hinted(span, message, "add its domain to [site] domains, or correct the host");
+        scope.conflict(span, message, "add its domain to [site] domains, or correct the host");
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Scope;
 use super::certificates::secret_source;
+use crate::config::code::ConfigCode;
 use crate::config::file::{AlgorithmFile, ApprovalFile, ClaimedIdsFile, TokenServiceFile};
 use crate::config::resolved::{Site, SiteSystem, TokenService, TokenServiceStore};
 use crate::config::spanned::Spanned;
@@ -114,7 +115,7 @@ pub(super) fn issuer(
             "write token_issuer in [site]: https://, the name of a management point of the site, and {}",
             service.path
         );
-        scope.hinted(configured.clone().unwrap_or(0..0), message, hint);
+        scope.coded(ConfigCode::Missing, configured.clone().unwrap_or(0..0), message, hint);
     }
     if site.token_issuer.is_empty() {
         let origin = first.and_then(|system| match on {
@@ -137,7 +138,7 @@ pub(super) fn issuer(
             "write https://, the name of a site system, and {}; or leave it out",
             service.path
         );
-        scope.hinted(
+        scope.conflict(
             configured.unwrap_or(0..0),
             "token_issuer is not where the token service is",
             hint,
