@@ -61,7 +61,6 @@ pub(super) fn of_nowhere(system: &SiteSystem) -> Upstreams {
         times: backend.times,
     };
     let of_roles = system.role_backends.iter();
-    let idle = system.backend.times.idle;
     Upstreams {
         backend: nowhere(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, nowhere(backend))).collect(),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use jiff::Timestamp;
 
+use super::wrap::when;
 use super::{ConfigArg, Format};
 use crate::admin::{CertificateStatus, Status};
 use crate::config;
@@ -54,7 +55,8 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     for reason in &status.not_ready {
         writeln!(out, "  {reason}")?;
     }
-    write!(out, "configuration {} since {}", status.config.path, status.config.since)?;
+    let since = when(status.config.since, now);
+    write!(out, "configuration {} since {since}", status.config.path)?;
     writeln!(
         out,
         "{}",
@@ -66,7 +68,8 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     if let Some(server) = &status.site_server {
         match (server.issued, server.expires) {
             (Some(issued), Some(expires)) => {
-                let stale = if expires <= now { " (EXPIRED)" } else { "" };
+                let stale = if expires <= now { ", EXPIRED" } else { "" };
+                let (issued, expires) = (when(issued, now), when(expires, now));
                 writeln!(out, "follows {} as {}", server.servers.join(", "), server.gateway)?;
                 writeln!(
                     out,
@@ -93,21 +96,24 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
         }
         match (site.observe_until, site.observes) {
             (Some(until), true) => {
+                let until = when(until, now);
                 writeln!(out, "  OBSERVES until {until}: requests that would be denied go on")?;
             }
-            (Some(until), false) => writeln!(out, "  enforces: observe_until was {until}")?,
+            (Some(until), false) => {
+                writeln!(out, "  enforces: observe_until was {}", when(until, now))?;
+            }
             (None, _) => {}
         }
         match &site.certificate {
             Some(certificate) => {
-                let since = site.since;
+                let since = when(site.since, now);
                 writeln!(out, "  serves {} since {since}: {}", certificate.source, site.reason)?;
                 certificate_text(&mut out, certificate, now)?;
             }
             None => writeln!(out, "  serves NO certificate: {}", site.reason)?,
         }
         if let Some(until) = site.stapled_until {
-            writeln!(out, "  with an OCSP response until {until}")?;
+            writeln!(out, "  with an OCSP response until {}", when(until, now))?;
         }
         for rejected in &site.rejected {
             writeln!(out, "  not {}: {} ({})", rejected.source, rejected.title, rejected.reason)?;
@@ -123,7 +129,7 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             let (authorities, crls) = (clients.authorities, clients.crls);
             write!(out, "  client certificates by {authorities} authorities and {crls} CRLs")?;
             match clients.crl_expires {
-                Some(expires) => writeln!(out, ", the first of which expires {expires}")?,
+                Some(expires) => writeln!(out, ", the first of which expires {}", when(expires, now))?,
                 None => writeln!(out)?,
             }
             for problem in &clients.problems {
@@ -131,7 +137,7 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             }
         }
         if let Some(next) = site.next_change {
-            writeln!(out, "  next change by itself: {next}")?;
+            writeln!(out, "  next change by itself: {}", when(next, now))?;
         }
     }
     for issuer in &status.issuers {
@@ -144,22 +150,14 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             issuer.audiences.join(" or ")
         )?;
         if let Some(place) = &issuer.keys_from {
-            let when = match issuer.keys_fetched {
-                Some(at) => format!("fetched {} ago", age(now.as_second() - at.as_second())),
+            let fetched = match issuer.keys_fetched {
+                Some(at) => format!("fetched {}", when(at, now)),
                 None => "NEVER fetched".to_owned(),
             };
-            writeln!(out, "  keys from {place}, {when}")?;
+            writeln!(out, "  keys from {place}, {fetched}")?;
         }
     }
     Ok(out)
-}
-
-fn age(seconds: i64) -> String {
-    match seconds {
-        ..120 => format!("{} seconds", seconds.max(0)),
-        120..7200 => format!("{} minutes", seconds / 60),
-        _ => format!("{} hours", seconds / 3600),
-    }
 }
 
 pub(super) fn certificate_text(

@@ -57,6 +57,8 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
     let seconds = at.as_second() - now.as_second();
     let length = span(seconds.unsigned_abs());
+    // Nobody reads nanoseconds.
+    let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
     match seconds {
         0 => format!("{at} (now)"),
         1.. => format!("{at} (in {length})"),

@@ -98,6 +98,7 @@ fn blocks(text: &str) -> String {
 
 /// A line of output, with its times and its numbers of once as `[..]`.
 fn opened(line: &str) -> String {
+    let line = &without_distances(line);
     let mut before = "";
     let words = line.split(' ').map(|word| {
         let is_once = is_time(word) || before == "(process";
@@ -105,6 +106,17 @@ fn opened(line: &str) -> String {
         if is_once { "[..]".to_owned() } else { without_ids(word) }
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// How long ago something was.
+fn without_distances(line: &str) -> String {
+    let groups = line.split_inclusive(')').map(|part| match part.split_once('(') {
+        Some((before, inner)) if inner == "now)" || inner.ends_with(" ago)") => {
+            format!("{before}[..]")
+        }
+        _ => part.to_owned(),
+    });
+    groups.collect()
 }
 
 fn is_time(word: &str) -> bool {
