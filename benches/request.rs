@@ -20,6 +20,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sitegate::app::{Options, launch};
 use sitegate::clock::Clock;
+use sitegate::config::{AccessFormat, LogSink};
+use sitegate::log::{Access, AccessLog};
+use sitegate::metrics::Metrics;
 use sitegate::route::CanonicalPath;
 use sitegate::sim::Backend;
 
@@ -34,6 +37,46 @@ fn pure(c: &mut Criterion) {
     c.bench_function("route: find among all presets", |b| {
         b.iter(|| table.find(black_box(&path), "GET").map(|r| r.body_bytes))
     });
+}
+
+/// What the line of a request costs whoever answers it.
+fn logged(c: &mut Criterion) {
+    let now = Clock::system().now();
+    let access = Access {
+        time: now,
+        request_id: "4bf92f3577b34da6a3ce929d0e0e4736",
+        site_system: "mp01",
+        connection: 4711,
+        tls: "TLSv1.3",
+        sni: Some("mp01.contoso.com"),
+        host: Some("mp01.contoso.com"),
+        method: "GET",
+        path: "/SMS_MP_TokenAuth/.sms_pol",
+        user_agent: Some("SMS CCM 5.0"),
+        status: 200,
+        decision: "allowed",
+        route: Some("mp-policy-token"),
+        issuer: Some("site"),
+        device: Some("GUID:7C0A5E91-0000-4000-8000-000000000001"),
+        purpose: Some("client"),
+        token_id: Some("f33f2082-fbda-4146-bd83-d7042a34d0e5"),
+        sent: 4096,
+        duration_ms: 1.25,
+        ..Access::unread()
+    };
+    for format in [AccessFormat::Json, AccessFormat::Combined, AccessFormat::W3c] {
+        let sink = LogSink::File("/dev/null".into());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (log, writer) = AccessLog::open((&sink, format), metrics, now).unwrap();
+        let writer = writer.unwrap();
+        let guard = writer.guard();
+        let thread = std::thread::spawn(move || writer.run());
+        c.bench_function(&format!("log: a line ({format:?})"), |b| {
+            b.iter(|| log.write(black_box(&access)))
+        });
+        drop(guard);
+        thread.join().unwrap();
+    }
 }
 
 fn whole(c: &mut Criterion) {
@@ -84,5 +127,5 @@ fn whole(c: &mut Criterion) {
     running.join();
 }
 
-criterion_group!(benches, pure, whole);
+criterion_group!(benches, pure, logged, whole);
 criterion_main!(benches);
