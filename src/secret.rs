@@ -134,7 +134,37 @@ impl std::fmt::Debug for BasicCredential {
 /// # Errors
 /// Whatever the file system answers; the old file is then still there.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_whole(path, bytes, 0o600)
+    written(path, bytes, 0o600)?.persist(path)?;
+    sync_folder(path)
+}
+
+/// As [`write_private`], but never in the place of another file.
+///
+/// # Errors
+/// As [`write_private`]; [`io::ErrorKind::AlreadyExists`] where there is one.
+pub fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    written(path, bytes, 0o600)?.persist_noclobber(path)?;
+    sync_folder(path)
+}
+
+/// As [`write_private`], as a file of that user and group. It is theirs before it has its name: in a
+/// folder of theirs the name may lead elsewhere a moment later.
+///
+/// # Errors
+/// As [`write_private`]. Inside, why it stays the caller's.
+pub fn write_private_for(
+    path: &Path,
+    bytes: &[u8],
+    (user, group): (u32, u32),
+) -> io::Result<io::Result<()>> {
+    let file = written(path, bytes, 0o600)?;
+    let given = match file.as_file().metadata() {
+        Ok(own) if (own.uid(), own.gid()) == (user, group) => Ok(()),
+        _ => std::os::unix::fs::fchown(file.as_file(), Some(user), Some(group)),
+    };
+    file.persist(path)?;
+    sync_folder(path)?;
+    Ok(given)
 }
 
 /// As [`write_private`], for what everyone may read: certificates and public keys.
@@ -142,19 +172,28 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write_private`].
 pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_whole(path, bytes, 0o644)
+    written(path, bytes, 0o644)?.persist(path)?;
+    sync_folder(path)
 }
 
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+/// A file beside `path`, whole and on the disk.
+fn written(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(".sitegate-")
         .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(dir)?;
+        .tempfile_in(folder(path))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(dir)?.sync_all()
+    Ok(file)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+/// The parent of a bare name is empty, and means here.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Make a directory, and those above it, that its owner alone may enter.

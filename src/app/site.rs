@@ -161,13 +161,18 @@ fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) {
     let published = |system: &config::SiteSystem| {
         system.routes.iter().any(|route| route.destination == Destination::Publication)
     };
-    if parts.authority.is_none() && !config.site_systems.iter().any(published) {
+    let is_meant = config.site_systems.iter().any(published);
+    if parts.authority.is_none() && !is_meant {
         return;
     }
     let path = config::SiteSystem::publication_socket(&config.site.state);
     let router = publication(&config.site.state, PUBLICATION);
-    if let Err(error) = answer(path, router, parts, tasks) {
-        tracing::error!(%error, "what the site's authority publishes is not to be had");
+    match answer(path, router, parts, tasks) {
+        Err(error) if is_meant => {
+            tracing::error!(%error, "what the site's authority publishes is not to be had");
+        }
+        Err(error) => tracing::debug!(%error, "nothing could be published"),
+        Ok(()) => {}
     }
 }
 

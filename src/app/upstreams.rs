@@ -24,7 +24,7 @@ pub(super) fn of(
 ) -> Upstreams {
     let ready = |backend: &Backend| upstream(backend, backends, tls);
     let of_roles = system.role_backends.iter();
-    let idle = system.backend.times.idle;
+    let idle = system.backend.times.idle.min(OWN_IDLE);
     Upstreams {
         backend: ready(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, ready(backend))).collect(),
@@ -72,6 +72,9 @@ pub(super) fn of_nowhere(system: &SiteSystem) -> Upstreams {
 fn publishes(system: &SiteSystem) -> bool {
     system.routes.iter().any(|route| route.destination == Destination::Publication)
 }
+
+/// How long an idle connection to a service of this process is kept at most.
+const OWN_IDLE: Duration = Duration::from_secs(55);
 
 /// A service of this process, by its socket.
 fn own(socket: PathBuf, idle: Duration) -> Upstream {

@@ -24,7 +24,7 @@ use crate::cert::{Anchors, Credential, Expectation, Facts, Source, faults, pfx};
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
 use crate::control::{PFX_MAX, pfx_names};
-use crate::secret::{Password, PasswordSource, read_bounded, write_private};
+use crate::secret::{Password, PasswordSource, read_bounded, write_private_for};
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const INDENT: usize = 14;
@@ -327,19 +327,12 @@ fn show(
     Ok(code)
 }
 
-/// Whoever imports is often root, and sitegate is not: the file is its folder's owner's.
-fn belongs_to(file: &Path, folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::{MetadataExt, chown};
-    let (own, theirs) = (file.metadata()?, folder.metadata()?);
-    if (own.uid(), own.gid()) != (theirs.uid(), theirs.gid())
-        && let Err(error) = chown(file, Some(theirs.uid()), Some(theirs.gid()))
-    {
-        anstream::eprintln!(
-            "sitegate: {} stays yours ({error}); see that the service's user may read it",
-            file.display()
-        );
-    }
-    Ok(())
+/// Whoever imports is often root, and sitegate is not: the file is of whoever has the state, else of
+/// whoever has the folder.
+fn owner(config: &Config, folder: &Path) -> anyhow::Result<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let of = |path: &Path| path.metadata().map(|found| (found.uid(), found.gid()));
+    of(&config.site.state).or_else(|_| of(folder)).with_context(|| folder.display().to_string())
 }
 
 fn import(
@@ -368,15 +361,20 @@ fn import(
         wrong.iter().for_each(|fault| anstream::eprintln!("  {fault}"));
         return Ok(ExitCode::from(super::FAILED));
     }
+    let to = pki.path.join(format!("{}.pfx", credential.0.facts().sha1));
     let full = pfx_names(&pki.path).map_or(0, |names| names.len()) >= PFX_MAX;
     ensure!(
-        !full,
+        !full || to.exists(),
         "{} holds {PFX_MAX} PFX files, and none of more is looked at",
         pki.path.display()
     );
-    let to = pki.path.join(format!("{}.pfx", credential.0.facts().sha1));
-    write_private(&to, &bytes).with_context(|| to.display().to_string())?;
-    belongs_to(&to, &pki.path)?;
+    let given = write_private_for(&to, &bytes, owner(&config, &pki.path)?);
+    if let Err(error) = given.with_context(|| to.display().to_string())? {
+        anstream::eprintln!(
+            "sitegate: {} stays yours ({error}); see that the service's user may read it",
+            to.display()
+        );
+    }
     anstream::eprintln!("imported as {}; a running sitegate looks at it by itself", to.display());
     Ok(ExitCode::SUCCESS)
 }

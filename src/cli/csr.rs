@@ -2,17 +2,18 @@
 //!
 //! The key is written where it is said, for its owner alone, and never over another.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use rustls_pki_types::ServerName;
 
 use super::ConfigArg;
 use crate::cert::issuer::Algorithm;
 use crate::cert::request::server_request;
-use crate::secret::write_private;
+use crate::secret::write_new_private;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Key {
@@ -69,7 +70,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (request, key) = server_request(name, &hosts, algorithm)
         .map_err(|fault| anyhow::anyhow!("no request was made: {fault}"))?;
     keep(path, key.as_bytes())?;
-    super::print(&request)?;
+    if let Err(error) = super::print(&request) {
+        // A key without its request is of no use, and stands in the way of the next.
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
     anstream::eprintln!(
         "the key is {}; submit the request, and put certificate and key into the PKI folder \
          together. On a Windows authority: certreq -submit -attrib CertificateTemplate:WebServer",
@@ -80,9 +85,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// A key that is there already may be the one of a request under way.
 fn keep(path: &Path, key: &[u8]) -> anyhow::Result<()> {
-    let there = path.symlink_metadata().is_ok();
-    ensure!(!there, "{} is there already, and was left as it is", path.display());
-    write_private(path, key).with_context(|| path.display().to_string())
+    let shown = path.display();
+    match write_new_private(path, key) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("{shown} is there already, and was left as it is")
+        }
+        done => done.with_context(|| shown.to_string()),
+    }
 }
 
 /// What `certreq -new` takes: names in the subject alternative name extension (2.5.29.17), and

@@ -13,6 +13,8 @@ use toml::Value;
 
 use super::{ConfigArg, Format};
 use crate::app::only_at_start;
+use crate::clock::Clock;
+use crate::config;
 use crate::secret::read_bounded;
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,17 +42,32 @@ struct Difference {
     takes: &'static str,
 }
 
+/// The same for scripts.
+#[derive(Serialize)]
+struct Told<'a> {
+    keys: &'a [Difference],
+    /// What differs that only a restart changes, whether by a key of its own or by another.
+    restart: &'a [&'static str],
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let old = match super::load(&args.config) {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
     };
-    let new = match super::load(&ConfigArg { config: args.new.clone() }) {
+    // Relative paths mean what they will once the file is in its place.
+    let base = args.config.config.parent().unwrap_or(Path::new("."));
+    let shown = args.new.display().to_string();
+    let typed = text_of(&args.new)?;
+    let new = match config::parse(&typed, &shown, base, Clock::system().now()) {
         Ok(loaded) => loaded.config,
-        Err(code) => return Ok(code),
+        Err(errors) => {
+            super::tell(&errors);
+            return Ok(ExitCode::from(super::BAD_CONFIG));
+        }
     };
     let fixed = only_at_start(&old, &new);
-    let (before, after) = (keys(&args.config.config)?, keys(&args.new)?);
+    let (before, after) = (keys(&text_of(&args.config.config)?)?, keys(&typed)?);
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let rows: Vec<Difference> = names
         .into_iter()
@@ -63,7 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         })
         .collect();
     match args.format {
-        Format::Json => super::print_json(&rows)?,
+        Format::Json => super::print_json(&Told { keys: &rows, restart: &fixed })?,
         Format::Text => super::print(&text(&rows, &fixed))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -95,20 +112,25 @@ fn text(rows: &[Difference], fixed: &[&str]) -> String {
     }
     if rows.is_empty() {
         text.push_str("No key differs.\n");
-    } else if fixed.is_empty() {
+    }
+    if !fixed.is_empty() {
+        // Some follow from keys elsewhere, such as the name of the site's tokens from the first host.
+        let _ = writeln!(text, "Only a restart changes: {}.", fixed.join(", "));
+        text.push_str("A reload does not take a file with that in it, and nothing of it.\n");
+    } else if !rows.is_empty() {
         text.push_str("Everything is in force once the file is in place.\n");
-    } else {
-        text.push_str(
-            "With what takes a restart in it the file is not taken by a reload, and nothing of it is.\n",
-        );
     }
     text
 }
 
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    let shown = || path.display().to_string();
+    let (bytes, _) = read_bounded(path, FILE_BYTES_MAX).with_context(shown)?;
+    String::from_utf8(bytes.to_vec()).context("it is not UTF-8 text").with_context(shown)
+}
+
 /// Every key of a file by its place; tables that stand in lists by their names.
-fn keys(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let (bytes, _) = read_bounded(path, FILE_BYTES_MAX)?;
-    let text = std::str::from_utf8(&bytes).context("not UTF-8")?;
+fn keys(text: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let table: toml::Table = text.trim_start_matches('\u{feff}').parse()?;
     let mut found = BTreeMap::new();
     collect("", &Value::Table(table), &mut found);
@@ -124,11 +146,14 @@ fn collect(at: &str, value: &Value, found: &mut BTreeMap<String, String>) {
             }
         }
         Value::Array(tables) if tables.iter().any(Value::is_table) => {
+            let mut seen = BTreeMap::new();
             for (n, table) in tables.iter().enumerate() {
                 let named =
                     ["name", "path", "role"].iter().find_map(|key| table.get(key)?.as_str());
                 let named = named.map_or_else(|| (n + 1).to_string(), str::to_owned);
-                collect(&format!("{at}[{named}]"), table, found);
+                let twice = seen.entry(named.clone()).and_modify(|times| *times += 1).or_insert(1);
+                let which = if *twice > 1 { format!(", {twice}") } else { String::new() };
+                collect(&format!("{at}[{named}{which}]"), table, found);
             }
         }
         plain => {

@@ -205,5 +205,5 @@ fn print_styled(text: &str) -> anyhow::Result<()> {
 
 /// Write data as JSON.
 fn print_json<T: serde::Serialize>(data: &T) -> anyhow::Result<()> {
-    print(&(serde_json::to_string_pretty(data)? + "\n"))
+    print_styled(&wrap::plain_json(&(serde_json::to_string_pretty(data)? + "\n")))
 }

@@ -129,7 +129,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             let (authorities, crls) = (clients.authorities, clients.crls);
             write!(out, "  client certificates by {authorities} authorities and {crls} CRLs")?;
             match clients.crl_expires {
-                Some(expires) => writeln!(out, ", the first of which expires {}", when(expires, now))?,
+                Some(expires) => {
+                    writeln!(out, ", the first of which expires {}", when(expires, now))?
+                }
                 None => writeln!(out)?,
             }
             for problem in &clients.problems {

@@ -39,18 +39,30 @@ pub(super) fn hanging(first: &str, text: &str, indent: usize) -> String {
 /// Without anything that a terminal would act upon, or that changes the order of what is read:
 /// certificates, backends and clients write what they like.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    escaped(text, |c| c.escape_unicode().to_string())
+}
+
+/// The same for JSON, where all of it stands in strings: as JSON escapes it (RFC 8259 §7).
+pub(super) fn plain_json(text: &str) -> Cow<'_, str> {
+    // None of them is beyond the basic plane.
+    escaped(text, |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn escaped(text: &str, as_text: impl Fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
-    let shown = |c: char| match acts(c) {
-        true => c.escape_unicode().to_string(),
-        false => c.to_string(),
-    };
+    let shown = |c: char| if acts(c) { as_text(c) } else { c.to_string() };
     Cow::Owned(text.chars().map(shown).collect())
+}
+
+/// Controls of terminals, and of the direction of text (Unicode TR9 §2).
+fn acts(c: char) -> bool {
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    turns || (c.is_control() && c != '\n' && c != '\t')
 }
 
 /// A time, and how far it is from now: `2027-02-24T03:51:06Z (in 89 days)`.
@@ -81,6 +93,16 @@ pub(super) fn span(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::clock::second;
+
+    #[test]
+    fn what_others_wrote_does_nothing_to_a_terminal_and_stays_json_where_it_is_json() {
+        let evil = "a\u{1b}[2J\u{202e}b\u{61c}\u{7f}\u{9b}é\n";
+        assert_eq!(plain(evil), "a\\u{1b}[2J\\u{202e}b\\u{61c}\\u{7f}\\u{9b}é\n");
+        let json = serde_json::to_string(evil).unwrap();
+        let shown = plain_json(&json);
+        assert!(!shown.contains(acts));
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), evil);
+    }
 
     #[test]
     fn lines_are_no_wider_than_a_terminal_and_times_have_their_distance() {

@@ -120,11 +120,11 @@ impl Rotation {
         let mut directories: Vec<_> =
             folders.iter().flatten().flat_map(Folder::directories).collect();
         // A rollover's steps, and what is blocked.
-        directories.extend(authority(&params).map(Authority::watched));
+        let authority = authority(&params).map(Authority::watched);
+        directories.extend(authority.clone());
         let folders: Vec<Folder> = folders.into_iter().flatten().collect();
         let meant = move |path: &Path| {
-            let mut holding = folders.iter().filter(|folder| folder.holds(path)).peekable();
-            holding.peek().is_none() || holding.any(|folder| folder.names(path))
+            path.parent() == authority.as_deref() || folders.iter().any(|f| f.names(path))
         };
         let watch = Watch::new(directories, params.poll).only(meant);
         let previous = params.previous.take();

@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 pub struct Watch {
     directories: Arc<[PathBuf]>,
     meant: Option<Meant>,
-    /// Whether anything may be behind a name, as the directories were last looked at.
-    links: Arc<AtomicBool>,
+    /// Of each directory, whether anything may be behind a name there.
+    links: Links,
     poll: Duration,
     changed: Arc<Notify>,
     armed: Vec<Armed>,
@@ -31,8 +31,10 @@ pub struct Watch {
 
 /// Whether an entry of a watched directory is worth a look.
 type Meant = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
-/// The same, beside whether there are links.
-type Only = (Meant, Arc<AtomicBool>);
+/// Whether each directory holds links, in their order.
+type Links = Arc<[AtomicBool]>;
+/// What is meant, and where there are links.
+type Only = (Meant, Links);
 
 /// A directory as it was when its watch was set: path, device and inode.
 type Armed = (PathBuf, u64, u64);
@@ -46,10 +48,11 @@ impl Watch {
     /// Watch directories, and look every `poll` besides (network file systems give no events). A
     /// directory that does not exist is awaited, one that is replaced is followed.
     pub fn new(directories: impl IntoIterator<Item = PathBuf>, poll: Duration) -> Self {
+        let directories: Arc<[PathBuf]> = directories.into_iter().map(absolute).collect();
         let mut watch = Watch {
-            directories: directories.into_iter().map(absolute).collect(),
+            links: directories.iter().map(|_| AtomicBool::default()).collect(),
+            directories,
             meant: None,
-            links: Arc::default(),
             poll,
             changed: Arc::default(),
             armed: Vec::new(),
@@ -62,8 +65,8 @@ impl Watch {
 
     /// Of what happens within the directories, take only what happens to entries that are `meant`,
     /// by their absolute path: whoever writes a file under another name first wakes nobody before
-    /// it is renamed. In a directory that holds links anything may be behind a name, and counts; so
-    /// it does where a file that is meant has several names.
+    /// it is renamed. In a directory that holds links, or a file with several names, anything may be
+    /// behind a name, and counts. What is written by a name elsewhere is found by looking.
     pub fn only(mut self, meant: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.meant = Some(Arc::new(meant));
         self.watcher = None;
@@ -93,8 +96,9 @@ impl Watch {
     /// between is not lost: callers look after this.
     fn rearm(&mut self) {
         if let Some(meant) = &self.meant {
-            let links = self.directories.iter().any(|dir| has_links(dir, meant));
-            self.links.store(links, Ordering::Relaxed);
+            for (dir, links) in self.directories.iter().zip(self.links.iter()) {
+                links.store(has_links(dir, meant), Ordering::Relaxed);
+            }
         }
         // Again after arming: a directory may have come while its parent was not watched yet.
         for _ in 0..3 {
@@ -177,24 +181,26 @@ fn concerns(directories: &[PathBuf], only: Option<&Only>, event: &notify::Result
         _ => false,
     };
     let near = |path: &PathBuf| {
-        directories.iter().any(|dir| {
-            dir.starts_with(path) || (path.starts_with(dir) && is_meant(dir, path, only))
+        directories.iter().enumerate().any(|(n, dir)| {
+            dir.starts_with(path) || (path.starts_with(dir) && is_meant((n, dir), path, only))
         })
     };
     event.need_rescan() || (!read && (event.paths.is_empty() || event.paths.iter().any(near)))
 }
 
 /// Whether a change of an entry of a directory can be one of the files that are meant.
-fn is_meant(dir: &Path, path: &Path, only: Option<&Only>) -> bool {
-    match only {
-        Some((meant, links)) if path.parent() == Some(dir) => {
-            if path.is_symlink() {
-                links.store(true, Ordering::Relaxed);
-            }
-            links.load(Ordering::Relaxed) || meant(path)
-        }
-        _ => true,
+fn is_meant((n, dir): (usize, &Path), path: &Path, only: Option<&Only>) -> bool {
+    let Some((meant, links)) = only.filter(|_| path.parent() == Some(dir)) else { return true };
+    let Some(links) = links.get(n) else { return true };
+    if fs::symlink_metadata(path).is_ok_and(|found| leads_on(&found)) {
+        links.store(true, Ordering::Relaxed);
     }
+    links.load(Ordering::Relaxed) || meant(path)
+}
+
+/// Whether what is written by one name is seen by another.
+fn leads_on(found: &fs::Metadata) -> bool {
+    found.is_symlink() || (found.is_file() && found.nlink() > 1)
 }
 
 /// Whether a directory holds a link or a second name of what is meant, or so much that looking for
@@ -203,7 +209,8 @@ fn has_links(dir: &Path, meant: &Meant) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
     entries.enumerate().any(|(n, entry)| {
         let Ok(entry) = entry else { return false };
-        let has_names = || meant(&entry.path()) && entry.metadata().is_ok_and(|m| m.nlink() > 1);
+        let has_names =
+            || meant(&entry.path()) && entry.metadata().is_ok_and(|found| leads_on(&found));
         n >= ENTRIES_MAX || entry.file_type().is_ok_and(|kind| kind.is_symlink()) || has_names()
     })
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::batch::{Batch, Writer};
-use super::line::{FIELD_CHARS_MAX, Headed, header, line};
+use super::line::{FIELD_CHARS_MAX, header, header_before, line};
 use super::recent::{Recent, cut as cut_at};
 use super::sink::Losses;
 use crate::config::{AccessFormat, LogSink};
@@ -164,9 +164,11 @@ impl AccessLog {
             LogSink::Stderr => Batch::before(io::stderr(), losses),
             LogSink::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+                let own = file.try_clone()?;
+                let (batch, writer) = Batch::before(file, losses);
                 match format {
-                    AccessFormat::W3c => Batch::before(Headed(file), losses),
-                    AccessFormat::Json | AccessFormat::Combined => Batch::before(file, losses),
+                    AccessFormat::W3c => (batch, writer.headed(own, header_before)),
+                    AccessFormat::Json | AccessFormat::Combined => (batch, writer),
                 }
             }
         };

@@ -1,6 +1,7 @@
 //! Lines that are written together, by a thread of the writer's own: to whoever puts one it costs a
 //! copy, and neither a wake-up nor a call of the system. What finds no room is dropped and counted.
 
+use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,7 +42,11 @@ struct Waiting {
 pub struct Writer {
     batch: Batch,
     sink: Sink<Box<dyn Write + Send>>,
+    head: Option<Head>,
 }
+
+/// The file that is written, and what it has to begin with before a line.
+type Head = (File, fn(&[u8]) -> Option<String>);
 
 /// Has what waits written when dropped, within a second.
 pub struct BatchGuard(Batch);
@@ -55,7 +60,7 @@ impl Batch {
         let sink = Sink::new(Box::new(inner) as Box<dyn Write + Send>, losses.clone());
         let (waiting, work, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
         let batch = Batch(Arc::new(Shared { waiting, work, ended, losses }));
-        (batch.clone(), Writer { batch, sink })
+        (batch.clone(), Writer { batch, sink, head: None })
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -67,7 +72,7 @@ impl Batch {
         let mut waiting = self.lock();
         let before = waiting.lines.len();
         let after = before + line.len();
-        if after > BYTES_MAX {
+        if after > BYTES_MAX || waiting.has_ended {
             drop(waiting);
             self.0.losses.count(LineLost::QueueFull, 1, &"they come faster than they are taken");
             return;
@@ -101,11 +106,23 @@ impl Writer {
                 return;
             }
             drop(waiting);
+            if let Some((file, before)) = &self.head
+                && file.metadata().is_ok_and(|file| file.is_file() && file.len() == 0)
+                && let Some(head) = before(&lines)
+            {
+                self.sink.begin_anew();
+                lines.splice(..0, head.into_bytes());
+            }
             // It never fails, and counts what it loses.
             let _ = self.sink.write(&lines);
             lines.clear();
             lines.shrink_to(2 * WORTH_WRITING);
         }
+    }
+
+    /// The same for a file that has a head whenever it is empty.
+    pub(super) fn headed(self, file: File, before: fn(&[u8]) -> Option<String>) -> Self {
+        Writer { head: Some((file, before)), ..self }
     }
 
     /// What ends it.
@@ -122,7 +139,15 @@ impl Drop for BatchGuard {
         batch.0.work.notify_one();
         // Nobody waits for ever for a disk that hangs.
         let open = |waiting: &mut Waiting| !waiting.has_ended;
-        drop(batch.0.ended.wait_timeout_while(waiting, LAST_WRITE, open));
+        let waited = batch.0.ended.wait_timeout_while(waiting, LAST_WRITE, open);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        waiting.has_ended = true;
+        let left = waiting.lines.iter().filter(|byte| **byte == b'\n').count();
+        drop(waiting);
+        if left > 0 {
+            let why = "the process ends before they are taken";
+            batch.0.losses.count(LineLost::QueueFull, left as u64, &why);
+        }
     }
 }
 

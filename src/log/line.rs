@@ -3,9 +3,7 @@
 //! One request is one line, whatever a client sends: what could end a line, a word or a quotation is
 //! written otherwise. Never a query.
 
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Write};
+use std::fmt::Write;
 
 use jiff::Timestamp;
 
@@ -33,25 +31,11 @@ fn w3c_header(date: &str) -> String {
     )
 }
 
-/// A log in the W3C's format, which has its head again where somebody empties the file: whatever
-/// copies and truncates it would leave lines that say of no field what it is.
-pub(super) struct Headed(pub(super) File);
-
-impl Write for Headed {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // The day and the time with which a request's line begins.
-        let date = line.get(..19).filter(|date| !date.starts_with(b"#"));
-        if let Some(date) = date.and_then(|date| std::str::from_utf8(date).ok())
-            && self.0.metadata().is_ok_and(|file| file.is_file() && file.len() == 0)
-        {
-            self.0.write_all(w3c_header(date).as_bytes())?;
-        }
-        self.0.write(line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
+/// The head that a log in the W3C's format has again where somebody emptied the file, before a line
+/// that says when: whatever copies and truncates it would leave lines that say of no field what it is.
+pub(super) fn header_before(line: &[u8]) -> Option<String> {
+    let date = line.get(..19).filter(|date| !date.starts_with(b"#"))?;
+    Some(w3c_header(std::str::from_utf8(date).ok()?))
 }
 
 /// Write the line of a request, with its end.

@@ -64,6 +64,11 @@ impl<W: Write> Sink<W> {
         Sink { inner, torn: false, losses }
     }
 
+    /// What was torn is gone: somebody emptied the file.
+    pub(super) fn begin_anew(&mut self) {
+        self.torn = false;
+    }
+
     /// Fails with what could not be written.
     fn lines<'l>(&mut self, lines: &'l [u8]) -> Result<(), (io::Error, &'l [u8])> {
         if self.torn {

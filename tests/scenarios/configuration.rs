@@ -485,9 +485,14 @@ fn what_another_file_would_change_is_told_key_by_key_and_what_of_it_takes_a_rest
     let fixed = text.replace("state = \"state\"", "state = \"other\"") + "http2 = false\n";
     let (_, json) = diff(&fixed, &["--format", "json"]);
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let takes = |n: usize| (rows[n]["key"].clone(), rows[n]["takes"].clone());
+    assert_eq!(rows["restart"], serde_json::json!(["[site]"]));
+    let takes = |n: usize| (rows["keys"][n]["key"].clone(), rows["keys"][n]["takes"].clone());
     assert_eq!(takes(0), ("site.state".into(), "restart".into()));
     assert_eq!(takes(1), ("site_system[mp01].http2".into(), "reload".into()));
+    // What follows from a key elsewhere takes a restart, though that key does not.
+    let other = text.replace(Gateway::HOST, "mp02.contoso.com");
+    let (_, told) = diff(&other, &[]);
+    assert!(told.contains("Only a restart changes: [site]."), "{told}");
     // Said in other words it is the same configuration.
     let words = text.replace("state = \"state\"", "state = \"./state\"");
     assert!(diff(&words, &[]).1.contains("site.state"));

@@ -23,13 +23,14 @@ while [ $# -gt 0 ]; do
 done
 run=(nsenter --net="$NETWORK" PROGRAM "${words[@]}")
 if [ -n "$behind" ]; then
-  "${run[@]}" >behind.log 2>&1 &
+  log="behind.$$.log"
+  "${run[@]}" >"$log" 2>&1 &
   echo $! >>behind
   for _ in $(seq 200); do
-    grep -qE 'listening|started|http://' behind.log && exit 0
+    grep -qE 'listening|started|http://' "$log" && exit 0
     sleep 0.05
   done
-  cat behind.log
+  cat "$log"
   exit 1
 fi
 if [ -n "$into" ]; then "${run[@]}" >"$into"; else "${run[@]}"; fi

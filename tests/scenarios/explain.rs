@@ -197,6 +197,31 @@ fn a_replay_tells_each_step_and_never_the_token() {
 }
 
 #[test]
+fn by_plain_http_a_replay_is_for_whom_host_names_among_those_of_the_address() {
+    let plain = |mode: &str| {
+        format!("[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"{mode}\"\n")
+    };
+    let second = format!(
+        "{}[[site_system]]\nname = \"dp01\"\nroles = [\"distribution-point\"]\n\
+         listen = \"127.0.0.2:443\"\nhosts = [\"dp01.contoso.com\"]\n\
+         backend = \"http://127.0.0.1:81\"\n{}",
+        plain("pass"),
+        plain("refuse")
+    );
+    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1").after(&second));
+    let ask = |host: &str, more: &[&str]| {
+        let request = format!("GET /SMS_DP_SMSPKG$/x HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (_, told) = replay(&gateway, request.as_bytes(), &[&["--clear"], more].concat());
+        (told["site_system"].as_str().unwrap().to_owned(), told["code"].clone())
+    };
+    assert_eq!(ask(Gateway::HOST, &[]), ("mp01".to_owned(), Value::Null));
+    assert_eq!(ask("DP01.contoso.com.", &[]).0, "dp01");
+    assert_eq!(ask("dp01.contoso.com", &["--site-system", "mp01"]).1, "clear.refused");
+    assert_eq!(ask("mp01", &["--site-system", "dp01"]), ("mp01".to_owned(), Value::Null));
+    assert_eq!(ask("other.example", &[]).1, "host.misdirected");
+}
+
+#[test]
 fn a_replayed_body_is_what_the_wire_would_have_of_it() {
     let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1"));
     let post = "CCM_POST /ccm_system/request";

@@ -57,6 +57,7 @@ fn one_request_is_one_line_in_every_format_of_the_access_log_and_no_query_is_in_
         assert_eq!(gateway.curl(OPEN, &[]).status, 200);
         eventually("the next line is written", || log().matches('\n').count() == heads + 1);
         assert_eq!(log().matches('#').count(), heads, "{}", log());
+        assert!(heads == 0 || log().starts_with("#Software"), "{}", log());
     }
 }
 

@@ -201,13 +201,21 @@ fn a_client_that_says_nothing_has_no_longer_than_for_a_handshake() {
     let asked = format!("GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
     once.write_all(asked.as_bytes()).unwrap();
     assert_eq!(silent.read(&mut [0]).unwrap(), 0, "the end");
-    assert!(began.elapsed().as_secs() < 60, "idle_time is two minutes");
+    println!("the end came after {:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 3, "ten times what was meant");
     // Whoever has asked something may be idle.
-    let mut answer = [0; 4096];
-    let first = once.read(&mut answer).unwrap();
+    let mut answers = String::new();
+    let mut until = |count: usize, once: &mut std::net::TcpStream| {
+        let mut piece = [0; 4096];
+        while answers.matches("HTTP/1.1 403").count() < count {
+            let read = once.read(&mut piece).unwrap();
+            assert!(read > 0, "{answers}");
+            answers.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+    };
+    until(1, &mut once);
     once.write_all(asked.as_bytes()).unwrap();
-    let second = once.read(&mut answer).unwrap();
-    assert!(first > 0 && second > 0);
+    until(2, &mut once);
     drop(gateway);
 }
 
@@ -296,7 +304,8 @@ fn what_is_published_comes_with_a_reload_and_failing_to_publish_stops_nobody() {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             && curl(port, "/sitegate/authority/role.crl", &[]).status == 200
     });
-    let mut gateway = Gateway::prepare(Plan::to(&scribe.url()));
+    drop(gateway);
+    let mut gateway = Gateway::prepare(Plan::to(&scribe.url()).after(&plain));
     // Nothing can be bound where a folder is.
     std::fs::create_dir_all(gateway.path("state/publication.sock/x")).unwrap();
     gateway.launch();

@@ -76,7 +76,8 @@ pub(super) fn summary(summary: &Summary, wanted: u32) -> String {
             let _ = writeln!(text, "\n{title}");
         }
         for cause in causes {
-            let _ = writeln!(text, "{:>9}  {:<16} {}", cause.count, cause.step, cause.what);
+            let what = plain(&cause.what);
+            let _ = writeln!(text, "{:>9}  {:<16} {what}", cause.count, cause.step);
         }
     }
     text

@@ -2,6 +2,7 @@
 //!
 //! Shows a token by its fingerprint and claims, never as it is.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -106,7 +107,13 @@ pub(super) fn run(
         Some(name) => name.clone(),
         None => host_of(&head).unwrap_or_default(),
     };
-    let (system, by_default) = picked(&config, args.site_system.as_deref(), &name)?;
+    let (system, by_default) = match args.clear {
+        true => {
+            let host = host_of(&head).unwrap_or_default();
+            (picked_in_clear(&config, args.site_system.as_deref(), &host)?, true)
+        }
+        false => picked(&config, args.site_system.as_deref(), &name)?,
+    };
     if certificate.is_empty() != args.certificate.is_none() {
         bail!("the client's certificate file holds no certificate");
     }
@@ -117,18 +124,14 @@ pub(super) fn run(
     if system.token_service {
         notes.push("what is blocked in the site's store is not looked at".to_owned());
     }
-    ensure!(
-        !args.clear || system.plain_http.is_some(),
-        "{} does not listen for plain HTTP",
-        system.name
-    );
     let policy = Arc::new(policy_of(&config, &clock, &provider)?);
+    let clear = system.plain_http.as_ref().filter(|_| args.clear).map(|plain| plain.listen);
     let captured = Captured {
         site: &system.name,
         by_default,
         client: args.client,
-        local: system.listen,
-        clear: system.plain_http.as_ref().filter(|_| args.clear).map(|plain| plain.listen),
+        local: clear.unwrap_or(system.listen),
+        clear,
         certificate: &certificate,
         head: &head,
         body,
@@ -238,6 +241,40 @@ fn picked<'c>(
     })?;
     let system = named(&picked.door.site).context("the site system is not configured")?;
     Ok((system, picked.by_default))
+}
+
+/// By plain HTTP it is for whom Host names among those on its address, else for the default of these:
+/// there is no handshake to say so.
+fn picked_in_clear<'c>(
+    config: &'c Config,
+    site_system: Option<&str>,
+    host: &str,
+) -> anyhow::Result<&'c SiteSystem> {
+    let on = |system: &'c SiteSystem| system.plain_http.as_ref().map(|plain| plain.listen);
+    let all = || config.site_systems.iter().filter(|system| on(system).is_some());
+    let host = host.trim_end_matches('.');
+    let answers =
+        |system: &&SiteSystem| system.hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
+    let came_to = match site_system {
+        Some(wanted) => {
+            let named = config.site_systems.iter().find(|system| system.name == wanted);
+            let named = named.with_context(|| format!("no site system is named {wanted}"))?;
+            ensure!(on(named).is_some(), "{wanted} does not listen for plain HTTP");
+            on(named)
+        }
+        None => {
+            let addresses: BTreeSet<_> = all().filter_map(on).collect();
+            let only = addresses.first().filter(|_| addresses.len() == 1).copied();
+            all().find(answers).and_then(on).or(only)
+        }
+    };
+    let here = || all().filter(|system| came_to.is_some() && on(system) == came_to);
+    let default = || here().find(|system| system.default).or_else(|| here().next());
+    here().find(answers).or_else(default).with_context(|| {
+        format!(
+            "no site system that listens for plain HTTP has the name '{host}': say --site-system"
+        )
+    })
 }
 
 fn told(system: &SiteSystem, replayed: Replay, notes: Vec<String>, now: Timestamp) -> Told {

@@ -99,7 +99,7 @@ pub(super) fn of_roles(
             Some(role) => found.push((role, backend)),
             None => {
                 let message = format!("'{}' is no role of this site system", typed.get_ref());
-                scope.hinted(typed.span(), message, hint);
+                scope.conflict(typed.span(), message, hint);
             }
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn secret_source(
             // Without its place: the line would show what may be a password.
             let error = ConfigError::whole(format!("a {key} is neither \"file:\" nor \"env:\""));
             let hint = "write \"file:/path\" or \"env:NAME\"; the secret does not belong here";
-            scope.errors.push(error.hint(hint));
+            scope.errors.push(error.code(ConfigCode::Exposed).hint(hint));
             None
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn resolve_all(
         let Some(issuer) = resolve(file, span.clone(), site, scope) else { continue };
         if issuers.iter().any(|other| other.policy.name == issuer.policy.name) {
             let message = format!("two token issuers are named '{}'", issuer.policy.name);
-            scope.error(span.clone(), message);
+            scope.conflict(span.clone(), message, "give them different names");
         }
         let both = |other: &&Issuer| {
             other.policy.accepts.iter().any(|iss| issuer.policy.accepts.contains(iss))
@@ -90,7 +90,7 @@ fn resolve(
     ] {
         if let Some(at) = set.filter(|_| kind != only) {
             let message = format!("{key} is not for this kind of issuer");
-            scope.error(at, message);
+            scope.conflict(at, message, "leave it out, or write another kind");
         }
     }
     let extra = file.issuer.map(|i| (i.span(), i.into_inner().into_vec()));

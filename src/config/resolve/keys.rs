@@ -169,7 +169,7 @@ fn ca(typed: &Spanned<String>, scope: &mut Scope<'_>) -> PathBuf {
     };
     if let Some(told) = told {
         let message = format!("key_ca cannot be used: {}: {told}", path.display());
-        scope.hinted(typed.span(), message, "a PEM file with the roots to trust");
+        scope.coded(ConfigCode::File, typed.span(), message, "a PEM file with the roots to trust");
     }
     path
 }

@@ -30,10 +30,11 @@ pub(super) fn endpoints(
     let typed = typed?;
     if guard == MessageGuard::Off {
         let message = "message_endpoints without a message_guard";
-        scope.hinted(typed.span(), message, "write message_guard = \"shape\", or leave it out");
+        scope.conflict(typed.span(), message, "write message_guard = \"shape\", or leave it out");
     }
     if typed.get_ref().is_empty() {
-        scope.hinted(typed.span(), "no message could be for any of these", ENDPOINTS);
+        let message = "no message could be for any of these";
+        scope.coded(ConfigCode::Missing, typed.span(), message, ENDPOINTS);
     }
     Some(names(typed, scope))
 }

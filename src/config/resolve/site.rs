@@ -150,8 +150,8 @@ impl Listed {
         for name in self.named.iter().filter(|name| !issuers.contains(name)) {
             let message = format!("the blocklist names a token issuer that is not there: '{name}'");
             let hint = format!("token issuers here: {}", issuers.join(", "));
-            let warning = ConfigError::at(self.span.clone(), message).hint(hint).warning();
-            scope.errors.push(warning);
+            let warning = ConfigError::at(self.span.clone(), message).code(ConfigCode::File);
+            scope.errors.push(warning.hint(hint).warning());
         }
     }
 }

@@ -138,12 +138,16 @@ async fn only_what_is_meant_wakes_whoever_waits_unless_there_are_links() {
     quiet(&mut watch).await;
     // A second name of the same file writes it too.
     let second = || fs::hard_link(dir.join("tls.crt"), dir.join("other")).unwrap();
-    second();
-    assert!(noticed(&mut watch, || fs::write(dir.join("tls.crt"), "1").unwrap()).await);
+    assert!(noticed(&mut watch, second).await);
     quiet(&mut watch).await;
     assert!(noticed(&mut watch, || fs::write(dir.join("other"), "2").unwrap()).await);
     quiet(&mut watch).await;
     fs::remove_file(dir.join("other")).unwrap();
+    fs::create_dir(dir.join("tls.d")).unwrap();
+    quiet(&mut watch).await;
+    let write = || fs::write(dir.join("tls.crt.new"), "new").unwrap();
+    let beside = tokio::time::timeout(Duration::from_millis(200), noticed(&mut watch, write)).await;
+    assert!(beside.is_err(), "a folder has several names, and leads nowhere");
     // Behind a link any name may be what is meant.
     let link = || std::os::unix::fs::symlink("data-1", dir.join("..data")).unwrap();
     assert!(noticed(&mut watch, link).await);

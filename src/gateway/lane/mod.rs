@@ -228,6 +228,7 @@ impl Lane {
         let info = conn.info().clone();
         let mut ctx = RequestCtx::new();
         ctx.site = self.gateway.policy.load().sites.get(&info.site).cloned();
+        ctx.clear = info.clear.is_some();
         ctx.in_flight = Some(info.state.begin(true));
         let told = self.refuse(conn, &mut ctx, denial, raw, true).await;
         self.record(&ctx, &info, &[], told);
