@@ -21,6 +21,8 @@ pub struct Watch {
     meant: Option<Meant>,
     /// Of each directory, whether anything may be behind a name there.
     links: Links,
+    /// Each directory as it was when that was last looked at: nothing is listed twice.
+    looked: Vec<Option<Edition>>,
     poll: Duration,
     changed: Arc<Notify>,
     armed: Vec<Armed>,
@@ -36,6 +38,8 @@ type Links = Arc<[AtomicBool]>;
 /// What is meant, and where there are links.
 type Only = (Meant, Links);
 
+/// What of a directory changes with its entries: inode, and the time in seconds and nanoseconds.
+type Edition = (u64, i64, i64);
 /// A directory as it was when its watch was set: path, device and inode.
 type Armed = (PathBuf, u64, u64);
 
@@ -51,6 +55,7 @@ impl Watch {
         let directories: Arc<[PathBuf]> = directories.into_iter().map(absolute).collect();
         let mut watch = Watch {
             links: directories.iter().map(|_| AtomicBool::default()).collect(),
+            looked: vec![None; directories.len()],
             directories,
             meant: None,
             poll,
@@ -96,8 +101,14 @@ impl Watch {
     /// between is not lost: callers look after this.
     fn rearm(&mut self) {
         if let Some(meant) = &self.meant {
-            for (dir, links) in self.directories.iter().zip(self.links.iter()) {
-                links.store(has_links(dir, meant), Ordering::Relaxed);
+            let of_each = self.directories.iter().zip(self.links.iter()).zip(&mut self.looked);
+            for ((dir, links), looked) in of_each {
+                let found = fs::metadata(dir).ok();
+                let now = found.map(|found| (found.ino(), found.mtime(), found.mtime_nsec()));
+                // What comes in the same moment as a look is told by its own event.
+                if now.is_none() || std::mem::replace(looked, now) != now {
+                    links.store(has_links(dir, meant), Ordering::Relaxed);
+                }
             }
         }
         // Again after arming: a directory may have come while its parent was not watched yet.
