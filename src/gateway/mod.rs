@@ -209,7 +209,7 @@ impl Gateway {
     }
 
     /// Take a turn of a route that counts them, for a request that was admitted and is not left to
-    /// another reader: nobody uses up turns by what is refused anyway, or two by one request.
+    /// another reader: nobody uses up turns by what its head refuses, or two by one request.
     fn take_turn(&self, client: IpAddr, ctx: &mut RequestCtx) -> Result<(), Refused> {
         let Some(site) = &ctx.site else { return Ok(()) };
         site.takes_turn(ctx.route, client.to_canonical()).map_err(|denial| {
