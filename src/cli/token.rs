@@ -118,13 +118,20 @@ pub(super) enum Command {
 
 /// What is blocked.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false, args = ["id", "issued_before"])]
-pub(super) struct Which {
+#[group(required = true, multiple = false)]
+struct Tokens {
     /// The token's id: token_id in the access log, UniqueId or jti in the token.
     id: Option<String>,
     /// Everything that was issued before this moment, as 2026-11-01T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     issued_before: Option<Timestamp>,
+}
+
+/// What is blocked, and of whom.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    #[command(flatten)]
+    tokens: Tokens,
     /// The iss of the tokens, if they are not the site's own.
     #[arg(long, value_name = "ISS")]
     issuer: Option<String>,
@@ -133,7 +140,7 @@ pub(super) struct Which {
 impl Which {
     fn blocked<'a>(&'a self, own: &'a str) -> Blocked<'a> {
         let issuer = self.issuer.as_deref().unwrap_or(own);
-        match (&self.id, self.issued_before) {
+        match (&self.tokens.id, self.tokens.issued_before) {
             (_, Some(before)) => Blocked::IssuedBefore { issuer, before },
             (id, None) => Blocked::Token { issuer, id: id.as_deref().unwrap_or_default() },
         }
