@@ -5,11 +5,14 @@
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use governor::clock::DefaultClock;
-use governor::state::keyed::DashMapStateStore;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::{Quota, RateLimiter};
 
 /// Whoever is counted is remembered for the time of a quota; more of them at once are strangers with
@@ -29,8 +32,43 @@ pub enum Exceeded {
 
 /// Turns, counted for each key.
 pub struct Rate<K: Hash + Eq + Clone> {
-    limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
+    limiter: RateLimiter<K, Counted<K>, DefaultClock>,
+    /// The same as in the limiter, which does not say whom it knows.
+    counted: Counted<K>,
+    remembered_max: usize,
     seen: AtomicU32,
+}
+
+/// Everybody who is counted at present.
+struct Counted<K: Hash + Eq>(Arc<DashMapStateStore<K>>);
+
+impl<K: Hash + Eq + Clone> StateStore for Counted<K> {
+    type Key = K;
+
+    fn measure_and_replace<T, F, E>(&self, key: &K, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.0.measure_and_replace(key, f)
+    }
+}
+
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Counted<K> {
+    fn retain_recent(&self, drop_below: Nanos) {
+        ShrinkableKeyedStateStore::retain_recent(&*self.0, drop_below);
+    }
+
+    fn shrink_to_fit(&self) {
+        ShrinkableKeyedStateStore::shrink_to_fit(&*self.0);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl<K: Hash + Eq + Clone> Rate<K> {
@@ -46,22 +84,26 @@ impl<K: Hash + Eq + Clone> Rate<K> {
     }
 
     fn new(quota: Quota) -> Self {
-        Rate { limiter: RateLimiter::keyed(quota), seen: AtomicU32::new(0) }
+        let keys = Arc::<DashMapStateStore<K>>::default();
+        let limiter = RateLimiter::new(quota, Counted(keys.clone()), DefaultClock::default());
+        let (counted, seen) = (Counted(keys), AtomicU32::new(0));
+        Rate { limiter, counted, remembered_max: REMEMBERED_MAX, seen }
     }
 
     /// Take a turn.
     ///
     /// # Errors
-    /// If there is none left for this key.
+    /// If there is none left for this key, or too many others are counted to begin with it. Whoever
+    /// is counted already goes on: a crowd of strangers stops no one who was there before.
     pub fn take(&self, who: &K) -> Result<(), Exceeded> {
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
         if seen % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.limiter.retain_recent();
-            if self.limiter.len() < REMEMBERED_MAX / 2 {
+            if self.limiter.len() < self.remembered_max / 2 {
                 self.limiter.shrink_to_fit();
             }
         }
-        if self.limiter.len() > REMEMBERED_MAX {
+        if self.limiter.len() >= self.remembered_max && !self.counted.0.contains_key(who) {
             return Err(Exceeded::Crowd);
         }
         self.limiter.check_key(who).map_err(|_| Exceeded::Turns)
@@ -79,5 +121,23 @@ pub fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !0 << 64)),
         v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_limiter_serves_whom_it_knows_and_nobody_new() {
+        let ten = NonZeroU32::new(10).unwrap();
+        let rate = Rate { remembered_max: 3, ..Rate::per_minute(ten) };
+        for known in 0..3 {
+            assert_eq!(rate.take(&known), Ok(()));
+        }
+        for stranger in 3..100 {
+            assert_eq!(rate.take(&stranger), Err(Exceeded::Crowd));
+        }
+        assert_eq!(rate.take(&1), Ok(()));
     }
 }
