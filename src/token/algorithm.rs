@@ -39,6 +39,9 @@ impl Algorithm {
         Algorithm::EdDsa,
     ];
 
+    /// The name of [`Algorithm::EdDsa`] by RFC 9864.
+    pub const ED25519: &str = "Ed25519";
+
     /// The name as it stands in `alg`. It is case-sensitive (RFC 7515 §4.1.1).
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,8 +57,12 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of this exact name.
+    /// The algorithm of this exact name; `Ed25519` is the later one of EdDSA on that curve
+    /// (RFC 9864 §2.2).
     pub fn from_name(name: &str) -> Option<Self> {
+        if name == Algorithm::ED25519 {
+            return Some(Algorithm::EdDsa);
+        }
         Algorithm::ALL.into_iter().find(|a| a.name() == name)
     }
 }

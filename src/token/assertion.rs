@@ -66,7 +66,8 @@ impl<'a> Assertion<'a> {
     }
 
     /// Verify it by the client's keys: for one of these audiences, alive, and signed by a key of
-    /// the client. The key is the one that `kid` names, if it names one.
+    /// the client. `kid` says which key is meant, if the client has a key of that name; libraries
+    /// also write names that they never registered, and the signature decides in any case.
     ///
     /// # Errors
     /// [`GrantDenial::AssertionSignature`] first, so that nobody without a key learns more; then
@@ -74,14 +75,15 @@ impl<'a> Assertion<'a> {
     /// a `jti` is [`GrantDenial::AssertionMalformed`].
     pub fn verify<'k>(
         &self,
-        keys: impl IntoIterator<Item = &'k ClientKey>,
+        keys: &'k [ClientKey],
         audiences: &[String],
         now: Timestamp,
     ) -> Result<(Asserted, &'k ClientKey), GrantDenial> {
         let kid = self.header.kid.as_deref();
+        let named = kid.filter(|kid| keys.iter().any(|key| key.is_named(kid)));
         let key = keys
-            .into_iter()
-            .filter(|key| kid.is_none_or(|kid| kid == key.thumbprint()))
+            .iter()
+            .filter(|key| named.is_none_or(|kid| key.is_named(kid)))
             .filter(|key| key.algorithm() == self.header.algorithm)
             .find(|key| key.verifies(self.token.signing_input(), &self.signature))
             .ok_or(GrantDenial::AssertionSignature)?;

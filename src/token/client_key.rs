@@ -10,6 +10,7 @@ use aws_lc_rs::signature::ParsedPublicKey;
 use super::algorithm::Algorithm;
 use super::json::Json;
 use super::material::Material;
+use super::text::is_identity_text;
 
 /// The public key of a registered client, and the one algorithm that it signs with.
 #[derive(Clone)]
@@ -17,6 +18,7 @@ pub struct ClientKey {
     material: Material,
     algorithm: Algorithm,
     thumbprint: String,
+    kid: Option<String>,
     verifier: Arc<ParsedPublicKey>,
 }
 
@@ -59,8 +61,13 @@ impl ClientKey {
             }
             None => material.default_algorithm(),
         };
+        let kid = match jwk.member("kid") {
+            None => None,
+            Some(Json::Text(kid)) if is_identity_text(kid) => Some(kid.clone()),
+            Some(_) => return Err(ClientKeyFault("has a kid that is not printable ASCII text")),
+        };
         let verifier = Arc::new(material.verifier(algorithm).map_err(ClientKeyFault)?);
-        Ok(ClientKey { thumbprint: material.thumbprint(), material, algorithm, verifier })
+        Ok(ClientKey { thumbprint: material.thumbprint(), kid, material, algorithm, verifier })
     }
 
     /// Its name: the JWK thumbprint (RFC 7638, SHA-256, base64url).
@@ -68,16 +75,23 @@ impl ClientKey {
         &self.thumbprint
     }
 
+    /// Whether a client means this key by a `kid`: by the one that it registered, or by the
+    /// thumbprint.
+    pub(super) fn is_named(&self, kid: &str) -> bool {
+        self.kid.as_deref() == Some(kid) || self.thumbprint == kid
+    }
+
     /// The one algorithm that it signs with.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The key as a JWK in one spelling, whatever else the client sent with it.
+    /// The key as a JWK in one spelling, under the `kid` that the client has for it or else its
+    /// thumbprint, whatever else the client sent with it.
     pub fn jwk(&self) -> String {
         let mut jwk = self.material.to_jwk();
         jwk.insert("alg".into(), self.algorithm.name().into());
-        jwk.insert("kid".into(), self.thumbprint.clone().into());
+        jwk.insert("kid".into(), self.kid.as_ref().unwrap_or(&self.thumbprint).clone().into());
         jwk.insert("use".into(), "sig".into());
         serde_json::Value::Object(jwk).to_string()
     }

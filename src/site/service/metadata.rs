@@ -13,7 +13,8 @@ const CACHED: &str = "public, max-age=300";
 
 pub(super) async fn metadata(State(serving): Shared) -> Response {
     let issuer = &serving.service.params.issuer;
-    let algorithms: Vec<_> = Algorithm::ALL.iter().map(|a| a.name()).collect();
+    let algorithms: Vec<_> =
+        Algorithm::ALL.iter().map(|a| a.name()).chain([Algorithm::ED25519]).collect();
     let methods = ["private_key_jwt"];
     let body = json!({
         "issuer": issuer,
