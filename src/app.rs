@@ -42,10 +42,10 @@ use crate::config::{Config, ConnLimits, Loaded};
 use crate::control::{Backends, Watch};
 use crate::front::{Binding, Front};
 use crate::gateway::{Policy, UnderWay};
-use crate::live::{Live, Publisher, live};
+use crate::live::{Publisher, live};
 use crate::log::{BatchGuard, Recent};
 use crate::metrics::Metrics;
-use crate::token::{Blocklist, TokenCache, Trusted};
+use crate::token::{TokenCache, Trusted};
 use assemble::{Authorities, Sites};
 use blocklist::Joined;
 use clients::Clients;
@@ -112,7 +112,7 @@ struct App {
     authorities: Authorities,
     sites: Sites,
     issuers: Issuers,
-    blocklist: Live<Blocklist>,
+    joined: Joined,
     /// What the site's side judges tokens by.
     trusted: Publisher<Vec<Trusted>>,
     clients: Clients,
@@ -191,10 +191,10 @@ impl App {
         let mut issuers = Issuers::default();
         issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
         let (under_way, stopped) = (Arc::<UnderWay>::default(), stop.subscribe());
-        let joined = Joined::default();
+        let (trusted, trusted_read) = live(issuers.trusted().0);
+        let joined = Joined::new(trusted_read.clone(), under_way.clone());
         let by_file =
             blocklist::follow(&config, issuers.shared(), &joined, &metrics, &mut tasks, stopped)?;
-        let (trusted, trusted_read) = live(issuers.trusted().0);
         let followed = following::start(
             &config,
             following::Parts {
@@ -217,7 +217,6 @@ impl App {
                     authority: authorities.certificates.clone(),
                     shared_keys,
                     trusted: trusted_read,
-                    blocklist: by_file.clone(),
                     joined: joined.clone(),
                     metrics: metrics.clone(),
                     clock: options.clock.clone(),
@@ -225,13 +224,13 @@ impl App {
                 },
             )?,
         };
-        let blocklist = joined.begin([by_file, by_store], under_way.clone());
+        joined.begin([by_file, by_store]);
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
 
         let (limits, limits_read) = live(config.limits.connection);
         let (bindings, bindings_read) = live(sites.bindings(&config));
-        let judged_by = (&issuers, &blocklist, &clients);
+        let judged_by = (&issuers, &joined.list(), &clients);
         let to = (&*backends, &authorities);
         let first = assemble::policy(&config, judged_by, to, &tokens, &metrics);
         let (policy, policy_read) = live(first);
@@ -259,7 +258,7 @@ impl App {
             authorities,
             sites,
             issuers,
-            blocklist,
+            joined,
             trusted,
             clients,
             followed,

@@ -24,9 +24,28 @@ macro_rules! denials {
             }
 
             /// The standards' own word for it (RFC 6749 §5.2, RFC 6750 §3.1, RFC 7591 §3.2.2,
-            /// RFC 8693 §2.2.2), by which client libraries go.
-            pub const fn error(self) -> &'static str {
-                match self { $(GrantDenial::$variant => $error,)+ }
+            /// RFC 8693 §2.2.2), by which client libraries go; `None` where a client sent no
+            /// credentials at all, for which RFC 6750 §3.1 wants none.
+            pub const fn error(self) -> Option<&'static str> {
+                match self { $(GrantDenial::$variant => told($error),)+ }
+            }
+
+            /// Whether whoever is refused has not proved who they are.
+            pub const fn proves_nothing(self) -> bool {
+                matches!(
+                    self,
+                    GrantDenial::RequestMalformed
+                        | GrantDenial::GrantType
+                        | GrantDenial::RegistrationUnproven
+                        | GrantDenial::RegistrationToken
+                        | GrantDenial::AssertionMalformed
+                        | GrantDenial::AssertionSignature
+                        | GrantDenial::AssertionAudience
+                        | GrantDenial::AssertionTime
+                        | GrantDenial::AssertionReplayed
+                        | GrantDenial::SubjectToken
+                        | GrantDenial::SubjectBinding
+                )
             }
 
             /// What happened, as a sentence for the client and the operator.
@@ -40,6 +59,13 @@ macro_rules! denials {
             }
         }
     };
+}
+
+const fn told(error: &'static str) -> Option<&'static str> {
+    match error.is_empty() {
+        true => None,
+        false => Some(error),
+    }
 }
 
 denials! {
@@ -64,7 +90,7 @@ denials! {
         "The site's token key could not sign."
         "Look at the site server's log; the token key's file may be damaged.";
     /// RFC 7591 §3: nobody vouches for the client.
-    RegistrationUnproven "registration.unproven" 401 "invalid_token"
+    RegistrationUnproven "registration.unproven" 401 ""
         "Registration needs a bulk registration token, an Entra device token or a client certificate that is good."
         "Give the client a bulk registration token (sitegate token bulk), or ask clients for certificates on this site system.";
     /// A token that is not good here.
@@ -136,23 +162,27 @@ denials! {
         "The site has no record of the device that the token speaks for."
         "The client has to register first.";
     /// RFC 8693 §2.1: the subject token.
-    SubjectToken "subject.token" 400 "invalid_grant"
+    SubjectToken "subject.token" 400 "invalid_request"
         "The subject token is missing, not accepted, or of a type that is not known."
         "sitegate token inspect says what is wrong with it.";
+    /// `exchange` of its issuer.
+    SubjectIssuer "subject.issuer" 400 "invalid_request"
+        "Tokens of this issuer are not exchanged for the site's."
+        "Write exchange = true in the issuer's table if its tokens may become the site's.";
     /// Blocked, by itself or by its device or user.
-    SubjectBlocked "subject.blocked" 400 "invalid_grant"
+    SubjectBlocked "subject.blocked" 400 "invalid_request"
         "The subject token, its device or its user is blocked."
         "sitegate token list and sitegate site show say who blocked it.";
     /// The token was used as often as it may be.
-    SubjectUsedUp "subject.used_up" 400 "invalid_grant"
+    SubjectUsedUp "subject.used_up" 400 "invalid_request"
         "The subject token has been used as often as it may be."
         "Issue another one.";
     /// RFC 8705 §3.
-    SubjectBinding "subject.binding" 400 "invalid_grant"
+    SubjectBinding "subject.binding" 400 "invalid_request"
         "The subject token is bound to a client certificate that the connection does not have."
         "The client has to present that certificate, and the site system has to ask for it (client_certificate = \"request\").";
     /// Not for that.
-    SubjectPurpose "subject.purpose" 400 "invalid_grant"
+    SubjectPurpose "subject.purpose" 400 "invalid_request"
         "A token of this purpose cannot be exchanged for what is asked for."
         "A client token is exchanged for a content token, an Entra token for a client token.";
     /// RFC 8693 §2.2.2, RFC 8707 §2.
@@ -178,7 +208,7 @@ mod tests {
         for denial in GrantDenial::ALL {
             assert!(denial.title().ends_with('.') && denial.hint().ends_with('.'), "{denial:?}");
             // RFC 6749 §5.2: error and error_description are ASCII without quotes and backslashes.
-            let told = [denial.error(), denial.title()].concat();
+            let told = [denial.error().unwrap_or_default(), denial.title()].concat();
             assert!(told.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\'));
         }
     }

@@ -74,6 +74,7 @@ pub fn tokens() -> Tokens {
         lifetime_s: None,
         bound_to: None,
         scope: None,
+        origins: &[],
         id: Uuid::from_u128(2),
     };
     let [es256, rs256] =
@@ -106,6 +107,7 @@ pub fn blocklist() -> (Blocklist, Identity) {
         purpose: Purpose::Client,
         bound_to: None,
         scopes: [].into(),
+        origins: [].into(),
     };
     (Blocklist::parse(long_blocklist().as_bytes()).expect("a list"), who)
 }

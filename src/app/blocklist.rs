@@ -13,40 +13,48 @@ use crate::control::{BlocklistFile, OnBlocklist};
 use crate::gateway::UnderWay;
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
-use crate::token::Blocklist;
+use crate::token::{Blocklist, IssuerNames, Trusted};
 
-/// The two lists, joined anew whenever one of them changes.
-#[derive(Clone, Default)]
-pub(super) struct Joined(Arc<OnceLock<Lists>>);
+/// The two lists, joined anew whenever one of them changes, or the issuers that they name.
+#[derive(Clone)]
+pub(super) struct Joined(Arc<Inner>);
 
-struct Lists {
-    parts: [Live<Blocklist>; 2],
+struct Inner {
+    parts: OnceLock<[Live<Blocklist>; 2]>,
+    trusted: Live<Vec<Trusted>>,
     publisher: Mutex<Publisher<Blocklist>>,
+    reader: Live<Blocklist>,
     under_way: Arc<UnderWay>,
 }
 
 impl Joined {
-    /// Join these from now on; what each is at present counts at once.
-    pub(super) fn begin(
-        &self,
-        parts: [Live<Blocklist>; 2],
-        under_way: Arc<UnderWay>,
-    ) -> Live<Blocklist> {
-        let (publisher, joined) = live(Blocklist::joined(parts.iter().map(Live::load)));
-        let _ = self.0.set(Lists { parts, publisher: Mutex::new(publisher), under_way });
-        // What changed in between is not in what was joined.
-        self.again();
-        joined
+    /// Nothing joined yet: until then nobody knows who is blocked.
+    pub(super) fn new(trusted: Live<Vec<Trusted>>, under_way: Arc<UnderWay>) -> Self {
+        let (publisher, reader) = live(Blocklist::unheard());
+        let publisher = Mutex::new(publisher);
+        Joined(Arc::new(Inner { parts: OnceLock::new(), trusted, publisher, reader, under_way }))
     }
 
-    /// One of them has changed, and its own reader sees it.
+    /// What is in force.
+    pub(super) fn list(&self) -> Live<Blocklist> {
+        self.0.reader.clone()
+    }
+
+    /// Join these from now on; what each is at present counts at once.
+    pub(super) fn begin(&self, parts: [Live<Blocklist>; 2]) {
+        let _ = self.0.parts.set(parts);
+        self.again();
+    }
+
+    /// One of them has changed, or the issuers have, and its own reader sees it.
     pub(super) fn again(&self) {
-        let Some(lists) = self.0.get() else { return };
-        let publisher = lists.publisher.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = Arc::new(Blocklist::joined(lists.parts.iter().map(Live::load)));
+        let Some(parts) = self.0.parts.get() else { return };
+        let publisher = self.0.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = IssuerNames::of(&self.0.trusted.load());
+        let list = Arc::new(Blocklist::joined(parts.iter().map(Live::load), names));
         publisher.publish_arc(list.clone());
         // In force first: what begins from then on is judged by it, what is under way is judged now.
-        lists.under_way.end_blocked(&list);
+        self.0.under_way.end_blocked(&list);
     }
 }
 
@@ -81,7 +89,9 @@ pub(crate) fn read_blocklist(config: &Config) -> Result<Blocklist, StartError> {
     let Some(path) = &config.site.blocklist else { return Ok(Blocklist::default()) };
     let cause =
         |told: String| StartError::File { path: path.clone(), cause: std::io::Error::other(told) };
-    BlocklistFile::read(path).map_err(cause)
+    let list = BlocklistFile::read(path).map_err(cause)?;
+    let names = IssuerNames::of_policies(config.issuers.iter().map(|issuer| &issuer.policy));
+    Ok(Blocklist::joined([Arc::new(list)], names))
 }
 
 /// A name that is written wrongly would block nobody, and nobody would notice.

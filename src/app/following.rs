@@ -18,7 +18,9 @@ use crate::control::site_server::{
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
 use crate::site::{listen, serve};
-use crate::token::{Block, Blocking, Blocklist, Bundle, BundleRefusal, IssuerKind, Trusted};
+use crate::token::{
+    Block, Blocking, Blocklist, Bundle, BundleRefusal, IssuerKind, IssuerNames, Trusted,
+};
 
 /// How often it is asked whether the last bundle has expired, and whose tokens are trusted.
 const LOOK: Duration = Duration::from_secs(1);
@@ -234,36 +236,15 @@ async fn keep_looking(blocks: Arc<Blocks>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Entries name issuers by their `iss`, as tokens do; requests are judged by configured names. The
-/// site's own is known at once, whatever the configuration in force calls it.
+/// The site's own issuer is known at once, whatever the configuration in force calls it.
 fn list(bundle: &Bundle, trusted: &[Trusted]) -> Blocklist {
-    let names = |iss: &str| {
-        let of =
-            trusted.iter().filter(|t| t.issuer.accepts(iss)).map(|t| t.issuer.name.to_string());
-        let own = (iss == bundle.issuer).then(|| OWN.to_owned());
-        of.chain(own).collect::<Vec<_>>()
-    };
-    let named: Vec<Vec<String>> = bundle
-        .blocks
-        .iter()
-        .map(|block| match block {
-            Block::Token { issuer, .. } | Block::IssuedBefore { issuer, .. } => names(issuer),
-            Block::Device(_) | Block::User(_) => Vec::new(),
-        })
-        .collect();
-    Blocklist::of(bundle.blocks.iter().zip(&named).flat_map(|(block, names)| {
-        let by_issuer = names.iter().filter_map(|issuer| match block {
-            Block::Token { id, .. } => Some(Blocking::Token { issuer, id }),
-            Block::IssuedBefore { before, .. } => {
-                Some(Blocking::IssuedBefore { issuer, before: crate::clock::second(*before) })
-            }
-            Block::Device(_) | Block::User(_) => None,
-        });
-        let by_itself = match block {
-            Block::Device(id) => Some(Blocking::Device(id)),
-            Block::User(id) => Some(Blocking::User(id)),
-            Block::Token { .. } | Block::IssuedBefore { .. } => None,
-        };
-        by_issuer.chain(by_itself).collect::<Vec<_>>()
-    }))
+    let entries = bundle.blocks.iter().map(|block| match block {
+        Block::Token { issuer, id } => Blocking::Token { iss: issuer, id },
+        Block::IssuedBefore { issuer, before } => {
+            Blocking::IssuedBefore { iss: issuer, before: crate::clock::second(*before) }
+        }
+        Block::Device(id) => Blocking::Device(id),
+        Block::User(id) => Blocking::User(id),
+    });
+    Blocklist::of(entries, &IssuerNames::of(trusted).and(&bundle.issuer, OWN))
 }

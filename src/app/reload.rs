@@ -115,12 +115,13 @@ impl App {
             &mut self.tasks,
         );
         self.clients.follow(&config, &self.options, &self.metrics, &mut self.tasks);
-        let judges = (&self.issuers, &self.blocklist, &self.clients);
+        let judges = (&self.issuers, &self.joined.list(), &self.clients);
         let to = (&*self.backends, &self.authorities);
         let policy = assemble::policy(&config, judges, to, &self.tokens, &self.metrics);
         let counted = policy.counted();
         self.policy.publish(policy);
         self.trusted.publish(self.issuers.trusted().0);
+        self.joined.again();
         self.limits.publish(config.limits.connection);
         self.bindings.publish(self.sites.bindings(&config));
         self.metrics.retain_routes(&counted);

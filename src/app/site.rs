@@ -39,7 +39,6 @@ pub(super) struct Parts {
     /// The site's keys, where several site servers have them in common.
     pub shared_keys: Option<SharedKeys>,
     pub trusted: Live<Vec<Trusted>>,
-    pub blocklist: Live<Blocklist>,
     pub joined: Joined,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
@@ -128,7 +127,7 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     if config.site_systems.iter().any(offers) {
         match &parts.tokens {
             Some(tokens) => {
-                offer(config, &parts, tokens.clone(), (&store, &blocks), &mut tasks).await?;
+                offer(config, &parts, tokens.clone(), &store, &mut tasks).await?;
             }
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
@@ -180,7 +179,7 @@ async fn offer(
     config: &Config,
     parts: &Parts,
     tokens: Arc<SiteTokens>,
-    (store, blocks): (&Store, &Live<Blocklist>),
+    store: &Store,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartError> {
     let own_origins = config.site_systems.iter().filter(|s| !s.is_site_server());
@@ -194,7 +193,7 @@ async fn offer(
         tokens: tokens.clone(),
         trusted: parts.trusted.clone(),
         own_issuer: own.map_or_else(|| "site".into(), |issuer| issuer.policy.name.clone()),
-        blocklists: [parts.blocklist.clone(), blocks.clone()],
+        blocklist: parts.joined.list(),
         clock: parts.clock.clone(),
         on_answer: Arc::new(move |endpoint, outcome| {
             metrics.site.answered(endpoint.as_str(), outcome);

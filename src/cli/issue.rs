@@ -48,6 +48,7 @@ pub(super) fn issue(config: &ConfigArg, wish: &Wish<'_>) -> anyhow::Result<ExitC
         lifetime_s: Some(lifetime_s),
         bound_to,
         scope,
+        origins: &[],
         id,
     };
     let token = site.mint(request, now)?;

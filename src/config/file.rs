@@ -367,6 +367,8 @@ pub(super) struct TokenIssuerFile {
     pub(super) leeway: Typed<Span>,
     /// The longest life of a token; by default 90d, 2d or 1d, by kind.
     pub(super) lifetime_max: Typed<Span>,
+    /// Whether its tokens may be exchanged for the site's own; by default not for `oidc`.
+    pub(super) exchange: Typed<bool>,
     /// For `oidc`: the claim with the device's id.
     pub(super) device_claim: Typed<String>,
     /// For `oidc`: the claim with the user's id; one of the two is required.

@@ -31,6 +31,10 @@ pub(super) fn write<E>(
     if let (Some((sha256, _)), true) = (&ctx.certificate, ctx.to_site()) {
         write("Sitegate-Client-Cert-Proven", sha256.as_bytes())?;
     }
+    // Nobody is believed there whom the site system in front does not believe.
+    if let (Some(site), true) = (&ctx.site, ctx.to_site()) {
+        write("Sitegate-Accepted-Issuers", site.accepted_iss.as_bytes())?;
+    }
     let certificate = ctx.certificate.as_ref().filter(|(_, good)| *good);
     for (name, value) in pass.says(certificate.map(|(sha256, _)| &**sha256)) {
         write(name, value.as_bytes())?;

@@ -17,7 +17,7 @@ use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling, Translation};
-use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Refusal, Verified};
+use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Origin, Refusal, Verified};
 
 /// A request head as the decision sees it.
 pub struct Head<'a, F> {
@@ -108,11 +108,14 @@ impl Pass {
     ) -> impl Iterator<Item = (&'static str, &'a str)> {
         let who = self.verified.as_ref().map(|verified| verified.identity());
         let certificate = certificate.filter(|_| self.observed.is_none());
+        let origin = who.and_then(|who| who.origins.first());
         [
             ("Sitegate-Issuer", who.map(|who| &*who.issuer)),
             ("Sitegate-Device", who.and_then(|who| who.device.as_deref())),
             ("Sitegate-User", who.and_then(|who| who.user.as_deref())),
             ("Sitegate-Token-Id", who.and_then(|who| who.token_id.as_deref())),
+            ("Sitegate-Origin-Issuer", origin.map(|origin| &*origin.iss)),
+            ("Sitegate-Origin-Subject", origin.and_then(Origin::subject)),
             ("Sitegate-Client-Cert-Sha256", certificate),
         ]
         .into_iter()

@@ -75,6 +75,9 @@ pub struct SitePolicy {
     pub routes: RouteTable,
     /// The names of the issuers that it accepts.
     pub issuers: Vec<Arc<str>>,
+    /// Every `iss` of these, with a space between them: whom the site's services may believe for a
+    /// request that came by this site system.
+    pub accepted_iss: String,
     /// How clients address the site's other systems: a token for one of them is for nobody here.
     pub elsewhere: Vec<String>,
     /// Where clients put their tokens.
@@ -147,7 +150,9 @@ impl Policy {
         let mut clear: HashMap<_, Vec<_>> = HashMap::new();
         for system in &config.site_systems {
             let (to, all) = (upstreams(system), &config.site_systems);
-            let site = Arc::new(SitePolicy::new(system, all, to, clients(system), metrics));
+            let accepted_iss = accepted_iss(system, &judged_by.trusted);
+            let site = SitePolicy::new(system, all, to, clients(system), metrics);
+            let site = Arc::new(SitePolicy { accepted_iss, ..site });
             if let Some(plain) = &system.plain_http {
                 clear.entry(plain.listen).or_default().push(site.clone());
             }
@@ -224,6 +229,7 @@ impl SitePolicy {
                 .collect(),
             routes: system.routes.clone(),
             issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
+            accepted_iss: String::new(),
             elsewhere: elsewhere(system, all),
             token_sources: system.token_sources.clone(),
             secrets: secrets(&system.token_sources),
@@ -280,6 +286,14 @@ impl SitePolicy {
     pub fn counters(&self, route: Option<usize>) -> &RouteMetrics {
         route.and_then(|index| self.metrics.get(index)).unwrap_or(&self.no_route)
     }
+}
+
+/// One with a space or anything that no field takes is left out, and so is not believed there.
+fn accepted_iss(system: &SiteSystem, trusted: &[Trusted]) -> String {
+    let accepted = trusted.iter().filter(|t| system.issuers.iter().any(|n| **n == *t.issuer.name));
+    let all = accepted.flat_map(|t| &t.issuer.accepts).map(String::as_str);
+    let fit = all.filter(|iss| !iss.is_empty() && iss.bytes().all(|b| b.is_ascii_graphic()));
+    fit.collect::<Vec<_>>().join(" ")
 }
 
 fn elsewhere(system: &SiteSystem, all: &[SiteSystem]) -> Vec<String> {

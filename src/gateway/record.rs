@@ -19,6 +19,7 @@ use crate::front::ConnInfo;
 use crate::log::{Access, AccessLog};
 use crate::metrics::ClearOutcome;
 use crate::route::Destination;
+use crate::token::Origin;
 
 /// The time as HTTP writes it (RFC 9110 §5.6.7).
 pub(super) fn http_date(now: Timestamp) -> String {
@@ -176,6 +177,7 @@ pub(super) fn write(
     let path = asked.target.split(|b| *b == b'?').next().unwrap_or_default();
     let route = ctx.site.as_ref().zip(ctx.route).and_then(|(site, n)| site.routes.get(n));
     let identity = ctx.pass.as_ref().and_then(|p| p.verified.as_ref()).map(|v| v.identity());
+    let origin = identity.and_then(|who| who.origins.first());
     let observed = observed(ctx);
     let reason = observed.map(|refused| refused.denial).or(ctx.denial);
     // What failed after it went on has no other place.
@@ -213,6 +215,8 @@ pub(super) fn write(
         issuer: identity.map(|i| &*i.issuer),
         device: identity.and_then(|i| i.device.as_deref()),
         user: identity.and_then(|i| i.user.as_deref()),
+        origin_issuer: origin.map(|o| &*o.iss),
+        origin_subject: origin.and_then(Origin::subject),
         purpose: identity.map(|i| i.purpose.as_str()),
         token_id: identity.and_then(|i| i.token_id.as_deref()),
         token: fingerprint.map(|f| f.to_string()).as_deref(),

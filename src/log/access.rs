@@ -56,6 +56,10 @@ pub struct Access<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin_issuer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin_subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<&'a str>,
@@ -100,6 +104,8 @@ impl Access<'_> {
             issuer: None,
             device: None,
             user: None,
+            origin_issuer: None,
+            origin_subject: None,
             purpose: None,
             token_id: None,
             token: None,

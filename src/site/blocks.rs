@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::store::{BlockEntry, BlockedOwned, Follower, Store, StoreError};
 use crate::live::{Live, Publisher, live};
-use crate::token::{Blocking, Blocklist, Trusted};
+use crate::token::{Blocking, Blocklist, IssuerNames, Trusted};
 
 /// How often the names of issuers are compared with those of the configuration in force.
 const LOOK: Duration = Duration::from_secs(30);
@@ -88,37 +88,20 @@ impl Blocks {
     }
 }
 
-/// Entries name issuers by their `iss`, as tokens do; requests are judged by configured names.
 fn list(entries: &[BlockEntry], trusted: &[Trusted]) -> Blocklist {
-    let names = |iss: &str| {
-        let of = trusted.iter().filter(|t| t.issuer.accepts(iss)).map(|t| &*t.issuer.name);
-        of.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let named: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| match &entry.what {
-            BlockedOwned::Token { issuer, .. } | BlockedOwned::IssuedBefore { issuer, .. } => {
-                names(issuer)
+    let entries = entries.iter().flat_map(|entry| {
+        let itself = match &entry.what {
+            BlockedOwned::Token { issuer, id } => Blocking::Token { iss: issuer, id },
+            BlockedOwned::IssuedBefore { issuer, before } => {
+                Blocking::IssuedBefore { iss: issuer, before: *before }
             }
-            BlockedOwned::User { .. } | BlockedOwned::Device(_) => Vec::new(),
-        })
-        .collect();
-    Blocklist::of(entries.iter().zip(&named).flat_map(|(entry, names)| {
-        let by_issuer = names.iter().filter_map(|issuer| match &entry.what {
-            BlockedOwned::Token { id, .. } => Some(Blocking::Token { issuer, id }),
-            BlockedOwned::IssuedBefore { before, .. } => {
-                Some(Blocking::IssuedBefore { issuer, before: *before })
-            }
-            BlockedOwned::User { .. } | BlockedOwned::Device(_) => None,
-        });
-        let by_itself = match &entry.what {
-            BlockedOwned::Device(id) => Some(Blocking::Device(id)),
-            BlockedOwned::User { id, .. } => Some(Blocking::User(id)),
-            BlockedOwned::Token { .. } | BlockedOwned::IssuedBefore { .. } => None,
+            BlockedOwned::Device(id) => Blocking::Device(id),
+            BlockedOwned::User { id, .. } => Blocking::User(id),
         };
         let covered = entry.covers.iter().flat_map(|covered| {
             std::iter::once(&covered.device).chain(&covered.entra).map(|id| Blocking::Device(id))
         });
-        by_issuer.chain(by_itself).chain(covered).collect::<Vec<_>>()
-    }))
+        std::iter::once(itself).chain(covered)
+    });
+    Blocklist::of(entries, &IssuerNames::of(trusted))
 }

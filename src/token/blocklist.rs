@@ -15,8 +15,11 @@ use toml::Spanned;
 use uuid::Uuid;
 
 use super::identity::Identity;
+use super::issuer::Issuer;
+use super::origin::Origin;
 use super::refusal::Refusal;
 use super::text::is_identity_text;
+use super::verify::Trusted;
 use crate::denial::Denial;
 
 /// The largest blocklist that is read, in bytes: a good 200,000 entries with reasons.
@@ -41,8 +44,44 @@ pub struct Blocklist {
     entries: usize,
     /// Lists that others keep, and that count as well.
     beside: Vec<Arc<Blocklist>>,
+    /// What the issuers of origins are called here.
+    names: IssuerNames,
     /// Whether nobody knows who is blocked.
     is_unheard: bool,
+}
+
+/// What the issuers that are configured here are called, by each `iss` that they accept.
+#[derive(Clone, Debug, Default)]
+pub struct IssuerNames(HashMap<String, Arc<str>>);
+
+impl IssuerNames {
+    /// The names of these issuers.
+    pub fn of(trusted: &[Trusted]) -> Self {
+        IssuerNames::of_policies(trusted.iter().map(|t| &*t.issuer))
+    }
+
+    /// The names of the issuers of these policies.
+    pub fn of_policies<'a>(policies: impl IntoIterator<Item = &'a Issuer>) -> Self {
+        let named = |policy: &'a Issuer| {
+            policy.accepts.iter().map(|iss| (iss.clone(), policy.name.clone()))
+        };
+        IssuerNames(policies.into_iter().flat_map(named).collect())
+    }
+
+    /// The same, with one more `iss` of an issuer.
+    #[must_use]
+    pub fn and(mut self, iss: &str, name: &str) -> Self {
+        self.0.insert(iss.to_owned(), name.into());
+        self
+    }
+}
+
+/// How a rule names an issuer: by its configured name or, where none is configured that accepts it,
+/// by its `iss`. A name never equals an `iss`.
+#[derive(Clone, Copy, Hash)]
+enum IssuerKey<'a> {
+    Name(&'a str),
+    Iss(&'a str),
 }
 
 /// What a rule is about.
@@ -59,8 +98,8 @@ enum About<'a> {
 pub enum Blocking<'a> {
     /// One token of an issuer, by its id.
     Token {
-        /// The issuer's configured name.
-        issuer: &'a str,
+        /// The token's `iss`.
+        iss: &'a str,
         /// The token's id.
         id: &'a str,
     },
@@ -70,8 +109,8 @@ pub enum Blocking<'a> {
     User(&'a str),
     /// Everything that an issuer issued before a moment.
     IssuedBefore {
-        /// The issuer's configured name.
-        issuer: &'a str,
+        /// The `iss`.
+        iss: &'a str,
         /// The moment.
         before: Timestamp,
     },
@@ -127,10 +166,11 @@ impl Blocklist {
         }
     }
 
-    /// Several lists as one: what any of them blocks is blocked.
-    pub fn joined(lists: impl IntoIterator<Item = Arc<Blocklist>>) -> Self {
+    /// Several lists as one: what any of them blocks is blocked. `names` is by what they name the
+    /// issuers of tokens that others were made from.
+    pub fn joined(lists: impl IntoIterator<Item = Arc<Blocklist>>, names: IssuerNames) -> Self {
         let beside: Vec<_> = lists.into_iter().filter(|list| !list.is_empty()).collect();
-        Blocklist { beside, ..Blocklist::default() }
+        Blocklist { beside, names, ..Blocklist::default() }
     }
 
     /// The list of somebody who does not know who is blocked: it lets nobody in who shows a token.
@@ -138,40 +178,70 @@ impl Blocklist {
         Blocklist { is_unheard: true, ..Blocklist::default() }
     }
 
-    /// The list of what is blocked one by one.
-    pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>) -> Self {
+    /// The list of what a site blocks, which names issuers by their `iss`, as tokens do. A rule is
+    /// kept by the configured name: what is blocked of one `iss` of an issuer is blocked of all.
+    pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>, names: &IssuerNames) -> Self {
         let mut list = Blocklist::default();
+        let key = |iss: &'a str| match names.0.get(iss) {
+            Some(name) => IssuerKey::Name(name),
+            None => IssuerKey::Iss(iss),
+        };
         for entry in entries {
             match entry {
-                Blocking::Token { issuer, id } => list.rule(Some(issuer), About::Token(id), ALWAYS),
+                Blocking::Token { iss, id } => list.rule(Some(key(iss)), About::Token(id), ALWAYS),
                 Blocking::Device(id) => list.rule(None, About::Device(id), ALWAYS),
                 Blocking::User(id) => list.rule(None, About::User(id), ALWAYS),
-                Blocking::IssuedBefore { issuer, before } => {
-                    list.rule(Some(issuer), About::Everything, second(before));
+                Blocking::IssuedBefore { iss, before } => {
+                    list.rule(Some(key(iss)), About::Everything, second(before));
                 }
             }
         }
         list
     }
 
-    /// Whether a verified identity is blocked. `issued` is the token's `iat`, else its `nbf`, in
-    /// seconds after 1970; a token with neither counts as issued before every moment.
+    /// Whether a verified identity is blocked, or a token that its token was made from. `issued` is
+    /// the token's `iat`, else its `nbf`, in seconds after 1970; a token with neither counts as
+    /// issued before every moment.
     ///
     /// # Errors
     /// The refusal, if it is. A device or a user without a moment is blocked as such, everything
     /// else is the token's fault: another token may be good.
     pub fn judge(&self, who: &Identity, issued: Option<i64>) -> Result<(), Refusal> {
-        self.beside.iter().try_for_each(|list| list.judge(who, issued))?;
+        self.judge_by(&self.names, who, issued)
+    }
+
+    fn judge_by(
+        &self,
+        names: &IssuerNames,
+        who: &Identity,
+        issued: Option<i64>,
+    ) -> Result<(), Refusal> {
+        self.beside.iter().try_for_each(|list| list.judge_by(names, who, issued))?;
         if self.is_unheard {
             return Err(Refusal::new(Denial::SiteUnheard, "nobody has said who is blocked"));
         }
         if self.rules.is_empty() {
             return Ok(());
         }
-        let issuer = Some(&*who.issuer);
-        let token = who.token_id.as_deref().map(About::Token);
-        let device = who.device.as_deref().map(About::Device);
-        let user = who.user.as_deref().map(About::User);
+        self.judge_one(IssuerKey::Name(&who.issuer), &Subject::of(who, issued))?;
+        for origin in who.origins.iter() {
+            let name = names.0.get(&origin.iss).map(|name| IssuerKey::Name(name));
+            for issuer in name.into_iter().chain([IssuerKey::Iss(&origin.iss)]) {
+                self.judge_one(issuer, &Subject::of_origin(origin)).map_err(|refusal| {
+                    let detail = format!("{}, as the token that it was made from", refusal.detail);
+                    Refusal { detail: detail.into(), ..refusal }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_one(&self, issuer: IssuerKey<'_>, subject: &Subject<'_>) -> Result<(), Refusal> {
+        let issuer = Some(issuer);
+        let token = subject.token_id.map(About::Token);
+        let device = subject.device.map(About::Device);
+        let user = subject.user.map(About::User);
+        let issued = subject.issued;
         let looks = [
             (issuer, token),
             (issuer, device),
@@ -227,7 +297,7 @@ impl Blocklist {
         places.saturating_mul(size_of::<(u128, i64)>() + 1)
     }
 
-    fn before(&self, issuer: Option<&str>, about: About<'_>) -> Option<i64> {
+    fn before(&self, issuer: Option<IssuerKey<'_>>, about: About<'_>) -> Option<i64> {
         if self.kinds & about.kind(issuer) == 0 {
             return None;
         }
@@ -236,26 +306,56 @@ impl Blocklist {
 
     fn add(&mut self, entry: &Spanned<Entry>) -> Result<(), Wrong> {
         let (issuer, about, before) = entry.get_ref().read(entry.span())?;
-        self.rule(issuer, about, before);
+        self.rule(issuer.map(IssuerKey::Name), about, before);
         Ok(())
     }
 
-    fn rule(&mut self, issuer: Option<&str>, about: About<'_>, before: i64) {
+    fn rule(&mut self, issuer: Option<IssuerKey<'_>>, about: About<'_>, before: i64) {
         let place = self.fingerprint(issuer, about);
         let rule = self.rules.entry(place).or_insert(before);
         *rule = before.max(*rule);
         self.kinds |= about.kind(issuer);
         self.entries += 1;
-        if let Some(issuer) = issuer.filter(|name| !self.issuers.contains(*name)) {
-            self.issuers.insert(issuer.to_owned());
+        if let Some(IssuerKey::Name(name)) = issuer
+            && !self.issuers.contains(name)
+        {
+            self.issuers.insert(name.to_owned());
         }
     }
 
     /// 128 bits that stand for a rule's subject: two keyed hashes that share nothing but the key.
-    fn fingerprint(&self, issuer: Option<&str>, about: About<'_>) -> u128 {
+    fn fingerprint(&self, issuer: Option<IssuerKey<'_>>, about: About<'_>) -> u128 {
         let (kind, id) = (about.kind(issuer), about.id());
         let half = |domain: u8| u128::from(self.hasher.hash_one((domain, kind, issuer, id)));
         half(0) << 64 | half(1)
+    }
+}
+
+/// What of a token a list is asked about.
+struct Subject<'a> {
+    token_id: Option<&'a str>,
+    device: Option<&'a str>,
+    user: Option<&'a str>,
+    issued: Option<i64>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(who: &'a Identity, issued: Option<i64>) -> Self {
+        Subject {
+            token_id: who.token_id.as_deref(),
+            device: who.device.as_deref(),
+            user: who.user.as_deref(),
+            issued,
+        }
+    }
+
+    fn of_origin(origin: &'a Origin) -> Self {
+        Subject {
+            token_id: origin.token_id.as_deref(),
+            device: origin.device.as_deref(),
+            user: origin.user.as_deref(),
+            issued: origin.issued,
+        }
     }
 }
 
@@ -267,7 +367,7 @@ impl fmt::Debug for Blocklist {
 
 impl<'a> About<'a> {
     /// One bit for each kind of rule.
-    fn kind(self, issuer: Option<&str>) -> u8 {
+    fn kind(self, issuer: Option<IssuerKey<'_>>) -> u8 {
         let bit = match self {
             About::Token(_) => 1,
             About::Device(_) => 2,

@@ -379,6 +379,7 @@ mod tests {
             lifetime_s: None,
             bound_to: None,
             scope: None,
+            origins: &[],
             id: Uuid::from_u128(2),
         };
         let token = own.mint(&request, at(1_000)).unwrap();

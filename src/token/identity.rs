@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::claims::{Claims, claim};
 use super::issuer::{Issuer, IssuerKind, OidcClaims};
 use super::json::Json;
+use super::origin::{self, Origin};
 use super::refusal::Refusal;
 use super::scope::ContentScope;
 use super::text::{guid, is_identity_text, site_device};
@@ -59,6 +60,9 @@ pub struct Identity {
     pub bound_to: Option<String>,
     /// What it is limited to, whatever its purpose opens besides; nothing for no such limit.
     pub scopes: Arc<[ContentScope]>,
+    /// The tokens that a site's token was made from, the first of all first: whoever blocks one of
+    /// them blocks this one.
+    pub origins: Arc<[Origin]>,
 }
 
 impl Identity {
@@ -88,8 +92,12 @@ impl Identity {
         };
         let Subject { device, user, token_id, purpose } = subject;
         let scopes = scopes(issuer, claims, purpose)?;
+        let origins = match issuer.kind {
+            IssuerKind::Site { .. } => origin::read(claims)?.into(),
+            IssuerKind::Entra { .. } | IssuerKind::Oidc(_) => Arc::default(),
+        };
         let issuer = issuer.name.clone();
-        Ok(Identity { device, user, issuer, token_id, purpose, bound_to, scopes })
+        Ok(Identity { device, user, issuer, token_id, purpose, bound_to, scopes, origins })
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Issuer {
     pub leeway_s: i64,
     /// The longest life of a token, in seconds; `None` for no limit.
     pub lifetime_max_s: Option<i64>,
+    /// Whether its tokens may be exchanged for the site's own.
+    pub exchange: bool,
 }
 
 /// The kinds of issuer.
@@ -93,10 +95,12 @@ impl Issuer {
 
     /// Tokens of another OpenID Connect provider.
     ///
-    /// Defaults: no audience, so that nothing is accepted until one is configured; one day.
+    /// Defaults: no audience, so that nothing is accepted until one is configured; one day; not
+    /// exchanged for the site's tokens.
     pub fn oidc(name: &str, issuer: &str, claims: OidcClaims) -> Self {
         Issuer {
             lifetime_max_s: Some(DAY_S),
+            exchange: false,
             ..Issuer::new(name, IssuerKind::Oidc(claims), vec![issuer.to_owned()])
         }
     }
@@ -109,6 +113,7 @@ impl Issuer {
             audiences: Vec::new(),
             leeway_s: LEEWAY_S,
             lifetime_max_s: None,
+            exchange: true,
         }
     }
 

@@ -22,6 +22,7 @@ use super::algorithm::Algorithm;
 use super::identity::SITE_KINDS;
 use super::keys::thumbprints;
 use super::material::Material;
+use super::origin::{ORIGINS_MAX, Origin};
 use super::scope::ContentScope;
 use super::text::{is_identity_text, site_device, to_base64url};
 use crate::purpose::Purpose;
@@ -73,6 +74,8 @@ pub struct MintRequest<'a> {
     /// What it is limited to, for content, boot media and task sequences: `package:ID` and
     /// `path:/PREFIX`, with a space between them.
     pub scope: Option<&'a str>,
+    /// The tokens that it is made from, the first of all first.
+    pub origins: &'a [Origin],
     /// The handle by which it can be blocked: fresh for each token.
     pub id: Uuid,
 }
@@ -92,8 +95,8 @@ pub enum MintError {
     /// A user where none may be, or one that could not be a header value.
     #[error("a user must be printable ASCII of 1 to 256 bytes, and in client tokens alone")]
     User,
-    /// No issuer or audience, or no SHA-256 thumbprint.
-    #[error("issuer, audience or certificate thumbprint is empty or not well-formed")]
+    /// No issuer or audience, no SHA-256 thumbprint, or an origin that could not be read again.
+    #[error("issuer, audience, origin or certificate thumbprint is empty or not well-formed")]
     Envelope,
     /// A limit that would not be understood, or where there can be none.
     #[error(
@@ -299,11 +302,13 @@ struct Envelope<'a> {
     cnf: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    origin: &'a [Origin],
 }
 
 impl<'a> Envelope<'a> {
     fn of(request: &MintRequest<'a>, now_s: i64) -> Result<Self, MintError> {
-        let MintRequest { purpose, device, user, bound_to, scope, id, .. } = *request;
+        let MintRequest { purpose, device, user, bound_to, scope, origins, id, .. } = *request;
         let (usual_s, max_s) = lifetime_s(purpose, bound_to.is_some());
         let lifetime_s = request.lifetime_s.unwrap_or(usual_s);
         if !(1..=max_s).contains(&lifetime_s) {
@@ -312,6 +317,8 @@ impl<'a> Envelope<'a> {
         if request.issuer.is_empty()
             || request.audience.is_empty()
             || bound_to.is_some_and(|hash| hash.len() != 43 || !is_identity_text(hash))
+            || origins.len() > ORIGINS_MAX
+            || !origins.iter().all(Origin::is_well_formed)
         {
             return Err(MintError::Envelope);
         }
@@ -352,6 +359,7 @@ impl<'a> Envelope<'a> {
             jti: id,
             cnf: bound_to.map(|hash| json!({ "x5t#S256": hash })),
             scope,
+            origin: origins,
         })
     }
 }

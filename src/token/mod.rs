@@ -19,6 +19,7 @@ mod json;
 mod keys;
 mod material;
 mod mint;
+mod origin;
 mod refusal;
 mod registration;
 mod scope;
@@ -28,7 +29,7 @@ mod verify;
 pub use algorithm::Algorithm;
 pub use assertion::{Asserted, Assertion, AssertionRequest};
 pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
-pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocking, Blocklist, BlocklistFault};
+pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocking, Blocklist, BlocklistFault, IssuerNames};
 pub use bundle::{BUNDLE_BYTES_MAX, Block, Bundle, BundleKeys, BundleRefusal, BundleTrust};
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
 pub use client_key::{ClientKey, ClientKeyFault};
@@ -38,9 +39,11 @@ pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
 pub use join::{JOIN_LIFE_MAX_S, JoinToken, join_fingerprint};
 pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
 pub use mint::{LIFETIME_MAX_S, MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
+pub use origin::{ORIGINS_MAX, Origin};
 pub use refusal::{Missed, Refusal};
 pub use registration::ClientMetadata;
 pub use scope::ContentScope;
+pub(crate) use text::is_identity_text;
 pub use verify::{Trusted, Verified, verify};
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) fn to_base64url(bytes: impl AsRef<[u8]>) -> String {
 /// Whether `value` may be an identity: it will be a header value and a log field, so it is
 /// printable ASCII without spaces at its ends, and bounded. Others are refused rather than encoded,
 /// because two names that encode alike would be one person.
-pub(super) fn is_identity_text(value: &str) -> bool {
+pub(crate) fn is_identity_text(value: &str) -> bool {
     !value.is_empty()
         && value.len() <= CLAIM_BYTES_MAX
         && value.bytes().all(|b| (b' '..=b'~').contains(&b))

@@ -12,6 +12,7 @@ use super::claims::{Claims, Header};
 use super::identity::Identity;
 use super::issuer::Issuer;
 use super::keys::{KeySet, NoKey};
+use super::origin::{ORIGINS_MAX, Origin};
 use super::refusal::{Missed, Refusal};
 use super::text::base64url;
 use crate::denial::Denial;
@@ -184,6 +185,23 @@ impl Verified {
     /// When the token was issued as far as it says: `iat`, else `nbf`.
     pub fn issued(&self) -> Option<i64> {
         self.iat.or(self.nbf)
+    }
+
+    /// The origins of a token that is made from this one: its own, and itself.
+    ///
+    /// `None` if there would be more than [`ORIGINS_MAX`], or one that cannot be written.
+    pub fn origins_of_next(&self) -> Option<Vec<Origin>> {
+        let who = &self.identity;
+        let own = Origin {
+            iss: self.iss.clone(),
+            token_id: who.token_id.clone(),
+            issued: self.issued(),
+            device: who.device.clone(),
+            user: who.user.clone(),
+        };
+        let origins: Vec<Origin> = who.origins.iter().cloned().chain([own]).collect();
+        let fits = origins.len() <= ORIGINS_MAX && origins.iter().all(Origin::is_well_formed);
+        fits.then_some(origins)
     }
 
     /// Whether one of these is the very policy, with the very keys, that verified the token. Both

@@ -47,5 +47,6 @@ mod store;
 mod tls;
 mod token_service;
 mod tokens;
+mod trust;
 mod websockets;
 mod windows;

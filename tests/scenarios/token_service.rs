@@ -282,6 +282,7 @@ fn a_bulk_token_that_has_expired_registers_nobody() {
             lifetime_s: None,
             bound_to: None,
             scope: None,
+            origins: &[],
             id: uuid::Uuid::new_v4(),
         };
         let then = jiff::Timestamp::from_second(now().as_second() - days * 86_400).unwrap();

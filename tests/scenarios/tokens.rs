@@ -283,6 +283,7 @@ impl Forge {
             lifetime_s: Some(3600),
             bound_to: None,
             scope: None,
+            origins: &[],
             id: uuid::Uuid::new_v4(),
         };
         self.0.mint(&request, sitegate::clock::Clock::system().now()).unwrap()

@@ -68,7 +68,7 @@ fn every_refusal_of_the_token_service_has_its_row() {
             "| `{}` | {} | `{}` | {} | {} |",
             d.code(),
             d.status(),
-            d.error(),
+            d.error().unwrap_or("none"),
             d.title(),
             d.hint()
         );

@@ -259,6 +259,7 @@ fn bulk(config: &Config, site: &SiteTokens, now: Timestamp) -> anyhow::Result<St
         lifetime_s: Some(lifetime_s),
         bound_to: None,
         scope: None,
+        origins: &[],
         id,
     };
     let grant = Grant {
@@ -300,6 +301,7 @@ fn token(
         lifetime_s: None,
         bound_to: None,
         scope: None,
+        origins: &[],
         id: uuid::Uuid::new_v4(),
     };
     Ok(site.mint(request, now)?)

@@ -154,6 +154,9 @@ fn resolve(
     if let Some(longest) = file.lifetime_max {
         policy.lifetime_max_s = Some(seconds(longest.get_ref()));
     }
+    if let Some(exchange) = file.exchange {
+        policy.exchange = exchange.into_inner();
+    }
     let keys = keys.resolve(&policy, span, scope)?;
     Some(Issuer { policy, keys })
 }

@@ -105,7 +105,7 @@ fn endpoint(path: &str, base: &str) -> Option<&'static str> {
 
 fn refused(denial: GrantDenial) -> Response {
     let body = json!({
-        "error": denial.error(),
+        "error": denial.error().unwrap_or_default(),
         "error_description": denial.title(),
         "code": denial.code(),
     });

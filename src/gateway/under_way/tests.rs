@@ -35,6 +35,7 @@ fn verified() -> [Arc<Verified>; 2] {
             lifetime_s: None,
             bound_to: None,
             scope: None,
+            origins: &[],
             id: Uuid::from_u128(2),
         };
         let token = signer.mint(&request, now).unwrap();

@@ -16,8 +16,9 @@ use super::{Shared, told};
 use crate::site::service::Caller;
 
 /// How a gateway names what it knows of a client, and how the token service does.
-pub const FIELDS: [(&str, &str); 3] = [
+pub const FIELDS: [(&str, &str); 4] = [
     ("gateway-client-address", "x-forwarded-for"),
+    ("gateway-client-issuers", "sitegate-accepted-issuers"),
     ("gateway-client-cert-sha256", "sitegate-client-cert-sha256"),
     ("gateway-client-cert-proven", "sitegate-client-cert-proven"),
 ];

@@ -149,6 +149,7 @@ impl SiteServer {
 async fn join(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
+        serving.limits.attempt(&caller).map_err(|_| SiteDenial::Rate)?;
         serving.limits.register(&caller).map_err(|_| SiteDenial::Rate)?;
         let asked: JoinRequest = read(&body)?;
         let proven = caller.proven.as_deref().ok_or(SiteDenial::GatewayUnknown)?;
@@ -177,8 +178,7 @@ async fn bundle(
 ) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
-        serving.limits.request(&caller).map_err(|_| SiteDenial::Rate)?;
-        let gateway = serving.gateway(&caller).await?;
+        let gateway = serving.counted(&caller).await?;
         serving.has(&gateway, held).await?;
         let mut published = serving.server.published.clone();
         let newer = |published: &Option<Arc<Published>>| {
@@ -200,8 +200,7 @@ async fn bundle(
 async fn certificate(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
-        serving.limits.request(&caller).map_err(|_| SiteDenial::Rate)?;
-        let gateway = serving.gateway(&caller).await?;
+        let gateway = serving.counted(&caller).await?;
         let asked: CertificateRequest = read(&body)?;
         let answer = certify::certify(&serving.server, &gateway, &asked).await?;
         Ok(Json(answer).into_response())
@@ -212,8 +211,7 @@ async fn certificate(State(serving): Shared, headers: HeaderMap, body: Bytes) ->
 async fn identity(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
-        serving.limits.request(&caller).map_err(|_| SiteDenial::Rate)?;
-        let gateway = serving.gateway(&caller).await?;
+        let gateway = serving.counted(&caller).await?;
         let asked: IdentityRequest = read(&body)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if asked.thumbprint.len() != 43 || !asked.thumbprint.bytes().all(plain) {
@@ -229,6 +227,14 @@ async fn identity(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Re
 }
 
 impl Serving {
+    /// The same as [`Serving::gateway`], counted for its address: strangers and gateways apart.
+    async fn counted(&self, caller: &Caller) -> Result<Gateway, Refused> {
+        self.limits.attempt(caller).map_err(|_| SiteDenial::Rate)?;
+        let gateway = self.gateway(caller).await?;
+        self.limits.request(caller).map_err(|_| SiteDenial::Rate)?;
+        Ok(gateway)
+    }
+
     /// The gateway that a connection proved to be.
     async fn gateway(&self, caller: &Caller) -> Result<Gateway, Refused> {
         let proven = caller.proven.as_deref().ok_or(SiteDenial::GatewayUnknown)?;

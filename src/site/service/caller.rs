@@ -11,6 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::rate::neighbourhood;
 
+/// The field in which the gateway says whom the site system in front accepts.
+const ACCEPTED_ISSUERS: &str = "sitegate-accepted-issuers";
+
 /// The caller of one request.
 #[derive(Clone, Debug, Default)]
 pub(in crate::site) struct Caller {
@@ -18,6 +21,11 @@ pub(in crate::site) struct Caller {
     pub address: Option<IpAddr>,
     /// The credentials of `Authorization: Bearer`. A secret.
     pub bearer: Option<Secret>,
+    /// Whether there is an Authorization field, of whatever scheme.
+    pub has_authorization: bool,
+    /// Every `iss` that the site system accepts by which the request came; nothing if the gateway
+    /// did not say.
+    pub accepted_iss: Vec<String>,
     /// `x5t#S256` of the client certificate, if it is good by the site's trust.
     pub good: Option<String>,
     /// `x5t#S256` of the client certificate whose key the connection proved, good or not.
@@ -53,7 +61,10 @@ impl Caller {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| Secret(token.trim().to_owned()))
         });
+        let accepted_iss = one(ACCEPTED_ISSUERS).unwrap_or_default();
         Caller {
+            has_authorization: headers.contains_key(AUTHORIZATION),
+            accepted_iss: accepted_iss.split_ascii_whitespace().map(str::to_owned).collect(),
             address: one("x-forwarded-for").and_then(|text| text.trim().parse().ok()),
             bearer,
             good: one("sitegate-client-cert-sha256").and_then(x5t_s256),

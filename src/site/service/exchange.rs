@@ -9,12 +9,13 @@ use super::grant::{Wish, granted, make};
 use super::proof;
 use super::refused::Refused;
 use super::scope::{Wanted, audience};
+use super::trust::Namespace;
 use super::{Granted, Serving, away};
 use crate::denial::Denial;
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
 use crate::site::store::{Device, TokenRef};
-use crate::token::{BearerToken, Blocklist, IssuerKind, Verified, verify};
+use crate::token::{IssuerKind, Origin, Verified, is_identity_text};
 
 /// The life of a token for another issuer's alone, in seconds: whoever has taken that must not
 /// have made three months of an hour. Configuration Manager gives as much.
@@ -29,13 +30,13 @@ pub(super) async fn exchange(
     form: &Form,
 ) -> Result<Granted, Refused> {
     let now = serving.service.clock.now();
-    let subject = subject(serving, form, now)?;
-    let proved = proof::client(serving, form, now).await?;
+    let subject = subject(serving, caller, form, now)?;
+    let proved = proof::client(serving, caller, form, now).await?;
     let who = subject.identity();
     let about = || who.device.as_deref().or(who.user.as_deref()).unwrap_or("-").to_owned();
     let refused = |refused: Refused| refused.about(&about());
     bound(&subject, caller).map_err(refused)?;
-    if form.get("actor_token").is_some() {
+    if ["actor_token", "actor_token_type"].iter().any(|name| form.get(name).is_some()) {
         return Err(refused(Refused::of(GrantDenial::RequestMalformed, "nobody acts for another")));
     }
     match form.get("requested_token_type") {
@@ -45,13 +46,18 @@ pub(super) async fn exchange(
             return Err(refused(Refused::of(GrantDenial::RequestMalformed, why)));
         }
     }
-    let is_own = matches!(subject.issuer().kind, IssuerKind::Site { .. });
-    let device = device_of(serving, &subject, is_own).await?;
+    if !subject.issuer().exchange {
+        return Err(refused(GrantDenial::SubjectIssuer.into()));
+    }
+    let is_site = matches!(subject.issuer().kind, IssuerKind::Site { .. });
+    let namespace = serving.namespace(&subject);
+    let device = device_of(serving, &subject, namespace).await?;
     if let Some(device) = &device {
         proof::is_welcome(device)?;
     }
     // Whoever proves a key was counted; whoever only brings a token is counted by what it says.
     if proved.is_none() {
+        serving.limits.request(caller).map_err(refused)?;
         let whose = device.as_ref().map_or_else(about, |device| device.id.clone());
         serving.limits.device(&whose).map_err(refused)?;
     }
@@ -61,7 +67,7 @@ pub(super) async fn exchange(
         return Err(refused(Refused::of(GrantDenial::SubjectToken, why)));
     }
     let wanted = Wanted::of(form).map_err(refused)?;
-    let wanted = match (who.purpose, is_own, &wanted) {
+    let wanted = match (who.purpose, is_site, &wanted) {
         (Purpose::Client, false, _) | (Purpose::Client, true, Wanted::Content(_)) => wanted,
         (Purpose::Content | Purpose::Media | Purpose::TaskSequence, _, Wanted::Content(_)) => {
             wanted.within(&held(&subject)).map_err(refused)?
@@ -74,20 +80,30 @@ pub(super) async fn exchange(
         issued: subject.issued().and_then(|at| Timestamp::from_second(at).ok()),
     });
     // What boot media and task sequences speak for need not be registered.
-    let unrecorded = who.device.as_deref().filter(|_| is_own && device.is_none());
+    let vouched = serving.is_own(&subject) && device.is_none();
+    let unrecorded = who.device.as_deref().filter(|_| vouched);
+    let user = user_of(&subject, namespace).map_err(refused)?;
+    let origins: Vec<Origin> = subject.origins_of_next().ok_or_else(|| {
+        refused(Refused::of(GrantDenial::SubjectPurpose, "it was exchanged too often already"))
+    })?;
+    let left = subject.exp().saturating_sub(now.as_second());
+    if left < 1 {
+        return Err(refused(Refused::of(GrantDenial::SubjectToken, Denial::TokenExpired.code())));
+    }
     let wish = Wish {
         wanted,
         audience: audience(serving, form).and_then(|to| limited(&subject, to)).map_err(refused)?,
         device: device.as_ref().map(|device| device.id.as_str()).or(unrecorded),
-        user: who.user.as_deref(),
+        user: user.as_deref(),
         bound_to: caller.proven.as_deref(),
         proof: proved.as_ref(),
         subject_token,
+        origins: &origins,
         vouched: unrecorded.is_some(),
-        ends: match (is_own, &proved) {
-            (true, _) => Some(subject.exp()),
+        lives_s_max: match (is_site, &proved) {
+            (true, _) => Some(left),
             (false, Some(_)) => None,
-            (false, None) => Some(now.as_second().saturating_add(UNPROVEN_S)),
+            (false, None) => Some(left.min(UNPROVEN_S)),
         },
     };
     let wish = match wish.wanted {
@@ -100,15 +116,19 @@ pub(super) async fn exchange(
 }
 
 /// The subject token, good and not blocked.
-fn subject(serving: &Serving, form: &Form, now: Timestamp) -> Result<Verified, Refused> {
+fn subject(
+    serving: &Serving,
+    caller: &Caller,
+    form: &Form,
+    now: Timestamp,
+) -> Result<Verified, Refused> {
     let refused = |why: &'static str| Refused::of(GrantDenial::SubjectToken, why);
     let text = form.get("subject_token").ok_or_else(|| refused("it is missing"))?;
     if !matches!(form.get("subject_token_type"), Some(JWT | ACCESS_TOKEN)) {
         return Err(refused("subject_token_type is not known"));
     }
-    let token = BearerToken::parse(text.as_bytes()).map_err(|denial| refused(denial.code()))?;
-    let verified = verify(&token, &serving.service.trusted.load(), now)
-        .map_err(|refusal| refused(refusal.denial.code()))?;
+    let verified = serving.verified(caller, text, now);
+    let verified = verified.map_err(|refusal| refused(refusal.denial.code()))?;
     serving.not_blocked(&verified)?;
     Ok(verified)
 }
@@ -116,8 +136,8 @@ fn subject(serving: &Serving, form: &Form, now: Timestamp) -> Result<Verified, R
 impl Serving {
     /// As the gateway judges: a token that the operator blocked is exchanged for nothing.
     pub(super) fn not_blocked(&self, verified: &Verified) -> Result<(), Refused> {
-        let judge = |list: &Blocklist| list.judge(verified.identity(), verified.issued());
-        let judged = self.service.blocklists.iter().try_for_each(|list| list.peek(judge));
+        let list = &self.service.blocklist;
+        let judged = list.peek(|list| list.judge(verified.identity(), verified.issued()));
         judged.map_err(|refusal| match refusal.denial {
             Denial::DeviceBlocked => GrantDenial::DeviceBlocked.into(),
             _ => GrantDenial::SubjectBlocked.into(),
@@ -139,23 +159,42 @@ fn bound(subject: &Verified, caller: &Caller) -> Result<(), Refused> {
 async fn device_of(
     serving: &Serving,
     subject: &Verified,
-    is_own: bool,
+    namespace: Namespace,
 ) -> Result<Option<Device>, Refused> {
     let who = subject.identity();
     let Some(id) = who.device.as_deref() else { return Ok(None) };
     let store = &serving.service.store;
-    let found = match (&subject.issuer().kind, is_own) {
-        (_, true) => store.device(id).await.map_err(away)?,
-        (IssuerKind::Entra { .. }, _) => store.device_by_entra(id).await.map_err(away)?,
+    let found = match namespace {
+        Namespace::Site => store.device(id).await.map_err(away)?,
+        Namespace::Entra => store.device_by_entra(id).await.map_err(away)?,
         // Another provider's devices are not compared with the site's: their ids could be anyone's.
-        _ => None,
+        Namespace::Other => None,
     };
     match (found, who.user.is_some(), who.purpose) {
         (Some(device), ..) => Ok(Some(device)),
         (None, true, _) => Ok(None),
         // The site itself issued it, to a device that need not be registered.
-        (None, false, Purpose::Media | Purpose::TaskSequence) => Ok(None),
+        (None, false, Purpose::Media | Purpose::TaskSequence) if serving.is_own(subject) => {
+            Ok(None)
+        }
         (None, false, _) => Err(Refused::from(GrantDenial::DeviceUnknown).about(id)),
+    }
+}
+
+/// What the site calls the user of a subject token. Outside the site's and Entra's own ids the
+/// issuer is part of it: no provider can name another's user. An `iss` has no fragment (RFC 8414
+/// §2), so the first `#` ends it.
+fn user_of(subject: &Verified, namespace: Namespace) -> Result<Option<String>, Refused> {
+    let Some(user) = subject.identity().user.as_deref() else { return Ok(None) };
+    let is_guid = uuid::Uuid::try_parse(user).is_ok();
+    let name = match namespace {
+        Namespace::Site => user.to_owned(),
+        Namespace::Entra if is_guid => user.to_owned(),
+        Namespace::Entra | Namespace::Other => format!("{}#{user}", subject.iss()),
+    };
+    match is_identity_text(&name) {
+        true => Ok(Some(name)),
+        false => Err(Refused::of(GrantDenial::SubjectToken, "issuer and user id are too long")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A form as OAuth writes it (RFC 6749 appendix B): each parameter once, and not many.
 //!
-//! One reading of every body: what is there twice is refused, not chosen from.
+//! One reading of every body: what is there twice is refused, not chosen from. Only for whom a token
+//! shall be may be said more than once (RFC 8693 §2.1, RFC 8707 §2).
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,14 @@ use crate::grant_denial::GrantDenial;
 /// More parameters than any grant has.
 const PARAMETERS_MAX: usize = 32;
 
+/// The parameters of which a request may have several.
+const REPEATED: [&str; 2] = ["audience", "resource"];
+
 /// The parameters of a form.
-pub(super) struct Form(BTreeMap<String, String>);
+pub(super) struct Form {
+    once: BTreeMap<String, String>,
+    targets: Vec<String>,
+}
 
 impl Form {
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refused> {
@@ -27,23 +34,31 @@ impl Form {
         if std::str::from_utf8(body).is_err() {
             return Err(malformed("not UTF-8"));
         }
-        let mut parameters = BTreeMap::new();
+        let (mut once, mut targets) = (BTreeMap::new(), Vec::new());
         for (name, value) in form_urlencoded::parse(body) {
-            if parameters.len() == PARAMETERS_MAX {
+            if once.len() + targets.len() == PARAMETERS_MAX {
                 return Err(malformed("too many parameters"));
             }
-            // RFC 6749 §3.2: parameters without a value count as omitted.
-            if parameters.insert(name.into_owned(), value.into_owned()).is_some() {
+            if REPEATED.contains(&&*name) {
+                targets.push(value.into_owned());
+            } else if once.insert(name.into_owned(), value.into_owned()).is_some() {
                 return Err(malformed("a parameter is there twice"));
             }
         }
-        parameters.retain(|_, value| !value.is_empty());
-        Ok(Form(parameters))
+        // RFC 6749 §3.2: parameters without a value count as omitted.
+        once.retain(|_, value| !value.is_empty());
+        targets.retain(|value| !value.is_empty());
+        Ok(Form { once, targets })
     }
 
     /// A parameter that has a value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.once.get(name).map(String::as_str)
+    }
+
+    /// Every `audience` and `resource` that has a value.
+    pub(super) fn targets(&self) -> &[String] {
+        &self.targets
     }
 }
 
@@ -64,8 +79,11 @@ mod tests {
         assert_eq!((form.get("a"), form.get("b"), form.get("c")), (Some("1 2"), Some("/"), None));
         assert!(parse(kind, "a=1&a=1").is_err());
         assert!(parse(kind, "a=&a=1").is_err());
+        let form = parse(kind, "resource=a&audience=b&resource=&resource=a").unwrap();
+        assert_eq!(form.targets(), ["a", "b", "a"]);
         assert!(parse("application/json", "a=1").is_err());
         let many: String = (0..40).map(|n| format!("p{n}=1&")).collect();
         assert!(parse(kind, &many).is_err());
+        assert!(parse(kind, &"resource=a&".repeat(40)).is_err());
     }
 }

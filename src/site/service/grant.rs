@@ -15,7 +15,7 @@ use super::{Granted, Serving, away};
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
 use crate::site::store::{Device, Grant, GrantError, Proof, TokenFilter, TokenRef};
-use crate::token::{MintRequest, lifetime_s};
+use crate::token::{MintRequest, Origin, lifetime_s};
 
 /// What a token is made of, once everything about the request is judged.
 pub(super) struct Wish<'a> {
@@ -32,8 +32,10 @@ pub(super) struct Wish<'a> {
     /// Whether the site has no record of the device, and the token that it is exchanged for, which
     /// the operator issued, vouches for it.
     pub vouched: bool,
-    /// The token that it is exchanged for ends then, in seconds after 1970.
-    pub ends: Option<i64>,
+    /// The tokens that it is made from.
+    pub origins: &'a [Origin],
+    /// How long it may live at most, in seconds, if less than usual.
+    pub lives_s_max: Option<i64>,
 }
 
 pub(super) async fn client_credentials(
@@ -42,7 +44,7 @@ pub(super) async fn client_credentials(
     form: &Form,
 ) -> Result<Granted, Refused> {
     let now = serving.service.clock.now();
-    let proved = proof::required(serving, form, now).await?;
+    let proved = proof::required(serving, caller, form, now).await?;
     let about = |refused: Refused| refused.about(&proved.device.id);
     proof::is_welcome(&proved.device)?;
     not_lapsed(serving, &proved.device, now).await.map_err(about)?;
@@ -55,7 +57,8 @@ pub(super) async fn client_credentials(
         proof: Some(&proved),
         subject_token: None,
         vouched: false,
-        ends: None,
+        origins: &[],
+        lives_s_max: None,
     };
     let made = make(serving, &wish, now).await.map_err(about)?;
     Ok(granted(made, &wish, None))
@@ -110,9 +113,8 @@ pub(super) async fn make(
     // A content token is short and narrow, and distribution points need not ask for certificates.
     let bound_to = wish.bound_to.filter(|_| purpose == Purpose::Client);
     let (usual_s, _) = lifetime_s(purpose, bound_to.is_some());
-    let left = wish.ends.map_or(usual_s, |ends| ends.saturating_sub(now.as_second()));
     // No exchange makes a token live for longer than it is meant to.
-    let lives_s = usual_s.min(left);
+    let lives_s = wish.lives_s_max.map_or(usual_s, |max| usual_s.min(max));
     let (id, scope) = (Uuid::new_v4(), wish.wanted.claim());
     let request = MintRequest {
         purpose,
@@ -124,6 +126,7 @@ pub(super) async fn make(
         lifetime_s: Some(lives_s),
         bound_to,
         scope: scope.as_deref(),
+        origins: wish.origins,
         id,
     };
     let token = service.tokens.mint(request, now).map_err(|error| {
@@ -180,7 +183,10 @@ pub(super) async fn make(
 pub(super) fn granted(made: Made, wish: &Wish<'_>, issued_type: Option<&str>) -> Granted {
     let scope = wish.wanted.told();
     let whose = wish.device.or(wish.user).unwrap_or("-");
-    let told = format!("{scope} token {} for {whose}, {} s", made.id, made.lives_s);
+    let origin = wish.origins.first().map_or_else(String::new, |origin| {
+        format!(", from {} of {}", origin.subject().unwrap_or("-"), origin.iss)
+    });
+    let told = format!("{scope} token {} for {whose}, {} s{origin}", made.id, made.lives_s);
     let mut body = json!({
         "access_token": made.token,
         "token_type": "Bearer",

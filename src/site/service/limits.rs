@@ -1,6 +1,7 @@
 //! How often one address or one device may ask.
 //!
-//! Counts neighbours together, and remembers no more of them than fits into a few megabytes.
+//! Counts neighbours together, and what proved who it is apart from what did not: a stranger behind
+//! the same address uses up nobody's turns. Remembers no more than fits into a few megabytes.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,8 +20,14 @@ const DEVICE_EVERY: Duration = Duration::from_secs(5);
 const REVOCATIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const REVOCATION_EVERY: Duration = Duration::from_secs(600);
 
+/// How many times as often an address may try as it may fail: whoever proves who they are gets
+/// through for as long as nobody beside them tries that often.
+const TRIES: u32 = 10;
+
 /// The limits of one token service.
 pub(in crate::site) struct Limits {
+    tries: Rate<IpAddr>,
+    failures: Rate<IpAddr>,
     registrations: Rate<IpAddr>,
     requests: Rate<IpAddr>,
     devices: Rate<String>,
@@ -29,7 +36,12 @@ pub(in crate::site) struct Limits {
 
 impl Limits {
     pub(in crate::site) fn new(registrations: NonZeroU32, requests: NonZeroU32) -> Self {
+        let tries = requests.saturating_add(registrations.get());
         Limits {
+            tries: Rate::per_minute(
+                tries.saturating_mul(NonZeroU32::MIN.saturating_add(TRIES - 1)),
+            ),
+            failures: Rate::per_minute(requests),
             registrations: Rate::per_minute(registrations),
             requests: Rate::per_minute(requests),
             devices: Rate::one_in(DEVICE_EVERY, DEVICE_AT_ONCE),
@@ -37,12 +49,24 @@ impl Limits {
         }
     }
 
-    pub(in crate::site) fn register(&self, caller: &Caller) -> Result<(), Refused> {
-        caller.neighbourhood().map_or(Ok(()), |who| told(self.registrations.take(&who)))
+    /// Counted before anything is looked at: it bounds the work of judging proofs.
+    pub(in crate::site) fn attempt(&self, caller: &Caller) -> Result<(), Refused> {
+        take(&self.tries, caller)
     }
 
+    /// A request that proved nothing. If its address has no such turn left, it is told so instead.
+    pub(super) fn failed(&self, caller: &Caller, refused: Refused) -> Refused {
+        take(&self.failures, caller).err().unwrap_or(refused)
+    }
+
+    /// Counted once somebody has vouched for the registration.
+    pub(in crate::site) fn register(&self, caller: &Caller) -> Result<(), Refused> {
+        take(&self.registrations, caller)
+    }
+
+    /// Counted once the request has proved whom it is from.
     pub(in crate::site) fn request(&self, caller: &Caller) -> Result<(), Refused> {
-        caller.neighbourhood().map_or(Ok(()), |who| told(self.requests.take(&who)))
+        take(&self.requests, caller)
     }
 
     /// Counted once the device has proved who it is: nobody can use up another's turns.
@@ -54,6 +78,10 @@ impl Limits {
     pub(super) fn revocation(&self, device: &str) -> Result<(), Refused> {
         told(self.revocations.take(&device.to_owned()))
     }
+}
+
+fn take(rate: &Rate<IpAddr>, caller: &Caller) -> Result<(), Refused> {
+    caller.neighbourhood().map_or(Ok(()), |who| told(rate.take(&who)))
 }
 
 fn told(taken: Result<(), Exceeded>) -> Result<(), Refused> {
@@ -80,6 +108,13 @@ mod tests {
         assert!(limits.register(&from("2001:db8::2")).is_err(), "a neighbour in the same /64");
         assert!(limits.register(&from("2001:db8:1::1")).is_ok());
         assert!(limits.request(&from("2001:db8::1")).is_ok(), "registering is counted apart");
+        let failed = || limits.failed(&from("192.0.2.1"), GrantDenial::GrantType.into()).denial;
+        let told: Vec<_> = (0..5).map(|_| failed()).collect();
+        let (own, limited) = (GrantDenial::GrantType, GrantDenial::RateLimited);
+        assert_eq!(told, [own, own, own, limited, limited]);
+        assert!(limits.request(&from("192.0.2.1")).is_ok(), "failures are counted apart");
+        let taken = (0..100).filter(|_| limits.attempt(&from("192.0.2.1")).is_ok()).count();
+        assert_eq!(taken, 60);
         let taken = (0..20).filter(|_| limits.revocation("a").is_ok()).count();
         assert_eq!((taken, limits.revocation("b").is_ok()), (10, true));
         let taken = (0..200).filter(|_| limits.device("a").is_ok()).count();

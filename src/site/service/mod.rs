@@ -15,6 +15,7 @@ mod refused;
 mod registration;
 mod revocation;
 mod scope;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -113,8 +114,8 @@ pub struct TokenService {
     pub trusted: Live<Vec<Trusted>>,
     /// The configured name of the site's own issuer.
     pub own_issuer: Arc<str>,
-    /// What is blocked, by the operator's file and by the store.
-    pub blocklists: [Live<Blocklist>; 2],
+    /// What is blocked, by whomever.
+    pub blocklist: Live<Blocklist>,
     /// The time.
     pub clock: Clock,
     /// Who counts.
@@ -204,7 +205,7 @@ pub async fn serve(
 async fn register(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
-        serving.limits.register(&caller)?;
+        serving.limits.attempt(&caller)?;
         let _turn = serving.turn()?;
         registration::register(&serving, &caller, &body).await
     };
@@ -214,7 +215,7 @@ async fn register(serving: Shared, headers: HeaderMap, body: Bytes) -> Response 
 async fn token(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
-        serving.limits.request(&caller)?;
+        serving.limits.attempt(&caller)?;
         let form = Form::parse(&headers, &body)?;
         let _turn = serving.turn()?;
         match form.get("grant_type") {
@@ -232,10 +233,10 @@ async fn token(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
 async fn revoke(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
-        serving.limits.request(&caller)?;
+        serving.limits.attempt(&caller)?;
         let form = Form::parse(&headers, &body)?;
         let _turn = serving.turn()?;
-        revocation::revoke(&serving, &form).await
+        revocation::revoke(&serving, &caller, &form).await
     };
     serving.answer(Endpoint::Revocation, &caller, outcome.await)
 }
@@ -268,6 +269,10 @@ impl Serving {
         outcome: Result<Granted, Refused>,
     ) -> Response {
         let client = caller.shown();
+        let outcome = outcome.map_err(|refused| match refused.denial.proves_nothing() {
+            true => self.limits.failed(caller, refused),
+            false => refused,
+        });
         (self.service.on_answer)(endpoint, outcome.as_ref().map(drop).map_err(|r| r.denial));
         match outcome {
             Ok(Granted { status, body, told }) => {
@@ -283,7 +288,7 @@ impl Serving {
                 tracing::warn!(target: "sitegate::token_service", client, about,
                     endpoint = endpoint.as_str(), code = refused.denial.code(),
                     "refused: {} {}", refused.denial.title(), refused.detail);
-                refused.into_response()
+                refused.answered(caller)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::caller::Caller;
 use super::form::Form;
 use super::refused::Refused;
 use super::{Serving, away};
@@ -20,6 +21,7 @@ pub(super) struct Proved {
 /// The client of a request that carries an assertion; `None` where there is none.
 pub(super) async fn client(
     serving: &Serving,
+    caller: &Caller,
     form: &Form,
     now: Timestamp,
 ) -> Result<Option<Proved>, Refused> {
@@ -40,6 +42,7 @@ pub(super) async fn client(
     let asserted = by_keys_of(&device, &assertion, &serving.audiences(), now)
         .map_err(|denial| Refused::from(denial).about(&device.id))?;
     // After the proof, so that nobody uses up another's turns.
+    serving.limits.request(caller)?;
     serving.limits.device(&device.id).map_err(|refused| refused.about(&device.id))?;
     Ok(Some(Proved { device, asserted }))
 }
@@ -47,10 +50,11 @@ pub(super) async fn client(
 /// As [`client`], where there must be one.
 pub(super) async fn required(
     serving: &Serving,
+    caller: &Caller,
     form: &Form,
     now: Timestamp,
 ) -> Result<Proved, Refused> {
-    client(serving, form, now).await?.ok_or_else(|| GrantDenial::AssertionMalformed.into())
+    client(serving, caller, form, now).await?.ok_or_else(|| GrantDenial::AssertionMalformed.into())
 }
 
 /// Verify an assertion by the device's keys that are in use.

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::caller::Caller;
 use crate::grant_denial::GrantDenial;
 
 /// Why a request is refused, and more of it.
@@ -37,27 +38,33 @@ impl From<GrantDenial> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
+impl Refused {
+    /// The answer to whoever asked.
+    pub(super) fn answered(self, caller: &Caller) -> Response {
         let denial = self.denial;
         let description = match self.detail.is_empty() {
             true => denial.title().to_owned(),
             false => format!("{} ({})", denial.title(), self.detail),
         };
-        let body = json!({
-            "error": denial.error(),
-            "error_description": description,
-            "code": denial.code(),
-        });
+        let mut body = json!({ "error_description": description, "code": denial.code() });
+        if let (Some(error), Some(members)) = (denial.error(), body.as_object_mut()) {
+            members.insert("error".to_owned(), error.into());
+        }
         let status = StatusCode::from_u16(denial.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // RFC 6749 §5.2 and RFC 6750 §3: which way to authenticate.
+        // RFC 6750 §3: how to authenticate. RFC 6749 §5.2: for a client that is not accepted only
+        // where it used the Authorization field; libraries that see a challenge read no body.
         let challenge = match (status, denial.error()) {
-            (StatusCode::UNAUTHORIZED, "invalid_token") => Some("Bearer error=\"invalid_token\""),
+            (StatusCode::UNAUTHORIZED, Some("invalid_client")) => {
+                caller.has_authorization.then_some("Bearer")
+            }
+            (StatusCode::UNAUTHORIZED, Some("invalid_token")) => {
+                Some("Bearer error=\"invalid_token\"")
+            }
             (StatusCode::UNAUTHORIZED, _) => Some("Bearer"),
-            (StatusCode::FORBIDDEN, "insufficient_scope") => {
+            (StatusCode::FORBIDDEN, Some("insufficient_scope")) => {
                 Some("Bearer error=\"insufficient_scope\"")
             }
             _ => None,

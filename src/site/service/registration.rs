@@ -14,7 +14,7 @@ use crate::denial::Denial;
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
 use crate::site::store::{Device, RegisterError, Registered, Registration, TokenRef, Via};
-use crate::token::{Assertion, BearerToken, ClientMetadata, IssuerKind, verify};
+use crate::token::{Assertion, ClientMetadata, IssuerKind};
 
 /// Who vouches for a client.
 struct Voucher {
@@ -47,6 +47,7 @@ pub(super) async fn register(
     let service = &serving.service;
     let now = service.clock.now();
     let voucher = voucher(serving, caller, now)?;
+    serving.limits.register(caller)?;
     let metadata =
         ClientMetadata::parse(body).map_err(|(denial, detail)| Refused::of(denial, detail))?;
     let proven_by = former_key(serving, &metadata, now).await?;
@@ -109,9 +110,8 @@ fn voucher(serving: &Serving, caller: &Caller, now: Timestamp) -> Result<Voucher
         return Ok(Voucher { via, token: None, entra: None, certificate: Some(certificate) });
     };
     let refused = |denial: Denial| Refused::of(GrantDenial::RegistrationToken, denial.code());
-    let token = BearerToken::parse(bearer.reveal().as_bytes()).map_err(refused)?;
-    let verified = verify(&token, &serving.service.trusted.load(), now)
-        .map_err(|refusal| refused(refusal.denial))?;
+    let verified = serving.verified(caller, bearer.reveal(), now);
+    let verified = verified.map_err(|refusal| refused(refusal.denial))?;
     let who = verified.identity();
     serving.not_blocked(&verified).map_err(|refused| match refused.denial {
         GrantDenial::DeviceBlocked => refused,

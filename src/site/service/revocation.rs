@@ -3,18 +3,23 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
+use super::caller::Caller;
 use super::form::Form;
 use super::proof;
 use super::refused::Refused;
 use super::{Granted, Serving, away};
+use crate::denial::Denial;
 use crate::grant_denial::GrantDenial;
 use crate::site::store::{Blocked, Proof};
-use crate::token::{BearerToken, verify};
 
-pub(super) async fn revoke(serving: &Serving, form: &Form) -> Result<Granted, Refused> {
+pub(super) async fn revoke(
+    serving: &Serving,
+    caller: &Caller,
+    form: &Form,
+) -> Result<Granted, Refused> {
     let service = &serving.service;
     let now = service.clock.now();
-    let proved = proof::required(serving, form, now).await?;
+    let proved = proof::required(serving, caller, form, now).await?;
     let about = |refused: Refused| refused.about(&proved.device.id);
     let text = form
         .get("token")
@@ -34,15 +39,17 @@ pub(super) async fn revoke(serving: &Serving, form: &Form) -> Result<Granted, Re
     serving.limits.revocation(&proved.device.id).map_err(about)?;
     let done = |told: String| Granted { status: StatusCode::OK, body: json!({}), told };
     // RFC 7009 §2.2: what is no token, or not valid any more, is revoked already.
-    let verified = BearerToken::parse(text.as_bytes())
-        .ok()
-        .and_then(|token| verify(&token, &service.trusted.load(), now).ok());
-    let Some(verified) = verified else {
-        return Ok(done(format!("nothing to revoke for {}", proved.device.id)));
+    let verified = match serving.verified(caller, text, now) {
+        Ok(verified) => verified,
+        // It may be good elsewhere: nobody must believe that it was given up.
+        Err(refusal) if refusal.denial == Denial::TokenIssuer => {
+            return Err(about(Refused::of(GrantDenial::SubjectToken, refusal.denial.code())));
+        }
+        Err(_) => return Ok(done(format!("nothing to revoke for {}", proved.device.id))),
     };
     let who = verified.identity();
-    let is_own = who.issuer == service.own_issuer
-        && who.device.as_deref() == Some(proved.device.id.as_str());
+    let is_own =
+        serving.is_own(&verified) && who.device.as_deref() == Some(proved.device.id.as_str());
     let Some(id) = who.token_id.as_deref().filter(|_| is_own) else {
         let why = "the token is another's";
         return Err(about(Refused::of(GrantDenial::SubjectToken, why)));

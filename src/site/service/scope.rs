@@ -82,17 +82,19 @@ fn covered(limit: &str, held: &[String]) -> bool {
 }
 
 /// The audience of a token: the site's, or one site system's (RFC 8707 `resource`, RFC 8693
-/// `audience`).
+/// `audience`). However often it is named, it is one: no token is for several site systems.
 pub(super) fn audience(serving: &Serving, form: &Form) -> Result<String, Refused> {
     let params = &serving.service.params;
-    match (form.get("resource"), form.get("audience")) {
-        (None, None) => Ok(params.audience.clone()),
-        (Some(one), None) | (None, Some(one)) => target(params, one),
-        (Some(one), Some(other)) => {
-            let (one, other) = (target(params, one)?, target(params, other)?);
-            (one == other).then_some(one).ok_or_else(|| GrantDenial::Target.into())
+    let Some((first, others)) = form.targets().split_first() else {
+        return Ok(params.audience.clone());
+    };
+    let audience = target(params, first)?;
+    for other in others {
+        if target(params, other)? != audience {
+            return Err(Refused::of(GrantDenial::Target, "a token is for one of them, or for all"));
         }
     }
+    Ok(audience)
 }
 
 fn target(params: &ServiceParams, named: &str) -> Result<String, Refused> {

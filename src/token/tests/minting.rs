@@ -27,6 +27,7 @@ fn request(purpose: Purpose) -> MintRequest<'static> {
         lifetime_s: None,
         bound_to: None,
         scope: None,
+        origins: &[],
         id: ID,
     }
 }

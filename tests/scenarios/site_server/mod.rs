@@ -18,7 +18,7 @@ use crate::soak::faketime;
 use crate::support::{DEVICE, Gateway, Nginx, Plan, Postgres, eventually, free_port};
 
 const PATH: &str = "/sitegate/oauth2";
-const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
+pub const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 
 pub fn now() -> jiff::Timestamp {
@@ -86,9 +86,21 @@ impl Server {
 
 /// A gateway elsewhere, not started yet.
 pub fn elsewhere(backend: &str, name: &str, token: &str, more: &str) -> Gateway {
+    elsewhere_with(backend, name, token, more, "")
+}
+
+/// With keys of the site system.
+pub fn elsewhere_with(
+    backend: &str,
+    name: &str,
+    token: &str,
+    more: &str,
+    site_system: &str,
+) -> Gateway {
     let plan = Plan::to(backend)
         .sections(&format!("[site_server]\nname = \"{name}\"\njoin = \"file:join-token\"\n{more}"))
-        .site_system("token_service = true");
+        .site_system("token_service = true")
+        .site_system(site_system);
     let gateway = Gateway::prepare(plan);
     sitegate::secret::write_private(&gateway.path("join-token"), token.as_bytes()).unwrap();
     gateway

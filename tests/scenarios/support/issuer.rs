@@ -47,6 +47,7 @@ impl Signer {
             lifetime_s: Some(3600),
             bound_to: None,
             scope: None,
+            origins: &[],
             id: uuid::Uuid::new_v4(),
         };
         self.0.mint(&request, Clock::system().now()).unwrap()
