@@ -249,7 +249,8 @@ impl App {
             addresses: BTreeMap::new(),
             config,
         }));
-        let readiness = Readiness::new(metrics.clone(), report::amiss(sites.shared()));
+        let notes = report::notes(followed.as_ref().map(Followed::told));
+        let readiness = Readiness::new(metrics.clone(), report::amiss(sites.shared()), notes);
         let mut app = App {
             options,
             metrics,

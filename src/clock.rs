@@ -54,6 +54,12 @@ impl std::fmt::Debug for Clock {
     }
 }
 
+/// A time as HTTP writes it (RFC 9110 §5.6.7).
+pub fn http_date(time: Timestamp) -> String {
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    printer.timestamp_to_rfc9110_string(&time).unwrap_or_default()
+}
+
 /// 2025-01-01, before which this program was not.
 const PLAUSIBLE_FROM: i64 = 1_735_689_600;
 

@@ -55,6 +55,12 @@ impl<T> std::fmt::Debug for Live<T> {
     }
 }
 
+impl<T> std::fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Publisher")
+    }
+}
+
 impl<T> Publisher<T> {
     /// Replace the value for every reader.
     pub fn publish(&self, value: T) {

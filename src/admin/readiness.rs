@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::metrics::Metrics;
 
+/// Lines of the moment.
+type Lines = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// Whether this process should be sent requests: not before it has started, not while it drains,
 /// and not while a site system has no certificate.
 #[derive(Clone)]
@@ -12,7 +15,9 @@ pub struct Readiness {
     started: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
     /// What is amiss with the site systems, a line each.
-    amiss: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    amiss: Lines,
+    /// What needs attention and is no reason to send requests elsewhere, a line each.
+    notes: Lines,
     metrics: Arc<Metrics>,
 }
 
@@ -21,11 +26,13 @@ impl Readiness {
     pub fn new(
         metrics: Arc<Metrics>,
         amiss: impl Fn() -> Vec<String> + Send + Sync + 'static,
+        notes: impl Fn() -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
         Readiness {
             started: Arc::default(),
             draining: Arc::default(),
             amiss: Arc::new(amiss),
+            notes: Arc::new(notes),
             metrics,
         }
     }
@@ -40,6 +47,11 @@ impl Readiness {
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
         let _ = self.reasons();
+    }
+
+    /// What needs attention though this process is ready.
+    pub fn notes(&self) -> Vec<String> {
+        (self.notes)()
     }
 
     /// Why not; nothing if ready.

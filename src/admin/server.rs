@@ -84,7 +84,11 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 async fn readyz(State(shown): State<Shown>) -> Response {
     let reasons = shown.readiness.reasons();
     match reasons.is_empty() {
-        true => "ready\n".into_response(),
+        true => {
+            let notes = shown.readiness.notes();
+            let lines = notes.iter().map(|note| format!("warning: {note}\n"));
+            format!("ready\n{}", lines.collect::<String>()).into_response()
+        }
         false => {
             let text = reasons.join("\n") + "\n";
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()

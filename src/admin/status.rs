@@ -68,6 +68,15 @@ pub struct SiteServerStatus {
     pub expires: Option<Timestamp>,
     /// How many devices, users, tokens and times it blocks.
     pub blocks: usize,
+    /// How many seconds the site server's clock is ahead of this machine's, as it was seen last.
+    #[serde(default)]
+    pub clock_ahead_s: Option<i64>,
+    /// What stands between this gateway and its site server at present.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// What of this needs attention, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// The configuration that is in force, and what became of the last one read.

@@ -18,9 +18,7 @@ use crate::control::site_server::{
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
 use crate::site::{listen, serve};
-use crate::token::{
-    Block, Blocking, Blocklist, Bundle, BundleRefusal, IssuerKind, IssuerNames, Trusted,
-};
+use crate::token::{Block, Blocklist, Bundle, BundleRefusal, IssuerKind, IssuerNames, Trusted};
 
 /// How often it is asked whether the last bundle has expired, and whose tokens are trusted.
 const LOOK: Duration = Duration::from_secs(1);
@@ -224,6 +222,10 @@ impl OnSiteServer for Blocks {
     fn reached(&self, is_reached: bool) {
         self.metrics.site.site_server_reached(is_reached);
     }
+
+    fn clock(&self, ahead_s: i64) {
+        self.metrics.site.site_server_clock(ahead_s);
+    }
 }
 
 /// Time and configuration change what a bundle means.
@@ -238,13 +240,6 @@ async fn keep_looking(blocks: Arc<Blocks>, mut stop: watch::Receiver<bool>) {
 
 /// The site's own issuer is known at once, whatever the configuration in force calls it.
 fn list(bundle: &Bundle, trusted: &[Trusted]) -> Blocklist {
-    let entries = bundle.blocks.iter().map(|block| match block {
-        Block::Token { issuer, id } => Blocking::Token { iss: issuer, id },
-        Block::IssuedBefore { issuer, before } => {
-            Blocking::IssuedBefore { iss: issuer, before: crate::clock::second(*before) }
-        }
-        Block::Device(id) => Blocking::Device(id),
-        Block::User(id) => Blocking::User(id),
-    });
+    let entries = bundle.blocks.iter().map(Block::as_blocking);
     Blocklist::of(entries, &IssuerNames::of(trusted).and(&bundle.issuer, OWN))
 }

@@ -98,8 +98,8 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                 })
                 .collect(),
             site_server: state.config.site_server.as_ref().map(|following| {
-                let bundle = sources.told.as_ref().and_then(|told| told.load().bundle.clone());
-                let bundle = bundle.as_deref();
+                let told = sources.told.as_ref().map(Live::load).unwrap_or_default();
+                let bundle = told.bundle.as_deref();
                 SiteServerStatus {
                     gateway: following.name.clone(),
                     servers: bundle.map(|b| b.servers.clone()).unwrap_or_default(),
@@ -107,6 +107,9 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     issued: bundle.map(|b| second(b.issued)),
                     expires: bundle.map(|b| second(b.expires)),
                     blocks: bundle.map_or(0, |b| b.blocks.len()),
+                    clock_ahead_s: told.clock_ahead_s,
+                    trouble: told.trouble.clone(),
+                    warnings: told.warnings(),
                 }
             }),
             last_hour,
@@ -146,6 +149,11 @@ pub(super) fn amiss(sites: SharedSites) -> impl Fn() -> Vec<String> + Send + Syn
         }
         amiss
     }
+}
+
+/// What needs attention though this process is ready, as a function for readiness.
+pub(super) fn notes(told: Option<Live<Told>>) -> impl Fn() -> Vec<String> + Send + Sync {
+    move || told.as_ref().map(|told| told.peek(Told::warnings)).unwrap_or_default()
 }
 
 fn site_system(

@@ -21,13 +21,16 @@ use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
 use crate::site::store::{Place, PostgresUrl, Published, Store};
 use crate::site::{
-    Authority, Blocks, ServiceParams, SharedKeys, SiteTokens, TokenService, listen, publication,
-    serve,
+    Authority, Blocks, InForce, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
+    publication, serve,
 };
 use crate::token::{Blocklist, Bundle, Trusted};
 
 /// How often what has run out is removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// How often a store that could only be read is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long a bundle is good for, in seconds: a weekend without the site server, and a day more.
 const BUNDLE_LIFE_S: i64 = 4 * 86_400;
@@ -92,17 +95,20 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     };
     let store = match Store::open(&place, now).await {
         Ok(store) => store,
-        Err(error) if is_there => match &place {
+        Err(error) if is_there && error.is_of_the_disk() => match &place {
             // Nobody is registered and nothing is blocked on a disk that takes nothing, and whoever
             // is blocked stays so.
             Place::Sqlite(file) => {
                 let store = Store::open_to_read(file).await.map_err(|_| failed(&error))?;
                 tracing::error!(path = %path.display(), %error,
-                    "the site's store cannot be written; it only tells who is blocked");
+                    "the site's store cannot be written; it only tells who is blocked until it can");
+                let again = (store.clone(), place.clone(), parts.clock.clone());
+                tasks.spawn(write_again(again, parts.ended.clone()));
                 store
             }
             Place::Postgres(_) => return Err(failed(&error)),
         },
+        Err(error) if is_there || !error.is_of_the_disk() => return Err(failed(&error)),
         Err(error) => {
             tracing::error!(path = %path.display(), %error,
                 "the site has no store; it registers nobody until the next start");
@@ -110,13 +116,15 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
         }
     };
     let (joined, metrics) = (parts.joined.clone(), parts.metrics.clone());
-    let on_list = Arc::new(move |list: &Blocklist| {
-        metrics.site.blocks(list.len());
+    let on_list = Arc::new(move |list: &Blocklist, in_force: InForce| {
+        metrics.site.blocks(list.len(), in_force.version, in_force.recovered);
         joined.again();
     });
-    let (follower, blocks) = Blocks::start(store.clone(), parts.trusted.clone(), on_list)
-        .await
-        .map_err(|error| failed(&error))?;
+    let (trusted, clock) = (parts.trusted.clone(), parts.clock.clone());
+    let (follower, blocks) =
+        Blocks::start(store.clone(), &config.site.state, trusted, clock, on_list)
+            .await
+            .map_err(|error| failed(&error))?;
     tasks.spawn(follower.run(parts.ended.clone()));
     if let Some(shared) = parts.shared_keys.take() {
         let (store, follower) = (store.clone(), store.follow());
@@ -228,6 +236,8 @@ async fn offer(
     tasks.spawn(publisher.run(parts.ended.clone()));
     tasks.spawn(keep_origins(published.clone(), origins, parts.ended.clone()));
     let server = SiteServer {
+        site: config.site.code.clone(),
+        state: config.site.state.clone(),
         store: store.clone(),
         authority: parts.authority.clone(),
         published,
@@ -287,6 +297,23 @@ fn params(config: &Config, origins: Live<BTreeSet<String>>) -> ServiceParams {
         return_grace_s: i64::try_from(service.return_grace.as_secs()).unwrap_or(i64::MAX),
         registrations_per_minute: service.registrations_per_minute,
         requests_per_minute: service.requests_per_minute,
+    }
+}
+
+/// Try to write the store until that works: a disk that was full at the start has room again.
+async fn write_again(
+    (store, place, clock): (Store, Place, Clock),
+    mut ended: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            () = tokio::time::sleep(WRITE_AGAIN) => {}
+        }
+        if store.reopen(&place, clock.now()).await.is_ok() {
+            tracing::info!(target: "sitegate::store", "the site's store can be written again");
+            return;
+        }
     }
 }
 

@@ -90,8 +90,7 @@ fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
     let trust = kept.trust().context("this gateway has not joined a site yet")?;
     let keys = BundleKeys::of(&trust.keys);
     let judged = BundleTrust { site: &config.site.code, keys: &keys, version: trust.version };
-    let now = Clock::system().now();
-    let bundle = Bundle::open(text, &judged, now)
+    let bundle = Bundle::open(text, &judged)
         .map_err(|refusal| anyhow::anyhow!("not taken ({}): {refusal}", refusal.code()))?;
     if bundle.version == trust.version {
         anstream::eprintln!("this bundle is in force already");

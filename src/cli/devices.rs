@@ -144,15 +144,23 @@ pub(super) fn approve(
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }
 
+/// What is done to a block.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    pub(super) unblock: bool,
+    /// Whether to wait until it is in force, and say where.
+    pub(super) waits: bool,
+}
+
 /// Block or unblock a device or a user.
 pub(super) fn block(
     config: &ConfigArg,
     what: &Blocked<'_>,
     reason: Option<&str>,
-    unblock: bool,
+    change: Change,
 ) -> anyhow::Result<ExitCode> {
     match super::load(config) {
-        Ok(loaded) => block_in(&loaded.config, what, reason, unblock),
+        Ok(loaded) => block_in(&loaded.config, what, reason, change),
         Err(code) => Ok(code),
     }
 }
@@ -162,24 +170,30 @@ pub(super) fn block_in(
     config: &Config,
     what: &Blocked<'_>,
     reason: Option<&str>,
-    unblock: bool,
+    Change { unblock, waits }: Change,
 ) -> anyhow::Result<ExitCode> {
-    let changed = store::with(config, async |store: Store, now| {
+    store::with(config, async |store: Store, now| {
         let actor = store::actor();
-        Ok(match unblock {
+        let changed = match unblock {
             true => store.unblock(what, &actor, now).await?,
             false => store.block(what, reason, &actor, now).await?,
-        })
-    })?;
-    anstream::eprintln!(
-        "{}",
-        match (unblock, changed) {
-            (false, true) => "blocked; it takes hold within a second",
-            (false, false) => "was blocked already",
-            (true, true) => "unblocked",
-            (true, false) => "was not blocked",
+        };
+        anstream::eprintln!(
+            "{}",
+            match (unblock, changed) {
+                (false, true) => "blocked",
+                (false, false) => "was blocked already",
+                (true, true) => "unblocked",
+                (true, false) => "was not blocked",
+            }
+        );
+        if waits {
+            for line in super::heard::tell(&store, config).await? {
+                anstream::eprintln!("  {line}");
+            }
         }
-    );
+        Ok(())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use rustls::crypto::CryptoProvider;
 
-use super::{ConfigArg, Format, bundle, certificates, devices, gateways, rollover};
+use super::{ConfigArg, Format, bundle, certificates, devices, gateways, restored, rollover};
 use crate::site::store::Blocked;
 
 #[derive(Debug, Subcommand)]
@@ -40,13 +40,16 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Block a device with all that it is known by, or a user; within a second everywhere.
+    /// Block a device with all that it is known by, or a user, and say where that is in force.
     Block {
         #[command(flatten)]
         who: Who,
         /// Why, for whoever asks later.
         #[arg(long)]
         reason: Option<String>,
+        /// Do not wait until it is in force.
+        #[arg(long)]
+        no_wait: bool,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -54,6 +57,20 @@ pub(super) enum Command {
     Unblock {
         #[command(flatten)]
         who: Who,
+        /// Do not wait until it is in force.
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Show what a restored copy of the store had forgotten and is blocked all the same, or forget it.
+    Restored {
+        /// Unblock all of it: the copy is right.
+        #[arg(long)]
+        forget: bool,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -127,10 +144,15 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
         Command::Approve { devices, all_pending, config } => {
             devices::approve(&config, &devices, all_pending)
         }
-        Command::Block { who, reason, config } => {
-            devices::block(&config, &who.blocked(), reason.as_deref(), false)
+        Command::Block { who, reason, no_wait, config } => {
+            let change = devices::Change { unblock: false, waits: !no_wait };
+            devices::block(&config, &who.blocked(), reason.as_deref(), change)
         }
-        Command::Unblock { who, config } => devices::block(&config, &who.blocked(), None, true),
+        Command::Unblock { who, no_wait, config } => {
+            let change = devices::Change { unblock: true, waits: !no_wait };
+            devices::block(&config, &who.blocked(), None, change)
+        }
+        Command::Restored { forget, format, config } => restored::run(&config, forget, format),
         Command::Audit { limit, format, config } => devices::audit(&config, limit, format),
         Command::Serve(config) => gateways::serve(config, provider),
         Command::JoinToken { join, config } => gateways::join_token(&config, &join, provider),

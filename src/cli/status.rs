@@ -79,6 +79,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             }
             _ => writeln!(out, "has NOT JOINED a site yet, as {}", server.gateway)?,
         }
+        for warning in &server.warnings {
+            writeln!(out, "  WARNING: {warning}")?;
+        }
     }
     for site in &status.site_systems {
         let roles = site.roles.join(", ");

@@ -70,13 +70,16 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Block one token, or everything that was issued before a moment; within a second everywhere.
+    /// Block one token, or everything that was issued before a moment, and say where that is in force.
     Block {
         #[command(flatten)]
         which: Which,
         /// Why, for whoever asks later.
         #[arg(long)]
         reason: Option<String>,
+        /// Do not wait until it is in force.
+        #[arg(long)]
+        no_wait: bool,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -84,6 +87,9 @@ pub(super) enum Command {
     Unblock {
         #[command(flatten)]
         which: Which,
+        /// Do not wait until it is in force.
+        #[arg(long)]
+        no_wait: bool,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -221,10 +227,14 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             issue(&config, &wish)
         }
-        Command::Block { which, reason, config } => {
-            block(&config, &which, reason.as_deref(), false)
+        Command::Block { which, reason, no_wait, config } => {
+            let change = devices::Change { unblock: false, waits: !no_wait };
+            block(&config, &which, reason.as_deref(), change)
         }
-        Command::Unblock { which, config } => block(&config, &which, None, true),
+        Command::Unblock { which, no_wait, config } => {
+            let change = devices::Change { unblock: true, waits: !no_wait };
+            block(&config, &which, None, change)
+        }
         Command::List { device, all, limit, format, config } => {
             list(&config, device.as_deref(), all, limit, format)
         }
@@ -239,14 +249,14 @@ fn block(
     config: &ConfigArg,
     which: &Which,
     reason: Option<&str>,
-    unblock: bool,
+    change: devices::Change,
 ) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     let own = loaded.config.site.token_issuer.clone();
-    devices::block_in(&loaded.config, &which.blocked(&own), reason, unblock)
+    devices::block_in(&loaded.config, &which.blocked(&own), reason, change)
 }
 
 #[derive(serde::Serialize)]

@@ -8,7 +8,8 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
-use super::{Gateway, Outcome, record, reply};
+use super::{Gateway, Outcome, reply};
+use crate::clock::http_date;
 use crate::denial::Denial;
 
 /// How much of a refused HTTP/2 request's body is read and thrown away, and for how long: clients
@@ -32,7 +33,7 @@ impl Gateway {
             head.insert_header(name, value)?;
         }
         head.insert_header(header::CONTENT_LENGTH, reply.body.len())?;
-        head.insert_header(header::DATE, record::http_date(self.clock.now()))?;
+        head.insert_header(header::DATE, http_date(self.clock.now()))?;
         let ends = !session.as_downstream_mut().is_body_done() || reply::ends_connection(denial);
         if ends {
             // What is left of the body must never be read as the next request.

@@ -23,6 +23,7 @@ use super::{
     Gateway, Outcome, added, answer, arrival, bootstrap, hollow, linked, record, rejudge, switch,
     upstream,
 };
+use crate::clock::http_date;
 use crate::denial::Denial;
 use crate::front::Cut;
 
@@ -189,7 +190,7 @@ impl ProxyHttp for Gateway {
             linked::begin(session, response, ctx)?;
         }
         if ctx.sets_clocks() && !response.status.is_informational() {
-            response.insert_header(header::DATE, record::http_date(self.clock.now()))?;
+            response.insert_header(header::DATE, http_date(self.clock.now()))?;
         }
         if switches {
             switch::tell(response)?;

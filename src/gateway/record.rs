@@ -21,11 +21,6 @@ use crate::metrics::ClearOutcome;
 use crate::route::Destination;
 use crate::token::Origin;
 
-/// The time as HTTP writes it (RFC 9110 §5.6.7).
-pub(super) fn http_date(now: Timestamp) -> String {
-    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default()
-}
-
 /// The status of the answer, once one was begun: an interim answer is none.
 pub(super) fn answered(session: &Session) -> Option<u16> {
     let status = session.response_written()?.status;

@@ -12,6 +12,8 @@ use crate::grant_denial::GrantDenial;
 pub struct SiteMetrics {
     answers: IntCounterVec,
     blocks: IntGauge,
+    blocks_version: IntGauge,
+    recovered: IntGauge,
     following: Following,
 }
 
@@ -22,6 +24,7 @@ struct Following {
     issued: IntGauge,
     expires: IntGauge,
     reached: IntGauge,
+    clock_ahead: IntGauge,
     refused: IntCounterVec,
     is_shown: std::sync::Once,
 }
@@ -39,6 +42,15 @@ impl SiteMetrics {
             "sitegate_store_blocks",
             "Tokens, devices, users and times that the site's store blocks.",
         )?;
+        let blocks_version = IntGauge::new(
+            "sitegate_store_blocks_version",
+            "The version of the store's blocks that is in force here.",
+        )?;
+        let recovered = IntGauge::new(
+            "sitegate_store_recovered_blocks",
+            "Blocks that a restored copy of the store had forgotten, and that stand until somebody \
+             says that they need not.",
+        )?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
         let following = Following {
             registry: r.clone(),
@@ -52,6 +64,10 @@ impl SiteMetrics {
                 "When the bundle in force is out of date, in seconds since 1970.",
             )?,
             reached: gauge("sitegate_site_server_up", "Whether a site server answers: 1 or 0.")?,
+            clock_ahead: gauge(
+                "sitegate_site_server_clock_ahead_seconds",
+                "How many seconds the site server's clock is ahead of this machine's.",
+            )?,
             refused: IntCounterVec::new(
                 Opts::new(
                     "sitegate_bundles_refused_total",
@@ -64,6 +80,8 @@ impl SiteMetrics {
         Ok(SiteMetrics {
             answers: registered(r, answers)?,
             blocks: registered(r, blocks)?,
+            blocks_version: registered(r, blocks_version)?,
+            recovered: registered(r, recovered)?,
             following,
         })
     }
@@ -86,13 +104,17 @@ impl SiteMetrics {
         self.following().reached.set(i64::from(is_reached));
     }
 
+    /// How many seconds the site server's clock is ahead of this machine's.
+    pub fn site_server_clock(&self, ahead_s: i64) {
+        self.following().clock_ahead.set(ahead_s);
+    }
+
     /// A gateway that follows nobody shows none of it: a zero would look like a bundle of 1970.
     fn following(&self) -> &Following {
         let following = &self.following;
         following.is_shown.call_once(|| {
-            let gauges =
-                [&following.version, &following.issued, &following.expires, &following.reached];
-            for gauge in gauges {
+            let Following { version, issued, expires, reached, clock_ahead, .. } = following;
+            for gauge in [version, issued, expires, reached, clock_ahead] {
                 let _ = following.registry.register(Box::new(gauge.clone()));
             }
             let _ = following.registry.register(Box::new(following.refused.clone()));
@@ -106,15 +128,19 @@ impl SiteMetrics {
         self.answers.with_label_values(&[endpoint, outcome]).inc();
     }
 
-    /// So much is blocked from now on.
-    pub fn blocks(&self, entries: usize) {
+    /// So much is blocked from now on, as of that version, and so much of that only because it was
+    /// before a restore.
+    pub fn blocks(&self, entries: usize, version: i64, recovered: usize) {
+        self.blocks_version.set(version);
         self.blocks.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.recovered.set(i64::try_from(recovered).unwrap_or(i64::MAX));
     }
 
     /// What is there once the token service was asked.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        let Following { version, issued, expires, reached, refused, .. } = &self.following;
-        let gauges = [version, issued, expires, reached];
+        let Following { version, issued, expires, reached, clock_ahead, refused, .. } =
+            &self.following;
+        let gauges = [version, issued, expires, reached, clock_ahead];
         let gauges = gauges.into_iter().flat_map(|gauge| gauge.desc());
         self.answers.desc().into_iter().chain(gauges).chain(refused.desc()).collect()
     }

@@ -3,27 +3,50 @@
 //!
 //! A store that does not answer unblocks nobody: the last list stays in force.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::store::{BlockEntry, BlockedOwned, Follower, Store, StoreError};
+use super::known::{Complete, Known, RESTORE_SETTLES};
+use super::store::{
+    BlockEntry, BlockedOwned, Blocks as Found, Follower, RECOVERED_BY, Store, StoreError,
+};
+use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
-use crate::token::{Blocking, Blocklist, IssuerNames, Trusted};
+use crate::token::{Block, Blocklist, IssuerNames, Trusted};
 
 /// How often the names of issuers are compared with those of the configuration in force.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How soon the store is looked at again where something is left to do.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Told of every new list, once it is in force.
-pub type OnBlocks = Arc<dyn Fn(&Blocklist) + Send + Sync>;
+pub type OnBlocks = Arc<dyn Fn(&Blocklist, InForce) + Send + Sync>;
+
+/// What of the store's blocks is in force in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The version of the store's blocks.
+    pub version: i64,
+    /// How many only stand because a restored copy has forgotten them.
+    pub recovered: usize,
+}
+
+/// What a process remembers of its store's blocks, in the state directory.
+const KNOWN: &str = "blocks-known.json";
 
 /// The task that follows the store's blocks.
 pub struct Blocks {
     store: Store,
     follower: Follower,
-    /// The store's version, and how often the issuers had been replaced.
-    seen: (i64, u64),
+    known: Known,
+    clock: Clock,
+    /// The store's version, and how often the issuers had been replaced; nothing where the last look
+    /// has left something to do.
+    seen: Option<(i64, u64)>,
     trusted: Live<Vec<Trusted>>,
     publisher: Publisher<Blocklist>,
     on_list: OnBlocks,
@@ -36,18 +59,23 @@ impl Blocks {
     /// If the store does not answer: then nobody knows who is blocked.
     pub async fn start(
         store: Store,
+        state: &Path,
         trusted: Live<Vec<Trusted>>,
+        clock: Clock,
         on_list: OnBlocks,
     ) -> Result<(Self, Live<Blocklist>), StoreError> {
         // Before the first look, so that no change falls between the two.
         let follower = store.follow();
         let generation = trusted.generation();
-        let found = store.blocks().await?;
-        let list = list(&found.entries, &trusted.load());
-        on_list(&list);
+        let mut known = Known::open(state.join(KNOWN));
+        let Complete { found, forgotten, done } =
+            known.complete(&store, Duration::ZERO, clock.now()).await?;
+        let list = list(&found, &forgotten, &trusted.load());
+        on_list(&list, in_force(&found, &forgotten));
         let (publisher, reader) = live(list);
-        let seen = (found.version, generation);
-        Ok((Blocks { store, follower, seen, trusted, publisher, on_list }, reader))
+        let seen = done.then_some((found.version, generation));
+        let blocks = Blocks { store, follower, known, clock, seen, trusted, publisher, on_list };
+        Ok((blocks, reader))
     }
 
     /// Follow the store until told to stop.
@@ -58,7 +86,7 @@ impl Blocks {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.follower.changed() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(if self.seen.is_some() { LOOK } else { AGAIN }) => {}
             }
             match self.look().await {
                 Ok(()) => told = false,
@@ -75,33 +103,54 @@ impl Blocks {
     async fn look(&mut self) -> Result<(), StoreError> {
         // Before the issuers: if they are replaced in between, they only seem older than they are.
         let generation = self.trusted.generation();
-        if (self.store.block_version().await?, generation) == self.seen {
+        if Some((self.store.block_version().await?, generation)) == self.seen {
             return Ok(());
         }
-        let found = self.store.blocks().await?;
-        self.publisher.publish(list(&found.entries, &self.trusted.load()));
-        self.seen = (found.version, generation);
+        let now = self.clock.now();
+        let Complete { found, forgotten, done } =
+            self.known.complete(&self.store, RESTORE_SETTLES, now).await?;
+        self.publisher.publish(list(&found, &forgotten, &self.trusted.load()));
+        self.seen = done.then_some((found.version, generation));
         // What began after the list was published was judged by it; what was under way is judged
         // now.
-        self.publisher.reader().peek(|list| (self.on_list)(list));
+        let in_force = in_force(&found, &forgotten);
+        self.publisher.reader().peek(|list| (self.on_list)(list, in_force));
         Ok(())
     }
 }
 
-fn list(entries: &[BlockEntry], trusted: &[Trusted]) -> Blocklist {
-    let entries = entries.iter().flat_map(|entry| {
-        let itself = match &entry.what {
-            BlockedOwned::Token { issuer, id } => Blocking::Token { iss: issuer, id },
-            BlockedOwned::IssuedBefore { issuer, before } => {
-                Blocking::IssuedBefore { iss: issuer, before: *before }
+fn in_force(found: &Found, forgotten: &[Block]) -> InForce {
+    let recovered = found.entries.iter().filter(|entry| entry.actor == RECOVERED_BY).count();
+    InForce { version: found.version, recovered: recovered + forgotten.len() }
+}
+
+/// The list of what is blocked in the store, and of what it has forgotten.
+fn list(found: &Found, forgotten: &[Block], trusted: &[Trusted]) -> Blocklist {
+    let told: Vec<Block> = found.entries.iter().flat_map(told).collect();
+    let all = told.iter().chain(forgotten).map(Block::as_blocking);
+    Blocklist::of(all, &IssuerNames::of(trusted))
+}
+
+/// A block as gateways know it, with all that the device is known by to them.
+pub(in crate::site) fn told(entry: &BlockEntry) -> Vec<Block> {
+    let mut all = vec![match &entry.what {
+        BlockedOwned::Token { issuer, id } => {
+            Block::Token { issuer: issuer.clone(), id: id.clone() }
+        }
+        BlockedOwned::Device(id) => Block::Device(id.clone()),
+        BlockedOwned::User { id, .. } => Block::User(id.clone()),
+        BlockedOwned::IssuedBefore { issuer, before } => {
+            Block::IssuedBefore { issuer: issuer.clone(), before: before.as_second() }
+        }
+    }];
+    for covered in &entry.covers {
+        let names = std::iter::once(&covered.device).chain(&covered.entra);
+        for name in names {
+            let block = Block::Device(name.clone());
+            if !all.contains(&block) {
+                all.push(block);
             }
-            BlockedOwned::Device(id) => Blocking::Device(id),
-            BlockedOwned::User { id, .. } => Blocking::User(id),
-        };
-        let covered = entry.covers.iter().flat_map(|covered| {
-            std::iter::once(&covered.device).chain(&covered.entra).map(|id| Blocking::Device(id))
-        });
-        std::iter::once(itself).chain(covered)
-    });
-    Blocklist::of(entries, &IssuerNames::of(trusted))
+        }
+    }
+    all
 }

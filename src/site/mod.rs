@@ -8,6 +8,7 @@ mod authority;
 mod blocks;
 mod files;
 mod key_ring;
+mod known;
 mod publication;
 mod ring;
 mod rolling;
@@ -22,7 +23,7 @@ pub use authority::{
     Authority, AuthorityParams, BlockError, BlockedCertificate, Issued, Shown, ShownKind,
     ShownState,
 };
-pub use blocks::{Blocks, OnBlocks};
+pub use blocks::{Blocks, InForce, OnBlocks};
 pub use key_ring::Keys;
 pub use publication::publication;
 pub use ring::{Ring, Stage, Thing};

@@ -16,11 +16,12 @@ mod gateway;
 mod grant;
 mod place;
 mod publish;
+mod recover;
 mod register;
 mod token;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -35,11 +36,14 @@ pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
 pub use place::{Place, PostgresUrl};
 pub use publish::Published;
+pub use recover::{FoundIn, RECOVERED_BY};
 pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
 pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
 
 use db::Db;
 use place::Own;
+
+use crate::live::{Live, Publisher, live};
 
 /// The site's store. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -51,7 +55,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     /// How a follower gets a connection of its own.
-    own: Own,
+    own: Live<Own>,
+    replace_own: Mutex<Publisher<Own>>,
     /// The latest version of the blocks that this process knows of.
     heard: watch::Sender<i64>,
 }
@@ -75,11 +80,27 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], but that nothing can be written shows only when something is.
     pub async fn open_briefly(place: &Place) -> Result<Self, StoreError> {
-        let (db, own) = place::connect(place).await?;
-        let (heard, _) = watch::channel(0);
-        let store = Store { db, shared: Arc::new(Shared { own, heard }) };
+        let store = Store::with(place::connect(place).await?);
         store.shared.heard.send_replace(store.block_version().await?);
         Ok(store)
+    }
+
+    fn with((db, own): (Db, Own)) -> Self {
+        let (heard, _) = watch::channel(0);
+        let (publisher, own) = live(own);
+        Store { db, shared: Arc::new(Shared { own, replace_own: Mutex::new(publisher), heard }) }
+    }
+
+    /// Try to write what was opened by [`Store::open_to_read`], from now on by all clones.
+    ///
+    /// # Errors
+    /// What stands in the way, as for [`Store::open`]; then it can be read as before.
+    pub async fn reopen(&self, place: &Place, now: Timestamp) -> Result<(), StoreError> {
+        let fresh = Store::open(place, now).await?;
+        self.db.replace_by(&fresh.db);
+        let publisher = self.shared.replace_own.lock().unwrap_or_else(PoisonError::into_inner);
+        publisher.publish(Own::clone(&fresh.shared.own.load()));
+        Ok(())
     }
 
     /// Open a file as it lies on a disk that takes nothing: what is blocked can be read, and every
@@ -88,16 +109,12 @@ impl Store {
     /// # Errors
     /// If not even that can be done.
     pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        let with = |(db, own)| {
-            let (heard, _) = watch::channel(0);
-            Store { db, shared: Arc::new(Shared { own, heard }) }
-        };
-        let store = with(place::sqlite_to_read(path, false));
+        let store = Store::with(place::sqlite_to_read(path, false));
         let version = match store.block_version().await {
             Ok(version) => Ok((store, version)),
             Err(error) if !place::is_at_rest(path) => Err(error),
             Err(_) => {
-                let store = with(place::sqlite_to_read(path, true));
+                let store = Store::with(place::sqlite_to_read(path, true));
                 store.block_version().await.map(|version| (store, version))
             }
         };

@@ -4,6 +4,7 @@
 //! Trusts nobody at first sight, and not the system's roots.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -17,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::cert::spki_sha256;
+use crate::cert::{Facts, spki_sha256};
 
 /// By what a site server is known.
 #[derive(Clone, Debug)]
@@ -45,24 +46,48 @@ pub fn to_site_server(
 ) -> Result<ClientConfig, Error> {
     let begun = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])?;
-    let trusting = match trust {
-        SiteServerTrust::Roots(roots) => begun.with_root_certificates(roots),
-        SiteServerTrust::RootKey(name) => {
-            let verifier = ByRootKey { name, provider: provider.clone() };
-            begun.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-        }
-    };
+    let verifier = OfTheSite { trust, provider: provider.clone() };
+    let trusting = begun.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     trusting.with_client_auth_cert(chain, key)
 }
 
-/// Takes the root out of the chain if it has the key, and judges the rest of the chain by it.
+/// Judges a chain by the site's roots, or by the root in it that has the key.
+///
+/// A certificate that is not valid yet is taken: the clock of this machine is behind then, and a
+/// gateway with a wrong clock must hear of blocks all the same. One that has expired is not: its key
+/// may be anybody's by now.
 #[derive(Debug)]
-struct ByRootKey {
-    name: String,
+struct OfTheSite {
+    trust: SiteServerTrust,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for ByRootKey {
+impl OfTheSite {
+    fn roots(&self, intermediates: &[CertificateDer<'_>]) -> Option<RootCertStore> {
+        match &self.trust {
+            SiteServerTrust::Roots(roots) => Some(roots.clone()),
+            SiteServerTrust::RootKey(name) => {
+                let is_it = |der: &&CertificateDer<'_>| root_key_name(der).as_ref() == Some(name);
+                let root = intermediates.iter().find(is_it)?;
+                let mut roots = RootCertStore::empty();
+                roots.add(root.clone().into_owned()).ok()?;
+                Some(roots)
+            }
+        }
+    }
+}
+
+/// The first moment at which all of these are valid, if that is still to come.
+fn begins<'a>(
+    certificates: impl Iterator<Item = &'a CertificateDer<'a>>,
+    now: UnixTime,
+) -> Option<UnixTime> {
+    let begins = certificates.filter_map(|der| Facts::of(der).ok()).map(|facts| facts.not_before);
+    let second = u64::try_from(begins.max()?.as_second()).ok()?;
+    (second > now.as_secs()).then(|| UnixTime::since_unix_epoch(Duration::from_secs(second)))
+}
+
+impl ServerCertVerifier for OfTheSite {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -72,14 +97,12 @@ impl ServerCertVerifier for ByRootKey {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let stranger = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let is_it = |der: &&CertificateDer<'_>| root_key_name(der).as_ref() == Some(&self.name);
-        let root = intermediates.iter().find(is_it).ok_or_else(stranger)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(root.clone().into_owned()).map_err(|_| stranger())?;
+        let roots = self.roots(intermediates).ok_or_else(stranger)?;
         let judge =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone());
         let judge = judge.build().map_err(|_| stranger())?;
-        judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let at = begins(intermediates.iter().chain([end_entity]), now).unwrap_or(now);
+        judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
     }
 
     fn verify_tls12_signature(

@@ -329,3 +329,22 @@ fn folders_that_tell_of_no_change_and_a_system_with_few_watches_are_found() {
         assert_ne!(row["severity"], "error", "{row}");
     }
 }
+
+#[test]
+fn a_site_server_with_another_clock_or_none_is_found() {
+    use crate::site_server::{Server, joined};
+    let nginx = crate::support::Nginx::start();
+    let server = Server::planned(&nginx.url(), "", "", |_| {}, &crate::lasting::clock("-10m"));
+    let gateway = joined(&nginx.url(), "gw1", &server);
+    let about = |wanted: &str| {
+        let out = gateway.command(&["doctor", "--format", "json"]).output().unwrap();
+        let rows: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
+        rows.iter().any(|row| row["id"] == wanted && row["about"] == "gw1")
+    };
+    // With the next answer the clocks are compared.
+    server.said(&["site", "block", "--user", "mallory"]);
+    crate::support::eventually("its clock", || about("doctor.clock_site_server"));
+    assert!(!about("doctor.site_server"));
+    drop(server);
+    crate::support::eventually("it is away", || about("doctor.site_server"));
+}

@@ -24,6 +24,7 @@ mod framing;
 mod guard;
 mod http2;
 mod issuers;
+mod lasting;
 mod lies;
 mod limits;
 mod links;

@@ -61,6 +61,7 @@ fn busy() -> Metrics {
     metrics.site.bundle(7, 1_800_000_000, 1_800_345_600);
     metrics.site.bundle_refused("bundle.older");
     metrics.site.site_server_reached(true);
+    metrics.site.site_server_clock(0);
     metrics
 }
 

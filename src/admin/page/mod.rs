@@ -168,6 +168,9 @@ fn site_server(status: &Status, now: Timestamp) -> Markup {
                     }
                     _ => { div { dt { "Bundle" } dd { span.badge.bad { "has not joined yet" } } } }
                 }
+                @for warning in &server.warnings {
+                    div { dt { "Warning" } dd { span.badge.bad { (warning) } } }
+                }
             }
         }
     }

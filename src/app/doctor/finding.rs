@@ -162,6 +162,14 @@ ailments! {
     ClockIssuer "doctor.clock_issuer" Warning
         "The clocks of this machine and of a token issuer differ by more than two minutes."
         "Set this machine's clock: timedatectl. leeway in [[token_issuer]] allows for five minutes.";
+    /// Blocks arrive all the same; tokens and certificates go by the time.
+    ClockSiteServer "doctor.clock_site_server" Warning
+        "The clocks of this machine and of the site server differ by more than a minute."
+        "Have both follow the same time source: timedatectl. Blocks arrive all the same, tokens are judged by the time.";
+    /// Blocks do not arrive.
+    SiteServerAway "doctor.site_server" Error
+        "This gateway does not hear of its site server: new blocks are not known here."
+        "The evidence says why; docs/runbook.md tells what each reason means.";
 }
 
 /// What was found.

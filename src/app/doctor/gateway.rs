@@ -15,6 +15,7 @@ use crate::admin::Status;
 use crate::cert::Facts;
 use crate::config::{Config, SiteSystem};
 use crate::control::machine;
+use crate::control::site_server::CLOCKS_DIFFER_S_MAX;
 
 /// How long the status may take: less than a probe, so that the rest is looked at all the same.
 const STATUS: Duration = Duration::from_secs(2);
@@ -31,6 +32,23 @@ pub(super) fn probe(config: &Config, served: Served, with: &Instruments, probes:
         let (system, with) = (system.clone(), with.clone());
         probes.spawn(within(late, look(system, admin, expected, with)));
     }
+}
+
+/// What a running gateway knows of its site server.
+pub(super) fn probe_site_server(config: &Config, probes: &mut Probes) {
+    let Some(following) = &config.site_server else { return };
+    let (name, admin) = (following.name.clone(), config.admin);
+    probes.spawn(async move {
+        let status = tokio::time::timeout(STATUS, status(admin)).await.ok().flatten();
+        let Some(server) = status.and_then(|status| status.site_server) else { return Vec::new() };
+        let differ = server.clock_ahead_s.filter(|ahead| ahead.abs() > CLOCKS_DIFFER_S_MAX);
+        let clock = differ.map(|ahead| {
+            let evidence = format!("the site server's is {ahead} seconds ahead of this machine's");
+            Finding::new(Ailment::ClockSiteServer, &*name, evidence)
+        });
+        let away = server.trouble.map(|why| Finding::new(Ailment::SiteServerAway, &*name, why));
+        clock.into_iter().chain(away).collect()
+    });
 }
 
 async fn look(

@@ -37,7 +37,7 @@ impl SiteServerTask {
         // By the token, and by nothing that the server says, is it known who signs bundles.
         let keys = named_by_itself(&answer.bundle).only(&token.bundle_key);
         let trust = BundleTrust { site: &self.params.site, keys: &keys, version: 0 };
-        let bundle = Bundle::open(&answer.bundle, &trust, now).map_err(|refusal| {
+        let bundle = Bundle::open(&answer.bundle, &trust).map_err(|refusal| {
             self.params.observer.refused(refusal);
             LinkError::Refused { code: refusal.code().into(), words: refusal.to_string() }
         })?;

@@ -113,6 +113,12 @@ impl Kept {
         }))
     }
 
+    /// The document that was in force last, as it came.
+    pub fn text(&self) -> Option<String> {
+        let (bytes, _) = read_bounded(&self.file("bundle.jws"), BUNDLE_BYTES_MAX as u64).ok()?;
+        std::str::from_utf8(&bytes).ok().map(str::to_owned)
+    }
+
     /// Put a bundle in force: what it says, as files that are watched.
     ///
     /// # Errors

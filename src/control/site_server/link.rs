@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::{Client, Method, Response, StatusCode, header, redirect};
 use rustls::ClientConfig;
 use serde::Serialize;
@@ -28,6 +29,12 @@ pub enum LinkError {
     /// One of them is not who it should be.
     #[error("{0} is not the site's: its root key is not the one that this gateway knows")]
     Stranger(String),
+    /// Its certificate has expired, or one of the two clocks is wrong.
+    #[error(
+        "{0} shows a certificate that is not valid at this machine's time ({1}): compare the clocks \
+         (timedatectl)"
+    )]
+    Clock(String, &'static str),
     /// It refuses.
     #[error("the site server refuses ({code}): {words}")]
     Refused {
@@ -76,12 +83,21 @@ impl Link {
     }
 
     /// Have the next bundle, once there is one after `held`: `None` if there was none for a while.
+    /// `said` is told the site server's time, whatever it answers.
     ///
     /// # Errors
     /// Why not.
-    pub async fn bundle(&mut self, held: u64, len_max: usize) -> Result<Option<String>, LinkError> {
+    pub async fn bundle(
+        &mut self,
+        held: u64,
+        len_max: usize,
+        said: impl FnOnce(Timestamp),
+    ) -> Result<Option<String>, LinkError> {
         let path = format!("{PATH}/bundle?held={held}");
         let answer = self.first(|client, url| client.get(url).timeout(POLL_TIME), &path).await?;
+        if let Some(time) = time_of(&answer) {
+            said(time);
+        }
         if answer.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
@@ -108,6 +124,19 @@ impl Link {
     /// Why it was not taken.
     pub async fn tell<Q: Serialize>(&mut self, what: &str, told: &Q) -> Result<(), LinkError> {
         self.post(what, told).await.map(drop)
+    }
+
+    /// Show the bundle that is in force here to a site server that does not know of it.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn show(&mut self, bundle: &str) -> Result<(), LinkError> {
+        let asked = |client: &Client, url: String| {
+            let request = client.post(url).timeout(POLL_TIME);
+            request.header(header::CONTENT_TYPE, "application/jose").body(bundle.to_owned())
+        };
+        let answer = self.first(asked, &format!("{PATH}/held")).await?;
+        good(answer, ANSWER_BYTES_MAX).await.map(drop)
     }
 
     async fn post<Q: Serialize>(&mut self, what: &str, said: &Q) -> Result<Vec<u8>, LinkError> {
@@ -161,6 +190,12 @@ impl Link {
     }
 }
 
+/// When an answer was given, by the clock of whoever gave it (RFC 9110 §6.6.1).
+fn time_of(answer: &Response) -> Option<Timestamp> {
+    let date = answer.headers().get(header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp())
+}
+
 fn is_away(answer: &Response) -> bool {
     let status = answer.status();
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
@@ -201,8 +236,18 @@ fn judge(server: &str, error: &reqwest::Error) -> LinkError {
     use std::error::Error as _;
     let (mut cause, mut told) = (error.source(), error.to_string());
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = of_tls(error) {
-            return LinkError::Stranger(server.to_owned());
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        match of_tls(error) {
+            Some(rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. })) => {
+                return LinkError::Clock(server.to_owned(), "expired");
+            }
+            Some(rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+                return LinkError::Clock(server.to_owned(), "not valid yet");
+            }
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                return LinkError::Stranger(server.to_owned());
+            }
+            _ => {}
         }
         told = error.to_string();
         cause = error.source();

@@ -9,6 +9,7 @@ mod joining;
 mod kept;
 mod link;
 mod relay;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use certificates::{is_due, keep_roots, renew};
 pub use kept::{Identity, Kept, Trust};
 pub use link::{Link, LinkError};
 pub use relay::relay;
+pub use told::{CLOCKS_DIFFER_S_MAX, OnSiteServer, Told};
 
 use super::watch::Watch;
 
@@ -46,23 +48,6 @@ const LOOK_AT_CONFIGURATION: Duration = Duration::from_millis(500);
 const ISSUE_MAX: Duration = Duration::from_secs(10);
 /// After a refusal: somebody has to do something first.
 const REFUSED_RETRY: Duration = Duration::from_secs(15);
-
-/// What a gateway knows from its site server.
-#[derive(Clone, Debug, Default)]
-pub struct Told {
-    /// The bundle in force; none before the gateway has joined.
-    pub bundle: Option<Arc<Bundle>>,
-}
-
-/// Told of what happens, for metrics, blocklist and configuration.
-pub trait OnSiteServer: Send + Sync {
-    /// A bundle is in force.
-    fn bundle(&self, bundle: &Arc<Bundle>);
-    /// A bundle was refused.
-    fn refused(&self, refusal: BundleRefusal);
-    /// Whether a site server answers.
-    fn reached(&self, is_reached: bool);
-}
 
 /// What the task is made with.
 pub struct SiteServerParams {
@@ -96,6 +81,7 @@ pub struct SiteServerTask {
     /// A bundle that is in force, and that the disk has not taken.
     unkept: Option<String>,
     told: String,
+    status: Told,
 }
 
 /// What others get of it.
@@ -127,7 +113,8 @@ impl SiteServerTask {
             // A cut may have left what it says unsaid.
             let _ = kept.spell_out(bundle);
         }
-        let (publisher, told) = live(Told { bundle: bundle.clone() });
+        let status = Told { bundle: bundle.clone(), ..Told::default() };
+        let (publisher, told) = live(status.clone());
         let (link, link_read) = watch::channel(None);
         let mut task = SiteServerTask {
             params,
@@ -140,6 +127,7 @@ impl SiteServerTask {
             seen_incoming: None,
             unkept: None,
             told: String::new(),
+            status,
         };
         // So that clients of the token service are served from the first on.
         let _ = task.connect();
@@ -180,6 +168,9 @@ impl SiteServerTask {
             let wait = match outcome {
                 Ok(()) => {
                     self.told.clear();
+                    if self.status.trouble.take().is_some() {
+                        self.publish_status();
+                    }
                     self.params.observer.reached(true);
                     retry = RETRY_MIN;
                     Duration::ZERO
@@ -188,6 +179,8 @@ impl SiteServerTask {
                     let is_away = matches!(error, LinkError::Away(_));
                     self.params.observer.reached(!is_away);
                     self.say(&error.to_string());
+                    self.status.trouble = Some(error.to_string());
+                    self.publish_status();
                     let wait = match is_away {
                         true => retry.mul_f64(0.5 + jitter(&self.params.following.name, retry)),
                         false => REFUSED_RETRY,
@@ -214,9 +207,13 @@ impl SiteServerTask {
         let mut link = link;
         // Without the bundle itself its number is of no use: the same one is asked for again.
         let held = self.bundle.as_ref().map_or(0, |bundle| bundle.version);
-        let polled = link.bundle(held, BUNDLE_BYTES_MAX).await;
+        let mut time = None;
+        let polled = link.bundle(held, BUNDLE_BYTES_MAX, |said| time = Some(said)).await;
         self.prefer(&link);
-        match polled? {
+        if let Some(time) = time {
+            self.compare_clocks(time);
+        }
+        match self.known_there(polled, &mut link).await? {
             Some(text) => self.take(&text).map_err(|refusal| LinkError::Refused {
                 code: refusal.code().to_owned(),
                 words: refusal.to_string(),
@@ -270,7 +267,7 @@ impl SiteServerTask {
         let trust = self.trust.clone().unwrap_or_default();
         let keys = BundleKeys::of(&trust.keys);
         let judged = BundleTrust { site: &self.params.site, keys: &keys, version: trust.version };
-        let opened = Bundle::open(text, &judged, self.params.clock.now());
+        let opened = Bundle::open(text, &judged);
         let bundle = opened.inspect_err(|refusal| self.params.observer.refused(*refusal))?;
         if let Err(error) = self.enforce(bundle, text) {
             self.say(&format!("{}: {error}", self.kept.dir().display()));
@@ -283,7 +280,8 @@ impl SiteServerTask {
     fn enforce(&mut self, bundle: Bundle, text: &str) -> std::io::Result<()> {
         let bundle = Arc::new(bundle);
         self.params.observer.bundle(&bundle);
-        self.publisher.publish(Told { bundle: Some(bundle.clone()) });
+        self.status.bundle = Some(bundle.clone());
+        self.publish_status();
         tracing::info!(target: "sitegate::site_server", version = bundle.version,
             blocks = bundle.blocks.len(), "a bundle is in force");
         let kept = self.kept.keep(&bundle, text);

@@ -30,6 +30,7 @@ use super::guard;
 use super::record::{self, Asked, Ended};
 use super::rejudge;
 use super::reply;
+use crate::clock::http_date;
 use crate::denial::Denial;
 use crate::front::{Conn, ConnInfo, Cut};
 pub(super) use backend::FRESH;
@@ -248,7 +249,7 @@ impl Lane {
         if ends {
             conn.linger();
         }
-        let date = record::http_date(self.gateway.clock.now());
+        let date = http_date(self.gateway.clock.now());
         let bodiless = head.starts_with(b"HEAD ");
         let reply = reply::refusal(denial, ctx);
         let sent = if bodiless { 0 } else { reply.body.len() };

@@ -14,7 +14,7 @@ use super::backend::Backend;
 use super::exchange::{Exchange, Failed, READ_MIN};
 use super::response::{self, Rest};
 use super::scratch::{self, SCRATCH_BYTES};
-use crate::gateway::record;
+use crate::clock::http_date;
 
 /// A client that takes what it is given within this time may be given more at once.
 const QUICK: Duration = Duration::from_millis(20);
@@ -77,7 +77,7 @@ impl Exchange<'_> {
                 return Err(Failed::challenged());
             }
             if let Some(clock) = &self.going.clock {
-                response::date(&mut self.back, begin, &record::http_date(clock.now()));
+                response::date(&mut self.back, begin, &http_date(clock.now()));
             }
             self.hold(begin, head.status, &head.rest);
             self.going.close = close;

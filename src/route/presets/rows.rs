@@ -44,6 +44,8 @@ const MANAGE: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 pub(super) const NO_BODY: u64 = 0;
 /// A PROPFIND, a token request, a status message.
 pub(super) const SMALL: u64 = 64 << 10;
+/// The largest bundle.
+pub(super) const BUNDLE: u64 = 32 << 20;
 /// A user's request.
 const MEDIUM: u64 = 1 << 20;
 /// A message; what is larger goes to the upload namespace.
@@ -172,6 +174,8 @@ pub(super) const SITE_SERVER: &[Row] = rows! {
         "A gateway that joins has nothing to show but the secret in its join token.";
     "site-bundle" "/sitegate/site/v1/bundle" READ NO_BODY Anonymous NOBODY Strip
         "Gateways wait here for the next bundle; the site server knows them by their certificates.";
+    "site-held" "/sitegate/site/v1/held" POST BUNDLE Anonymous NOBODY Strip
+        "After a restore gateways show the bundle that they have; the site server knows them by their certificates.";
     "site-certificate" "/sitegate/site/v1/certificate" POST SMALL Anonymous NOBODY Strip
         "Gateways have certificates issued; the site server knows them by their certificates.";
     "site-identity" "/sitegate/site/v1/identity" POST SMALL Anonymous NOBODY Strip

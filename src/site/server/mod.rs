@@ -11,14 +11,16 @@ mod refused;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get, post};
 use jiff::{SignedDuration, Timestamp};
@@ -26,10 +28,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::authority::Authority;
+use super::known::missing;
 use super::service::{Caller, Limits};
-use super::store::{Gateway, GatewayIdentity, Published, Store};
-use crate::clock::Clock;
-use crate::token::join_fingerprint;
+use super::store::{FoundIn, Gateway, GatewayIdentity, Published, Store};
+use super::tokens::bundle_keys;
+use crate::clock::{Clock, http_date};
+use crate::token::{
+    BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust, TokenSigner, join_fingerprint,
+};
 pub use forward::FIELDS;
 pub use publish::{BundleSources, Publisher};
 use refused::Refused;
@@ -53,6 +59,10 @@ const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
 /// What a site server is made of.
 pub struct SiteServer {
+    /// The site's code.
+    pub site: String,
+    /// The state directory, with the keys that sign bundles.
+    pub state: PathBuf,
     /// What the site knows.
     pub store: Store,
     /// What issues certificates, where the site does.
@@ -138,12 +148,24 @@ impl SiteServer {
         Router::new()
             .route(&at("/join"), post(join))
             .route(&at("/bundle"), get(bundle))
+            .route(&at("/held"), post(held))
             .route(&at("/certificate"), post(certificate))
             .route(&at("/identity"), post(identity))
             .route(&at("/token-service/{endpoint}"), any(forward::forward))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(map_response_with_state(serving.clone(), dated))
             .with_state(serving)
     }
+}
+
+/// By this gateways compare their clocks with the server's. HTTP libraries write a time of their own,
+/// which stands still while a clock that was set back has not caught up.
+async fn dated(State(serving): Shared, mut response: Response) -> Response {
+    let now = HeaderValue::from_str(&http_date(serving.server.clock.now()));
+    if let Ok(now) = now {
+        response.headers_mut().insert(DATE, now);
+    }
+    response
 }
 
 async fn join(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
@@ -179,6 +201,7 @@ async fn bundle(
     let caller = Caller::of(&headers);
     let outcome = async {
         let gateway = serving.counted(&caller).await?;
+        serving.knows(held).await?;
         serving.has(&gateway, held).await?;
         let mut published = serving.server.published.clone();
         let newer = |published: &Option<Arc<Published>>| {
@@ -195,6 +218,44 @@ async fn bundle(
         Ok(([kind, (CACHE_CONTROL, "no-store")], found.text.clone()).into_response())
     };
     told("bundle", &caller, outcome.await)
+}
+
+/// A gateway has a bundle that this server does not know of: the store is an older copy. What that
+/// bundle blocks is blocked from now on, until somebody says that it need not be.
+async fn held(State(serving): Shared, request: Request) -> Response {
+    let caller = Caller::of(request.headers());
+    let outcome = async {
+        // Before the body is read: strangers have none of that size taken.
+        let gateway = serving.counted(&caller).await?;
+        let malformed = |why| Refused::of(SiteDenial::Malformed, why);
+        let body = axum::body::to_bytes(request.into_body(), BUNDLE_BYTES_MAX).await;
+        let body = body.map_err(|_| malformed("no bundle, or too large a one"))?;
+        let text = std::str::from_utf8(&body).map_err(|_| malformed("no bundle"))?;
+        let server = &serving.server;
+        let now = server.clock.now();
+        let signers = bundle_keys(&server.state, now)
+            .map_err(|_| Refused::of(SiteDenial::Store, "the keys of bundles cannot be read"))?;
+        let jwks: Vec<_> = [Some(signers.current()), signers.next(), signers.old()]
+            .into_iter()
+            .flatten()
+            .map(TokenSigner::jwk)
+            .collect();
+        let keys = BundleKeys::of(&jwks);
+        let trust = BundleTrust { site: &server.site, keys: &keys, version: 0 };
+        let bundle = Bundle::open(text, &trust)
+            .map_err(|refusal| Refused::of(SiteDenial::BundleRefused, refusal.code()))?;
+        if server.store.remembers_bundle(bundle.version).await? {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        let forgotten = missing(&bundle.blocks, &server.store.blocks().await?);
+        let found = FoundIn::Bundle(bundle.version);
+        let added = server.store.recover(&forgotten, found, now).await?;
+        tracing::error!(target: "sitegate::site_server", gateway = gateway.name, added,
+            version = bundle.version, "the store is an older copy: a gateway has a bundle that it \
+             does not know of; what that blocks stays blocked until 'sitegate site restored --forget'");
+        Ok(StatusCode::NO_CONTENT.into_response())
+    };
+    told("held", &caller, outcome.await)
 }
 
 async fn certificate(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
@@ -242,6 +303,16 @@ impl Serving {
         let found = self.server.store.gateway_by_identity(proven, now).await?;
         let found = found.filter(|gateway| gateway.revoked.is_none());
         found.ok_or_else(|| SiteDenial::GatewayUnknown.into())
+    }
+
+    /// Refuse to hand a bundle to a gateway that has one which this server does not know of: what
+    /// would come would forget what that one blocks.
+    async fn knows(&self, held: u64) -> Result<(), Refused> {
+        let in_force = self.server.published.borrow().as_ref().map(|published| published.version);
+        if held == 0 || in_force == Some(held) || self.server.store.remembers_bundle(held).await? {
+            return Ok(());
+        }
+        Err(SiteDenial::BundleUnknown.into())
     }
 
     /// Write down what a gateway has, if that is news.

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::cert::Fault;
 use crate::clock::Clock;
 use crate::site::authority::Authority;
+use crate::site::blocks::told;
 use crate::site::key_ring::Keys;
-use crate::site::store::{BlockEntry, BlockedOwned, Follower, Published, Store, StoreError};
+use crate::site::known::{RESTORE_SETTLES, missing};
+use crate::site::store::{Follower, FoundIn, Published, Store, StoreError};
 use crate::site::tokens::{SiteTokens, TokenKeyError, bundle_keys};
-use crate::token::{Block, Bundle, BundleTrust, TokenSigner};
+use crate::token::{Bundle, BundleTrust, TokenSigner};
 
 /// How often what is not in the store is looked at: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -54,6 +57,8 @@ pub struct Publisher {
     /// Of what the last bundle was made, and when it has to be made anew, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
     told: bool,
+    /// Since when the store has not been the one of the last bundle.
+    other_since: Option<Instant>,
 }
 
 /// What decides whether a bundle would say anything else: the store's version, and what is no row of
@@ -83,6 +88,10 @@ enum PublishError {
     Disagree,
     #[error("the bundle could not be signed")]
     Signing,
+    #[error(
+        "the store is an older copy, or another one: what it has forgotten is looked for first"
+    )]
+    Restored,
 }
 
 impl Publisher {
@@ -95,9 +104,17 @@ impl Publisher {
         let (published, reader) = watch::channel(None);
         // Before the first look, so that no change falls between the two.
         let follower = store.follow();
-        let (announced, made_of, told) = (None, None, false);
-        let mut publisher =
-            Publisher { store, follower, sources, clock, announced, published, made_of, told };
+        let mut publisher = Publisher {
+            store,
+            follower,
+            sources,
+            clock,
+            announced: None,
+            published,
+            made_of: None,
+            told: false,
+            other_since: None,
+        };
         publisher.look().await;
         (publisher, reader)
     }
@@ -130,6 +147,7 @@ impl Publisher {
     async fn publish(&mut self) -> Result<(), PublishError> {
         let now = self.clock.now();
         self.announce(now).await?;
+        self.forgets_nothing(now).await?;
         let signers = bundle_keys(&self.sources.state, now)?;
         let made_of = self.made_of(&signers).await?;
         let same = |(before, until): &(MadeOf, i64)| *before == made_of && now.as_second() < *until;
@@ -170,7 +188,9 @@ impl Publisher {
             let next = Bundle { version, ..wanted.clone() };
             next.sign(signers.current()).map(Some).map_err(|_| PublishError::Signing)
         };
-        let Some(found) = self.store.publish(make, now).await? else { return Ok(()) };
+        let Some(found) = self.store.publish(make, made_of.store, now).await? else {
+            return Ok(());
+        };
         // A clock that is set back makes it look again, like one that goes on.
         let until =
             Bundle::peek(&found.text).map_or(0, |b| b.issued + (b.expires - b.issued) / RENEW_AT);
@@ -182,6 +202,26 @@ impl Publisher {
             }
             news
         });
+        Ok(())
+    }
+
+    /// Have the store know what the last bundle said: one that is an older copy must not make the
+    /// next one.
+    async fn forgets_nothing(&mut self, now: Timestamp) -> Result<(), PublishError> {
+        let last = self.published.borrow().clone();
+        let Some(last) = last else { return Ok(()) };
+        if self.store.remembers_bundle(last.version).await? {
+            self.other_since = None;
+            return Ok(());
+        }
+        let since = *self.other_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < RESTORE_SETTLES {
+            return Err(PublishError::Restored);
+        }
+        let said = Bundle::peek(&last.text).map(|bundle| bundle.blocks).unwrap_or_default();
+        let forgotten = missing(&said, &self.store.blocks().await?);
+        self.store.recover(&forgotten, FoundIn::Bundle(last.version), now).await?;
+        (self.other_since, self.made_of) = (None, None);
         Ok(())
     }
 
@@ -269,28 +309,4 @@ fn origin(host: &str) -> String {
         Ok(ip) => format!("https://[{ip}]"),
         Err(_) => format!("https://{host}"),
     }
-}
-
-/// A block as gateways know it, with all that the device is known by to them.
-fn told(entry: &BlockEntry) -> Vec<Block> {
-    let mut all = vec![match &entry.what {
-        BlockedOwned::Token { issuer, id } => {
-            Block::Token { issuer: issuer.clone(), id: id.clone() }
-        }
-        BlockedOwned::Device(id) => Block::Device(id.clone()),
-        BlockedOwned::User { id, .. } => Block::User(id.clone()),
-        BlockedOwned::IssuedBefore { issuer, before } => {
-            Block::IssuedBefore { issuer: issuer.clone(), before: before.as_second() }
-        }
-    }];
-    for covered in &entry.covers {
-        let names = std::iter::once(&covered.device).chain(&covered.entra);
-        for name in names {
-            let block = Block::Device(name.clone());
-            if !all.contains(&block) {
-                all.push(block);
-            }
-        }
-    }
-    all
 }

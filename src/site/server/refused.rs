@@ -66,6 +66,10 @@ denials! {
     ServiceRole "service.role" 403 "The gateway has no role that clients get tokens from.";
     /// There is no token service here.
     ServiceAway "service.away" 503 "The token service does not run here.";
+    /// The store was restored from a copy.
+    BundleUnknown "bundle.unknown" 409 "The gateway has a bundle that this site server does not know of: the store is an older copy.";
+    /// Not one of this site's.
+    BundleRefused "bundle.refused" 400 "The bundle that the gateway has is not one of this site's.";
     /// The store does not answer.
     Store "service.store" 503 "The site's store does not answer.";
 }

@@ -53,6 +53,8 @@ actions! {
     Blocked = "block.added",
     /// A block was taken back.
     Unblocked = "block.removed",
+    /// The store turned out to be an older copy; what it had forgotten was blocked again.
+    Restored = "store.restored",
     /// The site's signing keys were changed.
     KeysChanged = "keys.changed",
     /// A join token was made.

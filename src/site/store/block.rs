@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::db::{Row, Tx};
+use super::db::{Arg, Row, Tx};
 use super::device::{name, normal_id};
 use super::follow::CHANNEL;
-use super::{Store, StoreError, seconds, seconds_up};
+use super::{Store, StoreError, recover, seconds, seconds_up};
 use crate::clock::second;
 
 /// What is blocked.
@@ -106,6 +106,8 @@ pub struct BlockEntry {
 pub struct Blocks {
     /// Higher than that of any earlier moment with other blocks.
     pub version: i64,
+    /// What tells this state from one of the same version in another copy of the store.
+    pub mark: String,
     /// The blocks, the oldest first.
     pub entries: Vec<BlockEntry>,
 }
@@ -133,6 +135,38 @@ impl Blocked<'_> {
             }
         };
         Key { kind, issuer: issuer.to_owned(), name, shown, before }
+    }
+
+    /// Block it within a transaction. `false` if it was blocked already; the earlier reason stays.
+    pub(super) async fn add(
+        &self,
+        tx: &mut Tx,
+        reason: Option<&str>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let key = self.key();
+        let sql = "INSERT INTO blocks (kind, issuer, name, shown, before, reason, at, actor) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                   ON CONFLICT (kind, name, issuer) DO UPDATE SET before = excluded.before, \
+                   reason = excluded.reason, at = excluded.at, actor = excluded.actor \
+                   WHERE blocks.before < excluded.before";
+        let args = [
+            key.kind.into(),
+            (&key.issuer).into(),
+            (&key.name).into(),
+            (&key.shown).into(),
+            key.before.into(),
+            reason.into(),
+            seconds(now).into(),
+            actor.into(),
+        ];
+        let changed = tx.run(sql, &args).await? > 0;
+        if changed {
+            let detail = key.detail(reason);
+            audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
+        }
+        Ok(changed)
     }
 }
 
@@ -168,27 +202,9 @@ impl Store {
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let key = what.key();
         let mut tx = self.db.begin().await?;
-        let sql = "INSERT INTO blocks (kind, issuer, name, shown, before, reason, at, actor) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                   ON CONFLICT (kind, name, issuer) DO UPDATE SET before = excluded.before, \
-                   reason = excluded.reason, at = excluded.at, actor = excluded.actor \
-                   WHERE blocks.before < excluded.before";
-        let args = [
-            key.kind.into(),
-            (&key.issuer).into(),
-            (&key.name).into(),
-            (&key.shown).into(),
-            key.before.into(),
-            reason.into(),
-            seconds(now).into(),
-            actor.into(),
-        ];
-        let changed = tx.run(sql, &args).await? > 0;
+        let changed = what.add(&mut tx, reason, actor, now).await?;
         if changed {
-            let detail = key.detail(reason);
-            audit::write(&mut tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
             self.commit_and_tell(tx).await?;
         }
         Ok(changed)
@@ -224,16 +240,21 @@ impl Store {
     /// What the database answers.
     pub async fn blocks(&self) -> Result<Blocks, StoreError> {
         let mut tx = self.db.snapshot().await?;
-        let version = match tx.row(VERSION, &[]).await? {
+        let version: i64 = match tx.row(VERSION, &[]).await? {
             Some(row) => row.get(0)?,
             None => return Err(StoreError::Content("no state".into())),
+        };
+        let sql = "SELECT mark FROM block_history WHERE version = $1";
+        let mark = match tx.row(sql, &[Arg::from(version)]).await? {
+            Some(row) => row.get(0)?,
+            None => String::new(),
         };
         let covers = covered(&mut tx).await?;
         let sql = "SELECT kind, issuer, name, shown, before, reason, at, actor FROM blocks \
                    ORDER BY at, kind, issuer, name";
         let rows = tx.rows(sql, &[]).await?;
         let entries = rows.iter().map(|row| read(row, &covers)).collect::<Result<_, _>>()?;
-        Ok(Blocks { version, entries })
+        Ok(Blocks { version, mark, entries })
     }
 
     /// The version of the blocks: whoever has read [`Store::blocks`] with it has nothing to read.
@@ -249,14 +270,16 @@ impl Store {
 
     /// Commit what followers have to look at.
     pub(super) async fn commit_and_tell(&self, mut tx: Tx) -> Result<(), StoreError> {
-        // The last statement: whoever changes blocks at the same time waits here.
+        // Among the last statements: whoever changes blocks at the same time waits here.
         let sql = "UPDATE state SET block_version = block_version + 1 WHERE id = 1 \
                    RETURNING block_version";
         let row = tx.row(sql, &[]).await?;
         let row = row.ok_or_else(|| StoreError::Content("no state".into()))?;
+        let version = row.get(0)?;
+        recover::remember(&mut tx, version).await?;
         tx.notify(CHANNEL).await?;
         tx.commit().await?;
-        self.heard(row.get(0)?);
+        self.heard(version);
         Ok(())
     }
 

@@ -2,15 +2,26 @@
 //!
 //! Every statement is written once, in SQL that both understand. Knows no table.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Postgres, Row as _, Sqlite, Transaction};
 
 use super::StoreError;
+use crate::live::{Live, Publisher, live};
 
-/// The connections to a database.
+/// The connections to a database, which may be replaced by others to the same: a file that could only
+/// be read at first can be written later.
 #[derive(Clone, Debug)]
-pub(super) enum Db {
+pub(super) struct Db {
+    pools: Live<Pools>,
+    publisher: Arc<Mutex<Publisher<Pools>>>,
+}
+
+/// The connections of a moment.
+#[derive(Clone, Debug)]
+pub(super) enum Pools {
     /// SQLite has one writer at a time. Those of this process wait for its one connection in the
     /// order that they came, and only processes wait for each other by trying again.
     Sqlite { write: SqlitePool, read: SqlitePool },
@@ -100,21 +111,37 @@ macro_rules! bound {
 }
 
 impl Db {
+    pub(super) fn new(pools: Pools) -> Self {
+        let (publisher, pools) = live(pools);
+        Db { pools, publisher: Arc::new(Mutex::new(publisher)) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pools(&self) -> Arc<Pools> {
+        self.pools.load()
+    }
+
+    /// Use another's connections from now on. What is under way ends on the ones it has.
+    pub(super) fn replace_by(&self, other: &Db) {
+        let publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        publisher.publish(Pools::clone(&other.pools.load()));
+    }
+
     /// A transaction that will write. Nobody else writes to the same until it ends: SQLite locks
     /// out all other writers at once, PostgreSQL only those of the same rows and names.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match self {
-            Db::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        Ok(match &*self.pools.load() {
+            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }
 
     /// A transaction that reads, and sees all of one moment.
     pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
         let how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        Ok(match self {
-            Db::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Db::Postgres(pool) => Tx::Postgres(pool.begin_with(how).await?),
+        Ok(match &*self.pools.load() {
+            Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin_with(how).await?),
         })
     }
 
@@ -124,12 +151,12 @@ impl Db {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        Ok(match self {
-            Db::Sqlite { read, .. } => {
+        Ok(match &*self.pools.load() {
+            Pools::Sqlite { read, .. } => {
                 let rows = bound!(sql, args).fetch_all(read).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
-            Db::Postgres(pool) => {
+            Pools::Postgres(pool) => {
                 let rows = bound!(sql, args).fetch_all(pool).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
@@ -138,12 +165,12 @@ impl Db {
 
     /// Let go of all connections, when those who use them are done.
     pub(super) async fn close(&self) {
-        match self {
-            Db::Sqlite { write, read } => {
+        match &*self.pools.load() {
+            Pools::Sqlite { write, read } => {
                 read.close().await;
                 write.close().await;
             }
-            Db::Postgres(pool) => pool.close().await,
+            Pools::Postgres(pool) => pool.close().await,
         }
     }
 }

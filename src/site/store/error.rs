@@ -52,6 +52,21 @@ pub enum StoreError {
     Refused(String),
 }
 
+impl StoreError {
+    /// Whether it may be over once the disk takes something again. SQLite cannot even open its log
+    /// there, and says so in several ways.
+    pub fn is_of_the_disk(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+        match self {
+            StoreError::Full | StoreError::ReadOnly | StoreError::Unavailable(_) => true,
+            StoreError::File { cause, .. } => {
+                matches!(cause.kind(), StorageFull | ReadOnlyFilesystem | PermissionDenied)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error;

@@ -32,6 +32,8 @@ pub struct Follower {
     heard: watch::Receiver<i64>,
     seen: i64,
     ear: Ear,
+    /// How often the way to a connection had been replaced when the ear was made.
+    made_of: u64,
     /// When to look again. Kept from call to call: whoever drops the wait often still gets a look.
     next: Instant,
 }
@@ -49,11 +51,8 @@ impl Store {
     pub fn follow(&self) -> Follower {
         let heard = self.shared.heard.subscribe();
         let seen = *heard.borrow();
-        let ear = match &self.shared.own {
-            Own::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
-            Own::Postgres(options) => Ear::Postgres { options: options.clone(), listener: None },
-        };
-        Follower { store: self.clone(), heard, seen, ear, next: Instant::now() }
+        let (ear, made_of) = Ear::of(self);
+        Follower { store: self.clone(), heard, seen, ear, made_of, next: Instant::now() }
     }
 }
 
@@ -63,6 +62,9 @@ impl Follower {
     /// server tells of it with PostgreSQL. May be dropped at any time and called again.
     pub async fn changed(&mut self) {
         loop {
+            if self.store.shared.own.generation() != self.made_of {
+                (self.ear, self.made_of) = Ear::of(&self.store);
+            }
             let heard = *self.heard.borrow_and_update();
             if heard > self.seen {
                 self.seen = heard;
@@ -91,6 +93,16 @@ impl Follower {
 }
 
 impl Ear {
+    /// One for a store, and how often the way to a connection had been replaced.
+    fn of(store: &Store) -> (Self, u64) {
+        let generation = store.shared.own.generation();
+        let ear = match &*store.shared.own.load() {
+            Own::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
+            Own::Postgres(options) => Ear::Postgres { options: options.clone(), listener: None },
+        };
+        (ear, generation)
+    }
+
     /// Wait a while for a sign of a change, and ask for the version if there was one or it is time.
     ///
     /// What is being used is taken out first: if this is dropped in the middle, a new connection is

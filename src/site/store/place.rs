@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use super::db::Db;
+use super::db::{Db, Pools};
 use crate::secret::private_dir;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -79,6 +79,7 @@ impl fmt::Debug for PostgresUrl {
 }
 
 /// How to make a connection beside the pools.
+#[derive(Clone)]
 pub(super) enum Own {
     Sqlite(SqliteConnectOptions),
     Postgres(PgConnectOptions),
@@ -133,7 +134,7 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
     let write = sqlite_pool(1).connect_with(writing).await?;
     SQLITE.run(&write).await?;
     let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
-    Ok((Db::Sqlite { write, read }, Own::Sqlite(reading)))
+    Ok((Db::new(Pools::Sqlite { write, read }), Own::Sqlite(reading)))
 }
 
 /// As it lies on a disk that takes nothing: whoever tries to change anything is told so.
@@ -147,7 +148,7 @@ pub(super) fn sqlite_to_read(path: &Path, is_at_rest: bool) -> (Db, Own) {
         .busy_timeout(WAIT_MAX)
         .disable_statement_logging();
     let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
-    (Db::Sqlite { write: read.clone(), read }, Own::Sqlite(reading))
+    (Db::new(Pools::Sqlite { write: read.clone(), read }), Own::Sqlite(reading))
 }
 
 /// Whether all that was ever confirmed is in the file itself, and nothing in its log.
@@ -189,7 +190,7 @@ async fn postgres(url: &PostgresUrl) -> Result<(Db, Own), StoreError> {
         .connect_with(options.clone())
         .await?;
     POSTGRES.run(&pool).await?;
-    Ok((Db::Postgres(pool), Own::Postgres(options)))
+    Ok((Db::new(Pools::Postgres(pool)), Own::Postgres(options)))
 }
 
 /// Nobody else makes tables in this folder while the file is held: SQLite's migrations know no lock

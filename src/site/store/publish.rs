@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::{Store, StoreError, seconds};
+use super::{Store, StoreError, recover, seconds};
 
 /// The bundle in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,19 @@ impl Store {
         Ok(u64::try_from(version).unwrap_or_default())
     }
 
-    /// Make the next bundle, if one is due. `make` is told the one in force, and says the next one
+    /// The version of the bundle in force, if it says the blocks as they are in this state, or in a
+    /// later one.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn bundle_of(&self, blocks: i64) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT MAX(version) FROM bundles WHERE blocks >= $1";
+        let rows = self.db.rows(sql, &[blocks.into()]).await?;
+        let version: Option<i64> = rows.first().map_or(Ok(None), |row| row.get(0))?;
+        Ok(version.and_then(|version| u64::try_from(version).ok()))
+    }
+
+    /// Make the next bundle, if one is due. `blocks` is the state of the blocks that it says. `make` is told the one in force, and says the next one
     /// with the version that it is given, or that nothing is due. No other server makes one at the
     /// same time. Says the bundle in force afterwards.
     ///
@@ -47,6 +59,7 @@ impl Store {
     pub async fn publish<E: From<StoreError>>(
         &self,
         make: impl FnOnce(Option<&Published>, u64) -> Result<Option<String>, E>,
+        blocks: i64,
         now: Timestamp,
     ) -> Result<Option<Published>, E> {
         let mut tx = self.db.begin().await?;
@@ -59,13 +72,20 @@ impl Store {
         };
         // A clock or a copy that was set back must not bring an old number again; gateways would
         // take what comes under it for the past. The time gives a number that no copy has had.
-        let counted = current.as_ref().map_or(0, |current| current.version) + 1;
-        let version = counted.max(u64::try_from(now.as_millisecond()).unwrap_or_default());
-        let Some(text) = make(current.as_ref(), version)? else { return Ok(current) };
-        let number = i64::try_from(version).unwrap_or(i64::MAX);
+        let number = recover::next_bundle(&mut tx, now).await?;
+        let version = u64::try_from(number).unwrap_or_default();
+        let Some(text) = make(current.as_ref(), version)? else {
+            // It says the same as a new one would.
+            let sql = "UPDATE bundles SET blocks = $1 WHERE blocks < $1";
+            tx.run(sql, &[blocks.into()]).await?;
+            tx.commit().await?;
+            return Ok(current);
+        };
         tx.run("DELETE FROM bundles", &[]).await?;
-        let sql = "INSERT INTO bundles (version, text, issued) VALUES ($1, $2, $3)";
-        tx.run(sql, &[number.into(), (&text).into(), seconds(now).into()]).await?;
+        let sql = "INSERT INTO bundles (version, text, issued, blocks) VALUES ($1, $2, $3, $4)";
+        let args = [number.into(), (&text).into(), seconds(now).into(), blocks.into()];
+        tx.run(sql, &args).await?;
+        recover::published(&mut tx, number).await?;
         self.commit_and_tell(tx).await?;
         Ok(Some(Published { version, text }))
     }

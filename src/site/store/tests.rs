@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::db::Pools;
 use super::*;
 
 fn now() -> Timestamp {
@@ -9,7 +10,8 @@ fn now() -> Timestamp {
 }
 
 async fn pragma(store: &Store, sql: &'static str) {
-    let Db::Sqlite { write, .. } = &store.db else { panic!() };
+    let pools = store.db.pools();
+    let Pools::Sqlite { write, .. } = &*pools else { panic!() };
     sqlx::query(sql).execute(write).await.unwrap();
 }
 

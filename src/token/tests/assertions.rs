@@ -76,7 +76,7 @@ fn a_client_names_its_key_as_it_likes(
     if let Some(kid) = written {
         header["kid"] = kid.into();
     }
-    let token = forge(&header.to_string(), claims(json!({})).to_string(), &RS256);
+    let token = forge(header.to_string(), claims(json!({})).to_string(), &RS256);
     let judged = Assertion::parse(&token).unwrap().verify(&keys, &audiences(), now()).map(drop);
     let expected = if holds { Ok(()) } else { Err(GrantDenial::AssertionSignature) };
     assert_eq!(judged, expected);

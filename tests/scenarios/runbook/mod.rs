@@ -337,6 +337,31 @@ fn a_change_is_taken_without_a_restart() {
 }
 
 #[test]
+fn a_restored_store_had_forgotten_blocks() {
+    let (_scribe, mut gateway) = started(|plan| plan);
+    gateway.kill();
+    let folder = gateway.path("");
+    let copy = |from: &str, to: &str| {
+        let _ = std::fs::remove_dir_all(folder.join(to));
+        let (from, to) = (folder.join(from), folder.join(to));
+        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(done.unwrap().success());
+    };
+    copy("state/store", "copy");
+    gateway.launch();
+    gateway.wait_until_ready();
+    let blocked = gateway.command(&["site", "block", "--user", "mallory"]).output().unwrap();
+    assert!(blocked.status.success());
+    gateway.kill();
+    copy("copy", "state/store");
+    gateway.launch();
+    gateway.wait_until_ready();
+    let runbook = Runbook::of(&gateway, "A restored store had forgotten blocks");
+    runbook.also(&["mallory", "1 blocks are not in the copy"]);
+    assert!(gateway.metric("sitegate_store_recovered_blocks") >= 1.0);
+}
+
+#[test]
 fn every_section_of_the_runbook_is_followed() {
     let source = concat!(include_str!("mod.rs"));
     for heading in followed::headings() {

@@ -76,6 +76,8 @@ impl Door {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(publisher.run(stopped.clone()));
         let server = SiteServer {
+            site: "PS1".into(),
+            state: state.to_owned(),
             store: store.clone(),
             authority: Some(authority),
             published,

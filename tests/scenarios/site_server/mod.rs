@@ -43,8 +43,20 @@ impl Server {
         service: &str,
         more: impl FnOnce(&Gateway),
     ) -> Server {
+        Server::planned(backend, site, service, more, "")
+    }
+
+    /// Once something has been done in the shell that becomes its process.
+    pub fn planned(
+        backend: &str,
+        site: &str,
+        service: &str,
+        more: impl FnOnce(&Gateway),
+        first: &str,
+    ) -> Server {
         let port = free_port();
         let plan = Plan::to(backend)
+            .first(&[], first)
             .site(&format!("token_issuer = \"{ISSUER}\"\n{site}"))
             .sections(&format!(
                 "[token_service]\nregistrations_per_minute = 100000\n\
@@ -141,7 +153,7 @@ pub fn ask(runtime: &Runtime, client: &mut Client, token: &str, path: &str) -> (
     (answer.status, body["code"].as_str().unwrap_or_default().to_owned())
 }
 
-fn registered(
+pub fn registered(
     runtime: &Runtime,
     client: &mut Client,
     bulk: &str,

@@ -133,7 +133,7 @@ async fn of_several_servers_one_makes_each_bundle_and_numbers_only_grow(
             Some(sitegate::site::store::Published { text: said, .. }) if said == text => Ok(None),
             _ => Ok::<_, StoreError>(Some(text.to_owned()).filter(|_| version > 0)),
         };
-        store.publish(say, at(5)).await.unwrap().unwrap()
+        store.publish(say, 0, at(5)).await.unwrap().unwrap()
     };
     let (a, b) = tokio::join!(make(&one, "x"), make(&two, "x"));
     assert_eq!(a, b, "both say the same, and one has made it");

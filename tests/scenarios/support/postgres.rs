@@ -44,6 +44,12 @@ impl Postgres {
         format!("postgres://sitegate@localhost/postgres?host={}", self.dir.path().display())
     }
 
+    /// Run one of the programs that come with it.
+    pub fn run(&self, program: &str, args: &[&str]) {
+        let done = Command::new(self.programs.join(program)).args(args).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// Start it again where it was.
     pub fn resume(&mut self) {
         let mut command = as_user(&self.programs.join("postgres"));

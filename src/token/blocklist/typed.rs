@@ -1,0 +1,151 @@
+//! A blocklist as a person or a script writes it: TOML, read whole or not at all.
+
+use std::fmt;
+use std::ops::Range;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{ALWAYS, About, Blocklist, IssuerKey, second};
+use crate::token::text::is_identity_text;
+
+/// The largest blocklist that is read, in bytes: a good 200,000 entries with reasons.
+pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How many faults of one file are told.
+const FAULTS_MAX: usize = 20;
+
+/// Why a text is no blocklist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlocklistFault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong, and how to mend it.
+    pub message: String,
+}
+
+impl fmt::Display for BlocklistFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+impl Blocklist {
+    /// Read a list: TOML, with a table `[[block]]` for each entry (docs/blocklist.md).
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, up to twenty faults: a list is used whole or not at all.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BlocklistFault>> {
+        let whole = |message: &str| {
+            vec![BlocklistFault { line: 1, column: 1, message: message.to_owned() }]
+        };
+        if bytes.len() > BLOCKLIST_BYTES_MAX {
+            return Err(whole("the list is larger than 32 MiB"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| whole("the list is not UTF-8 text"))?;
+        let typed: Typed = toml::from_str(text).map_err(|error| {
+            let message = error.message().trim_end().replace('\n', "; ");
+            vec![fault(text, error.span().unwrap_or(0..0), message)]
+        })?;
+        let mut list = Blocklist::default();
+        let mut faults = Vec::new();
+        for entry in typed.block {
+            if let Err((at, message)) = list.add(&entry) {
+                faults.push(fault(text, at, message.to_owned()));
+                if faults.len() == FAULTS_MAX {
+                    break;
+                }
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(list),
+            false => Err(faults),
+        }
+    }
+
+    fn add(&mut self, entry: &Spanned<Entry>) -> Result<(), Wrong> {
+        let (issuer, about, before) = entry.get_ref().read(entry.span())?;
+        self.rule(issuer.map(IssuerKey::Name), about, before);
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Typed {
+    #[serde(default)]
+    block: Vec<Spanned<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    issuer: Option<Spanned<String>>,
+    token: Option<Spanned<String>>,
+    device: Option<Spanned<String>>,
+    user: Option<Spanned<String>>,
+    issued_before: Option<Spanned<toml::value::Datetime>>,
+    /// For people; read so that it is known to be text, and not kept.
+    #[expect(dead_code, reason = "only its type matters")]
+    reason: Option<String>,
+}
+
+type Wrong = (Range<usize>, &'static str);
+
+impl Entry {
+    fn read(&self, at: Range<usize>) -> Result<(Option<&str>, About<'_>, i64), Wrong> {
+        let texts = [&self.issuer, &self.token, &self.device, &self.user];
+        for text in texts.into_iter().flatten() {
+            if !is_identity_text(text.get_ref()) {
+                return Err((text.span(), "must be printable ASCII of 1 to 256 bytes"));
+            }
+        }
+        let issuer = self.issuer.as_ref().map(|i| i.get_ref().as_str());
+        let before = match &self.issued_before {
+            None => ALWAYS,
+            Some(typed) => {
+                let moment: Option<Timestamp> = typed.get_ref().to_string().parse().ok();
+                let hint = "issued_before needs date, time and offset: 2026-11-01T00:00:00Z";
+                second(moment.ok_or((typed.span(), hint))?)
+            }
+        };
+        let about = match (&self.token, &self.device, &self.user) {
+            (Some(token), None, None) => {
+                if issuer.is_none() {
+                    let hint = "token needs issuer beside it: ids are unique for one issuer alone";
+                    return Err((token.span(), hint));
+                }
+                if let Some(typed) = &self.issued_before {
+                    return Err((
+                        typed.span(),
+                        "one token is blocked whole, without issued_before",
+                    ));
+                }
+                About::Token(token.get_ref())
+            }
+            (None, Some(device), None) => About::Device(device.get_ref()),
+            (None, None, Some(user)) => About::User(user.get_ref()),
+            (None, None, None) if issuer.is_some() && self.issued_before.is_some() => {
+                About::Everything
+            }
+            (None, None, None) => {
+                let hint = "an entry needs token, device or user, or issuer with issued_before";
+                return Err((at, hint));
+            }
+            _ => return Err((at, "an entry has one of token, device and user; write two entries")),
+        };
+        Ok((issuer, about, before))
+    }
+}
+
+fn fault(text: &str, span: Range<usize>, message: String) -> BlocklistFault {
+    let before = text.get(..span.start.min(text.len())).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    // Quotations in it come from the file; a log line stays one line.
+    let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    BlocklistFault { line, column, message }
+}
