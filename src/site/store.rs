@@ -6,6 +6,7 @@
 
 mod audit;
 mod block;
+mod block_device;
 mod certificate;
 mod db;
 mod decide;
@@ -18,6 +19,7 @@ mod place;
 mod publish;
 mod register;
 mod token;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,8 +29,9 @@ use tokio::sync::watch;
 
 pub use audit::{Action, AuditFilter, AuditRecord};
 pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
+pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
-pub use device::{Approved, Device, DeviceFilter, DeviceKey, Via};
+pub use device::{Device, DeviceFilter, DeviceKey, Origin, Via};
 pub use error::StoreError;
 pub use follow::Follower;
 pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
@@ -37,6 +40,7 @@ pub use place::{Place, PostgresUrl};
 pub use publish::Published;
 pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
 pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
+pub use waiting::{Approval, Approved, Dropped, Rejected, WAITING_KEPT_S};
 
 use db::Db;
 use place::Own;
