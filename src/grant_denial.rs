@@ -93,7 +93,7 @@ denials! {
         "A client that was reinstalled proves its old key, brings its Entra device token, or waits for sitegate site approve.";
     /// Nobody who waits is pushed out.
     RegistrationRivals "registration.rivals" 403 "access_denied"
-        "Too many keys wait already to be let in as the device that the client claims."
+        "Too many keys wait already for the device that the client claims, or by its certificate."
         "sitegate site devices --pending shows who brought them: approve the right one and reject the others; a proof of the former key, the device's own certificate or Entra token, or another bulk token has room of its own.";
     /// RFC 7591 §3.2.2: metadata that cannot be taken.
     RegistrationMetadata "registration.metadata" 400 "invalid_client_metadata"

@@ -77,6 +77,10 @@ async fn approve_one(
         anstream::eprintln!("{} is not registered", plain(id));
         return Ok(Err(Missed));
     };
+    if device.blocked.is_some() {
+        anstream::eprintln!("{} is blocked: unblock it first", device.id);
+        return Ok(Err(Missed));
+    }
     let only = device.waiting().next().map(|key| key.thumbprint.as_str());
     let Some(key) = which.key.as_deref().or(only) else {
         anstream::eprintln!("{} was approved already", device.id);
@@ -93,7 +97,7 @@ async fn approve_one(
             return Ok(Ok(()));
         }
         Approved::Unknown => "is not registered any more",
-        Approved::Blocked => "is blocked, or the key is: unblock it first",
+        Approved::Blocked => "is blocked, or that key is: unblock it first",
         Approved::NotWaiting => "has no such key that waits",
         Approved::Several => "is claimed by more than one key: name the right one with --key",
     };

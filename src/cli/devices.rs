@@ -162,6 +162,9 @@ fn told_block(done: &DeviceBlock, tokens: bool) -> String {
     if done.devices.is_empty() && !done.dropped.is_empty() {
         told.push_str("    no device is blocked: nothing of this worked for one\n");
     }
+    if tokens && done.bulk_tokens.is_empty() {
+        told.push_str("    no bulk token is known by which it came, and none is blocked\n");
+    }
     for token in &done.bulk_tokens {
         let others = match token.others {
             0 => "no other device".to_owned(),

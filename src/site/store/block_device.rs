@@ -18,7 +18,7 @@ pub struct DeviceBlock {
     pub devices: Vec<String>,
     /// The waiting keys that were dropped.
     pub dropped: Vec<Dropped>,
-    /// The bulk registration tokens by which the keys of the blocked devices came.
+    /// The bulk registration tokens by which the blocked devices came, as far as is known.
     pub bulk_tokens: Vec<BulkToken>,
 }
 
@@ -71,14 +71,15 @@ impl Store {
     }
 }
 
-/// The bulk registration tokens by which the active keys of the devices came that a block is about.
+/// The bulk registration tokens by which the keys of the devices came that a block is about, but
+/// for those that wait to be an approved device's: strangers may have brought them.
 async fn bulk_tokens(tx: &mut Tx, block: &str) -> Result<Vec<BulkToken>, StoreError> {
     let sql = "SELECT k.token_issuer, k.token, \
                (SELECT COUNT(DISTINCT o.device) FROM device_keys o WHERE o.token = k.token \
                AND o.token_issuer = k.token_issuer AND o.active \
                AND o.device NOT IN (SELECT device FROM blocked_devices WHERE block = $1)) \
-               FROM device_keys k WHERE k.active AND k.token IS NOT NULL \
-               AND k.device IN (SELECT device FROM blocked_devices WHERE block = $1) \
+               FROM device_keys k JOIN devices d ON d.id = k.device \
+               WHERE (k.active OR NOT d.approved) AND k.token IS NOT NULL AND k.device IN (SELECT device FROM blocked_devices WHERE block = $1) \
                GROUP BY k.token_issuer, k.token ORDER BY k.token";
     let mut found = Vec::new();
     for row in tx.rows(sql, &[block.into()]).await? {

@@ -6,7 +6,8 @@ use super::register::{KEYS_MAX, Registration};
 use super::waiting::{Approval, Approved};
 use crate::rate::neighbourhood;
 
-/// How many keys by vouchers of one kind wait for one device.
+/// How many keys by vouchers of one kind wait for one device. The first by a bulk registration token
+/// waits beside them: nobody but the site makes such tokens, so each has a place of its own.
 const WAITING_OF_KIND_MAX: usize = 16;
 /// How many of them by one bulk registration token: many machines share one.
 const WAITING_OF_TOKEN_MAX: usize = 4;
@@ -152,14 +153,17 @@ fn place_in_line(
     let of_token = || of_kind().filter(|origin| same_token(r, origin));
     let near = r.address.map(neighbourhood);
     let of_address = of_token().filter(|origin| origin.address.map(neighbourhood) == near);
-    let is_full = match r.via {
-        Via::BulkToken => {
-            of_token().count() >= WAITING_OF_TOKEN_MAX
+    let is_full = of_kind().count() >= WAITING_OF_KIND_MAX;
+    let is_full = match (r.via, of_token().count()) {
+        (Via::BulkToken, 0) => false,
+        (Via::BulkToken, of_token) => {
+            is_full
+                || of_token >= WAITING_OF_TOKEN_MAX
                 || of_address.count() >= WAITING_OF_ADDRESS_MAX
         }
-        Via::Entra | Via::Certificate => false,
+        (Via::Entra | Via::Certificate, _) => is_full,
     };
-    match is_full || of_kind().count() >= WAITING_OF_KIND_MAX {
+    match is_full {
         true => Err(Full),
         false => Ok(None),
     }

@@ -240,7 +240,8 @@ fn gather(rows: &[Row]) -> Result<Vec<Device>, StoreError> {
                 thumbprint,
                 jwk: row.get(9)?,
                 added: second(row.get(10)?),
-                active: row.get(11)?,
+                // Also where an earlier version has written it otherwise.
+                active: device.approved && row.get::<bool>(11)?,
                 origin: origin(row)?,
             });
         }

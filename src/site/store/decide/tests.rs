@@ -95,7 +95,7 @@ fn line(origins: Vec<Option<Origin>>) -> Vec<DeviceKey> {
     keys.map(|(n, origin)| key(&format!("w{n}"), false, origin)).collect()
 }
 
-/// Three tokens from three networks each; and so many keys by certificates and by Entra.
+/// Keys that wait already.
 fn crowd(kind: &str) -> Vec<DeviceKey> {
     let many = |of: &dyn Fn(usize) -> Option<Origin>, n| (0..n).map(of).collect::<Vec<_>>();
     line(match kind {
@@ -119,7 +119,8 @@ fn a_key_without_proof_takes_nobody_elses_place_in_line() {
         ("two from one address", bulk("other", "2001:db8::2"), "waits"),
         ("four by one token", bulk("t", "192.0.2.9"), "crowded"),
         ("four by one token", bulk("other", "192.0.2.9"), "waits"),
-        ("sixteen by bulk tokens", bulk("other", "192.0.2.9"), "crowded"),
+        ("sixteen by bulk tokens", bulk("t3", "192.0.2.9"), "crowded"),
+        ("sixteen by bulk tokens", bulk("other", "192.0.2.9"), "waits"),
         ("sixteen by bulk tokens", certificate("c"), "waits"),
         ("sixteen by bulk tokens", entra("e"), "waits"),
         ("sixteen by certificates", certificate("c"), "crowded"),
