@@ -167,3 +167,26 @@ async fn a_second_device_by_one_certificate_waits(#[values(Kind::Sqlite, Kind::P
     assert_eq!((&third.id, keys(&third)), (&second.id, "k3?".into()));
     enrolled(&store, &by("k4", "c2")).await;
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_block_of_a_squatter_s_certificate_is_none_of_the_device_that_waits(
+    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
+) {
+    let home = Home::new(kind);
+    let store = home.open().await;
+    let id = fresh();
+    let by = Registration { claimed: Some(id), ..with_key("rightful") };
+    let squats = Registration {
+        via: Via::Certificate,
+        certificate: Some("c1"),
+        thumbprint: "planted",
+        ..by.clone()
+    };
+    register(&store, &squats).await.unwrap();
+    register(&store, &by).await.unwrap();
+    let done = store.block_device("c1", false, None, "admin", at(2)).await.unwrap();
+    assert_eq!((done.devices.len(), done.dropped.len()), (0, 1), "{done:?}");
+    let answer = store.approve(id, &named("rightful"), "admin", at(3)).await.unwrap();
+    assert!(matches!(answer, Approved::Yes { .. }), "{answer:?}");
+}
