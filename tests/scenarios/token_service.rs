@@ -772,6 +772,8 @@ fn a_device_that_was_away_for_too_long_registers_again() {
     let device = scene.registered();
     scene.token(&device, &[]).unwrap();
     assert!(scene.token(&device, &[]).is_ok(), "renewed early");
+    let (id, leaked) = (device.id().unwrap().to_owned(), scene.bulk(&[]));
+    let mut planted = scene.claims(&id, &leaked, "PC42").unwrap();
     // Its last token ended two days ago, as the store has it.
     let store = scene.gateway.path("state/store/site.db");
     let then = now().as_second() - 2 * 86_400;
@@ -786,6 +788,10 @@ fn a_device_that_was_away_for_too_long_registers_again() {
         .output()
         .unwrap();
     stdout(&done);
+    assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
+    // A key that only waits brings nobody back.
+    let more = json!({ "device_id": id });
+    scene.register_as(&mut planted, Some(&leaked), more).unwrap();
     assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
     // It comes back by a bulk token, of which that is a use; the next try is a retry again.
     let (mut again, bulk) = (device, scene.bulk(&["--uses", "1"]));
