@@ -30,13 +30,11 @@ pub(super) struct Which {
     /// retired: a machine that was installed anew has them no more.
     #[arg(long)]
     keep_keys: bool,
-    /// All devices for which exactly one key waits; the others are named.
+    /// All new devices for which exactly one key waits. Those for which more do, and those that work
+    /// and are claimed by another key, are named and left for a decision.
     #[arg(long)]
     all_pending: bool,
 }
-
-/// What was asked for was not done.
-struct Missed;
 
 pub(super) fn approve(config: &ConfigArg, which: &Which) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
@@ -58,7 +56,7 @@ pub(super) fn approve(config: &ConfigArg, which: &Which) -> anyhow::Result<ExitC
         }
         let mut missed = 0;
         for id in wanted {
-            missed += usize::from(approve_one(&store, &id, which, now).await?.is_err());
+            missed += usize::from(!approve_one(&store, &id, which, now).await?);
         }
         Ok(missed)
     })?;
@@ -66,35 +64,41 @@ pub(super) fn approve(config: &ConfigArg, which: &Which) -> anyhow::Result<ExitC
 }
 
 /// Approve the key that was named, or the only one that waits: the one that is shown here, so that
-/// no other key can come between looking and approving.
+/// no other key can come between looking and approving. `false` if the device was not let in.
 async fn approve_one(
     store: &Store,
     id: &str,
     which: &Which,
     now: Timestamp,
-) -> anyhow::Result<Result<(), Missed>> {
+) -> anyhow::Result<bool> {
     let Some(device) = store.device(id).await? else {
         anstream::eprintln!("{} is not registered", plain(id));
-        return Ok(Err(Missed));
+        return Ok(false);
     };
     if device.blocked.is_some() {
         anstream::eprintln!("{} is blocked: unblock it first", device.id);
-        return Ok(Err(Missed));
+        return Ok(false);
     }
     let only = device.waiting().next().map(|key| key.thumbprint.as_str());
     let Some(key) = which.key.as_deref().or(only) else {
         anstream::eprintln!("{} was approved already", device.id);
-        return Ok(Ok(()));
+        return Ok(true);
     };
+    if which.all_pending && device.approved {
+        // Its key would be retired for one that nobody has looked at.
+        anstream::eprintln!("{} works, and another key claims it: approve it by its id", device.id);
+        tell_waiting(&device);
+        return Ok(false);
+    }
     let approval = Approval { key, alone: which.key.is_none(), keep: which.keep_keys };
     let told = match store.approve(&device.id, &approval, &store::actor(), now).await? {
         Approved::Yes { device, retired } => {
             tell_approved(&device, key, &retired);
-            return Ok(Ok(()));
+            return Ok(true);
         }
         Approved::AlreadyApproved => {
             anstream::eprintln!("{} was approved already, with key {}", device.id, plain(key));
-            return Ok(Ok(()));
+            return Ok(true);
         }
         Approved::Unknown => "is not registered any more",
         Approved::Blocked => "is blocked, or that key is: unblock it first",
@@ -104,10 +108,14 @@ async fn approve_one(
     anstream::eprintln!("{} {told}", device.id);
     // As it is now: another key may have come since.
     let device = store.device(&device.id).await?.unwrap_or(device);
+    tell_waiting(&device);
+    Ok(false)
+}
+
+fn tell_waiting(device: &Device) {
     for key in device.waiting() {
         anstream::eprintln!("    {}", plain(&waits(key)));
     }
-    Ok(Err(Missed))
 }
 
 fn tell_approved(device: &Device, key: &str, retired: &[String]) {

@@ -459,8 +459,9 @@ fn an_approval_lets_in_the_rightful_key_and_not_those_that_strangers_planted() {
     assert_eq!(exit, Some(1), "{said}");
     let (all, exit) = told(&scene.run(&["site", "approve", "--all-pending"]));
     assert_eq!(exit, Some(1), "{all}");
+    assert!(said.contains("--key"), "{said}");
     for told in [said, all] {
-        let shown = [&id, planted.thumbprint(), rightful.thumbprint(), "--key"];
+        let shown = [&id, planted.thumbprint(), rightful.thumbprint()];
         assert!(shown.iter().all(|word| told.contains(word)), "{told}");
     }
     for device in [&planted, &rightful] {
@@ -561,8 +562,13 @@ fn a_block_of_a_planted_key_is_not_one_of_the_device_that_it_claims() {
 }
 
 #[test]
-fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim() {
+fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim_and_those_that_work() {
     let mut scene = Scene::with("approval = \"manual\"", "");
+    let working = scene.registered();
+    let id = working.id().unwrap().to_owned();
+    stdout(&scene.run(&["site", "approve", &id]));
+    let leaked = scene.bulk(&[]);
+    let claims = scene.claims(&id, &leaked, "PC42").unwrap();
     let (alone, rivalled) = (scene.registered(), scene.registered());
     let bulk = scene.bulk(&[]);
     let planted = scene.claims(rivalled.id().unwrap(), &bulk, "PC42").unwrap();
@@ -571,7 +577,9 @@ fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim() {
     assert!(said.contains(&format!("{} approved", alone.id().unwrap())), "{said}");
     assert!(said.contains(&format!("{} is claimed by", rivalled.id().unwrap())), "{said}");
     assert!(scene.token(&alone, &[]).is_ok());
-    for device in [&rivalled, &planted] {
+    assert!(said.contains(&format!("{id} works, and another key claims it")), "{said}");
+    assert!(scene.token(&working, &[]).is_ok());
+    for device in [&rivalled, &planted, &claims] {
         assert_eq!(code(scene.token(device, &[])), "device.not_approved");
     }
 }
