@@ -71,7 +71,7 @@ pub(super) fn decide(r: &Registration<'_>, found: &Found) -> Plan {
     // One certificate is one machine. What it brings beside its device waits, in one record.
     let by_certificate = r.via == Via::Certificate;
     let mut waits = found.by_certificate.iter().filter(|device| {
-        by_certificate && !device.approved && device.waiting().any(|key| same_machine(r, key))
+        by_certificate && !device.approved && device.waiting().any(|key| same_certificate(r, key))
     });
     match (r.claimed, waits.next()) {
         (None, Some(device)) => return add(r, device, found),
@@ -142,11 +142,19 @@ fn place_in_line(
     device: &Device,
     found: &Found,
 ) -> Result<Option<String>, Full> {
-    let earlier = device.waiting().find(|key| same_machine(r, key));
-    let earlier = earlier.map(|key| key.thumbprint.clone());
+    // A certificate that several devices have is no machine's.
+    let is_shared = found.by_certificate.iter().filter(|of| of.approved).count() > 1;
     // Whoever shows the certificate that the device was approved with has a place of its own,
     // however many others wait.
-    if earlier.is_some() || (device.approved && shows_its_certificate(device, found)) {
+    let is_own = device.approved && !is_shared && shows_its_certificate(device, found);
+    let of_machine = |key: &&DeviceKey| match r.via {
+        _ if is_own => same_certificate(r, key),
+        Via::BulkToken => false,
+        Via::Entra => same_entra(r, key),
+        Via::Certificate => !is_shared && same_certificate(r, key),
+    };
+    let earlier = device.waiting().find(of_machine).map(|key| key.thumbprint.clone());
+    if is_own || earlier.is_some() {
         return Ok(earlier);
     }
     let of_kind = || device.waiting().filter_map(|k| k.origin.as_ref()).filter(|o| o.via == r.via);
@@ -169,13 +177,16 @@ fn place_in_line(
     }
 }
 
-/// Whether a waiting key came from the very machine: by its certificate or its Entra id. A bulk
-/// token says nothing of that, as many machines have it.
-fn same_machine(r: &Registration<'_>, key: &DeviceKey) -> bool {
-    let Some(origin) = &key.origin else { return false };
-    let certificate = r.certificate.is_some() && r.certificate == origin.certificate.as_deref();
-    let entra = r.entra.is_some() && r.entra == origin.entra.as_deref();
-    certificate || entra
+/// Whether a key came with the same certificate.
+fn same_certificate(r: &Registration<'_>, key: &DeviceKey) -> bool {
+    let theirs = key.origin.as_ref().and_then(|origin| origin.certificate.as_deref());
+    theirs.is_some() && r.certificate == theirs
+}
+
+/// Whether a key came by the same Entra device.
+fn same_entra(r: &Registration<'_>, key: &DeviceKey) -> bool {
+    let theirs = key.origin.as_ref().and_then(|origin| origin.entra.as_deref());
+    theirs.is_some() && r.entra == theirs
 }
 
 fn same_token(r: &Registration<'_>, origin: &Origin) -> bool {

@@ -150,6 +150,32 @@ fn a_key_without_proof_takes_nobody_elses_place_in_line() {
 }
 
 #[test]
+fn a_certificate_that_several_machines_have_takes_nobodys_place() {
+    let shown =
+        |token| Some(Origin { certificate: Some("c".into()), ..bulk(token, "::1").unwrap() });
+    let waits = || line(vec![certificate("c"), shown("t")]);
+    let known = || device(true, [vec![key("k", true, None)], waits()].concat());
+    let other = || Device { id: "GUID:OTHER".into(), ..device(true, Vec::new()) };
+    let cases = [
+        // By the device's own certificate, whatever else vouches.
+        (shown("t"), vec![known()], "waits for w0"),
+        (certificate("c"), vec![known()], "waits for w0"),
+        // By one that is another's, or nobody's, a certificate alone stands for its machine.
+        (certificate("c"), vec![other()], "waits for w0"),
+        (shown("t"), vec![other()], "waits"),
+        (shown("t"), vec![], "waits"),
+        // By one that this device has and another too.
+        (certificate("c"), vec![known(), other()], "waits"),
+        (shown("t"), vec![known(), other()], "waits"),
+    ];
+    for (origin, by_certificate, wanted) in cases {
+        let found = Found { by_claim: Some(known()), by_certificate, ..Found::default() };
+        let told = told(decide(&registration(Some(ID), &origin), &found));
+        assert_eq!(told, wanted, "{origin:?}");
+    }
+}
+
+#[test]
 fn nothing_proves_a_device_that_nobody_has_approved() {
     let waits = Device { entra: Some("e".into()), ..device(false, line(vec![entra("e")])) };
     let found = || Found { by_claim: Some(waits.clone()), ..Found::default() };
