@@ -96,6 +96,8 @@ async fn enroll(store: &Store, now: Timestamp) -> String {
         fresh_id: &id,
         approve: true,
         accept_claims: false,
+        address: None,
+        client: None,
         returning: false,
         now,
     };

@@ -117,6 +117,10 @@ denials! {
     RegistrationClaim "registration.claim" 403 "access_denied"
         "The device id that the client claims belongs to another key."
         "A client that was reinstalled proves its old key, brings its Entra device token, or waits for sitegate site approve.";
+    /// Nobody who waits is pushed out.
+    RegistrationRivals "registration.rivals" 403 "access_denied"
+        "Too many keys wait already for the device that the client claims, or by its certificate."
+        "sitegate site devices --pending shows who brought them: approve the right one and reject the others; a proof of the former key, the device's own certificate or Entra token, or another bulk token has room of its own.";
     /// RFC 7591 §3.2.2: metadata that cannot be taken.
     RegistrationMetadata "registration.metadata" 400 "invalid_client_metadata"
         "The client's metadata are not ones that the site can take."
@@ -151,8 +155,8 @@ denials! {
         "Each request needs an assertion with a jti of its own; one that is seen twice may have been stolen.";
     /// Waits for `site approve`.
     DeviceNotApproved "device.not_approved" 403 "unauthorized_client"
-        "The device waits for approval."
-        "sitegate site approve lets it in.";
+        "The device, or the key that the client proves, waits for approval."
+        "sitegate site devices --pending shows the key, sitegate site approve lets it in.";
     /// Too long away.
     DeviceLapsed "device.lapsed" 403 "unauthorized_client"
         "The device's last token has expired for longer than token_service.return_grace."

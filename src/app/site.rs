@@ -193,7 +193,7 @@ async fn offer(
     let own_origins = config.site_systems.iter().filter(|s| !s.is_site_server());
     let own_origins: BTreeSet<String> = own_origins.flat_map(|s| s.origins()).collect();
     let (origins, origins_read) = live(own_origins.clone());
-    let metrics = parts.metrics.clone();
+    let (metrics, rivals) = (parts.metrics.clone(), parts.metrics.clone());
     let own = config.issuers.iter().find(|issuer| issuer.keys == KeySource::Site);
     let service = TokenService {
         params: params(config, origins_read),
@@ -206,6 +206,7 @@ async fn offer(
         on_answer: Arc::new(move |endpoint, outcome| {
             metrics.site.answered(endpoint.as_str(), outcome);
         }),
+        on_rival: Arc::new(move |claim| rivals.site.rival_claimed(claim.as_str())),
     };
     let router = service.router();
     tracing::info!(issuer = config.site.token_issuer, "the token service runs");

@@ -1,16 +1,17 @@
-//! `site devices`, `site approve`, `site block`, `site unblock`, `site audit`
+//! `site devices`, `site block`, `site unblock`, `site audit`
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ConfigArg, Format, store};
+use super::wrap::plain;
+use super::{ConfigArg, Format, approve, store};
 use crate::config::Config;
 use crate::site::store::{
-    Approved, AuditFilter, AuditRecord, Blocked, Device, DeviceFilter, Store,
+    AuditFilter, AuditRecord, Blocked, Device, DeviceBlock, DeviceFilter, DeviceKey, Store,
 };
 
 /// How many rows one command shows unless it is told otherwise.
@@ -43,6 +44,8 @@ struct Row {
     entra: Option<String>,
     block_reason: Option<String>,
     keys: Vec<KeyRow>,
+    #[serde(skip)]
+    waiting: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -50,6 +53,27 @@ struct KeyRow {
     thumbprint: String,
     added: Timestamp,
     waits: bool,
+    /// What vouched for the client: `bulk-token`, `entra` or `certificate`.
+    via: Option<&'static str>,
+    /// The id of the bulk token, the Entra device or the certificate.
+    voucher: Option<String>,
+    address: Option<IpAddr>,
+    client_name: Option<String>,
+}
+
+impl KeyRow {
+    fn of(key: DeviceKey) -> Self {
+        let origin = key.origin;
+        KeyRow {
+            thumbprint: key.thumbprint,
+            added: key.added,
+            waits: !key.active,
+            via: origin.as_ref().map(|origin| origin.via.as_str()),
+            voucher: origin.as_ref().and_then(|origin| origin.voucher()).map(str::to_owned),
+            address: origin.as_ref().and_then(|origin| origin.address),
+            client_name: origin.and_then(|origin| origin.client),
+        }
+    }
 }
 
 impl Row {
@@ -60,19 +84,15 @@ impl Row {
             (false, true) => "waits",
             (false, false) => "approved",
         };
-        let key = |key: crate::site::store::DeviceKey| KeyRow {
-            thumbprint: key.thumbprint,
-            added: key.added,
-            waits: !key.active,
-        };
         Row {
+            waiting: device.waiting().map(approve::waits).collect(),
             state,
             via: device.via.as_str(),
             registered: device.registered,
             renewed: device.renewed,
             entra: device.entra,
             block_reason: device.block_reason,
-            keys: device.keys.into_iter().map(key).collect(),
+            keys: device.keys.into_iter().map(KeyRow::of).collect(),
             device: device.id,
         }
     }
@@ -99,8 +119,8 @@ pub(super) fn list(config: &ConfigArg, which: &Which, format: Format) -> anyhow:
                     write!(text, "  {reason}")?;
                 }
                 text.push('\n');
-                for key in row.keys.iter().filter(|key| key.waits) {
-                    writeln!(text, "    key {} waits for approval", key.thumbprint)?;
+                for key in &row.waiting {
+                    writeln!(text, "    {key}")?;
                 }
             }
             super::print(&text)?;
@@ -109,39 +129,23 @@ pub(super) fn list(config: &ConfigArg, which: &Which, format: Format) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn approve(
+/// Block a device, and the bulk tokens that let it in if that is wished; and say what it did.
+pub(super) fn block_device(
     config: &ConfigArg,
-    devices: &[String],
-    all: bool,
+    device: &str,
+    (tokens, reason): (bool, Option<&str>),
+    waits: bool,
 ) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    if devices.is_empty() != all {
-        bail!("name devices, or say --all-pending");
-    }
-    let missed = store::with_present(&loaded.config, async |store: Store, now| {
-        let mut wanted = devices.to_vec();
-        if all {
-            let filter = DeviceFilter { pending: true, blocked: false };
-            let found = store.devices(filter, u32::MAX, None).await?;
-            wanted = found.into_iter().filter(|d| d.blocked.is_none()).map(|d| d.id).collect();
-        }
-        let mut missed = 0;
-        for id in wanted {
-            let told = match store.approve(&id, &store::actor(), now).await? {
-                Approved::Yes(_) => "approved",
-                Approved::AlreadyApproved => "was approved already",
-                Approved::Unknown => "is not registered",
-                Approved::Blocked => "is blocked: unblock it first",
-            };
-            missed += usize::from(!told.contains("approved"));
-            anstream::eprintln!("{id} {told}");
-        }
-        Ok(missed)
+    store::with(&loaded.config, async |store: Store, now| {
+        let done = store.block_device(device, tokens, reason, &store::actor(), now).await?;
+        anstream::eprint!("{}", plain(&told_block(&done, tokens)));
+        where_in_force(&store, &loaded.config, waits).await
     })?;
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is done to a block.
@@ -152,7 +156,44 @@ pub(super) struct Change {
     pub(super) waits: bool,
 }
 
-/// Block or unblock a device or a user.
+fn told_block(done: &DeviceBlock, tokens: bool) -> String {
+    let mut told = match done.changed {
+        true => "blocked\n".to_owned(),
+        false => "was blocked already\n".to_owned(),
+    };
+    for device in &done.devices {
+        told.push_str(&format!("    device {device} is blocked, with all that it is known by\n"));
+    }
+    for gone in &done.dropped {
+        let (key, device) = (&gone.key, &gone.device);
+        told.push_str(&format!("    key {key} waits for {device} no more\n"));
+    }
+    if done.devices.is_empty() && !done.dropped.is_empty() {
+        told.push_str("    no device is blocked: nothing of this worked for one\n");
+    }
+    if tokens && done.bulk_tokens.is_empty() {
+        told.push_str("    no bulk token is known by which it came, and none is blocked\n");
+    }
+    for token in &done.bulk_tokens {
+        let others = match token.others {
+            0 => "no other device".to_owned(),
+            1 => "1 other device".to_owned(),
+            n => format!("{n} other devices"),
+        };
+        let state = match (token.blocked, tokens) {
+            (true, true) => "is blocked with it",
+            (true, false) => "is blocked",
+            (false, _) => "still registers new devices: --with-bulk-token blocks it too",
+        };
+        told.push_str(&format!(
+            "    it came by bulk token {}, as {others} did; that token {state}\n",
+            token.id
+        ));
+    }
+    told
+}
+
+/// Block a user, or take a block back.
 pub(super) fn block(
     config: &ConfigArg,
     what: &Blocked<'_>,
@@ -187,14 +228,19 @@ pub(super) fn block_in(
                 (true, false) => "was not blocked",
             }
         );
-        if waits {
-            for line in super::heard::tell(&store, config).await? {
-                anstream::eprintln!("  {line}");
-            }
-        }
-        Ok(())
+        where_in_force(&store, config, waits).await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Wait until a change is in force, and say where it is and where it is not.
+async fn where_in_force(store: &Store, config: &Config, waits: bool) -> anyhow::Result<()> {
+    if waits {
+        for line in super::heard::tell(store, config).await? {
+            anstream::eprintln!("    {line}");
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

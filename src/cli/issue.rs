@@ -1,5 +1,6 @@
 //! Issuing a token by command: signed with the site's key, recorded in its store, written out.
 
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 
 use jiff::SignedDuration;
@@ -21,7 +22,40 @@ pub(super) struct Wish<'a> {
     pub(super) lifetime: Option<Span>,
     pub(super) bound_to: Option<&'a str>,
     pub(super) scope: Option<&'a str>,
-    pub(super) uses: Option<u32>,
+    pub(super) uses: Option<Uses>,
+}
+
+/// How often a token may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uses {
+    Times(NonZeroU32),
+    Unlimited,
+}
+
+/// How many registrations a bulk token opens unless said otherwise: enough for most images, and an
+/// end for one that leaks with an image.
+const REGISTRATIONS: u32 = 1_000;
+
+impl Uses {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" => Ok(Uses::Unlimited),
+            number => number
+                .parse()
+                .map(Uses::Times)
+                .map_err(|_| "write a number from 1 on, or unlimited".to_owned()),
+        }
+    }
+
+    /// As the store has it: `None` is without a limit.
+    fn max(wish: Option<Self>, purpose: Purpose) -> Option<u32> {
+        match (wish, purpose) {
+            (Some(Uses::Times(times)), _) => Some(times.get()),
+            (Some(Uses::Unlimited), _) => None,
+            (None, Purpose::Registration) => Some(REGISTRATIONS),
+            (None, _) => None,
+        }
+    }
 }
 
 /// Sign, record, and only then hand out.
@@ -63,7 +97,7 @@ pub(super) fn issue(config: &ConfigArg, wish: &Wish<'_>) -> anyhow::Result<ExitC
         expires: now.checked_add(SignedDuration::from_secs(lifetime_s))?,
         bound_to,
         scope,
-        uses_max: wish.uses,
+        uses_max: Uses::max(wish.uses, purpose),
         proof: None,
         subject_token: None,
         renews: false,

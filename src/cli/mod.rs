@@ -3,6 +3,7 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0, 1 (failed, or findings), 2
 //! (usage), 78 (bad configuration at start).
 
+mod approve;
 mod backend;
 mod bundle;
 mod cert;

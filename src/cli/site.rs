@@ -6,7 +6,9 @@ use std::sync::Arc;
 use clap::Subcommand;
 use rustls::crypto::CryptoProvider;
 
-use super::{ConfigArg, Format, bundle, certificates, devices, gateways, restored, rollover};
+use super::{
+    ConfigArg, Format, approve, bundle, certificates, devices, gateways, restored, rollover,
+};
 use crate::site::store::Blocked;
 
 #[derive(Debug, Subcommand)]
@@ -29,21 +31,34 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Let devices in that wait for approval, with the keys that wait with them.
+    /// Let devices in that wait for approval, each by one key that waits. Keys that the device has
+    /// worked with are retired; other keys that wait go on waiting.
     Approve {
-        /// The devices.
-        #[arg(value_name = "GUID:…")]
-        devices: Vec<String>,
-        /// All that wait.
-        #[arg(long)]
-        all_pending: bool,
+        #[command(flatten)]
+        which: approve::Which,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Block a device with all that it is known by, or a user, and say where that is in force.
+    /// Drop a key that waits for approval. To keep it from coming again, block its thumbprint.
+    Reject {
+        /// The device.
+        #[arg(value_name = "GUID:…")]
+        device: String,
+        /// The thumbprint of the key, as 'site devices --pending' shows it.
+        #[arg(long, value_name = "THUMBPRINT", allow_hyphen_values = true)]
+        key: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Block a device with all that it is known by, or a user, and say where that is in force. A key
+    /// that only waits is dropped alone, and the device it claims to be works on.
     Block {
         #[command(flatten)]
         who: Who,
+        /// Block the bulk registration tokens that let the device in as well: it could come back as
+        /// a new device by them.
+        #[arg(long, requires = "device")]
+        with_bulk_token: bool,
         /// Why, for whoever asks later.
         #[arg(long)]
         reason: Option<String>,
@@ -121,7 +136,8 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Who {
-    /// A device: GUID: and a GUID, its Entra id, or the thumbprint of one of its keys.
+    /// A device: GUID: and a GUID, its Entra id, or the thumbprint of one of its keys (after -- if
+    /// that begins with a hyphen).
     device: Option<String>,
     /// A user, as tokens name them.
     #[arg(long)]
@@ -141,12 +157,17 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
     match command {
         Command::Show { format, config } => certificates::show(&config, format, provider),
         Command::Devices { which, format, config } => devices::list(&config, &which, format),
-        Command::Approve { devices, all_pending, config } => {
-            devices::approve(&config, &devices, all_pending)
-        }
-        Command::Block { who, reason, no_wait, config } => {
+        Command::Approve { which, config } => approve::approve(&config, &which),
+        Command::Reject { device, key, config } => approve::reject(&config, &device, &key),
+        Command::Block { who, with_bulk_token, reason, no_wait, config } => {
             let change = devices::Change { unblock: false, waits: !no_wait };
-            devices::block(&config, &who.blocked(), reason.as_deref(), change)
+            match &who.device {
+                Some(device) => {
+                    let how = (with_bulk_token, reason.as_deref());
+                    devices::block_device(&config, device, how, change.waits)
+                }
+                None => devices::block(&config, &who.blocked(), reason.as_deref(), change),
+            }
         }
         Command::Unblock { who, no_wait, config } => {
             let change = devices::Change { unblock: true, waits: !no_wait };

@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::issue::{Wish, issue};
+use super::issue::{Uses, Wish, issue};
 use super::{ConfigArg, Format, devices, store};
 use crate::app::{read_blocklist, read_trusted};
 use crate::cert::certificate_der;
@@ -47,9 +47,9 @@ pub(super) enum Command {
         /// of that certificate's key alone.
         #[arg(long, value_name = "FILE")]
         certificate: Option<std::path::PathBuf>,
-        /// How often it can be exchanged for another token.
-        #[arg(long, value_name = "NUMBER")]
-        uses: Option<u32>,
+        /// How often it can be exchanged for another token, or register: a number or "unlimited".
+        #[arg(long, value_name = "NUMBER", value_parser = Uses::parse)]
+        uses: Option<Uses>,
         /// Limit it to a package, by its package or content id; may be there several times.
         #[arg(long, value_name = "ID")]
         package: Vec<String>,
@@ -64,9 +64,9 @@ pub(super) enum Command {
         /// How long it lives: three days unless said otherwise, seven at most.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         lifetime: Option<Span>,
-        /// How many registrations it opens.
-        #[arg(long, value_name = "NUMBER")]
-        uses: Option<u32>,
+        /// How many registrations it opens: 1000 unless said otherwise; a number or "unlimited".
+        #[arg(long, value_name = "NUMBER", value_parser = Uses::parse)]
+        uses: Option<Uses>,
         #[command(flatten)]
         config: ConfigArg,
     },

@@ -11,6 +11,7 @@ use crate::grant_denial::GrantDenial;
 /// The metrics of the site's own side.
 pub struct SiteMetrics {
     answers: IntCounterVec,
+    rivals: IntCounterVec,
     blocks: IntGauge,
     blocks_version: IntGauge,
     recovered: IntGauge,
@@ -38,6 +39,17 @@ impl SiteMetrics {
             ),
             &["endpoint", "outcome"],
         )?;
+        let rivals = IntCounterVec::new(
+            Opts::new(
+                "sitegate_rival_claims_total",
+                "Registrations of a key for a device that has others, without proof.",
+            ),
+            &["outcome"],
+        )?;
+        // From the start, so that the first claim is an increase.
+        for outcome in ["waits", "refused"] {
+            rivals.with_label_values(&[outcome]);
+        }
         let blocks = IntGauge::new(
             "sitegate_store_blocks",
             "Tokens, devices, users and times that the site's store blocks.",
@@ -79,6 +91,7 @@ impl SiteMetrics {
         };
         Ok(SiteMetrics {
             answers: registered(r, answers)?,
+            rivals: registered(r, rivals)?,
             blocks: registered(r, blocks)?,
             blocks_version: registered(r, blocks_version)?,
             recovered: registered(r, recovered)?,
@@ -126,6 +139,11 @@ impl SiteMetrics {
     pub fn answered(&self, endpoint: &str, outcome: Result<(), GrantDenial>) {
         let outcome = outcome.map_or_else(GrantDenial::code, |()| "granted");
         self.answers.with_label_values(&[endpoint, outcome]).inc();
+    }
+
+    /// A key claims to be a device's that has others, and `waits` or is `refused`.
+    pub fn rival_claimed(&self, outcome: &str) {
+        self.rivals.with_label_values(&[outcome]).inc();
     }
 
     /// So much is blocked from now on, as of that version, and so much of that only because it was

@@ -29,6 +29,8 @@ pub use publication::publication;
 pub use ring::{Ring, Stage, Thing};
 pub use rolling::{Progress, Rollover};
 pub use rollover::{JWKS_CACHED_S, Refusal, Refused, RolloverError, Step, Terms};
-pub use service::{Endpoint, OnAnswer, ServiceParams, TokenService, listen, serve};
+pub use service::{
+    Endpoint, OnAnswer, OnRival, RivalClaim, ServiceParams, TokenService, listen, serve,
+};
 pub use shared_keys::{Seal, SharedKeys, SharedKeysError};
 pub use tokens::{SiteTokens, TokenKeyError, bundle_keys};

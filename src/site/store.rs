@@ -6,6 +6,7 @@
 
 mod audit;
 mod block;
+mod block_device;
 mod certificate;
 mod db;
 mod decide;
@@ -19,6 +20,7 @@ mod publish;
 mod recover;
 mod register;
 mod token;
+mod waiting;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +30,9 @@ use tokio::sync::watch;
 
 pub use audit::{Action, AuditFilter, AuditRecord};
 pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
+pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
-pub use device::{Approved, Device, DeviceFilter, DeviceKey, Via};
+pub use device::{Device, DeviceFilter, DeviceKey, Origin, Via};
 pub use error::StoreError;
 pub use follow::Follower;
 pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
@@ -39,6 +42,7 @@ pub use publish::Published;
 pub use recover::{FoundIn, RECOVERED_BY};
 pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
 pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
+pub use waiting::{Approval, Approved, Dropped, Rejected, WAITING_KEPT_S};
 
 use db::Db;
 use place::Own;

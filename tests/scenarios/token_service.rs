@@ -389,7 +389,7 @@ fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
     let (mut thief, bulk) = (scene.device(), scene.bulk(&[]));
     let told = scene.register_as(&mut thief, Some(&bulk), json!({ "device_id": id })).unwrap();
     assert_eq!(told["approved"], false, "{told}");
-    assert_eq!(code(scene.token(&thief, &[])), "assertion.signature");
+    assert_eq!(code(scene.token(&thief, &[])), "device.not_approved");
     assert!(scene.token(&device, &[]).is_ok(), "whoever has the key works on");
     let pending = stdout(&scene.run(&["site", "devices", "--pending"]));
     assert!(pending.contains(thief.thumbprint()) && pending.contains(&id), "{pending}");
@@ -405,8 +405,9 @@ fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
     assert_eq!((told["approved"].as_bool(), heir.id()), (Some(true), Some(id.as_str())));
     assert!(scene.token(&heir, &[]).is_ok());
 
-    stdout(&scene.run(&["site", "approve", &id]));
+    stdout(&scene.run(&["site", "approve", &id, "--keep-keys"]));
     assert!(scene.token(&thief, &[]).is_ok(), "somebody looked and approved");
+    assert!(scene.token(&device, &[]).is_ok(), "and said that the former keys stay");
 
     // The key of one device is not another's.
     let other = scene.registered();
@@ -422,6 +423,221 @@ fn without_automatic_approval_nobody_gets_a_token_before_it() {
     assert_eq!(code(scene.token(&device, &[])), "device.not_approved");
     stdout(&scene.run(&["site", "approve", "--all-pending"]));
     assert!(scene.token(&device, &[]).is_ok());
+}
+
+/// What a command says to people, and its exit code.
+fn told(output: &Output) -> (String, Option<i32>) {
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+impl Scene {
+    /// Block what may begin with a hyphen.
+    fn block(&self, thumbprint: &str) -> Output {
+        let mut command = std::process::Command::new(crate::support::BINARY);
+        command.env("SITEGATE_CONFIG", self.gateway.path("gateway.toml"));
+        command.args(["site", "block", "--", thumbprint]).output().unwrap()
+    }
+
+    /// A key of somebody who says that he is a device, by a bulk token.
+    fn claims(&mut self, id: &str, bulk: &str, name: &str) -> Result<Device, DeviceError> {
+        let mut device = self.device();
+        let more = json!({ "device_id": id, "client_name": name });
+        self.register_as(&mut device, Some(bulk), more)?;
+        Ok(device)
+    }
+}
+
+#[test]
+fn an_approval_lets_in_the_rightful_key_and_not_those_that_strangers_planted() {
+    let mut scene = Scene::new();
+    let former = scene.registered();
+    let id = former.id().unwrap().to_owned();
+    let bulk = scene.bulk(&[]);
+    let planted = scene.claims(&id, &bulk, "PC42\u{202e} approved").unwrap();
+    let rightful = scene.claims(&id, &bulk, "PC42").unwrap();
+
+    let (said, exit) = told(&scene.run(&["site", "approve", &id]));
+    assert_eq!(exit, Some(1), "{said}");
+    let (all, exit) = told(&scene.run(&["site", "approve", "--all-pending"]));
+    assert_eq!(exit, Some(1), "{all}");
+    assert!(said.contains("--key"), "{said}");
+    for told in [said, all] {
+        let shown = [&id, planted.thumbprint(), rightful.thumbprint()];
+        assert!(shown.iter().all(|word| told.contains(word)), "{told}");
+    }
+    for device in [&planted, &rightful] {
+        assert_eq!(code(scene.token(device, &[])), "device.not_approved");
+    }
+    assert!(scene.token(&former, &[]).is_ok(), "nothing has changed");
+
+    let approve = scene.run(&["site", "approve", &id, "--key", rightful.thumbprint()]);
+    let (said, exit) = told(&approve);
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.contains(&format!("key {} is retired", former.thumbprint())), "{said}");
+    assert!(said.contains(&format!("still, key {} waits", planted.thumbprint())), "{said}");
+    assert!(scene.token(&rightful, &[]).is_ok());
+    assert_eq!(code(scene.token(&planted, &[])), "device.not_approved");
+    assert_eq!(code(scene.token(&former, &[])), "assertion.signature");
+
+    let reject = ["site", "reject", &id, "--key", planted.thumbprint()];
+    assert_eq!(told(&scene.run(&reject)), ("rejected\n".into(), Some(0)));
+    assert_eq!(told(&scene.run(&reject)).1, Some(1), "it waits no more");
+    assert_eq!(code(scene.token(&planted, &[])), "assertion.signature");
+    assert!(scene.token(&rightful, &[]).is_ok());
+    let audit = stdout(&scene.run(&["site", "audit"]));
+    for (action, key) in [("device.approved", &rightful), ("device.key-rejected", &planted)] {
+        let line = audit.lines().find(|line| line.contains(action)).unwrap();
+        assert!(line.contains(&format!("key {}", key.thumbprint())), "{line}");
+    }
+}
+
+#[test]
+fn whoever_approves_sees_who_brought_each_key() {
+    let mut scene = Scene::new();
+    let id = scene.registered().id().unwrap().to_owned();
+    let bulk = scene.bulk(&[]);
+    let token = claims(&bulk)["UniqueId"].as_str().unwrap().to_owned();
+    let planted = scene.claims(&id, &bulk, "PC42\u{202e}\u{1b}[2J").unwrap();
+    let text = stdout(&scene.run(&["site", "devices", "--pending"]));
+    let line = text.lines().find(|line| line.contains(planted.thumbprint())).unwrap();
+    assert!(line.contains(&format!("by bulk token {token} from 127.0.0.1")), "{line}");
+    assert!(line.contains("calls itself \"PC42"), "{line}");
+    assert!(!text.contains(['\u{202e}', '\u{1b}']), "{text:?}");
+    let json = stdout(&scene.run(&["site", "devices", "--pending", "--format", "json"]));
+    assert!(!json.contains(['\u{202e}', '\u{1b}']), "{json:?}");
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    let key = &rows[0]["keys"][1];
+    assert_eq!((&key["thumbprint"], &key["waits"]), (&json!(planted.thumbprint()), &json!(true)));
+    assert_eq!((&key["via"], &key["voucher"]), (&json!("bulk-token"), &json!(token)));
+    assert_eq!(key["address"], "127.0.0.1");
+    assert!(key["client_name"].as_str().unwrap().starts_with("PC42"), "{key}");
+    assert!(key["added"].is_string(), "{key}");
+}
+
+#[test]
+fn planted_keys_push_the_rightful_one_out_of_no_line() {
+    let mut scene = Scene::with("registrations_per_minute = 1000", "");
+    let id = scene.registered().id().unwrap().to_owned();
+    let bulk = scene.bulk(&[]);
+    let rightful = scene.claims(&id, &bulk, "PC42").unwrap();
+    let mut refused = 0;
+    for _ in 0..9 {
+        let leaked = scene.bulk(&[]);
+        for _ in 0..3 {
+            if let Err(error) = scene.claims(&id, &leaked, "planted") {
+                assert_eq!(error.code(), Some("registration.rivals"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    // Two of each token from one address, and sixteen in all but for the first of each token.
+    assert_eq!(refused, 9 * 3 - 16);
+    let counted = |outcome: &str| format!("sitegate_rival_claims_total{{outcome=\"{outcome}\"}}");
+    assert_eq!(scene.gateway.metric(&counted("waits")), 17.0);
+    assert_eq!(scene.gateway.metric(&counted("refused")), f64::from(refused));
+    stdout(&scene.run(&["site", "approve", &id, "--key", rightful.thumbprint()]));
+    assert!(scene.token(&rightful, &[]).is_ok());
+}
+
+#[test]
+fn a_block_of_a_planted_key_is_not_one_of_the_device_that_it_claims() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let id = device.id().unwrap().to_owned();
+    let token = scene.token(&device, &[]).unwrap();
+    let bulk = scene.bulk(&[]);
+    let mut planted = scene.claims(&id, &bulk, "PC42").unwrap();
+    let (said, exit) = told(&scene.block(planted.thumbprint()));
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.contains(&format!("waits for {id} no more")), "{said}");
+    assert!(said.contains("no device is blocked"), "{said}");
+    let more = json!({ "device_id": id });
+    let again = scene.register_as(&mut planted, Some(&bulk), more);
+    assert_eq!(code(again), "device.blocked", "the key cannot come again");
+    assert!(scene.token(&device, &[]).is_ok());
+    assert_eq!(scene.ask(&token, POLICY), ok());
+    // A key that works is the device.
+    let (said, _) = told(&scene.block(device.thumbprint()));
+    assert!(said.contains(&format!("device {id} is blocked")), "{said}");
+    eventually("the block takes hold", || scene.ask(&token, POLICY).0 == 403);
+}
+
+#[test]
+fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim_and_those_that_work() {
+    let mut scene = Scene::with("approval = \"manual\"", "");
+    let working = scene.registered();
+    let id = working.id().unwrap().to_owned();
+    stdout(&scene.run(&["site", "approve", &id]));
+    let leaked = scene.bulk(&[]);
+    let claims = scene.claims(&id, &leaked, "PC42").unwrap();
+    let (alone, rivalled) = (scene.registered(), scene.registered());
+    let bulk = scene.bulk(&[]);
+    let planted = scene.claims(rivalled.id().unwrap(), &bulk, "PC42").unwrap();
+    let (said, exit) = told(&scene.run(&["site", "approve", "--all-pending"]));
+    assert_eq!(exit, Some(1), "{said}");
+    assert!(said.contains(&format!("{} approved", alone.id().unwrap())), "{said}");
+    assert!(said.contains(&format!("{} is claimed by", rivalled.id().unwrap())), "{said}");
+    assert!(scene.token(&alone, &[]).is_ok());
+    assert!(said.contains(&format!("{id} works, and another key claims it")), "{said}");
+    assert!(scene.token(&working, &[]).is_ok());
+    for device in [&rivalled, &planted, &claims] {
+        assert_eq!(code(scene.token(device, &[])), "device.not_approved");
+    }
+}
+
+#[test]
+fn a_blocked_device_does_not_come_back_by_the_bulk_token_that_is_blocked_with_it() {
+    let mut scene = Scene::new();
+    let bulk = scene.bulk(&[]);
+    let id = claims(&bulk)["UniqueId"].as_str().unwrap().to_owned();
+    let (mut device, mut other) = (scene.device(), scene.device());
+    scene.register(&mut device, &bulk).unwrap();
+    scene.register(&mut other, &bulk).unwrap();
+    let block = ["site", "block", device.id().unwrap()];
+    let (said, _) = told(&scene.run(&block));
+    let came = format!("by bulk token {id}, as 1 other device did");
+    assert!(said.contains(&came) && said.contains("--with-bulk-token"), "{said}");
+    let (said, _) = told(&scene.run(&[&block[..], &["--with-bulk-token"]].concat()));
+    assert!(said.contains(&came) && said.contains("is blocked with it"), "{said}");
+    let mut again = scene.device();
+    assert_eq!(code(scene.register(&mut again, &bulk)), "registration.token_blocked");
+    assert!(scene.token(&other, &[]).is_ok(), "whoever came by it works on");
+}
+
+#[test]
+fn a_bulk_token_has_a_number_of_uses_unless_it_is_said_that_it_has_none() {
+    let scene = Scene::new();
+    for (args, wanted) in [
+        (&[][..], json!(1000)),
+        (&["--uses", "7"], json!(7)),
+        (&["--uses", "unlimited"], Value::Null),
+    ] {
+        let bulk = scene.bulk(args);
+        let listed = stdout(&scene.run(&["token", "list", "--format", "json"]));
+        let rows: Value = serde_json::from_str(&listed).unwrap();
+        let id = &claims(&bulk)["UniqueId"];
+        let row = rows.as_array().unwrap().iter().find(|row| row["id"] == *id).unwrap();
+        assert_eq!(row["uses_max"], wanted, "{args:?}");
+    }
+    for none in ["0", "-1", "many"] {
+        assert_eq!(scene.run(&["token", "bulk", "--uses", none]).status.code(), Some(2));
+    }
+}
+
+#[test]
+fn a_client_certificate_registers_one_device() {
+    let scene = Scene::with("", CERTIFICATES);
+    let machine = forge(&scene.pki);
+    let register = || {
+        let body = json!({ "jwks": { "keys": [scene.device().jwk()] } }).to_string();
+        let post = ["-H", "Content-Type: application/json", "-d", &body];
+        let (status, told) = scene.curl(Some(&machine), &format!("{PATH}/register"), &post);
+        assert_eq!(status, 201, "{told}");
+        (told["client_id"].as_str().unwrap().to_owned(), told["approved"] == true)
+    };
+    let (first, second, third) = (register(), register(), register());
+    assert!(first.1 && !second.1 && !third.1);
+    assert!(first.0 != second.0 && second.0 == third.0, "one record waits");
 }
 
 #[test]
@@ -565,6 +781,8 @@ fn a_device_that_was_away_for_too_long_registers_again() {
     let device = scene.registered();
     scene.token(&device, &[]).unwrap();
     assert!(scene.token(&device, &[]).is_ok(), "renewed early");
+    let (id, leaked) = (device.id().unwrap().to_owned(), scene.bulk(&[]));
+    let mut planted = scene.claims(&id, &leaked, "PC42").unwrap();
     // Its last token ended two days ago, as the store has it.
     let store = scene.gateway.path("state/store/site.db");
     let then = now().as_second() - 2 * 86_400;
@@ -579,6 +797,10 @@ fn a_device_that_was_away_for_too_long_registers_again() {
         .output()
         .unwrap();
     stdout(&done);
+    assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
+    // A key that only waits brings nobody back.
+    let more = json!({ "device_id": id });
+    scene.register_as(&mut planted, Some(&leaked), more).unwrap();
     assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
     // It comes back by a bulk token, of which that is a use; the next try is a retry again.
     let (mut again, bulk) = (device, scene.bulk(&["--uses", "1"]));

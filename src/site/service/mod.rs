@@ -77,6 +77,28 @@ pub struct ServiceParams {
 /// Told of every answer, for counting.
 pub type OnAnswer = Arc<dyn Fn(Endpoint, Result<(), GrantDenial>) + Send + Sync>;
 
+/// What became of a key that claims to be a device's which has other keys, without proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RivalClaim {
+    /// It waits for approval.
+    Waits,
+    /// Too many wait already.
+    Refused,
+}
+
+impl RivalClaim {
+    /// The word in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RivalClaim::Waits => "waits",
+            RivalClaim::Refused => "refused",
+        }
+    }
+}
+
+/// Told of every rival claim, for counting.
+pub type OnRival = Arc<dyn Fn(RivalClaim) + Send + Sync>;
+
 /// The endpoints that change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -120,6 +142,8 @@ pub struct TokenService {
     pub clock: Clock,
     /// Who counts.
     pub on_answer: OnAnswer,
+    /// Who counts rival claims.
+    pub on_rival: OnRival,
 }
 
 struct Serving {

@@ -7,7 +7,7 @@ use super::form::Form;
 use super::refused::Refused;
 use super::{Serving, away};
 use crate::grant_denial::GrantDenial;
-use crate::site::store::Device;
+use crate::site::store::{Device, DeviceKey};
 use crate::token::{Asserted, Assertion, ClientKey};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -39,7 +39,7 @@ pub(super) async fn client(
     }
     let device = serving.service.store.device(assertion.client()).await.map_err(away)?;
     let device = device.ok_or(GrantDenial::AssertionSignature)?;
-    let asserted = by_keys_of(&device, &assertion, &serving.audiences(), now)
+    let asserted = asserted(&device, &assertion, &serving.audiences(), now)
         .map_err(|denial| Refused::from(denial).about(&device.id))?;
     // After the proof, so that nobody uses up another's turns.
     serving.limits.request(caller)?;
@@ -57,19 +57,34 @@ pub(super) async fn required(
     client(serving, caller, form, now).await?.ok_or_else(|| GrantDenial::AssertionMalformed.into())
 }
 
-/// Verify an assertion by the device's keys that are in use.
-pub(super) fn by_keys_of(
+/// Verify an assertion by the device's keys. One that waits opens nothing, but whoever has it is
+/// told that it waits, and need not register again.
+fn asserted(
     device: &Device,
     assertion: &Assertion<'_>,
     audiences: &[String],
     now: Timestamp,
 ) -> Result<Asserted, GrantDenial> {
-    let keys: Vec<ClientKey> = device
-        .keys
-        .iter()
-        .filter(|key| key.active)
-        .filter_map(|key| ClientKey::from_jwk(key.jwk.as_bytes()).ok())
-        .collect();
+    let active = device.keys.iter().filter(|key| key.active);
+    let refused = match by_keys(active, assertion, audiences, now) {
+        Err(GrantDenial::AssertionSignature) => GrantDenial::AssertionSignature,
+        done => return done,
+    };
+    match by_keys(device.waiting(), assertion, audiences, now) {
+        Ok(_) => Err(GrantDenial::DeviceNotApproved),
+        Err(_) => Err(refused),
+    }
+}
+
+/// Verify an assertion by some keys of a device.
+pub(super) fn by_keys<'k>(
+    keys: impl Iterator<Item = &'k DeviceKey>,
+    assertion: &Assertion<'_>,
+    audiences: &[String],
+    now: Timestamp,
+) -> Result<Asserted, GrantDenial> {
+    let keys: Vec<ClientKey> =
+        keys.filter_map(|key| ClientKey::from_jwk(key.jwk.as_bytes()).ok()).collect();
     assertion.verify(&keys, audiences, now).map(|(asserted, _)| asserted)
 }
 

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::grant::has_lapsed;
-use super::proof::by_keys_of;
+use super::proof::by_keys;
 use super::refused::Refused;
-use super::{Granted, Serving, away};
+use super::{Granted, RivalClaim, Serving, away};
 use crate::denial::Denial;
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
@@ -54,8 +54,11 @@ pub(super) async fn register(
     // Sending the same again is a retry, unless the client could do nothing with the answer.
     let known = service.store.device_by_key(metadata.key.thumbprint()).await.map_err(away)?;
     let returning = match &known {
-        Some(device) => has_lapsed(serving, device, now).await?,
-        None => false,
+        // A key that only waits brings nobody back.
+        Some(device) if device.has_active(metadata.key.thumbprint()) => {
+            has_lapsed(serving, device, now).await?
+        }
+        _ => false,
     };
     let fresh_id = format!("GUID:{}", Uuid::new_v4().hyphenated().to_string().to_ascii_uppercase());
     let registration = Registration {
@@ -75,6 +78,8 @@ pub(super) async fn register(
         fresh_id: &fresh_id,
         approve: service.params.approval_automatic,
         accept_claims: service.params.claims_accepted,
+        address: caller.address,
+        client: metadata.name.as_deref(),
         returning,
         now,
     };
@@ -84,6 +89,10 @@ pub(super) async fn register(
         let refused = match error {
             RegisterError::Blocked => GrantDenial::DeviceBlocked.into(),
             RegisterError::KeyOfAnother => GrantDenial::RegistrationClaim.into(),
+            RegisterError::Crowded => {
+                (service.on_rival)(RivalClaim::Refused);
+                GrantDenial::RegistrationRivals.into()
+            }
             RegisterError::TokenBlocked => GrantDenial::RegistrationTokenBlocked.into(),
             RegisterError::TokenUsedUp => GrantDenial::RegistrationTokenUsedUp.into(),
             RegisterError::Store(error) => away(error),
@@ -97,6 +106,13 @@ pub(super) async fn register(
         }
         Registered::Pending(device) => {
             answer(StatusCode::CREATED, &device, &metadata, "waits for approval")
+        }
+        Registered::Rival(device) => {
+            (service.on_rival)(RivalClaim::Waits);
+            tracing::warn!(target: "sitegate::token_service", client = caller.shown(),
+                device = device.id, key = metadata.key.thumbprint(), voucher = actor,
+                "a key claims to be a device that has other keys, and waits for approval");
+            answer(StatusCode::CREATED, &device, &metadata, "waits for approval, beside others")
         }
     })
 }
@@ -158,8 +174,7 @@ async fn former_key(
     let device = device.ok_or_else(|| refused("not by a key of the device"))?;
     let keys = device.keys.iter().filter(|key| key.active);
     for key in keys {
-        let only = Device { keys: vec![key.clone()], ..device.clone() };
-        match by_keys_of(&only, &assertion, &serving.audiences(), now) {
+        match by_keys(std::iter::once(key), &assertion, &serving.audiences(), now) {
             Ok(asserted) if asserted.for_key.as_deref() == Some(metadata.key.thumbprint()) => {
                 return Ok(Some(key.thumbprint.clone()));
             }

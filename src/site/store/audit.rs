@@ -41,8 +41,14 @@ actions! {
     KeyClaimed = "device.key-claimed",
     /// More is known of a device: its Entra id, or a certificate.
     Learned = "device.learned",
-    /// A device and its waiting keys were approved.
+    /// A waiting key was approved, and its device with it.
     Approved = "device.approved",
+    /// A waiting key was rejected.
+    Rejected = "device.key-rejected",
+    /// A waiting key was dropped: it expired, or it or what vouched for it was blocked.
+    KeyDropped = "device.key-dropped",
+    /// A device that only ever waited has no key left, and no record.
+    Forgotten = "device.forgotten",
     /// A registration was refused.
     RegistrationRefused = "device.refused",
     /// A token was issued.

@@ -11,6 +11,7 @@ use super::audit::{self, Action};
 use super::db::{Arg, Row, Tx};
 use super::device::{name, normal_id};
 use super::follow::CHANNEL;
+use super::waiting::{self, Dropped, Waiting};
 use super::{Store, StoreError, recover, seconds, seconds_up};
 use crate::clock::second;
 
@@ -25,7 +26,8 @@ pub enum Blocked<'a> {
         id: &'a str,
     },
     /// A device, by its id, its Entra id, or the thumbprint of a key or certificate of it. It is
-    /// blocked with all that it is known by.
+    /// blocked with all that it is known by. What only waits to be a device's blocks no device: keys
+    /// that wait, and what vouched for them, are dropped alone, and cannot be registered again.
     Device(&'a str),
     /// A user.
     User {
@@ -136,38 +138,6 @@ impl Blocked<'_> {
         };
         Key { kind, issuer: issuer.to_owned(), name, shown, before }
     }
-
-    /// Block it within a transaction. `false` if it was blocked already; the earlier reason stays.
-    pub(super) async fn add(
-        &self,
-        tx: &mut Tx,
-        reason: Option<&str>,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let key = self.key();
-        let sql = "INSERT INTO blocks (kind, issuer, name, shown, before, reason, at, actor) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                   ON CONFLICT (kind, name, issuer) DO UPDATE SET before = excluded.before, \
-                   reason = excluded.reason, at = excluded.at, actor = excluded.actor \
-                   WHERE blocks.before < excluded.before";
-        let args = [
-            key.kind.into(),
-            (&key.issuer).into(),
-            (&key.name).into(),
-            (&key.shown).into(),
-            key.before.into(),
-            reason.into(),
-            seconds(now).into(),
-            actor.into(),
-        ];
-        let changed = tx.run(sql, &args).await? > 0;
-        if changed {
-            let detail = key.detail(reason);
-            audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
-        }
-        Ok(changed)
-    }
 }
 
 impl Key {
@@ -192,6 +162,7 @@ impl Key {
 
 impl Store {
     /// Block something, known or not. `false` if it was blocked already; the earlier reason stays.
+    /// Keys that wait by what is blocked are dropped.
     ///
     /// # Errors
     /// What the database answers; nothing is blocked then.
@@ -203,8 +174,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
-        let changed = what.add(&mut tx, reason, actor, now).await?;
-        if changed {
+        let (changed, dropped) = block(&mut tx, what, reason, actor, now).await?;
+        if changed || !dropped.is_empty() {
             self.commit_and_tell(tx).await?;
         }
         Ok(changed)
@@ -295,6 +266,46 @@ impl Store {
 
 pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
 
+/// Block something, and drop what waits by it.
+pub(super) async fn block(
+    tx: &mut Tx,
+    what: &Blocked<'_>,
+    reason: Option<&str>,
+    actor: &str,
+    now: Timestamp,
+) -> Result<(bool, Vec<Dropped>), StoreError> {
+    let key = what.key();
+    // Whoever registers what has this name waits until it is known to be blocked.
+    tx.lock_names(&mut [key.name.as_str()]).await?;
+    let sql = "INSERT INTO blocks (kind, issuer, name, shown, before, reason, at, actor) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+               ON CONFLICT (kind, name, issuer) DO UPDATE SET before = excluded.before, \
+               reason = excluded.reason, at = excluded.at, actor = excluded.actor \
+               WHERE blocks.before < excluded.before";
+    let args = [
+        key.kind.into(),
+        (&key.issuer).into(),
+        (&key.name).into(),
+        (&key.shown).into(),
+        key.before.into(),
+        reason.into(),
+        seconds(now).into(),
+        actor.into(),
+    ];
+    let changed = tx.run(sql, &args).await? > 0;
+    if changed {
+        let detail = key.detail(reason);
+        audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
+    }
+    let by = match what {
+        Blocked::Device(_) => Waiting::Named(&key.name),
+        Blocked::Token { .. } => Waiting::ByToken { issuer: &key.issuer, id: &key.name },
+        Blocked::User { .. } | Blocked::IssuedBefore { .. } => return Ok((changed, Vec::new())),
+    };
+    let dropped = waiting::drop_keys(tx, by, "blocked", actor, now).await?;
+    Ok((changed, dropped))
+}
+
 /// Whether a device is blocked, known or not, by anything that it is known by.
 pub(super) async fn device_is_blocked(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM blocks WHERE kind = 'device' AND name IN (SELECT $2 \
@@ -314,7 +325,7 @@ async fn covered(tx: &mut Tx) -> Result<HashMap<String, Vec<Covered>>, StoreErro
                SELECT h.block, h.device, 'entra', d.entra FROM hit h \
                JOIN devices d ON d.id = h.device \
                UNION ALL SELECT h.block, h.device, 'key', k.thumbprint FROM hit h \
-               JOIN device_keys k ON k.device = h.device \
+               JOIN device_keys k ON k.device = h.device AND k.active \
                UNION ALL SELECT h.block, h.device, 'certificate', c.thumbprint FROM hit h \
                JOIN device_certificates c ON c.device = h.device \
                ORDER BY 1, 2, 3, 4";

@@ -1,11 +1,12 @@
 //! Devices as the site knows them: their keys, what else they are known by, whether they may work.
 //!
-//! Reads and approves; records are made and added to by `register` alone.
+//! Reads alone: records are made and added to by `register`, and change by `waiting` and `block`.
+
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::audit::{self, Action};
 use super::db::{Arg, Row, Tx};
 use super::{Store, StoreError};
 use crate::clock::second;
@@ -39,6 +40,11 @@ impl Device {
         self.keys.iter().find(|key| key.thumbprint == thumbprint)
     }
 
+    /// The keys that only claim to be this device's, the oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = &DeviceKey> {
+        self.keys.iter().filter(|key| !key.active)
+    }
+
     /// Whether a key is this device's, and not only said to be.
     pub fn has_active(&self, thumbprint: &str) -> bool {
         self.key(thumbprint).is_some_and(|key| key.active)
@@ -54,8 +60,39 @@ pub struct DeviceKey {
     pub jwk: String,
     /// When it was added, to the second.
     pub added: Timestamp,
-    /// Whether it is the device's. If not, it only claims to be, and waits for approval.
+    /// Whether it is the device's. If not, it only claims to be, and waits for approval. All keys of
+    /// a device that is not approved wait.
     pub active: bool,
+    /// With what it was registered, and from where; `None` for keys from before this was kept.
+    pub origin: Option<Origin>,
+}
+
+/// With what a key was registered, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What vouched for the client.
+    pub via: Via,
+    /// The bulk registration token: its `iss` and its id.
+    pub token: Option<(String, String)>,
+    /// The client's id in Microsoft Entra.
+    pub entra: Option<String>,
+    /// The thumbprint of the client's certificate, as tokens have it.
+    pub certificate: Option<String>,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself. Anybody may say anything there.
+    pub client: Option<String>,
+}
+
+impl Origin {
+    /// The id of what vouched: of the bulk token, the Entra device or the certificate.
+    pub fn voucher(&self) -> Option<&str> {
+        match self.via {
+            Via::BulkToken => self.token.as_ref().map(|(_, id)| id.as_str()),
+            Via::Entra => self.entra.as_deref(),
+            Via::Certificate => self.certificate.as_deref(),
+        }
+    }
 }
 
 /// What a device was registered with.
@@ -91,19 +128,6 @@ pub struct DeviceFilter {
     pub blocked: bool,
 }
 
-/// What became of an approval.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Approved {
-    /// The device may work from now on, with all keys that it has.
-    Yes(Device),
-    /// There was nothing to approve.
-    AlreadyApproved,
-    /// There is no such device.
-    Unknown,
-    /// It is blocked; unblock it first.
-    Blocked,
-}
-
 /// The id as records have it: a `GUID:` in any spelling becomes upper case.
 pub(super) fn normal_id(id: &str) -> String {
     match id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:")) {
@@ -132,7 +156,8 @@ macro_rules! devices_where {
              (SELECT n.name FROM device_names n WHERE n.device = d.id)), \
              (SELECT b.reason FROM blocks b WHERE b.kind = 'device' AND b.name IN \
              (SELECT n.name FROM device_names n WHERE n.device = d.id) ORDER BY b.at LIMIT 1), \
-             k.thumbprint, k.jwk, k.added, k.active \
+             k.thumbprint, k.jwk, k.added, k.active, k.via, k.token_issuer, k.token, k.entra, \
+             k.certificate, k.address, k.client \
              FROM devices d LEFT JOIN device_keys k ON k.device = d.id WHERE ",
             $condition,
             " ORDER BY d.id, k.place"
@@ -192,41 +217,6 @@ impl Store {
         gather(&self.db.rows(PAGE, &args).await?)
     }
 
-    /// Let a device work, with all keys that claim to be its own. Look at them first.
-    ///
-    /// # Errors
-    /// What the database answers; nothing is approved then.
-    pub async fn approve(
-        &self,
-        id: &str,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<Approved, StoreError> {
-        let id = normal_id(id);
-        let mut tx = self.db.begin().await?;
-        tx.lock_devices(&mut vec![id.clone()]).await?;
-        let Some(device) = load(&mut tx, &id).await? else { return Ok(Approved::Unknown) };
-        if device.blocked.is_some() {
-            return Ok(Approved::Blocked);
-        }
-        let waiting: Vec<&str> =
-            device.keys.iter().filter(|k| !k.active).map(|k| k.thumbprint.as_str()).collect();
-        if device.approved && waiting.is_empty() {
-            return Ok(Approved::AlreadyApproved);
-        }
-        let args = [(&id).into(), true.into()];
-        tx.run("UPDATE devices SET approved = $2 WHERE id = $1", &args).await?;
-        tx.run("UPDATE device_keys SET active = $2 WHERE device = $1", &args).await?;
-        let detail = match waiting.is_empty() {
-            true => String::new(),
-            false => format!("keys {}", waiting.join(" ")),
-        };
-        audit::write(&mut tx, Action::Approved, &id, &detail, actor, now).await?;
-        let device = load(&mut tx, &id).await?;
-        self.commit_and_tell(tx).await?;
-        Ok(device.map_or(Approved::Unknown, Approved::Yes))
-    }
-
     async fn one_device(&self, sql: &'static str, arg: &str) -> Result<Option<Device>, StoreError> {
         Ok(gather(&self.db.rows(sql, &[arg.into()]).await?)?.into_iter().next())
     }
@@ -250,21 +240,41 @@ fn gather(rows: &[Row]) -> Result<Vec<Device>, StoreError> {
                 thumbprint,
                 jwk: row.get(9)?,
                 added: second(row.get(10)?),
-                active: row.get(11)?,
+                // Also where an earlier version has written it otherwise.
+                active: device.approved && row.get::<bool>(11)?,
+                origin: origin(row)?,
             });
         }
     }
     Ok(devices)
 }
 
+fn origin(row: &Row) -> Result<Option<Origin>, StoreError> {
+    let Some(word) = row.get::<Option<String>>(12)? else { return Ok(None) };
+    let token: (Option<String>, Option<String>) = (row.get(13)?, row.get(14)?);
+    let address: Option<String> = row.get(17)?;
+    Ok(Some(Origin {
+        via: via(&word)?,
+        token: token.0.zip(token.1),
+        entra: row.get(15)?,
+        certificate: row.get(16)?,
+        address: address.and_then(|address| address.parse().ok()),
+        client: row.get(18)?,
+    }))
+}
+
+fn via(word: &str) -> Result<Via, StoreError> {
+    let via = Via::ALL.into_iter().find(|via| via.as_str() == word);
+    via.ok_or_else(|| StoreError::Content(format!("registered via '{word}'")))
+}
+
 fn read(id: String, row: &Row) -> Result<Device, StoreError> {
     let word: String = row.get(3)?;
-    let via = Via::ALL.into_iter().find(|via| via.as_str() == word);
     Ok(Device {
         id,
         entra: row.get(1)?,
         approved: row.get(2)?,
-        via: via.ok_or_else(|| StoreError::Content(format!("registered via '{word}'")))?,
+        via: via(&word)?,
         registered: second(row.get(4)?),
         renewed: row.get::<Option<i64>>(5)?.map(second),
         blocked: row.get::<Option<i64>>(6)?.map(second),

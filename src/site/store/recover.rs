@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::block::{BlockEntry, Blocked};
+use super::block::{self, BlockEntry, Blocked};
 use super::db::Tx;
 use super::{Store, StoreError, audit, seconds};
 use crate::token::Block;
@@ -72,9 +72,9 @@ impl Store {
         let mut tx = self.db.begin().await?;
         tx.lock_names(&mut ["the bundle"]).await?;
         let mut added = 0;
-        for block in forgotten {
+        for forgotten in forgotten {
             let before;
-            let what = match block {
+            let what = match forgotten {
                 Block::Token { issuer, id } => Blocked::Token { issuer, id },
                 Block::Device(id) => Blocked::Device(id),
                 Block::User(id) => Blocked::User { issuer: None, id },
@@ -84,7 +84,7 @@ impl Store {
                 }
             };
             let reason = Some("not in the copy of the store that was restored");
-            added += usize::from(what.add(&mut tx, reason, RECOVERED_BY, now).await?);
+            added += usize::from(block::block(&mut tx, &what, reason, RECOVERED_BY, now).await?.0);
         }
         match found {
             FoundIn::Blocks(version) => {

@@ -3,6 +3,8 @@
 //! What is known is loaded, `decide` makes a plan of it, and the plan is carried out, all under locks
 //! on the names that the client brings. Never adds a key to a device without proof or approval.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
@@ -10,10 +12,11 @@ use super::db::{Arg, Tx};
 use super::decide::{Found, Plan, decide};
 use super::device::{self, Device, Via, name, normal_id};
 use super::token::{self, TokenRef};
+use super::waiting::remove;
 use super::{Store, StoreError, seconds};
 
-/// How many keys a device has at most. The oldest that waits for approval gives way first, then the
-/// oldest; a key that waits never displaces one that does not.
+/// How many keys a device works with at most; the oldest gives way. Keys that wait are bounded apart
+/// from these.
 pub const KEYS_MAX: usize = 8;
 
 /// What a client brings to be registered.
@@ -44,6 +47,10 @@ pub struct Registration<'a> {
     pub approve: bool,
     /// Whether to believe a claimed id that the site does not know.
     pub accept_claims: bool,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself, made safe for logs.
+    pub client: Option<&'a str>,
     /// Whether the device was away for too long, so that this is no retry but its return.
     pub returning: bool,
     /// The present.
@@ -59,6 +66,8 @@ pub enum Registered {
     Known(Device),
     /// The device or its key waits for approval.
     Pending(Device),
+    /// The key now waits to be that of a device which has other keys, and nothing proves it.
+    Rival(Device),
 }
 
 /// Why a registration is refused.
@@ -70,6 +79,9 @@ pub enum RegisterError {
     /// The key or the Entra id belongs to another device than the claimed one.
     #[error("the key or the Entra id is that of another device")]
     KeyOfAnother,
+    /// Too many keys wait already to be let in as this device, or by this certificate.
+    #[error("too many keys wait already")]
+    Crowded,
     /// The token that opens registration is blocked.
     #[error("the registration token is blocked")]
     TokenBlocked,
@@ -97,9 +109,12 @@ impl Store {
         let claimed = registration.claimed.map(normal_id);
         let entra = registration.entra.map(name);
         let fresh_id = normal_id(registration.fresh_id);
+        let token_id = registration.token.map(|token| name(token.id));
+        let token = registration.token.zip(token_id.as_deref());
         let r = &Registration {
             claimed: claimed.as_deref(),
             entra: entra.as_deref(),
+            token: token.map(|(token, id)| TokenRef { id, ..token }),
             fresh_id: &fresh_id,
             ..registration.clone()
         };
@@ -114,8 +129,11 @@ impl Store {
         };
         let plan = decide(r, &found);
         let plan = match plan {
-            Plan::Keep { device, activate: false, learn: false } if !r.returning => {
-                return Ok(standing(device, r.thumbprint, Registered::Known));
+            Plan::Keep { device, activate: false, learn: false, .. } if !r.returning => {
+                return Ok(match device.has_active(r.thumbprint) {
+                    true => Registered::Known(device),
+                    false => Registered::Pending(device),
+                });
             }
             plan => plan,
         };
@@ -125,27 +143,30 @@ impl Store {
         {
             return Err(RegisterError::TokenUsedUp);
         }
-        let (id, new) = match plan {
+        let (id, good, waits): (String, Told, Told) = match plan {
             Plan::Refuse => return Err(RegisterError::KeyOfAnother),
-            Plan::Keep { device, activate, learn } => {
+            Plan::Crowded => return Err(RegisterError::Crowded),
+            Plan::Keep { device, activate, replaces, learn } => {
                 if activate {
-                    activate_key(&mut tx, &device, r, actor).await?;
+                    activate_key(&mut tx, &device, r, replaces.as_deref(), actor).await?;
                 }
                 if learn {
                     learn_more(&mut tx, &device, r, actor).await?;
                 }
-                (device.id, activate)
+                let good: Told = if activate { Registered::New } else { Registered::Known };
+                (device.id, good, Registered::Pending)
             }
-            Plan::Add { device, active, learn } => {
-                add_key(&mut tx, &device, r, active, actor).await?;
+            Plan::Add { device, active, replaces, learn, rival } => {
+                add_key(&mut tx, &device, r, active, replaces.as_deref(), actor).await?;
                 if learn {
                     learn_more(&mut tx, &device, r, actor).await?;
                 }
-                (device.id, true)
+                let waits: Told = if rival { Registered::Rival } else { Registered::Pending };
+                (device.id, Registered::New, waits)
             }
             Plan::Make { id, approved } => {
                 make(&mut tx, &id, r, approved, actor).await?;
-                (id, true)
+                (id, Registered::New, Registered::Pending)
             }
         };
         if r.returning {
@@ -156,17 +177,15 @@ impl Store {
         let device = device::load(&mut tx, &id).await?;
         tx.commit().await?;
         let device = device.ok_or_else(|| StoreError::Content(format!("no record of {id}")))?;
-        Ok(standing(device, r.thumbprint, if new { Registered::New } else { Registered::Known }))
+        Ok(match device.has_active(r.thumbprint) {
+            true => good(device),
+            false => waits(device),
+        })
     }
 }
 
-/// A device with this key, as the client is told of it.
-fn standing(device: Device, thumbprint: &str, good: fn(Device) -> Registered) -> Registered {
-    match device.approved && device.has_active(thumbprint) {
-        true => good(device),
-        false => Registered::Pending(device),
-    }
-}
+/// A device's key is good, or waits.
+type Told = fn(Device) -> Registered;
 
 /// What is known, under locks that last as long as the transaction.
 async fn find(tx: &mut Tx, r: &Registration<'_>) -> Result<Found, RegisterError> {
@@ -214,10 +233,10 @@ async fn find(tx: &mut Tx, r: &Registration<'_>) -> Result<Found, RegisterError>
         by_claim: find(&|d| r.claimed == Some(d.id.as_str())),
         by_key: find(&|d| d.key(r.thumbprint).is_some()),
         by_entra: find(&|d| r.entra.is_some() && r.entra == d.entra.as_deref()),
-        by_certificate: hits
-            .into_iter()
-            .filter(|(by, _)| by == "certificate")
-            .map(|(_, id)| id)
+        by_certificate: devices
+            .iter()
+            .filter(|d| hits.iter().any(|(by, id)| by == "certificate" && *id == d.id))
+            .cloned()
             .collect(),
     })
 }
@@ -241,7 +260,7 @@ async fn make(
         seconds(r.now).into(),
     ];
     tx.run(sql, &args).await?;
-    insert_key(tx, id, r, true).await?;
+    insert_key(tx, id, r, approved).await?;
     insert_certificate(tx, id, r).await?;
     let action = if approved { Action::Registered } else { Action::Claimed };
     let detail = format!("via {} with key {}", r.via.as_str(), r.thumbprint);
@@ -253,24 +272,15 @@ async fn add_key(
     device: &Device,
     r: &Registration<'_>,
     active: bool,
+    replaces: Option<&str>,
     actor: &str,
 ) -> Result<(), StoreError> {
     let mut detail = format!("{} via {}", r.thumbprint, r.via.as_str());
-    if device.keys.len() >= KEYS_MAX {
-        let oldest = device.keys.iter().find(|key| !key.active);
-        match oldest.or(device.keys.first().filter(|_| active)) {
-            Some(oldest) => {
-                let sql = "DELETE FROM device_keys WHERE thumbprint = $1";
-                tx.run(sql, &[(&oldest.thumbprint).into()]).await?;
-                detail.push_str(&format!(", in the place of {}", oldest.thumbprint));
-                insert_key(tx, &device.id, r, active).await?;
-            }
-            // Whoever only claims to be the device must not push out what it works with.
-            None => detail.push_str(", not kept: the device has no room for another"),
-        }
-    } else {
-        insert_key(tx, &device.id, r, active).await?;
+    if let Some(former) = replaces {
+        remove(tx, former).await?;
+        detail.push_str(&format!(", in the place of {former}"));
     }
+    insert_key(tx, &device.id, r, active).await?;
     let action = if active { Action::KeyAdded } else { Action::KeyClaimed };
     audit::write(tx, action, &device.id, &detail, actor, r.now).await
 }
@@ -279,11 +289,17 @@ async fn activate_key(
     tx: &mut Tx,
     device: &Device,
     r: &Registration<'_>,
+    replaces: Option<&str>,
     actor: &str,
 ) -> Result<(), StoreError> {
+    let mut detail = r.thumbprint.to_owned();
+    if let Some(former) = replaces {
+        remove(tx, former).await?;
+        detail.push_str(&format!(", in the place of {former}"));
+    }
     let sql = "UPDATE device_keys SET active = $2 WHERE thumbprint = $1";
     tx.run(sql, &[r.thumbprint.into(), true.into()]).await?;
-    audit::write(tx, Action::KeyAdded, &device.id, r.thumbprint, actor, r.now).await
+    audit::write(tx, Action::KeyAdded, &device.id, &detail, actor, r.now).await
 }
 
 /// Take over the Entra id and the certificate of a client that has proven to be the device.
@@ -311,11 +327,25 @@ async fn insert_key(
     r: &Registration<'_>,
     active: bool,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO device_keys (thumbprint, device, jwk, added, place, active) \
-               SELECT $1, $2, $3, $4, COALESCE(MAX(place), 0) + 1, $5 \
-               FROM device_keys WHERE device = $2";
-    let args =
-        [r.thumbprint.into(), device.into(), r.jwk.into(), seconds(r.now).into(), active.into()];
+    let sql = "INSERT INTO device_keys (thumbprint, device, jwk, added, place, active, via, \
+               token_issuer, token, entra, certificate, address, client) \
+               SELECT $1, $2, $3, $4, COALESCE(MAX(place), 0) + 1, $5, $6, $7, $8, $9, $10, $11, \
+               $12 FROM device_keys WHERE device = $2";
+    let address = r.address.map(|address| address.to_canonical().to_string());
+    let args: [Arg<'_>; 12] = [
+        r.thumbprint.into(),
+        device.into(),
+        r.jwk.into(),
+        seconds(r.now).into(),
+        active.into(),
+        r.via.as_str().into(),
+        r.token.map(|token| token.issuer).into(),
+        r.token.map(|token| token.id).into(),
+        r.entra.into(),
+        r.certificate.into(),
+        address.as_deref().into(),
+        r.client.into(),
+    ];
     tx.run(sql, &args).await?;
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! What only the inside can show: a disk that is full. The rules are played in tests/scenarios/store.
+//! What only the inside can show: a disk that is full, a store of an earlier version. The rules are played in tests/scenarios/store.
+
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -64,4 +66,61 @@ async fn a_transaction_that_is_dropped_has_not_happened_and_is_in_nobody_s_way()
     store.record(Action::Opened, "kept", "", "a", now()).await.unwrap();
     let filter = AuditFilter { subject: Some("dropped"), ..Default::default() };
     assert_eq!(store.audit(filter, 9, None).await.unwrap(), []);
+}
+
+/// A store as the version before keys had an origin left it: GUID:A works with a1 and a2 waits,
+/// GUID:B waits with both of its keys.
+async fn older(dir: &Path, more: &str) -> Store {
+    let (steps, file) = (dir.join("steps"), dir.join("store/site.db"));
+    std::fs::create_dir_all(&steps).unwrap();
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    for step in ["0001_first.sql", "0002_gateways.sql"] {
+        let from = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/");
+        std::fs::copy([from, step].concat(), steps.join(step)).unwrap();
+    }
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let old = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::migrate::Migrator::new(steps).await.unwrap().run(&old).await.unwrap();
+    let rows = "INSERT INTO devices (id, name, entra, approved, via, registered) VALUES \
+                ('GUID:A', 'a', NULL, 1, 'entra', 1), ('GUID:B', 'b', 'e', 0, 'entra', 1);
+                INSERT INTO device_keys (thumbprint, device, jwk, added, place, active) VALUES \
+                ('a1', 'GUID:A', '{}', 1, 1, 1), ('a2', 'GUID:A', '{}', 1, 2, 0), \
+                ('b1', 'GUID:B', '{}', 1, 1, 1), ('b2', 'GUID:B', '{}', 1, 2, 0);";
+    let rows = sqlx::AssertSqlSafe([rows, more].concat());
+    sqlx::raw_sql(rows).execute(&old).await.unwrap();
+    old.close().await;
+    Store::open(&Place::Sqlite(file), now()).await.unwrap()
+}
+
+fn named(key: &str) -> Approval<'_> {
+    Approval { key, alone: false, keep: false }
+}
+
+#[tokio::test]
+async fn what_waits_in_an_older_store_goes_on_waiting_and_can_be_approved() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = older(dir.path(), "").await;
+    let waiting = async |id: &str| {
+        let device = store.device(id).await.unwrap().unwrap();
+        assert!(device.keys.iter().all(|key| key.origin.is_none()));
+        device.waiting().map(|key| key.thumbprint.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting("GUID:A").await, ["a2"]);
+    assert_eq!(waiting("GUID:B").await, ["b1", "b2"]);
+    let answer = store.approve("GUID:B", &named("b1"), "a", now()).await.unwrap();
+    assert!(matches!(answer, Approved::Yes { .. }), "{answer:?}");
+    assert_eq!(waiting("GUID:B").await, ["b2"]);
+}
+
+#[tokio::test]
+async fn a_waiting_key_that_was_blocked_in_an_older_store_blocks_no_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let block = "INSERT INTO blocks (kind, issuer, name, shown, at, actor) \
+                 VALUES ('device', '', 'a2', 'a2', 1, 'a')";
+    let store = older(dir.path(), block).await;
+    let device = store.device("GUID:A").await.unwrap().unwrap();
+    assert_eq!(device.blocked, None);
+    assert_eq!(store.blocks().await.unwrap().entries[0].covers, []);
+    let answer = store.approve("GUID:A", &named("a2"), "a", now()).await.unwrap();
+    assert_eq!(answer, Approved::Blocked);
 }

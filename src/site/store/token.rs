@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::db::{Arg, Row, Tx};
 use super::device::{name, normal_id};
-use super::{Store, StoreError, seconds};
+use super::{Store, StoreError, seconds, waiting};
 use crate::clock::second;
 use crate::purpose::Purpose;
 
@@ -78,6 +78,8 @@ pub struct Swept {
     pub proofs: u64,
     /// Tokens that have been over for thirty days.
     pub tokens: u64,
+    /// Keys that have waited for approval for thirty days.
+    pub keys: u64,
 }
 
 macro_rules! tokens_where {
@@ -134,12 +136,13 @@ impl Store {
     }
 
     /// Forget what nobody asks for any more: assertions that are over, tokens thirty days after
-    /// their end, with the blocks of them. All other blocks, devices and the audit stay.
+    /// their end, with the blocks of them, and keys that nobody has approved for thirty days, with
+    /// devices that have no other. All other blocks and devices and the audit stay.
     ///
     /// # Errors
     /// What the database answers; all is still there then.
-    pub async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
-        let now = seconds(now);
+    pub async fn sweep(&self, at: Timestamp) -> Result<Swept, StoreError> {
+        let now = seconds(at);
         let mut tx = self.db.begin().await?;
         let proofs = tx.run("DELETE FROM proofs WHERE until < $1", &[now.into()]).await?;
         let before = [(now - KEPT_S).into()];
@@ -166,7 +169,11 @@ impl Store {
             0 => tx.commit().await?,
             _ => self.commit_and_tell(tx).await?,
         }
-        Ok(Swept { proofs, tokens })
+        // In a transaction of its own: it locks devices, which comes before all else that is locked.
+        let mut tx = self.db.begin().await?;
+        let keys = waiting::expire(&mut tx, at).await?;
+        tx.commit().await?;
+        Ok(Swept { proofs, tokens, keys })
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use followed::Runbook;
 use sitegate::cert::forge::{Forged, Order, Pki};
 use sitegate::clock::Clock;
+use sitegate::sim::Device;
+use sitegate::token::SignerKind;
 
 use crate::support::{Gateway, Plan, Scribe, connect, eventually, free_port, write_pair};
 
@@ -218,6 +220,30 @@ fn a_client_gets_no_token() {
     assert!((400..500).contains(&denied.status), "{denied:?}");
     eventually("it is told", || gateway.log().contains("sitegate::token_service"));
     Runbook::of(&gateway, "A client gets no token").also(&["sitegate::token_service"]);
+}
+
+#[test]
+fn a_key_claims_to_be_a_known_device() {
+    let (_scribe, gateway) = started(|plan| plan.site_system("token_service = true"));
+    let bulk = gateway.command(&["token", "bulk"]).output().unwrap().stdout;
+    let field = format!("Authorization: Bearer {}", String::from_utf8(bulk).unwrap().trim());
+    let register = |device: Option<&str>| {
+        let key = Device::new(SignerKind::P256, "https://mp01", "/sitegate/oauth2").unwrap();
+        let mut body = serde_json::json!({ "jwks": { "keys": [key.jwk()] } });
+        if let Some(device) = device {
+            body["device_id"] = device.into();
+        }
+        let args = ["-H", &field, "-H", "Content-Type: application/json", "-d", &body.to_string()];
+        let answer = gateway.curl("/sitegate/oauth2/register", &args);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        (told["client_id"].as_str().unwrap().to_owned(), key)
+    };
+    let (id, _) = register(None);
+    let (_, planted) = register(Some(&id));
+    let runbook = Runbook::of(&gateway, "A key claims to be a known device");
+    runbook.also(&[&id, planted.thumbprint(), "by bulk token", "from 127.0.0.1"]);
+    runbook.also(&["device.key-claimed", "claims to be a device that has other keys"]);
 }
 
 #[test]

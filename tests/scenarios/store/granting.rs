@@ -54,7 +54,7 @@ async fn only_known_approved_and_unblocked_devices_get_tokens(
     let waits = Registration { fresh_id: id, approve: false, ..with_key("k1") };
     register(&store, &waits).await.unwrap();
     assert!(matches!(asks().await, Err(GrantError::NotApproved)));
-    store.approve(id, "admin", at(2)).await.unwrap();
+    store.approve(id, &named("k1"), "admin", at(2)).await.unwrap();
     asks().await.unwrap();
     store.block(&Blocked::Device("k1"), None, "admin", at(3)).await.unwrap();
     assert!(matches!(asks().await, Err(GrantError::Blocked)));

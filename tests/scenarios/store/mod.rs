@@ -9,14 +9,15 @@ mod gateways;
 mod granting;
 mod places;
 mod registering;
+mod rivals;
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use sitegate::purpose::Purpose;
 use sitegate::site::store::{
-    Device, Grant, Place, PostgresUrl, RegisterError, Registered, Registration, Store, TokenRef,
-    Via,
+    Approval, Device, Grant, Place, PostgresUrl, RegisterError, Registered, Registration, Store,
+    TokenRef, Via,
 };
 use uuid::Uuid;
 
@@ -89,6 +90,8 @@ pub fn with_key(thumbprint: &str) -> Registration<'_> {
         fresh_id: fresh(),
         approve: true,
         accept_claims: false,
+        address: Some([192, 0, 2, 7].into()),
+        client: None,
         returning: false,
         now: at(1),
     }
@@ -109,6 +112,11 @@ pub async fn enrolled(store: &Store, r: &Registration<'_>) -> Device {
         Ok(Registered::New(device)) => device,
         other => panic!("{other:?}"),
     }
+}
+
+/// An approval of a key that was named.
+pub fn named(key: &str) -> Approval<'_> {
+    Approval { key, alone: false, keep: false }
 }
 
 /// A client token that is about to be issued.
