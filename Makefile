@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup setup-demo python-tools demo test release soak crowds fleet fuzz lint bench instructions deny clean
+.PHONY: help setup setup-demo client-libraries demo test release soak crowds fleet fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -21,8 +21,9 @@ setup:
 	@.ci/setup
 
 # Client libraries of others, which the tests speak with.
-python-tools: setup
+client-libraries: setup
 	@.ci/python-tools
+	@.ci/node-tools
 
 
 # Less than tests need.
@@ -33,7 +34,7 @@ demo: setup-demo
 	$(CARGO) run --release -- demo $(DEMO_ARGS)
 
 # The doc tests first: the last thing to read is the runner's summary.
-test: setup python-tools
+test: client-libraries
 	$(CARGO) test --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo '$(CARGO) nextest run'; $(CARGO) nextest run --no-fail-fast; \

@@ -863,6 +863,24 @@ fn an_oauth_library_that_is_not_ours_registers_exchanges_and_downloads() {
     scene.nginx.assert_seen(4);
 }
 
+#[test]
+fn nodes_openid_client_registers_exchanges_downloads_and_revokes_as_it_comes() {
+    let scene = Scene::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/openid_client.mjs");
+    let (modules, issuer, bulk) =
+        (crate::support::node_modules(), issuer(&scene.gateway), scene.bulk(&[]));
+    let root = scene.gateway.path("root.pem");
+    let package = scene.gateway.url(SMALL);
+    let out = std::process::Command::new("node")
+        .args([script, &modules, &issuer, &bulk, root.to_str().unwrap(), &package])
+        .output()
+        .unwrap();
+    let told = stdout(&out);
+    println!("{told}");
+    assert_eq!(told.lines().count(), 5, "{told}");
+    scene.nginx.assert_seen(5);
+}
+
 /// One of fifty: registers, and then renews and works until it is told to stop.
 async fn a_life(
     mut client: Client,

@@ -50,6 +50,15 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Where node's client libraries of others are.
+pub fn node_modules() -> String {
+    let cache = std::env::var("XDG_CACHE_HOME")
+        .unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap_or_default()));
+    let modules = format!("{cache}/sitegate/tools/node/node_modules");
+    assert!(std::path::Path::new(&modules).exists(), "no {modules}: run 'make client-libraries'");
+    modules
+}
+
 /// The python with the client libraries of others.
 pub fn python() -> String {
     let home = std::env::var("HOME").unwrap();
