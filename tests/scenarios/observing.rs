@@ -7,7 +7,12 @@ use sitegate::app::{Options, launch};
 use sitegate::clock::{Clock, second};
 use sitegate::config;
 
-use crate::support::{Answer, DEVICE, Gateway, Nginx, Plan, connect, eventually, status_of};
+use crate::backends::Echo;
+use crate::messages::{LOCATION, SITE, UPDATE_SF, args, asking, injected_payload, sending};
+use crate::plain_http;
+use crate::support::{
+    Answer, DEVICE, Gateway, Nginx, Plan, connect, eventually, free_port, status_of,
+};
 
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 const DAY: i64 = 86_400;
@@ -128,6 +133,60 @@ fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told
         (line["decision"].as_str(), line["device"].as_str()),
         (Some("allowed"), Some(DEVICE))
     );
+}
+
+#[test]
+fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_never_does() {
+    let backend = Echo::start();
+    let port = free_port();
+    let until = in_days(30);
+    let gateway = Plan::to(&backend.url())
+        .site_system(&format!("mode = \"observe\"\nobserve_until = {until}"))
+        .after(&format!(
+            "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n"
+        ))
+        .start();
+    let messages = [
+        (asking(LOCATION, SITE), 200, "allowed", ""),
+        (asking(LOCATION, UPDATE_SF), 200, "would-deny", "message.request"),
+        (asking(LOCATION, &injected_payload()), 400, "denied", "message.payload"),
+    ];
+    let queries = [
+        ("/SMS_MP/.sms_aut?MPLIST", 200, "allowed", ""),
+        ("/SMS_MP/.sms_aut?MPNEW", 200, "would-deny", "route.query"),
+        ("/SMS_MP/.sms_aut?MPKEYINFORMATIONMEDIA", 200, "would-deny", "route.query"),
+        ("/SMS_MP/.sms_aut?MPLIST%26x", 400, "denied", "path.query"),
+    ];
+    let mut seen = 0;
+    let mut told = |answer: Answer, (status, decision, reason): (u16, &str, &str), what: &str| {
+        seen += 1;
+        assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        let line = last(&gateway, seen);
+        let told = (line["decision"].as_str(), line["reason"].as_str().unwrap_or_default());
+        assert_eq!(told, (Some(decision), reason), "{what}");
+    };
+    for lane in [&["--http1.1"][..], &["--http2"], &["--http1.0", "--no-alpn"]] {
+        for (body, status, decision, reason) in &messages {
+            let file = sending(&gateway, "message", body);
+            let answer = gateway.curl("/CCM_System/request", &args(&file, lane));
+            told(answer, (*status, decision, reason), lane[0]);
+        }
+        for (path, status, decision, reason) in &queries {
+            told(gateway.curl(path, lane), (*status, decision, reason), path);
+        }
+    }
+    for lane in ["--http1.1", "--http1.0"] {
+        for (body, status, decision, reason) in &messages {
+            let file = sending(&gateway, "message", body);
+            let args = args(&file, &[lane, "-H", "Expect:"]);
+            let answer = plain_http::curl(port, "/CCM_System/request", &args);
+            told(answer, (*status, decision, reason), "in clear");
+        }
+        for (path, status, decision, reason) in &queries {
+            let answer = plain_http::curl(port, path, &[lane]);
+            told(answer, (*status, decision, reason), path);
+        }
+    }
 }
 
 #[test]

@@ -140,11 +140,11 @@ impl Lane {
         };
         let head = buf.split_to(end);
         ctx.in_flight = Some(info.state.begin(going.body > 0));
-        going.close |= *shutdown.borrow();
-        going.clock = ctx.sets_clocks().then(|| self.gateway.clock.clone());
-        if let Some(next) = self.message(conn, buf, (&head, &going), &mut ctx).await {
+        if let Some(next) = self.message(conn, buf, (&head, &mut going), &mut ctx).await {
             return next;
         }
+        going.close |= *shutdown.borrow();
+        going.clock = ctx.sets_clocks().then(|| self.gateway.clock.clone());
         let answered = Box::pin(exchange::run(conn, buf, &self.pool, &ctx, going)).await;
         let (ended, next) = match answered {
             Ok(Answered { status, received, sent, close, early }) => {
@@ -165,7 +165,7 @@ impl Lane {
         &self,
         conn: &mut Conn,
         buf: &mut BytesMut,
-        (head, going): (&[u8], &Outgoing),
+        (head, going): (&[u8], &mut Outgoing),
         ctx: &mut RequestCtx,
     ) -> Option<Next> {
         if !head.starts_with(guard::VERB.as_bytes()) {
@@ -173,8 +173,19 @@ impl Lane {
         }
         let info = conn.info().clone();
         let whole = usize::try_from(going.body).unwrap_or(usize::MAX);
-        let refused = match arrival::judge(conn, buf, (head, going.body), ctx).await {
-            Ok(Ok(())) => return None,
+        let now = self.gateway.clock.now();
+        let refused = match arrival::judge(conn, buf, (head, going.body), ctx, now).await {
+            Ok(Ok(None)) => return None,
+            Ok(Ok(observed)) => {
+                ctx.observe(observed);
+                // It was written as that of a client which is vouched for.
+                let again = parse(head).ok().and_then(|head| Outgoing::new(&head, &info, ctx));
+                match again {
+                    Some(again) => *going = again,
+                    None => return Some(Next::Abort),
+                }
+                return None;
+            }
             Ok(Err(refused)) => refused,
             Err(error) => {
                 let received = buf.len().min(whole);

@@ -23,6 +23,25 @@ pub(super) struct Row {
     pub(super) reason: &'static str,
 }
 
+/// The route whose queries are judged.
+pub(super) const LOCATION: &str = "mp-location";
+/// What clients ask there: which management points and sites there are, and their keys. Microsoft
+/// publishes no list; these are the words of clients' logs and of the public tools.
+pub(super) const LOCATION_QUERIES: &[&str] = &[
+    "MPLIST",
+    "MPLIST1",
+    "MPLIST2",
+    "MPCERT",
+    "MPCERT2",
+    "MPLOCATION",
+    "MPKEYINFORMATION",
+    "MPKEYINFORMATIONEX",
+    "SITESIGNCERT",
+    "SMSTRC",
+    "GETCLIENTAFFINITY",
+];
+/// What media ask: the ids under which unknown computers get policy.
+pub(super) const MEDIA_QUERIES: &[&str] = &["MPKEYINFORMATIONMEDIA"];
 /// Routes whose answer comes when there is something to say.
 pub(super) const LONG_POLLS: &[&str] = &["mp-notification", "site-bundle"];
 /// Routes on which everybody may send something that is kept.
@@ -37,7 +56,8 @@ const BROWSE: &[&str] = &["GET", "HEAD", "PROPFIND"];
 const ASK: &[&str] = &["GET", "HEAD", "POST"];
 const MESSAGE: &[&str] = &["CCM_POST"];
 pub(super) const POST: &[&str] = &["POST"];
-const UPLOADS: &[&str] = &["BITS_POST", "GET", "HEAD"];
+/// Every packet of the BITS upload protocol is sent by this verb ([MC-BUP] §2.1).
+const UPLOADS: &[&str] = &["BITS_POST"];
 /// Everything that the web portal of Reporting Services does.
 const MANAGE: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
