@@ -285,6 +285,7 @@ mod tests {
                 source_id: source.map(str::to_owned),
                 target_endpoint: endpoint.to_owned(),
                 encoding: Encoding::Plain,
+                is_plain: true,
             };
             let guard = Guard { endpoints, sender, asks: None };
             guard.judge(&envelope).map_err(|refused| refused.denial)

@@ -1,6 +1,7 @@
 //! The envelope's XML: `<Msg>` with the fields that decide what becomes of the message, and how its
 //! payload is written.
 
+use super::value::is_plain_field;
 use super::xml::{self, Tag, Unread, Visitor, is_space};
 use super::{Encoding, Envelope, Fault};
 
@@ -36,6 +37,10 @@ struct Reading {
     found: [Option<String>; FIELDS.len()],
     /// How often the name of each field stood in a tag.
     named: [usize; FIELDS.len()],
+    /// How deep what is read stands.
+    depth: usize,
+    /// Whether a field of the message, of any name, has something else than a plain value.
+    odd: bool,
     written: Written,
 }
 
@@ -50,6 +55,8 @@ impl Visitor for Reading {
         if self.open.is_some() {
             return Err(Fault::Place);
         }
+        self.depth = tag.depth;
+        self.odd |= tag.depth <= 2 && tag.attributes().any(|(_, value)| !is_plain_field(&value));
         self.written.see(tag);
         let Some(field) = field_of(tag.local_name()) else { return Ok(()) };
         self.count(field);
@@ -70,10 +77,13 @@ impl Visitor for Reading {
             self.count(field);
         }
         self.open = None;
+        self.depth = depth.saturating_sub(1);
         self.written.in_hooks &= depth > 2;
     }
 
     fn text(&mut self, text: &str) -> Result<(), Fault> {
+        // Deeper stand signatures and their like, which may have a client's list of its names.
+        self.odd |= self.depth <= 2 && !is_plain_field(text.trim_matches(is_space));
         if let Some(Some(found)) = self.open.and_then(|field| self.found.get_mut(field)) {
             found.push_str(text);
         }
@@ -82,6 +92,7 @@ impl Visitor for Reading {
 
     /// In a field they would split its content, and parsers differ in what they make of that.
     fn section(&mut self) -> Result<(), Fault> {
+        self.odd |= self.depth <= 2;
         match self.open {
             Some(_) => Err(Fault::Markup),
             None => Ok(()),
@@ -117,7 +128,7 @@ impl Reading {
         let source_id = source_id.filter(|id| !id.is_empty());
         let encoding = self.written.encoding(&text);
         match source_id.as_deref().is_none_or(is_client) {
-            true => Ok(Envelope { source_id, target_endpoint, encoding }),
+            true => Ok(Envelope { source_id, target_endpoint, encoding, is_plain: !self.odd }),
             false => Err(Fault::SourceId),
         }
     }
@@ -130,6 +141,8 @@ struct Written {
     in_hooks: bool,
     /// How often each of `Hooks`, `Body`, `Payload` and the hook that compresses were seen.
     seen: [usize; 4],
+    /// Elements that are called so, or begin with it.
+    hooks: usize,
     odd: bool,
 }
 
@@ -140,6 +153,8 @@ impl Written {
         let attributes = || tag.attributes().collect::<Vec<_>>();
         let only = |wanted: (&str, &str)| matches!(&*attributes(), [(name, value)] if (name.as_str(), value.as_str()) == wanted);
         let [hooks, bodies, payloads, zlib] = &mut self.seen;
+        let is_hook = local.get(..4).is_some_and(|begins| begins.eq_ignore_ascii_case("hook"));
+        self.hooks += usize::from(is_hook);
         let place = (tag.name(), tag.depth);
         let known = if is("Hooks") {
             *hooks += 1;
@@ -151,7 +166,7 @@ impl Written {
         } else if is("Payload") {
             *payloads += 1;
             place == ("Payload", 2) && only(("Type", "inline"))
-        } else if local.get(..4).is_some_and(|begins| begins.eq_ignore_ascii_case("hook")) {
+        } else if is_hook {
             let compresses = place == ("Hook3", 3) && only(("Name", ZLIB));
             *zlib += usize::from(compresses);
             let signs = place == ("Hook2", 3) && only(("Name", "clientauth"));
@@ -167,7 +182,9 @@ impl Written {
         let [.., zlib] = self.seen;
         match zlib {
             _ if self.odd || self.seen.iter().any(|times| *times > 1) => Encoding::Unclear,
+            // Others are there for a reader that searches the text.
             _ if text.matches(ZLIB).count() != zlib => Encoding::Unclear,
+            _ if text.matches("<hook").count() != self.hooks => Encoding::Unclear,
             0 => Encoding::Plain,
             _ => Encoding::Zlib,
         }

@@ -29,6 +29,8 @@ pub struct Envelope {
     pub target_endpoint: String,
     /// How its payload is written.
     pub encoding: Encoding,
+    /// Whether all its other fields have plain values, too.
+    pub is_plain: bool,
 }
 
 /// How the payload of a message is written, by the hooks that its envelope names.
@@ -105,6 +107,9 @@ pub fn envelope(content_type: &[u8], body: &[u8]) -> Result<Envelope, Fault> {
 /// # Errors
 /// Why it is not read as one.
 pub fn request(content_type: &[u8], body: &[u8], of: &Envelope) -> Result<Request, Unreadable> {
+    if !of.is_plain {
+        return Err(Unreadable::Field);
+    }
     let second = part::boundary(content_type).and_then(|boundary| part::second(boundary, body));
     payload::read(second.map_err(|_| Unreadable::Parts)?, of.encoding)
 }

@@ -28,6 +28,9 @@ pub enum Unreadable {
     /// More parts, fewer, or something behind them.
     #[error("the body is not two parts and its end")]
     Parts,
+    /// What stands beside the sender's id in the envelope may end up where that did.
+    #[error("a field of the envelope is not plain")]
+    Field,
     /// Two answers to the question how the payload is written, or one that is not known.
     #[error("the envelope has hooks or a body that are not known")]
     Hooks,

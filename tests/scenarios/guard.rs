@@ -217,6 +217,28 @@ fn a_registration_token_opens_registration_alone_where_the_backend_cannot_see_it
     }
 }
 
+#[test]
+fn a_message_by_windows_authentication_is_read_whatever_the_guard() {
+    let backend = Echo::start();
+    let plan = Plan::to(&backend.url()).unguarded().site_system("windows_auth = true");
+    let gateway = plan.start();
+    let injected = POLICY.replace(SENDER, &format!("{SENDER}{INJECTED}"));
+    for (body, status, code) in [
+        (message(POLICY, 2_000), 200, ""),
+        (asking(LOCATION, CONTENT), 200, ""),
+        (message(&injected, 9), 400, "message.source_id"),
+        (asking(LOCATION, &injected_payload()), 400, "message.payload"),
+        (asking(LOCATION, UPDATE_SF), 403, "message.request"),
+    ] {
+        let file = sending(&gateway, "message", &body);
+        for framing in [FRAMINGS[0], FRAMINGS[1], FRAMINGS[2]] {
+            let answer = gateway.curl("/CCM_System_WindowsAuth/request", &args(&file, framing));
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{framing:?}");
+            assert!(status != 200 || answer.body == body, "{framing:?}: the message changed");
+        }
+    }
+}
+
 const OLD: &str =
     "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\r\nok";
 

@@ -8,7 +8,10 @@ use sitegate::clock::{Clock, second};
 use sitegate::config;
 
 use crate::backends::Echo;
-use crate::messages::{LOCATION, SITE, UPDATE_SF, args, asking, injected_payload, sending};
+use crate::messages::{
+    LOCATION, POLICY as POLICY_MESSAGE, SITE, UPDATE_SF, args, asking, injected_payload, message,
+    sending,
+};
 use crate::plain_http;
 use crate::support::{
     Answer, DEVICE, Gateway, Nginx, Plan, connect, eventually, free_port, status_of,
@@ -141,6 +144,7 @@ fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_ne
     let port = free_port();
     let until = in_days(30);
     let gateway = Plan::to(&backend.url())
+        .unguarded()
         .site_system(&format!("mode = \"observe\"\nobserve_until = {until}"))
         .after(&format!(
             "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n"
@@ -149,6 +153,13 @@ fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_ne
     let messages = [
         (asking(LOCATION, SITE), 200, "allowed", ""),
         (asking(LOCATION, UPDATE_SF), 200, "would-deny", "message.request"),
+        (asking(LOCATION, &injected_payload()), 400, "denied", "message.payload"),
+    ];
+    let sender = "GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C";
+    let of_nobody = [
+        (message(POLICY_MESSAGE, 900), 200, "would-deny", "token.missing"),
+        (asking(LOCATION, UPDATE_SF), 200, "would-deny", "token.missing"),
+        (message(&POLICY_MESSAGE.replace(sender, "'"), 9), 400, "denied", "message.source_id"),
         (asking(LOCATION, &injected_payload()), 400, "denied", "message.payload"),
     ];
     let queries = [
@@ -169,6 +180,11 @@ fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_ne
         for (body, status, decision, reason) in &messages {
             let file = sending(&gateway, "message", body);
             let answer = gateway.curl("/CCM_System/request", &args(&file, lane));
+            told(answer, (*status, decision, reason), lane[0]);
+        }
+        for (body, status, decision, reason) in &of_nobody {
+            let file = sending(&gateway, "message", body);
+            let answer = gateway.curl("/CCM_System_TokenAuth/request", &args(&file, lane));
             told(answer, (*status, decision, reason), lane[0]);
         }
         for (path, status, decision, reason) in &queries {

@@ -16,6 +16,7 @@ fuzz_target!(|body: &[u8]| {
     let whole = [begin.as_bytes(), body, end.as_bytes()].concat();
     for encoding in [Encoding::Plain, Encoding::Zlib] {
         let target_endpoint = "MP_LocationManager".to_owned();
-        let _ = request(KIND, &whole, &Envelope { source_id: None, target_endpoint, encoding });
+        let of = Envelope { source_id: None, target_endpoint, encoding, is_plain: true };
+        let _ = request(KIND, &whole, &of);
     }
 });

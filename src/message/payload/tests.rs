@@ -312,6 +312,7 @@ fn what_the_hooks_say_is_what_the_payload_is() {
         "<X><Hook3 Name=\"zlib-compress\"/></X>".to_owned(),
         "<Hooks x=\"zlib-compress\"/>".to_owned(),
         "<Hooks/><X>zlib-compress</X>".to_owned(),
+        "<X><Y><![CDATA[<Hook4 Name=\"other\"/>]]></Y></X>".to_owned(),
         format!("{ZLIB}<Body Type=\"ByteRange\" Length=\"9\" Offset=\"0\"/>"),
         format!("{ZLIB}<X><body/></X>"),
         format!("{ZLIB}<Payload Type=\"file\"/>"),
@@ -323,6 +324,31 @@ fn what_the_hooks_say_is_what_the_payload_is() {
     for (from, to) in [("Offset=\"0\"", "Offset=\"2\""), ("ByteRange", "File"), ("556", "-1")] {
         let header = header(ZLIB, LOCATION).replace(from, to);
         assert_eq!(read(&header, &packed), Err(Unreadable::Hooks), "{to}");
+    }
+}
+
+#[test]
+fn the_envelopes_other_fields_are_plain_too() {
+    let payload = deflated(&ended(SITE));
+    for (field, plain) in [
+        ("<SourceHost>CLIENT01</SourceHost>", true),
+        ("<ReplyTo>direct:CLIENT01:LS_ReplyLocations</ReplyTo>", true),
+        ("<TargetHost>https://mp01.contoso.com</TargetHost>", true),
+        ("<CorrelationID>{00000000-0000-0000-0000-000000000000}</CorrelationID>\r\n", true),
+        ("<A><B><C>CLIENT01;CLIENT01.contoso.com;</C></B></A>", true),
+        ("<SourceHost>CLIENT01'; exec x</SourceHost>", false),
+        ("<SourceHost>CLIENT01&apos;</SourceHost>", false),
+        ("<SourceHost><![CDATA[CLIENT01']]></SourceHost>", false),
+        ("<SourceHost><A/>'</SourceHost>", false),
+        ("<SourceHost x=\"'\"/>", false),
+        ("<ReplyTo>direct:CLIENT01:x--</ReplyTo>", false),
+        ("'", false),
+    ] {
+        let read = read(&header(&format!("{field}{ZLIB}"), LOCATION), &payload);
+        match plain {
+            true => assert!(read.is_ok(), "{field}: {read:?}"),
+            false => assert_eq!(read, Err(Unreadable::Field), "{field}"),
+        }
     }
 }
 
@@ -369,7 +395,7 @@ proptest! {
     ) {
         let _ = super::read(&bytes, encoding);
         let _ = super::read(&deflated(&bytes), encoding);
-        let of = Envelope { source_id: None, target_endpoint: LOCATION.to_owned(), encoding };
+        let of = Envelope { source_id: None, target_endpoint: LOCATION.to_owned(), encoding, is_plain: true };
         let _ = request(TYPE, &bytes, &of);
     }
 
