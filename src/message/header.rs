@@ -37,9 +37,7 @@ struct Reading {
     found: [Option<String>; FIELDS.len()],
     /// How often the name of each field stood in a tag.
     named: [usize; FIELDS.len()],
-    /// How deep what is read stands.
-    depth: usize,
-    /// Whether a field of the message, of any name, has something else than a plain value.
+    /// Whether anything stands in the envelope that is no plain value.
     odd: bool,
     written: Written,
 }
@@ -55,8 +53,8 @@ impl Visitor for Reading {
         if self.open.is_some() {
             return Err(Fault::Place);
         }
-        self.depth = tag.depth;
-        self.odd |= tag.depth <= 2 && tag.attributes().any(|(_, value)| !is_plain_field(&value));
+        let odd = |value: &str| value.contains('&') || !is_plain_field(value);
+        self.odd |= tag.attributes().any(|(_, value)| odd(&value));
         self.written.see(tag);
         let Some(field) = field_of(tag.local_name()) else { return Ok(()) };
         self.count(field);
@@ -77,13 +75,11 @@ impl Visitor for Reading {
             self.count(field);
         }
         self.open = None;
-        self.depth = depth.saturating_sub(1);
         self.written.in_hooks &= depth > 2;
     }
 
     fn text(&mut self, text: &str) -> Result<(), Fault> {
-        // Deeper stand signatures and their like, which may have a client's list of its names.
-        self.odd |= self.depth <= 2 && !is_plain_field(text.trim_matches(is_space));
+        self.odd |= !is_plain_field(text);
         if let Some(Some(found)) = self.open.and_then(|field| self.found.get_mut(field)) {
             found.push_str(text);
         }
@@ -91,8 +87,8 @@ impl Visitor for Reading {
     }
 
     /// In a field they would split its content, and parsers differ in what they make of that.
-    fn section(&mut self) -> Result<(), Fault> {
-        self.odd |= self.depth <= 2;
+    fn section(&mut self, text: Option<&str>) -> Result<(), Fault> {
+        self.odd |= !text.is_some_and(is_plain_field);
         match self.open {
             Some(_) => Err(Fault::Markup),
             None => Ok(()),
@@ -151,7 +147,7 @@ impl Written {
         let local = tag.local_name();
         let is = |wanted: &str| local.eq_ignore_ascii_case(wanted);
         let attributes = || tag.attributes().collect::<Vec<_>>();
-        let only = |wanted: (&str, &str)| matches!(&*attributes(), [(name, value)] if (name.as_str(), value.as_str()) == wanted);
+        let only = |wanted: (&str, &str)| matches!(&*attributes(), [(name, value)] if (*name, &**value) == wanted);
         let [hooks, bodies, payloads, zlib] = &mut self.seen;
         let is_hook = local.get(..4).is_some_and(|begins| begins.eq_ignore_ascii_case("hook"));
         self.hooks += usize::from(is_hook);

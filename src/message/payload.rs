@@ -147,13 +147,12 @@ impl Visitor for Reading {
             if attribute.contains(':') || attribute.eq_ignore_ascii_case("xmlns") {
                 return Err(Unreadable::Markup);
             }
-            if !is_plain_attribute(name, &attribute, &value) {
-                let attribute = attribute.get(..KIND_BYTES_MAX).unwrap_or(&attribute);
+            if !is_plain_attribute(name, attribute, &value) {
+                let attribute = attribute.get(..KIND_BYTES_MAX).unwrap_or(attribute);
                 return Err(Unreadable::Value(format!("{attribute} of {name}")));
             }
-            if (tag.depth, &*self.root, name, &*attribute) == (2, REGISTERS, "Data", "RequestType")
-            {
-                self.registers_as = Some(value);
+            if (tag.depth, &*self.root, name, attribute) == (2, REGISTERS, "Data", "RequestType") {
+                self.registers_as = Some(value.into_owned());
             }
         }
         name.clone_into(&mut self.element);
@@ -176,7 +175,7 @@ impl Visitor for Reading {
         }
     }
 
-    fn section(&mut self) -> Result<(), Unreadable> {
+    fn section(&mut self, _: Option<&str>) -> Result<(), Unreadable> {
         Err(Unreadable::Markup)
     }
 }

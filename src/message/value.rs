@@ -33,9 +33,13 @@ pub(super) fn is_plain_blob(text: &str) -> bool {
     is_word(text) || (text.len() <= BLOB_BYTES_MAX && text.bytes().all(byte))
 }
 
-/// Whether what stands in a field of an envelope is plain: a name, or an id in braces.
+/// Whether what stands in a field of an envelope is plain: names, ids in braces, keys and signatures,
+/// in lines and between semicolons, as clients list what they are called.
 pub(super) fn is_plain_field(text: &str) -> bool {
-    is_name(&text.replace(['{', '}'], ""))
+    text.split([';', '\r', '\n']).all(|one| {
+        let one = one.trim_matches(' ');
+        is_plain_blob(one) || is_name(&one.replace(['{', '}'], ""))
+    })
 }
 
 /// An id, a site code, a host name, an address, a version, a number, a time, or nothing.
@@ -163,7 +167,8 @@ mod tests {
         ];
         for quote in quotes {
             for text in [quote.to_owned(), format!("a{quote}"), format!("a{quote}b")] {
-                assert!(!is_name(&text) && !is_word(&text) && !is_plain_field(&text), "{text:?}");
+                assert!(!is_name(&text) && !is_word(&text), "{text:?}");
+                assert!([";", "\n"].contains(&quote) || !is_plain_field(&text), "{text:?}");
                 assert!(!is_plain_attribute("Adapter", "Description", &text), "{text:?}");
                 assert!(quote == "\n" || !is_plain_blob(&text), "{text:?}");
             }

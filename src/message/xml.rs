@@ -3,6 +3,8 @@
 //!
 //! Knows no element by name: that is its visitors'.
 
+use std::borrow::Cow;
+
 use quick_xml::Reader;
 use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
@@ -39,8 +41,8 @@ pub(super) trait Visitor {
     /// Text, as it stands.
     fn text(&mut self, text: &str) -> Result<(), Self::Fault>;
 
-    /// A section of characters, or a reference that was checked.
-    fn section(&mut self) -> Result<(), Self::Fault>;
+    /// A section of characters; nothing for a reference, which is checked behind this.
+    fn section(&mut self, text: Option<&str>) -> Result<(), Self::Fault>;
 }
 
 /// The beginning of an element.
@@ -62,9 +64,8 @@ impl Tag<'_> {
     }
 
     /// Names and raw values, in which references stand as they are written.
-    pub(super) fn attributes(&self) -> impl Iterator<Item = (String, String)> {
-        let read = self.start.attributes().flatten();
-        read.map(|one| (one.key.into_inner().to_owned(), one.value.to_string()))
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        self.start.attributes().flatten().map(|one| (one.key.into_inner(), one.value))
     }
 }
 
@@ -106,9 +107,9 @@ pub(super) fn read<V: Visitor>(text: &str, visitor: &mut V) -> Result<(), V::Fau
             Event::CData(_) | Event::GeneralRef(_) if depth == 0 => {
                 return Err(Unread::Form.into());
             }
-            Event::CData(_) => visitor.section()?,
+            Event::CData(section) => visitor.section(Some(&section))?,
             Event::GeneralRef(reference) => {
-                visitor.section()?;
+                visitor.section(None)?;
                 check_reference(&reference)?;
             }
             Event::Decl(decl) if events == 0 => check_declaration(&decl)?,

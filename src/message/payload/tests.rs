@@ -318,7 +318,11 @@ fn what_the_hooks_say_is_what_the_payload_is() {
         format!("{ZLIB}<Payload Type=\"file\"/>"),
     ] {
         for payload in [&plain, &packed] {
-            assert_eq!(read(&header(&hooks, LOCATION), payload), Err(Unreadable::Hooks), "{hooks}");
+            let read = read(&header(&hooks, LOCATION), payload);
+            assert!(
+                matches!(read, Err(Unreadable::Hooks | Unreadable::Field)),
+                "{hooks}: {read:?}"
+            );
         }
     }
     for (from, to) in [("Offset=\"0\"", "Offset=\"2\""), ("ByteRange", "File"), ("556", "-1")] {
@@ -336,6 +340,17 @@ fn the_envelopes_other_fields_are_plain_too() {
         ("<TargetHost>https://mp01.contoso.com</TargetHost>", true),
         ("<CorrelationID>{00000000-0000-0000-0000-000000000000}</CorrelationID>\r\n", true),
         ("<A><B><C>CLIENT01;CLIENT01.contoso.com;</C></B></A>", true),
+        (
+            "<A><B>ClientToken:{5E5A6A2C};2026-03-02T10:15:42Z\r\nClientTokenSignature:A0</B></A>",
+            true,
+        ),
+        ("<A><B><![CDATA[ClientToken:{5E5A6A2C};2026\r\nClientTokenSignature:A0]]></B></A>", true),
+        ("<A><B>CLIENT01';CLIENT01.contoso.com;</B></A>", false),
+        ("<A><B><![CDATA[CLIENT01']]></B></A>", false),
+        ("<A><B>&#39;</B></A>", false),
+        ("<A><B x=\"a'\"/></A>", false),
+        ("<A><B x=\"a&apos;b\"/></A>", false),
+        ("<A><B x=\"a&#39;b\"/></A>", false),
         ("<SourceHost>CLIENT01'; exec x</SourceHost>", false),
         ("<SourceHost>CLIENT01&apos;</SourceHost>", false),
         ("<SourceHost><![CDATA[CLIENT01']]></SourceHost>", false),
