@@ -253,6 +253,8 @@ pub(super) fn content_type<'a>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::message::Encoding;
 
@@ -315,6 +317,75 @@ mod tests {
         assert_eq!(judged(any, own, Some(&another), policy), Err(Denial::MessageDevice));
         assert_eq!(judged(any, own, None, policy), Err(Denial::MessageDevice));
         assert_eq!(judged(any, own, None, "MP_ClientRegistration"), Ok(()));
+    }
+
+    const TYPE: &[u8] = b"multipart/mixed; boundary=x";
+
+    fn le(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    /// A message that is not compressed.
+    fn message(endpoint: &str, payload: &str) -> Vec<u8> {
+        let envelope = le(&format!("<Msg><TargetEndpoint>{endpoint}</TargetEndpoint></Msg>"));
+        let middle = b"\r\n--x\r\n\r\n";
+        [b"--x\r\n\r\n", &*envelope, middle, &*le(payload), b"\r\n--x--\r\n"].concat()
+    }
+
+    fn asks(observed: bool) -> Guard<'static> {
+        let asks = Asks { asker: Asker::Newcomer, more: &[], observed };
+        Guard { endpoints: Endpoints::Any, sender: Sender::Any, asks: Some(asks) }
+    }
+
+    /// The verdict on a body that comes in pieces of these lengths, and how much of it was there.
+    fn looked(
+        guard: Guard<'_>,
+        body: &[u8],
+        cuts: &[usize],
+    ) -> (Result<Option<Denial>, Denial>, usize) {
+        let mut inspection = Inspection::new(guard, TYPE).unwrap();
+        let (mut here, mut cuts) = (0, cuts.iter().cycle());
+        loop {
+            if let Some(verdict) = inspection.look(&body[..here], here == body.len()) {
+                let observed = verdict.map(|seen| seen.map(|refused| refused.denial));
+                return (observed.map_err(|refused| refused.denial), here);
+            }
+            here = body.len().min(here + cuts.next().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_nobody_is_known_to_have_sent_is_judged_by_all_of_it_and_observed_by_what_it_asks() {
+        let (location, closed) = ("MP_LocationManager", "<UpdateSFRequest/>");
+        let sql = "<UpdateSFRequest ID=\"1'--\"/>";
+        let large = format!("<R>{}</R>", " ".repeat(30_000));
+        for (endpoint, payload, enforced, observed) in [
+            (location, "<SiteInformationRequest/>", Ok(None), Ok(None)),
+            (location, closed, Err(Denial::MessageRequest), Ok(Some(Denial::MessageRequest))),
+            (location, sql, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            (location, &large, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            ("MP_PolicyManager", sql, Ok(None), Ok(None)),
+        ] {
+            let body = message(endpoint, payload);
+            assert_eq!(looked(asks(false), &body, &[body.len()]).0, enforced, "{payload:.30}");
+            assert_eq!(looked(asks(true), &body, &[body.len()]).0, observed, "{payload:.30}");
+        }
+        // Of what needs no more than its envelope no more is waited for.
+        let policy = message("MP_PolicyManager", &large);
+        assert!(looked(asks(false), &policy, &[1]).1 < 200);
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_in_pieces_has_the_verdict_of_the_whole(
+            endpoint in prop_oneof![Just("MP_LocationManager"), Just("MP_PolicyManager"), Just("'")],
+            payload in "(<|/>|SiteInformationRequest|UpdateSFRequest| |x|'){0,8}",
+            cuts in prop::collection::vec(1_usize..90, 1..20),
+        ) {
+            let body = message(endpoint, &payload);
+            let whole = looked(asks(false), &body, &[body.len()]).0;
+            prop_assert_eq!(looked(asks(false), &body, &cuts).0, whole);
+        }
     }
 
     #[test]

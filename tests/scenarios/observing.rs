@@ -14,7 +14,7 @@ use crate::messages::{
 };
 use crate::plain_http;
 use crate::support::{
-    Answer, DEVICE, Gateway, Nginx, Plan, connect, eventually, free_port, status_of,
+    Answer, DEVICE, Gateway, Nginx, Plan, Scribe, connect, eventually, free_port, status_of,
 };
 
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
@@ -201,6 +201,42 @@ fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_ne
         for (path, status, decision, reason) in &queries {
             let answer = plain_http::curl(port, path, &[lane]);
             told(answer, (*status, decision, reason), path);
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_only_observed_is_lent_no_account_in_either_lane() {
+    use std::os::unix::fs::PermissionsExt;
+    let scribe = Scribe::start();
+    let until = in_days(30);
+    let plan = Plan::to(&scribe.url())
+        .site_system(&format!("mode = \"observe\"\nobserve_until = {until}"))
+        .after(
+            "[site_system.backend_auth]\nbasic = \"file:account\"\n[site_system.alt_auth]\n\
+             networks = [\"127.0.0.0/8\"]\nendpoints = [\"MP_LocationManager\"]\n",
+        );
+    let mut gateway = Gateway::prepare(plan);
+    std::fs::write(gateway.path("account"), "gateway:sesame").unwrap();
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(gateway.path("account"), mode).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    for lane in LANES {
+        for path in ["/CCM_System_AltAuth/request", "/CCM_System/request"] {
+            for (payload, lent) in [(SITE, true), (UPDATE_SF, false), (SITE, true)] {
+                let body = asking(LOCATION, payload);
+                let file = sending(&gateway, "message", &body);
+                let answer = gateway.curl(path, &args(&file, &[lane, "-H", "Expect:"]));
+                assert_eq!(answer.status, 200, "{lane} {path}");
+                let written = scribe.last();
+                assert_eq!(
+                    written.fields("authorization").len(),
+                    usize::from(lent),
+                    "{lane} {path}"
+                );
+                assert!(written.body == body, "{lane} {path}: it changed");
+            }
         }
     }
 }

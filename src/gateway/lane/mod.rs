@@ -140,11 +140,11 @@ impl Lane {
         };
         let head = buf.split_to(end);
         ctx.in_flight = Some(info.state.begin(going.body > 0));
+        going.close |= *shutdown.borrow();
+        going.clock = ctx.sets_clocks().then(|| self.gateway.clock.clone());
         if let Some(next) = self.message(conn, buf, (&head, &mut going), &mut ctx).await {
             return next;
         }
-        going.close |= *shutdown.borrow();
-        going.clock = ctx.sets_clocks().then(|| self.gateway.clock.clone());
         let answered = Box::pin(exchange::run(conn, buf, &self.pool, &ctx, going)).await;
         let (ended, next) = match answered {
             Ok(Answered { status, received, sent, close, early }) => {
@@ -178,12 +178,13 @@ impl Lane {
             Ok(Ok(None)) => return None,
             Ok(Ok(observed)) => {
                 ctx.observe(observed);
-                // It was written as that of a client which is vouched for.
+                // It was written with the account that only those are lent who are let in.
                 let again = parse(head).ok().and_then(|head| Outgoing::new(&head, &info, ctx));
-                match again {
-                    Some(again) => *going = again,
-                    None => return Some(Next::Abort),
-                }
+                // Invariant: it was written once already, from the same head.
+                let Some(again) = again else { return Some(Next::Abort) };
+                let (close, clock) = (going.close, going.clock.take());
+                *going = again;
+                (going.close, going.clock) = (close, clock);
                 return None;
             }
             Ok(Err(refused)) => refused,

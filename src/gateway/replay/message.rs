@@ -57,7 +57,10 @@ pub(super) fn bootstrap_message(
         return Err(refused);
     };
     let pass = bootstrap::admit(site, head.fields.iter().copied(), body, now)?;
-    told.say("message", "it is for an endpoint that is open to everyone, and asks what is");
+    told.say(
+        "message",
+        "it is for an endpoint that is open to everyone, and asks what everyone may",
+    );
     Ok(pass)
 }
 

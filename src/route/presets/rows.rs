@@ -94,7 +94,7 @@ macro_rules! rows {
 
 pub(super) const MANAGEMENT_POINT: &[Row] = rows! {
     "mp-location" "/sms_mp/.sms_aut" READ NO_BODY Anonymous NOBODY Strip
-        "A client must find its site before it can have a token; location is public in every mode.";
+        "A client must find its site before it can have a token; location is public in every mode, as far as clients are known to ask.";
     "mp-client-package" "/ccm_client/" BROWSE SMALL Anonymous NOBODY Strip
         "The client's installation files are fetched before there is a client.";
     "mp-policy" "/sms_mp/.sms_pol" READ NO_BODY DeviceOrUser POLICY Strip
@@ -104,7 +104,7 @@ pub(super) const MANAGEMENT_POINT: &[Row] = rows! {
     "mp-token-policy" "/sms_mp_tokenauth/" READ NO_BODY DeviceOrUser POLICY Forward
         "The namespace for clients with tokens; the backend reads the token too.";
     "mp-messages" "/ccm_system/request" MESSAGE MESSAGE_BODY BootstrapMessage POLICY Strip
-        "A client without a token may register and find its site here, by a small and well-formed message to one of those two endpoints; every other message shares the path, some were exploited without any credential, and all need a token.";
+        "A client without a token may register and find its site here, by a small and well-formed message to one of those two endpoints that asks what such a client has to; every other message shares the path, some were exploited without any credential, and all need a token.";
     "mp-token-messages" "/ccm_system_tokenauth/" MESSAGE MESSAGE_BODY DeviceOrUser MESSAGING Forward
         "Where a client with a token registers and sends its messages; a registration token is taken here because registration is a message.";
     "mp-token-service" "/ccm_sts/" ASK SMALL DeviceOrUser REGISTERING Forward
