@@ -189,7 +189,7 @@ impl<'a> Inspection<'a> {
                 Err(refused) => return Some(Err(refused)),
             },
         };
-        let asks = self.guard.asks.filter(|_| known.is_open_to_everyone());
+        let asks = self.guard.asks.filter(|_| known.asks_where_everyone_may());
         let Some(asks) = asks else { return Some(Ok(None)) };
         if body.len() > READ_BYTES_MAX {
             let detail = "a message this large is not read without a token".to_owned();
@@ -363,6 +363,13 @@ mod tests {
             (location, "<SiteInformationRequest/>", Ok(None), Ok(None)),
             (location, closed, Err(Denial::MessageRequest), Ok(Some(Denial::MessageRequest))),
             (location, sql, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            ("mp_locationmanager", sql, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            (
+                "MP_CLIENTREGISTRATION",
+                sql,
+                Err(Denial::MessagePayload),
+                Err(Denial::MessagePayload),
+            ),
             (location, &large, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
             ("MP_PolicyManager", sql, Ok(None), Ok(None)),
         ] {

@@ -40,9 +40,15 @@ pub enum Asker {
     Unasked,
 }
 
-/// Whether an endpoint is open to everyone, and its payloads are judged for that.
+/// Whether an endpoint is open to everyone, by its name as clients write it.
 pub(super) fn is_open(endpoint: &str) -> bool {
     matches!(endpoint, LOCATION | REGISTRATION)
+}
+
+/// Whether a management point could take a name for that of such an endpoint: logs of clients have
+/// them in lower case as well.
+pub(super) fn is_one_of_the_open(endpoint: &str) -> bool {
+    [LOCATION, REGISTRATION].iter().any(|open| open.eq_ignore_ascii_case(endpoint))
 }
 
 impl Request {
@@ -50,7 +56,7 @@ impl Request {
     /// kinds that an operator has added.
     pub fn is_open(&self, endpoint: &str, asker: Asker, more: &[String]) -> bool {
         let kind = self.kind();
-        if self.registers() != (endpoint == REGISTRATION) {
+        if self.registers() != endpoint.eq_ignore_ascii_case(REGISTRATION) {
             return false;
         }
         let newcomers = NEWCOMERS.contains(&kind) && !self.names_content();

@@ -49,6 +49,12 @@ impl Envelope {
     pub fn is_open_to_everyone(&self) -> bool {
         kind::is_open(&self.target_endpoint)
     }
+
+    /// Whether its endpoint is one that a management point offers to everyone, in any case: what it
+    /// asks there has to be judged where nobody is known to have sent it.
+    pub fn asks_where_everyone_may(&self) -> bool {
+        kind::is_one_of_the_open(&self.target_endpoint)
+    }
 }
 
 /// Why a body is not taken for a message.

@@ -165,6 +165,7 @@ fn messages_that_pass_are_read_whatever_the_guard() {
     let injected = LOCATION.replace(SENDER, &format!("{SENDER}'; exec xp_cmdshell 'whoami'--"));
     let wsus = include_str!("../cases/payloads/wsus.xml");
     let second = injected_payload();
+    let lower = LOCATION.replace("MP_LocationManager", "mp_locationmanager");
     for guard in ["off", "shape", "device"] {
         let scribe = Scribe::start();
         let keys = format!("message_guard = \"{guard}\"");
@@ -177,6 +178,7 @@ fn messages_that_pass_are_read_whatever_the_guard() {
             ("sender", asking(&injected, CONTENT), 400, "message.source_id"),
             ("policy's sender", message(&POLICY.replace(SENDER, "'"), 9), 400, "message.source_id"),
             ("statement", asking(LOCATION, &second), 400, "message.payload"),
+            ("in lower case", asking(&lower, &second), 400, "message.payload"),
             ("no request", message(LOCATION, 900), 400, "message.payload"),
             ("no registration", message(REGISTRATION, 900), 400, "message.payload"),
             ("large", message(LOCATION, 60_000), 400, "message.payload"),
