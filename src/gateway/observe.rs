@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use super::decide::{Head, Pass, Refused, is_blocked, too_large};
+use super::guard::VERB;
 use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
 use crate::config::ObserveUntil;
@@ -69,6 +70,11 @@ where
         return Err(refused);
     }
     if route.is_some_and(|route| is_closed(route.requirement)) || observing.guarded.claims(&path) {
+        return Err(refused);
+    }
+    // Messages are read by their verb: by another one they would pass unread.
+    let for_messages = route.is_some_and(|route| route.takes(VERB).is_ok());
+    if for_messages && refused.denial == Denial::RouteMethod {
         return Err(refused);
     }
     // What the decision did not come to, because it ended earlier.

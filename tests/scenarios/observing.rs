@@ -266,7 +266,7 @@ fn what_protects_the_backend_itself_stays_refused() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(30));
     let message = ["-X", "CCM_POST", "-d", "x"];
-    let cases: [(&str, &[&str], &str); 14] = [
+    let cases: [(&str, &[&str], &str); 15] = [
         ("/closed/x", &[], "route.denied"),
         // Not by a method that the closed route does not list, either.
         ("/closed/x", &["-X", "PUT"], "route.method"),
@@ -278,6 +278,8 @@ fn what_protects_the_backend_itself_stays_refused() {
         ("/CCM_System/request", &message, "message.malformed"),
         ("/CCM_System/request", &["-X", "POST", "-d", "x"], "route.method"),
         ("/CCM_System/request/x", &message, "route.unknown"),
+        // By another verb a message would pass unread.
+        ("/CCM_System_TokenAuth/request", &["-X", "POST", "-d", "x"], "route.method"),
         ("/small/x", &["-X", "POST", "-d", "123456789"], "limit.body"),
         ("/unknown/..%2fx", &[], "path.ambiguous"),
         ("/unknown//x", &[], "path.ambiguous"),
