@@ -23,9 +23,10 @@ const NEWCOMERS: &[&str] = &[
     "EnumerateMPLocationRequest",
     "TokenServicesRequest",
     CONTENT,
-    "Registration",
-    "ConfirmRegistration",
 ];
+
+/// What registrations are.
+const REGISTRATIONS: &[&str] = &["Registration", "ConfirmRegistration"];
 
 /// What clients at work ask besides, where nobody asks them for a token: in clear, on AltAuth routes
 /// and by Windows authentication. That content is not a client's own is no matter there.
@@ -55,12 +56,14 @@ impl Request {
     /// Whether somebody may ask this without a token at an endpoint that is open. `more` are the
     /// kinds that an operator has added.
     pub fn is_open(&self, endpoint: &str, asker: Asker, more: &[String]) -> bool {
-        let kind = self.kind();
-        if self.registers() != endpoint.eq_ignore_ascii_case(REGISTRATION) {
+        let registers = endpoint.eq_ignore_ascii_case(REGISTRATION);
+        if self.registers() != registers {
             return false;
         }
-        let newcomers = NEWCOMERS.contains(&kind) && !self.names_content();
-        let others = asker == Asker::Unasked && UNASKED.contains(&kind);
+        let kind = self.kind();
+        let known = if registers { REGISTRATIONS } else { NEWCOMERS };
+        let newcomers = known.contains(&kind) && !self.names_content();
+        let others = asker == Asker::Unasked && !registers && UNASKED.contains(&kind);
         newcomers || others || more.iter().any(|more| more == kind)
     }
 }

@@ -88,6 +88,7 @@ fn ask(endpoint: &str, xml: &str) -> Result<Request, Unreadable> {
 #[case(LOCATION, payload!("wsus"), "WSUSLocationRequest", false, true)]
 #[case(LOCATION, UPDATE_SF, "UpdateSFRequest", false, false)]
 #[case(LOCATION, "<MPLocationRequest/>", "MPLocationRequest", false, false)]
+#[case(LOCATION, "<Registration/>", "Registration", false, false)]
 #[case(LOCATION, "<siteinformationrequest/>", "siteinformationrequest", false, false)]
 #[case(LOCATION, "<ContentLocationRequest/>", "ContentLocationRequest", false, true)]
 #[case(LOCATION, REGISTERS, "Registration", false, false)]
