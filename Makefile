@@ -34,7 +34,7 @@ demo: setup-demo
 	$(CARGO) run --release -- demo $(DEMO_ARGS)
 
 # The doc tests first: the last thing to read is the runner's summary.
-test: client-libraries
+test: setup client-libraries
 	$(CARGO) test --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo '$(CARGO) nextest run'; $(CARGO) nextest run --no-fail-fast; \

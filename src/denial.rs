@@ -105,6 +105,10 @@ denials! {
     PathMalformed "path.malformed" 400
         "The request target is not a path of printable ASCII characters that starts with a slash."
         "Percent-encode what is outside printable ASCII; absolute targets and fragments are refused.";
+    /// A query that a backend could read as another one.
+    PathQuery "path.query" 400
+        "The query could be read in more than one way."
+        "Where queries are judged, a query is one word and perhaps plain arguments: nothing is escaped, empty or written twice.";
     /// Default deny.
     RouteUnknown "route.unknown" 403
         "No route of this site system covers the path."
@@ -117,6 +121,10 @@ denials! {
     RouteMethod "route.method" 405
         "The route for this path does not take this method."
         "Add the method to the route's methods if clients are meant to use it.";
+    /// A question that no client without a token has to ask.
+    RouteQuery "route.query" 403
+        "The route for this path does not take this query."
+        "The access log names the query's word; add it to location_queries if clients of yours need it, or ask from a network of alt_auth if it is for media.";
     /// After the switch nothing is judged any more.
     RouteWebsocket "route.websocket" 403
         "The route for this path takes no WebSocket."
@@ -144,11 +152,19 @@ denials! {
     /// A message that has no reading, or more than one.
     MessageMalformed "message.malformed" 400
         "The body is not a well-formed message."
-        "A message is multipart, and its first part a plain envelope in UTF-16; the access log says what is wrong with this one. Clients without a token send no other, and with one message_guard decides.";
+        "A message is multipart, and its first part a plain envelope in UTF-16; the access log says what is wrong with this one. Clients without a token may send no other, and with one message_guard decides.";
     /// CVE-2024-43468: a SourceID ended up in the site's database as it was.
     MessageSource "message.source_id" 400
         "The message's SourceID is not a client's id."
         "A client's id is GUID: and a GUID. No client sends another: look at who did.";
+    /// What LocationMgr.dll puts into its statements stands in the payload as well (CVE-2024-43468).
+    MessagePayload "message.payload" 400
+        "The message's payload is not a request with plain values."
+        "Without a token a message is read to its end; the access log says what is wrong with this one. No client is known to send another: look at who did.";
+    /// A request that no client without a token has to make.
+    MessageRequest "message.request" 403
+        "The message asks for something that needs a token."
+        "The access log names what it asks for; add it to message_requests if clients without a token need it.";
     /// An endpoint that is not for this sender or this way in.
     MessageEndpoint "message.endpoint" 403
         "The message is for an endpoint that is not open here."

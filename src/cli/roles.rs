@@ -34,6 +34,11 @@ struct Explained {
     name: String,
     path: String,
     methods: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries: Option<Vec<String>>,
+    /// The queries that are for the networks of `alt_auth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_queries: Option<&'static [&'static str]>,
     require: &'static str,
     purposes: Vec<&'static str>,
     token: &'static str,
@@ -55,6 +60,11 @@ impl Explained {
             name: route.name.to_string(),
             path: route.pattern.to_string(),
             methods: route.methods.iter().map(ToString::to_string).collect(),
+            queries: route
+                .queries
+                .as_ref()
+                .map(|queries| queries.open.iter().map(ToString::to_string).collect()),
+            media_queries: route.queries.as_ref().map(|queries| queries.media),
             require: route.requirement.as_str(),
             purposes: route.purposes.iter().map(|purpose| purpose.as_str()).collect(),
             token: match route.token {

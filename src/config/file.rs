@@ -319,6 +319,12 @@ pub(super) struct SiteSystemFile {
     pub(super) message_guard: Typed<MessageGuardFile>,
     /// The endpoints that those messages may be for; any by default.
     pub(super) message_endpoints: Typed<Vec<Spanned<String>>>,
+    /// What messages without a token may ask for besides what clients without one are known to need.
+    #[schemars(extend("default" = []))]
+    pub(super) message_requests: Typed<Vec<Spanned<String>>>,
+    /// The queries that location takes besides those that clients are known to need.
+    #[schemars(extend("default" = []))]
+    pub(super) location_queries: Typed<Vec<Spanned<String>>>,
     /// Who may use the AltAuth namespaces, and for what; nobody without.
     pub(super) alt_auth: Typed<AltAuthFile>,
     /// What becomes of plain HTTP; sitegate does not listen for it without.

@@ -270,6 +270,8 @@ pub struct SiteSystem {
     pub message_guard: MessageGuard,
     /// The endpoints that they may be for; `None` for any.
     pub message_endpoints: Option<Vec<String>>,
+    /// What messages without a token may ask for besides what clients without one need.
+    pub message_requests: Vec<String>,
     /// Who may use the AltAuth namespaces; `None` for nobody.
     pub alt_auth: Option<AltAuth>,
     /// What it does with plain HTTP; `None` where it does not listen for it.

@@ -92,6 +92,7 @@ where
         return Err(Denial::ClearRefused.into());
     }
     too_large(Some(route), head.body)?;
+    decide::takes_query(site, route, head)?;
     is_blocked(policy, site, head.fields.clone(), now)?;
     let unasked = route.requirement.asks_for_a_token();
     match route.requirement {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
-use super::decide::Pass;
+use super::decide::{Pass, Refused};
 use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
 use super::trace::Trace;
@@ -118,6 +118,14 @@ impl RequestCtx {
     /// What sitegate asks the backend with, where the client's own word does not count.
     pub(super) fn credential(&self) -> Option<&BasicCredential> {
         self.site.as_ref()?.credential(self.route, self.pass.as_ref()?)
+    }
+
+    /// Remember that it goes on although enforcing would refuse it for its message. What was said
+    /// of it before stays: that came first.
+    pub(super) fn observe(&mut self, refused: Option<Box<Refused>>) {
+        if let Some(pass) = self.pass.as_mut().filter(|pass| pass.observed.is_none()) {
+            pass.observed = refused;
+        }
     }
 
     /// Whether links in its answer are rewritten.

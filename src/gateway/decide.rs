@@ -12,11 +12,13 @@ use jiff::Timestamp;
 use super::certificate::ClientCertificate;
 use super::framing::Body;
 use super::headers::Credential;
-use super::host::{self, Asked};
+use super::host;
 use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
 use crate::denial::Denial;
-use crate::route::{CanonicalPath, Requirement, Route, TokenFacts, TokenHandling, Translation};
+use crate::route::{
+    Asked, CanonicalPath, Requirement, Route, TokenFacts, TokenHandling, Translation,
+};
 use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Origin, Refusal, Verified};
 
 /// A request head as the decision sees it.
@@ -170,7 +172,7 @@ pub(super) type Found<'s> = Result<(usize, &'s Route), (Option<usize>, Denial)>;
 /// Path, host, route and method.
 pub(super) fn find<'s, F>(policy: &Policy, site: &'s SitePolicy, head: &Head<'_, F>) -> Found<'s> {
     let nowhere = |denial| (None, denial);
-    let asked = Asked { by_default: head.by_default, local: head.local };
+    let asked = host::Asked { by_default: head.by_default, local: head.local };
     host::judge(head.host, &site.hosts, asked).map_err(nowhere)?;
     let path = CanonicalPath::parse(head.target, policy.uri_bytes_max).map_err(nowhere)?;
     let place = site.routes.place(&path).ok_or((None, Denial::RouteUnknown))?;
@@ -191,6 +193,7 @@ where
     F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
 {
     too_large(Some(route), head.body)?;
+    takes_query(site, route, head)?;
     let forward_token = route.token == TokenHandling::Forward;
     let nobody = Pass { forward_token, translation: route.translation, ..Pass::of_nobody() };
     if route.requirement == Requirement::Certificate {
@@ -246,6 +249,28 @@ pub(super) fn alt_auth(site: &SitePolicy, client: IpAddr) -> Result<(), Denial> 
     match policy.networks.iter().any(|network| network.contains(&client)) {
         true => Ok(()),
         false => Err(Denial::RouteAltAuthNetwork),
+    }
+}
+
+/// Whether a route takes the query of a request, from this client.
+pub(super) fn takes_query<F>(
+    site: &SitePolicy,
+    route: &Route,
+    head: &Head<'_, F>,
+) -> Result<(), Refused> {
+    let Some(queries) = &route.queries else { return Ok(()) };
+    let (word, asked) = queries.judge(head.target)?;
+    let from_media = || alt_auth(site, head.client).is_ok();
+    match asked {
+        Asked::Open => Ok(()),
+        Asked::Media if from_media() => Ok(()),
+        Asked::Media | Asked::Closed => {
+            let detail = match word {
+                "" => "no query".to_owned(),
+                word => format!("query {word}"),
+            };
+            Err(Refused { detail: Some(detail), ..Denial::RouteQuery.into() })
+        }
     }
 }
 

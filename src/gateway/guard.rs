@@ -1,36 +1,46 @@
-//! What a message has to be before it goes to the backend: by whose token it comes, and by which way.
+//! What a message has to be before it goes to the backend: by whose token it comes, or without one,
+//! and by which way.
 //!
-//! Pure. Whoever reads the body hands in no more of it than the first part.
+//! Pure. Whoever reads the body hands in what there is of it until the message is judged.
+
+use jiff::Timestamp;
 
 use super::ctx::RequestCtx;
 use super::decide::Refused;
 use super::framing::Body;
 use super::headers;
+use super::observe;
+use super::policy::SitePolicy;
 use crate::config::MessageGuard;
 use crate::denial::Denial;
-use crate::message::{Envelope, Fault};
+use crate::message::{Asker, Envelope, Fault, FirstPart, Unreadable, envelope, request};
 use crate::purpose::Purpose;
 use crate::route::Requirement;
 
-/// How much of a body is read for its first part, which has a few KiB: what was read is sent first,
-/// and the proxy can keep 64 KiB.
-pub(super) const FIRST_PART_BYTES_MAX: usize = 48 * 1024;
+/// How much of a body is read: for its first part, which has a few KiB, and without a token for all
+/// of it, where that is judged. What was read is sent first, and the proxy can keep 64 KiB.
+pub(super) const READ_BYTES_MAX: usize = 48 * 1024;
 
 /// The verb of messages.
 pub(super) const VERB: &str = "CCM_POST";
+
+/// What becomes of a message: it goes on, perhaps although enforcing would refuse it, or not.
+pub(super) type Verdict = Result<Option<Box<Refused>>, Refused>;
 
 /// What one message has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Guard<'a> {
     endpoints: Endpoints<'a>,
     sender: Sender<'a>,
+    /// What the payload may ask for, where nobody is known to have sent it.
+    asks: Option<Asks<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoints<'a> {
     Any,
-    /// Those that a client without any credential may reach.
-    Open,
+    /// Those that a client without any credential may reach. For others it needs this.
+    Open(Denial),
     These(&'a [String]),
 }
 
@@ -41,59 +51,77 @@ enum Sender<'a> {
     Device(Option<&'a str>),
 }
 
+/// What may be asked for at the endpoints that are open to everyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asks<'a> {
+    asker: Asker,
+    /// What the operator has added.
+    more: &'a [String],
+    /// Whether what is on no list goes on all the same, and is told of.
+    observed: bool,
+}
+
 impl<'a> Guard<'a> {
     /// That of a request which may go on otherwise; `None` if nothing is asked of its body.
-    pub(super) fn of(ctx: &'a RequestCtx, method: &str) -> Option<Self> {
+    pub(super) fn of(ctx: &'a RequestCtx, method: &str, now: Timestamp) -> Option<Self> {
         if method != VERB {
             return None;
         }
         let (site, pass) = (ctx.site.as_deref()?, ctx.pass.as_ref()?);
         let requirement = ctx.route.and_then(|n| site.routes.get(n)).map(|route| route.requirement);
-        if requirement == Some(Requirement::AltAuth) {
-            let endpoints = site.alt_auth.as_ref().map_or(&[][..], |policy| &policy.endpoints);
-            return Some(Guard { endpoints: Endpoints::These(endpoints), sender: Sender::Any });
-        }
         // The handshake of Windows authentication begins with a request that may have no body.
         if requirement == Some(Requirement::WindowsAuth) && ctx.body == Body::Empty {
             return None;
         }
-        let identity = pass.verified.as_ref().map(|verified| verified.identity());
-        let registers = identity.is_some_and(|who| who.purpose == Purpose::Registration);
-        // The backend cannot tell any more that the token was for registration alone.
-        if registers && pass.translation.is_some() {
-            return Some(Guard { endpoints: Endpoints::Open, sender: Sender::Any });
-        }
-        let endpoints = match &site.message_endpoints {
-            Some(these) => Endpoints::These(these),
-            None => Endpoints::Any,
+        let endpoints = match (requirement, &site.message_endpoints) {
+            (Some(Requirement::AltAuth), _) => {
+                Endpoints::These(site.alt_auth.as_ref().map_or(&[][..], |policy| &policy.endpoints))
+            }
+            (_, Some(these)) => Endpoints::These(these),
+            (_, None) => Endpoints::Any,
         };
-        match (site.message_guard, identity) {
-            (MessageGuard::Off, _) => None,
-            (MessageGuard::Device, Some(who)) => {
-                Some(Guard { endpoints, sender: Sender::Device(who.device.as_deref()) })
-            }
-            (MessageGuard::Shape, _) | (MessageGuard::Device, None) => {
-                Some(Guard { endpoints, sender: Sender::Any })
-            }
+        // Whoever has no token gets no message through unread, whatever the switch says.
+        let Some(who) = pass.verified.as_ref().map(|verified| verified.identity()) else {
+            let asks = Some(Asks::of(site, Asker::Unasked, now));
+            return Some(Guard { endpoints, sender: Sender::Any, asks });
+        };
+        // The backend cannot tell any more that the token was for registration alone.
+        if who.purpose == Purpose::Registration && pass.translation.is_some() {
+            let endpoints = Endpoints::Open(Denial::MessageEndpoint);
+            let asks = Some(Asks::of(site, Asker::Newcomer, now));
+            return Some(Guard { endpoints, sender: Sender::Any, asks });
+        }
+        let sender = match site.message_guard {
+            MessageGuard::Off => return None,
+            MessageGuard::Device => Sender::Device(who.device.as_deref()),
+            MessageGuard::Shape => Sender::Any,
+        };
+        Some(Guard { endpoints, sender, asks: None })
+    }
+
+    /// That of a request which goes on for its message alone, because it lacks the token that its
+    /// route asks for.
+    pub(super) fn of_newcomer(site: &'a SitePolicy, now: Timestamp) -> Self {
+        Guard {
+            endpoints: Endpoints::Open(Denial::TokenMissing),
+            sender: Sender::Any,
+            asks: Some(Asks::of(site, Asker::Newcomer, now)),
         }
     }
 
-    /// Judge what was read of a message.
-    ///
-    /// # Errors
-    /// Why it may not go on.
-    pub(super) fn judge(self, read: Result<Envelope, Fault>) -> Result<(), Refused> {
-        let envelope = read.map_err(refused)?;
+    /// Judge whom a message is for, and whom it is from.
+    fn judge(self, envelope: &Envelope) -> Result<(), Refused> {
         let open = envelope.is_open_to_everyone();
         let reaches = match self.endpoints {
-            Endpoints::Any => true,
-            Endpoints::Open => open,
-            Endpoints::These(these) => these.contains(&envelope.target_endpoint),
+            Endpoints::Any => Ok(()),
+            Endpoints::Open(_) if open => Ok(()),
+            Endpoints::Open(denial) => Err(denial),
+            Endpoints::These(these) if these.contains(&envelope.target_endpoint) => Ok(()),
+            Endpoints::These(_) => Err(Denial::MessageEndpoint),
         };
-        if !reaches {
-            let detail = Some(format!("message for {}", envelope.target_endpoint));
-            return Err(Refused { detail, ..Denial::MessageEndpoint.into() });
-        }
+        reaches.map_err(|denial| {
+            detailed(denial, format!("message for {}", envelope.target_endpoint))
+        })?;
         let own = match (self.sender, envelope.source_id.as_deref()) {
             (Sender::Any, _) => true,
             // Before it has an id a client registers, and finds its site.
@@ -109,19 +137,107 @@ impl<'a> Guard<'a> {
     }
 }
 
+impl<'a> Asks<'a> {
+    fn of(site: &'a SitePolicy, asker: Asker, now: Timestamp) -> Self {
+        Asks {
+            asker,
+            more: &site.message_requests,
+            observed: observe::relaxes(site, Denial::MessageRequest, now),
+        }
+    }
+
+    /// Judge what a message asks for.
+    fn judge(self, content_type: &[u8], body: &[u8], envelope: &Envelope) -> Verdict {
+        let request = request(content_type, body, envelope).map_err(unreadable)?;
+        if request.is_open(&envelope.target_endpoint, self.asker, self.more) {
+            return Ok(None);
+        }
+        let refused = detailed(Denial::MessageRequest, format!("asks for {}", request.kind()));
+        match self.observed {
+            true => Ok(Some(Box::new(refused))),
+            false => Err(refused),
+        }
+    }
+}
+
+/// The judging of one message while its body arrives.
+pub(super) struct Inspection<'a> {
+    guard: Guard<'a>,
+    content_type: &'a [u8],
+    part: FirstPart,
+    /// The envelope, where the payload has to be waited for.
+    envelope: Option<Envelope>,
+}
+
+impl<'a> Inspection<'a> {
+    /// That of a message whose head has this content type.
+    ///
+    /// # Errors
+    /// Why no body could be right.
+    pub(super) fn new(guard: Guard<'a>, content_type: &'a [u8]) -> Result<Self, Refused> {
+        let part = FirstPart::new(content_type).map_err(refused)?;
+        Ok(Inspection { guard, content_type, part, envelope: None })
+    }
+
+    /// Judge by what there is of the body: all that came before, and perhaps more. `whole` says
+    /// whether that is all of it. Nothing if more is needed, which is never so with all of it.
+    pub(super) fn look(&mut self, body: &[u8], whole: bool) -> Option<Verdict> {
+        let known = match self.envelope.take() {
+            Some(known) => known,
+            None => match self.envelope(body, whole)? {
+                Ok(found) => found,
+                Err(refused) => return Some(Err(refused)),
+            },
+        };
+        let asks = self.guard.asks.filter(|_| known.asks_where_everyone_may());
+        let Some(asks) = asks else { return Some(Ok(None)) };
+        if body.len() > READ_BYTES_MAX {
+            let detail = "a message this large is not read without a token".to_owned();
+            return Some(Err(detailed(Denial::MessagePayload, detail)));
+        }
+        if !whole {
+            self.envelope = Some(known);
+            return None;
+        }
+        Some(asks.judge(self.content_type, body, &known))
+    }
+
+    /// The envelope, judged, once the first part is there.
+    fn envelope(&mut self, body: &[u8], whole: bool) -> Option<Result<Envelope, Refused>> {
+        let read = match self.part.end(body) {
+            Err(fault) => Err(fault),
+            Ok(Some(end)) => envelope(self.content_type, body.get(..end).unwrap_or_default()),
+            // Whatever is missing at its end is for the envelope to find.
+            Ok(None) if whole => envelope(self.content_type, body),
+            Ok(None) if body.len() >= READ_BYTES_MAX => Err(Fault::Size),
+            Ok(None) => return None,
+        };
+        let judged = read.map_err(refused).and_then(|read| self.guard.judge(&read).map(|()| read));
+        Some(judged)
+    }
+}
+
+fn detailed(denial: Denial, detail: String) -> Refused {
+    Refused { detail: Some(detail), ..denial.into() }
+}
+
+/// A payload that no client writes.
+fn unreadable(fault: Unreadable) -> Refused {
+    detailed(Denial::MessagePayload, fault.to_string())
+}
+
 /// A message that is none, or not one that a client writes.
-pub(super) fn refused(fault: Fault) -> Refused {
+fn refused(fault: Fault) -> Refused {
     let denial = match fault {
         Fault::SourceId => Denial::MessageSource,
         _ => Denial::MessageMalformed,
     };
-    Refused { detail: Some(fault.to_string()), ..denial.into() }
+    detailed(denial, fault.to_string())
 }
 
 /// A request whose body cannot be known to be read by the backend as it is here.
 pub(super) fn untyped() -> Refused {
-    let detail = Some("not one content type, or an encoded body".to_owned());
-    Refused { detail, ..Denial::MessageMalformed.into() }
+    detailed(Denial::MessageMalformed, "not one content type, or an encoded body".to_owned())
 }
 
 /// The one content type, if the backend gets it too, and nothing tells it to decode the body first.
@@ -137,7 +253,10 @@ pub(super) fn content_type<'a>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::message::Encoding;
 
     const DEVICE: &str = "GUID:11111111-2222-3333-4444-55555555ABCD";
 
@@ -167,8 +286,11 @@ mod tests {
             let envelope = Envelope {
                 source_id: source.map(str::to_owned),
                 target_endpoint: endpoint.to_owned(),
+                encoding: Encoding::Plain,
+                is_plain: true,
             };
-            Guard { endpoints, sender }.judge(Ok(envelope)).map_err(|refused| refused.denial)
+            let guard = Guard { endpoints, sender, asks: None };
+            guard.judge(&envelope).map_err(|refused| refused.denial)
         };
         let (these, any) = (Endpoints::These(&list), Endpoints::Any);
         let (nobody, policy) = (Sender::Any, "MP_PolicyManager");
@@ -177,8 +299,11 @@ mod tests {
         for other in ["mp_policymanager", "MP_PolicyManager2", "MP_TokenManager"] {
             assert_eq!(judged(these, nobody, None, other), Err(Denial::MessageEndpoint));
         }
-        assert_eq!(judged(Endpoints::Open, nobody, None, policy), Err(Denial::MessageEndpoint));
-        assert_eq!(judged(Endpoints::Open, nobody, None, "MP_LocationManager"), Ok(()));
+        for denial in [Denial::MessageEndpoint, Denial::TokenMissing] {
+            let open = Endpoints::Open(denial);
+            assert_eq!(judged(open, nobody, None, policy), Err(denial));
+            assert_eq!(judged(open, nobody, None, "MP_LocationManager"), Ok(()));
+        }
         let own = Sender::Device(Some(DEVICE));
         let lower = DEVICE.replace("ABCD", "abcd");
         for source in [DEVICE, &lower] {
@@ -192,6 +317,82 @@ mod tests {
         assert_eq!(judged(any, own, Some(&another), policy), Err(Denial::MessageDevice));
         assert_eq!(judged(any, own, None, policy), Err(Denial::MessageDevice));
         assert_eq!(judged(any, own, None, "MP_ClientRegistration"), Ok(()));
+    }
+
+    const TYPE: &[u8] = b"multipart/mixed; boundary=x";
+
+    fn le(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    /// A message that is not compressed.
+    fn message(endpoint: &str, payload: &str) -> Vec<u8> {
+        let envelope = le(&format!("<Msg><TargetEndpoint>{endpoint}</TargetEndpoint></Msg>"));
+        let middle = b"\r\n--x\r\n\r\n";
+        [b"--x\r\n\r\n", &*envelope, middle, &*le(payload), b"\r\n--x--\r\n"].concat()
+    }
+
+    fn asks(observed: bool) -> Guard<'static> {
+        let asks = Asks { asker: Asker::Newcomer, more: &[], observed };
+        Guard { endpoints: Endpoints::Any, sender: Sender::Any, asks: Some(asks) }
+    }
+
+    /// The verdict on a body that comes in pieces of these lengths, and how much of it was there.
+    fn looked(
+        guard: Guard<'_>,
+        body: &[u8],
+        cuts: &[usize],
+    ) -> (Result<Option<Denial>, Denial>, usize) {
+        let mut inspection = Inspection::new(guard, TYPE).unwrap();
+        let (mut here, mut cuts) = (0, cuts.iter().cycle());
+        loop {
+            if let Some(verdict) = inspection.look(&body[..here], here == body.len()) {
+                let observed = verdict.map(|seen| seen.map(|refused| refused.denial));
+                return (observed.map_err(|refused| refused.denial), here);
+            }
+            here = body.len().min(here + cuts.next().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_nobody_is_known_to_have_sent_is_judged_by_all_of_it_and_observed_by_what_it_asks() {
+        let (location, closed) = ("MP_LocationManager", "<UpdateSFRequest/>");
+        let sql = "<UpdateSFRequest ID=\"1'--\"/>";
+        let large = format!("<R>{}</R>", " ".repeat(30_000));
+        for (endpoint, payload, enforced, observed) in [
+            (location, "<SiteInformationRequest/>", Ok(None), Ok(None)),
+            (location, closed, Err(Denial::MessageRequest), Ok(Some(Denial::MessageRequest))),
+            (location, sql, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            ("mp_locationmanager", sql, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            (
+                "MP_CLIENTREGISTRATION",
+                sql,
+                Err(Denial::MessagePayload),
+                Err(Denial::MessagePayload),
+            ),
+            (location, &large, Err(Denial::MessagePayload), Err(Denial::MessagePayload)),
+            ("MP_PolicyManager", sql, Ok(None), Ok(None)),
+        ] {
+            let body = message(endpoint, payload);
+            assert_eq!(looked(asks(false), &body, &[body.len()]).0, enforced, "{payload:.30}");
+            assert_eq!(looked(asks(true), &body, &[body.len()]).0, observed, "{payload:.30}");
+        }
+        // Of what needs no more than its envelope no more is waited for.
+        let policy = message("MP_PolicyManager", &large);
+        assert!(looked(asks(false), &policy, &[1]).1 < 200);
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_in_pieces_has_the_verdict_of_the_whole(
+            endpoint in prop_oneof![Just("MP_LocationManager"), Just("MP_PolicyManager"), Just("'")],
+            payload in "(<|/>|SiteInformationRequest|UpdateSFRequest| |x|'){0,8}",
+            cuts in prop::collection::vec(1_usize..90, 1..20),
+        ) {
+            let body = message(endpoint, &payload);
+            let whole = looked(asks(false), &body, &[body.len()]).0;
+            prop_assert_eq!(looked(asks(false), &body, &cuts).0, whole);
+        }
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Gateway {
             // Newer keys come first: they may let it in as whoever it is from.
             Err(refused) if head.clear => {
                 ctx.moved = clear::moved(&site, &refused, &head);
-                Err(refused)
+                observe::relax(policy, &site, route, &head, refused, now)
             }
             Err(refused) if refused.missed.is_none() || ctx.last_look => {
                 observe::relax(policy, &site, route, &head, refused, now)

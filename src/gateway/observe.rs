@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use super::decide::{Head, Pass, Refused, is_blocked, too_large};
+use super::guard::VERB;
 use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
 use crate::config::ObserveUntil;
@@ -33,6 +34,12 @@ impl Observing {
     }
 }
 
+/// Whether a site system observes at present, and would let go on what is refused so.
+pub(super) fn relaxes(site: &SitePolicy, denial: Denial, now: Timestamp) -> bool {
+    let observing = site.observing.as_ref().is_some_and(|observing| observing.until.holds(now));
+    observing && is_relaxed(denial)
+}
+
 /// The pass of a request that was refused, if its site system observes at present and nothing but
 /// its token or its route speaks against it. `place` is its route's, where it has one.
 ///
@@ -49,8 +56,9 @@ pub(super) fn relax<'a, F>(
 where
     F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
 {
-    let observing = site.observing.as_ref().filter(|observing| observing.until.holds(now));
-    let Some(observing) = observing.filter(|_| is_relaxed(refused.denial)) else {
+    let relaxed =
+        relaxes(site, refused.denial, now) && (!head.clear || is_relaxed_in_clear(refused.denial));
+    let Some(observing) = site.observing.as_ref().filter(|_| relaxed) else {
         return Err(refused);
     };
     let route = place.and_then(|place| site.routes.get(place));
@@ -62,6 +70,11 @@ where
         return Err(refused);
     }
     if route.is_some_and(|route| is_closed(route.requirement)) || observing.guarded.claims(&path) {
+        return Err(refused);
+    }
+    // Messages are read by their verb: by another one they would pass unread.
+    let for_messages = route.is_some_and(|route| route.takes(VERB).is_ok());
+    if for_messages && refused.denial == Denial::RouteMethod {
         return Err(refused);
     }
     // What the decision did not come to, because it ended earlier.
@@ -95,11 +108,20 @@ fn is_closed(requirement: Requirement) -> bool {
     }
 }
 
-/// Whether a refusal is about the token or the route alone. Every denial has to choose here.
+/// Whether a refusal may be relaxed in clear, where all others are about plain HTTP itself, or would
+/// be the same by TLS.
+fn is_relaxed_in_clear(denial: Denial) -> bool {
+    denial == Denial::RouteQuery
+}
+
+/// Whether a refusal is about the token, the route or a list of the operator's alone. Every denial has
+/// to choose here.
 fn is_relaxed(denial: Denial) -> bool {
     use Denial::*;
     match denial {
-        RouteUnknown | RouteMethod => true,
+        RouteUnknown | RouteMethod | RouteQuery => true,
+        // What it asks for is on no list, and every value in it is plain.
+        MessageRequest => true,
         CertificateMissing
         | CertificateRevocationUnknown
         | CertificateUntrusted
@@ -111,7 +133,6 @@ fn is_relaxed(denial: Denial) -> bool {
         | TokenPurpose | TokenScope | DeviceTokenRequired | UserTokenRequired => true,
         // Somebody has said that these are not to come in.
         CertificateRevoked | TokenBlocked | DeviceBlocked | UserBlocked | SiteUnheard => false,
-        // In clear nothing is observed.
         ClearRefused | ClearRedirected => false,
         RouteDenied | RouteAltAuth | RouteAltAuthNetwork | RouteWindowsAuth | RouteWebsocket => {
             false
@@ -128,7 +149,9 @@ fn is_relaxed(denial: Denial) -> bool {
         | HostMisdirected
         | PathAmbiguous
         | PathMalformed
+        | PathQuery
         | MessageMalformed
+        | MessagePayload
         | MessageSource => false,
         MessageEndpoint | MessageDevice => false,
         LimitUri | LimitHead | LimitTime | LimitBody | LimitRate | LimitRequests => false,

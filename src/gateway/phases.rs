@@ -64,7 +64,7 @@ impl ProxyHttp for Gateway {
                 },
             },
             Err(refused) if bootstrap::may_be_one(&refused, ctx) => {
-                match bootstrap::judge(session, ctx).await? {
+                match bootstrap::judge(session, ctx, self.clock.now()).await? {
                     Ok(pass) => {
                         ctx.pass = Some(pass);
                         match self.turn(session, ctx) {
@@ -301,9 +301,9 @@ impl Gateway {
             ctx.pass = None;
             return Ok(Err(denial.into()));
         }
-        let judged = arrival::judge(session, ctx).await?;
+        let judged = arrival::judge(session, ctx, self.clock.now()).await?;
         ctx.turned_away = judged.is_err();
-        Ok(judged)
+        Ok(judged.map(|observed| ctx.observe(observed)))
     }
 
     fn turn(&self, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refused> {

@@ -92,6 +92,8 @@ pub struct SitePolicy {
     pub message_guard: MessageGuard,
     /// The endpoints that they may be for; `None` for any.
     pub message_endpoints: Option<Vec<String>>,
+    /// What messages without a token may ask for besides what clients without one need.
+    pub message_requests: Vec<String>,
     /// Who may use the AltAuth namespaces; `None` for nobody.
     pub alt_auth: Option<AltAuth>,
     /// What it does with plain HTTP; `None` where it does not listen for it.
@@ -237,6 +239,7 @@ impl SitePolicy {
             trusts_traces: system.trust_traceparent,
             message_guard: system.message_guard,
             message_endpoints: system.message_endpoints.clone(),
+            message_requests: system.message_requests.clone(),
             alt_auth: system.alt_auth.clone(),
             clear: system.plain_http.as_ref().map(|plain| {
                 let hosts = system.hosts.iter().cloned();

@@ -157,7 +157,8 @@ pub(super) fn wanted(ctx: &RequestCtx, log: &AccessLog) -> bool {
 
 /// Why a request would have been refused, if it went on because its site system observes.
 fn observed(ctx: &RequestCtx) -> Option<&Refused> {
-    ctx.pass.as_ref()?.observed.as_deref()
+    // One that was let on and then refused for its message did not go on.
+    ctx.pass.as_ref().filter(|_| !ctx.turned_away)?.observed.as_deref()
 }
 
 /// Write the line of a request that is over.

@@ -162,16 +162,14 @@ fn walk(
     tell_token(&site, &head, told);
 
     let (route, verdict) = match captured.clear {
-        None => {
-            let (route, verdict) = decide::decide(policy, &site, &asked, now);
-            let relax = |refused| observe::relax(policy, &site, route, &asked, refused, now);
-            (route, verdict.or_else(relax))
-        }
+        None => decide::decide(policy, &site, &asked, now),
         Some(_) => {
             told.say("transport", "plain HTTP: no token is believed there, and none is asked for");
             clear::decide(policy, &site, &asked, now)
         }
     };
+    let relax = |refused| observe::relax(policy, &site, route, &asked, refused, now);
+    let verdict = verdict.or_else(relax);
     ctx.route = route;
     ctx.clear = captured.clear.is_some();
     if site.trusts_traces {
@@ -181,7 +179,7 @@ fn walk(
     let pass = match verdict {
         Ok(pass) => pass,
         Err(refused) if bootstrap::may_be_one(&refused, &ctx) => {
-            bootstrap_message(&head, body, refused, told)?
+            bootstrap_message(&ctx, (&head, body), refused, now, told)?
         }
         Err(refused) => {
             if refused.missed.is_some() {
@@ -192,7 +190,11 @@ fn walk(
     };
     tell_pass(&pass, told);
     ctx.pass = Some(pass);
-    judge_message(&ctx, &head, body, told)?;
+    let observed = judge_message(&ctx, &head, body, now, told)?;
+    if let Some(refused) = &observed {
+        tell_observed(refused, told);
+    }
+    ctx.observe(observed);
     forwarded(&ctx, &info, &head).map(Becomes::Forwarded)
 }
 
@@ -278,7 +280,7 @@ fn tell_token(site: &SitePolicy, head: &RequestHead<'_>, told: &mut Told) {
 
 fn tell_pass(pass: &Pass, told: &mut Told) {
     if let Some(observed) = &pass.observed {
-        told.say("mode", format!("observes; enforcing would refuse it: {}", observed.denial));
+        tell_observed(observed, told);
     }
     let Some(verified) = &pass.verified else { return };
     let who = verified.identity();
@@ -289,6 +291,10 @@ fn tell_pass(pass: &Pass, told: &mut Told) {
         "identity",
         format!("a {purpose} token of {issuer}, verified; device {device}, user {user}"),
     );
+}
+
+fn tell_observed(refused: &Refused, told: &mut Told) {
+    told.say("mode", format!("observes; enforcing would refuse it: {}", refused.denial));
 }
 
 fn forwarded(

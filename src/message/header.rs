@@ -1,96 +1,65 @@
-//! The envelope's XML: `<Msg>` with the fields that decide what becomes of the message.
-//!
-//! quick-xml finds the marks; what XML demands beyond them, and what only some parsers would see, is
-//! judged here.
+//! The envelope's XML: `<Msg>` with the fields that decide what becomes of the message, and how its
+//! payload is written.
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
+use super::value::is_plain_field;
+use super::xml::{self, Tag, Unread, Visitor, is_space};
+use super::{Encoding, Envelope, Fault};
 
-use super::text::is_xml;
-use super::{Envelope, Fault};
-
-const DEPTH_MAX: usize = 16;
-const ATTRIBUTES_MAX: usize = 32;
 const ENDPOINT_BYTES_MAX: usize = 64;
 
 /// The fields that are read, in the order of [`Reading::found`].
 const FIELDS: [&str; 3] = ["SourceID", "TargetEndpoint", "TargetAddress"];
 
+/// The hook that compresses a payload, as its name stands in an envelope.
+const ZLIB: &str = "zlib-compress";
+
 /// Read an envelope.
 pub(super) fn read(text: &str) -> Result<Envelope, Fault> {
-    let mut reader = Reader::from_str(text);
     let mut reading = Reading::default();
-    loop {
-        match reader.read_event().map_err(|_| Fault::Xml)? {
-            Event::Eof => break,
-            event => reading.see(&event)?,
-        }
-        reading.events += 1;
-    }
+    xml::read(text, &mut reading)?;
     reading.end(text)
+}
+
+impl From<Unread> for Fault {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Form => Fault::Xml,
+            Unread::Depth => Fault::Depth,
+            Unread::Markup => Fault::Markup,
+        }
+    }
 }
 
 #[derive(Default)]
 struct Reading {
-    events: usize,
-    depth: usize,
-    root: bool,
     /// The field whose content is being read.
     open: Option<usize>,
     found: [Option<String>; FIELDS.len()],
     /// How often the name of each field stood in a tag.
     named: [usize; FIELDS.len()],
+    /// Whether anything stands in the envelope that is no plain value.
+    odd: bool,
+    written: Written,
 }
 
-impl Reading {
-    fn see(&mut self, event: &Event<'_>) -> Result<(), Fault> {
-        match event {
-            Event::Start(tag) => self.start(tag),
-            Event::Empty(tag) => {
-                self.start(tag)?;
-                self.depth -= 1;
-                self.open = None;
-                Ok(())
-            }
-            Event::End(tag) => {
-                if let Some(field) = field_of(tag.name().local_name().into_inner()) {
-                    self.count(field);
-                }
-                self.depth = self.depth.checked_sub(1).ok_or(Fault::Xml)?;
-                self.open = None;
-                Ok(())
-            }
-            Event::Text(text) => self.text(text),
-            // In a field they would split its content, and parsers differ in what they make of that.
-            Event::CData(_) | Event::GeneralRef(_) if self.open.is_some() => Err(Fault::Markup),
-            Event::CData(_) | Event::GeneralRef(_) if self.depth == 0 => Err(Fault::Xml),
-            Event::CData(_) => Ok(()),
-            Event::GeneralRef(reference) => check_reference(reference),
-            Event::Decl(decl) if self.events == 0 => check_declaration(decl),
-            Event::Decl(_) => Err(Fault::Xml),
-            Event::Comment(_) | Event::PI(_) | Event::DocType(_) => Err(Fault::Markup),
-            Event::Eof => Ok(()),
-        }
+impl Visitor for Reading {
+    type Fault = Fault;
+
+    fn is_root(&self, name: &str) -> bool {
+        name == "Msg"
     }
 
-    fn start(&mut self, tag: &BytesStart<'_>) -> Result<(), Fault> {
-        let name = tag.name().into_inner();
-        check_attributes(tag)?;
-        self.depth += 1;
-        match self.depth {
-            _ if !is_name(name) => return Err(Fault::Xml),
-            1 if self.root || name != "Msg" => return Err(Fault::Xml),
-            1 => self.root = true,
-            2..=DEPTH_MAX => {}
-            _ => return Err(Fault::Depth),
-        }
+    fn open(&mut self, tag: &Tag<'_>) -> Result<(), Fault> {
         if self.open.is_some() {
             return Err(Fault::Place);
         }
-        let Some(field) = field_of(tag.name().local_name().into_inner()) else { return Ok(()) };
+        let odd = |value: &str| value.contains('&') || !is_plain_field(value);
+        self.odd |= tag.attributes().any(|(_, value)| odd(&value));
+        self.written.see(tag);
+        let Some(field) = field_of(tag.local_name()) else { return Ok(()) };
         self.count(field);
-        let plain = FIELDS.contains(&name) && tag.attributes_raw().trim_ascii().is_empty();
-        let place = self.found.get_mut(field).filter(|_| plain && self.depth == 2);
+        let plain = FIELDS.contains(&tag.name()) && tag.attributes().next().is_none();
+        let place = self.found.get_mut(field).filter(|_| plain && tag.depth == 2);
         match place.ok_or(Fault::Place)? {
             Some(_) => Err(Fault::Place),
             place @ None => {
@@ -101,26 +70,40 @@ impl Reading {
         }
     }
 
-    fn count(&mut self, field: usize) {
-        if let Some(named) = self.named.get_mut(field) {
-            *named += 1;
+    fn close(&mut self, name: Option<&str>, depth: usize) {
+        if let Some(field) = name.and_then(|name| field_of(xml::local_name(name))) {
+            self.count(field);
         }
+        self.open = None;
+        self.written.in_hooks &= depth > 2;
     }
 
     fn text(&mut self, text: &str) -> Result<(), Fault> {
-        if text.contains("]]>") || (self.depth == 0 && !text.trim_matches(is_space).is_empty()) {
-            return Err(Fault::Xml);
-        }
+        self.odd |= !is_plain_field(text);
         if let Some(Some(found)) = self.open.and_then(|field| self.found.get_mut(field)) {
             found.push_str(text);
         }
         Ok(())
     }
 
-    fn end(self, text: &str) -> Result<Envelope, Fault> {
-        if !self.root || self.depth > 0 {
-            return Err(Fault::Xml);
+    /// In a field they would split its content, and parsers differ in what they make of that.
+    fn section(&mut self, text: Option<&str>) -> Result<(), Fault> {
+        self.odd |= !text.is_some_and(is_plain_field);
+        match self.open {
+            Some(_) => Err(Fault::Markup),
+            None => Ok(()),
         }
+    }
+}
+
+impl Reading {
+    fn count(&mut self, field: usize) {
+        if let Some(named) = self.named.get_mut(field) {
+            *named += 1;
+        }
+    }
+
+    fn end(self, text: &str) -> Result<Envelope, Fault> {
         // A name that stands anywhere else, in an attribute or a section of characters, is there for
         // a reader that searches the text.
         let text = text.to_ascii_lowercase();
@@ -139,20 +122,85 @@ impl Reading {
             return Err(Fault::TargetAddress);
         }
         let source_id = source_id.filter(|id| !id.is_empty());
+        let encoding = self.written.encoding(&text);
         match source_id.as_deref().is_none_or(is_client) {
-            true => Ok(Envelope { source_id, target_endpoint }),
+            true => Ok(Envelope { source_id, target_endpoint, encoding, is_plain: !self.odd }),
             false => Err(Fault::SourceId),
         }
+    }
+}
+
+/// What an envelope says of how its payload is written. Only what is known has a meaning: a hook
+/// that is not could make anything of a payload.
+#[derive(Default)]
+struct Written {
+    in_hooks: bool,
+    /// How often each of `Hooks`, `Body`, `Payload` and the hook that compresses were seen.
+    seen: [usize; 4],
+    /// Elements that are called so, or begin with it.
+    hooks: usize,
+    odd: bool,
+}
+
+impl Written {
+    fn see(&mut self, tag: &Tag<'_>) {
+        let local = tag.local_name();
+        let is = |wanted: &str| local.eq_ignore_ascii_case(wanted);
+        let attributes = || tag.attributes().collect::<Vec<_>>();
+        let only = |wanted: (&str, &str)| matches!(&*attributes(), [(name, value)] if (*name, &**value) == wanted);
+        let [hooks, bodies, payloads, zlib] = &mut self.seen;
+        let is_hook = local.get(..4).is_some_and(|begins| begins.eq_ignore_ascii_case("hook"));
+        self.hooks += usize::from(is_hook);
+        let place = (tag.name(), tag.depth);
+        let known = if is("Hooks") {
+            *hooks += 1;
+            self.in_hooks = tag.depth == 2;
+            place == ("Hooks", 2) && attributes().is_empty()
+        } else if is("Body") {
+            *bodies += 1;
+            place == ("Body", 2) && attributes().iter().all(|(name, value)| is_whole(name, value))
+        } else if is("Payload") {
+            *payloads += 1;
+            place == ("Payload", 2) && only(("Type", "inline"))
+        } else if is_hook {
+            let compresses = place == ("Hook3", 3) && only(("Name", ZLIB));
+            *zlib += usize::from(compresses);
+            let signs = place == ("Hook2", 3) && only(("Name", "clientauth"));
+            self.in_hooks && (compresses || signs)
+        } else {
+            true
+        };
+        self.odd |= !known;
+    }
+
+    /// What it comes to, in an envelope with this text in lower case.
+    fn encoding(&self, text: &str) -> Encoding {
+        let [.., zlib] = self.seen;
+        match zlib {
+            _ if self.odd || self.seen.iter().any(|times| *times > 1) => Encoding::Unclear,
+            // Others are there for a reader that searches the text.
+            _ if text.matches(ZLIB).count() != zlib => Encoding::Unclear,
+            _ if text.matches("<hook").count() != self.hooks => Encoding::Unclear,
+            0 => Encoding::Plain,
+            _ => Encoding::Zlib,
+        }
+    }
+}
+
+/// Whether an attribute of `Body` leaves the payload whole. A length cuts its end off at most, and
+/// nothing well-formed is left of a request then.
+fn is_whole(name: &str, value: &str) -> bool {
+    match name {
+        "Type" => value == "ByteRange",
+        "Offset" => value == "0",
+        "Length" => !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()),
+        _ => false,
     }
 }
 
 /// The field of this name, in any case and of any namespace.
 fn field_of(local_name: &str) -> Option<usize> {
     FIELDS.iter().position(|field| field.eq_ignore_ascii_case(local_name))
-}
-
-fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
 fn is_word(c: char) -> bool {
@@ -175,49 +223,4 @@ fn is_client(id: &str) -> bool {
     let digits = guid.split('-').map(|part| part.bytes().all(|b| b.is_ascii_hexdigit()));
     let lengths = guid.split('-').map(str::len);
     digits.min() == Some(true) && lengths.eq([8, 4, 4, 4, 12])
-}
-
-/// A name as clients write them: ASCII alone, so that none looks like another.
-fn is_name(name: &str) -> bool {
-    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    begins && name.chars().all(|c| is_word(c) || matches!(c, '-' | '.' | ':'))
-}
-
-fn check_attributes(tag: &BytesStart<'_>) -> Result<(), Fault> {
-    for (n, attribute) in tag.attributes().enumerate() {
-        let attribute = attribute.map_err(|_| Fault::Xml)?;
-        if n >= ATTRIBUTES_MAX || !is_name(attribute.key.into_inner()) {
-            return Err(Fault::Xml);
-        }
-        let value: &str = &attribute.value;
-        if value.contains('<') {
-            return Err(Fault::Xml);
-        }
-        for reference in value.split('&').skip(1) {
-            let (name, _) = reference.split_once(';').ok_or(Fault::Xml)?;
-            check_reference(&BytesRef::new(name))?;
-        }
-    }
-    Ok(())
-}
-
-/// One of the five that XML predefines, or a character of XML.
-fn check_reference(reference: &BytesRef<'_>) -> Result<(), Fault> {
-    match reference.resolve_char_ref().map_err(|_| Fault::Xml)? {
-        Some(c) if is_xml(c) => Ok(()),
-        Some(_) => Err(Fault::Xml),
-        None if matches!(&**reference, "lt" | "gt" | "amp" | "apos" | "quot") => Ok(()),
-        None => Err(Fault::Markup),
-    }
-}
-
-/// XML 1.0 in the encoding that the text was found in.
-fn check_declaration(decl: &BytesDecl<'_>) -> Result<(), Fault> {
-    let version = decl.version().map_err(|_| Fault::Xml)?;
-    let encoding = decl.encoding().transpose().map_err(|_| Fault::Xml)?;
-    let right = encoding.is_none_or(|encoding| encoding.eq_ignore_ascii_case("utf-16"));
-    match version == "1.0" && right {
-        true => Ok(()),
-        false => Err(Fault::Xml),
-    }
 }

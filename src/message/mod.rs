@@ -1,14 +1,21 @@
-//! The envelope of a client's message: who sends it and what it is for, read from the first part of
-//! its body so strictly that no laxer reader behind can find another one in it.
+//! A client's message: its envelope, which says who sends it and what it is for, and the request in
+//! its payload, each read so strictly that no laxer reader behind can find another one in it.
 //!
-//! Looks at no later part, verifies no signature and changes nothing.
+//! Verifies no signature and changes nothing.
 
 mod arrival;
 mod header;
+mod inflate;
+mod kind;
 mod part;
+mod payload;
 mod text;
+mod value;
+mod xml;
 
 pub use arrival::FirstPart;
+pub use kind::Asker;
+pub use payload::{Request, Unreadable};
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +27,33 @@ pub struct Envelope {
     pub source_id: Option<String>,
     /// Whom the message is for: letters, digits and underscores.
     pub target_endpoint: String,
+    /// How its payload is written.
+    pub encoding: Encoding,
+    /// Whether all its other fields have plain values, too.
+    pub is_plain: bool,
+}
+
+/// How the payload of a message is written, by the hooks that its envelope names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is.
+    Plain,
+    /// By zlib (RFC 1950).
+    Zlib,
+    /// More than one answer, or hooks that nobody here knows.
+    Unclear,
 }
 
 impl Envelope {
     /// Whether the message is one that a client sends before it can have any credential.
     pub fn is_open_to_everyone(&self) -> bool {
-        matches!(&*self.target_endpoint, "MP_ClientRegistration" | "MP_LocationManager")
+        kind::is_open(&self.target_endpoint)
+    }
+
+    /// Whether its endpoint is one that a management point offers to everyone, in any case: what it
+    /// asks there has to be judged where nobody is known to have sent it.
+    pub fn asks_where_everyone_may(&self) -> bool {
+        kind::is_one_of_the_open(&self.target_endpoint)
     }
 }
 
@@ -78,4 +106,16 @@ pub fn envelope(content_type: &[u8], body: &[u8]) -> Result<Envelope, Fault> {
     let boundary = part::boundary(content_type)?;
     let part = part::first(boundary, body)?;
     header::read(&text::decode(part)?)
+}
+
+/// The request in the payload of a message, from its content type, its whole body and its envelope.
+///
+/// # Errors
+/// Why it is not read as one.
+pub fn request(content_type: &[u8], body: &[u8], of: &Envelope) -> Result<Request, Unreadable> {
+    if !of.is_plain {
+        return Err(Unreadable::Field);
+    }
+    let second = part::boundary(content_type).and_then(|boundary| part::second(boundary, body));
+    payload::read(second.map_err(|_| Unreadable::Parts)?, of.encoding)
 }

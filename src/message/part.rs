@@ -1,4 +1,4 @@
-//! The first part of a multipart body (RFC 2046 §5.1), in the one form that all readers agree on.
+//! The parts of a multipart body (RFC 2046 §5.1), in the one form that all readers agree on.
 
 use super::Fault;
 
@@ -52,7 +52,27 @@ fn is_boundary(word: &str) -> bool {
 pub(super) fn first<'a>(boundary: &str, body: &'a [u8]) -> Result<&'a [u8], Fault> {
     let delimiter = format!("--{boundary}");
     let rest = body.strip_prefix(delimiter.as_bytes()).and_then(|rest| rest.strip_prefix(b"\r\n"));
-    let rest = rest.ok_or(Fault::Boundary)?;
+    let (part, _) = next(rest.ok_or(Fault::Boundary)?, &delimiter)?;
+    if part.len() > PART_BYTES_MAX {
+        return Err(Fault::Size);
+    }
+    content(part)
+}
+
+/// The content of the second of two parts, behind which the body ends.
+pub(super) fn second<'a>(boundary: &str, body: &'a [u8]) -> Result<&'a [u8], Fault> {
+    let delimiter = format!("--{boundary}");
+    let rest = body.strip_prefix(delimiter.as_bytes()).and_then(|rest| rest.strip_prefix(b"\r\n"));
+    let (_, after) = next(rest.ok_or(Fault::Boundary)?, &delimiter)?;
+    let (part, after) = next(after.strip_prefix(b"\r\n").ok_or(Fault::Part)?, &delimiter)?;
+    match after {
+        b"--" | b"--\r\n" => content(part),
+        _ => Err(Fault::Part),
+    }
+}
+
+/// A part to its end, and what follows the delimiter behind it.
+fn next<'a>(rest: &'a [u8], delimiter: &str) -> Result<(&'a [u8], &'a [u8]), Fault> {
     // Wherever the delimiter stands, at the start of a line or not, a lax reader may end the part.
     let end = find(rest, delimiter.as_bytes()).ok_or(Fault::Part)?;
     let (part, after) = rest.split_at_checked(end).ok_or(Fault::Part)?;
@@ -60,11 +80,7 @@ pub(super) fn first<'a>(boundary: &str, body: &'a [u8]) -> Result<&'a [u8], Faul
     if !after.starts_with(b"\r\n") && !after.starts_with(b"--") {
         return Err(Fault::Part);
     }
-    let part = part.strip_suffix(b"\r\n").ok_or(Fault::Part)?;
-    if part.len() > PART_BYTES_MAX {
-        return Err(Fault::Size);
-    }
-    content(part)
+    Ok((part.strip_suffix(b"\r\n").ok_or(Fault::Part)?, after))
 }
 
 pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -6,11 +6,19 @@ const BOM: char = '\u{feff}';
 
 /// Decode by the byte order mark; little-endian without one.
 pub(super) fn decode(bytes: &[u8]) -> Result<String, Fault> {
-    let (bytes, order): (_, fn([u8; 2]) -> u16) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => (rest, u16::from_be_bytes),
-        all => (all, u16::from_le_bytes),
-    };
+    match bytes {
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        _ => decode_little_endian(bytes),
+    }
+}
+
+/// Decode what is held in the memory of a client, with a mark or without: a management point on
+/// another byte order there is none.
+pub(super) fn decode_little_endian(bytes: &[u8]) -> Result<String, Fault> {
+    units(bytes.strip_prefix(b"\xff\xfe").unwrap_or(bytes), u16::from_le_bytes)
+}
+
+fn units(bytes: &[u8], order: fn([u8; 2]) -> u16) -> Result<String, Fault> {
     let (pairs, odd) = bytes.as_chunks::<2>();
     if !odd.is_empty() {
         return Err(Fault::Text);

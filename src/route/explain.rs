@@ -48,6 +48,13 @@ impl fmt::Display for Route {
         if self.websocket {
             terms.push_str("; WebSocket");
         }
+        if let Some(queries) = &self.queries {
+            terms.push_str(&format!("; queries {}", queries.open.join(" ")));
+            terms.push_str(&format!(
+                ", and for the networks of alt_auth {}",
+                queries.media.join(" ")
+            ));
+        }
         paragraph(f, &terms)?;
         paragraph(f, &self.reason)
     }

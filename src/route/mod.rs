@@ -6,12 +6,14 @@
 mod explain;
 mod path;
 mod presets;
+mod query;
 mod role;
 mod table;
 mod translate;
 
 pub use path::CanonicalPath;
 pub use presets::{PUBLICATION, guarded, preset, presets, publication, token_service};
+pub use query::{Asked, Queries, is_word};
 pub use role::Role;
 pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
 pub use translate::Translation;

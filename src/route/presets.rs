@@ -6,6 +6,7 @@
 mod rows;
 mod service;
 
+use super::query::Queries;
 use super::role::Role;
 use super::table::{Destination, Pattern, Requirement, Route, RouteTable};
 use Requirement::{AltAuth, BootstrapMessage, Deny, WindowsAuth};
@@ -76,6 +77,10 @@ impl Row {
             name: self.name.into(),
             pattern: Pattern::of_canonical(self.path),
             methods: self.methods.iter().map(|m| (*m).into()).collect(),
+            queries: (self.name == rows::LOCATION).then(|| Queries {
+                open: rows::LOCATION_QUERIES.iter().map(|word| (*word).into()).collect(),
+                media: rows::MEDIA_QUERIES,
+            }),
             body_bytes: Some(self.body_bytes),
             requirement: self.requirement,
             purposes: self.purposes,

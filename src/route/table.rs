@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::path::CanonicalPath;
+use super::query::Queries;
 use super::role::Role;
 use super::translate::Translation;
 use crate::denial::Denial;
@@ -163,6 +164,8 @@ pub struct Route {
     pub pattern: Pattern,
     /// The methods, by their exact names (RFC 9110 §9.1: they are case-sensitive).
     pub methods: Vec<Cow<'static, str>>,
+    /// The queries, where they are judged.
+    pub queries: Option<Queries>,
     /// The largest request body, in bytes; `None` for no limit.
     pub body_bytes: Option<u64>,
     /// What a request must bring.

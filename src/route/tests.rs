@@ -256,6 +256,7 @@ fn own(pattern: &str, requirement: Requirement) -> Route {
     Route {
         name: format!("own {pattern}").into(),
         pattern: Pattern::parse(pattern).unwrap(),
+        queries: None,
         methods: vec!["GET".into()],
         body_bytes: None,
         requirement,

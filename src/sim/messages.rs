@@ -83,6 +83,20 @@ impl Draft<'_> {
     }
 }
 
+/// What a client says that has no id yet and registers, with keys that are none.
+pub fn registration(name: &str, sent: Timestamp) -> String {
+    let key = "0".repeat(64);
+    format!(
+        "<ClientRegistrationRequest><Data HashAlgorithm=\"1.2.840.113549.1.1.11\" SMSID=\"\" \
+         RequestType=\"Registration\" TimeStamp=\"{sent:.0}\">\
+         <AgentInformation AgentIdentity=\"Simulated\" AgentVersion=\"5.00\" AgentType=\"0\"/>\
+         <Certificates><Signing Encoding=\"HexBinary\" KeyType=\"1\">{key}</Signing></Certificates>\
+         <DiscoveryProperties><Property Name=\"Netbios Name\" Value=\"{name}\"/>\
+         </DiscoveryProperties></Data><Signature><SignatureValue>{key}</SignatureValue></Signature>\
+         </ClientRegistrationRequest>"
+    )
+}
+
 impl Message {
     /// Read a body; nothing if it is no message.
     pub fn read(content_type: &str, body: &[u8]) -> Option<Message> {

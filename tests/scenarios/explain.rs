@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use sitegate::sim::backend::Backend;
 
-use crate::messages::{POLICY, REGISTRATION, TYPE, message};
+use crate::messages::{
+    LOCATION, POLICY, REGISTERS, REGISTRATION, TYPE, UPDATE_SF, asking, injected_payload, message,
+};
 use crate::support::{BINARY, Gateway, Plan, connect};
 
 fn explain(args: &[&str]) -> Output {
@@ -88,10 +90,13 @@ fn a_replayed_request_ends_as_the_running_gateway_ends_it() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { "B" } else { "A" };
     let broken = format!("{signed}.{other}{}", &signature[1..]);
-    let registration = message(REGISTRATION, 100);
+    let registration = asking(REGISTRATION, REGISTERS);
     let policy = message(POLICY, 100);
     let length = |body: &[u8]| format!("Content-Length: {}", body.len());
     let (of_registration, of_policy) = (length(&registration), length(&policy));
+    let update = asking(LOCATION, UPDATE_SF);
+    let injected = asking(LOCATION, &injected_payload());
+    let (of_update, of_injected) = (length(&update), length(&injected));
     let post = "CCM_POST /ccm_system/request";
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (asks("GET /SMS_MP/.sms_aut?MPLIST", &[], b""), ""),
@@ -100,6 +105,12 @@ fn a_replayed_request_ends_as_the_running_gateway_ends_it() {
         (asks(post, &[TYPE, &of_registration], &registration), ""),
         (asks(post, &[TYPE, &of_policy], &policy), "token.missing"),
         (asks(post, &[TYPE, &of_policy, &token], &policy), ""),
+        (asks(post, &[TYPE, &of_update], &update), "message.request"),
+        (asks(post, &[TYPE, &of_update, &token], &update), ""),
+        (asks(post, &[TYPE, &of_injected], &injected), "message.payload"),
+        (asks("GET /SMS_MP/.sms_aut?MPKEYINFORMATIONMEDIA", &[], b""), "route.query"),
+        (asks("GET /SMS_MP/.sms_aut?MPLIST%31", &[], b""), "path.query"),
+        (asks("GET /CCM_Incoming/x", &[&token], b""), "route.method"),
         (asks("GET /SMS_MP/.sms_pol?x", &[], b""), "token.missing"),
         (asks("GET /SMS_MP/.sms_pol?x", &[&broken], b""), "token.signature"),
         (asks("GET /SMS_MP/.sms_pol?x", &[&token, &token], b""), "token.ambiguous"),
@@ -222,10 +233,30 @@ fn by_plain_http_a_replay_is_for_whom_host_names_among_those_of_the_address() {
 }
 
 #[test]
+fn a_message_in_clear_is_replayed_by_the_same_judgement_as_by_tls() {
+    let plan = Plan::to("http://127.0.0.1:1")
+        .unguarded()
+        .after("[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"pass\"\n");
+    let gateway = Gateway::prepare(plan);
+    for (body, code) in [
+        (message(POLICY, 100), ""),
+        (asking(REGISTRATION, REGISTERS), ""),
+        (asking(LOCATION, UPDATE_SF), "message.request"),
+        (asking(LOCATION, &injected_payload()), "message.payload"),
+        (b"no message".to_vec(), "message.malformed"),
+    ] {
+        let length = format!("Content-Length: {}", body.len());
+        let request = asks("CCM_POST /ccm_system/request", &[TYPE, &length], &body);
+        let (_, told) = replay(&gateway, &request, &["--clear"]);
+        assert_eq!(told["code"].as_str().unwrap_or_default(), code, "{told}");
+    }
+}
+
+#[test]
 fn a_replayed_body_is_what_the_wire_would_have_of_it() {
     let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1"));
     let post = "CCM_POST /ccm_system/request";
-    let registration = message(REGISTRATION, 100);
+    let registration = asking(REGISTRATION, REGISTERS);
     let length = |bytes: usize| format!("Content-Length: {bytes}");
     let sent = |field: &str, body: &[u8]| {
         let (_, told) = replay(&gateway, &asks(post, &[TYPE, field], body), &[]);

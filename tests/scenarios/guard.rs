@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use crate::backends::Echo;
-use crate::messages::{LOCATION, POLICY, REGISTRATION, TYPE, args, message, sending};
+use crate::messages::{
+    CONTENT, LOCATION, POLICY, REGISTERS, REGISTRATION, SITE, TYPE, UPDATE_SF, args, asking,
+    injected_payload, message, sending,
+};
 use crate::support::{DEVICE, Gateway, Plan, Scribe, connect, eventually};
 
 const PATH: &str = "/CCM_System_TokenAuth/request";
@@ -198,10 +201,40 @@ fn a_registration_token_opens_registration_alone_where_the_backend_cannot_see_it
         let gateway = Plan::to(&backend.url()).site_system(&keys).start();
         let token = gateway.issue(&["--kind", "registration"]);
         for framing in [FRAMINGS[0], FRAMINGS[5]] {
-            let registration = message(REGISTRATION, 9);
-            assert_eq!(post(&gateway, &token, PATH, &registration, framing).0, 200);
-            let policy = post(&gateway, &token, PATH, &message(POLICY, 9), framing);
-            assert_eq!(policy, (403, "message.endpoint".to_owned()), "{guard}");
+            for (body, status, code) in [
+                (asking(REGISTRATION, REGISTERS), 200, ""),
+                (asking(LOCATION, SITE), 200, ""),
+                (message(POLICY, 9), 403, "message.endpoint"),
+                (message(REGISTRATION, 9), 400, "message.payload"),
+                (asking(LOCATION, &injected_payload()), 400, "message.payload"),
+                (asking(LOCATION, UPDATE_SF), 403, "message.request"),
+                (asking(LOCATION, CONTENT), 403, "message.request"),
+            ] {
+                let seen = post(&gateway, &token, PATH, &body, framing);
+                assert_eq!(seen, (status, code.to_owned()), "{guard}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_by_windows_authentication_is_read_whatever_the_guard() {
+    let backend = Echo::start();
+    let plan = Plan::to(&backend.url()).unguarded().site_system("windows_auth = true");
+    let gateway = plan.start();
+    let injected = POLICY.replace(SENDER, &format!("{SENDER}{INJECTED}"));
+    for (body, status, code) in [
+        (message(POLICY, 2_000), 200, ""),
+        (asking(LOCATION, CONTENT), 200, ""),
+        (message(&injected, 9), 400, "message.source_id"),
+        (asking(LOCATION, &injected_payload()), 400, "message.payload"),
+        (asking(LOCATION, UPDATE_SF), 403, "message.request"),
+    ] {
+        let file = sending(&gateway, "message", &body);
+        for framing in [FRAMINGS[0], FRAMINGS[1], FRAMINGS[2]] {
+            let answer = gateway.curl("/CCM_System_WindowsAuth/request", &args(&file, framing));
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{framing:?}");
+            assert!(status != 200 || answer.body == body, "{framing:?}: the message changed");
         }
     }
 }
@@ -221,12 +254,14 @@ fn media_may_use_alt_auth_from_their_networks_for_their_endpoints_and_get_the_ri
     let gateway = Plan::to(&scribe.url()).after(&alt_auth("127.0.0.0/8")).start();
     let injected = LOCATION.replace(SENDER, &format!("{SENDER}{INJECTED}"));
     for lane in ["--http1.1", "--http2"] {
-        for (xml, status, code) in [
-            (LOCATION, 200, ""),
-            (POLICY, 403, "message.endpoint"),
-            (&*injected, 400, "message.source_id"),
+        for (xml, payload, status, code) in [
+            (LOCATION, CONTENT, 200, ""),
+            (POLICY, CONTENT, 403, "message.endpoint"),
+            (&*injected, CONTENT, 400, "message.source_id"),
+            (LOCATION, &*injected_payload(), 400, "message.payload"),
+            (LOCATION, UPDATE_SF, 403, "message.request"),
         ] {
-            let body = message(xml, 50);
+            let body = asking(xml, payload);
             let file = sending(&gateway, "message", &body);
             let answer =
                 gateway.curl(ALT, &args(&file, &[lane, "-H", "Authorization: Basic eDp5"]));

@@ -1,7 +1,11 @@
 //! A client that has no token yet registers and finds its site, and does nothing else.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 use crate::backends::Echo;
 use crate::support::{Gateway, Nginx, Plan, connect, eventually, head_of, status_of};
@@ -10,11 +14,36 @@ pub const REGISTRATION: &str = include_str!("../cases/messages/registration.xml"
 pub const LOCATION: &str = include_str!("../cases/messages/location.xml");
 pub const POLICY: &str = include_str!("../cases/messages/policy.xml");
 
+/// What those messages ask.
+pub const REGISTERS: &str = include_str!("../cases/payloads/registration.xml");
+pub const SITE: &str = include_str!("../cases/payloads/site-information.xml");
+pub const CONTENT: &str = include_str!("../cases/payloads/content.xml");
+pub const UPDATE_SF: &str = include_str!("../cases/payloads/update-sf.xml");
+const OWN: &str = include_str!("../cases/payloads/client-package.xml");
+
 const PATH: &str = "/ccm_system/request";
 pub const TYPE: &str = "Content-Type: multipart/mixed; boundary=\"aAbBcCdDv1234567890VxXyYzZ\"";
 
-/// A message with a payload of so many bytes, as clients send it.
+/// A message with a payload of so many bytes that are no request.
 pub fn message(xml: &str, payload: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = (0..payload).map(|n| (n * 31 % 251) as u8).collect();
+    with(xml, &bytes)
+}
+
+/// A message that asks this, as clients send it.
+pub fn asking(xml: &str, payload: &str) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    let text: Vec<u8> = payload.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    encoder.write_all(&text).unwrap();
+    with(xml, &encoder.finish().unwrap())
+}
+
+/// What asks for an update from a peer, with a second statement in the place of its id.
+pub fn injected_payload() -> String {
+    UPDATE_SF.replace("UID:00000000-0000-0000-0000-000000000000", "1';exec xp_cmdshell 'whoami'--")
+}
+
+fn with(xml: &str, payload: &[u8]) -> Vec<u8> {
     let boundary = "--aAbBcCdDv1234567890VxXyYzZ";
     let begin = format!("{boundary}\r\nContent-Type: text/plain; charset=UTF-16\r\n\r\n");
     let middle = format!("\r\n{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n");
@@ -23,9 +52,20 @@ pub fn message(xml: &str, payload: usize) -> Vec<u8> {
     let mut bytes = begin.into_bytes();
     bytes.extend([0xff, 0xfe].into_iter().chain(text));
     bytes.extend(middle.bytes());
-    bytes.extend((0..payload).map(|n| (n * 31 % 251) as u8));
+    bytes.extend(payload);
     bytes.extend(end.bytes());
     bytes
+}
+
+/// A registration with keys as large as a message without a token may bring them.
+fn large() -> String {
+    let mut chance = 1_u64;
+    let letters = std::iter::repeat_with(|| {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'A' + ((chance >> 33) % 26) as u8)
+    });
+    let key: String = letters.take(29_000).collect();
+    REGISTERS.replace("</Encryption>", &format!("{key}</Encryption>"))
 }
 
 /// The arguments of curl that send a body; the file lives as long as the gateway.
@@ -63,10 +103,12 @@ fn chunked(body: &[u8], size: usize) -> Vec<u8> {
 fn registration_and_location_arrive_equal_without_a_token_in_every_framing() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).start();
+    let large = large();
     for (xml, payload) in
-        [(REGISTRATION, 0), (REGISTRATION, 3_000), (LOCATION, 900), (LOCATION, 40_000)]
+        [(REGISTRATION, REGISTERS), (REGISTRATION, &*large), (LOCATION, SITE), (LOCATION, OWN)]
     {
-        let body = message(xml, payload);
+        let body = asking(xml, payload);
+        assert!(payload != large || (20_000..48 * 1024).contains(&body.len()), "{}", body.len());
         let file = sending(&gateway, "message", &body);
         for framing in [
             &["--http1.1"][..],
@@ -80,8 +122,8 @@ fn registration_and_location_arrive_equal_without_a_token_in_every_framing() {
             &["--http2", "-H", "Expect: 100-continue"],
         ] {
             let answer = gateway.curl("/CCM_System/request", &args(&file, framing));
-            assert_eq!(answer.status, 200, "{payload} {framing:?}: {answer:?}");
-            assert!(answer.body == body, "{payload} {framing:?}: the message changed");
+            assert_eq!(answer.status, 200, "{framing:?}: {answer:?}");
+            assert!(answer.body == body, "{framing:?}: the message changed");
         }
     }
     // Lines are written, and refusals counted, after the answer.
@@ -105,12 +147,25 @@ fn every_other_message_needs_a_token_and_is_gone_before_the_backend() {
         .unwrap();
     let entity = format!("<!DOCTYPE Msg [<!ENTITY e \"x\">]>{LOCATION}");
     type Case<'a> = (&'a str, Vec<u8>, &'a [&'a str], u16, &'a str);
-    let cases: [Case<'_>; 14] = [
+    let cases: [Case<'_>; 21] = [
         ("policy", message(POLICY, 0), &[], 401, "token.missing"),
         ("no body", vec![], &[], 401, "token.missing"),
         ("too large", message(REGISTRATION, 60_000), &[], 401, "token.missing"),
         ("larger", message(REGISTRATION, 300_000), &[], 401, "token.missing"),
-        ("injection", message(&injected, 0), &[], 400, "message.source_id"),
+        ("injection", asking(&injected, UPDATE_SF), &[], 400, "message.source_id"),
+        ("second statement", asking(LOCATION, &injected_payload()), &[], 400, "message.payload"),
+        ("no request", message(LOCATION, 300), &[], 400, "message.payload"),
+        ("nothing asked", message(REGISTRATION, 0), &[], 400, "message.payload"),
+        (
+            "behind it",
+            [asking(LOCATION, SITE), b"x".to_vec()].concat(),
+            &[],
+            400,
+            "message.payload",
+        ),
+        ("update", asking(LOCATION, UPDATE_SF), &[], 403, "message.request"),
+        ("content", asking(LOCATION, CONTENT), &[], 403, "message.request"),
+        ("elsewhere", asking(REGISTRATION, SITE), &[], 403, "message.request"),
         ("nested", message(&nested, 0), &[], 400, "message.malformed"),
         ("hidden", hidden, &[], 400, "message.malformed"),
         ("entity", message(&entity, 0), &[], 400, "message.malformed"),
@@ -165,7 +220,7 @@ fn every_other_message_needs_a_token_and_is_gone_before_the_backend() {
 fn a_message_without_a_token_says_nothing_of_who_sends_it() {
     let nginx = Nginx::with("", "location ~* ^/ccm_system/ { return 200 \"mp\\n\"; }");
     let gateway = Plan::to(&nginx.url()).start();
-    let file = sending(&gateway, "message", &message(REGISTRATION, 0));
+    let file = sending(&gateway, "message", &asking(REGISTRATION, REGISTERS));
     let lies = ["-H", "Sitegate-Device: GUID:evil", "-H", "Authorization: Basic dTpw"];
     assert_eq!(gateway.curl(PATH, &args(&file, &lies)).status, 200);
     let token = gateway.token();
@@ -175,6 +230,47 @@ fn a_message_without_a_token_says_nothing_of_who_sends_it() {
     let seen = nginx.seen();
     assert!(seen[0].contains("d=- a=- xff=127.0.0.1"), "{seen:?}");
     assert!(seen[1].contains(&format!("d={} a=-", crate::support::DEVICE)), "{seen:?}");
+}
+
+#[test]
+fn a_message_without_a_token_is_read_whatever_the_guard() {
+    let backend = Echo::start();
+    let gateway = Plan::to(&backend.url()).unguarded().start();
+    for (body, status, code) in [
+        (asking(LOCATION, SITE), 200, ""),
+        (asking(LOCATION, UPDATE_SF), 403, "message.request"),
+        (asking(LOCATION, &injected_payload()), 400, "message.payload"),
+        (message(POLICY, 9), 401, "token.missing"),
+    ] {
+        let file = sending(&gateway, "message", &body);
+        for version in ["--http1.1", "--http2"] {
+            let answer = gateway.curl(PATH, &args(&file, &[version]));
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{version}");
+        }
+    }
+}
+
+#[test]
+fn what_the_operator_names_may_be_asked_without_a_token_and_only_plainly() {
+    let backend = Echo::start();
+    let keys = "message_requests = [\"UpdateSFRequest\", \"ContentLocationRequest\"]";
+    let gateway = Plan::to(&backend.url()).site_system(keys).start();
+    for (payload, status, code) in [
+        (UPDATE_SF, 200, ""),
+        (CONTENT, 200, ""),
+        (SITE, 200, ""),
+        (&*injected_payload(), 400, "message.payload"),
+        ("<WSUSLocationRequest/>", 403, "message.request"),
+    ] {
+        let file = sending(&gateway, "message", &asking(LOCATION, payload));
+        for version in ["--http1.1", "--http2"] {
+            let answer = gateway.curl(PATH, &args(&file, &[version]));
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{version} {payload}");
+        }
+    }
+    eventually("the log names what was asked", || {
+        gateway.access().iter().any(|line| line["detail"] == "asks for WSUSLocationRequest")
+    });
 }
 
 #[test]
@@ -200,7 +296,7 @@ fn without_a_guard_any_message_of_a_device_passes_unread() {
 fn a_connection_goes_on_after_a_message_let_through_or_refused() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).start();
-    let (open, closed) = (message(LOCATION, 500), message(POLICY, 0));
+    let (open, closed) = (asking(LOCATION, SITE), message(POLICY, 0));
     let noise = b"--x".to_vec();
     let mut wire = connect(&gateway);
     for _ in 0..3 {
@@ -224,7 +320,7 @@ fn a_connection_goes_on_after_a_message_let_through_or_refused() {
 fn a_client_that_waits_is_asked_for_its_body_once_and_only_if_it_is_looked_at() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).start();
-    let body = message(REGISTRATION, 200);
+    let body = asking(REGISTRATION, REGISTERS);
     let mut wire = connect(&gateway);
     for _ in 0..2 {
         let length = body.len();
@@ -249,7 +345,7 @@ fn a_message_that_stalls_or_is_badly_framed_is_cut_and_one_that_is_whole_waits_f
         .sections(quick)
         .site_system("backend_answer_time = \"2s\"")
         .start();
-    let body = message(LOCATION, 0);
+    let body = asking(LOCATION, SITE);
     for request in [ask(&body), chunked(&body, 100)] {
         let mut wire = connect(&gateway);
         wire.send(&request[..request.len() - 20]);

@@ -7,7 +7,15 @@ use sitegate::app::{Options, launch};
 use sitegate::clock::{Clock, second};
 use sitegate::config;
 
-use crate::support::{Answer, DEVICE, Gateway, Nginx, Plan, connect, eventually, status_of};
+use crate::backends::Echo;
+use crate::messages::{
+    LOCATION, POLICY as POLICY_MESSAGE, SITE, UPDATE_SF, args, asking, injected_payload, message,
+    sending,
+};
+use crate::plain_http;
+use crate::support::{
+    Answer, DEVICE, Gateway, Nginx, Plan, Scribe, connect, eventually, free_port, status_of,
+};
 
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 const DAY: i64 = 86_400;
@@ -131,6 +139,109 @@ fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told
 }
 
 #[test]
+fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_never_does() {
+    let backend = Echo::start();
+    let port = free_port();
+    let until = in_days(30);
+    let gateway = Plan::to(&backend.url())
+        .unguarded()
+        .site_system(&format!("mode = \"observe\"\nobserve_until = {until}"))
+        .after(&format!(
+            "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n"
+        ))
+        .start();
+    let messages = [
+        (asking(LOCATION, SITE), 200, "allowed", ""),
+        (asking(LOCATION, UPDATE_SF), 200, "would-deny", "message.request"),
+        (asking(LOCATION, &injected_payload()), 400, "denied", "message.payload"),
+    ];
+    let sender = "GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C";
+    let of_nobody = [
+        (message(POLICY_MESSAGE, 900), 200, "would-deny", "token.missing"),
+        (asking(LOCATION, UPDATE_SF), 200, "would-deny", "token.missing"),
+        (message(&POLICY_MESSAGE.replace(sender, "'"), 9), 400, "denied", "message.source_id"),
+        (asking(LOCATION, &injected_payload()), 400, "denied", "message.payload"),
+    ];
+    let queries = [
+        ("/SMS_MP/.sms_aut?MPLIST", 200, "allowed", ""),
+        ("/SMS_MP/.sms_aut?MPNEW", 200, "would-deny", "route.query"),
+        ("/SMS_MP/.sms_aut?MPKEYINFORMATIONMEDIA", 200, "would-deny", "route.query"),
+        ("/SMS_MP/.sms_aut?MPLIST%26x", 400, "denied", "path.query"),
+    ];
+    let mut seen = 0;
+    let mut told = |answer: Answer, (status, decision, reason): (u16, &str, &str), what: &str| {
+        seen += 1;
+        assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        let line = last(&gateway, seen);
+        let told = (line["decision"].as_str(), line["reason"].as_str().unwrap_or_default());
+        assert_eq!(told, (Some(decision), reason), "{what}");
+    };
+    for lane in [&["--http1.1"][..], &["--http2"], &["--http1.0", "--no-alpn"]] {
+        for (body, status, decision, reason) in &messages {
+            let file = sending(&gateway, "message", body);
+            let answer = gateway.curl("/CCM_System/request", &args(&file, lane));
+            told(answer, (*status, decision, reason), lane[0]);
+        }
+        for (body, status, decision, reason) in &of_nobody {
+            let file = sending(&gateway, "message", body);
+            let answer = gateway.curl("/CCM_System_TokenAuth/request", &args(&file, lane));
+            told(answer, (*status, decision, reason), lane[0]);
+        }
+        for (path, status, decision, reason) in &queries {
+            told(gateway.curl(path, lane), (*status, decision, reason), path);
+        }
+    }
+    for lane in ["--http1.1", "--http1.0"] {
+        for (body, status, decision, reason) in &messages {
+            let file = sending(&gateway, "message", body);
+            let args = args(&file, &[lane, "-H", "Expect:"]);
+            let answer = plain_http::curl(port, "/CCM_System/request", &args);
+            told(answer, (*status, decision, reason), "in clear");
+        }
+        for (path, status, decision, reason) in &queries {
+            let answer = plain_http::curl(port, path, &[lane]);
+            told(answer, (*status, decision, reason), path);
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_only_observed_is_lent_no_account_in_either_lane() {
+    use std::os::unix::fs::PermissionsExt;
+    let scribe = Scribe::start();
+    let until = in_days(30);
+    let plan = Plan::to(&scribe.url())
+        .site_system(&format!("mode = \"observe\"\nobserve_until = {until}"))
+        .after(
+            "[site_system.backend_auth]\nbasic = \"file:account\"\n[site_system.alt_auth]\n\
+             networks = [\"127.0.0.0/8\"]\nendpoints = [\"MP_LocationManager\"]\n",
+        );
+    let mut gateway = Gateway::prepare(plan);
+    std::fs::write(gateway.path("account"), "gateway:sesame").unwrap();
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(gateway.path("account"), mode).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    for lane in LANES {
+        for path in ["/CCM_System_AltAuth/request", "/CCM_System/request"] {
+            for (payload, lent) in [(SITE, true), (UPDATE_SF, false), (SITE, true)] {
+                let body = asking(LOCATION, payload);
+                let file = sending(&gateway, "message", &body);
+                let answer = gateway.curl(path, &args(&file, &[lane, "-H", "Expect:"]));
+                assert_eq!(answer.status, 200, "{lane} {path}");
+                let written = scribe.last();
+                assert_eq!(
+                    written.fields("authorization").len(),
+                    usize::from(lent),
+                    "{lane} {path}"
+                );
+                assert!(written.body == body, "{lane} {path}: it changed");
+            }
+        }
+    }
+}
+
+#[test]
 fn windows_credentials_do_not_go_on_over_connections_that_are_shared() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(1));
@@ -155,7 +266,7 @@ fn what_protects_the_backend_itself_stays_refused() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(30));
     let message = ["-X", "CCM_POST", "-d", "x"];
-    let cases: [(&str, &[&str], &str); 14] = [
+    let cases: [(&str, &[&str], &str); 15] = [
         ("/closed/x", &[], "route.denied"),
         // Not by a method that the closed route does not list, either.
         ("/closed/x", &["-X", "PUT"], "route.method"),
@@ -167,6 +278,8 @@ fn what_protects_the_backend_itself_stays_refused() {
         ("/CCM_System/request", &message, "message.malformed"),
         ("/CCM_System/request", &["-X", "POST", "-d", "x"], "route.method"),
         ("/CCM_System/request/x", &message, "route.unknown"),
+        // By another verb a message would pass unread.
+        ("/CCM_System_TokenAuth/request", &["-X", "POST", "-d", "x"], "route.method"),
         ("/small/x", &["-X", "POST", "-d", "123456789"], "limit.body"),
         ("/unknown/..%2fx", &[], "path.ambiguous"),
         ("/unknown//x", &[], "path.ambiguous"),

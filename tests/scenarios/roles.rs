@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::support::{BINARY, Plan, Scribe, eventually};
+use crate::plain_http;
+use crate::support::{BINARY, Plan, Scribe, eventually, free_port};
 
 #[test]
 fn each_role_may_have_a_backend_of_its_own_on_one_address() {
@@ -315,4 +316,78 @@ fn a_route_takes_so_many_requests_of_one_address_and_others_are_not_counted() {
     }
     assert_eq!(ask("/SMS_FSP/.sms_fsp", LANES[0], other).0, 200, "another address");
     assert_eq!(scribe.lines().iter().filter(|line| line.contains("FSP")).count(), 4);
+}
+
+#[test]
+fn location_takes_the_queries_of_clients_and_those_of_media_from_their_networks_alone() {
+    for (keys, network, media, new) in [
+        ("", None, 403, 403),
+        ("", Some("192.0.2.0/24"), 403, 403),
+        ("", Some("127.0.0.0/8"), 200, 403),
+        ("location_queries = [\"mpkeyinformationmedia\", \"MPNew\"]", None, 200, 200),
+    ] {
+        let scribe = Scribe::start();
+        let port = free_port();
+        let alt_auth = network.map_or(String::new(), |network| {
+            format!("[site_system.alt_auth]\nnetworks = [\"{network}\"]\nendpoints = [\"MP_X\"]\n")
+        });
+        let plain = format!(
+            "[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\"\n{alt_auth}"
+        );
+        let gateway = Plan::to(&scribe.url()).site_system(keys).after(&plain).start();
+        let token = gateway.token();
+        for (query, status) in [
+            ("?MPLIST", 200),
+            ("?mplist2&PS1", 200),
+            ("?MPLOCATION&ir=192.168.1.1&ip=192.168.1.0", 200),
+            ("?SITESIGNCERT", 200),
+            ("?MPKEYINFORMATIONMEDIA", media),
+            ("?MpNew&x=1", new),
+            ("", 403),
+            ("?", 403),
+            ("?MPOTHER", 403),
+            ("?MPLIST&MPKEYINFORMATIONMEDIA", 400),
+            ("?MPLIST%26PS1", 400),
+            ("?MPLIST&a=1';x", 400),
+        ] {
+            let path = format!("/SMS_MP/.sms_aut{query}");
+            let code = match status {
+                400 => "path.query",
+                403 => "route.query",
+                _ => "",
+            };
+            let asks = [
+                gateway.curl(&path, &["--http1.1"]),
+                gateway.curl(&path, &["--http2"]),
+                gateway.curl_as(&token, &path, &["--http1.1"]),
+                plain_http::curl(port, &path, &["--http1.1"]),
+                plain_http::curl(port, &path, &["--http1.0"]),
+            ];
+            for (n, answer) in asks.iter().enumerate() {
+                let seen = (answer.status, answer.code());
+                assert_eq!(seen, (status, code.to_owned()), "{keys} {network:?} {query} {n}");
+            }
+        }
+        // A token's namespace takes them all: the backend reads the token.
+        let answer = gateway.curl_as(&token, "/SMS_MP_TokenAuth/.sms_aut?MPOTHER", &[]);
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[test]
+fn uploads_are_taken_by_the_verb_of_bits_alone_with_a_token_too() {
+    let scribe = Scribe::start();
+    let gateway = Plan::to(&scribe.url()).start();
+    let token = gateway.token();
+    let path = "/CCM_Incoming/5DD100CD-DF1D-45F5-BA17-A327F43465F8/1.xml";
+    for lane in ["--http1.1", "--http2"] {
+        let sent = gateway.curl_as(&token, path, &[lane, "-X", "BITS_POST", "-d", "x"]);
+        assert_eq!(sent.status, 200, "{lane}");
+        for method in ["GET", "POST", "PUT", "DELETE", "PROPFIND", "OPTIONS", "CCM_POST"] {
+            let other = gateway.curl_as(&token, path, &[lane, "-X", method]);
+            assert_eq!((other.status, &*other.code()), (405, "route.method"), "{lane} {method}");
+        }
+        assert_eq!(gateway.curl_as(&token, path, &[lane, "-I"]).status, 405, "{lane}");
+    }
+    assert_eq!(scribe.all().len(), 2);
 }

@@ -132,7 +132,7 @@ fn a_websocket_needs_a_route_for_it_a_token_and_its_one_form() {
     for (path, token, fields, code) in [
         ("/socket/x", None, FIELDS, "token.missing"),
         ("/plain/x", None, FIELDS, "route.websocket"),
-        ("/SMS_MP/.sms_aut?x", None, FIELDS, "route.websocket"),
+        ("/SMS_MP/.sms_aut?MPLIST", None, FIELDS, "route.websocket"),
         ("/unknown/x", None, FIELDS, "route.unknown"),
         ("/socket/x", Some(&*token), h2c, "framing.upgrade"),
         ("/plain/x", None, h2c, "framing.upgrade"),

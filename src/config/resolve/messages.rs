@@ -1,17 +1,21 @@
-//! `site_system.message_guard`, `site_system.message_endpoints` and `[site_system.alt_auth]`.
+//! What clients may ask for: `site_system.message_guard`, `message_endpoints`, `message_requests`,
+//! `location_queries` and `[site_system.alt_auth]`.
 
 use super::{ConfigError, Scope, balancers};
 use crate::config::code::ConfigCode;
 use crate::config::file::{AltAuthFile, MessageGuardFile};
 use crate::config::resolved::{AltAuth, MessageGuard};
 use crate::config::spanned::Spanned;
-use crate::route::{Requirement, RouteTable};
+use crate::route::{Requirement, Role, RouteTable, is_word};
 
 type Typed<T> = Option<Spanned<T>>;
 type Names = Typed<Vec<Spanned<String>>>;
 
 const NETWORKS: &str = "where media start: networks = [\"10.20.0.0/16\"]";
 const ENDPOINTS: &str = "for example [\"MP_LocationManager\"]; the access log has the names";
+
+const REQUESTS: &str = "for example [\"WSUSLocationRequest\"]; the access log has the names";
+const QUERIES: &str = "a query's first word, for example [\"MPCERT3\"]; the access log has it";
 
 pub(super) fn guard(typed: Typed<MessageGuardFile>) -> MessageGuard {
     match typed.map(Spanned::into_inner) {
@@ -37,6 +41,46 @@ pub(super) fn endpoints(
         scope.coded(ConfigCode::Missing, typed.span(), message, ENDPOINTS);
     }
     Some(names(typed, scope))
+}
+
+/// What messages without a token may ask for besides what clients without one need.
+pub(super) fn requests(typed: Names, scope: &mut Scope<'_>) -> Vec<String> {
+    let plain = |text: &str| {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        (1..=64).contains(&text.len()) && text.bytes().all(word)
+    };
+    words(typed, ("request", REQUESTS), plain, scope)
+}
+
+/// The queries that location takes besides its preset's, in capitals.
+pub(super) fn queries(typed: Names, roles: &[Role], scope: &mut Scope<'_>) -> Vec<String> {
+    let named = typed.as_ref().filter(|typed| !typed.get_ref().is_empty());
+    if let Some(typed) = named.filter(|_| !roles.contains(&Role::ManagementPoint)) {
+        let message = "location_queries on a site system without a management point";
+        scope.conflict(typed.span(), message, "location is the management point's");
+    }
+    let words = words(typed, ("query", QUERIES), is_word, scope);
+    words.into_iter().map(|word| word.to_ascii_uppercase()).collect()
+}
+
+/// The words of a list, each of them one of these. `plain` says what may be one.
+fn words(
+    typed: Names,
+    (one, hint): (&str, &str),
+    plain: impl Fn(&str) -> bool,
+    scope: &mut Scope<'_>,
+) -> Vec<String> {
+    let mut words = Vec::new();
+    for word in typed.map(Spanned::into_inner).unwrap_or_default() {
+        match plain(word.get_ref()) {
+            true => words.push(word.into_inner()),
+            false => {
+                let message = format!("'{}' is no {one}", word.get_ref());
+                scope.hinted(word.span(), message, hint);
+            }
+        }
+    }
+    words
 }
 
 /// Who may use the AltAuth namespaces of these routes.

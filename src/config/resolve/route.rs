@@ -35,6 +35,8 @@ pub(super) struct Roots<'a> {
     pub(super) translates: bool,
     /// Whether it offers what the site's authority publishes.
     pub(super) publishes: bool,
+    /// The queries that location takes besides its preset's.
+    pub(super) queries: Vec<String>,
 }
 
 impl Roots<'_> {
@@ -90,7 +92,10 @@ pub(super) fn resolve_all(
         own.extend(route);
     }
     let of_roles = presets(roots.roles).into_iter().map(|(role, route)| {
-        let route = if roots.translates { route.translated() } else { route };
+        let mut route = if roots.translates { route.translated() } else { route };
+        if let Some(queries) = &mut route.queries {
+            queries.open.extend(roots.queries.iter().map(|word| word.clone().into()));
+        }
         match route.destination {
             Destination::Backend => Route { destination: roots.destination(role), ..route },
             _ => route,
@@ -189,6 +194,7 @@ fn resolve(
         name: format!("own-{}", n + 1).into(),
         pattern,
         methods,
+        queries: None,
         body_bytes,
         requirement: requirement?,
         purposes,

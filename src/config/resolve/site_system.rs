@@ -110,8 +110,10 @@ fn resolve(
         namespace,
         translates,
         publishes,
+        queries: messages::queries(file.location_queries, &roles, scope),
     };
     let routes = route::resolve_all(roots, table, clients.is_some(), scope);
+    let message_requests = messages::requests(file.message_requests, scope);
     let backends = (&backend, &*role_backends);
     let passes = plain_http.as_ref().is_some_and(|plain| plain.mode == PlainHttpMode::Pass);
     let sends_all = match (observe_until.is_some(), passes) {
@@ -150,6 +152,7 @@ fn resolve(
         trust_traceparent,
         message_guard,
         message_endpoints,
+        message_requests,
         alt_auth,
         plain_http,
         token_service,

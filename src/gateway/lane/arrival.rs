@@ -1,17 +1,16 @@
-//! The first part of a message, read before the backend is asked. What was read stays in the buffer
-//! and is sent first.
+//! A message, judged before the backend is asked: by its first part, or by all of it. What was read
+//! stays in the buffer and is sent first.
 
 use std::io;
 
 use bytes::BytesMut;
+use jiff::Timestamp;
 use tokio::io::AsyncReadExt;
 
 use crate::front::Conn;
 use crate::gateway::ctx::RequestCtx;
-use crate::gateway::decide::Refused;
 use crate::gateway::framing::parse;
-use crate::gateway::guard::{self, FIRST_PART_BYTES_MAX, Guard};
-use crate::message::{Envelope, Fault, FirstPart, envelope};
+use crate::gateway::guard::{self, Guard, Inspection, Verdict};
 
 /// What is asked of the system at a time.
 const READ_BYTES: usize = 8 * 1024;
@@ -26,42 +25,36 @@ pub(super) async fn judge(
     buf: &mut BytesMut,
     (head, length): (&[u8], u64),
     ctx: &RequestCtx,
-) -> io::Result<Result<(), Refused>> {
-    let Ok(head) = parse(head) else { return Ok(Ok(())) };
-    let Some(guard) = Guard::of(ctx, head.method) else { return Ok(Ok(())) };
+    now: Timestamp,
+) -> io::Result<Verdict> {
+    let Ok(head) = parse(head) else { return Ok(Ok(None)) };
+    let Some(guard) = Guard::of(ctx, head.method, now) else { return Ok(Ok(None)) };
     let Some(content_type) = guard::content_type(head.fields.iter().copied()) else {
         return Ok(Err(guard::untyped()));
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     conn.expect_body(length.saturating_sub(buf.len()) as u64);
-    let read = read(conn, buf, length, content_type).await?;
+    let inspection = match Inspection::new(guard, content_type) {
+        Ok(inspection) => inspection,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let verdict = read(conn, buf, length, inspection).await?;
     if let (Some(in_flight), true) = (&ctx.in_flight, buf.len() >= length) {
         in_flight.body_done();
     }
-    Ok(guard.judge(read))
+    Ok(verdict)
 }
 
 async fn read(
     conn: &mut Conn,
     buf: &mut BytesMut,
     length: usize,
-    content_type: &[u8],
-) -> io::Result<Result<Envelope, Fault>> {
-    let mut part = match FirstPart::new(content_type) {
-        Ok(part) => part,
-        Err(fault) => return Ok(Err(fault)),
-    };
+    mut inspection: Inspection<'_>,
+) -> io::Result<Verdict> {
     loop {
         let body = buf.get(..length.min(buf.len())).unwrap_or_default();
-        match part.end(body) {
-            Err(fault) => return Ok(Err(fault)),
-            Ok(Some(end)) => {
-                return Ok(envelope(content_type, body.get(..end).unwrap_or_default()));
-            }
-            // Whatever is missing at its end is for the envelope to find.
-            Ok(None) if body.len() == length => return Ok(envelope(content_type, body)),
-            Ok(None) if body.len() >= FIRST_PART_BYTES_MAX => return Ok(Err(Fault::Size)),
-            Ok(None) => {}
+        if let Some(verdict) = inspection.look(body, body.len() == length) {
+            return Ok(verdict);
         }
         buf.reserve(READ_BYTES);
         if conn.read_buf(buf).await? == 0 {

@@ -143,7 +143,7 @@ impl Lane {
         ctx.in_flight = Some(info.state.begin(going.body > 0));
         going.close |= *shutdown.borrow();
         going.clock = ctx.sets_clocks().then(|| self.gateway.clock.clone());
-        if let Some(next) = self.message(conn, buf, (&head, &going), &mut ctx).await {
+        if let Some(next) = self.message(conn, buf, (&head, &mut going), &mut ctx).await {
             return next;
         }
         let answered = Box::pin(exchange::run(conn, buf, &self.pool, &ctx, going)).await;
@@ -166,7 +166,7 @@ impl Lane {
         &self,
         conn: &mut Conn,
         buf: &mut BytesMut,
-        (head, going): (&[u8], &Outgoing),
+        (head, going): (&[u8], &mut Outgoing),
         ctx: &mut RequestCtx,
     ) -> Option<Next> {
         if !head.starts_with(guard::VERB.as_bytes()) {
@@ -174,8 +174,20 @@ impl Lane {
         }
         let info = conn.info().clone();
         let whole = usize::try_from(going.body).unwrap_or(usize::MAX);
-        let refused = match arrival::judge(conn, buf, (head, going.body), ctx).await {
-            Ok(Ok(())) => return None,
+        let now = self.gateway.clock.now();
+        let refused = match arrival::judge(conn, buf, (head, going.body), ctx, now).await {
+            Ok(Ok(None)) => return None,
+            Ok(Ok(observed)) => {
+                ctx.observe(observed);
+                // It was written with the account that only those are lent who are let in.
+                let again = parse(head).ok().and_then(|head| Outgoing::new(&head, &info, ctx));
+                // Invariant: it was written once already, from the same head.
+                let Some(again) = again else { return Some(Next::Abort) };
+                let (close, clock) = (going.close, going.clock.take());
+                *going = again;
+                (going.close, going.clock) = (close, clock);
+                return None;
+            }
             Ok(Err(refused)) => refused,
             Err(error) => {
                 let received = buf.len().min(whole);

@@ -1,12 +1,14 @@
 //! What the body of a captured request says, as far as there is one.
 
+use jiff::Timestamp;
+
 use super::{RequestHead, Step, Told};
+use crate::denial::Denial;
 use crate::gateway::bootstrap;
 use crate::gateway::ctx::RequestCtx;
 use crate::gateway::decide::{Pass, Refused};
 use crate::gateway::framing::Body;
-use crate::gateway::guard::{self, FIRST_PART_BYTES_MAX, Guard};
-use crate::message::{Envelope, Fault, FirstPart, envelope};
+use crate::gateway::guard::{self, Guard, Inspection, READ_BYTES_MAX, Verdict};
 
 /// What there is of a body.
 #[derive(Clone, Copy)]
@@ -36,12 +38,14 @@ impl<'a> Captive<'a> {
 
 /// Without a token a request goes on for its message alone.
 pub(super) fn bootstrap_message(
-    head: &RequestHead<'_>,
-    body: Captive<'_>,
+    ctx: &RequestCtx,
+    (head, body): (&RequestHead<'_>, Captive<'_>),
     refused: Refused,
+    now: Timestamp,
     told: &mut Told,
 ) -> Result<Pass, Refused> {
-    if matches!(head.body, Body::Length(length) if length > bootstrap::MESSAGE_BYTES_MAX as u64) {
+    let site = ctx.site.as_deref().ok_or(Denial::GatewayInternal)?;
+    if matches!(head.body, Body::Length(length) if length > READ_BYTES_MAX as u64) {
         return Err(bootstrap::too_large());
     }
     let Captive::Whole(body) = body else {
@@ -52,55 +56,42 @@ pub(super) fn bootstrap_message(
         );
         return Err(refused);
     };
-    let pass = bootstrap::admit(head.fields.iter().copied(), body)?;
-    told.say("message", "it is for an endpoint that is open to everyone");
+    let pass = bootstrap::admit(site, head.fields.iter().copied(), body, now)?;
+    told.say(
+        "message",
+        "it is for an endpoint that is open to everyone, and asks what everyone may",
+    );
     Ok(pass)
 }
 
-/// What the body of a request with a token has to be.
+/// What the body of a request has to be that may go on otherwise.
 pub(super) fn judge_message(
     ctx: &RequestCtx,
     head: &RequestHead<'_>,
     body: Captive<'_>,
+    now: Timestamp,
     told: &mut Told,
-) -> Result<(), Refused> {
+) -> Verdict {
     // What was let in for its message has been read.
     let known = |step: &Step| step.room == "message";
-    let Some(guard) = Guard::of(ctx, head.method).filter(|_| !told.steps.iter().any(known)) else {
-        return Ok(());
-    };
+    let guard = Guard::of(ctx, head.method, now);
+    let Some(guard) = guard.filter(|_| !told.steps.iter().any(known)) else { return Ok(None) };
     let content_type =
         guard::content_type(head.fields.iter().copied()).ok_or_else(guard::untyped)?;
-    let read = match body {
+    let mut inspection = Inspection::new(guard, content_type)?;
+    let verdict = match body {
         Captive::Nothing => None,
-        Captive::Whole(bytes) => first_part(content_type, bytes, true),
-        Captive::Begun(bytes) => first_part(content_type, bytes, false),
+        Captive::Whole(bytes) => inspection.look(bytes, true),
+        Captive::Begun(bytes) => inspection.look(bytes, false),
     };
-    let Some(read) = read else {
+    let Some(verdict) = verdict else {
         told.say(
             "message",
-            "its first part is judged too, and is not whole in what was captured, or in chunks",
+            "its message is judged too, and is not whole in what was captured, or in chunks",
         );
-        return Ok(());
+        return Ok(None);
     };
-    guard.judge(read)?;
-    told.say("message", "its envelope is well-formed, and for an endpoint that is open");
-    Ok(())
-}
-
-/// The envelope of the first part, as both lanes read it; `None` where more is needed to say.
-fn first_part(content_type: &[u8], body: &[u8], whole: bool) -> Option<Result<Envelope, Fault>> {
-    let mut part = match FirstPart::new(content_type) {
-        Ok(part) => part,
-        Err(fault) => return Some(Err(fault)),
-    };
-    match part.end(body) {
-        Err(fault) => Some(Err(fault)),
-        Ok(Some(end)) => Some(envelope(content_type, body.get(..end).unwrap_or_default())),
-        Ok(None) if whole && body.len() < FIRST_PART_BYTES_MAX => {
-            Some(envelope(content_type, body))
-        }
-        Ok(None) if body.len() >= FIRST_PART_BYTES_MAX => Some(Err(Fault::Size)),
-        Ok(None) => None,
-    }
+    let observed = verdict?;
+    told.say("message", "it is well-formed, and for an endpoint that is open");
+    Ok(observed)
 }

@@ -23,6 +23,25 @@ pub(super) struct Row {
     pub(super) reason: &'static str,
 }
 
+/// The route whose queries are judged.
+pub(super) const LOCATION: &str = "mp-location";
+/// What clients ask there: which management points and sites there are, and their keys. Microsoft
+/// publishes no list; these are the words of clients' logs and of the public tools.
+pub(super) const LOCATION_QUERIES: &[&str] = &[
+    "MPLIST",
+    "MPLIST1",
+    "MPLIST2",
+    "MPCERT",
+    "MPCERT2",
+    "MPLOCATION",
+    "MPKEYINFORMATION",
+    "MPKEYINFORMATIONEX",
+    "SITESIGNCERT",
+    "SMSTRC",
+    "GETCLIENTAFFINITY",
+];
+/// What media ask: the ids under which unknown computers get policy.
+pub(super) const MEDIA_QUERIES: &[&str] = &["MPKEYINFORMATIONMEDIA"];
 /// Routes whose answer comes when there is something to say.
 pub(super) const LONG_POLLS: &[&str] = &["mp-notification", "site-bundle"];
 /// Routes on which everybody may send something that is kept.
@@ -37,7 +56,8 @@ const BROWSE: &[&str] = &["GET", "HEAD", "PROPFIND"];
 const ASK: &[&str] = &["GET", "HEAD", "POST"];
 const MESSAGE: &[&str] = &["CCM_POST"];
 pub(super) const POST: &[&str] = &["POST"];
-const UPLOADS: &[&str] = &["BITS_POST", "GET", "HEAD"];
+/// Every packet of the BITS upload protocol is sent by this verb ([MC-BUP] §2.1).
+const UPLOADS: &[&str] = &["BITS_POST"];
 /// Everything that the web portal of Reporting Services does.
 const MANAGE: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
@@ -76,7 +96,7 @@ macro_rules! rows {
 
 pub(super) const MANAGEMENT_POINT: &[Row] = rows! {
     "mp-location" "/sms_mp/.sms_aut" READ NO_BODY Anonymous NOBODY Strip
-        "A client must find its site before it can have a token; location is public in every mode.";
+        "A client must find its site before it can have a token; location is public in every mode, as far as clients are known to ask.";
     "mp-client-package" "/ccm_client/" BROWSE SMALL Anonymous NOBODY Strip
         "The client's installation files are fetched before there is a client.";
     "mp-policy" "/sms_mp/.sms_pol" READ NO_BODY DeviceOrUser POLICY Strip
@@ -86,7 +106,7 @@ pub(super) const MANAGEMENT_POINT: &[Row] = rows! {
     "mp-token-policy" "/sms_mp_tokenauth/" READ NO_BODY DeviceOrUser POLICY Forward
         "The namespace for clients with tokens; the backend reads the token too.";
     "mp-messages" "/ccm_system/request" MESSAGE MESSAGE_BODY BootstrapMessage POLICY Strip
-        "A client without a token may register and find its site here, by a small and well-formed message to one of those two endpoints; every other message shares the path, some were exploited without any credential, and all need a token.";
+        "A client without a token may register and find its site here, by a small and well-formed message to one of those two endpoints that asks what such a client has to; every other message shares the path, some were exploited without any credential, and all need a token.";
     "mp-token-messages" "/ccm_system_tokenauth/" MESSAGE MESSAGE_BODY DeviceOrUser MESSAGING Forward
         "Where a client with a token registers and sends its messages; a registration token is taken here because registration is a message.";
     "mp-token-service" "/ccm_sts/" ASK SMALL DeviceOrUser REGISTERING Forward

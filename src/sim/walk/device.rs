@@ -8,7 +8,7 @@ use super::{Walker, reply};
 use crate::sim::client::Request;
 use crate::sim::content::Content;
 use crate::sim::device::Device;
-use crate::sim::messages::{attribute, element};
+use crate::sim::messages::{attribute, element, registration};
 use crate::token::SignerKind;
 
 const LOCATION: &str = "/SMS_MP/.sms_aut?MPLIST";
@@ -51,8 +51,8 @@ impl Walker {
     }
 
     pub(super) async fn client_registration(&mut self) -> Result<Taken, WalkError> {
-        let payload = "<ClientRegistrationRequest><Data/></ClientRegistrationRequest>";
-        let request = self.message(MESSAGES, "MP_ClientRegistration", payload);
+        let payload = registration("SIMULATED", self.now());
+        let request = self.message(MESSAGES, "MP_ClientRegistration", &payload);
         let answer = self.fetch(&request).await?;
         let taken = Taken::wants(200, &request, &answer);
         let Ok(reply) = reply(&answer) else { return Ok(taken.and(false, "no message")) };

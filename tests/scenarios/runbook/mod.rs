@@ -357,7 +357,8 @@ fn a_change_is_taken_without_a_restart() {
     eventually("it is in force", || gateway.log().contains("the configuration was reloaded"));
     Runbook::of(&gateway, "Restarting without cutting transfers off").mentions(&["drain_time"]);
     wire.send(
-        format!("GET /SMS_MP/.sms_aut HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST).as_bytes(),
+        format!("GET /SMS_MP/.sms_aut?MPLIST HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST)
+            .as_bytes(),
     );
     assert_eq!(wire.read_answer().0, 200, "the connection is the same");
 }
