@@ -334,14 +334,45 @@ fn a_site_server_that_starts_on_a_full_disk_blocks_once_there_is_room() {
     let token = boot_media(&server, &device);
     assert_eq!(asked(&gateway, &token), 200);
     let block = server.gateway.command(&["site", "block", &device]);
-    let pid = server.gateway.pid().to_string();
-    let mut within = Command::new("nsenter");
-    within.args(["-t", &pid, "-m", "-w"]).arg(block.get_program()).args(block.get_args());
-    let out = within.output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let args: Vec<_> = block.get_args().collect();
+    within(&server.gateway, block.get_program().to_str().unwrap(), &args);
     eventually("the gateway denies", || asked(&gateway, &token) == 403);
     eventually("so does the site server", || asked(&server.gateway, &token) == 403);
     gateway.kill();
+}
+
+/// A command as the process sees the file system.
+fn within(gateway: &Gateway, program: &str, args: &[&std::ffi::OsStr]) -> String {
+    let pid = gateway.pid().to_string();
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid, "-m", "-w"]).arg(program).args(args);
+    let out = command.output().unwrap();
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{told}");
+    told
+}
+
+#[test]
+fn a_site_server_that_starts_on_a_read_only_disk_blocks_once_it_can_be_written() {
+    if !can_mount() {
+        return;
+    }
+    let nginx = Nginx::start();
+    let mut server = Server::start(&nginx.url());
+    server.gateway.kill();
+    let closed = "mount --bind state state && mount -o remount,ro,bind state";
+    server.gateway.relaunch(Plan::to(&nginx.url()).first(&["unshare", "-m"], closed));
+    server.gateway.wait_until_ready();
+    let state = server.gateway.path("state");
+    within(&server.gateway, "mount", &["-o".as_ref(), "remount,rw,bind".as_ref(), state.as_ref()]);
+    eventually("the store is written again", || {
+        server.gateway.log().contains("can be written again")
+    });
+    let device = fresh_device();
+    let token = boot_media(&server, &device);
+    assert_eq!(asked(&server.gateway, &token), 200);
+    server.said(&["site", "block", &device]);
+    eventually("it denies", || asked(&server.gateway, &token) == 403);
 }
 
 #[rstest]

@@ -864,6 +864,73 @@ fn an_oauth_library_that_is_not_ours_registers_exchanges_and_downloads() {
 }
 
 #[test]
+fn refusals_have_the_errors_and_challenges_of_the_standards() {
+    let mut scene = Scene::new();
+    let device = scene.registered();
+    let token = scene.token(&device, &[]).unwrap();
+    let assertion = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer\
+                     &client_assertion=a.b.c&grant_type=client_credentials";
+    let exchange = format!(
+        "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&scope=content\
+         &subject_token_type=urn:ietf:params:oauth:token-type:jwt&subject_token={token}"
+    );
+    let exchange = |more: &str| format!("{exchange}&{more}");
+    let here = format!("resource=https://{}:{}", Gateway::HOST, scene.gateway.port);
+    let basic = "Authorization: Basic YTpi";
+    let bearer = "Authorization: Bearer a.b.c";
+    let none = "X-Nothing: 1";
+    // What is asked, with which field: the error in the body, and the challenge.
+    let cases = [
+        ("token", assertion.to_owned(), none, 401, Some("invalid_client"), None),
+        ("token", assertion.to_owned(), basic, 401, Some("invalid_client"), Some("Bearer")),
+        ("revoke", assertion.to_owned(), none, 401, Some("invalid_client"), None),
+        ("register", "{}".to_owned(), none, 401, None, Some("Bearer")),
+        (
+            "register",
+            "{}".to_owned(),
+            bearer,
+            401,
+            Some("invalid_token"),
+            Some("Bearer error=\"invalid_token\""),
+        ),
+        ("token", exchange("actor_token=x"), none, 400, Some("invalid_request"), None),
+        ("token", exchange("actor_token_type=x"), none, 400, Some("invalid_request"), None),
+        ("token", exchange("requested_token_type=x"), none, 400, Some("invalid_request"), None),
+        (
+            "token",
+            exchange("audience=https://x&audience=y"),
+            none,
+            400,
+            Some("invalid_target"),
+            None,
+        ),
+        (
+            "token",
+            exchange(&format!("{here}&audience=urn:sccm:service")),
+            none,
+            400,
+            Some("invalid_target"),
+            None,
+        ),
+        ("token", exchange(&format!("{here}&{here}")), none, 200, None, None),
+        ("token", exchange("subject_token=x"), none, 400, Some("invalid_request"), None),
+    ];
+    for http in ["--http1.1", "--http2"] {
+        for (endpoint, form, field, status, error, challenge) in &cases {
+            let path = format!("{PATH}/{endpoint}");
+            let answer = scene.gateway.curl(&path, &[http, "-H", field, "-d", form]);
+            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+            let told = answer.head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("www-authenticate").then(|| value.trim())
+            });
+            let found = (answer.status, body["error"].as_str(), told);
+            assert_eq!(found, (*status, *error, *challenge), "{endpoint} {form} {field}");
+        }
+    }
+}
+
+#[test]
 fn nodes_openid_client_registers_exchanges_downloads_and_revokes_as_it_comes() {
     let scene = Scene::new();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/openid_client.mjs");
