@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::StartError;
 use super::blocklist::Joined;
+use super::site::answer;
 use crate::clock::Clock;
 use crate::config::{AuthorityKey, Config, SiteSystem, TokenService};
 use crate::control::site_server::{
@@ -17,7 +18,6 @@ use crate::control::site_server::{
 };
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
-use crate::site::{listen, serve};
 use crate::token::{Block, Blocklist, Bundle, BundleRefusal, IssuerKind, IssuerNames, Trusted};
 
 /// How often it is asked whether the last bundle has expired, and whose tokens are trusted.
@@ -83,13 +83,7 @@ pub(super) fn start(
     tasks.spawn(keep_looking(blocks, parts.stop));
     if config.site_systems.iter().any(|system| system.token_service) {
         let path = TokenService::socket(&config.site.state);
-        let listener = listen(&path).map_err(|cause| StartError::File { path, cause })?;
-        let (router, ended) = (relay(&config.token_service.path, link), parts.ended);
-        tasks.spawn(async move {
-            if let Err(error) = serve(listener, router, ended).await {
-                tracing::error!(%error, "the token service's socket was lost");
-            }
-        });
+        answer(path, relay(&config.token_service.path, link), parts.ended, tasks)?;
     }
     Ok(Some(Followed { blocklist, wanted, told, changed }))
 }

@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
 use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
-use crate::site::store::{Place, PostgresUrl, Published, Store};
+use crate::site::store::{Place, PostgresUrl, Published, Store, disk_takes_nothing};
 use crate::site::{
     Authority, Blocks, InForce, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
     publication, serve,
@@ -29,7 +29,7 @@ use crate::token::{Blocklist, Bundle, Trusted};
 /// How often what has run out is removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// How often a store that could only be read is tried again.
+/// How often that is tried again which the disk did not take: to write the store, to make a socket.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long a bundle is good for, in seconds: a weekend without the site server, and a day more.
@@ -102,7 +102,7 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
                 let store = Store::open_to_read(file).await.map_err(|_| failed(&error))?;
                 tracing::error!(path = %path.display(), %error,
                     "the site's store cannot be written; it only tells who is blocked until it can");
-                let again = (store.clone(), place.clone(), parts.clock.clone());
+                let again = (store.clone(), file.clone(), parts.clock.clone());
                 tasks.spawn(write_again(again, parts.ended.clone()));
                 store
             }
@@ -174,7 +174,7 @@ fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) {
     }
     let path = config::SiteSystem::publication_socket(&config.site.state);
     let router = publication(&config.site.state, PUBLICATION);
-    match answer(path, router, parts, tasks) {
+    match answer(path, router, parts.ended.clone(), tasks) {
         Err(error) if is_meant => {
             tracing::error!(%error, "what the site's authority publishes is not to be had");
         }
@@ -212,7 +212,7 @@ async fn offer(
     tracing::info!(issuer = config.site.token_issuer, "the token service runs");
     if config.site_systems.iter().any(|system| system.token_service) {
         let path = config::TokenService::socket(&config.site.state);
-        answer(path, router.clone(), parts, tasks)?;
+        answer(path, router.clone(), parts.ended.clone(), tasks)?;
     }
     let servers: Vec<String> = config
         .site_systems
@@ -246,19 +246,37 @@ async fn offer(
         clock: parts.clock.clone(),
     };
     let path = config::SiteSystem::site_server_socket(&config.site.state);
-    answer(path, server.router(), parts, tasks)
+    answer(path, server.router(), parts.ended.clone(), tasks)
 }
 
-/// Answer the gateway in front on a socket.
-fn answer(
+/// Answer the gateway in front on a socket: at once, or as soon as the disk takes that.
+pub(super) fn answer(
     path: PathBuf,
     router: axum::Router,
-    parts: &Parts,
+    mut ended: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartError> {
-    let listener = listen(&path).map_err(|cause| StartError::File { path: path.clone(), cause })?;
-    let ended = parts.ended.clone();
+    let first = match listen(&path) {
+        Ok(listener) => Some(listener),
+        Err(error) if disk_takes_nothing(&error) => {
+            tracing::error!(%error, path = %path.display(),
+                "clients are not answered there until the disk takes a socket");
+            None
+        }
+        Err(cause) => return Err(StartError::File { path, cause }),
+    };
     tasks.spawn(async move {
+        let mut found = first;
+        let listener = loop {
+            match found.take() {
+                Some(listener) => break listener,
+                None => tokio::select! {
+                    _ = ended.wait_for(|ended| *ended) => return,
+                    () = tokio::time::sleep(WRITE_AGAIN) => {}
+                },
+            }
+            found = listen(&path).ok();
+        };
         if let Err(error) = serve(listener, router, ended).await {
             tracing::error!(%error, path = %path.display(), "a socket was lost");
         }
@@ -303,7 +321,7 @@ fn params(config: &Config, origins: Live<BTreeSet<String>>) -> ServiceParams {
 
 /// Try to write the store until that works: a disk that was full at the start has room again.
 async fn write_again(
-    (store, place, clock): (Store, Place, Clock),
+    (store, file, clock): (Store, PathBuf, Clock),
     mut ended: watch::Receiver<bool>,
 ) {
     loop {
@@ -311,9 +329,12 @@ async fn write_again(
             _ = ended.wait_for(|ended| *ended) => return,
             () = tokio::time::sleep(WRITE_AGAIN) => {}
         }
-        if store.reopen(&place, clock.now()).await.is_ok() {
-            tracing::info!(target: "sitegate::store", "the site's store can be written again");
-            return;
+        match store.reopen(&file, clock.now()).await {
+            Ok(()) => {
+                tracing::info!(target: "sitegate::store", "the site's store can be written again");
+                return;
+            }
+            Err(error) => tracing::debug!(target: "sitegate::store", %error, "not yet"),
         }
     }
 }

@@ -33,7 +33,7 @@ pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
 pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
 pub use device::{Device, DeviceFilter, DeviceKey, Origin, Via};
-pub use error::StoreError;
+pub use error::{StoreError, disk_takes_nothing};
 pub use follow::Follower;
 pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
@@ -95,16 +95,32 @@ impl Store {
         Store { db, shared: Arc::new(Shared { own, replace_own: Mutex::new(publisher), heard }) }
     }
 
-    /// Try to write what was opened by [`Store::open_to_read`], from now on by all clones.
+    /// Try to write what was opened by [`Store::open_to_read`], from now on by all clones. Whoever
+    /// uses the store meanwhile is told that it does not answer.
     ///
     /// # Errors
     /// What stands in the way, as for [`Store::open`]; then it can be read as before.
-    pub async fn reopen(&self, place: &Place, now: Timestamp) -> Result<(), StoreError> {
-        let fresh = Store::open(place, now).await?;
-        self.db.replace_by(&fresh.db);
+    pub async fn reopen(&self, path: &Path, now: Timestamp) -> Result<(), StoreError> {
+        let fault = |cause| StoreError::File { path: path.to_owned(), cause };
+        place::takes_something(path).map_err(fault)?;
+        // SQLite shares what it has learnt of a file among all connections of a process: as long as
+        // one is left by which it cannot be written, none can write it.
+        self.own(Own::Nowhere);
+        self.db.close().await;
+        tokio::time::sleep(follow::LOOK_EVERY * 3).await;
+        let opened = Store::open(&Place::Sqlite(path.to_owned()), now).await;
+        let store = match &opened {
+            Ok(fresh) => fresh,
+            Err(_) => &Store::open_to_read(path).await?,
+        };
+        self.db.replace_by(&store.db);
+        self.own(Own::clone(&store.shared.own.load()));
+        opened.map(drop)
+    }
+
+    fn own(&self, own: Own) {
         let publisher = self.shared.replace_own.lock().unwrap_or_else(PoisonError::into_inner);
-        publisher.publish(Own::clone(&fresh.shared.own.load()));
-        Ok(())
+        publisher.publish(own);
     }
 
     /// Open a file as it lies on a disk that takes nothing: what is blocked can be read, and every

@@ -56,15 +56,18 @@ impl StoreError {
     /// Whether it may be over once the disk takes something again. SQLite cannot even open its log
     /// there, and says so in several ways.
     pub fn is_of_the_disk(&self) -> bool {
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
         match self {
             StoreError::Full | StoreError::ReadOnly | StoreError::Unavailable(_) => true,
-            StoreError::File { cause, .. } => {
-                matches!(cause.kind(), StorageFull | ReadOnlyFilesystem | PermissionDenied)
-            }
+            StoreError::File { cause, .. } => disk_takes_nothing(cause),
             _ => false,
         }
     }
+}
+
+/// Whether a file system refuses because it is full or closed to writing, which may be over later.
+pub fn disk_takes_nothing(cause: &io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    matches!(cause.kind(), StorageFull | ReadOnlyFilesystem | PermissionDenied)
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -19,7 +19,7 @@ pub(super) const CHANNEL: &str = "blocks_of_sitegate";
 /// How often an SQLite file is looked at. A look is one step of a prepared statement on a thread of
 /// its own, some twenty microseconds: it compares a number in the shared memory of the write-ahead
 /// log, reads no page and takes no lock. Ten a second are a fiftieth of a per cent of a core.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often PostgreSQL is asked besides: a connection may die without a word.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait before trying again what failed.
@@ -43,6 +43,7 @@ pub struct Follower {
 enum Ear {
     Sqlite { options: SqliteConnectOptions, connection: Option<(SqliteConnection, i64)> },
     Postgres { options: PgConnectOptions, listener: Option<Box<PgListener>> },
+    Nowhere,
 }
 
 impl Store {
@@ -99,6 +100,7 @@ impl Ear {
         let ear = match &*store.shared.own.load() {
             Own::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
             Own::Postgres(options) => Ear::Postgres { options: options.clone(), listener: None },
+            Own::Nowhere => Ear::Nowhere,
         };
         (ear, generation)
     }
@@ -113,6 +115,10 @@ impl Ear {
         next: &mut Instant,
     ) -> Result<Option<i64>, StoreError> {
         match self {
+            Ear::Nowhere => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                Ok(None)
+            }
             Ear::Sqlite { options, connection } => {
                 sleep_until(*next).await;
                 let (mut open, last) = match connection.take() {

@@ -28,6 +28,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for another process that makes or changes the tables.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
 const READERS_MAX: u32 = 4;
+const PROBE_BYTES: usize = 64 * 1024;
 const POSTGRES_MAX: u32 = 10;
 
 /// Where a store lies.
@@ -83,6 +84,8 @@ impl fmt::Debug for PostgresUrl {
 pub(super) enum Own {
     Sqlite(SqliteConnectOptions),
     Postgres(PgConnectOptions),
+    /// None at present: whoever has one lets go of it.
+    Nowhere,
 }
 
 impl fmt::Debug for Own {
@@ -91,6 +94,7 @@ impl fmt::Debug for Own {
         f.write_str(match self {
             Own::Sqlite(_) => "Own::Sqlite",
             Own::Postgres(_) => "Own::Postgres",
+            Own::Nowhere => "Own::Nowhere",
         })
     }
 }
@@ -135,6 +139,14 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
     SQLITE.run(&write).await?;
     let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
     Ok((Db::new(Pools::Sqlite { write, read }), Own::Sqlite(reading)))
+}
+
+/// Whether the disk beside a store takes anything: as much as a write-ahead log begins with.
+pub(super) fn takes_something(path: &Path) -> io::Result<()> {
+    use std::io::Write as _;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::tempfile_in(dir)?;
+    file.write_all(&[0; PROBE_BYTES])
 }
 
 /// As it lies on a disk that takes nothing: whoever tries to change anything is told so.
