@@ -336,6 +336,19 @@ fn where_routes_tell_names_apart_a_name_is_ascii_or_a_routes_own() {
 }
 
 #[test]
+fn what_may_be_read_as_a_guarded_name_is_guarded() {
+    let table = RouteTable::new(vec![super::own("/open/kiosk/", Requirement::Deny)], vec![]);
+    for (target, guards) in [
+        ("/open/kiosk/x", true),
+        ("/open/%e2%84%aaiosk/x", true),
+        ("/open/other/x", false),
+        ("/other/%e2%84%aaiosk/x", false),
+    ] {
+        assert_eq!(table.claims(&path(target)), guards, "{target}");
+    }
+}
+
+#[test]
 fn files_of_any_language_are_fetched_below_the_routes_of_every_role() {
     let names = [
         "%c3%9cber%20uns.pdf",
