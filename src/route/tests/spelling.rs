@@ -337,7 +337,7 @@ fn where_routes_tell_names_apart_a_name_is_ascii_or_a_routes_own() {
 
 #[test]
 fn what_may_be_read_as_a_guarded_name_is_guarded() {
-    let table = RouteTable::new(vec![super::own("/open/kiosk/", Requirement::Deny)], vec![]);
+    let table = RouteTable::new(vec![own("/open/kiosk/", Requirement::Deny)], vec![]);
     for (target, guards) in [
         ("/open/kiosk/x", true),
         ("/open/%e2%84%aaiosk/x", true),
