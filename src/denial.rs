@@ -56,7 +56,7 @@ denials! {
     /// RFC 9112 §2–§5: a head that two parsers could read in two ways.
     FramingHead "framing.head" 400
         "The request head is not well-formed HTTP."
-        "Look for bare line feeds, folded lines, spaces before a colon or control characters in what the client sends.";
+        "Look for bare line feeds, folded lines, spaces before a colon, control characters or a Connection field that names Content-Length in what the client sends.";
     /// RFC 9110 §9: a method that this gateway never carries.
     FramingMethod "framing.method" 405
         "CONNECT and TRACE are not carried."
@@ -100,7 +100,7 @@ denials! {
     /// A path that the backend could read as another one.
     PathAmbiguous "path.ambiguous" 400
         "The path could be read in more than one way."
-        "Encoded slashes, dots, backslashes and percent signs, double slashes and dot segments are refused; send the plain path.";
+        "Encoded slashes, dots, backslashes and percent signs, double slashes and dot segments are refused, and beside the names of routes whatever is not ASCII; send the plain path.";
     /// A path that is no path.
     PathMalformed "path.malformed" 400
         "The request target is not a path of printable ASCII characters that starts with a slash."

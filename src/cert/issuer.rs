@@ -290,7 +290,7 @@ fn authority(name: &str, unit: Option<String>, below: u8, scope: &Scope) -> Cert
     params.distinguished_name = subject(name.to_owned(), unit);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.name_constraints = Some(scope.constraints());
+    params.custom_extensions = vec![scope.constraints()];
     params.use_authority_key_identifier_extension = true;
     params
 }

@@ -12,14 +12,24 @@ use crate::clock::Clock;
 use crate::log;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
+    let dumps = keep_memory_to_ourselves();
     let loaded = match super::load(&arg) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     let clock = Clock::system();
     let _log = log::init(&loaded.config.log, &clock);
+    if let Err(error) = dumps {
+        tracing::warn!("core dumps are not prevented, and would hold keys: {error}");
+    }
     let options = Options { path: arg.config, clock, provider, signals: true };
     let running = launch(loaded, options).context("sitegate cannot start")?;
     running.join();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keep keys out of core dumps, and other processes of the same user out of this one's memory
+/// (PR_SET_DUMPABLE). Root still sees all. Before the first key is read.
+fn keep_memory_to_ourselves() -> Result<(), rustix::io::Errno> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
 }

@@ -175,7 +175,7 @@ pub(super) fn find<'s, F>(policy: &Policy, site: &'s SitePolicy, head: &Head<'_,
     let asked = host::Asked { by_default: head.by_default, local: head.local };
     host::judge(head.host, &site.hosts, asked).map_err(nowhere)?;
     let path = CanonicalPath::parse(head.target, policy.uri_bytes_max).map_err(nowhere)?;
-    let place = site.routes.place(&path).ok_or((None, Denial::RouteUnknown))?;
+    let place = site.routes.place(&path).map_err(nowhere)?;
     let route = site.routes.get(place).ok_or((None, Denial::GatewayInternal))?;
     route.takes(head.method).map_err(|denial| (Some(place), denial))?;
     Ok((place, route))

@@ -3,6 +3,7 @@
 //!
 //! Judges what pingora parsed by the bytes it was parsed from; parses nothing for others.
 
+use super::headers::names;
 use crate::denial::Denial;
 
 /// What a head says about the body that follows it.
@@ -244,6 +245,15 @@ impl Seen {
                 match value.eq_ignore_ascii_case(b"100-continue") {
                     true => Ok(()),
                     false => Err(Denial::FramingHead),
+                }
+            }
+            // Gone on the way as fields of the connection, they would leave a request without its
+            // length, or without its host, to the backend.
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let framing = ["content-length", "transfer-encoding", "host"];
+                match framing.iter().any(|framing| names(value, framing)) {
+                    true => Err(Denial::FramingHead),
+                    false => Ok(()),
                 }
             }
             14 if same(name, b"content-length") => {

@@ -1,7 +1,8 @@
 //! Which request fields pass to the backend and which are sitegate's alone to write, and which
 //! response fields pass to the client.
 //!
-//! IIS maps `-` and `_` to one server variable, so every rule holds for every spelling.
+//! IIS maps `-` and `_` to one server variable, so every rule holds for every spelling. Others map
+//! every character but letters and digits to `_`, so a name with any other does not pass at all.
 
 /// Fields that end at this hop (RFC 9110 §7.6.1).
 const HOP_BY_HOP: &[&str] = &[
@@ -18,48 +19,113 @@ const HOP_BY_HOP: &[&str] = &[
 ];
 
 /// Names that say who the client is, where it came from, or what it really asks for: only sitegate
-/// may say that.
+/// may say that. Some are sitegate's own. All others are written by a proxy, a load balancer, a
+/// module of a web server or an authenticating service to what is behind it, which believes them
+/// because it believes that nobody else can reach it. Each has a product that reads it: a backend
+/// that once stood behind one may still believe it.
 const OURS: &[&str] = &[
     "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-remote-ip",
-    "x-remote-addr",
+    "client-ip",
     "true-client-ip",
-    "cf-connecting-ip",
+    "fastly-client-ip",
     "front-end-https",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-request-id",
     "traceparent",
     "tracestate",
     "client-cert",
     "client-cert-chain",
-    "x-client-cert",
-    "remote-user",
+    "auth-user",
+    "logon-user",
     "proxy",
+];
+
+/// Prefixes with the same meaning: IIS' ASP.NET Core module (`MS-ASPNETCORE-CLIENTCERT`),
+/// Cloudflare (`Cf-Access-…`, `Cf-Connecting-IP`), Authelia and Kubernetes (`Remote-Groups`,
+/// `Impersonate-User`), Grafana's proxy (`WEBAUTH-USER`), Apache (`SSL_CLIENT_S_DN`, `OIDC_CLAIM_…`),
+/// SiteMinder (`SM_USER`), WebSEAL (`iv-user`), Shibboleth, Tailscale.
+const OURS_PREFIX: &[&str] = &[
+    "sitegate-",
+    "ms-aspnetcore-",
+    "ssl-client",
+    "cf-",
+    "remote-",
+    "webauth-",
+    "impersonate-",
+    "oidc-",
+    "shib-",
+    "sm-",
+    "iv-",
+    "tailscale-",
+];
+
+/// Names that begin with `x-`, with the same meaning.
+const OURS_X: &[&str] = &[
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-client-verify",
+    "x-client-dn",
+    "x-client-s-dn",
+    "x-client-i-dn",
+    "x-proxyuser-ip",
+    "x-method-override",
+    "x-request-id",
     "x-host",
     "x-url-scheme",
     "x-scheme",
+    "x-user",
+    "x-user-id",
+    "x-user-name",
+    "x-user-email",
+    "x-user-groups",
+    "x-user-roles",
+    "x-username",
+    "x-userid",
+    "x-userinfo",
+    "x-email",
+    "x-groups",
 ];
 
-/// Prefixes with the same meaning.
-const OURS_PREFIX: &[&str] = &[
-    "sitegate-",
+/// Prefixes that begin with `x-`: IIS (`X-Original-URL`, `X-Rewrite-URL`, `X-ARR-ClientCert`,
+/// iisnode), Azure (`X-MS-CLIENT-PRINCIPAL`, `X-MS-TOKEN-AAD-…`, `X-Azure-ClientIP`, `X-Appgw-…`,
+/// the Web Application Proxy's `X-MS-Proxy`), oauth2-proxy (`X-Auth-Request-User`), Traefik
+/// (`X-Forwarded-Tls-Client-Cert`), Google's and Amazon's balancers, Envoy, Pomerium, authentik,
+/// Kong; and what makes a server read or answer another file (`X-Accel-Mapping`,
+/// `X-Sendfile-Type`), or take a request for one of another method (`X-HTTP-Method-Override`).
+const OURS_X_PREFIX: &[&str] = &[
     "x-sitegate-",
-    "x-forwarded",
+    "x-forward",
     "x-original-",
+    "x-originating-",
+    "x-real-",
+    "x-remote-",
     "x-rewrite-",
+    "x-http-",
     "x-arr-",
-    "x-ssl-",
-    "ssl-client-",
-    "x-client-cert-",
-    "x-remote-user",
     "x-iisnode-",
+    "x-ssl-",
+    "x-tls-client",
+    "x-client-cert",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-ms-proxy",
+    "x-ms-forwarded-",
+    "x-azure-",
     "x-appgw-",
+    "x-auth-request-",
+    "x-auth-user",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-webauth-",
+    "x-goog-authenticated-user",
+    "x-goog-iap-",
+    "x-amzn-oidc-",
+    "x-amzn-mtls-",
+    "x-envoy-",
+    "x-pomerium-",
+    "x-consumer-",
+    "x-credential-",
+    "x-wap-",
+    "x-accel-",
+    "x-sendfile",
 ];
 
 /// Names whose underscore twins must not pass: the real spelling is judged elsewhere.
@@ -73,40 +139,28 @@ fn folded(b: u8) -> u8 {
     }
 }
 
-/// Whether a backend may read a field name as `wanted`.
+/// Whether a backend may read a field name as `wanted`, however either is spelt.
 pub fn is(name: &str, wanted: &str) -> bool {
-    name.len() == wanted.len() && begins(name, wanted)
+    name.len() == wanted.len() && begins(name.as_bytes(), wanted)
 }
 
-fn begins(name: &str, wanted: &str) -> bool {
-    name.len() >= wanted.len() && name.bytes().map(folded).zip(wanted.bytes()).all(|(a, b)| a == b)
+fn begins(name: &[u8], wanted: &str) -> bool {
+    let same = |(a, b): (&u8, u8)| folded(*a) == folded(b);
+    name.len() >= wanted.len() && name.iter().zip(wanted.bytes()).all(same)
 }
 
-/// Whether a request field from the client may pass to the backend.
-///
-/// `secret` names the fields that may carry a token: they pass only where the route forwards it,
-/// and an underscore twin of one never does. `nominated` is the value of the request's Connection
-/// fields, whose tokens name further fields that end here.
-fn passes<'a>(
-    name: &str,
-    nominated: impl Iterator<Item = &'a [u8]>,
-    secret: impl Iterator<Item = &'a str>,
-) -> bool {
-    if HOP_BY_HOP.iter().chain(OURS).any(|n| is(name, n)) {
-        return false;
-    }
-    if OURS_PREFIX.iter().any(|p| begins(name, p)) {
-        return false;
-    }
-    let twin = name.contains('_');
-    if twin && TWINS.iter().any(|n| is(name, n)) {
-        return false;
-    }
-    let (mut nominated, mut secret) = (nominated, secret);
-    if secret.any(|s| is(name, s)) {
-        return false;
-    }
-    !nominated.any(|value| names(value, name))
+/// Whether a name has no other reading than in one of the spellings that all rules know.
+fn has_plain_name(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Whether a name is for sitegate alone to write.
+fn is_ours(name: &str) -> bool {
+    let (names, prefixes) = match begins(name.as_bytes(), "x-") {
+        true => (OURS_X, OURS_X_PREFIX),
+        false => (OURS, OURS_PREFIX),
+    };
+    names.iter().any(|n| is(name, n)) || prefixes.iter().any(|p| begins(name.as_bytes(), p))
 }
 
 /// Which fields of one request pass to the backend.
@@ -153,8 +207,11 @@ impl<'a> RequestRules<'a> {
     }
 
     /// Whether a field passes. `values` are all the values that the request has under this name.
+    ///
+    /// A field that may carry a token passes only where the route forwards it, and a twin of one in
+    /// another spelling never does.
     pub fn passes<'v>(&self, name: &str, mut values: impl Iterator<Item = &'v [u8]>) -> bool {
-        if self.ours && is(name, "authorization") {
+        if !has_plain_name(name) || self.ours && is(name, "authorization") {
             return false;
         }
         if self.secret.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
@@ -164,14 +221,30 @@ impl<'a> RequestRules<'a> {
                 Credential::Any => true,
             };
         }
-        let secret = self.secret.iter().map(String::as_str);
-        passes(name, self.nominated.iter().copied(), secret)
+        if HOP_BY_HOP.iter().any(|n| is(name, n)) || is_ours(name) {
+            return false;
+        }
+        // By Via IIS sees that a proxy may send several clients' requests over one connection, and
+        // then asks for Windows credentials with each. A connection of the client's own may end at
+        // such a proxy on the other side. Ours shares it with nobody, so we add no entry (RFC 9110
+        // §7.6.3 would have one): every request would be asked. Elsewhere what clients say of their
+        // way is of no use to a backend.
+        if is(name, "via") && self.credential != Credential::Any {
+            return false;
+        }
+        let twin = name.contains('_');
+        if twin && TWINS.iter().any(|n| is(name, n)) {
+            return false;
+        }
+        !self.secret.iter().any(|secret| is(name, secret))
+            && !self.nominated.iter().any(|value| names(value, name))
     }
 }
 
-/// Whether a Connection value names a field.
+/// Whether a Connection value names a field, in any spelling.
 pub fn names(connection: &[u8], name: &str) -> bool {
-    connection.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    let is = |token: &[u8]| token.len() == name.len() && begins(token, name);
+    connection.split(|b| *b == b',').any(|token| is(token.trim_ascii()))
 }
 
 /// Whether a response field from the backend may pass to the client.
@@ -181,7 +254,7 @@ pub fn response_passes<'a>(name: &str, mut nominated: impl Iterator<Item = &'a [
         return true;
     }
     !HOP_BY_HOP.iter().any(|n| name.eq_ignore_ascii_case(n))
-        && !begins(name, "sitegate-")
+        && !begins(name.as_bytes(), "sitegate-")
         && !nominated.any(|value| names(value, name))
 }
 
@@ -197,8 +270,15 @@ pub fn windows_challenge(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn passes_as(credential: Credential, name: &str) -> bool {
+        let connection = [("Connection", &b"keep-alive, X-Named"[..])];
+        let secret = ["authorization".to_owned(), "x_ccm_token".to_owned()];
+        RequestRules::new(connection.into_iter(), &secret, credential)
+            .passes(name, [&b"x"[..]].into_iter())
+    }
+
     fn passes_plain(name: &str) -> bool {
-        passes(name, [&b"keep-alive, X-Named"[..]].into_iter(), ["authorization"].into_iter())
+        passes_as(Credential::None, name)
     }
 
     #[test]
@@ -223,7 +303,7 @@ mod tests {
             "X-SSL-Client-Verify",
             "Client-Cert",
             "Authorization",
-            "AUTHORIZATION_",
+            "X-CCM-Token",
             "X-Request-Id",
             "Transfer_Encoding",
             "Content_Length",
@@ -231,13 +311,82 @@ mod tests {
             "Upgrade",
             "TE",
             "X-Named",
+            "X_Named",
         ] {
-            assert_eq!(passes_plain(name), name == "AUTHORIZATION_", "{name}");
+            assert!(!passes_plain(name), "{name}");
         }
     }
 
     #[test]
-    fn what_configuration_manager_sends_passes() {
+    fn what_other_proxies_say_of_a_client_is_removed() {
+        for name in [
+            "MS-ASPNETCORE-WINAUTHTOKEN",
+            "MS-ASPNETCORE-CLIENTCERT",
+            "MS_ASPNETCORE_TOKEN",
+            "X-MS-CLIENT-PRINCIPAL",
+            "X-MS-CLIENT-PRINCIPAL-NAME",
+            "X-MS-TOKEN-AAD-ID-TOKEN",
+            "X-MS-Proxy",
+            "X-MS-Forwarded-Client-IP",
+            "X-WEBAUTH-USER",
+            "WEBAUTH-USER",
+            "X-TLS-Client-Cert",
+            "X-Client-Verify",
+            "X-Client-DN",
+            "X-Client-Cert",
+            "SSL_CLIENT_S_DN",
+            "SSL_CLIENT_CERT",
+            "Fastly-Client-IP",
+            "Client-IP",
+            "X-Azure-ClientIP",
+            "X-Accel-Redirect",
+            "X-Accel-Mapping",
+            "X-Sendfile-Type",
+            "X-ProxyUser-Ip",
+            "X-Auth-Request-User",
+            "X-User",
+            "X-Authenticated-User",
+            "X-Goog-Authenticated-User-Email",
+            "X-Goog-IAP-JWT-Assertion",
+            "X-Amzn-Oidc-Identity",
+            "Cf-Connecting-IP",
+            "Cf-Access-Authenticated-User-Email",
+            "X-Wap-Network-Client-IP",
+            "Remote-User",
+            "Remote_Groups",
+            "X-Remote-Group",
+            "Impersonate-User",
+            "SM_USER",
+            "X-Envoy-External-Address",
+            "X-HTTP-DestinationURL",
+        ] {
+            assert!(!passes_plain(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_character_that_a_server_may_read_as_an_underscore_does_not_pass() {
+        for mark in "!#$%&'*+.^`|~".chars() {
+            for name in ["Sitegate~Device", "X~Forwarded~For", "Content~Type", "X~Unknown", "~"] {
+                let name = name.replace('~', &mark.to_string());
+                for credential in [Credential::None, Credential::Token, Credential::Any] {
+                    assert!(!passes_as(credential, &name), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_way_of_a_request_is_told_on_a_connection_of_the_clients_own_alone() {
+        for (credential, passes) in
+            [(Credential::None, false), (Credential::Token, false), (Credential::Any, true)]
+        {
+            assert_eq!(passes_as(credential, "Via"), passes, "{credential:?}");
+        }
+    }
+
+    #[test]
+    fn what_configuration_manager_bits_webdav_and_update_clients_send_passes() {
         for name in [
             "Range",
             "If-Range",
@@ -249,13 +398,45 @@ mod tests {
             "ClientTokenSignature",
             "CCMAuthHeaderType",
             "User-Agent",
-            "Depth",
-            "Translate",
             "Content-Type",
             "Content-Length",
+            "Content-Encoding",
+            "Content-Range",
             "Host",
             "Cookie",
             "Expect",
+            "Accept",
+            "Accept-Encoding",
+            "Cache-Control",
+            "Pragma",
+            "If-Modified-Since",
+            "If-Unmodified-Since",
+            "UA-CPU",
+            // BITS and its upload protocol.
+            "BITS-Packet-Type",
+            "BITS-Session-Id",
+            "BITS-Supported-Protocols",
+            "BITS-Original-Request-URL",
+            "BITS-Host-ID",
+            "BITS-Error-Code",
+            "BITS-Error-Context",
+            "Content-Name",
+            // WebDAV (RFC 4918).
+            "Depth",
+            "Destination",
+            "If",
+            "Lock-Token",
+            "Overwrite",
+            "Timeout",
+            "Translate",
+            "X-MSGETWEBURL",
+            // Updates: SOAP, BranchCache, delivery optimisation.
+            "SOAPAction",
+            "X-P2P-PeerDist",
+            "X-P2P-PeerDistEx",
+            "MS-CV",
+            "X-Requested-With",
+            "X-MS-Client-Request-Id",
         ] {
             assert!(passes_plain(name), "{name}");
         }

@@ -238,8 +238,7 @@ fn tell_route<F>(policy: &Policy, site: &SitePolicy, head: &Head<'_, F>, told: &
     told.say("host", format!("{named} is a host of {}", site.name));
     let Ok(path) = CanonicalPath::parse(head.target, policy.uri_bytes_max) else { return };
     told.say("path", format!("routes see {}", path.as_str()));
-    let route = site.routes.place(&path).and_then(|place| site.routes.get(place));
-    let Some(route) = route else { return };
+    let Some(route) = site.routes.covering(&path) else { return };
     told.say("route", format!("{} covers it ({}): {}", route.name, route.pattern, route.reason));
     if route.takes(head.method).is_err() {
         told.say("method", format!("{} is not among {}", head.method, route.allow()));

@@ -3,7 +3,7 @@
 //!
 //! Knows no pingora type. Whether a route takes it is the decision's business.
 
-use super::headers::names;
+use super::headers::{is, names};
 use crate::denial::Denial;
 
 /// What a request asks for.
@@ -35,8 +35,8 @@ pub fn judge<'a>(
             }
             10 if name.eq_ignore_ascii_case("connection") => nominated |= names(value, "upgrade"),
             6 if name.eq_ignore_ascii_case("expect") => expects = true,
-            17 if name.eq_ignore_ascii_case("sec-websocket-key") => keys += 1,
-            21 if name.eq_ignore_ascii_case("sec-websocket-version") => versions += 1,
+            17 if is(name, "sec-websocket-key") => keys += 1,
+            21 if is(name, "sec-websocket-version") => versions += 1,
             _ => {}
         }
     }
@@ -90,6 +90,7 @@ mod tests {
             ("GET", true, format!("Connection: Upgrade\nUpgrade: websocket, h2c\n{KEY}")),
             ("GET", true, format!("Connection: Upgrade\nUpgrade: websocket/13\n{KEY}")),
             ("GET", true, format!("{good}\nSec-WebSocket-Key: AAAA")),
+            ("GET", true, format!("{good}\nSec_WebSocket_Key: AAAA")),
             ("GET", true, "Connection: Upgrade\nUpgrade: websocket".to_owned()),
             ("GET", true, "Connection: Upgrade, HTTP2-Settings\nUpgrade: h2c".to_owned()),
             ("GET", true, "Connection: Upgrade\nUpgrade: TLS/1.0".to_owned()),

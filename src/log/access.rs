@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::batch::{Batch, Writer};
 use super::line::{FIELD_CHARS_MAX, header, header_before, line};
 use super::recent::{Recent, cut as cut_at};
-use super::sink::Losses;
+use super::sink::{Losses, append};
 use crate::config::{AccessFormat, LogSink};
 use crate::metrics::{LogLost, Metrics};
 use jiff::Timestamp;
@@ -169,7 +169,7 @@ impl AccessLog {
             LogSink::Off => return Ok((AccessLog::off(), None)),
             LogSink::Stderr => Batch::before(io::stderr(), losses),
             LogSink::File(path) => {
-                let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+                let file = append(path)?;
                 let own = file.try_clone()?;
                 let (batch, writer) = Batch::before(file, losses);
                 match format {

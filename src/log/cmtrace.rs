@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::queue::Queue;
+use super::sink::append;
 use crate::clock::Clock;
 
 /// How large a file becomes before it is put aside.
@@ -170,10 +171,6 @@ impl Files {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
 impl Write for Files {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some((place, line)) = bytes.split_first() {
@@ -226,6 +223,15 @@ mod tests {
         let size =
             |name: &str| std::fs::metadata(dir.path().join("logs").join(name)).unwrap().len();
         assert_eq!((size("certificate.log"), size("certificate.lo_")), (700_001, 1_400_002));
+    }
+
+    #[test]
+    fn a_file_is_for_its_user_and_group_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        Files::new(dir.path()).write_all(b"\0line\n").unwrap();
+        let mode = std::fs::metadata(dir.path().join("sitegate.log")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7137, 0, "{mode:o}");
     }
 
     #[test]

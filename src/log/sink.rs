@@ -3,7 +3,10 @@
 //!
 //! What could be written of a line before the disk was full never runs into the next one.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +14,18 @@ use crate::metrics::{LineLost, LogLost, Metrics};
 
 /// An outage is over once nothing was dropped for this long: one that comes and goes is one.
 const OUTAGE: Duration = Duration::from_secs(60);
+
+/// The mode of a file that is made here: logs name devices, users and addresses, which are not for
+/// everybody on the machine. A stricter umask holds; so does the mode of a file that exists.
+const MODE: u32 = 0o640;
+
+/// Open a file for appending lines, made if it is not there.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+}
 
 /// What was dropped, counted.
 pub(super) struct Losses {
@@ -112,6 +127,22 @@ impl<W: Write> Write for Sink<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_made_for_its_user_and_group_and_keeps_the_mode_that_it_has() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        append(&path).unwrap();
+        // This test's umask may be stricter, not laxer.
+        assert_eq!(mode() & !MODE, 0, "{:o}", mode());
+        for kept in [0o644, 0o600, 0o660] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(kept)).unwrap();
+            append(&path).unwrap();
+            assert_eq!(mode(), kept);
+        }
+    }
 
     /// A disk with so much room.
     struct Disk {

@@ -3,6 +3,11 @@
 //! Never repairs. A path that a backend could read as another one is refused, since the decision
 //! is made on this reading while the bytes are forwarded as they came.
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+use percent_encoding::percent_decode_str;
+
 use crate::denial::Denial;
 
 /// A path in the only spelling that policy is decided on: ASCII letters in lower case, each
@@ -13,10 +18,14 @@ use crate::denial::Denial;
 /// * segments that Windows shortens (`.`, `..`, a dot or a space at the end);
 /// * what NTFS, the file search or IIS give a meaning (`:` streams, `*?<>"|` wildcards, `;`
 ///   parameters, `~1` short names of directories, `(S(…))` session segments);
-/// * bytes that are not UTF-8, and characters that a code page turns into a separator or a dot.
+/// * bytes that are not UTF-8, and characters that a code page or a normal form turns into a
+///   separator or a dot;
+/// * segments that would be none of these if what is not seen were left out (soft hyphens, joiners).
 ///
-/// A first segment, which names the namespace, is plain ASCII. In the last segment `NAME~1.EXT`
-/// passes: packages from old media hold such names, and no route ends in a short name.
+/// A first segment, which names the namespace, is plain ASCII. So is every other one that could be
+/// read as the name of a route, which is the [table's](super::RouteTable::place) business. In the
+/// last segment `NAME~1.EXT` passes: packages from old media hold such names, and no route ends in a
+/// short name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CanonicalPath(String);
 
@@ -48,7 +57,8 @@ impl CanonicalPath {
             }
             let start = key.len();
             read_segment(segment, number == 0, &mut key).ok_or(Denial::PathAmbiguous)?;
-            if is_shortened(key.get(start..).unwrap_or_default(), is_last) {
+            let read = key.get(start..).unwrap_or_default();
+            if is_shortened(read, is_last) || !is_ascii(read) && is_normalised(read) {
                 return Err(Denial::PathAmbiguous);
             }
         }
@@ -65,6 +75,12 @@ impl std::fmt::Display for CanonicalPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a canonical segment has ASCII characters alone: of those, only the space and the number
+/// sign are escaped.
+pub(super) fn is_ascii(segment: &str) -> bool {
+    segment.split('%').skip(1).all(|escape| escape.starts_with('2'))
 }
 
 /// Append the one spelling of a segment, or `None` if it has more than one reading.
@@ -146,6 +162,7 @@ fn is_lookalike(character: char) -> bool {
     matches!(
         character,
         '\u{a5}'
+            | '\u{66a}'
             | '\u{20a9}'
             | '\u{2024}'
             | '\u{2044}'
@@ -167,19 +184,25 @@ fn is_lookalike(character: char) -> bool {
 
 /// Whether Windows or IIS would take a canonical segment for another one.
 fn is_shortened(segment: &str, is_last: bool) -> bool {
-    // Unicode's own spaces at the end are trimmed by some frameworks.
-    const SPACES: [&str; 5] = ["%20", "%c2%a0", "%e3%80%80", "%e2%80%af", "%e2%81%9f"];
-    if segment.ends_with('.') || SPACES.iter().any(|s| segment.ends_with(s)) {
-        return true;
-    }
-    // U+2000 to U+200F: the typographic spaces, and the invisible ones.
-    if segment.len() >= 9
-        && let Some(tail) = segment.get(segment.len() - 9..)
-        && tail.starts_with("%e2%80%8")
-    {
-        return true;
-    }
-    is_session(segment) || is_short_name(segment, is_last)
+    segment.ends_with('.')
+        || segment.ends_with("%20")
+        || is_session(segment)
+        || is_short_name(segment, is_last)
+}
+
+/// Whether a segment means another one to whoever normalises it (NFKC, which also undoes what is
+/// wide, small or circled), leaves out what is not seen, or trims spaces of any kind at the end.
+fn is_normalised(segment: &str) -> bool {
+    let unseen = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    let is_unseen = |c: char| unseen.contains(c);
+    let Ok(text) = percent_decode_str(segment).decode_utf8() else { return true };
+    let seen: String = text.chars().filter(|c| !is_unseen(*c)).collect();
+    let read = ComposingNormalizerBorrowed::new_nfkc().normalize(&seen);
+    read.is_empty()
+        || text.ends_with(|c: char| c.is_whitespace() || is_unseen(c))
+        || read.ends_with(|c: char| c == '.' || c.is_whitespace())
+        || read.contains(['/', '\\', '%'])
+        || is_session(&read)
 }
 
 /// ASP.NET takes `(S(…))`, `(A(…))` and their kin out of a path wherever they stand.

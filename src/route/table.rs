@@ -7,7 +7,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::path::CanonicalPath;
+use super::path::{CanonicalPath, is_ascii};
 use super::query::Queries;
 use super::role::Role;
 use super::translate::Translation;
@@ -139,6 +139,18 @@ impl Pattern {
             },
             _ => Reach::None,
         }
+    }
+}
+
+impl Pattern {
+    /// Whether somebody could read a path as one within this pattern: each segment is the pattern's,
+    /// or, past the first so many, not ASCII.
+    fn may_be_read(&self, key: &str, exactly: usize) -> bool {
+        let mut read = key.split('/');
+        self.path.split('/').enumerate().all(|(place, own)| {
+            let same = |read: &str| read == own || place >= exactly && !is_ascii(read);
+            read.next().is_some_and(same)
+        })
     }
 }
 
@@ -294,37 +306,66 @@ impl RouteTable {
 
     /// The route that covers a path, whatever the method: for labels, and for `Allow`.
     pub fn covering(&self, path: &CanonicalPath) -> Option<&Route> {
-        self.get(self.place(path)?)
+        self.get(self.place(path).ok()?)
     }
 
     /// The place of the route that covers a path, for what is kept beside the routes.
-    pub fn place(&self, path: &CanonicalPath) -> Option<usize> {
+    ///
+    /// Where routes tell names apart, a name has ASCII characters alone, or is a route's own to the
+    /// letter. Any other may be one that a route has: backends fold case (the Kelvin sign to `k`),
+    /// normalise (wide and circled letters), leave out what is not seen, trim, and convert to a code
+    /// page of their own, which makes a letter of nearly anything somewhere. Below what routes tell
+    /// apart, files have the names that they have.
+    ///
+    /// # Errors
+    /// [`Denial::PathAmbiguous`] where another route may be meant, [`Denial::RouteUnknown`] where
+    /// none covers the path.
+    pub fn place(&self, path: &CanonicalPath) -> Result<usize, Denial> {
+        if self.means_others(path) {
+            return Err(Denial::PathAmbiguous);
+        }
         let mut claimed = 0;
         for (place, route) in self.0.iter().enumerate() {
             if route.pattern.path.len() < claimed {
-                return None;
+                break;
             }
             match route.pattern.reach(path.as_str()) {
-                Reach::Covers => return Some(place),
+                Reach::Covers => return Ok(place),
                 Reach::Claims => claimed = route.pattern.path.len(),
                 Reach::None => {}
             }
         }
-        None
+        Err(Denial::RouteUnknown)
     }
 
-    /// Whether a path is covered, or lies below one that is a route of its own.
+    /// Whether a path is covered, or lies below one that is a route of its own, or may be read so.
     pub fn claims(&self, path: &CanonicalPath) -> bool {
-        self.0.iter().any(|route| !matches!(route.pattern.reach(path.as_str()), Reach::None))
+        self.reaching(path).next().is_some() || self.means_others(path)
+    }
+
+    /// The routes that cover or claim a path, the longest pattern first.
+    fn reaching(&self, path: &CanonicalPath) -> impl Iterator<Item = &Route> {
+        let key = path.as_str();
+        self.0.iter().filter(move |route| !matches!(route.pattern.reach(key), Reach::None))
+    }
+
+    /// Whether a path may be read as one of a route that does not reach it as it is.
+    fn means_others(&self, path: &CanonicalPath) -> bool {
+        let key = path.as_str();
+        if is_ascii(key) {
+            return false;
+        }
+        let exactly = self.reaching(path).next().map_or(0, |r| r.pattern.path.split('/').count());
+        let is_other = |route: &&Route| matches!(route.pattern.reach(key), Reach::None);
+        self.0.iter().filter(is_other).any(|route| route.pattern.may_be_read(key, exactly))
     }
 
     /// The route of a request.
     ///
     /// # Errors
-    /// [`Denial::RouteUnknown`] where none covers the path, [`Denial::RouteMethod`] where it does
-    /// not take the method.
+    /// As [`RouteTable::place`]; [`Denial::RouteMethod`] where the route does not take the method.
     pub fn find(&self, path: &CanonicalPath, method: &str) -> Result<&Route, Denial> {
-        let route = self.covering(path).ok_or(Denial::RouteUnknown)?;
+        let route = self.get(self.place(path)?).ok_or(Denial::RouteUnknown)?;
         route.takes(method).map(|()| route)
     }
 }

@@ -61,10 +61,7 @@ pub fn server_config(
         .map_err(failed)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-    config.alpn_protocols = match options.http2 {
-        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
-    };
+    config.alpn_protocols = protocols(options.http2);
     config.ticketer = Arc::new(SmallTickets(Ticketer::new().map_err(failed)?));
     config.session_storage = Arc::new(SmallSessions(ServerSessionMemoryCache::new(SESSIONS_MAX)));
     config.max_early_data_size = 0;
@@ -88,8 +85,15 @@ pub fn refusing(provider: Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, rust
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Nobody));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols(true);
     Ok(Arc::new(config))
+}
+
+/// The protocols that a client may offer, the best first. HTTP/1.0 is served like HTTP/1.1, so a
+/// client that offers nothing else is not sent away.
+fn protocols(http2: bool) -> Vec<Vec<u8>> {
+    let all: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+    all.into_iter().skip(usize::from(!http2)).map(<[u8]>::to_vec).collect()
 }
 
 #[cfg(test)]

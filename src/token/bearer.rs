@@ -17,13 +17,15 @@ pub struct TokenSource {
 }
 
 impl TokenSource {
-    /// A source, if both words are RFC 9110 tokens. Without a scheme the whole value is the token.
+    /// A source, if the scheme is a token of RFC 9110, and the header is one of letters, digits, `-`
+    /// and `_`: no other names pass to a backend. Without a scheme the whole value is the token.
     pub fn new(header: &str, scheme: Option<&str>) -> Option<Self> {
         let is_token = |s: &str| {
             let special = |b| b"!#$%&'*+-.^_`|~".contains(&b);
             !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || special(b))
         };
-        let valid = is_token(header) && scheme.is_none_or(is_token);
+        let is_plain = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let valid = is_token(header) && is_plain(header) && scheme.is_none_or(is_token);
         valid.then(|| TokenSource {
             header: header.to_ascii_lowercase(),
             scheme: scheme.map(str::to_owned),
@@ -318,6 +320,7 @@ mod tests {
     fn a_source_is_two_words() {
         assert_eq!(TokenSource::new("", None), None);
         assert_eq!(TokenSource::new("a b", None), None);
+        assert_eq!(TokenSource::new("X.Token", None), None);
         assert_eq!(TokenSource::new("a", Some("b:")), None);
         assert_eq!(TokenSource::new("A", Some("B")).map(|s| s.header), Some("a".into()));
     }

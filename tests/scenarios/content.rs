@@ -195,6 +195,15 @@ fn nothing_that_a_client_says_of_itself_reaches_the_backend_by_any_way() {
         "Sitegate-Device",
         "SITEGATE_USER",
         "sitegate-new",
+        "Via",
+        "MS-ASPNETCORE-WINAUTHTOKEN",
+        "X-MS-CLIENT-PRINCIPAL",
+        "X-WEBAUTH-USER",
+        "X-Accel-Redirect",
+        // Servers that make `_` of every mark read these as ours.
+        "Sitegate.Device",
+        "X~Forwarded!For",
+        "X.Unknown",
     ];
     let lies: Vec<String> = names.iter().map(|name| format!("{name}: evil")).collect();
     let lies: Vec<&str> = lies.iter().flat_map(|lie| ["-H", lie]).collect();

@@ -171,7 +171,7 @@ fn a_replay_tells_each_step_and_never_the_token() {
     let token = gateway.token();
     let request = asks(
         "GET /SMS_MP_TokenAuth/.sms_pol?x",
-        &[&format!("Authorization: Bearer {token}"), "Sitegate-Device: GUID:0"],
+        &[&format!("Authorization: Bearer {token}"), "Sitegate-Device: GUID:0", "X.Y: z"],
         b"",
     );
     // As an editor saves it.
@@ -191,7 +191,7 @@ fn a_replay_tells_each_step_and_never_the_token() {
         "aud: urn:sccm:service",
         "exp: ",
         "a client token of site, verified; device",
-        "removed      Sitegate-Device\n",
+        "removed      Sitegate-Device, X.Y\n",
         "Sitegate-Device: GUID:11111111",
         "to http://127.0.0.1:1 as GET /SMS_MP_TokenAuth/.sms_pol?x",
     ] {

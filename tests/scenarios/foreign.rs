@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::support::{Apache, Gateway, Nginx, Plan, eventually, free_port, python, write_pattern};
+use crate::support::{
+    Apache, Gateway, Liar, Nginx, Part, Plan, Then, eventually, free_port, python, write_pattern,
+};
 
 const REPORTS: &str = "[[site_system.route]]\npath = \"/reports/\"\nrequire = \"windows\"\n";
 /// All of WebDAV, for everyone: what distribution points have is a part of it.
@@ -45,6 +47,25 @@ fn a_library_that_speaks_ntlm_is_somebody_through_sitegate_to_an_unchanged_apach
     let nobody = gateway.curl("/reports/sales.txt", &[]);
     assert_eq!(nobody.status, 401);
     assert!(nobody.head.to_ascii_lowercase().contains("www-authenticate: ntlm"), "{}", nobody.head);
+}
+
+#[test]
+fn a_backend_that_authenticates_connections_learns_of_proxies_before_ours_and_no_other_does() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let backend = Liar::start(move |_, _| (vec![Part::Bytes(answer.to_vec())], Then::Keep));
+    let gateway =
+        Plan::to(&backend.url()).site_system("windows_auth = true").after(REPORTS).start();
+    for (path, told) in [("/reports/x", true), ("/SMS_MP/.sms_aut?MPLIST", false)] {
+        for via in [Some("Via: 1.1 proxy.contoso.com"), None] {
+            let fields = via.map_or(vec![], |via| vec!["-H", via]);
+            let answer = gateway.curl(path, &[&["--http1.1"], &fields[..]].concat());
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let asked = backend.asked().pop().unwrap().to_ascii_lowercase();
+            let expected = via.filter(|_| told).map(str::to_ascii_lowercase);
+            let found = asked.lines().find(|line| line.starts_with("via:"));
+            assert_eq!(found, expected.as_deref(), "{path} {via:?}");
+        }
+    }
 }
 
 #[test]

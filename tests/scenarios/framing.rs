@@ -125,6 +125,12 @@ fn ambiguous_framing_is_refused_and_the_connection_ends() {
         "CL differ",
         &post("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"),
     );
+    // What Connection names ends at this hop: without its length, a body would be a request.
+    let bodied = format!("Content-Length: {}\r\n", SMUGGLED.len());
+    for nominated in ["Content-Length", "close, content_length", "Host", "Transfer-Encoding"] {
+        let fields = format!("Connection: {nominated}\r\n{bodied}");
+        refused(&nginx, &gateway, &fields, &post(&fields, SMUGGLED));
+    }
     let host = Gateway::HOST;
     for (what, text) in [
         (

@@ -22,7 +22,7 @@ const FRAMINGS: [&[&str]; 7] = [
     &["--http1.1", "-H", "Expect: 100-continue"],
     &["--http1.1", "-H", "Transfer-Encoding: chunked", "-H", "Expect:"],
     &["--http1.1", "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue"],
-    &["--http1.0", "--no-alpn"],
+    &["--http1.0"],
     &["--http2"],
     &["--http2", "-H", "Content-Length:"],
 ];

@@ -92,7 +92,7 @@ fn links_lead_to_https_in_both_lanes_and_lengths_are_exact() {
         let length = came.len().to_string();
         assert_eq!(field(&head.head, "content-length"), Some(&*length));
     }
-    let old = gateway.curl("/linked/", &["--http1.0", "--no-alpn"]);
+    let old = gateway.curl("/linked/", &["--http1.0"]);
     assert_eq!(old.text(), link.repeat(3), "{}", old.head);
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -468,4 +469,52 @@ fn a_certificate_is_seen_where_the_system_grants_no_events() {
     let began = Instant::now();
     serves_pki(&gateway, &certificate());
     println!("served after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_service_without_privileges_keeps_its_memory_to_itself_and_works_as_ever() {
+    const USER: u32 = 65_534;
+    let drop = format!("setpriv --reuid={USER} --regid={USER} --clear-groups");
+    let reach = format!("{drop} {} --version", env!("CARGO_BIN_EXE_sitegate"));
+    let reaches = Command::new("sh").args(["-c", &reach]).output();
+    if !reaches.is_ok_and(|out| out.status.success()) {
+        println!("the program cannot be run as another user here, so that this is not tried");
+        return;
+    }
+    let nginx = Nginx::start();
+    // The first command never returns.
+    let first = format!("chown -R {USER} . && exec {drop} \"$0\" \"$@\"");
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()).first(&[], &first));
+    gateway.launch();
+    gateway.wait_until_ready();
+    let of = |name: &str| format!("/proc/{}/{name}", gateway.pid());
+    let status = std::fs::read_to_string(of("status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{USER}\t")), "{status}");
+    // What the kernel lets nobody dump or trace belongs to root there.
+    assert_eq!(std::fs::metadata(of("environ")).unwrap().uid(), 0);
+    let looked = Command::new("sh")
+        .args(["-c", &format!("{drop} cat {} {}", of("environ"), of("maps"))])
+        .output()
+        .unwrap();
+    assert!(looked.stdout.is_empty() && !looked.status.success(), "{looked:?}");
+
+    assert_eq!(gateway.curl(OPEN, &[]).status, 200);
+    assert!(gateway.metric("process_open_fds") > 3.0);
+    // It sees files change,
+    gateway.write_config("not a configuration");
+    eventually("the new configuration is found to be none", || {
+        gateway.metric("sitegate_config_last_reload_successful") == 0.0
+    });
+    gateway.write_config(&gateway.config_text());
+    // and whoever looks for what ails it finds the port in good hands.
+    let doctor = gateway.command(&["doctor"]);
+    let out = Command::new("sh")
+        .args(["-c", &format!("exec {drop} \"$0\" \"$@\"")])
+        .arg(doctor.get_program())
+        .args(doctor.get_args())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(!told.contains("doctor.port_taken") && !told.contains("not_running"), "{told}");
+    assert!(told.contains("doctor."), "{told} {out:?}");
 }

@@ -116,7 +116,7 @@ fn registration_and_location_arrive_equal_without_a_token_in_every_framing() {
             &["--http1.1", "-H", "Expect: 100-continue"],
             &["--http1.1", "-H", "Transfer-Encoding: chunked"],
             &["--http1.1", "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue"],
-            &["--http1.0", "--no-alpn"],
+            &["--http1.0"],
             &["--http2"],
             &["--http2", "-H", "Content-Length:"],
             &["--http2", "-H", "Expect: 100-continue"],

@@ -127,12 +127,15 @@ fn what_passes_goes_on_as_it_came_and_as_nobody() {
     for lane in LANES {
         for path in ["/SMS_MP/.sms_pol?x", "/SMS_DP_SMSPKG$/PS1/a", "/SMS_MP_TokenAuth/.sms_aut?y"]
         {
-            let answer = curl(port, path, &[lane, "-H", &token, "-H", "Sitegate-Device: me"]);
+            let lies = ["-H", "Sitegate-Device: me", "-H", "Sitegate.Device: me"];
+            let answer = curl(port, path, &[&[lane, "-H", &token], &lies[..]].concat());
             assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
             let written = scribe.last();
             assert_eq!(written.line(), format!("GET {path} HTTP/1.1"));
             assert_eq!(written.fields("authorization").len(), 1, "as it came");
-            assert!(written.fields("sitegate-device").is_empty(), "nobody vouches for it");
+            for lie in ["sitegate-device", "sitegate.device"] {
+                assert!(written.fields(lie).is_empty(), "nobody vouches for it");
+            }
             assert_eq!(written.fields("x-forwarded-proto"), ["http"]);
         }
         let before = scribe.all().len();

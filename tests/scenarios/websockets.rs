@@ -75,14 +75,15 @@ fn head(wire: &mut Wire) -> String {
 
 fn open(gateway: &Gateway, backend: &Backend) -> (Wire, TcpStream) {
     let mut wire = connect(gateway);
-    wire.send(ask("/socket/x", Some(&gateway.token()), FIELDS).as_bytes());
+    let lying = format!("{FIELDS}Sitegate.Device: evil\r\nX-MS-Client-Principal: evil\r\n");
+    wire.send(ask("/socket/x", Some(&gateway.token()), &lying).as_bytes());
     let (mut stream, asked) = backend.next();
     let asked = asked.to_ascii_lowercase();
     assert!(asked.contains("\r\nupgrade: websocket\r\n"), "{asked}");
     assert!(asked.contains("\r\nconnection: upgrade\r\n"), "{asked}");
     assert!(asked.contains("\r\nsec-websocket-key: dghlihnhbxbszsbub25jzq==\r\n"), "{asked}");
     assert!(asked.contains("\r\nsitegate-device: "), "{asked}");
-    assert!(!asked.contains("authorization"), "{asked}");
+    assert!(!asked.contains("authorization") && !asked.contains("evil"), "{asked}");
     stream.write_all(SWITCHED.as_bytes()).unwrap();
     let answer = head(&mut wire).to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 101 "), "{answer}");

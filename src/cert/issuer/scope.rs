@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
+use rcgen::CustomExtension;
 
 use crate::cert::Fault;
+use crate::cert::export::{SEQUENCE, tlv};
 use crate::unfit::Unfit;
 
 /// What names the site may issue for. It is written into root and role authority when they are
@@ -43,22 +44,91 @@ impl Scope {
         Ok(scope)
     }
 
-    /// A name form without a permitted subtree would be free, so each has one or is excluded whole.
-    pub(super) fn constraints(&self) -> NameConstraints {
-        let subnet = |net: &IpNet| {
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len()))
-        };
-        let mut permitted: Vec<_> =
-            self.domains.iter().cloned().map(GeneralSubtree::DnsName).collect();
-        permitted.extend(self.networks.iter().map(subnet));
+    /// The name constraints. A name form without a permitted subtree would be free, so each has one
+    /// or is excluded whole.
+    ///
+    /// An extension of our own, because rcgen writes those last: wolfSSL believes name constraints
+    /// only of a certificate that has said before, in its basic constraints, that it is an
+    /// authority.
+    pub(super) fn constraints(&self) -> CustomExtension {
+        const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
+        const PERMITTED: u8 = 0xA0;
+        const EXCLUDED: u8 = 0xA1;
+        let domains = self.domains.iter().map(|name| dns(name));
+        let permitted = domains.chain(self.networks.iter().map(network)).collect::<Vec<_>>();
         let mut excluded = Vec::new();
         if self.domains.is_empty() {
-            excluded.push(GeneralSubtree::DnsName(String::new()));
+            excluded.push(dns(""));
         }
         if self.networks.is_empty() {
-            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
-            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
+            excluded.push(address(&[0; 8]));
+            excluded.push(address(&[0; 32]));
         }
-        NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
+        let subtrees = |tag, of: Vec<Vec<u8>>| match of.is_empty() {
+            true => Vec::new(),
+            false => tlv(tag, &of.concat()),
+        };
+        let both = [subtrees(PERMITTED, permitted), subtrees(EXCLUDED, excluded)].concat();
+        let mut extension =
+            CustomExtension::from_oid_content(NAME_CONSTRAINTS, tlv(SEQUENCE, &both));
+        extension.set_criticality(true);
+        extension
+    }
+}
+
+/// A subtree of DNS names (RFC 5280 §4.2.1.10, GeneralSubtree).
+fn dns(name: &str) -> Vec<u8> {
+    tlv(SEQUENCE, &tlv(0x82, name.as_bytes()))
+}
+
+/// A subtree of IP addresses: the address, and its mask.
+fn address(with_mask: &[u8]) -> Vec<u8> {
+    tlv(SEQUENCE, &tlv(0x87, with_mask))
+}
+
+fn network(net: &IpNet) -> Vec<u8> {
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    address(&[octets(net.addr()), octets(net.netmask())].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CidrSubnet, GeneralSubtree, KeyPair, NameConstraints};
+
+    use super::*;
+
+    #[test]
+    fn name_constraints_are_written_as_rcgen_writes_them() {
+        let subnet = |net: &str| {
+            let net: IpNet = net.parse().unwrap();
+            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len()))
+        };
+        let dns = |name: &str| GeneralSubtree::DnsName(name.to_owned());
+        let any = [CidrSubnet::V4([0; 4], [0; 4]), CidrSubnet::V6([0; 16], [0; 16])];
+        let any: Vec<_> = any.into_iter().map(GeneralSubtree::IpAddress).collect();
+        for (given, permitted, excluded) in [
+            (&["contoso.com", "mp01"][..], vec![dns("contoso.com"), dns("mp01")], any),
+            (
+                &["contoso.com", "10.0.0.0/9", "2001:db8::7"],
+                vec![dns("contoso.com"), subnet("10.0.0.0/9"), subnet("2001:db8::7/128")],
+                vec![],
+            ),
+            (&["192.0.2.1"], vec![subnet("192.0.2.1/32")], vec![dns("")]),
+        ] {
+            let ours = Scope::new(given).unwrap().constraints();
+            let mut params = CertificateParams::default();
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: permitted,
+                excluded_subtrees: excluded,
+            });
+            let theirs = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let (_, theirs) = x509_parser::parse_x509_certificate(theirs.der()).unwrap();
+            let theirs = theirs.iter_extensions().next().unwrap();
+            assert_eq!(ours.content(), theirs.value, "{given:?}");
+            assert!(ours.criticality() && theirs.critical);
+        }
     }
 }

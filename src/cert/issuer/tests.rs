@@ -169,6 +169,20 @@ fn openssl_accepts_the_chain_and_reads_the_bundle() {
 }
 
 #[test]
+fn an_authority_says_that_it_is_one_before_it_says_for_which_names() {
+    let site = site(&["contoso.com", "10.0.0.0/8"], Algorithm::P256);
+    for pem in [&site.root.certificate, site.role.certificate()] {
+        let der = certificate_der(pem.as_bytes()).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        let names: Vec<String> = parsed.iter_extensions().map(|e| e.oid.to_id_string()).collect();
+        let at = |oid: &str| names.iter().position(|name| name == oid).unwrap();
+        let (basic, constraints) = ("2.5.29.19", "2.5.29.30");
+        assert!(at(basic) < at(constraints), "{names:?}");
+        assert!(parsed.iter_extensions().nth(at(constraints)).unwrap().critical);
+    }
+}
+
+#[test]
 fn nothing_outlives_the_authority_above_it() {
     let site = site(&["contoso.com"], Algorithm::P256);
     let late = second(NOW + 1826 * DAY - 10 * DAY);

@@ -15,6 +15,7 @@ fn a_plain_head_says_what_body_follows() {
         ("Content-Length: 0\r\n", Body::Empty),
         ("Content-Length: 5\r\nExpect: 100-Continue\r\n", Body::Length(5)),
         ("transfer-encoding: Chunked\r\n", Body::Chunked),
+        ("Connection: keep-alive, X\r\nX: y\r\n", Body::Empty),
         ("X: caf\u{e9}\r\nY:\ttab\t\r\nZ:\r\n", Body::Empty),
     ] {
         assert_eq!(judge_raw(&head(fields)), Ok(body), "{fields:?}");
@@ -54,6 +55,10 @@ fn whatever_two_parsers_could_read_in_two_ways_is_refused() {
         ("Expect: 100-continued\r\n", Denial::FramingHead),
         ("Expect: 100-continue\r\nExpect: 100-continue\r\n", Denial::FramingHead),
         ("Host: other\r\n", Denial::HostInvalid),
+        ("Content-Length: 5\r\nConnection: Content-Length\r\n", Denial::FramingHead),
+        ("Connection: close, content_length\r\nContent-Length: 5\r\n", Denial::FramingHead),
+        ("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n", Denial::FramingHead),
+        ("Connection: keep-alive,\tHOST\r\n", Denial::FramingHead),
         ("X : y\r\n", Denial::FramingHead),
         ("X\t: y\r\n", Denial::FramingHead),
         (" X: y\r\n", Denial::FramingHead),

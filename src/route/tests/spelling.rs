@@ -145,7 +145,7 @@ proptest! {
         prop_assert!(theirs.is_ok(), "{target}: {theirs:?}");
         let theirs = theirs.unwrap();
         // What no route covers is denied, and that is a decision that may differ.
-        if table.place(&ours).is_none() {
+        if table.place(&ours).is_err() {
             return Ok(());
         }
         prop_assert_eq!(table.place(&ours), table.place(&theirs), "{} {}", target, theirs);
@@ -192,4 +192,188 @@ fn what_a_preset_protects_has_no_spelling_that_opens_it_to_nobody() {
         }
     }
     assert!(spelt > 50_000, "{spelt}");
+}
+
+/// Names that operators have nested in laxer ones, and what a folder next to them may be called.
+fn nested() -> RouteTable {
+    let own = [
+        ("/open/", Requirement::Anonymous),
+        ("/open/kiosk/", Requirement::Deny),
+        ("/open/kiosk/public/", Requirement::Anonymous),
+        ("/open/kiosk/public/keys/", Requirement::Device),
+        ("/open/files/list", Requirement::User),
+        ("/open/pr%c3%bcfung/", Requirement::Deny),
+    ];
+    let own = own.map(|(pattern, requirement)| super::own(pattern, requirement));
+    RouteTable::new(own.into(), presets(&Role::ALL).into_iter().map(|(_, r)| r).collect())
+}
+
+/// What one or another backend makes of a text: case folded, normal form, nothing unseen, and what
+/// Windows' code pages make of letters that have no compatible form.
+fn folded(text: &str) -> String {
+    use icu_properties::props::DefaultIgnorableCodePoint;
+    let unseen = icu_properties::CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    let seen: String = text.chars().filter(|c| !unseen.contains(*c)).collect();
+    let form = icu_normalizer::ComposingNormalizerBorrowed::new_nfkc();
+    let letter = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{131}' | '\u{130}' => 'i',
+        '\u{3b1}' => 'a',
+        '\u{101}' | '\u{100}' => 'a',
+        '\u{4bb}' => 'h',
+        c => c,
+    };
+    let lower = form.normalize(&seen).to_lowercase();
+    let trimmed = |segment: &str| {
+        segment.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).to_owned()
+    };
+    let segments: Vec<String> =
+        lower.chars().map(letter).collect::<String>().split('/').map(trimmed).collect();
+    segments.join("/")
+}
+
+/// A path of which one character is another one, or has one before it, that some fold away.
+fn disguised() -> impl Strategy<Value = String> {
+    let begins = prop::sample::select(vec![
+        "/open/kiosk/x",
+        "/open/kiosk/public/keys/a",
+        "/open/kiosk/public/a.txt",
+        "/open/files/list",
+        "/open/files/other",
+        "/open/pr\u{fc}fung/x",
+        "/open/\u{dc}bung/x",
+        "/sms_mp/.sms_pol",
+        "/sms_dp_smspkg$/PS100001/a.txt",
+    ]);
+    let like = |c: char| -> Vec<char> {
+        let wide = u32::from(c).checked_add(0xfee0).filter(|_| c.is_ascii_graphic());
+        let circled = c.is_ascii_lowercase().then(|| u32::from(c) - 0x61 + 0x24d0);
+        let bold = c.is_ascii_lowercase().then(|| u32::from(c) - 0x61 + 0x1d41a);
+        let more = match c {
+            'k' => "\u{212a}",
+            's' => "\u{17f}",
+            'i' => "\u{131}\u{130}",
+            'a' => "\u{3b1}\u{101}\u{100}",
+            'h' => "\u{4bb}",
+            '\u{fc}' => "\u{dc}",
+            _ => "",
+        };
+        let codes = [wide, circled, bold].into_iter().flatten().filter_map(char::from_u32);
+        codes.chain(more.chars()).collect()
+    };
+    let unseen = "\u{ad}\u{feff}\u{2060}\u{200d}\u{200b}\u{34f}\u{1680}\u{2028}\u{2029}\u{85}\u{3000}\u{301}";
+    let changes = prop::collection::vec(
+        (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()),
+        1..4,
+    );
+    (begins, changes).prop_map(move |(begin, changes)| {
+        let mut text: Vec<char> = begin.chars().collect();
+        for (at, which, inserts) in changes {
+            let at = 1 + at.index(text.len() - 1);
+            let with = like(text[at]);
+            match (inserts, with.is_empty()) {
+                (false, false) => text[at] = with[which.index(with.len())],
+                _ => text
+                    .insert(at, unseen.chars().nth(which.index(unseen.chars().count())).unwrap()),
+            }
+        }
+        text.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn a_path_in_letters_that_some_fold_has_the_decision_of_the_folded_one_or_none(
+        text in disguised(),
+    ) {
+        let table = nested();
+        let Ok(ours) = CanonicalPath::parse(escaped(&text).as_bytes(), LEN_MAX) else { return Ok(()) };
+        let theirs = CanonicalPath::parse(escaped(&folded(&text)).as_bytes(), LEN_MAX);
+        prop_assert!(theirs.is_ok(), "{text:?}: {theirs:?}");
+        let Ok(place) = table.place(&ours) else { return Ok(()) };
+        prop_assert_eq!(Ok(place), table.place(&theirs.unwrap()), "{:?}", text);
+    }
+}
+
+#[test]
+fn where_routes_tell_names_apart_a_name_is_ascii_or_a_routes_own() {
+    let table = nested();
+    for name in [
+        "%e2%84%aaiosk",
+        "kio%c5%bfk",
+        "k%c4%b1osk",
+        "%ef%bd%8biosk",
+        "ki%c2%adosk",
+        "%ef%bb%bfkiosk",
+        "kiosk%e1%9a%80",
+        "kiosk%e2%80%a8",
+        "kiosk%e2%80%a9",
+        "kio%e2%81%a0sk",
+        "%e2%93%9aiosk",
+        "%f0%9d%90%a4iosk",
+        "%c4%b7iosk",
+        "PR%c3%9cFUNG",
+        "pru%cc%88fung",
+        "%e6%97%a5%e6%9c%ac",
+    ] {
+        for below in ["", "/", "/x"] {
+            let path = CanonicalPath::parse(format!("/open/{name}{below}").as_bytes(), LEN_MAX);
+            let found = path.and_then(|path| table.place(&path));
+            assert_eq!(found, Err(Denial::PathAmbiguous), "{name}{below}");
+        }
+    }
+    for (target, pattern) in [
+        ("/open/pr%C3%BCfung/x", "/open/pr%c3%bcfung/"),
+        ("/open/other/%e6%97%a5%e6%9c%ac", "/open/"),
+        ("/open/kiosk/public/other/%c3%9cber.pdf", "/open/kiosk/public/"),
+        ("/open/list/%c3%9cber.pdf", "/open/"),
+    ] {
+        let found = table.covering(&path(target)).map(|route| route.pattern.to_string());
+        assert_eq!(found.as_deref(), Some(pattern), "{target}");
+    }
+}
+
+#[test]
+fn what_may_be_read_as_a_guarded_name_is_guarded() {
+    let table = RouteTable::new(vec![own("/open/kiosk/", Requirement::Deny)], vec![]);
+    for (target, guards) in [
+        ("/open/kiosk/x", true),
+        ("/open/%e2%84%aaiosk/x", true),
+        ("/open/other/x", false),
+        ("/other/%e2%84%aaiosk/x", false),
+    ] {
+        assert_eq!(table.claims(&path(target)), guards, "{target}");
+    }
+}
+
+#[test]
+fn files_of_any_language_are_fetched_below_the_routes_of_every_role() {
+    let names = [
+        "%c3%9cber%20uns.pdf",
+        "%e6%97%a5%e6%9c%ac%e8%aa%9e/%ef%bc%a1.txt",
+        "%d0%a4%d0%b0%d0%b9%d0%bb.msi",
+        "a%e2%80%a6b.txt",
+    ];
+    let mut subtrees = 0;
+    for role in Role::ALL {
+        let table = RouteTable::new(vec![], preset(role));
+        let takes_files = |route: &&Route| {
+            let pattern = route.pattern.to_string();
+            let nested = table.iter().any(|other| {
+                other.pattern != route.pattern && other.pattern.to_string().starts_with(&pattern)
+            });
+            pattern.ends_with('/') && !nested && pattern != "/"
+        };
+        for route in table.iter().filter(takes_files) {
+            subtrees += 1;
+            for name in names {
+                let target = format!("{}{name}", route.pattern);
+                let found = table.covering(&path(&target)).map(|route| &route.name);
+                assert_eq!(found, Some(&route.name), "{target}");
+            }
+        }
+    }
+    assert!(subtrees > 10, "{subtrees}");
 }

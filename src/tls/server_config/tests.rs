@@ -115,14 +115,20 @@ fn the_hybrid_post_quantum_exchange_is_what_both_sides_agree_on() {
 }
 
 #[test]
-fn http2_is_offered_first_unless_it_is_switched_off() {
+fn the_best_protocol_of_those_that_a_client_offers_is_chosen() {
     let (pki, forged) = pki_and_leaf();
-    for (http2, expected) in [(true, b"h2".as_slice()), (false, b"http/1.1")] {
+    for (http2, offered, expected) in [
+        (true, &["http/1.1", "h2"][..], "h2"),
+        (false, &["http/1.1", "h2"], "http/1.1"),
+        (true, &["http/1.0", "http/1.1"], "http/1.1"),
+        (true, &["http/1.0"], "http/1.0"),
+        (false, &["http/1.0"], "http/1.0"),
+    ] {
         let mut client = client(&pki, &[&TLS13]);
-        client.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+        client.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
         let (client, server) = connect(&config(&forged, http2), &Arc::new(client));
-        assert_eq!(client.alpn_protocol(), Some(expected));
-        assert_eq!(server.alpn_protocol(), Some(expected));
+        assert_eq!(client.alpn_protocol(), Some(expected.as_bytes()), "{offered:?}");
+        assert_eq!(server.alpn_protocol(), Some(expected.as_bytes()), "{offered:?}");
     }
 }
 
