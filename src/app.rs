@@ -198,7 +198,6 @@ impl App {
         let followed = following::start(
             &config,
             following::Parts {
-                trusted: trusted_read.clone(),
                 joined: joined.clone(),
                 metrics: metrics.clone(),
                 clock: options.clock.clone(),

@@ -104,7 +104,7 @@ denials! {
     /// The bulk token was used as often as it may be.
     RegistrationTokenUsedUp "registration.token_used_up" 403 "invalid_token"
         "The bulk registration token has been used as often as it may be."
-        "Issue another bulk token, or one with more uses.";
+        "Issue another bulk token, or one with more uses; a store that was restored knows of none that was issued since the copy.";
     /// Blocked by the operator.
     RegistrationTokenBlocked "registration.token_blocked" 403 "invalid_token"
         "The bulk registration token is blocked."

@@ -14,6 +14,15 @@ CREATE TABLE bundle_history (
     learnt BOOLEAN NOT NULL
 );
 INSERT INTO bundle_history (version, learnt) SELECT version, FALSE FROM bundles;
+CREATE INDEX bundle_history_learnt ON bundle_history (version) WHERE learnt;
+
+-- Blocks that an older copy did not have, and of which somebody has said that they need not be.
+CREATE TABLE forgotten_blocks (
+    kind TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, issuer, name)
+);
 
 -- Which state of the blocks the bundle in force says.
 ALTER TABLE bundles ADD COLUMN blocks BIGINT NOT NULL DEFAULT 0;

@@ -48,9 +48,21 @@ impl Joined {
 
     /// One of them has changed, or the issuers have, and its own reader sees it.
     pub(super) fn again(&self) {
+        self.join(&[]);
+    }
+
+    /// Other issuers will be in force in a moment. Until [`Joined::again`] all names count, so that no
+    /// request falls between two configurations.
+    pub(super) fn before(&self, next: &[Trusted]) {
+        self.join(next);
+    }
+
+    fn join(&self, next: &[Trusted]) {
         let Some(parts) = self.0.parts.get() else { return };
         let publisher = self.0.publisher.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = IssuerNames::of(&self.0.trusted.load());
+        let present = self.0.trusted.load();
+        let policies = present.iter().chain(next).map(|trusted| &*trusted.issuer);
+        let names = IssuerNames::of_policies(policies);
         let list = Arc::new(Blocklist::joined(parts.iter().map(Live::load), names));
         publisher.publish_arc(list.clone());
         // In force first: what begins from then on is judged by it, what is under way is judged now.

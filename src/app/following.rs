@@ -18,9 +18,9 @@ use crate::control::site_server::{
 };
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
-use crate::token::{Block, Blocklist, Bundle, BundleRefusal, IssuerKind, IssuerNames, Trusted};
+use crate::token::{Block, Blocklist, Bundle, BundleRefusal, IssuerKind};
 
-/// How often it is asked whether the last bundle has expired, and whose tokens are trusted.
+/// How often it is asked whether the last bundle has expired.
 const LOOK: Duration = Duration::from_secs(1);
 /// The configured name of the site's own issuer.
 const OWN: &str = "site";
@@ -36,7 +36,6 @@ pub(super) struct Followed {
 
 /// What it is made with.
 pub(super) struct Parts {
-    pub trusted: Live<Vec<Trusted>>,
     pub joined: Joined,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
@@ -60,13 +59,12 @@ pub(super) fn start(
     let (publisher, blocklist) = live(Blocklist::unheard());
     let (changes, changed) = watch::channel(0);
     let blocks = Arc::new(Blocks {
-        trusted: parts.trusted.clone(),
         publisher: Mutex::new(publisher),
         joined: parts.joined,
         metrics: parts.metrics.clone(),
         deny_when_stale: following.deny_when_stale,
         clock: parts.clock.clone(),
-        present: Mutex::new((None, 0, false)),
+        present: Mutex::new((None, false)),
         changes,
     });
     let params = SiteServerParams {
@@ -157,14 +155,13 @@ fn wanted(config: &Config) -> Vec<Wanted> {
 
 /// The blocks of the bundle in force, and whether it has expired.
 struct Blocks {
-    trusted: Live<Vec<Trusted>>,
     publisher: Mutex<Publisher<Blocklist>>,
     joined: Joined,
     metrics: Arc<Metrics>,
     deny_when_stale: bool,
     clock: Clock,
-    /// The bundle, how often the issuers had been replaced, and whether it was stale.
-    present: Mutex<(Option<Arc<Bundle>>, u64, bool)>,
+    /// The bundle, and whether it was stale.
+    present: Mutex<(Option<Arc<Bundle>>, bool)>,
     changes: watch::Sender<u64>,
 }
 
@@ -172,8 +169,6 @@ impl Blocks {
     /// Make the list anew, if it would be another.
     fn look(&self, bundle: Option<&Arc<Bundle>>) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before the issuers: if they are replaced in between, they only seem older than they are.
-        let generation = self.trusted.generation();
         let bundle = bundle.cloned().or_else(|| present.0.clone());
         let now = self.clock.now();
         let is_stale = bundle.as_ref().is_none_or(|bundle| bundle.is_expired(now));
@@ -182,21 +177,19 @@ impl Blocks {
             (None, None) => true,
             _ => false,
         };
-        if same && generation == present.1 && is_stale == present.2 && bundle.is_some() {
+        if same && is_stale == present.1 && bundle.is_some() {
             return;
         }
         let list = match &bundle {
-            Some(bundle) if !(is_stale && self.deny_when_stale) => {
-                list(bundle, &self.trusted.load())
-            }
+            Some(bundle) if !(is_stale && self.deny_when_stale) => list(bundle),
             _ => Blocklist::unheard(),
         };
-        if is_stale && bundle.is_some() && !present.2 {
+        if is_stale && bundle.is_some() && !present.1 {
             tracing::error!(target: "sitegate::site_server", denies = self.deny_when_stale,
                 "the last bundle has expired: blocks since then are not known here");
         }
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(list);
-        *present = (bundle, generation, is_stale);
+        *present = (bundle, is_stale);
         drop(present);
         self.joined.again();
     }
@@ -232,8 +225,8 @@ async fn keep_looking(blocks: Arc<Blocks>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// The site's own issuer is known at once, whatever the configuration in force calls it.
-fn list(bundle: &Bundle, trusted: &[Trusted]) -> Blocklist {
+/// What a bundle blocks.
+fn list(bundle: &Bundle) -> Blocklist {
     let entries = bundle.blocks.iter().map(Block::as_blocking);
-    Blocklist::of(entries, &IssuerNames::of(trusted).and(&bundle.issuer, OWN))
+    Blocklist::of(entries)
 }

@@ -115,12 +115,14 @@ impl App {
             &mut self.tasks,
         );
         self.clients.follow(&config, &self.options, &self.metrics, &mut self.tasks);
+        let trusted = self.issuers.trusted().0;
+        self.joined.before(&trusted);
         let judges = (&self.issuers, &self.joined.list(), &self.clients);
         let to = (&*self.backends, &self.authorities);
         let policy = assemble::policy(&config, judges, to, &self.tokens, &self.metrics);
         let counted = policy.counted();
         self.policy.publish(policy);
-        self.trusted.publish(self.issuers.trusted().0);
+        self.trusted.publish(trusted);
         self.joined.again();
         self.limits.publish(config.limits.connection);
         self.bindings.publish(self.sites.bindings(&config));

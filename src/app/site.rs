@@ -120,9 +120,8 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
         metrics.site.blocks(list.len(), in_force.version, in_force.recovered);
         joined.again();
     });
-    let (trusted, clock) = (parts.trusted.clone(), parts.clock.clone());
     let (follower, blocks) =
-        Blocks::start(store.clone(), &config.site.state, trusted, clock, on_list)
+        Blocks::start(store.clone(), &config.site.state, parts.clock.clone(), on_list)
             .await
             .map_err(|error| failed(&error))?;
     tasks.spawn(follower.run(parts.ended.clone()));

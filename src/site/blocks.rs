@@ -15,9 +15,9 @@ use super::store::{
 };
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
-use crate::token::{Block, Blocklist, IssuerNames, Trusted};
+use crate::token::{Block, Blocklist};
 
-/// How often the names of issuers are compared with those of the configuration in force.
+/// How often the store is looked at besides.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// How soon the store is looked at again where something is left to do.
@@ -44,10 +44,8 @@ pub struct Blocks {
     follower: Follower,
     known: Known,
     clock: Clock,
-    /// The store's version, and how often the issuers had been replaced; nothing where the last look
-    /// has left something to do.
-    seen: Option<(i64, u64)>,
-    trusted: Live<Vec<Trusted>>,
+    /// The store's version; nothing where the last look has left something to do.
+    seen: Option<i64>,
     publisher: Publisher<Blocklist>,
     on_list: OnBlocks,
 }
@@ -60,21 +58,19 @@ impl Blocks {
     pub async fn start(
         store: Store,
         state: &Path,
-        trusted: Live<Vec<Trusted>>,
         clock: Clock,
         on_list: OnBlocks,
     ) -> Result<(Self, Live<Blocklist>), StoreError> {
         // Before the first look, so that no change falls between the two.
         let follower = store.follow();
-        let generation = trusted.generation();
         let mut known = Known::open(state.join(KNOWN));
         let Complete { found, forgotten, done } =
             known.complete(&store, Duration::ZERO, clock.now()).await?;
-        let list = list(&found, &forgotten, &trusted.load());
+        let list = list(&found, &forgotten);
         on_list(&list, in_force(&found, &forgotten));
         let (publisher, reader) = live(list);
-        let seen = done.then_some((found.version, generation));
-        let blocks = Blocks { store, follower, known, clock, seen, trusted, publisher, on_list };
+        let seen = done.then_some(found.version);
+        let blocks = Blocks { store, follower, known, clock, seen, publisher, on_list };
         Ok((blocks, reader))
     }
 
@@ -101,16 +97,14 @@ impl Blocks {
     }
 
     async fn look(&mut self) -> Result<(), StoreError> {
-        // Before the issuers: if they are replaced in between, they only seem older than they are.
-        let generation = self.trusted.generation();
-        if Some((self.store.block_version().await?, generation)) == self.seen {
+        if Some(self.store.block_version().await?) == self.seen {
             return Ok(());
         }
         let now = self.clock.now();
         let Complete { found, forgotten, done } =
             self.known.complete(&self.store, RESTORE_SETTLES, now).await?;
-        self.publisher.publish(list(&found, &forgotten, &self.trusted.load()));
-        self.seen = done.then_some((found.version, generation));
+        self.publisher.publish(list(&found, &forgotten));
+        self.seen = done.then_some(found.version);
         // What began after the list was published was judged by it; what was under way is judged
         // now.
         let in_force = in_force(&found, &forgotten);
@@ -125,10 +119,10 @@ fn in_force(found: &Found, forgotten: &[Block]) -> InForce {
 }
 
 /// The list of what is blocked in the store, and of what it has forgotten.
-fn list(found: &Found, forgotten: &[Block], trusted: &[Trusted]) -> Blocklist {
+fn list(found: &Found, forgotten: &[Block]) -> Blocklist {
     let told: Vec<Block> = found.entries.iter().flat_map(told).collect();
     let all = told.iter().chain(forgotten).map(Block::as_blocking);
-    Blocklist::of(all, &IssuerNames::of(trusted))
+    Blocklist::of(all)
 }
 
 /// A block as gateways know it, with all that the device is known by to them.
@@ -144,8 +138,9 @@ pub(in crate::site) fn told(entry: &BlockEntry) -> Vec<Block> {
         }
     }];
     for covered in &entry.covers {
-        let names = std::iter::once(&covered.device).chain(&covered.entra);
-        for name in names {
+        // Keys and certificates are for a site server that has lost its record of the device.
+        let known_by = covered.keys.iter().chain(&covered.certificates);
+        for name in std::iter::once(&covered.device).chain(&covered.entra).chain(known_by) {
             let block = Block::Device(name.clone());
             if !all.contains(&block) {
                 all.push(block);

@@ -23,6 +23,7 @@ mod token;
 mod waiting;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -39,7 +40,7 @@ pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
 pub use place::{Place, PostgresUrl};
 pub use publish::Published;
-pub use recover::{FoundIn, RECOVERED_BY};
+pub use recover::{FoundIn, Lost, RECOVERED_BY};
 pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
 pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
 pub use waiting::{Approval, Approved, Dropped, Rejected, WAITING_KEPT_S};
@@ -61,6 +62,8 @@ struct Shared {
     /// How a follower gets a connection of its own.
     own: Live<Own>,
     replace_own: Mutex<Publisher<Own>>,
+    /// Whether what is known to be blocked could not be written into the store.
+    is_incomplete: AtomicBool,
     /// The latest version of the blocks that this process knows of.
     heard: watch::Sender<i64>,
 }
@@ -92,7 +95,8 @@ impl Store {
     fn with((db, own): (Db, Own)) -> Self {
         let (heard, _) = watch::channel(0);
         let (publisher, own) = live(own);
-        Store { db, shared: Arc::new(Shared { own, replace_own: Mutex::new(publisher), heard }) }
+        let (replace_own, is_incomplete) = (Mutex::new(publisher), AtomicBool::new(false));
+        Store { db, shared: Arc::new(Shared { own, replace_own, is_incomplete, heard }) }
     }
 
     /// Try to write what was opened by [`Store::open_to_read`], from now on by all clones. Whoever
@@ -141,6 +145,17 @@ impl Store {
         let (store, version) = version?;
         store.shared.heard.send_replace(version);
         Ok(store)
+    }
+
+    /// Say whether what is known to be blocked could not be written into the store.
+    pub fn set_incomplete(&self, is_incomplete: bool) {
+        self.shared.is_incomplete.store(is_incomplete, Ordering::Release);
+    }
+
+    /// Whether something is known to be blocked that this store does not have: nobody else may go by
+    /// it then.
+    pub fn is_incomplete(&self) -> bool {
+        self.shared.is_incomplete.load(Ordering::Acquire)
     }
 
     /// Let go of the database, when what is under way is done. Clones can do nothing afterwards.

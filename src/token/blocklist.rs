@@ -17,7 +17,6 @@ use super::identity::Identity;
 use super::issuer::Issuer;
 use super::origin::Origin;
 use super::refusal::Refusal;
-use super::verify::Trusted;
 use crate::denial::Denial;
 pub use typed::{BLOCKLIST_BYTES_MAX, BlocklistFault};
 
@@ -45,32 +44,39 @@ pub struct Blocklist {
 
 /// What the issuers that are configured here are called, by each `iss` that they accept.
 #[derive(Clone, Debug, Default)]
-pub struct IssuerNames(HashMap<String, Arc<str>>);
+pub struct IssuerNames {
+    by_iss: HashMap<String, Arc<str>>,
+    all: HashMap<Arc<str>, Vec<String>>,
+}
 
 impl IssuerNames {
-    /// The names of these issuers.
-    pub fn of(trusted: &[Trusted]) -> Self {
-        IssuerNames::of_policies(trusted.iter().map(|t| &*t.issuer))
-    }
-
     /// The names of the issuers of these policies.
     pub fn of_policies<'a>(policies: impl IntoIterator<Item = &'a Issuer>) -> Self {
-        let named = |policy: &'a Issuer| {
-            policy.accepts.iter().map(|iss| (iss.clone(), policy.name.clone()))
-        };
-        IssuerNames(policies.into_iter().flat_map(named).collect())
+        let mut names = IssuerNames::default();
+        for policy in policies {
+            let all = names.all.entry(policy.name.clone()).or_default();
+            all.extend(policy.accepts.iter().cloned());
+            let by_iss = policy.accepts.iter().map(|iss| (iss.clone(), policy.name.clone()));
+            names.by_iss.extend(by_iss);
+        }
+        names
     }
 
-    /// The same, with one more `iss` of an issuer.
-    #[must_use]
-    pub fn and(mut self, iss: &str, name: &str) -> Self {
-        self.0.insert(iss.to_owned(), name.into());
-        self
+    /// Everything by which rules may name an issuer of this configured name.
+    fn keys_of<'k>(&'k self, name: &'k str) -> impl Iterator<Item = IssuerKey<'k>> {
+        let all = self.all.get(name).map(Vec::as_slice).unwrap_or_default();
+        let all = all.iter().map(|iss| IssuerKey::Iss(iss));
+        std::iter::once(IssuerKey::Name(name)).chain(all)
+    }
+
+    /// The configured name of the issuer that accepts this `iss`.
+    fn name_of(&self, iss: &str) -> Option<&str> {
+        self.by_iss.get(iss).map(|name| &**name)
     }
 }
 
-/// How a rule names an issuer: by its configured name or, where none is configured that accepts it,
-/// by its `iss`. A name never equals an `iss`.
+/// How a rule names an issuer: a person's by its configured name, a site's by its `iss`, which means
+/// the same whatever a configuration calls it.
 #[derive(Clone, Copy, Hash)]
 enum IssuerKey<'a> {
     Name(&'a str),
@@ -122,21 +128,18 @@ impl Blocklist {
         Blocklist { is_unheard: true, ..Blocklist::default() }
     }
 
-    /// The list of what a site blocks, which names issuers by their `iss`, as tokens do. A rule is
-    /// kept by the configured name: what is blocked of one `iss` of an issuer is blocked of all.
-    pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>, names: &IssuerNames) -> Self {
+    /// The list of what a site blocks, which names issuers by their `iss`, as tokens do.
+    pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>) -> Self {
         let mut list = Blocklist::default();
-        let key = |iss: &'a str| match names.0.get(iss) {
-            Some(name) => IssuerKey::Name(name),
-            None => IssuerKey::Iss(iss),
-        };
         for entry in entries {
             match entry {
-                Blocking::Token { iss, id } => list.rule(Some(key(iss)), About::Token(id), ALWAYS),
+                Blocking::Token { iss, id } => {
+                    list.rule(Some(IssuerKey::Iss(iss)), About::Token(id), ALWAYS);
+                }
                 Blocking::Device(id) => list.rule(None, About::Device(id), ALWAYS),
                 Blocking::User(id) => list.rule(None, About::User(id), ALWAYS),
                 Blocking::IssuedBefore { iss, before } => {
-                    list.rule(Some(key(iss)), About::Everything, second(before));
+                    list.rule(Some(IssuerKey::Iss(iss)), About::Everything, second(before));
                 }
             }
         }
@@ -167,10 +170,13 @@ impl Blocklist {
         if self.rules.is_empty() {
             return Ok(());
         }
-        self.judge_one(IssuerKey::Name(&who.issuer), &Subject::of(who, issued))?;
+        let subject = Subject::of(who, issued);
+        // What is blocked of one `iss` of an issuer is blocked of all.
+        names.keys_of(&who.issuer).try_for_each(|issuer| self.judge_one(issuer, &subject))?;
         for origin in who.origins.iter() {
-            let name = names.0.get(&origin.iss).map(|name| IssuerKey::Name(name));
-            for issuer in name.into_iter().chain([IssuerKey::Iss(&origin.iss)]) {
+            let own = std::iter::once(IssuerKey::Iss(&origin.iss));
+            let all = names.name_of(&origin.iss).into_iter().flat_map(|name| names.keys_of(name));
+            for issuer in own.chain(all) {
                 self.judge_one(issuer, &Subject::of_origin(origin)).map_err(|refusal| {
                     let detail = format!("{}, as the token that it was made from", refusal.detail);
                     Refusal { detail: detail.into(), ..refusal }

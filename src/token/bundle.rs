@@ -59,6 +59,9 @@ pub struct Bundle {
     pub certificates_from: i64,
     /// Who and what is blocked.
     pub blocks: Vec<Block>,
+    /// The gateways that were revoked: for a site server whose store has forgotten that.
+    #[serde(default)]
+    pub gone: Vec<String>,
 }
 
 /// One block, as every gateway has to know it.
@@ -305,6 +308,7 @@ mod tests {
             revoked: Vec::new(),
             certificates_from: 0,
             blocks: vec![Block::Device("GUID:X".into())],
+            gone: Vec::new(),
         }
     }
 

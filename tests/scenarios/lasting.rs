@@ -264,6 +264,76 @@ fn an_older_copy_of_sqlite_unblocks_nobody(#[case] whole: bool) {
     site.forgets_nobody();
 }
 
+/// Do something at a site server, and put back the store that it had before.
+fn and_restored(server: &mut Server, what: impl FnOnce(&Server)) {
+    let (store, copy) = (server.gateway.path("state/store"), server.gateway.path("copy"));
+    server.gateway.kill();
+    copy_folder(&store, &copy);
+    server.gateway.launch();
+    server.gateway.wait_until_ready();
+    what(server);
+    server.gateway.kill();
+    copy_folder(&copy, &store);
+    server.gateway.launch();
+    server.gateway.wait_until_ready();
+}
+
+#[test]
+fn an_older_copy_takes_no_gateway_back_that_was_revoked_since() {
+    let nginx = Nginx::start();
+    let mut server = Server::start(&nginx.url());
+    let (_first, _second) =
+        (joined(&nginx.url(), "gw1", &server), joined(&nginx.url(), "gw2", &server));
+    and_restored(&mut server, |server| {
+        server.said(&["site", "gateway", "revoke", "gw1", "--reason", "sold"]);
+        // What the gateways were told is known here as well.
+        let out = server.gateway.command(&["site", "block", &fresh_device()]).output().unwrap();
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert!(told.contains("in force at gw2") && !told.contains("gw1"), "{told}");
+    });
+    let state = |name: &str| {
+        let listed = server.said(&["site", "gateway", "list", "--format", "json"]);
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+        let row = listed.into_iter().find(|row| row["gateway"] == name).unwrap();
+        row["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((state("gw1"), state("gw2")), ("revoked".to_owned(), "joined".to_owned()));
+}
+
+#[test]
+fn an_older_copy_registers_no_device_that_was_blocked_since() {
+    let nginx = Nginx::start();
+    let mut server = Server::start(&nginx.url());
+    let gateway = joined(&nginx.url(), "gw1", &server);
+    let (runtime, bulk) = (runtime(), server.bulk());
+    let mut device = None;
+    and_restored(&mut server, |server| {
+        let mut client = client(&gateway);
+        let (new, _) = site_server::registered(&runtime, &mut client, &bulk).unwrap();
+        server.said(&["site", "block", new.id().unwrap()]);
+        device = Some(new);
+    });
+    let mut client = client(&gateway);
+    let mut device = device.unwrap();
+    let again = device.register(&mut client, Some(&bulk), serde_json::json!({}));
+    assert_eq!(runtime.block_on(again).unwrap_err().code(), Some("device.blocked"));
+}
+
+#[test]
+fn an_older_copy_registers_nobody_by_a_bulk_token_that_it_does_not_have() {
+    let nginx = Nginx::start();
+    let mut server = Server::start(&nginx.url());
+    let gateway = joined(&nginx.url(), "gw1", &server);
+    let runtime = runtime();
+    let mut bulk = String::new();
+    and_restored(&mut server, |server| {
+        bulk = server.said(&["token", "bulk", "--uses", "1"]);
+        site_server::registered(&runtime, &mut client(&gateway), &bulk).unwrap();
+    });
+    let again = site_server::registered(&runtime, &mut client(&gateway), &bulk);
+    assert_eq!(again.err().unwrap().code(), Some("registration.token_used_up"));
+}
+
 #[test]
 fn an_older_copy_that_was_written_to_unblocks_nobody() {
     let nginx = Nginx::start();
@@ -308,6 +378,40 @@ fn an_older_copy_of_postgresql_unblocks_nobody_while_everything_runs() {
         assert_eq!((site.at_server(0), site.at_gateway(0)), (403, 403));
     }
     site.forgets_nobody();
+}
+
+#[test]
+fn the_procedure_of_the_documentation_moves_a_store_to_postgresql() {
+    let nginx = Nginx::start();
+    let mut site = Site::new(Server::start(&nginx.url()), &nginx);
+    site.block(0);
+    site.server.gateway.kill();
+    let postgres = Postgres::start();
+    let gateway = &site.server.gateway;
+    sitegate::secret::write_private(&gateway.path("store"), postgres.url().as_bytes()).unwrap();
+    let seal = "0123456789abcdef".repeat(3);
+    sitegate::secret::write_private(&gateway.path("seal"), seal.as_bytes()).unwrap();
+    let config = gateway.config_text();
+    let config = config.replacen("[site]", "[site]\nseal = \"file:seal\"", 1);
+    let config = config.replacen("[token_service]", "[token_service]\nstore = \"file:store\"", 1);
+    gateway.write_config(&config);
+    assert_eq!(site.server.said(&["site", "devices", "--format", "json"]), "[]");
+
+    let manual = include_str!("../../docs/store.md");
+    let steps = manual.split("```\n").find(|block| block.starts_with("psql")).unwrap();
+    let done = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", steps])
+        .current_dir(gateway.path("state/store"))
+        .env("URL", postgres.url())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    site.server.gateway.launch();
+    site.server.gateway.wait_until_ready();
+    assert_eq!((site.at_server(0), site.at_gateway(0)), (403, 403));
+    site.block(1);
+    assert_eq!(site.restored(), "", "it is no older copy");
 }
 
 #[test]

@@ -362,6 +362,34 @@ fn a_block_in_the_store_reaches_what_was_exchanged(
     eventually("it is blocked", || scene.ask(&made, "/CMUserService/x").0 != 200);
 }
 
+#[rstest]
+fn a_block_outlasts_another_name_of_the_issuer(
+    #[values(Place::Own, Place::Elsewhere)] place: Place,
+    #[values("token", "issued-before")] what: &str,
+) {
+    let nginx = Nginx::start();
+    let mut scene = Scene::new(place, &nginx.url(), EVERY_ISSUER, true);
+    let subject = scene.issuers.contractor("alice", 3600);
+    let made = scene.exchange(&subject, &[]).unwrap();
+    let later = jiff::Timestamp::from_second(now().as_second() + 60).unwrap().to_string();
+    let id = claims(&subject)["jti"].as_str().unwrap().to_owned();
+    let args: &[&str] = match what {
+        "token" => &["token", "block", &id, "--issuer", CONTRACTORS],
+        _ => &["token", "block", "--issued-before", &later, "--issuer", CONTRACTORS],
+    };
+    scene.said(args);
+    eventually("it is blocked", || scene.ask(&made, "/CMUserService/x").0 != 200);
+    let renamed = scene.gateway.config_text().replace("\"contractors\"", "\"suppliers\"");
+    scene.gateway.write_config(&renamed);
+    let mut asked = 0;
+    while !scene.gateway.log().contains("was reloaded") || asked < 20 {
+        assert_ne!(scene.ask(&made, "/CMUserService/x").0, 200, "request {asked}");
+        asked += 1;
+    }
+    let other = scene.issuers.contractor("anna", 3600);
+    assert_eq!(told(scene.exchange(&other, &[])) == "ok", what == "token", "of another user");
+}
+
 #[test]
 fn a_block_of_a_client_token_reaches_the_content_token_that_was_made_from_it() {
     let nginx = Nginx::start();

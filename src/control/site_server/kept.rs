@@ -233,6 +233,7 @@ mod tests {
             revoked: Vec::new(),
             certificates_from: 0,
             blocks: Vec::new(),
+            gone: Vec::new(),
         };
         let text = bundle.sign(by).unwrap();
         (bundle, text)

@@ -130,12 +130,12 @@ impl Link {
     ///
     /// # Errors
     /// Why it was not taken.
-    pub async fn show(&mut self, bundle: &str) -> Result<(), LinkError> {
+    pub async fn show(&mut self, held: u64, bundle: &str) -> Result<(), LinkError> {
         let asked = |client: &Client, url: String| {
             let request = client.post(url).timeout(POLL_TIME);
             request.header(header::CONTENT_TYPE, "application/jose").body(bundle.to_owned())
         };
-        let answer = self.first(asked, &format!("{PATH}/held")).await?;
+        let answer = self.first(asked, &format!("{PATH}/held?held={held}")).await?;
         good(answer, ANSWER_BYTES_MAX).await.map(drop)
     }
 

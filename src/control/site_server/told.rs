@@ -70,7 +70,8 @@ impl SiteServerTask {
              it is shown what is blocked here");
         let text = self.unkept.clone().or_else(|| self.kept.text());
         let text = text.ok_or_else(|| away(&"the bundle in force is not on disk"))?;
-        link.show(&text).await.map(|()| None)
+        let held = self.bundle.as_ref().map_or(0, |bundle| bundle.version);
+        link.show(held, &text).await.map(|()| None)
     }
 
     /// Say how far the site server's clock is from this machine's. What follows from a difference is

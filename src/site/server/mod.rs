@@ -25,12 +25,12 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get, post};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::authority::Authority;
 use super::known::missing;
 use super::service::{Caller, Limits};
-use super::store::{FoundIn, Gateway, GatewayIdentity, Published, Store};
+use super::store::{FoundIn, Gateway, GatewayIdentity, Lost, Published, Store};
 use super::tokens::bundle_keys;
 use crate::clock::{Clock, http_date};
 use crate::token::{
@@ -53,6 +53,9 @@ const POLL: Duration = Duration::from_secs(45);
 const IDENTITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// How often what a gateway says of itself is written down though nothing has changed.
 const SEEN_EVERY: SignedDuration = SignedDuration::from_secs(60);
+/// How many gateways show a bundle at once, and how long one may take for it.
+const SHOWING_MAX: usize = 2;
+const SHOWN_IN: Duration = Duration::from_secs(60);
 /// How often a stranger may try a join token, and a gateway ask for anything.
 const JOINS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
@@ -78,6 +81,8 @@ pub struct SiteServer {
 struct Serving {
     server: SiteServer,
     limits: Limits,
+    /// Turns of gateways that show a bundle, which may be large.
+    showing: Semaphore,
     /// What each gateway was last written down to have.
     seen: Mutex<HashMap<String, (u64, Timestamp)>>,
 }
@@ -142,6 +147,7 @@ impl SiteServer {
         let at = |name: &str| format!("{PATH}{name}");
         let serving = Arc::new(Serving {
             limits: Limits::new(JOINS_PER_MINUTE, REQUESTS_PER_MINUTE),
+            showing: Semaphore::new(SHOWING_MAX),
             seen: Mutex::default(),
             server: self,
         });
@@ -222,16 +228,21 @@ async fn bundle(
 
 /// A gateway has a bundle that this server does not know of: the store is an older copy. What that
 /// bundle blocks is blocked from now on, until somebody says that it need not be.
-async fn held(State(serving): Shared, request: Request) -> Response {
+async fn held(State(serving): Shared, Query(asked): Query<Held>, request: Request) -> Response {
     let caller = Caller::of(request.headers());
     let outcome = async {
         // Before the body is read: strangers have none of that size taken.
         let gateway = serving.counted(&caller).await?;
+        let server = &serving.server;
+        if asked.held > 0 && server.store.remembers_bundle(asked.held).await? {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        let _one = serving.showing.try_acquire().map_err(|_| SiteDenial::Rate)?;
         let malformed = |why| Refused::of(SiteDenial::Malformed, why);
-        let body = axum::body::to_bytes(request.into_body(), BUNDLE_BYTES_MAX).await;
+        let body = axum::body::to_bytes(request.into_body(), BUNDLE_BYTES_MAX);
+        let body = tokio::time::timeout(SHOWN_IN, body).await.map_err(|_| SiteDenial::Rate)?;
         let body = body.map_err(|_| malformed("no bundle, or too large a one"))?;
         let text = std::str::from_utf8(&body).map_err(|_| malformed("no bundle"))?;
-        let server = &serving.server;
         let now = server.clock.now();
         let signers = bundle_keys(&server.state, now)
             .map_err(|_| Refused::of(SiteDenial::Store, "the keys of bundles cannot be read"))?;
@@ -249,7 +260,8 @@ async fn held(State(serving): Shared, request: Request) -> Response {
         }
         let forgotten = missing(&bundle.blocks, &server.store.blocks().await?);
         let found = FoundIn::Bundle(bundle.version);
-        let added = server.store.recover(&forgotten, found, now).await?;
+        let lost = Lost { blocks: &forgotten, gone: &bundle.gone };
+        let added = server.store.recover(lost, found, now).await?;
         tracing::error!(target: "sitegate::site_server", gateway = gateway.name, added,
             version = bundle.version, "the store is an older copy: a gateway has a bundle that it \
              does not know of; what that blocks stays blocked until 'sitegate site restored --forget'");

@@ -15,7 +15,7 @@ use crate::site::authority::Authority;
 use crate::site::blocks::told;
 use crate::site::key_ring::Keys;
 use crate::site::known::{RESTORE_SETTLES, missing};
-use crate::site::store::{Follower, FoundIn, Published, Store, StoreError};
+use crate::site::store::{Follower, FoundIn, Lost, Published, Store, StoreError};
 use crate::site::tokens::{SiteTokens, TokenKeyError, bundle_keys};
 use crate::token::{Bundle, BundleTrust, TokenSigner};
 
@@ -208,6 +208,9 @@ impl Publisher {
     /// Have the store know what the last bundle said: one that is an older copy must not make the
     /// next one.
     async fn forgets_nothing(&mut self, now: Timestamp) -> Result<(), PublishError> {
+        if self.store.is_incomplete() {
+            return Err(PublishError::Restored);
+        }
         let last = self.published.borrow().clone();
         let Some(last) = last else { return Ok(()) };
         if self.store.remembers_bundle(last.version).await? {
@@ -218,9 +221,11 @@ impl Publisher {
         if since.elapsed() < RESTORE_SETTLES {
             return Err(PublishError::Restored);
         }
-        let said = Bundle::peek(&last.text).map(|bundle| bundle.blocks).unwrap_or_default();
-        let forgotten = missing(&said, &self.store.blocks().await?);
-        self.store.recover(&forgotten, FoundIn::Bundle(last.version), now).await?;
+        let said = Bundle::peek(&last.text);
+        let (blocks, gone) = said.map(|said| (said.blocks, said.gone)).unwrap_or_default();
+        let forgotten = missing(&blocks, &self.store.blocks().await?);
+        let lost = Lost { blocks: &forgotten, gone: &gone };
+        self.store.recover(lost, FoundIn::Bundle(last.version), now).await?;
         (self.other_since, self.made_of) = (None, None);
         Ok(())
     }
@@ -294,6 +299,7 @@ impl Publisher {
             revoked,
             certificates_from: made_of.certificates_from,
             blocks: blocks.iter().flat_map(told).collect(),
+            gone: self.store.revoked_gateways().await?,
         })
     }
 }

@@ -58,7 +58,11 @@ pub(super) async fn exchange(
     // Whoever proves a key was counted; whoever only brings a token is counted by what it says.
     if proved.is_none() {
         serving.limits.request(caller).map_err(refused)?;
-        let whose = device.as_ref().map_or_else(about, |device| device.id.clone());
+        // By what no other issuer's token can say.
+        let whose = match &device {
+            Some(device) => device.id.clone(),
+            None => format!("{}#{}", subject.iss(), about()),
+        };
         serving.limits.device(&whose).map_err(refused)?;
     }
     // Whoever proves a key speaks for that device alone.

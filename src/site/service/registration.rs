@@ -19,6 +19,8 @@ use crate::token::{Assertion, ClientMetadata, IssuerKind};
 /// Who vouches for a client.
 struct Voucher {
     via: Via,
+    /// Whether a token of the site's own vouches.
+    is_own: bool,
     /// The bulk token: its `iss`, its id, and when it was issued.
     token: Option<(String, String, Option<Timestamp>)>,
     /// The Entra device.
@@ -72,7 +74,9 @@ pub(super) async fn register(
             id,
             issued: *issued,
         }),
-        uses_max: None,
+        // A token of the site's own has a record; one that has none is of a time that the store has
+        // forgotten, and nobody knows how often it may be used.
+        uses_max: voucher.is_own.then_some(0),
         entra: voucher.entra.as_deref(),
         certificate: voucher.certificate.as_deref(),
         fresh_id: &fresh_id,
@@ -123,7 +127,13 @@ fn voucher(serving: &Serving, caller: &Caller, now: Timestamp) -> Result<Voucher
     let Some(bearer) = &caller.bearer else {
         let certificate = caller.good.clone().ok_or(GrantDenial::RegistrationUnproven)?;
         let via = Via::Certificate;
-        return Ok(Voucher { via, token: None, entra: None, certificate: Some(certificate) });
+        return Ok(Voucher {
+            via,
+            is_own: false,
+            token: None,
+            entra: None,
+            certificate: Some(certificate),
+        });
     };
     let refused = |denial: Denial| Refused::of(GrantDenial::RegistrationToken, denial.code());
     let verified = serving.verified(caller, bearer.reveal(), now);
@@ -140,12 +150,14 @@ fn voucher(serving: &Serving, caller: &Caller, now: Timestamp) -> Result<Voucher
     match (&verified.issuer().kind, who.purpose, &who.device, &who.user) {
         (IssuerKind::Site { .. }, Purpose::Registration, ..) => Ok(Voucher {
             via: Via::BulkToken,
+            is_own: serving.is_own(&verified),
             token: who.token_id.clone().map(|id| (verified.iss().to_owned(), id, issued)),
             entra: None,
             certificate: caller.good.clone(),
         }),
         (IssuerKind::Entra { .. }, Purpose::Client, Some(device), None) => Ok(Voucher {
             via: Via::Entra,
+            is_own: false,
             token: None,
             entra: Some(device.clone()),
             certificate: caller.good.clone(),

@@ -11,8 +11,9 @@ use super::audit::{self, Action};
 use super::db::{Arg, Row, Tx};
 use super::device::{name, normal_id};
 use super::follow::CHANNEL;
+use super::recover::{self, RECOVERED_BY};
 use super::waiting::{self, Dropped, Waiting};
-use super::{Store, StoreError, recover, seconds, seconds_up};
+use super::{Store, StoreError, seconds, seconds_up};
 use crate::clock::second;
 
 /// What is blocked.
@@ -137,6 +138,12 @@ impl Blocked<'_> {
             }
         };
         Key { kind, issuer: issuer.to_owned(), name, shown, before }
+    }
+
+    /// Kind, issuer and name by which its row is found.
+    pub(super) fn place(&self) -> (&'static str, String, String) {
+        let Key { kind, issuer, name, .. } = self.key();
+        (kind, issuer, name)
     }
 }
 
@@ -274,14 +281,26 @@ pub(super) async fn block(
     actor: &str,
     now: Timestamp,
 ) -> Result<(bool, Vec<Dropped>), StoreError> {
-    let key = what.key();
     // Whoever registers what has this name waits until it is known to be blocked.
-    tx.lock_names(&mut [key.name.as_str()]).await?;
+    tx.lock_names(&mut [what.key().name.as_str()]).await?;
+    block_unlocked(tx, what, reason, actor, now).await
+}
+
+/// The same for many at once, for whose names a database has not enough locks.
+pub(super) async fn block_unlocked(
+    tx: &mut Tx,
+    what: &Blocked<'_>,
+    reason: Option<&str>,
+    actor: &str,
+    now: Timestamp,
+) -> Result<(bool, Vec<Dropped>), StoreError> {
+    let key = what.key();
     let sql = "INSERT INTO blocks (kind, issuer, name, shown, before, reason, at, actor) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                ON CONFLICT (kind, name, issuer) DO UPDATE SET before = excluded.before, \
                reason = excluded.reason, at = excluded.at, actor = excluded.actor \
-               WHERE blocks.before < excluded.before";
+               WHERE blocks.before < excluded.before \
+               OR (blocks.actor = $9 AND excluded.actor <> $9)";
     let args = [
         key.kind.into(),
         (&key.issuer).into(),
@@ -291,9 +310,12 @@ pub(super) async fn block(
         reason.into(),
         seconds(now).into(),
         actor.into(),
+        // What was recovered after a restore is somebody's own block once they say so.
+        RECOVERED_BY.into(),
     ];
     let changed = tx.run(sql, &args).await? > 0;
     if changed {
+        recover::remembered(tx, key.kind, &key.issuer, &key.name).await?;
         let detail = key.detail(reason);
         audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
     }

@@ -234,22 +234,46 @@ impl Store {
     ) -> Result<Option<bool>, StoreError> {
         let mut tx = self.db.begin().await?;
         tx.lock_names(&mut [name]).await?;
-        let sql = "SELECT revoked FROM gateways WHERE name = $1";
-        let Some(row) = tx.row(sql, &[name.into()]).await? else { return Ok(None) };
-        if row.get::<Option<i64>>(0)?.is_some() {
-            return Ok(Some(false));
+        let revoked = revoke(&mut tx, name, reason, actor, now).await?;
+        if revoked == Some(true) {
+            self.commit_and_tell(tx).await?;
         }
-        let at = seconds(now);
-        let sql = "UPDATE gateways SET revoked = $2, revoke_reason = $3 WHERE name = $1";
-        tx.run(sql, &[name.into(), at.into(), reason.into()]).await?;
-        tx.run("DELETE FROM gateway_identities WHERE gateway = $1", &[name.into()]).await?;
-        forget_tokens(&mut tx, name).await?;
-        block_certificates(&mut tx, name, at).await?;
-        let detail = reason.unwrap_or_default();
-        audit::write(&mut tx, Action::GatewayRevoked, name, detail, actor, now).await?;
-        self.commit_and_tell(tx).await?;
-        Ok(Some(true))
+        Ok(revoked)
     }
+
+    /// The names of the gateways that were revoked, in order.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn revoked_gateways(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT name FROM gateways WHERE revoked IS NOT NULL ORDER BY name";
+        self.db.rows(sql, &[]).await?.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// Put a gateway out of the site, within a transaction: `None` if there is none of that name, `false`
+/// if it was out already.
+pub(super) async fn revoke(
+    tx: &mut Tx,
+    name: &str,
+    reason: Option<&str>,
+    actor: &str,
+    now: Timestamp,
+) -> Result<Option<bool>, StoreError> {
+    let sql = "SELECT revoked FROM gateways WHERE name = $1";
+    let Some(row) = tx.row(sql, &[name.into()]).await? else { return Ok(None) };
+    if row.get::<Option<i64>>(0)?.is_some() {
+        return Ok(Some(false));
+    }
+    let at = seconds(now);
+    let sql = "UPDATE gateways SET revoked = $2, revoke_reason = $3 WHERE name = $1";
+    tx.run(sql, &[name.into(), at.into(), reason.into()]).await?;
+    tx.run("DELETE FROM gateway_identities WHERE gateway = $1", &[name.into()]).await?;
+    forget_tokens(tx, name).await?;
+    block_certificates(tx, name, at).await?;
+    let detail = reason.unwrap_or_default();
+    audit::write(tx, Action::GatewayRevoked, name, detail, actor, now).await?;
+    Ok(Some(true))
 }
 
 /// Join tokens that were made for a name and not used.

@@ -18,6 +18,19 @@ pub const RECOVERED_BY: &str = "sitegate, after a restore";
 /// knows another store's.
 const STATES_MAX: i64 = 100_000;
 
+/// How long it is remembered that a bundle was published, in seconds. A number of a bundle is a time in
+/// milliseconds, or higher. A gateway's certificate is good for half as long.
+const BUNDLES_KEPT_S: i64 = 180 * 86_400;
+
+/// What a store has forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost<'a> {
+    /// What was blocked.
+    pub blocks: &'a [Block],
+    /// The gateways that were revoked.
+    pub gone: &'a [String],
+}
+
 /// Where blocks were found that the store does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundIn {
@@ -34,12 +47,12 @@ impl Store {
     /// # Errors
     /// What the database answers.
     pub async fn remembers_blocks(&self, version: i64, mark: &str) -> Result<bool, StoreError> {
-        let sql = "SELECT COALESCE(MIN(version), 0), \
-                   COUNT(CASE WHEN version = $1 AND mark = $2 THEN 1 END) FROM block_history";
+        let sql = "SELECT COALESCE((SELECT MIN(version) FROM block_history), 0), \
+                   EXISTS (SELECT 1 FROM block_history WHERE version = $1 AND mark = $2)";
         let rows = self.db.rows(sql, &[version.into(), mark.into()]).await?;
         let Some(row) = rows.first() else { return Ok(true) };
-        let (oldest, found): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(found > 0 || version < oldest)
+        let (oldest, found): (i64, bool) = (row.get(0)?, row.get(1)?);
+        Ok(found || version < oldest)
     }
 
     /// Whether this store knows of a bundle: that the site published it, or that a gateway has shown
@@ -49,30 +62,30 @@ impl Store {
     /// What the database answers.
     pub async fn remembers_bundle(&self, version: u64) -> Result<bool, StoreError> {
         let version = i64::try_from(version).unwrap_or(i64::MAX);
-        let sql = "SELECT COALESCE(MIN(version), 0), \
-                   COUNT(CASE WHEN version = $1 OR (learnt AND version > $1) THEN 1 END) \
-                   FROM bundle_history";
+        let sql = "SELECT COALESCE((SELECT MIN(version) FROM bundle_history), 0), \
+                   EXISTS (SELECT 1 FROM bundle_history WHERE version = $1), \
+                   EXISTS (SELECT 1 FROM bundle_history WHERE learnt AND version > $1)";
         let rows = self.db.rows(sql, &[version.into()]).await?;
         let Some(row) = rows.first() else { return Ok(true) };
-        let (oldest, found): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(found > 0 || version < oldest)
+        let (oldest, found, passed): (i64, bool, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(found || passed || version < oldest)
     }
 
-    /// Block what this store has forgotten, and remember where it was found. Says how many of these
-    /// were not blocked here.
+    /// Block what this store has forgotten, revoke the gateways again, and remember where that was
+    /// found. Says how many blocks were not here.
     ///
     /// # Errors
     /// What the database answers; nothing of it is done then.
     pub async fn recover(
         &self,
-        forgotten: &[Block],
+        lost: Lost<'_>,
         found: FoundIn,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
         let mut tx = self.db.begin().await?;
         tx.lock_names(&mut ["the bundle"]).await?;
         let mut added = 0;
-        for forgotten in forgotten {
+        for forgotten in lost.blocks {
             let before;
             let what = match forgotten {
                 Block::Token { issuer, id } => Blocked::Token { issuer, id },
@@ -84,7 +97,15 @@ impl Store {
                 }
             };
             let reason = Some("not in the copy of the store that was restored");
-            added += usize::from(block::block(&mut tx, &what, reason, RECOVERED_BY, now).await?.0);
+            if is_forgotten(&mut tx, &what).await? {
+                continue;
+            }
+            let done = block::block_unlocked(&mut tx, &what, reason, RECOVERED_BY, now).await?;
+            added += usize::from(done.0);
+        }
+        for gateway in lost.gone {
+            let reason = Some("revoked before the copy of the store was restored");
+            super::gateway::revoke(&mut tx, gateway, reason, RECOVERED_BY, now).await?;
         }
         match found {
             FoundIn::Blocks(version) => {
@@ -124,6 +145,9 @@ impl Store {
     /// What the database answers; all of it stays blocked then.
     pub async fn forget_recovered(&self, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
+        let sql = "INSERT INTO forgotten_blocks (kind, issuer, name) \
+                   SELECT kind, issuer, name FROM blocks WHERE actor = $1 ON CONFLICT DO NOTHING";
+        tx.run(sql, &[RECOVERED_BY.into()]).await?;
         let sql = "DELETE FROM blocks WHERE actor = $1";
         let gone = tx.run(sql, &[RECOVERED_BY.into()]).await?;
         if gone > 0 {
@@ -144,6 +168,31 @@ pub(super) async fn remember(tx: &mut Tx, version: i64) -> Result<(), StoreError
     tx.run(sql, &[version.into(), (&mark).into()]).await?;
     let sql = "DELETE FROM block_history WHERE version < $1";
     tx.run(sql, &[(version - STATES_MAX).into()]).await.map(drop)
+}
+
+/// Whether somebody has said that this need not be blocked, after a copy was restored.
+async fn is_forgotten(tx: &mut Tx, what: &Blocked<'_>) -> Result<bool, StoreError> {
+    let (kind, issuer, name) = what.place();
+    let sql = "SELECT 1 FROM forgotten_blocks WHERE kind = $1 AND issuer = $2 AND name = $3";
+    tx.any(sql, &[kind.into(), (&issuer).into(), (&name).into()]).await
+}
+
+/// Something is blocked again that somebody had said to forget.
+pub(super) async fn remembered(
+    tx: &mut Tx,
+    kind: &str,
+    issuer: &str,
+    name: &str,
+) -> Result<(), StoreError> {
+    let sql = "DELETE FROM forgotten_blocks WHERE kind = $1 AND issuer = $2 AND name = $3";
+    tx.run(sql, &[kind.into(), issuer.into(), name.into()]).await.map(drop)
+}
+
+/// Remove what no gateway can have any more: bundles that were published half a year ago.
+pub(super) async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+    let before = seconds(now).saturating_sub(BUNDLES_KEPT_S).saturating_mul(1_000);
+    let sql = "DELETE FROM bundle_history WHERE NOT learnt AND version < $1";
+    tx.run(sql, &[before.into()]).await.map(drop)
 }
 
 /// Remember that a bundle was published.

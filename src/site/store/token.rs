@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::db::{Arg, Row, Tx};
 use super::device::{name, normal_id};
-use super::{Store, StoreError, seconds, waiting};
+use super::{Store, StoreError, recover, seconds, waiting};
 use crate::clock::second;
 use crate::purpose::Purpose;
 
@@ -165,6 +165,7 @@ impl Store {
         ] {
             tx.run(sql, &before).await?;
         }
+        recover::sweep(&mut tx, at).await?;
         match unblocked {
             0 => tx.commit().await?,
             _ => self.commit_and_tell(tx).await?,
@@ -212,7 +213,8 @@ pub(super) async fn is_blocked(tx: &mut Tx, token: &TokenRef<'_>) -> Result<bool
     tx.any(sql, &[token.issuer.into(), (&name(token.id)).into(), issued.into()]).await
 }
 
-/// How often a token may be used: as it says in its row, else as given; and how often it has been.
+/// How often a token may be used: as it says in its row or, where it has none, as given; and how often
+/// it has been.
 #[derive(Clone, Copy)]
 pub(super) struct Uses {
     used: i64,
@@ -231,13 +233,14 @@ pub(super) async fn uses(
     given: Option<u32>,
 ) -> Result<Uses, StoreError> {
     let sql = "SELECT (SELECT t.uses_max FROM tokens t WHERE t.id = $2 AND t.issuer = $1), \
-               (SELECT u.used FROM token_uses u WHERE u.id = $2 AND u.issuer = $1)";
+               (SELECT u.used FROM token_uses u WHERE u.id = $2 AND u.issuer = $1), \
+               EXISTS (SELECT 1 FROM tokens t WHERE t.id = $2 AND t.issuer = $1)";
     let row = tx.row(sql, &[token.issuer.into(), (&name(token.id)).into()]).await?;
-    let (max, used): (Option<i64>, Option<i64>) = match row {
-        Some(row) => (row.get(0)?, row.get(1)?),
-        None => (None, None),
+    let (max, used, is_recorded): (Option<i64>, Option<i64>, bool) = match row {
+        Some(row) => (row.get(0)?, row.get(1)?, row.get(2)?),
+        None => (None, None, false),
     };
-    let max = max.or(given.map(i64::from)).unwrap_or(i64::MAX);
+    let max = max.or(given.filter(|_| !is_recorded).map(i64::from)).unwrap_or(i64::MAX);
     Ok(Uses { used: used.unwrap_or(0), max })
 }
 

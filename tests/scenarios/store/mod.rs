@@ -8,6 +8,7 @@ mod following;
 mod gateways;
 mod granting;
 mod places;
+mod recovering;
 mod registering;
 mod rivals;
 
