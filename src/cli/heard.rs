@@ -43,7 +43,8 @@ pub(super) async fn tell(store: &Store, config: &Config) -> anyhow::Result<Vec<S
             }];
             if !is_told {
                 lines.push(
-                    "NOT told to gateways on other hosts: no site server runs with this store"
+                    "NOT told to gateways on other hosts: no site server has put it into a bundle; \
+                     none runs with this store, or its log says why"
                         .to_owned(),
                 );
             }

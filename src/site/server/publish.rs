@@ -21,6 +21,8 @@ use crate::token::{Bundle, BundleTrust, TokenSigner};
 
 /// How often what is not in the store is looked at: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
+/// How soon it is tried again where the store has to be completed first: nobody tells when that is done.
+const AGAIN: Duration = Duration::from_millis(500);
 /// After how much of its life a bundle is made anew though it says the same.
 const RENEW_AT: i64 = 4;
 /// How long a server is named after it was heard of last, in seconds.
@@ -121,25 +123,31 @@ impl Publisher {
 
     /// Keep it until told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut next = AGAIN;
         while !*stop.borrow_and_update() {
             tokio::select! {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.follower.changed() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(next) => {}
             }
-            self.look().await;
+            next = self.look().await;
         }
     }
 
-    async fn look(&mut self) {
+    /// Make a bundle if there is news, and say when to look again.
+    async fn look(&mut self) -> Duration {
         match self.publish().await {
-            Ok(()) => self.told = false,
+            Ok(()) => {
+                self.told = false;
+                LOOK
+            }
             Err(error) => {
                 if !std::mem::replace(&mut self.told, true) {
                     tracing::error!(target: "sitegate::site_server", %error,
                         "no bundle was made; gateways go by the one before");
                 }
+                if matches!(error, PublishError::Restored) { AGAIN } else { LOOK }
             }
         }
     }
@@ -208,25 +216,26 @@ impl Publisher {
     /// Have the store know what the last bundle said: one that is an older copy must not make the
     /// next one.
     async fn forgets_nothing(&mut self, now: Timestamp) -> Result<(), PublishError> {
-        if self.store.is_incomplete() {
-            return Err(PublishError::Restored);
-        }
+        let is_incomplete = self.store.is_incomplete();
         let last = self.published.borrow().clone();
-        let Some(last) = last else { return Ok(()) };
-        if self.store.remembers_bundle(last.version).await? {
-            self.other_since = None;
-            return Ok(());
-        }
+        let other = match last {
+            Some(last) if !self.store.remembers_bundle(last.version).await? => last,
+            _ => {
+                self.other_since = None;
+                return if is_incomplete { Err(PublishError::Restored) } else { Ok(()) };
+            }
+        };
         let since = *self.other_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < RESTORE_SETTLES {
+        if is_incomplete || since.elapsed() < RESTORE_SETTLES {
             return Err(PublishError::Restored);
         }
-        let said = Bundle::peek(&last.text);
+        let said = Bundle::peek(&other.text);
         let (blocks, gone) = said.map(|said| (said.blocks, said.gone)).unwrap_or_default();
         let forgotten = missing(&blocks, &self.store.blocks().await?);
         let lost = Lost { blocks: &forgotten, gone: &gone };
-        self.store.recover(lost, FoundIn::Bundle(last.version), now).await?;
-        (self.other_since, self.made_of) = (None, None);
+        self.store.recover(lost, FoundIn::Bundle(other.version), now).await?;
+        // The copy may not name this server either.
+        (self.other_since, self.made_of, self.announced) = (None, None, None);
         Ok(())
     }
 
