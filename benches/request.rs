@@ -124,7 +124,7 @@ fn whole(c: &mut Criterion) {
     });
     group.finish();
     running.stop();
-    running.join();
+    running.join().unwrap();
 }
 
 criterion_group!(benches, pure, logged, whole);

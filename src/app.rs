@@ -21,6 +21,7 @@ mod observe;
 mod reload;
 mod replay;
 mod report;
+mod running;
 mod selfcheck;
 mod site;
 mod upstreams;
@@ -28,6 +29,7 @@ mod upstreams;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,32 +69,6 @@ pub struct Options {
     pub provider: Arc<CryptoProvider>,
     /// Whether SIGTERM, SIGINT and SIGHUP are this process's to handle.
     pub signals: bool,
-}
-
-/// A running process.
-pub struct Running {
-    /// The addresses that site systems listen on, by name.
-    pub addresses: BTreeMap<String, SocketAddr>,
-    /// Where page, API and status are.
-    pub admin: SocketAddr,
-    /// Where metrics and health are.
-    pub metrics: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Running {
-    /// Begin to end: no new connections, requests under way finish within the drain time.
-    pub fn stop(&self) {
-        let _ = self.stop.send(true);
-    }
-
-    /// Wait for the end.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 /// What is shared with status, and replaced at a reload.
@@ -141,23 +117,30 @@ pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return drop(told.send(Err(error.into()))),
+            Err(error) => {
+                let _ = told.send(Err(error.into()));
+                return Ok(());
+            }
         };
-        runtime.block_on(async move {
+        let ended = runtime.block_on(async move {
             match App::start(loaded.config, options, stop_here).await {
                 Ok((app, addresses, admin, metrics)) => {
                     let _ = told.send(Ok((addresses, admin, metrics)));
-                    app.run(stopped).await;
+                    app.run(stopped).await
                 }
-                Err(error) => drop(told.send(Err(error))),
+                Err(error) => {
+                    let _ = told.send(Err(error));
+                    Ok(())
+                }
             }
         });
         // Whoever still waits for a shard that does not drain is not waited for.
         runtime.shutdown_background();
+        ended
     })?;
     match tell.recv() {
         Ok(Ok((addresses, admin, metrics))) => {
-            Ok(Running { addresses, admin, metrics, stop, thread: Some(thread) })
+            Ok(Running { addresses, admin, metrics, stop, thread })
         }
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Defect("the control thread ended at start".to_owned())),
@@ -339,7 +322,12 @@ impl App {
     }
 
     /// Follow the configuration file and the signals until told to stop, then drain.
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    ///
+    /// # Errors
+    /// A shard has panicked. What the others have under way is cut off: a part of all connections
+    /// would be refused until they have drained.
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Lost> {
+        let mut lost = pin!(self.front.lost());
         let path = std::path::absolute(&self.options.path).unwrap_or(self.options.path.clone());
         let folder = path.parent().map(PathBuf::from).unwrap_or_default();
         let own = path.clone();
@@ -364,6 +352,10 @@ impl App {
                     }
                     Signal::End => break,
                 },
+                why = &mut lost => {
+                    tracing::error!(why, "a serving thread has ended; so does the process");
+                    return Err(Lost(why));
+                }
                 () = told.changed() => self.adopt().await,
                 Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
                     tracing::error!(%error, "a task of the control plane failed");
@@ -371,6 +363,7 @@ impl App {
             }
         }
         self.drain(signals).await;
+        Ok(())
     }
 }
 
@@ -395,4 +388,5 @@ pub use issuers::read_trusted;
 pub(crate) use reload::only_at_start;
 pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
+pub use running::{Lost, Running};
 pub(crate) use site::store_place;

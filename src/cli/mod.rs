@@ -47,6 +47,8 @@ use crate::config::{self, ConfigErrors, Loaded};
 
 /// Failed, or found something.
 pub const FAILED: u8 = 1;
+/// The process ended by a defect of its own: start it again (sysexits, EX_SOFTWARE).
+pub const DEFECT: u8 = 70;
 /// The configuration is bad: do not start again until it is mended (sysexits, EX_CONFIG).
 pub const BAD_CONFIG: u8 = 78;
 

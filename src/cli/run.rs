@@ -24,8 +24,13 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     }
     let options = Options { path: arg.config, clock, provider, signals: true };
     let running = launch(loaded, options).context("sitegate cannot start")?;
-    running.join();
-    Ok(ExitCode::SUCCESS)
+    match running.join() {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            anstream::eprintln!("sitegate: {error}");
+            Ok(ExitCode::from(super::DEFECT))
+        }
+    }
 }
 
 /// Keep keys out of core dumps, and other processes of the same user out of this one's memory

@@ -23,6 +23,7 @@ use super::conn::Conn;
 use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
+use super::lost::Guard;
 use super::open::Open;
 use super::proxy_header::client_of;
 use super::refusal::OnRefusal;
@@ -85,6 +86,7 @@ pub struct Front {
     shards: Vec<(mpsc::UnboundedSender<Command>, thread::JoinHandle<()>)>,
     admission: Arc<Admission>,
     census: Census,
+    guard: Guard,
 }
 
 /// What every connection of the process shares.
@@ -106,10 +108,10 @@ impl Front {
     ///
     /// # Errors
     /// If the system gives no thread or no runtime.
-    pub fn start<A: Serve>(
-        params: FrontParams,
-        server: impl Fn() -> Arc<A> + Send + Sync + 'static,
-    ) -> io::Result<Front> {
+    ///
+    /// # Panics
+    /// Where `server` does: before anything is accepted, and not in a thread of its own.
+    pub fn start<A: Serve>(params: FrontParams, server: impl Fn() -> Arc<A>) -> io::Result<Front> {
         let (admission, census) = (Arc::new(Admission::default()), Census::default());
         let handshakes_max = params.limits.peek(|l| l.handshakes_max);
         let shared = Arc::new(Shared {
@@ -124,19 +126,20 @@ impl Front {
             turns: Turns::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
-        let server = Arc::new(server);
+        let guard = Guard::default();
         let shards = (0..params.shards.max(1))
             .map(|n| {
                 let (commands, inbox) = mpsc::unbounded_channel();
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let (shared, server) = (shared.clone(), server.clone());
-                let thread = thread::Builder::new()
-                    .name(format!("shard-{n}"))
-                    .spawn(move || runtime.block_on(run(inbox, shared, server())))?;
+                let (shared, server, guard) = (shared.clone(), server(), guard.clone());
+                let name = format!("shard-{n}");
+                let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+                    guard.run(&name, || runtime.block_on(run(inbox, shared, server)));
+                })?;
                 Ok((commands, thread))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Front { shards, admission, census })
+        Ok(Front { shards, admission, census, guard })
     }
 
     /// Accept connections on a bound address from now on, for the binding of `configured`.
@@ -172,6 +175,12 @@ impl Front {
     /// How many connections each site system has.
     pub fn census(&self) -> Census {
         self.census.clone()
+    }
+
+    /// Wait until a shard has panicked, and say which, and why: its sockets are closed, and nobody
+    /// serves what they had. Never ends where none does.
+    pub fn lost(&self) -> impl Future<Output = String> + Send + use<> {
+        self.guard.lost()
     }
 
     /// Wait until every shard has drained. Blocks the calling thread.

@@ -21,6 +21,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;
 /// A request is tried on one more connection at most, and only where that cannot do it twice.
 const TRIES_MAX: usize = 2;
+/// pingora speaks no TLS here, and would panic on a machine that has no roots.
+const NO_ROOTS: &str = "/dev/null";
 
 /// The server of one shard, with connections to backends of its own.
 pub struct Server {
@@ -34,7 +36,12 @@ impl Server {
     pub fn new(mut gateway: Gateway, idle_max: usize, under_way: &UnderWay) -> Arc<Self> {
         gateway.pool = Arc::new(Pool::new(idle_max));
         gateway.under_way = under_way.shard();
-        let conf = ServerConf { threads: 1, max_retries: TRIES_MAX, ..ServerConf::default() };
+        let conf = ServerConf {
+            threads: 1,
+            max_retries: TRIES_MAX,
+            ca_file: Some(NO_ROOTS.to_owned()),
+            ..ServerConf::default()
+        };
         let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
         let mut options = HttpServerOptions::default();
         // Refused by the framing check, where it gets its code and its line in the log.

@@ -19,6 +19,17 @@ use crate::support::{
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
 
 #[test]
+fn a_machine_without_roots_serves_what_needs_none() {
+    let nginx = Nginx::start();
+    let none = "export SSL_CERT_FILE=/nonexistent SSL_CERT_DIR=/nonexistent";
+    let gateway = Plan::to(&nginx.url()).first(&[], none).start();
+    // One connection for each shard, whichever gets it.
+    for _ in 0..8 {
+        assert_eq!(gateway.curl(OPEN, &[]).status, 200);
+    }
+}
+
+#[test]
 fn without_descriptors_the_gateway_waits_and_recovers() {
     many_descriptors();
     let nginx = Nginx::start();

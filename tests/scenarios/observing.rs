@@ -355,7 +355,7 @@ fn enforcing_resumes_by_itself_when_the_time_has_come() {
     });
     assert_eq!(gateway.status()["site_systems"][0]["observes"], false);
     running.stop();
-    running.join();
+    running.join().unwrap();
 }
 
 #[test]

@@ -125,7 +125,9 @@ impl Stage {
     /// End everything and remove the directory.
     pub(super) fn clear(self) {
         self.running.stop();
-        self.running.join();
+        if let Err(error) = self.running.join() {
+            tracing::error!(%error, "the gateway of the demonstration has ended");
+        }
         self.mp.stop();
         self.dp.stop();
         if let Err(error) = self.dir.close() {
