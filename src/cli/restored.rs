@@ -67,9 +67,8 @@ pub(super) fn run(config: &ConfigArg, forget: bool, format: Format) -> anyhow::R
             (0, _) => "a restored copy has forgotten nothing that is blocked".to_owned(),
             (n, true) => format!("unblocked: {n}"),
             (n, false) => format!(
-                "{n} blocks are not in the copy of the store that was restored, and stay in force; \
-                 'sitegate site restored --forget' unblocks all of them, 'site unblock' and 'token \
-                 unblock' one"
+                "not in the copy of the store that was restored, and in force all the same: {n}; \
+                 'sitegate site restored --forget' unblocks all, 'site unblock' and 'token unblock' one"
             ),
         }
     );

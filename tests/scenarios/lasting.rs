@@ -380,6 +380,27 @@ fn an_older_copy_of_postgresql_unblocks_nobody_while_everything_runs() {
     site.forgets_nobody();
 }
 
+#[rstest]
+#[case::empty(0)]
+#[case::half(50)]
+fn a_cut_file_of_what_was_blocked_is_told_and_put_aside(#[case] percent: usize) {
+    let nginx = Nginx::start();
+    let mut server = Server::start(&nginx.url());
+    let (device, path) = (fresh_device(), server.gateway.path("state/blocks-known.json"));
+    let token = boot_media(&server, &device);
+    server.said(&["site", "block", &device]);
+    server.gateway.kill();
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() * percent / 100]).unwrap();
+    server.gateway.launch();
+    server.gateway.wait_until_ready();
+    assert!(server.gateway.log().contains("not known what was blocked here last"));
+    assert!(path.with_extension("unreadable").exists());
+    assert_eq!(asked(&server.gateway, &token), 403, "the store knows it");
+    let again: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert!(again["blocks"].to_string().contains(&device), "{again}");
+}
+
 #[test]
 fn the_procedure_of_the_documentation_moves_a_store_to_postgresql() {
     let nginx = Nginx::start();

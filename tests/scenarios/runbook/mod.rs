@@ -384,7 +384,7 @@ fn a_restored_store_had_forgotten_blocks() {
     gateway.launch();
     gateway.wait_until_ready();
     let runbook = Runbook::of(&gateway, "A restored store had forgotten blocks");
-    runbook.also(&["mallory", "1 blocks are not in the copy"]);
+    runbook.also(&["mallory", "in force all the same: 1"]);
     assert!(gateway.metric("sitegate_store_recovered_blocks") >= 1.0);
 }
 

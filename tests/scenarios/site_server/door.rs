@@ -157,6 +157,44 @@ async fn a_join_token_that_has_expired_lets_nobody_in() {
     assert_eq!(code(door.join("", "gw1").await), refused(401, "gateway.unknown"));
 }
 
+/// A gateway begins to show a bundle and sends none of it: the answer's status line, or the line by
+/// which the server says that it waits for the body.
+async fn begins_to_show(door: &Door, held: u64) -> (u16, UnixStream) {
+    let mut stream = UnixStream::connect(door.dir.path().join("door.sock")).await.unwrap();
+    let head = format!(
+        "POST /sitegate/site/v1/held?held={held} HTTP/1.1\r\nHost: site01\r\n\
+         Sitegate-Client-Cert-Proven: {ONE}\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        line.push(stream.read_u8().await.unwrap());
+    }
+    let line = String::from_utf8(line).unwrap();
+    (line.split(' ').nth(1).unwrap().parse().unwrap(), stream)
+}
+
+#[tokio::test]
+async fn a_bundle_that_the_site_server_knows_is_not_read() {
+    let door = Door::open().await;
+    door.allow("gw1", &[]).await;
+    let (_, said) = door.join(ONE, "gw1").await;
+    let joined = Bundle::peek(said["bundle"].as_str().unwrap()).unwrap();
+    assert_eq!(begins_to_show(&door, joined.version).await.0, 204);
+}
+
+#[tokio::test]
+async fn two_bundles_are_read_at_once_and_no_more() {
+    let door = Door::open().await;
+    door.allow("gw1", &[]).await;
+    assert_eq!(door.join(ONE, "gw1").await.0, 200);
+    let unknown = u64::from(u32::MAX) << 20;
+    let first = begins_to_show(&door, unknown).await;
+    let second = begins_to_show(&door, unknown).await;
+    assert_eq!((first.0, second.0), (100, 100));
+    assert_eq!(begins_to_show(&door, unknown).await.0, 429);
+}
+
 #[tokio::test]
 async fn only_a_gateway_that_has_joined_is_told_anything() {
     let door = Door::open().await;
