@@ -32,12 +32,14 @@ pub(super) async fn tell(store: &Store, config: &Config) -> anyhow::Result<Vec<S
         let (have, missing): (Vec<&Gateway>, Vec<&Gateway>) =
             gateways.iter().partition(|gateway| bundle.is_some_and(|b| gateway.bundle >= b));
         let here = here(config);
-        let is_here = here.is_none_or(|held| held >= version);
+        // Asked after the process, so that it is no older.
+        let present = store.block_version().await?;
+        let is_here = here.is_none_or(|held| has(held, version, present));
         let is_told = gateways.is_empty() || bundle.is_some();
         let all = missing.iter().all(|gateway| is_away(gateway, now));
         if (is_here && is_told && all) || since.elapsed() > PATIENCE {
             let mut lines = vec![match here {
-                Some(held) if held >= version => "in force on this host".to_owned(),
+                Some(_) if is_here => "in force on this host".to_owned(),
                 Some(_) => "NOT yet in force on this host: see 'sitegate status'".to_owned(),
                 None => "no sitegate of this configuration answers on this host".to_owned(),
             }];
@@ -65,6 +67,12 @@ pub(super) async fn tell(store: &Store, config: &Config) -> anyhow::Result<Vec<S
     }
 }
 
+/// Whether a process whose blocks are of this version has a change of the store's. Above what the
+/// store has now, they are of the store that was there before a copy was restored.
+fn has(held: i64, change: i64, present: i64) -> bool {
+    (change..=present).contains(&held)
+}
+
 fn is_away(gateway: &Gateway, now: Timestamp) -> bool {
     gateway.seen.is_none_or(|seen| now.duration_since(seen) > AWAY)
 }
@@ -74,4 +82,25 @@ fn here(config: &Config) -> Option<i64> {
     let (_, metrics) = super::health::get(config.metrics, "/metrics").ok()?;
     let line = metrics.lines().find(|line| line.starts_with("sitegate_store_blocks_version "))?;
     line.rsplit(' ').next()?.parse::<f64>().ok().map(|version| version as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::has;
+
+    #[rstest]
+    #[case::not_yet(4, 5, 5, false)]
+    #[case::just_now(5, 5, 5, true)]
+    #[case::and_more_since(6, 5, 7, true)]
+    #[case::of_a_store_that_was_replaced(9, 5, 5, false)]
+    fn a_process_has_a_change_if_it_is_in_a_state_that_the_store_has_had_since(
+        #[case] held: i64,
+        #[case] change: i64,
+        #[case] present: i64,
+        #[case] has_it: bool,
+    ) {
+        assert_eq!(has(held, change, present), has_it);
+    }
 }
