@@ -111,6 +111,14 @@ impl Door {
         self.ask(proven, "POST /sitegate/site/v1/join", &body).await
     }
 
+    /// The bundle that the first gateway is told after the one with this version.
+    async fn next_bundle(&self, held: u64) -> Bundle {
+        let poll = format!("GET /sitegate/site/v1/bundle?held={held}");
+        let (status, text) = self.ask(ONE, &poll, &Value::Null).await;
+        assert_eq!(status, 200, "{text}");
+        Bundle::peek(text.as_str().unwrap()).unwrap()
+    }
+
     async fn certificate(&self, proven: &str, hosts: &[&str], csr: &str) -> (u16, Value) {
         let body = json!({ "site_system": "mp", "hosts": hosts, "request": csr });
         self.ask(proven, "POST /sitegate/site/v1/certificate", &body).await
@@ -218,12 +226,12 @@ async fn only_a_gateway_that_has_joined_is_told_anything() {
             refused(401, "gateway.unknown")
         );
     }
-    // The next one names its host.
-    let poll_next = format!("GET /sitegate/site/v1/bundle?held={}", joined.version);
-    let (status, text) = door.ask(ONE, &poll_next, &Value::Null).await;
-    assert_eq!(status, 200);
-    let bundle = Bundle::peek(text.as_str().unwrap()).unwrap();
-    assert!(bundle.origins.contains(&"https://gw.contoso.com".to_owned()), "{:?}", bundle.origins);
+    // That one, or the next, names its host.
+    let named = |b: &Bundle| b.origins.contains(&"https://gw.contoso.com".to_owned());
+    let mut bundle = joined;
+    while !named(&bundle) {
+        bundle = door.next_bundle(bundle.version).await;
+    }
 
     // It shows another certificate from now on; the one before is good for a while.
     let thumbprint = "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI";
@@ -265,10 +273,11 @@ async fn a_gateway_has_certificates_for_the_hosts_of_its_join_token_and_for_fit_
     assert!(
         door.store.block_role_certificate(&issued[0].thumbprint, "admin", start()).await.unwrap()
     );
-    let held = door.store.bundle_version().await.unwrap();
-    let poll = format!("GET /sitegate/site/v1/bundle?held={held}");
-    let (_, text) = door.ask(ONE, &poll, &Value::Null).await;
-    let bundle = Bundle::peek(text.as_str().unwrap()).unwrap();
+    let mut bundle = door.next_bundle(0).await;
+    while bundle.revoked.is_empty() {
+        // One of before the block: that of the join, or the first.
+        bundle = door.next_bundle(bundle.version).await;
+    }
     assert_eq!(bundle.revoked, [issued[0].thumbprint.clone()]);
 }
 
