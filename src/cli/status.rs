@@ -165,17 +165,24 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     Ok(out)
 }
 
+/// What is left of a validity, in the unit that fits, rounded to the nearest: a certificate of 90
+/// days has 90 days left a second after it was issued, too.
+fn left(seconds: i64) -> String {
+    let of = |unit: i64| (seconds + unit / 2) / unit;
+    match seconds {
+        ..0 => "EXPIRED".to_owned(),
+        0..7_200 => format!("{} minutes left", of(60)),
+        7_200..172_800 => format!("{} hours left", of(3_600)),
+        _ => format!("{} days left", of(86_400)),
+    }
+}
+
 pub(super) fn certificate_text(
     out: &mut String,
     certificate: &CertificateStatus,
     now: Timestamp,
 ) -> std::fmt::Result {
-    let left = certificate.not_after.as_second() - now.as_second();
-    let left = match left {
-        ..0 => "EXPIRED".to_owned(),
-        0..172_800 => format!("{} hours left", left / 3600),
-        _ => format!("{} days left", left / 86_400),
-    };
+    let left = left(certificate.not_after.as_second() - now.as_second());
     writeln!(out, "    subject     {}", certificate.subject)?;
     writeln!(out, "    issuer      {}", certificate.issuer)?;
     if !certificate.names.is_empty() {
@@ -188,4 +195,25 @@ pub(super) fn certificate_text(
     )?;
     writeln!(out, "    thumbprint  {}", certificate.thumbprint)?;
     writeln!(out, "    SHA-256     {}", certificate.thumbprint_sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_validity_is_rounded_to_the_nearest() {
+        for (seconds, said) in [
+            (-1, "EXPIRED"),
+            (0, "0 minutes left"),
+            (90, "2 minutes left"),
+            (7_199, "120 minutes left"),
+            (7_200, "2 hours left"),
+            (172_799, "48 hours left"),
+            (90 * 86_400 - 1, "90 days left"),
+            (90 * 86_400 - 43_201, "89 days left"),
+        ] {
+            assert_eq!(left(seconds), said, "{seconds}");
+        }
+    }
 }

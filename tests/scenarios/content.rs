@@ -163,10 +163,11 @@ fn the_backend_learns_who_asks_and_never_the_token() {
     assert!(seen[0].contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{seen:?}");
     assert!(seen[1].contains("d=- a=- xff=127.0.0.1 xfp=https"), "{seen:?}");
     // Nominating what sitegate writes is refused or ignored, and never removes it.
-    gateway.curl_as(&token, small, &[&["--http1.1"], &lies[..]].concat());
-    for line in &nginx.seen()[2..] {
-        assert!(line.contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{line}");
-    }
+    let nominated = gateway.curl_as(&token, small, &[&["--http1.1"], &lies[..]].concat());
+    assert_eq!(nominated.status, 200);
+    nginx.assert_seen(3);
+    let line = &nginx.seen()[2];
+    assert!(line.contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{line}");
 }
 
 #[test]

@@ -25,8 +25,7 @@ fn refused(nginx: &Nginx, gateway: &Gateway, what: &str, bytes: &[u8]) {
         "{what}: one answer at most: {}",
         String::from_utf8_lossy(&answer)
     );
-    let seen = nginx.seen();
-    assert!(seen.is_empty(), "{what} reached the backend: {seen:?}");
+    nginx.assert_seen(0);
 }
 
 /// A chunked request of which the first read holds the head and half of the body.

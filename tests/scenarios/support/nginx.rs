@@ -1,12 +1,16 @@
 //! Debian's nginx in the place of an unchanged site system, with its access log as the witness of
 //! what reached it.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::{eventually, free_port};
 
 const DAV: &str = "/usr/lib/nginx/modules/ngx_http_dav_ext_module.so";
+
+/// What is asked of nginx itself, to know that its log is written up to here.
+const MARK: &str = "/--up-to-here--";
 
 pub struct Nginx {
     pub port: u16,
@@ -89,14 +93,26 @@ http {{
 
     /// What reached the backend, a line each.
     pub fn seen(&self) -> Vec<String> {
+        self.log().into_iter().filter(|line| !line.contains(MARK)).collect()
+    }
+
+    fn log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
     }
 
-    /// What reached the backend so far must be these many requests.
+    /// Nothing but these many requests has reached the backend so far.
     pub fn assert_seen(&self, count: usize) {
-        // The log is written a moment after the answer.
+        // A line is written a moment after the answer, and one of a request that came after all
+        // tells that those of before are there.
         eventually("the backend's log is written", || self.seen().len() >= count);
+        let marks = || self.log().iter().filter(|line| line.contains(MARK)).count();
+        let before = marks();
+        if let Ok(mut mark) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
+            let _ = mark.write_all(format!("GET {MARK} HTTP/1.0\r\n\r\n").as_bytes());
+            let _ = mark.read_to_end(&mut Vec::new());
+            eventually("the mark is in the log", || marks() > before);
+        }
         let seen = self.seen();
         assert_eq!(seen.len(), count, "the backend saw {seen:#?}");
     }
