@@ -31,7 +31,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
@@ -41,7 +40,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, History, Readiness, Shown};
 use crate::clock::Clock;
 use crate::config::{Config, ConnLimits, Loaded};
-use crate::control::{Backends, Watch};
+use crate::control::Backends;
 use crate::front::{Binding, Front};
 use crate::gateway::{Policy, UnderWay};
 use crate::live::{Publisher, live};
@@ -56,8 +55,6 @@ use ending::{Signal, Signals};
 pub use error::StartError;
 use following::Followed;
 use issuers::Issuers;
-
-const CONFIG_POLL: Duration = Duration::from_secs(30);
 
 /// What a process is started with besides its configuration.
 pub struct Options {
@@ -82,6 +79,8 @@ struct State {
 /// Everything that runs.
 struct App {
     options: Options,
+    /// The text of the configuration in force.
+    text: String,
     metrics: Arc<Metrics>,
     tokens: Arc<TokenCache>,
     backends: Arc<Backends>,
@@ -123,7 +122,7 @@ pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
             }
         };
         let ended = runtime.block_on(async move {
-            match App::start(loaded.config, options, stop_here).await {
+            match App::start(loaded, options, stop_here).await {
                 Ok((app, addresses, admin, metrics)) => {
                     let _ = told.send(Ok((addresses, admin, metrics)));
                     app.run(stopped).await
@@ -151,11 +150,12 @@ type Started = (App, BTreeMap<String, SocketAddr>, SocketAddr, SocketAddr);
 
 impl App {
     async fn start(
-        config: Config,
+        loaded: Loaded,
         options: Options,
         stop: watch::Sender<bool>,
     ) -> Result<Started, StartError> {
         let now = options.clock.now();
+        let Loaded { mut config, warnings } = loaded;
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
         crate::log::count_losses(&metrics);
         let (access, access_guard) = open_access(&config, metrics.clone(), now)?;
@@ -163,7 +163,6 @@ impl App {
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
 
-        let mut config = config;
         if let Some(bundle) = following::kept(&config) {
             following::adopt(&mut config, &bundle);
         }
@@ -235,6 +234,7 @@ impl App {
         let readiness = Readiness::new(metrics.clone(), report::amiss(sites.shared()), notes);
         let mut app = App {
             options,
+            text: warnings.text,
             metrics,
             tokens,
             backends,
@@ -328,27 +328,17 @@ impl App {
     /// would be refused until they have drained.
     async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Lost> {
         let mut lost = pin!(self.front.lost());
-        let path = std::path::absolute(&self.options.path).unwrap_or(self.options.path.clone());
-        let folder = path.parent().map(PathBuf::from).unwrap_or_default();
-        let own = path.clone();
-        let mut watch = Watch::new([folder], CONFIG_POLL).only(move |entry| entry == own);
+        let mut file = reload::ConfigFile::new(&self.options.path, self.text.as_bytes());
         let mut signals = Signals::new(self.options.signals);
-        let mut seen = reload::fingerprint(&self.options.path);
         let mut told = following::Changes::of(self.followed.as_ref());
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => break,
-                () = watch.changed() => {
-                    let found = reload::fingerprint(&self.options.path);
-                    if found != seen {
-                        seen = found;
-                        self.reload().await;
-                    }
-                }
+                read = file.changed() => file.has_failed = !self.reload(read).await,
                 signal = signals.next() => match signal {
                     Signal::Reload => {
-                        seen = reload::fingerprint(&self.options.path);
-                        self.reload().await;
+                        let read = file.take();
+                        file.has_failed = !self.reload(read).await;
                     }
                     Signal::End => break,
                 },

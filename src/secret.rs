@@ -235,6 +235,23 @@ pub fn read_bounded(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>
     Ok((bytes, exposure(&meta)))
 }
 
+/// The same of a text that can say where it ends: one with the first line `# begin` is whole only if
+/// its last line is `# end`.
+///
+/// # Errors
+/// As [`read_bounded`], and [`io::ErrorKind::InvalidData`] for what has a beginning and no end.
+pub fn read_whole(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Exposure)> {
+    let (bytes, exposure) = read_bounded(path, len_max)?;
+    let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let begins = lines().next().is_some_and(|line| line == b"# begin");
+    let ends = || lines().rfind(|line| !line.is_empty()).is_some_and(|line| line == b"# end");
+    if begins && !ends() {
+        let cut = "cut short: its first line is '# begin', and its last is not '# end'";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, cut));
+    }
+    Ok((bytes, exposure))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,34 +4,89 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use aws_lc_rs::digest;
+use zeroize::Zeroizing;
 
 use super::{App, assemble, following};
 use crate::config::{self, BackendAddress, Config};
+use crate::control::{Found, Watch, WholeFile, settle};
 use crate::front::bind;
 
-/// What the file is, so that events that change nothing are seen to.
-pub(super) fn fingerprint(path: &Path) -> Option<Vec<u8>> {
-    let (bytes, _) = crate::secret::read_bounded(path, 4 * 1024 * 1024).ok()?;
-    Some(digest::digest(&digest::SHA256, &bytes).as_ref().to_vec())
+/// How often the file is looked at where no event tells of it, and how soon a configuration that could
+/// not be taken is tried again: what stood in the way may be gone.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The configuration file over time.
+pub(super) struct ConfigFile {
+    file: WholeFile,
+    watch: Watch,
+    last: Zeroizing<Vec<u8>>,
+    /// Whether what it held last could not be taken.
+    pub(super) has_failed: bool,
+}
+
+impl ConfigFile {
+    /// Follow the file, of which this was read.
+    pub(super) fn new(path: &Path, text: &[u8]) -> Self {
+        let path = std::path::absolute(path).unwrap_or(path.to_owned());
+        let (own, folder) = (path.clone(), path.parent().map(PathBuf::from).unwrap_or_default());
+        let watch = Watch::new([folder], LOOK).only(move |entry| entry == own);
+        let file = WholeFile::new(path, config::FILE_BYTES_MAX, watch.renames()).has(text);
+        ConfigFile { file, watch, last: Zeroizing::new(text.to_owned()), has_failed: false }
+    }
+
+    /// Wait until there is something to reload: another text, whole, or the same again after it could
+    /// not be taken. Cancel-safe.
+    pub(super) async fn changed(&mut self) -> std::io::Result<Zeroizing<Vec<u8>>> {
+        loop {
+            let pause = self.file.pause();
+            tokio::select! {
+                () = self.watch.changed() => {}
+                () = settle([pause]) => {}
+            }
+            match self.file.look() {
+                Found::Whole(bytes) => {
+                    self.last = bytes;
+                    return Ok(self.last.clone());
+                }
+                Found::Unreadable(error) => return Err(error),
+                Found::Same if self.has_failed => return Ok(self.last.clone()),
+                Found::Same | Found::Settling => {}
+            }
+        }
+    }
+
+    /// What is there now, whole or not.
+    pub(super) fn take(&mut self) -> std::io::Result<Zeroizing<Vec<u8>>> {
+        self.last = self.file.take()?;
+        Ok(self.last.clone())
+    }
 }
 
 impl App {
-    /// Read the file and make it the configuration in force, or keep the old one and say why.
-    pub(super) async fn reload(&mut self) {
+    /// Make what was read of the file the configuration in force, or keep the old one and say why.
+    /// Returns whether it was taken.
+    pub(super) async fn reload(&mut self, read: std::io::Result<Zeroizing<Vec<u8>>>) -> bool {
         let now = self.options.clock.now();
-        let outcome = match config::load(&self.options.path, now) {
+        let outcome = match config::load_from(&self.options.path, read, now) {
             Ok(loaded) => {
-                for warning in loaded.warnings.to_string().lines() {
-                    tracing::warn!(target: "sitegate::config", "{warning}");
+                let text = loaded.warnings.text.clone();
+                let warnings = loaded.warnings.to_string();
+                let outcome = self.apply(loaded.config).await;
+                if outcome.is_ok() {
+                    self.text = text;
+                    for warning in warnings.lines() {
+                        tracing::warn!(target: "sitegate::config", "{warning}");
+                    }
                 }
-                self.apply(loaded.config).await
+                outcome
             }
             Err(errors) => Err(errors.to_string()),
         };
+        let taken = outcome.is_ok();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(()) => {
@@ -42,15 +97,13 @@ impl App {
             }
             Err(error) => {
                 self.metrics.config_reloaded(None);
-                for line in error.lines() {
-                    tracing::error!(
-                        target: "sitegate::config",
-                        "the configuration was not reloaded, the old one stays: {line}"
-                    );
+                if state.error.as_ref() != Some(&error) {
+                    tell(&error);
                 }
                 state.error = Some(error);
             }
         }
+        taken
     }
 
     /// The site server may call the site's own issuer by another name from now on.
@@ -64,8 +117,18 @@ impl App {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             following::adopt(&mut state.config.clone(), &bundle)
         };
-        if changed {
-            self.reload().await;
+        if !changed {
+            return;
+        }
+        // Of the text in force, whatever the file holds by now.
+        let base = self.options.path.parent().unwrap_or(Path::new("."));
+        let name = self.options.path.display().to_string();
+        let outcome = match config::parse(&self.text, &name, base, self.options.clock.now()) {
+            Ok(loaded) => self.apply(loaded.config).await,
+            Err(errors) => Err(errors.to_string()),
+        };
+        if let Err(error) = outcome {
+            tell(&error);
         }
     }
 
@@ -174,6 +237,15 @@ fn host_ports(config: &Config) -> BTreeSet<(String, u16)> {
         .collect()
 }
 
+fn tell(error: &str) {
+    for line in error.lines() {
+        tracing::error!(
+            target: "sitegate::config",
+            "the configuration was not reloaded, the old one stays: {line}"
+        );
+    }
+}
+
 /// What differs of that which is fixed when the process starts.
 pub(crate) fn only_at_start(old: &Config, new: &Config) -> Vec<&'static str> {
     let offered = |config: &Config| config.site_systems.iter().any(|s| s.token_service);
@@ -192,4 +264,37 @@ pub(crate) fn only_at_start(old: &Config, new: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(what, differs)| differs.then_some(what))
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_configuration_that_is_written_slowly_is_seen_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, "before").unwrap();
+        let mut file = ConfigFile::new(&path, b"before");
+        let writer = async {
+            for text in ["", "[site]\n", "[site]\ncode = 'PS1'\n"] {
+                std::fs::write(&path, text).unwrap();
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+            }
+        };
+        let (read, ()) = tokio::join!(file.changed(), writer);
+        assert_eq!(read.unwrap().as_slice(), b"[site]\ncode = 'PS1'\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_taken_is_tried_again_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, "same").unwrap();
+        let mut file = ConfigFile::new(&path, b"same");
+        let wait = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(wait, file.changed()).await.is_err());
+        file.has_failed = true;
+        assert_eq!(file.changed().await.unwrap().as_slice(), b"same");
+    }
 }

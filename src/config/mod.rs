@@ -30,7 +30,8 @@ pub use schema::schema;
 pub use units::{Size, Span};
 
 /// A configuration file larger than this is a mistake.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A configuration that is larger is none.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A configuration that holds, and what its author should know all the same.
 #[derive(Debug)]
@@ -46,16 +47,25 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
+    load_from(path, crate::secret::read_whole(path, FILE_BYTES_MAX).map(|(bytes, _)| bytes), now)
+}
+
+/// The same of what was read of the file already.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(
+    path: &Path,
+    read: std::io::Result<zeroize::Zeroizing<Vec<u8>>>,
+    now: Timestamp,
+) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let fail = |message: String| ConfigErrors {
         path: name.clone(),
         text: String::new(),
         errors: vec![ConfigError::whole(message).code(ConfigCode::Unreadable)],
     };
-    let bytes = match crate::secret::read_bounded(path, FILE_BYTES_MAX) {
-        Ok((bytes, _)) => bytes,
-        Err(error) => return Err(fail(format!("the configuration cannot be read: {error}"))),
-    };
+    let bytes = read.map_err(|error| fail(format!("the configuration cannot be read: {error}")))?;
     match std::str::from_utf8(&bytes) {
         Ok(text) => parse(text, &name, path.parent().unwrap_or(Path::new(".")), now),
         Err(_) => Err(fail("the configuration is not UTF-8 text".to_owned())),

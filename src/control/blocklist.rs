@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use tokio::sync::watch;
 
 use super::watch::Watch;
+use super::whole::{Found, WholeFile, settle};
 use crate::live::{Live, Publisher, live};
-use crate::secret::read_bounded;
+use crate::secret::read_whole;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 
 const POLL: Duration = Duration::from_secs(30);
@@ -21,9 +21,7 @@ pub type OnBlocklist = Arc<dyn Fn(Option<&Blocklist>) + Send + Sync>;
 
 /// The task that keeps the blocklist.
 pub struct BlocklistFile {
-    path: PathBuf,
-    /// The SHA-256 of what was read last, good or not.
-    seen: Option<Vec<u8>>,
+    file: WholeFile,
     told: String,
     watch: Watch,
     publisher: Publisher<Blocklist>,
@@ -40,9 +38,12 @@ impl BlocklistFile {
         // Armed before the first look, so that no change falls between the two.
         let watch = Watch::new(path.parent().map(PathBuf::from), POLL);
         let (publisher, reader) = live(Blocklist::default());
-        let (seen, told) = (None, String::new());
-        let mut file = BlocklistFile { path, seen, told, watch, publisher, on_list };
-        file.look()?;
+        let file = WholeFile::new(path, BLOCKLIST_BYTES_MAX as u64, watch.renames());
+        let mut file = BlocklistFile { file, told: String::new(), watch, publisher, on_list };
+        match file.file.take() {
+            Ok(bytes) => file.read_in(&bytes)?,
+            Err(error) => return Err(file.unreadable(&error)),
+        }
         Ok((file, reader))
     }
 
@@ -51,7 +52,7 @@ impl BlocklistFile {
     /// # Errors
     /// As [`BlocklistFile::start`].
     pub fn read(path: &Path) -> Result<Blocklist, String> {
-        match read_bounded(path, BLOCKLIST_BYTES_MAX as u64) {
+        match read_whole(path, BLOCKLIST_BYTES_MAX as u64) {
             Ok((bytes, _)) => parse(path, &bytes),
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
@@ -60,10 +61,12 @@ impl BlocklistFile {
     /// Keep the list until told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow_and_update() {
+            let pause = self.file.pause();
             tokio::select! {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.watch.changed() => {}
+                () = settle([pause]) => {}
             }
             let trouble = self.look().err().unwrap_or_default();
             if trouble != self.told {
@@ -78,29 +81,36 @@ impl BlocklistFile {
         }
     }
 
-    /// Read the file; publish it if it changed and is good.
+    /// Look at the file; publish it if it changed, is whole and is good.
     fn look(&mut self) -> Result<(), String> {
-        let shown = self.path.display();
-        let bytes = match read_bounded(&self.path, BLOCKLIST_BYTES_MAX as u64) {
-            Ok((bytes, _)) => bytes,
-            Err(error) => {
-                // Whatever comes in its place is news, be it the same.
-                self.seen = None;
-                (self.on_list)(None);
-                return Err(format!("{shown}: {error}"));
-            }
-        };
-        let hash = digest::digest(&digest::SHA256, &bytes).as_ref().to_vec();
-        if self.seen.as_ref() == Some(&hash) {
-            return if self.told.is_empty() { Ok(()) } else { Err(self.told.clone()) };
+        match self.file.look() {
+            Found::Same | Found::Settling if self.told.is_empty() => Ok(()),
+            Found::Same | Found::Settling => Err(self.told.clone()),
+            Found::Whole(bytes) => self.read_in(&bytes),
+            Found::Unreadable(error) => Err(self.unreadable(&error)),
         }
-        self.seen = Some(hash);
-        match parse(&self.path, &bytes) {
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> String {
+        (self.on_list)(None);
+        format!("{}: {error}", self.file.path().display())
+    }
+
+    fn read_in(&mut self, bytes: &[u8]) -> Result<(), String> {
+        match parse(self.file.path(), bytes) {
             Ok(list) => {
-                tracing::info!(
-                    target: "sitegate::blocklist",
-                    path = %shown, entries = list.len(), "the blocklist was read"
-                );
+                let path = self.file.path().display();
+                let (before, entries) = (self.publisher.reader().peek(Blocklist::len), list.len());
+                if entries * 2 < before {
+                    tracing::warn!(
+                        target: "sitegate::blocklist",
+                        %path, before, entries, "more than half of the blocklist's entries are gone"
+                    );
+                } else {
+                    tracing::info!(
+                        target: "sitegate::blocklist", %path, entries, "the blocklist was read"
+                    );
+                }
                 let list = Arc::new(list);
                 self.publisher.publish_arc(list.clone());
                 (self.on_list)(Some(&list));
@@ -127,8 +137,14 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn only_a_whole_good_file_takes_the_place_of_the_list_in_force() {
+    async fn settled(file: &mut BlocklistFile) -> Result<(), String> {
+        let _ = file.look();
+        tokio::time::advance(crate::control::supply::SETTLE).await;
+        file.look()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_whole_good_file_takes_the_place_of_the_list_in_force() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("blocklist.toml");
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -151,12 +167,12 @@ mod tests {
                 Some(text) => std::fs::write(&path, text).unwrap(),
                 None => std::fs::remove_file(&path).unwrap(),
             }
-            let trouble = file.look().unwrap_err();
+            let trouble = settled(&mut file).await.unwrap_err();
             assert!(trouble.contains(told), "{trouble}");
             assert_eq!(list.peek(Blocklist::len), 1, "the last good list stays: {told}");
         }
         std::fs::write(&path, "").unwrap();
-        file.look().unwrap();
+        settled(&mut file).await.unwrap();
         assert_eq!(list.peek(Blocklist::len), 0, "an empty file is a good list");
         let said = said.lock().unwrap().clone();
         assert_eq!(said, [None, Some(1), None, None, None, Some(0)]);

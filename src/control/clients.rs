@@ -3,22 +3,20 @@
 //! A file that is broken or gone takes nothing away: what it held when it was last good stays in
 //! force, and is complained of. A list of revoked certificates expires all the same.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Digest, SHA256, digest};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 
-use super::watch::Watch;
+use super::watch::{Renames, Watch};
+use super::whole::{Found, WholeFile, settle};
 use crate::client::{Authorities, ClientTrust, Crls, Unusable};
 use crate::clock::Clock;
 use crate::config::ClientCertificates;
 use crate::live::{Live, Publisher, live};
-use crate::secret::read_bounded;
 
 const POLL: Duration = Duration::from_secs(30);
 const CA_BYTES_MAX: u64 = 1024 * 1024;
@@ -48,7 +46,7 @@ pub struct ClientFiles {
     clock: Clock,
     provider: Arc<CryptoProvider>,
     authorities: Kept<Authorities>,
-    crls: BTreeMap<PathBuf, Kept<Crls>>,
+    crls: Vec<Kept<Crls>>,
     state: ClientFilesState,
     watch: Watch,
     publisher: Publisher<ClientTrust>,
@@ -66,17 +64,20 @@ impl ClientFiles {
         let paths = std::iter::once(&files.ca).chain(&files.crls);
         let folders: Vec<PathBuf> =
             paths.filter_map(|file| file.parent().map(PathBuf::from)).collect();
-        let crls = files.crls.iter().map(|path| (path.clone(), Kept::default())).collect();
+        let watch = Watch::new(folders, POLL);
+        let renames = || watch.renames();
+        let authorities = Kept::of(&files.ca, CA_BYTES_MAX, renames());
+        let crls = files.crls.iter().map(|path| Kept::of(path, CRL_BYTES_MAX, renames())).collect();
         let nobody = ClientTrust::new(Authorities::default(), None, false, &provider);
         let (publisher, reader) = live(nobody);
         let mut clients = ClientFiles {
             site_system,
             clock,
             provider,
-            authorities: Kept::default(),
+            authorities,
             crls,
             state: ClientFilesState::default(),
-            watch: Watch::new(folders, POLL),
+            watch,
             publisher,
             on_change,
             files,
@@ -88,10 +89,14 @@ impl ClientFiles {
     /// Keep the trust until told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow_and_update() {
+            let pauses: Vec<_> = std::iter::once(self.authorities.file.pause())
+                .chain(self.crls.iter().map(|kept| kept.file.pause()))
+                .collect();
             tokio::select! {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.watch.changed() => {}
+                () = settle(pauses) => {}
             }
             self.look(false);
         }
@@ -101,15 +106,15 @@ impl ClientFiles {
     fn look(&mut self, first: bool) {
         let mut problems = Vec::new();
         let mut changed = first;
-        let ca = &self.files.ca;
-        changed |= self.authorities.look(ca, CA_BYTES_MAX, Authorities::parse, &mut problems);
-        for (path, kept) in &mut self.crls {
-            changed |= kept.look(path, CRL_BYTES_MAX, Crls::parse, &mut problems);
+        changed |= self.authorities.look(first, Authorities::parse, &mut problems);
+        for kept in &mut self.crls {
+            changed |= kept.look(first, Crls::parse, &mut problems);
         }
         let now = self.clock.now();
-        for (path, kept) in &self.crls {
+        for kept in &self.crls {
             if let Some(expired) = kept.good.expires().filter(|expires| *expires < now) {
-                problems.push(format!("{}: a CRL has expired at {expired}", path.display()));
+                let path = kept.file.path().display();
+                problems.push(format!("{path}: a CRL has expired at {expired}"));
             }
         }
         if changed {
@@ -119,7 +124,7 @@ impl ClientFiles {
     }
 
     fn publish(&mut self) {
-        let all = self.crls.values().fold(Crls::default(), |all, kept| all.and(kept.good.clone()));
+        let all = self.crls.iter().fold(Crls::default(), |all, kept| all.and(kept.good.clone()));
         let crls = Some(all).filter(|_| !self.files.crls.is_empty());
         self.state.authorities = self.authorities.good.len();
         self.state.crls = crls.as_ref().map_or(0, Crls::len);
@@ -160,46 +165,43 @@ impl std::fmt::Debug for ClientFiles {
     }
 }
 
-/// What a file last held that could be used, and which contents were looked at.
-#[derive(Default)]
+/// A file, and what it last held that could be used.
 struct Kept<T> {
-    seen: Option<Digest>,
+    file: WholeFile,
     good: T,
-    problem: Option<Unusable>,
+    problem: Option<String>,
 }
 
-impl<T> Kept<T> {
-    /// Look at the file; whether what is good has changed.
+impl<T: Default> Kept<T> {
+    fn of(path: &Path, len_max: u64, renames: Renames) -> Self {
+        let file = WholeFile::new(path.to_owned(), len_max, renames);
+        Kept { file, good: T::default(), problem: None }
+    }
+
+    /// Look at the file, the first time whether it is whole or not; whether what is good has changed.
     fn look(
         &mut self,
-        path: &Path,
-        len_max: u64,
+        first: bool,
         parse: impl Fn(&[u8]) -> Result<T, Unusable>,
         problems: &mut Vec<String>,
     ) -> bool {
-        let mut changed = false;
-        match read_bounded(path, len_max) {
-            Ok((bytes, _)) => {
-                let digest = digest(&SHA256, &bytes);
-                if self.seen.is_none_or(|seen| seen.as_ref() != digest.as_ref()) {
-                    self.seen = Some(digest);
-                    match parse(&bytes) {
-                        Ok(good) => {
-                            (self.good, self.problem) = (good, None);
-                            changed = true;
-                        }
-                        Err(problem) => self.problem = Some(problem),
-                    }
-                }
-            }
-            Err(error) => {
-                // If it comes back as it was, that ends the complaint.
-                self.seen = None;
-                problems.push(format!("{}: {error}", path.display()));
-                return false;
-            }
+        let found = match first {
+            true => self.file.take().map_or_else(Found::Unreadable, Found::Whole),
+            false => self.file.look(),
+        };
+        let parsed = match found {
+            Found::Same | Found::Settling => None,
+            Found::Whole(bytes) => Some(parse(&bytes).map_err(|problem| problem.to_string())),
+            Found::Unreadable(error) => Some(Err(error.to_string())),
+        };
+        let changed = matches!(parsed, Some(Ok(_)));
+        match parsed {
+            None => {}
+            Some(Ok(good)) => (self.good, self.problem) = (good, None),
+            Some(Err(problem)) => self.problem = Some(problem),
         }
-        problems.extend(self.problem.iter().map(|why| format!("{}: {why}", path.display())));
+        let path = self.file.path().display();
+        problems.extend(self.problem.iter().map(|why| format!("{path}: {why}")));
         changed
     }
 }

@@ -13,15 +13,13 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::watch::Watch;
+use super::whole::{Found, WholeFile, settle};
 use crate::live::{Live, Publisher, live};
-use crate::secret::read_bounded;
+use crate::secret::read_whole;
 use crate::site::SiteTokens;
 use crate::token::{FILE_BYTES_MAX, KeySet};
 
 const POLL: Duration = Duration::from_secs(30);
-/// How long a file may be gone while it is being replaced.
-const SETTLE_LOOKS: u32 = 100;
-const SETTLE_LOOK: Duration = Duration::from_millis(20);
 
 /// Told how many keys an issuer has, and how many were refused.
 pub type OnKeys = Arc<dyn Fn(&str, usize, usize) + Send + Sync>;
@@ -91,11 +89,12 @@ impl Ring {
 /// The task that keeps one issuer's keys.
 pub struct IssuerKeys {
     ring: Ring,
-    files: Vec<PathBuf>,
+    files: Vec<WholeFile>,
     /// The site's own keys, as they were read last.
     own: Option<(Arc<SiteTokens>, String)>,
     good: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
-    absent_looks: u32,
+    /// What is wrong with each file.
+    troubles: HashMap<PathBuf, Vec<String>>,
     watch: Watch,
 }
 
@@ -115,8 +114,10 @@ impl IssuerKeys {
             (own, read)
         });
         let (ring, reader) = Ring::new(name, on_keys);
-        let good = HashMap::new();
-        let mut keys = IssuerKeys { ring, files, own, good, absent_looks: 0, watch };
+        let (good, troubles) = Default::default();
+        let whole = |path| WholeFile::new(path, FILE_BYTES_MAX as u64, watch.renames());
+        let files = files.into_iter().map(whole).collect();
+        let mut keys = IssuerKeys { ring, files, own, good, troubles, watch };
         keys.look(true);
         (keys, reader)
     }
@@ -126,7 +127,7 @@ impl IssuerKeys {
         let (mut usable, mut troubles) = (0, Vec::new());
         for file in files {
             let shown = file.display().to_string();
-            match read_bounded(file, FILE_BYTES_MAX as u64) {
+            match read_whole(file, FILE_BYTES_MAX as u64) {
                 Ok((bytes, _)) => {
                     let (set, problems) = KeySet::parse(&[(&shown, &bytes)]);
                     usable += set.len();
@@ -140,50 +141,48 @@ impl IssuerKeys {
 
     /// Keep the keys until told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut settling = false;
         while !*stop.borrow_and_update() {
+            let pauses: Vec<_> = self.files.iter().map(WholeFile::pause).collect();
             tokio::select! {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.watch.changed() => {}
-                () = tokio::time::sleep(SETTLE_LOOK), if settling => {}
+                () = settle(pauses) => {}
             }
-            settling = self.look(false);
+            self.look(false);
         }
     }
 
-    /// Read the files; publish if they changed. Returns whether one of them is missing and may
-    /// still come.
-    fn look(&mut self, first: bool) -> bool {
+    /// Look at the files; publish if they changed.
+    fn look(&mut self, first: bool) {
         let mut changed = first;
-        let mut missing = false;
-        let mut troubles = Vec::new();
-        for file in self.files.clone() {
-            match read_bounded(&file, FILE_BYTES_MAX as u64) {
-                Ok((bytes, _)) => {
-                    if self.good.get(&file).is_some_and(|good| **good == **bytes) {
-                        continue;
-                    }
-                    let shown = file.display().to_string();
+        for file in &mut self.files {
+            let path = file.path().to_owned();
+            let found = match first {
+                true => file.take().map_or_else(Found::Unreadable, Found::Whole),
+                false => file.look(),
+            };
+            let troubles = match found {
+                Found::Same | Found::Settling => continue,
+                Found::Whole(bytes) => {
+                    let shown = path.display().to_string();
                     let (set, problems) = KeySet::parse(&[(&shown, &bytes)]);
-                    troubles.extend(problems.iter().map(ToString::to_string));
-                    if set.is_empty() && !problems.is_empty() && self.good.contains_key(&file) {
-                        continue;
-                    }
-                    self.good.insert(file, bytes);
-                    changed = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    missing |= self.good.contains_key(&file);
-                    troubles.push(format!("{}: {error}", file.display()));
-                    if self.good.contains_key(&file) && self.absent_looks >= SETTLE_LOOKS {
-                        self.good.remove(&file);
+                    if !set.is_empty() || problems.is_empty() || !self.good.contains_key(&path) {
+                        self.good.insert(path.clone(), bytes);
                         changed = true;
                     }
+                    problems.iter().map(ToString::to_string).collect()
                 }
-                Err(error) => troubles.push(format!("{}: {error}", file.display())),
-            }
+                Found::Unreadable(error) => {
+                    let is_gone = error.kind() == io::ErrorKind::NotFound;
+                    changed |= is_gone && self.good.remove(&path).is_some();
+                    vec![format!("{}: {error}", path.display())]
+                }
+            };
+            self.troubles.insert(path, troubles);
         }
+        let of_file = |file: &WholeFile| self.troubles.get(file.path()).cloned();
+        let mut troubles: Vec<String> = self.files.iter().filter_map(of_file).flatten().collect();
         if let Some((own, read)) = &mut self.own {
             if let Err(error) = own.follow() {
                 troubles.push(error.to_string());
@@ -192,12 +191,10 @@ impl IssuerKeys {
             changed |= now != *read;
             *read = now;
         }
-        self.absent_looks = if missing { self.absent_looks + 1 } else { 0 };
         self.ring.tell(troubles);
         if changed {
             self.publish();
         }
-        missing && self.absent_looks <= SETTLE_LOOKS
     }
 
     fn publish(&mut self) {
@@ -205,7 +202,7 @@ impl IssuerKeys {
         if let Some((_, own)) = &self.own {
             texts.push(("the site's own".to_owned(), own.as_bytes()));
         }
-        for file in &self.files {
+        for file in self.files.iter().map(WholeFile::path) {
             if let Some(bytes) = self.good.get(file) {
                 texts.push((file.display().to_string(), bytes));
             }

@@ -23,6 +23,7 @@ pub mod site_server;
 mod store;
 mod supply;
 mod watch;
+mod whole;
 
 pub use backends::{Backends, HostPort};
 pub use blocklist::{BlocklistFile, OnBlocklist};
@@ -36,4 +37,5 @@ pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;
 pub use store::{Candidate, Folder, KeyMode, Loaded, PFX_MAX, Store, pfx_names};
 pub use supply::SiteIssued;
-pub use watch::Watch;
+pub use watch::{Renames, Watch};
+pub use whole::{Found, WholeFile, settle};

@@ -1,9 +1,13 @@
 //! Waits until something changed in directories, existing or not.
 //!
-//! Owns the only use of notify. Says no more than "look again": what happened is for the eyes of
-//! whoever looks, because events are lost, doubled and late, and contents are not.
+//! Owns the only use of notify. Says no more than "look again", and of names that something was
+//! renamed to them: what happened is for the eyes of whoever looks, because events are lost, doubled
+//! and late, and contents are not.
+
+mod renames;
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +17,9 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub use renames::Renames;
 
 /// Directories under watch. Files are watched by their directories: a watch on a file dies when
 /// the file is replaced.
@@ -25,6 +32,11 @@ pub struct Watch {
     looked: Vec<Option<Edition>>,
     poll: Duration,
     changed: Arc<Notify>,
+    renames: Renames,
+    /// What lies in the directories, as it was when that was last looked at.
+    lies: u64,
+    /// When that is looked at next, and when it is time to look whatever lies there.
+    next: (Instant, Instant),
     armed: Vec<Armed>,
     /// Ends its thread when dropped.
     watcher: Option<RecommendedWatcher>,
@@ -38,11 +50,15 @@ type Links = Arc<[AtomicBool]>;
 /// What is meant, and where there are links.
 type Only = (Meant, Links);
 
-/// What of a directory changes with its entries: inode, and the time in seconds and nanoseconds.
-type Edition = (u64, i64, i64);
+/// What of a directory changes with its entries, and of a file with its contents: device, inode,
+/// size, and the time of the last change in seconds and nanoseconds.
+type Edition = (u64, u64, u64, i64, i64);
 /// A directory as it was when its watch was set: path, device and inode.
 type Armed = (PathBuf, u64, u64);
 
+/// How often sizes and times are compared: what is written by another name of a file, by a mount of
+/// it, behind a link or on a network file system gives no event.
+const COMPARE: Duration = Duration::from_secs(1);
 /// How often to look where the system grants no events.
 const POLL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
 /// In a directory with more entries than this, any event is worth a look: looking costs less then.
@@ -60,11 +76,15 @@ impl Watch {
             meant: None,
             poll,
             changed: Arc::default(),
+            renames: Renames::default(),
+            lies: 0,
+            next: (Instant::now(), Instant::now() + poll),
             armed: Vec::new(),
             watcher: None,
             told_polling: false,
         };
         watch.rearm();
+        watch.lies = watch.compared();
         watch
     }
 
@@ -76,20 +96,59 @@ impl Watch {
         self.meant = Some(Arc::new(meant));
         self.watcher = None;
         self.rearm();
+        self.lies = self.compared();
         self
+    }
+
+    /// The names in these directories to which something was renamed.
+    pub fn renames(&self) -> Renames {
+        self.renames.clone()
     }
 
     /// Wait until it is worth looking again. Cancel-safe: an event that nobody waited for ends the
     /// next wait at once.
     pub async fn changed(&mut self) {
         self.rearm();
+        loop {
+            let (compare, look) = self.next;
+            let event = tokio::time::timeout_at(compare.min(look), self.changed.notified()).await;
+            let now = Instant::now();
+            let lies = self.compared();
+            self.next.0 = now + COMPARE;
+            let has_changed = std::mem::replace(&mut self.lies, lies) != lies;
+            if event.is_ok() || has_changed || now >= look {
+                break;
+            }
+        }
+        self.rearm();
         let poll = match self.watcher {
             Some(_) => self.poll,
             None => self.poll.min(POLL_WITHOUT_EVENTS),
         };
-        // The timer running out says the same as an event.
-        let _ = tokio::time::timeout(poll, self.changed.notified()).await;
-        self.rearm();
+        self.next.1 = Instant::now() + poll;
+    }
+
+    /// What lies in the directories, as a number that differs when it does.
+    fn compared(&self) -> u64 {
+        let number = |of: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            of(&mut hasher);
+            hasher.finish()
+        };
+        let of_path = |path: &Path| number(&|hasher| (path, edition(path)).hash(hasher));
+        let is_worth = |path: &Path| {
+            let is_link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+            self.meant.as_ref().is_none_or(|meant| meant(path)) || is_link()
+        };
+        let of_directory = |dir: &PathBuf| {
+            let entries = fs::read_dir(dir).into_iter().flatten().take(ENTRIES_MAX);
+            let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            // A sum, since entries come in any order.
+            paths
+                .filter(|path| is_worth(path))
+                .fold(of_path(dir), |sum, path| sum.wrapping_add(of_path(&path)))
+        };
+        self.directories.iter().map(of_directory).fold(0, u64::wrapping_add)
     }
 
     /// Whether the system gives events; otherwise there is only polling.
@@ -103,8 +162,7 @@ impl Watch {
         if let Some(meant) = &self.meant {
             let of_each = self.directories.iter().zip(self.links.iter()).zip(&mut self.looked);
             for ((dir, links), looked) in of_each {
-                let found = fs::metadata(dir).ok();
-                let now = found.map(|found| (found.ino(), found.mtime(), found.mtime_nsec()));
+                let now = edition(dir);
                 // What comes in the same moment as a look is told by its own event.
                 if now.is_none() || std::mem::replace(looked, now) != now {
                     links.store(has_links(dir, meant), Ordering::Relaxed);
@@ -131,8 +189,10 @@ impl Watch {
 
     fn arm(&mut self, wanted: &[Armed]) -> Option<RecommendedWatcher> {
         let (changed, directories) = (self.changed.clone(), self.directories.clone());
+        let renames = self.renames.clone();
         let only = self.meant.clone().map(|meant| (meant, self.links.clone()));
         let tell = move |event: notify::Result<Event>| {
+            renames.note(&event);
             if concerns(&directories, only.as_ref(), &event) {
                 changed.notify_one();
             }
@@ -162,6 +222,12 @@ impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch").field("directories", &self.directories).finish_non_exhaustive()
     }
+}
+
+/// What a name leads to at present.
+fn edition(path: &Path) -> Option<Edition> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
 /// Event paths are what was watched with a name appended, so only like can be compared with like.

@@ -101,7 +101,7 @@ const PINGORA: &[&str] = &[
 
 /// What may be used in a few places alone: a path, and where.
 const DOORS: &[(&str, &[&str])] = &[
-    ("notify", &["control/watch.rs"]),
+    ("notify", &["control/watch.rs", "control/watch/", "control/whole/tests.rs"]),
     ("reqwest", &["control/fetch.rs", "control/site_server/link.rs"]),
     ("sqlx", &["site/store.rs", "site/store/"]),
     ("rcgen", &["cert/issuer.rs", "cert/issuer/", "cert/request.rs", "cert/forge.rs"]),

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::cert::forge::Pki;
 use crate::clock::{Hands, second};
+use crate::control::supply::SETTLE;
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -43,8 +44,15 @@ impl Scene {
         Scene { dir, pki, hands, told, clients, trust }
     }
 
-    fn put(&mut self, name: &str, text: &str) {
+    /// Write it in place, and let it become whole.
+    async fn put(&mut self, name: &str, text: &str) {
         fs::write(self.dir.path().join(name), text).unwrap();
+        self.settle().await;
+    }
+
+    async fn settle(&mut self) {
+        self.clients.look(false);
+        tokio::time::advance(SETTLE).await;
         self.clients.look(false);
     }
 
@@ -57,38 +65,38 @@ impl Scene {
     }
 }
 
-#[test]
-fn what_is_broken_or_gone_takes_nothing_away_and_is_told_once() {
+#[tokio::test(start_paused = true)]
+async fn what_is_broken_or_gone_takes_nothing_away_and_is_told_once() {
     let mut scene = Scene::new();
     assert_eq!((scene.in_force(), scene.problems()), ((1, 1), 0));
     let crl = fs::read_to_string(scene.dir.path().join("a.crl")).unwrap();
     for (n, broken) in ["garbage", "", &crl[..crl.len() / 2]].into_iter().enumerate() {
-        scene.put("a.crl", broken);
+        scene.put("a.crl", broken).await;
         scene.clients.look(false);
         assert_eq!((scene.in_force(), scene.problems()), ((1, 1), 1), "{broken}");
         assert!(scene.told.lock().unwrap().len() <= n + 2, "told once");
     }
-    scene.put("a.crl", &crl);
+    scene.put("a.crl", &crl).await;
     assert_eq!((scene.in_force(), scene.problems()), ((1, 1), 0));
-    scene.put("ca.pem", "garbage");
+    scene.put("ca.pem", "garbage").await;
     assert_eq!((scene.in_force(), scene.problems()), ((1, 1), 1));
     fs::remove_file(scene.dir.path().join("a.crl")).unwrap();
-    scene.clients.look(false);
+    scene.settle().await;
     assert_eq!((scene.in_force(), scene.problems()), ((1, 1), 2));
     let both = format!("{}{}", scene.pki.root(), scene.pki.intermediate());
-    scene.put("ca.pem", &both);
-    scene.put("a.crl", &crl);
+    scene.put("ca.pem", &both).await;
+    scene.put("a.crl", &crl).await;
     assert_eq!((scene.in_force(), scene.problems()), ((2, 1), 0));
 }
 
-#[test]
-fn a_list_that_expires_is_complained_of_though_no_file_changes() {
+#[tokio::test(start_paused = true)]
+async fn a_list_that_expires_is_complained_of_though_no_file_changes() {
     let mut scene = Scene::new();
     let generation = scene.trust.generation();
     scene.hands.advance(2 * DAY);
     scene.clients.look(false);
     assert_eq!((scene.problems(), scene.trust.generation()), (1, generation));
     let crl = scene.pki.crl(&[], second(NOW), second(NOW + 9 * DAY)).unwrap();
-    scene.put("a.crl", &crl);
+    scene.put("a.crl", &crl).await;
     assert_eq!((scene.problems(), scene.trust.generation()), (0, generation + 1));
 }
