@@ -259,6 +259,7 @@ impl App {
         };
         let (admin, metrics) = app.spawn(now).await?;
         let addresses = app.open_all()?;
+        app.keep_text();
         app.readiness.set_started();
         app.metrics.config_reloaded(Some(now.as_second()));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -78,6 +78,7 @@ impl App {
                 let outcome = self.apply(loaded.config).await;
                 if outcome.is_ok() {
                     self.text = text;
+                    self.keep_text();
                     for warning in warnings.lines() {
                         tracing::warn!(target: "sitegate::config", "{warning}");
                     }
@@ -104,6 +105,16 @@ impl App {
             }
         }
         taken
+    }
+
+    /// Keep the text in force for tools, which may find the file broken.
+    pub(super) fn keep_text(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = config::in_force::keep(&self.options.path, &self.text, &state.config.site.state);
+        if let Err(error) = kept {
+            tracing::warn!(target: "sitegate::config", %error,
+                "the configuration in force cannot be kept in the state directory");
+        }
     }
 
     /// The site server may call the site's own issuer by another name from now on.

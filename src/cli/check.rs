@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Following, KeySource, SiteSystem};
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
-    let loaded = match super::load(&arg) {
+    let loaded = match super::load_strictly(&arg) {
         Ok(loaded) => loaded,
         Err(_) => return Ok(ExitCode::from(super::BAD_CONFIG)),
     };

@@ -46,7 +46,9 @@ impl Row {
 }
 
 pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
-    let config = match super::load(&args.config) {
+    let file = super::load_strictly(&args.config);
+    let is_broken = file.is_err();
+    let config = match file.or_else(|code| super::in_force(&args.config, code)) {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
     };
@@ -56,7 +58,7 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
         Format::Json => super::print_json(&rows)?,
         Format::Text => super::print(&text(&rows)?)?,
     }
-    let bad = rows.iter().any(|row| row.severity == Severity::Error);
+    let bad = is_broken || rows.iter().any(|row| row.severity == Severity::Error);
     Ok(if bad { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS })
 }
 

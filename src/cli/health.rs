@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::ConfigArg;
-use crate::config;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -23,13 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let address = match args.address {
-        Some(address) => address,
-        None => match config::load(&args.config.config, crate::clock::Clock::system().now()) {
-            Ok(loaded) => loaded.config.metrics,
-            Err(errors) => anyhow::bail!("{errors}"),
-        },
-    };
+    let address = args.address.unwrap_or_else(|| super::listeners(&args.config).1);
     let (status, body) = get(address, "/readyz")?;
     super::print(&body)?;
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })

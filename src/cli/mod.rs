@@ -35,6 +35,7 @@ mod wrap;
 
 pub use wrap::plain;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -159,7 +160,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
 }
 
 /// Read a configuration, or tell everything that is wrong with it.
-fn load(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
+fn load_strictly(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
     match config::load(&arg.config, Clock::system().now()) {
         Ok(loaded) => {
             if !loaded.warnings.errors.is_empty() {
@@ -173,6 +174,39 @@ fn load(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
             let word = if count == 1 { "error" } else { "errors" };
             anstream::eprintln!("sitegate: {count} {word} in {}", errors.path);
             Err(ExitCode::from(BAD_CONFIG))
+        }
+    }
+}
+
+/// The same; but where the file is broken or gone, the configuration that a process took last. Whoever
+/// is called at night can see, and block, before the file is mended.
+fn load(arg: &ConfigArg) -> Result<Loaded, ExitCode> {
+    load_strictly(arg).or_else(|code| in_force(arg, code))
+}
+
+/// The configuration that a process took last, or this exit code.
+fn in_force(arg: &ConfigArg, code: ExitCode) -> Result<Loaded, ExitCode> {
+    let found = config::in_force::load(&arg.config, Clock::system().now());
+    let (config, kept) = found.ok_or(code)?;
+    anstream::eprintln!(
+        "sitegate: going by the configuration that was in force last, kept in {}",
+        kept.display()
+    );
+    let (path, text) = (kept.display().to_string(), String::new());
+    Ok(Loaded { config, warnings: ConfigErrors { path, text, errors: Vec::new() } })
+}
+
+/// Where the running process is asked for status, and for metrics, whatever the file is like.
+fn listeners(arg: &ConfigArg) -> (SocketAddr, SocketAddr) {
+    let now = Clock::system().now();
+    let of = |config: &config::Config| (config.admin, config.metrics);
+    match config::load(&arg.config, now) {
+        Ok(loaded) => of(&loaded.config),
+        Err(errors) => {
+            tell(&errors);
+            let salvaged = config::in_force::salvage(&arg.config);
+            let in_force = config::in_force::load(&arg.config, now);
+            in_force.map_or((salvaged.admin, salvaged.metrics), |(config, _)| of(&config))
         }
     }
 }

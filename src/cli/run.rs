@@ -13,7 +13,7 @@ use crate::log;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let dumps = keep_memory_to_ourselves();
-    let loaded = match super::load(&arg) {
+    let loaded = match super::load_strictly(&arg) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };

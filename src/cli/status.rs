@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use super::wrap::when;
 use super::{ConfigArg, Format};
 use crate::admin::{CertificateStatus, Status};
-use crate::config;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,13 +24,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let address = match args.address {
-        Some(address) => address,
-        None => match config::load(&args.config.config, crate::clock::Clock::system().now()) {
-            Ok(loaded) => loaded.config.admin,
-            Err(errors) => anyhow::bail!("{errors}"),
-        },
-    };
+    let address = args.address.unwrap_or_else(|| super::listeners(&args.config).0);
     let (code, body) = super::health::get(address, "/api/v1/status")?;
     anyhow::ensure!(code == 200, "the gateway at {address} answers {code}: {}", body.trim());
     let status: Status =

@@ -6,6 +6,7 @@
 mod code;
 mod error;
 mod file;
+pub mod in_force;
 mod place;
 mod read;
 mod resolve;
@@ -29,7 +30,6 @@ pub use resolved::{
 pub use schema::schema;
 pub use units::{Size, Span};
 
-/// A configuration file larger than this is a mistake.
 /// A configuration that is larger is none.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 

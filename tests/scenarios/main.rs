@@ -32,6 +32,7 @@ mod logs;
 mod machine;
 mod messages;
 mod mixed;
+mod night;
 mod observing;
 mod overload;
 mod page;

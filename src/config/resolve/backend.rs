@@ -228,10 +228,12 @@ fn address(url: &str) -> Option<(BackendAddress, bool)> {
     Some((BackendAddress::Host(host, port), tls))
 }
 
-/// Whether what is sent to it in clear stays on this machine.
+/// Whether what is sent to it in clear stays on this machine. Of an address that could not be read
+/// there is nothing more to say.
 fn is_at_home(backend: &Backend) -> bool {
     match &backend.address {
         BackendAddress::Unix(_) => true,
+        BackendAddress::Host(host, _) if host.is_empty() => true,
         BackendAddress::Host(host, _) => {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         }

@@ -30,7 +30,11 @@ use super::read::{self, Table};
 use super::resolved::Config;
 use super::spanned::Spanned;
 pub(super) use route::REQUIREMENTS;
-pub(super) use site::host_name;
+pub(super) use site::{STATE, host_name};
+
+/// Where status is asked, and metrics, where nothing else is written.
+pub(super) const ADMIN: &str = "127.0.0.1:9180";
+pub(super) const METRICS: &str = "127.0.0.1:9181";
 
 /// The sections of the file.
 pub(super) const SECTIONS: &[&str] = &[
@@ -195,8 +199,8 @@ pub(super) fn resolve(
     following::nothing_else(following_at, store, &site_systems, &mut scope);
     shared_keys(&site, &token_service, &site_systems, &mut scope);
     let config = Config {
-        admin: site::listen(admin, "admin", "127.0.0.1:9180", &mut scope),
-        metrics: site::listen(metrics, "metrics", "127.0.0.1:9181", &mut scope),
+        admin: site::listen(admin, "admin", ADMIN, &mut scope),
+        metrics: site::listen(metrics, "metrics", METRICS, &mut scope),
         log: site::log(log, &mut scope),
         limits,
         token_service,

@@ -19,7 +19,8 @@ use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 
-const STATE: &str = "/var/lib/sitegate";
+/// Where state is kept, where nothing else is written.
+pub(in crate::config) const STATE: &str = "/var/lib/sitegate";
 
 pub(super) fn resolve(
     file: SiteFile,

@@ -221,7 +221,9 @@ fn hosts(
     let mut hosts = Vec::new();
     let hint = "the names that clients use: hosts = [\"mp01.contoso.com\"]";
     let typed = scope.required(typed, span.clone(), "hosts of a site system", hint);
-    for host in typed.map(|h| h.into_inner()).unwrap_or_default() {
+    let typed = typed.map(|h| h.into_inner());
+    let is_empty = typed.as_ref().is_some_and(Vec::is_empty);
+    for host in typed.unwrap_or_default() {
         let text = host.get_ref();
         let read = match text.parse::<IpAddr>() {
             Ok(ip) => Some(ip.to_string()),
@@ -235,7 +237,7 @@ fn hosts(
             None => scope.hinted(host.span(), format!("'{text}' is no host name"), hint),
         }
     }
-    if hosts.is_empty() {
+    if is_empty {
         scope.coded(ConfigCode::Missing, span, "a site system needs at least one host", hint);
     }
     hosts
