@@ -18,6 +18,7 @@ mod issuers;
 mod keys;
 mod modes;
 mod observe;
+mod pulse;
 mod reload;
 mod replay;
 mod report;
@@ -97,6 +98,7 @@ struct App {
     policy: Publisher<Policy>,
     front: Front,
     readiness: Readiness,
+    silent: pulse::Silent,
     recent: Recent,
     state: Arc<Mutex<State>>,
     tasks: JoinSet<()>,
@@ -231,7 +233,9 @@ impl App {
             config,
         }));
         let notes = report::notes(followed.as_ref().map(Followed::told));
-        let readiness = Readiness::new(metrics.clone(), report::amiss(sites.shared()), notes);
+        let silent = pulse::Silent::default();
+        let amiss = report::amiss(sites.shared(), silent.clone());
+        let readiness = Readiness::new(metrics.clone(), amiss, notes);
         let mut app = App {
             options,
             text: warnings.text,
@@ -250,6 +254,7 @@ impl App {
             policy,
             front,
             readiness,
+            silent,
             recent,
             state,
             tasks,
@@ -260,9 +265,8 @@ impl App {
         let (admin, metrics) = app.spawn(now).await?;
         let addresses = app.open_all()?;
         app.keep_text();
-        app.readiness.set_started();
+        app.ask_itself()?;
         app.metrics.config_reloaded(Some(now.as_second()));
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         Ok((app, addresses, admin, metrics))
     }
 

@@ -9,6 +9,7 @@ use super::State;
 use super::assemble::SharedSites;
 use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
+use super::pulse::Silent;
 use crate::admin::{
     CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, PlainHttpStatus,
     Readiness, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
@@ -132,11 +133,11 @@ fn connections(open: &Open, name: &str) -> BTreeMap<String, usize> {
     own.map(|((_, version), count)| ((*version).to_owned(), *count)).collect()
 }
 
-/// What is amiss with the site systems, as a function for readiness.
-pub(super) fn amiss(sites: SharedSites) -> impl Fn() -> Vec<String> + Send + Sync {
+/// What is amiss with listeners and site systems, as a function for readiness.
+pub(super) fn amiss(sites: SharedSites, silent: Silent) -> impl Fn() -> Vec<String> + Send + Sync {
     move || {
         let sites = sites.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut amiss = Vec::new();
+        let mut amiss = silent.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (name, served) in sites.iter() {
             let served = served.load();
             if served.config.is_some() {

@@ -1,7 +1,7 @@
 //! Asks the management points of this process through their own ports, as a client would, and says
 //! so in words that administrators search for. Only where there are files for CMTrace to say it in.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::assemble::SharedSites;
 use super::{App, State};
 use crate::config::SiteSystem;
+use crate::front::at_home;
 use crate::route::Role;
 use crate::tls::ClientConfigs;
 
@@ -73,7 +74,7 @@ impl SelfCheck {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let ask = |system: &SiteSystem| {
-            let address = here(*state.addresses.get(&system.listen)?);
+            let address = at_home(*state.addresses.get(&system.listen)?);
             let served = sites.get(&system.name)?.load();
             // A load balancer that says nothing is none, and here nobody speaks as one.
             let balanced = system.balancers.iter().any(|net| net.contains(&address.ip()));
@@ -90,16 +91,6 @@ impl SelfCheck {
         };
         state.config.site_systems.iter().filter_map(ask).collect()
     }
-}
-
-/// An address of this machine where something listens there.
-fn here(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bound.port())
 }
 
 impl Asked {
@@ -160,17 +151,6 @@ mod tests {
         assert_eq!(status(b"HTTP/1.1 200 OK\r\n").unwrap(), 200);
         for bad in [&b""[..], b"HTTP/1.1", b"HTTP/1.1 2", b"HTTP/1.1 abc", b"<html>HTTP/1.1 200"] {
             assert!(status(bad).is_none());
-        }
-    }
-
-    #[test]
-    fn what_listens_everywhere_is_asked_here() {
-        for (bound, asked) in [
-            ("0.0.0.0:443", "127.0.0.1:443"),
-            ("[::]:443", "[::1]:443"),
-            ("192.0.2.1:443", "192.0.2.1:443"),
-        ] {
-            assert_eq!(here(bound.parse().unwrap()), asked.parse().unwrap());
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::app::{
 };
 use crate::clock::Clock;
 use crate::config::{Config, Following, KeySource, SiteSystem};
+use crate::control::machine;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let loaded = match super::load_strictly(&arg) {
@@ -44,6 +45,7 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     writeln!(text, "  {what}:")?;
     wrong += tell(&mut text, &found, now)?;
     blocklist(&mut text, &config)?;
+    descriptors(&mut text, &config)?;
     let verdict = match wrong {
         0 => "good".to_owned(),
         1 => "good, but for 1 thing in what it names".to_owned(),
@@ -86,6 +88,19 @@ fn tell(text: &mut String, found: &Examined, now: Timestamp) -> Result<usize, st
         writeln!(text, "    WRONG: {wrong}")?;
     }
     Ok(found.wrong.len())
+}
+
+/// A process that is started from here has this command's limit; a service may have another.
+fn descriptors(text: &mut String, config: &Config) -> std::fmt::Result {
+    let needed = machine::descriptors_needed(config.limits.connection.connections_max);
+    match machine::raise_descriptors() {
+        Ok(Some(open)) if open < needed => writeln!(
+            text,
+            "  limits: {needed} files may have to be open, and from here {open} can be (LimitNOFILE in \
+             the unit, ulimit -n in a shell)"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// A list that is not good is an error of the configuration, and was told already.

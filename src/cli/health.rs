@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::ConfigArg;
+use crate::front::at_home;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -41,15 +42,4 @@ pub(super) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Strin
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((status.context("the answer has no status")?, body.to_owned()))
-}
-
-/// An address to connect to for one that is listened on.
-fn at_home(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
-        }
-        other => other,
-    }
 }

@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 use super::ConfigArg;
 use crate::app::{Options, launch};
 use crate::clock::Clock;
+use crate::control::machine;
 use crate::log;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
@@ -21,6 +22,16 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     let _log = log::init(&loaded.config.log, &clock);
     if let Err(error) = dumps {
         tracing::warn!("core dumps are not prevented, and would hold keys: {error}");
+    }
+    let needed = machine::descriptors_needed(loaded.config.limits.connection.connections_max);
+    match machine::raise_descriptors() {
+        Ok(Some(open)) if open < needed => tracing::warn!(
+            open,
+            needed,
+            "fewer files may be open than limits.connections needs: raise LimitNOFILE, or lower it"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
     let options = Options { path: arg.config, clock, provider, signals: true };
     let running = launch(loaded, options).context("sitegate cannot start")?;

@@ -88,6 +88,25 @@ pub fn descriptors(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
+/// How many files a configuration may need open: a connection's and its backend's.
+pub fn descriptors_needed(connections_max: usize) -> u64 {
+    2 * connections_max as u64
+}
+
+/// Raise this process's soft limit of open files to its hard one, and say what it is then; none where
+/// there is no limit.
+///
+/// # Errors
+/// What the system answers; the limit stays as it was.
+pub fn raise_descriptors() -> std::io::Result<Option<u64>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(maximum)
+}
+
 /// How many instances and watches of inotify a user may have.
 pub fn inotify() -> (Option<u64>, Option<u64>) {
     let read = |name: &str| {

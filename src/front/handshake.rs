@@ -14,7 +14,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
-use super::shard::{Each, Shared};
+use super::open::Each;
+use super::shard::Shared;
 use super::state::{ConnInfo, ConnState};
 use super::tcp::Tcp;
 use crate::client::Presented;

@@ -2,7 +2,7 @@
 //! connections over the shards without a hand-over between threads.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -38,6 +38,16 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Listener> {
     Ok(Listener { address, sockets })
 }
 
+/// An address of this machine where something listens there.
+pub fn at_home(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listening.port())
+}
+
 /// A bound socket. Without `shared` the bind fails if anyone listens there already.
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -61,5 +71,16 @@ mod tests {
         assert_eq!(first.sockets.len(), 2);
         let again = bind(first.address, 2).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_asked_here() {
+        for (bound, asked) in [
+            ("0.0.0.0:443", "127.0.0.1:443"),
+            ("[::]:443", "[::1]:443"),
+            ("192.0.2.1:443", "192.0.2.1:443"),
+        ] {
+            assert_eq!(at_home(bound.parse().unwrap()), asked.parse().unwrap());
+        }
     }
 }

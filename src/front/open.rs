@@ -1,9 +1,12 @@
 //! How many connections are open on a shard, and waiting until none is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+use super::shard::Shared;
 
 /// Connections that are open on one shard.
 #[derive(Default)]
@@ -35,6 +38,25 @@ impl Drop for OpenGuard {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.none.notify_waiters();
+        }
+    }
+}
+
+/// What every connection of one listening socket shares.
+pub(super) struct Each<A> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) server: Arc<A>,
+    pub(super) open: Arc<Open>,
+    pub(super) configured: SocketAddr,
+}
+
+impl<A> Clone for Each<A> {
+    fn clone(&self) -> Self {
+        Each {
+            shared: self.shared.clone(),
+            server: self.server.clone(),
+            open: self.open.clone(),
+            configured: self.configured,
         }
     }
 }

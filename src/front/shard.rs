@@ -24,8 +24,9 @@ use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
 use super::lost::Guard;
-use super::open::Open;
+use super::open::{Each, Open};
 use super::proxy_header::client_of;
+use super::pulse::{Own, Pulse, answer};
 use super::refusal::OnRefusal;
 use super::state::ConnInfo;
 use super::tcp::Tcp;
@@ -76,7 +77,8 @@ pub struct FrontParams {
     pub shutdown: ShutdownWatch,
 }
 
-enum Command {
+pub(super) enum Command {
+    Answer { done: oneshot::Sender<()> },
     Open { address: SocketAddr, configured: SocketAddr, socket: TcpListener },
     Close { address: SocketAddr, done: oneshot::Sender<()> },
 }
@@ -86,6 +88,7 @@ pub struct Front {
     shards: Vec<(mpsc::UnboundedSender<Command>, thread::JoinHandle<()>)>,
     admission: Arc<Admission>,
     census: Census,
+    own: Arc<Own>,
     guard: Guard,
 }
 
@@ -99,6 +102,7 @@ pub(super) struct Shared {
     shutdown: ShutdownWatch,
     admission: Arc<Admission>,
     census: Census,
+    own: Arc<Own>,
     turns: Turns,
     pub(super) next_id: AtomicU64,
 }
@@ -113,6 +117,7 @@ impl Front {
     /// Where `server` does: before anything is accepted, and not in a thread of its own.
     pub fn start<A: Serve>(params: FrontParams, server: impl Fn() -> Arc<A>) -> io::Result<Front> {
         let (admission, census) = (Arc::new(Admission::default()), Census::default());
+        let own = Arc::<Own>::default();
         let handshakes_max = params.limits.peek(|l| l.handshakes_max);
         let shared = Arc::new(Shared {
             limits: params.limits,
@@ -123,6 +128,7 @@ impl Front {
             shutdown: params.shutdown,
             admission: admission.clone(),
             census: census.clone(),
+            own: own.clone(),
             turns: Turns::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
@@ -139,7 +145,7 @@ impl Front {
                 Ok((commands, thread))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Front { shards, admission, census, guard })
+        Ok(Front { shards, admission, census, own, guard })
     }
 
     /// Accept connections on a bound address from now on, for the binding of `configured`.
@@ -164,6 +170,12 @@ impl Front {
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    /// What asks whether it serves.
+    pub fn pulse(&self) -> Pulse {
+        let shards = self.shards.iter().map(|(commands, _)| commands.clone()).collect();
+        Pulse::new(shards, self.own.clone())
     }
 
     /// How many connections are open, as a function.
@@ -205,6 +217,7 @@ async fn run<A: Serve>(
         tokio::select! {
             _ = tidy.tick() => server.tidy(),
             command = inbox.recv() => match command {
+                Some(Command::Answer { done }) => drop(done.send(())),
                 Some(Command::Open { address, configured, socket }) => {
                     let stop = Arc::new(Notify::new());
                     accepting.insert(address, stop.clone());
@@ -234,25 +247,6 @@ async fn run<A: Serve>(
     tokio::task::yield_now().await;
     server.end().await;
     open.wait_until_none().await;
-}
-
-/// What every connection of one listening socket shares.
-pub(super) struct Each<A> {
-    pub(super) shared: Arc<Shared>,
-    server: Arc<A>,
-    open: Arc<Open>,
-    pub(super) configured: SocketAddr,
-}
-
-impl<A> Clone for Each<A> {
-    fn clone(&self) -> Self {
-        Each {
-            shared: self.shared.clone(),
-            server: self.server.clone(),
-            open: self.open.clone(),
-            configured: self.configured,
-        }
-    }
 }
 
 async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>) {
@@ -290,6 +284,10 @@ fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
             clear: binding.is_some_and(|binding| binding.clear),
         }
     });
+    if each.shared.own.has(peer) {
+        tokio::spawn(answer(stream, each.clone(), arriving.clear));
+        return;
+    }
     let counted = (!arriving.balanced).then_some(peer.ip());
     match each.shared.admission.admit(counted, &limits) {
         Ok(admitted) => {

@@ -49,6 +49,9 @@ fn said(command: &str, case: &Path) -> (i32, String) {
         .unwrap();
     let all = [out.stdout, out.stderr].concat();
     let text = String::from_utf8(all).unwrap().replace(dir.path().to_str().unwrap(), "DIR");
+    // How many files may be open here is this machine's.
+    let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("  limits: "));
+    let text: String = lines.collect();
     (out.status.code().unwrap(), text)
 }
 

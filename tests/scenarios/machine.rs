@@ -30,6 +30,49 @@ fn a_machine_without_roots_serves_what_needs_none() {
 }
 
 #[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).first(&[], "ulimit -S -n 64; ulimit -H -n 1000").start();
+    assert_eq!(sitegate::control::machine::descriptors(gateway.pid()), Some(1000));
+    let warned = gateway.log().contains("fewer files may be open than limits.connections needs");
+    assert!(warned, "{}", gateway.log());
+    let script = "ulimit -n 1000; exec \"$0\" \"$@\"";
+    let check = gateway.command(&["check"]);
+    let out = Command::new("sh")
+        .args(["-c", script])
+        .arg(check.get_program())
+        .args(check.get_args())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("files may have to be open, and from here 1000 can be"), "{said}");
+}
+
+#[test]
+fn listeners_that_nobody_can_reach_are_told_and_so_is_the_end_of_it() {
+    if !can_mount() {
+        return;
+    }
+    let nginx = Nginx::start();
+    // In a network of its own, of which the gateway alone knows.
+    let mut gateway =
+        Gateway::prepare(Plan::to(&nginx.url()).first(&["unshare", "-n"], "ip link set lo up"));
+    gateway.launch();
+    eventually("it says that it listens", || gateway.log().contains("listening"));
+    let inside = |what: &str| {
+        let pid = gateway.pid().to_string();
+        let script = format!("ip link set lo {what}");
+        let status = Command::new("nsenter").args(["-t", &pid, "-n", "sh", "-c", &script]).status();
+        assert!(status.unwrap().success());
+    };
+    inside("down");
+    let silent = format!("listener 127.0.0.1:{} does not answer", gateway.port);
+    eventually("it is told", || gateway.log().contains(&silent));
+    inside("up");
+    eventually("it is over", || gateway.log().contains(&format!("over: {silent}")));
+}
+
+#[test]
 fn without_descriptors_the_gateway_waits_and_recovers() {
     many_descriptors();
     let nginx = Nginx::start();

@@ -113,7 +113,7 @@ fn limits(config: &Config, found: &mut Vec<Finding>) {
         let evidence = format!("max_user_instances {instances}, max_user_watches {watches}");
         found.push(Finding::new(Ailment::WatchLimit, "this machine", evidence));
     }
-    let needed = 2 * config.limits.connection.connections_max as u64;
+    let needed = machine::descriptors_needed(config.limits.connection.connections_max);
     let addresses = config.site_systems.iter().map(|system| system.listen);
     let running = addresses.flat_map(machine::holders).find(|holder| holder.is_sitegate());
     // The limits of a shell say nothing of a service.

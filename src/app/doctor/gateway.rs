@@ -1,6 +1,6 @@
 //! The listening addresses with the eyes of a client: who holds them, and what is served there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -16,6 +16,7 @@ use crate::cert::Facts;
 use crate::config::{Config, SiteSystem};
 use crate::control::machine;
 use crate::control::site_server::CLOCKS_DIFFER_S_MAX;
+use crate::front::at_home;
 
 /// How long the status may take: less than a probe, so that the rest is looked at all the same.
 const STATUS: Duration = Duration::from_secs(2);
@@ -120,14 +121,4 @@ async fn status(admin: SocketAddr) -> Option<Status> {
     };
     let answer = ask(&to, ("GET", "/api/v1/status"), &[]).await.ok()?;
     serde_json::from_str(&answer.body).ok()
-}
-
-/// An address to connect to for one that is listened on.
-fn at_home(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

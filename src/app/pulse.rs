@@ -1,0 +1,249 @@
+//! Asks this process's own listeners and serving threads, again and again, whether they answer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{App, StartError, State};
+use crate::admin::Readiness;
+use crate::front::Pulse;
+
+/// How often everything is asked, and how long one with many addresses takes for each at least: so
+/// that asking costs next to nothing.
+const EVERY: Duration = Duration::from_millis(500);
+const EACH: Duration = Duration::from_millis(50);
+/// How long something may take to answer.
+const ANSWER_TIME: Duration = Duration::from_millis(1_400);
+
+/// What does not answer, a line each.
+pub(super) type Silent = Arc<Mutex<Vec<String>>>;
+
+/// The task that asks.
+struct Asker {
+    state: Arc<Mutex<State>>,
+    pulse: Pulse,
+    config: Arc<ClientConfig>,
+    silent: Silent,
+    readiness: Readiness,
+}
+
+/// What is asked for one answer.
+enum Asked {
+    Shard(usize),
+    Listener { address: SocketAddr, bound: SocketAddr, name: Option<ServerName<'static>> },
+}
+
+impl App {
+    /// Ask from now on. The process has started once everything has answered.
+    pub(super) fn ask_itself(&mut self) -> Result<(), StartError> {
+        let config = crate::tls::unjudged(self.options.provider.clone())
+            .map_err(|error| StartError::Defect(error.to_string()))?;
+        let asker = Asker {
+            state: self.state.clone(),
+            pulse: self.front.pulse(),
+            config,
+            silent: self.silent.clone(),
+            readiness: self.readiness.clone(),
+        };
+        self.tasks.spawn(asker.run(self.shutdown.subscribe()));
+        Ok(())
+    }
+}
+
+impl Asker {
+    async fn run(self, mut down: watch::Receiver<bool>) {
+        let mut has_started = false;
+        loop {
+            let asked = self.asked();
+            let pause = EVERY.max(EACH * u32::try_from(asked.len()).unwrap_or(u32::MAX));
+            let silent = self.ask(asked).await;
+            if *down.borrow() {
+                return;
+            }
+            if silent.is_empty() && !std::mem::replace(&mut has_started, true) {
+                self.readiness.set_started();
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            }
+            self.tell(silent);
+            tokio::select! {
+                _ = down.wait_for(|down| *down) => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Every shard, every address of plain HTTP, and every other by the name of its first site system.
+    fn asked(&self) -> Vec<Asked> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = BTreeMap::new();
+        for system in &state.config.site_systems {
+            let host = system.hosts.first().cloned().unwrap_or_default();
+            listeners.entry(system.listen).or_insert_with(|| ServerName::try_from(host).ok());
+            for clear in system.listens().filter(|listen| *listen != system.listen) {
+                listeners.insert(clear, None);
+            }
+        }
+        let listener = |(address, name)| {
+            let bound = *state.addresses.get(&address)?;
+            Some(Asked::Listener { address, bound, name })
+        };
+        let shards = (0..self.pulse.shards()).map(Asked::Shard);
+        shards.chain(listeners.into_iter().filter_map(listener)).collect()
+    }
+
+    /// Ask all of them at once; who does not answer.
+    async fn ask(&self, asked: Vec<Asked>) -> Vec<String> {
+        let mut answers = JoinSet::new();
+        for asked in asked {
+            let (pulse, config) = (self.pulse.clone(), self.config.clone());
+            answers.spawn(async move {
+                let (what, answer) = match asked {
+                    Asked::Shard(number) => {
+                        let answer = tokio::time::timeout(ANSWER_TIME, pulse.shard(number)).await;
+                        (format!("serving thread {number}"), answer.map(Ok))
+                    }
+                    Asked::Listener { address, bound, name } => {
+                        let tls = name.map(|name| (config, name));
+                        let answer = pulse.listener(bound, tls);
+                        let answer = tokio::time::timeout(ANSWER_TIME, answer).await;
+                        (format!("listener {address}"), answer)
+                    }
+                };
+                match answer {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(format!("{what} does not answer: {error}")),
+                    Err(_) => Some(format!("{what} does not answer")),
+                }
+            });
+        }
+        let mut silent: Vec<String> = answers.join_all().await.into_iter().flatten().collect();
+        silent.sort();
+        silent
+    }
+
+    fn tell(&self, silent: Vec<String>) {
+        let before = {
+            let mut known = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, silent.clone())
+        };
+        for line in silent.iter().filter(|line| !before.contains(line)) {
+            tracing::error!(target: "sitegate::pulse", "{line}");
+        }
+        for line in before.iter().filter(|line| !silent.contains(line)) {
+            tracing::info!(target: "sitegate::pulse", "over: {line}");
+        }
+        if silent != before {
+            let _ = self.readiness.reasons();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use pingora_core::server::ShutdownWatch;
+
+    use super::*;
+    use crate::config::{self, ConnLimits};
+    use crate::front::{Binding, Conn, Door, Front, FrontParams, Serve, bind};
+    use crate::live::live;
+    use crate::metrics::Metrics;
+
+    /// Serves nobody, and holds its thread for as long as it is told to.
+    #[derive(Clone, Default)]
+    struct Stuck {
+        may_go: Arc<AtomicBool>,
+        is_there: Arc<AtomicBool>,
+    }
+
+    impl Serve for Stuck {
+        async fn serve(&self, _: Conn, _: &ShutdownWatch) {}
+
+        fn tidy(&self) {
+            self.is_there.store(true, Ordering::Release);
+            while !self.may_go.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+        }
+
+        async fn end(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_thread_and_a_listener_that_do_not_answer_are_told_until_they_do() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let (bound, stuck) = (listener.address, Stuck::default());
+        let door =
+            Door { site: "mp01".into(), hosts: vec!["mp01".to_owned()], tls: Arc::new(|| None) };
+        let binding = Binding {
+            listen: bound,
+            doors: vec![door],
+            default: Some(0),
+            balancers: Vec::new(),
+            clear: false,
+        };
+        let (_limits, limits) = live(ConnLimits::default());
+        let (_bindings, bindings) = live(vec![binding]);
+        let (_shutdown, shutdown) = watch::channel(false);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let params = FrontParams {
+            shards: 1,
+            limits,
+            bindings,
+            refuse_tls: crate::tls::refusing(provider.clone()).unwrap(),
+            metrics: metrics.clone(),
+            on_refusal: Arc::new(|_, _, _| {}),
+            shutdown,
+        };
+        let front = Front::start(params, || Arc::new(stuck.clone())).unwrap();
+        front.open(bound, listener);
+        while !stuck.is_there.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+
+        let text = format!(
+            "[site]\ncode = 'PS1'\n[[site_system]]\nname = 'mp01'\nlisten = '{bound}'\n\
+             hosts = ['mp01']\nbackend = 'http://127.0.0.1'\nroles = ['distribution-point']\n"
+        );
+        let now = crate::clock::second(1_800_000_000);
+        let base = std::path::Path::new("/nowhere");
+        let config = config::parse(&text, "gateway.toml", base, now).unwrap().config;
+        let addresses = BTreeMap::from([(bound, bound)]);
+        let state = State { config, since: now, error: None, addresses };
+        let silent = Silent::default();
+        let told = silent.clone();
+        let amiss = move || told.lock().unwrap().clone();
+        let readiness = Readiness::new(metrics.clone(), amiss, Vec::new);
+        let asker = Asker {
+            state: Arc::new(Mutex::new(state)),
+            pulse: front.pulse(),
+            config: crate::tls::unjudged(provider).unwrap(),
+            silent: silent.clone(),
+            readiness: readiness.clone(),
+        };
+        asker.tell(asker.ask(asker.asked()).await);
+        let lines = [
+            format!("listener {bound} does not answer"),
+            "serving thread 0 does not answer".into(),
+        ];
+        assert_eq!(*silent.lock().unwrap(), lines);
+        stuck.may_go.store(true, Ordering::Release);
+        let (stop, down) = watch::channel(false);
+        let task = tokio::spawn(asker.run(down));
+        // It says that it has started after the first round in which all have answered.
+        while readiness.reasons() != [""; 0] {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((front.count())(), 0, "its own connections are not counted");
+        stop.send(true).unwrap();
+        task.await.unwrap();
+    }
+}
