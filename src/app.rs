@@ -376,8 +376,8 @@ pub(crate) use blocklist::read_blocklist;
 pub use doctor::{Ailment, Severity};
 pub(crate) use doctor::{Finding, examine as doctor};
 pub(crate) use examine::{
-    Examined, Examiner, issuer as examine_issuer, site_server as examine_site_server,
-    token_service as examine_token_service,
+    Examined, Examiner, access_log as examine_access_log, issuer as examine_issuer,
+    site_server as examine_site_server, token_service as examine_token_service,
 };
 pub use issuers::read_trusted;
 pub(crate) use reload::only_at_start;

@@ -92,6 +92,9 @@ unfits! {
     /// RFC 5280 §4.2.1.10.
     Constrained "certificate.constrained" "An authority above the certificate may not issue for its names."
         "Have it issued by an authority whose name constraints permit the hosts.";
+    /// RFC 5280 §4.2.1.10, of the site's own root.
+    OutsideRoot "certificate.outside_root" "The site's root was not made for all hosts of the site system."
+        "Give the site system a PKI certificate, take the host away, or roll the root over with its domain in [site] domains: docs/rollover.md.";
     /// Nothing is wrong with it but its age: another in the folder was issued later.
     Superseded "certificate.superseded" "A newer certificate lies in the same folder."
         "Nothing needs to be done; remove it when the newer one has proved itself.";

@@ -9,21 +9,21 @@ use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 
 use super::assemble::{folder, names};
-use super::authority::{Allowed, allowed};
+use super::authority::{Allowed, allowed, open_authority};
 use super::report::certificate;
 use super::site::store_place;
 use super::upstreams::backend_roots;
 use crate::admin::CertificateStatus;
-use crate::cert::{Anchors, Rejected};
+use crate::cert::{Anchors, Fault, Rejected};
 use crate::clock::{Clock, second};
-use crate::config::{ClientCertificates, Config, Issuer, KeySource, SiteSystem};
+use crate::config::{ClientCertificates, Config, Issuer, KeySource, LogSink, SiteSystem};
 use crate::control::site_server::Kept;
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
 use crate::secret::Password;
-use crate::site::Seal;
 use crate::site::store::Place;
+use crate::site::{Seal, Tried};
 use crate::tls::TlsOptions;
 use crate::token::JoinToken;
 use crate::unfit::Unfit;
@@ -31,6 +31,8 @@ use crate::unfit::Unfit;
 /// What was found of one site system, or of one token issuer.
 #[derive(Default)]
 pub(crate) struct Examined {
+    /// Whether a certificate covers all hosts, as far as that can be known here.
+    pub(crate) is_covered: bool,
     /// What would be served.
     pub(crate) certificate: Option<CertificateStatus>,
     /// What is good to know.
@@ -49,7 +51,12 @@ pub(crate) struct Examiner {
 impl Examiner {
     pub(crate) fn new(provider: Arc<CryptoProvider>, clock: Clock) -> Self {
         let native = rustls_native_certs::load_native_certs();
-        Examiner { clock, provider, system: Arc::new(Anchors::lenient(native.certs.iter())) }
+        Self::with(provider, clock, Arc::new(Anchors::lenient(native.certs.iter())))
+    }
+
+    /// The same, with the system's roots as they were read already.
+    pub(super) fn with(provider: Arc<CryptoProvider>, clock: Clock, system: Arc<Anchors>) -> Self {
+        Examiner { clock, provider, system }
     }
 
     /// The certificates of a site system, its own, its clients' and its backend's.
@@ -100,12 +107,24 @@ impl Examiner {
         }
         match (&selection.chosen, allowed(&config.site, &system.roles)) {
             (Some(chosen), _) => {
+                found.is_covered = true;
                 found.certificate = Some(certificate(chosen.source().as_str(), chosen.facts()));
             }
-            (None, Allowed::Yes) => found.notes.push(match place.is_empty() {
-                true => "serves the site's own certificate".to_owned(),
-                false => format!("serves the site's own certificate: {place} has none that is fit"),
-            }),
+            (None, Allowed::Yes) => {
+                let own = match &config.site_server {
+                    Some(_) if Kept::new(&config.site.state).trust().is_none() => {
+                        Ok("serves the site's own certificate, once it has joined")
+                    }
+                    Some(_) => Ok("serves the site's own certificate"),
+                    None => self.own(system, config),
+                };
+                found.is_covered = own.is_ok();
+                match own {
+                    Ok(own) if place.is_empty() => found.notes.push(own.to_owned()),
+                    Ok(own) => found.notes.push(format!("{own}: {place} has none that is fit")),
+                    Err(fault) => found.wrong.push(format!("{fault}. {}", fault.unfit.hint())),
+                }
+            }
             (None, Allowed::Never(why)) => found.wrong.push(why.to_owned()),
             (None, Allowed::No) => found.wrong.push(format!(
                 "{place}: no certificate is fit, and the site issues none: every handshake is refused"
@@ -114,6 +133,46 @@ impl Examiner {
         if let Some(staple) = &served.staple {
             found.notes.push(format!("with an OCSP response until {}", staple.next_update));
         }
+    }
+
+    /// Whether the site's authority could issue for a site system.
+    fn own(&self, system: &SiteSystem, config: &Config) -> Result<&'static str, Fault> {
+        let Some(authority) = open_authority(config, self.provider.clone()) else {
+            return Err(Fault::new(Unfit::NotIssued, "the site has no authority"));
+        };
+        let hosts = names(&system.hosts);
+        Ok(match authority.try_out(&system.name, &hosts, self.clock.now())? {
+            Tried::Fit => "serves the site's own certificate",
+            Tried::AtFirstStart => {
+                "serves the site's own certificate, of a root that is made at the first start"
+            }
+        })
+    }
+
+    /// Why site systems of a configuration could not be served, though they are now, or though the
+    /// site issues certificates. One that waits for its first certificate is no reason.
+    pub(crate) fn unserved(&self, old: &Config, new: &Config) -> Vec<String> {
+        let reason = |system: &SiteSystem| {
+            let before = old.site_systems.iter().find(|before| before.name == system.name);
+            if before.is_some_and(|before| {
+                (&before.hosts, &before.pki) == (&system.hosts, &system.pki)
+                    && allowed(&old.site, &before.roles) == allowed(&new.site, &system.roles)
+            }) {
+                return None;
+            }
+            let found = self.certificate(system, new);
+            let was_covered = || before.is_some_and(|b| self.certificate(b, old).is_covered);
+            let is_issued = allowed(&new.site, &system.roles) == Allowed::Yes;
+            if found.is_covered || !(is_issued || was_covered()) {
+                return None;
+            }
+            Some(format!(
+                "{}: no certificate would be fit: {}",
+                system.name,
+                found.wrong.join("; ")
+            ))
+        };
+        new.site_systems.iter().filter_map(reason).collect()
     }
 
     fn clients(&self, name: &str, files: &ClientCertificates, found: &mut Examined) {
@@ -149,6 +208,18 @@ pub(crate) fn issuer(issuer: &Issuer) -> Examined {
             found.notes.push(format!("keys from {}, which was not asked", place.url));
         }
         KeySource::Site => found.notes.push("the site's own key".to_owned()),
+    }
+    found
+}
+
+/// The folder that the access log is written into.
+pub(crate) fn access_log(config: &Config) -> Examined {
+    let mut found = Examined::default();
+    if let LogSink::File(path) = &config.log.access
+        && let Some(folder) = path.parent()
+        && !folder.is_dir()
+    {
+        found.wrong.push(format!("access: there is no folder {}", folder.display()));
     }
     found
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::examine::Examiner;
 use super::{App, assemble, following};
 use crate::config::{self, BackendAddress, Config};
 use crate::control::{Found, Watch, WholeFile, settle};
@@ -173,6 +174,12 @@ impl App {
             fresh.push((*address, listener));
         }
         self.resolvable(&old, &config).await?;
+        let (provider, clock) = (self.options.provider.clone(), self.options.clock.clone());
+        let examiner = Examiner::with(provider, clock, self.authorities.system.clone());
+        let unserved = examiner.unserved(&old, &config);
+        if !unserved.is_empty() {
+            return Err(unserved.join("\n"));
+        }
 
         self.sites.follow(
             &config,

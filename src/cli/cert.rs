@@ -138,7 +138,7 @@ fn served(
         system.pki = None;
     }
     let row = |system: &SiteSystem| {
-        let Examined { certificate, notes, wrong } = examiner.certificate(system, &config);
+        let Examined { certificate, notes, wrong, .. } = examiner.certificate(system, &config);
         Row { site_system: system.name.clone(), at, certificate, notes, wrong }
     };
     let rows: Vec<Row> = config.site_systems.iter().map(row).collect();

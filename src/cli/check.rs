@@ -10,7 +10,8 @@ use rustls::crypto::CryptoProvider;
 use super::ConfigArg;
 use super::status::certificate_text;
 use crate::app::{
-    Examined, Examiner, examine_issuer, examine_site_server, examine_token_service, read_blocklist,
+    Examined, Examiner, examine_access_log, examine_issuer, examine_site_server,
+    examine_token_service, read_blocklist,
 };
 use crate::clock::Clock;
 use crate::config::{Config, Following, KeySource, SiteSystem};
@@ -45,6 +46,11 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     writeln!(text, "  {what}:")?;
     wrong += tell(&mut text, &found, now)?;
     blocklist(&mut text, &config)?;
+    let log = examine_access_log(&config);
+    if !log.wrong.is_empty() {
+        writeln!(text, "  log:")?;
+        wrong += tell(&mut text, &log, now)?;
+    }
     descriptors(&mut text, &config)?;
     let verdict = match wrong {
         0 => "good".to_owned(),

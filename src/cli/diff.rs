@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
+use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 use toml::Value;
 
 use super::{ConfigArg, Format};
-use crate::app::only_at_start;
+use crate::app::{Examiner, only_at_start};
 use crate::clock::Clock;
 use crate::config;
 use crate::secret::read_bounded;
@@ -48,9 +50,11 @@ struct Told<'a> {
     keys: &'a [Difference],
     /// What differs that only a restart changes, whether by a key of its own or by another.
     restart: &'a [&'static str],
+    /// Why a reload would refuse it.
+    unserved: &'a [String],
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let old = match super::load(&args.config) {
         Ok(loaded) => loaded.config,
         Err(code) => return Ok(code),
@@ -79,11 +83,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             takes: if is_fixed(name, &fixed) { "restart" } else { "reload" },
         })
         .collect();
+    let unserved = Examiner::new(provider, Clock::system()).unserved(&old, &new);
     match args.format {
-        Format::Json => super::print_json(&Told { keys: &rows, restart: &fixed })?,
-        Format::Text => super::print(&text(&rows, &fixed))?,
+        Format::Json => {
+            super::print_json(&Told { keys: &rows, restart: &fixed, unserved: &unserved })?;
+        }
+        Format::Text => super::print(&text(&rows, &fixed, &unserved))?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if unserved.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }
 
 /// Whether a key is part of something that is fixed at the start, and differs.
@@ -100,7 +107,7 @@ fn is_fixed(key: &str, fixed: &[&str]) -> bool {
     })
 }
 
-fn text(rows: &[Difference], fixed: &[&str]) -> String {
+fn text(rows: &[Difference], fixed: &[&str], unserved: &[String]) -> String {
     let mut text = String::new();
     for Difference { key, old, new, takes } in rows {
         let _ = writeln!(text, "{key} ({takes})");
@@ -113,11 +120,14 @@ fn text(rows: &[Difference], fixed: &[&str]) -> String {
     if rows.is_empty() {
         text.push_str("No key differs.\n");
     }
+    for why in unserved {
+        let _ = writeln!(text, "A reload does not take it: {why}");
+    }
     if !fixed.is_empty() {
         // Some follow from keys elsewhere, such as the name of the site's tokens from the first host.
         let _ = writeln!(text, "Only a restart changes: {}.", fixed.join(", "));
         text.push_str("A reload does not take a file with that in it, and nothing of it.\n");
-    } else if !rows.is_empty() {
+    } else if !rows.is_empty() && unserved.is_empty() {
         text.push_str("Everything is in force once the file is in place.\n");
     }
     text

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -11,6 +11,8 @@ use super::ConfigArg;
 use crate::front::at_home;
 
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is asked while it is waited for.
+const LOOK: Duration = Duration::from_millis(100);
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
@@ -18,13 +20,25 @@ pub(super) struct Args {
     /// The metrics listener to ask, instead of the configuration's.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<SocketAddr>,
+    /// Wait until it is ready, for so many seconds at most [default if given without a number: 30].
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "30")]
+    wait: Option<u64>,
     #[command(flatten)]
     config: ConfigArg,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = args.address.unwrap_or_else(|| super::listeners(&args.config).1);
-    let (status, body) = get(address, "/readyz")?;
+    let until = Instant::now() + Duration::from_secs(args.wait.unwrap_or(0));
+    let answer = loop {
+        let answer = get(address, "/readyz");
+        let is_ready = matches!(answer, Ok((200, _)));
+        if is_ready || Instant::now() >= until {
+            break answer;
+        }
+        std::thread::sleep(LOOK);
+    };
+    let (status, body) = answer?;
     super::print(&body)?;
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }

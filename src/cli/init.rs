@@ -20,7 +20,8 @@ pub(super) struct Args {
     /// The site code: three letters or digits.
     #[arg(long, value_name = "CODE")]
     site_code: String,
-    /// A domain that the site may issue certificates for; several may be given.
+    /// A domain that the site may issue certificates for; several may be given [default: those of the
+    /// hosts].
     #[arg(long, value_name = "DOMAIN")]
     domain: Vec<String>,
     /// A name by which clients reach the site system, the first one first.
@@ -74,13 +75,25 @@ fn list(words: &[String]) -> String {
     format!("[{}]", words.join(", "))
 }
 
+/// What a site with this host is likely to issue for: the host's domain, or the host where it has none.
+fn domain_of(host: &str) -> String {
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    match host.split_once('.') {
+        Some((_, domain)) if domain.contains('.') && !is_address => domain.to_owned(),
+        _ => host.to_owned(),
+    }
+}
+
 fn text(args: &Args) -> String {
     let Args { site_code, domain, host, role, backend, listen, state, .. } = args;
     let short = host.first().and_then(|host| host.split('.').next()).unwrap_or("mp01");
-    let domains = match domain.is_empty() {
-        true => "#domains = [\"contoso.com\"]".to_owned(),
-        false => format!("domains = {}", list(domain)),
-    };
+    let mut domains = domain.clone();
+    if domains.is_empty() {
+        domains = host.iter().map(|host| domain_of(host)).collect();
+        domains.sort();
+        domains.dedup();
+    }
+    let domains = list(&domains);
     format!(
         r#"# The configuration of sitegate. Every key and its default: docs/configuration.md.
 # A changed file is read by itself; look for mistakes before: sitegate check
@@ -90,8 +103,8 @@ code = {code}
 # The site's own authority and keys. Back it up; keep it private.
 state = {state}
 # What the site's root may issue for. It is written into the root when that is made, at the first
-# start, and cannot be changed afterwards; without it: the hosts below, and no more.
-{domains}
+# start, and cannot be changed afterwards: write all domains that the site may ever need.
+domains = {domains}
 
 [[site_system]]
 # Its name in logs, metrics and status.

@@ -153,7 +153,7 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Status(args) => status::run(args),
         Command::Explain(args) => explain::run(args, provider),
         Command::Schema => schema::run(),
-        Command::Config(command) => roles::run(command),
+        Command::Config(command) => roles::run(command, provider),
         Command::Site(command) => site::run(command, provider),
         Command::Token(command) => token::run(command),
     }

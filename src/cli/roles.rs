@@ -1,8 +1,10 @@
 //! `config explain`: what roles open.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
+use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
 use super::Format;
@@ -80,10 +82,10 @@ impl Explained {
     }
 }
 
-pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let args = match command {
         Command::Explain(args) => args,
-        Command::Diff(args) => return super::diff::run(&args),
+        Command::Diff(args) => return super::diff::run(&args, provider),
     };
     let roles = match args.role.as_deref() {
         None => Role::ALL.to_vec(),

@@ -25,6 +25,7 @@ use crate::cert::{Anchors, Credential, Facts, Fault, Source, Verdicts};
 
 use super::files::{Held, Place, make_private};
 use super::ring::{self, Thing};
+use crate::unfit::Unfit;
 
 pub use blocked::{BlockError, BlockedCertificate};
 pub use overview::{Shown, ShownKind, ShownState};
@@ -68,6 +69,15 @@ pub struct Issued {
     pub overdue: Option<Fault>,
 }
 
+/// What a trial has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// A certificate would be fit.
+    Fit,
+    /// There is no root yet; it is made at the first start.
+    AtFirstStart,
+}
+
 #[derive(Debug, Default)]
 struct State {
     signers: Option<Arc<Signers>>,
@@ -98,7 +108,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Unfit::NotIssued`] with what is in the way, or what makes the new certificate unfit: a host
-    /// outside the root's scope is [`Unfit::Constrained`].
+    /// outside the root's scope is [`Unfit::OutsideRoot`].
     pub fn ensure_leaf(
         &self,
         name: &str,
@@ -145,6 +155,38 @@ impl Authority {
         self.signers(state, now).map(drop)
     }
 
+    /// Whether a certificate for these hosts would be fit. Makes nothing; where there is no root yet,
+    /// the first one will be made for them.
+    ///
+    /// # Errors
+    /// [`Unfit::OutsideRoot`] where the root was made for others, or why the authority on disk is of no
+    /// use.
+    pub fn try_out(
+        &self,
+        name: &str,
+        hosts: &[ServerName<'static>],
+        now: Timestamp,
+    ) -> Result<Tried, Fault> {
+        match self.load_or_try(now)? {
+            Some(signers) => self.twin(&signers, name, hosts, now).map(|()| Tried::Fit),
+            None => Ok(Tried::AtFirstStart),
+        }
+    }
+
+    /// Judge a certificate with a key that is thrown away.
+    fn twin(
+        &self,
+        signers: &Signers,
+        name: &str,
+        hosts: &[ServerName<'static>],
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let twin = signers.role.leaf(name, hosts, Algorithm::P256, now)?;
+        let twin = Arc::new(self.credential(&twin)?);
+        let faults = self.verdicts.faults(&twin, &signers.anchors, hosts, &self.provider, now);
+        faults.into_iter().next().map(of_own_root).map_or(Ok(()), Err)
+    }
+
     /// Whether a certificate was blocked, as far as that was known at the last asking for one.
     pub fn is_blocked(&self, facts: &Facts) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,13 +230,8 @@ impl Authority {
             self.signers(state, now)?
         };
         // Judged by a twin with a key of our own: clients look at the rest in the same way.
-        let twin = signers.role.leaf(name, hosts, Algorithm::P256, now)?;
-        let twin = Arc::new(self.credential(&twin)?);
-        let faults = self.verdicts.faults(&twin, &signers.anchors, hosts, &self.provider, now);
-        match faults.into_iter().next() {
-            Some(fault) => Err(fault),
-            None => signers.role.leaf_of(request, name, hosts, now),
-        }
+        self.twin(&signers, name, hosts, now)?;
+        signers.role.leaf_of(request, name, hosts, now)
     }
 
     fn issue(
@@ -211,7 +248,7 @@ impl Authority {
         }
         let credential = Arc::new(self.credential(&pair)?);
         if let Some(fault) = judge(&credential).into_iter().next() {
-            return Err(fault);
+            return Err(of_own_root(fault));
         }
         if let Some(place) = self.leaf_place(name) {
             self.keep(&place, &pair);
@@ -246,6 +283,14 @@ impl Authority {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let safe = !name.is_empty() && !name.starts_with('.') && name.chars().all(plain);
         safe.then(|| Place::new(&self.dir.join("leaf"), name))
+    }
+}
+
+/// What stands above a certificate of the site's is the site's: say so.
+fn of_own_root(fault: Fault) -> Fault {
+    match fault.unfit {
+        Unfit::Constrained => Fault { unfit: Unfit::OutsideRoot, ..fault },
+        _ => fault,
     }
 }
 

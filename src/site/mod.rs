@@ -21,7 +21,7 @@ mod tokens;
 
 pub use authority::{
     Authority, AuthorityParams, BlockError, BlockedCertificate, Issued, Shown, ShownKind,
-    ShownState,
+    ShownState, Tried,
 };
 pub use blocks::{Blocks, InForce, OnBlocks};
 pub use key_ring::Keys;

@@ -24,6 +24,8 @@ done
 run=(nsenter --net="$NETWORK" PROGRAM "${words[@]}")
 if [ -n "$behind" ]; then
   log="behind.$$.log"
+  # There before it is looked at, which the process behind may be too late for.
+  : >"$log"
   "${run[@]}" >"$log" 2>&1 &
   echo $! >>behind
   for _ in $(seq 200); do

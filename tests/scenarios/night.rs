@@ -78,3 +78,97 @@ fn what_was_in_force_of_another_file_is_not_gone_by() {
     let out = command.args(["token", "list", "--config"]).arg(folder.join("gateway.toml"));
     assert_eq!(out.output().unwrap().status.code(), Some(78));
 }
+
+/// A reload that would end service: what is changed, and what is said of it.
+#[test]
+fn a_reload_that_cannot_be_served_changes_nothing_and_is_told_before() {
+    let nginx = Nginx::start();
+    let port = crate::support::free_port();
+    let plain =
+        format!("[site_system.plain_http]\nlisten = \"0.0.0.0:{port}\"\nmode = \"refuse\"\n");
+    let gateway = Plan::to(&nginx.url()).after(&plain).start();
+    let good = gateway.config_text();
+    let host = format!("\"{}\"", Gateway::HOST);
+    let cases = [
+        (
+            "a host for which the root was not made",
+            good.replace(&host, &format!("{host}, \"mp01.fabrikam.com\""))
+                .replace("[\"contoso.com\"]", "[\"contoso.com\", \"fabrikam.com\"]"),
+            "certificate.outside_root",
+        ),
+        (
+            "a host of no domain",
+            good.replace(&host, &format!("{host}, \"mp01.fabrikam.com\"")),
+            "mp01.fabrikam.com",
+        ),
+        (
+            "a backend that is the gateway's plain HTTP",
+            good.replace(&nginx.url(), &format!("http://127.0.0.1:{port}")),
+            "is this gateway: 'mp01' listens on 0.0.0.0:",
+        ),
+        (
+            "a backend that is the gateway's TLS",
+            good.replace(&nginx.url(), &format!("https://127.0.0.1:{}", gateway.port)),
+            "is this gateway: 'mp01' listens on 127.0.0.1:",
+        ),
+        (
+            "two addresses of one port",
+            good.replace(&format!("0.0.0.0:{port}"), &format!("0.0.0.0:{}", gateway.port)),
+            "a wildcard takes its port of every address",
+        ),
+    ];
+    for (what, text, said) in cases {
+        assert_ne!(text, good, "{what}");
+        let next = gateway.path("next.toml");
+        std::fs::write(&next, &text).unwrap();
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_sitegate"));
+        let check = check.args(["check", "--config"]).arg(&next).output().unwrap();
+        let all = String::from_utf8([check.stdout, check.stderr].concat()).unwrap();
+        assert!(!check.status.success() && all.contains(said), "{what}: {all}");
+        let diff = gateway.command(&["config", "diff", next.to_str().unwrap()]).output().unwrap();
+        let all = String::from_utf8([diff.stdout, diff.stderr].concat()).unwrap();
+        assert!(!diff.status.success() && all.contains(said), "{what}: {all}");
+        gateway.write_config(&text);
+        eventually("it is refused", || {
+            gateway.status()["config"]["error"].as_str().is_some_and(|e| e.contains(said))
+                || gateway.status()["config"]["error"]
+                    .as_str()
+                    .is_some_and(|e| e.contains("[site]"))
+        });
+        assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200, "{what}");
+        gateway.write_config(&good);
+        eventually("all is well again", || gateway.status()["config"]["error"].is_null());
+    }
+}
+
+#[test]
+fn a_reload_whose_new_host_no_certificate_covers_leaves_the_one_that_is_served() {
+    // Without domains the root is made for the hosts of the first start.
+    let nginx = Nginx::start();
+    let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    let good = gateway.config_text().replace("domains = [\"contoso.com\"]\n", "");
+    gateway.write_config(&good);
+    gateway.launch();
+    gateway.wait_until_ready();
+    let host = format!("\"{}\"", Gateway::HOST);
+    let text = good.replace(&host, &format!("{host}, \"mp.contoso.com\""));
+    gateway.write_config(&text);
+    eventually("it is refused", || {
+        gateway.status()["config"]["error"].as_str().is_some_and(|e| {
+            e.contains("certificate.outside_root") && e.contains("docs/rollover.md")
+        })
+    });
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+}
+
+#[test]
+fn an_access_log_without_a_folder_is_told_before_a_start() {
+    let nginx = Nginx::start();
+    let gateway = Gateway::prepare(Plan::to(&nginx.url()));
+    let text = gateway.config_text();
+    gateway.write_config(&text.replace("\"access.log\"", "\"nowhere/access.log\""));
+    let out = gateway.command(&["check"]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said.contains("WRONG: access: there is no folder"), "{said}");
+}

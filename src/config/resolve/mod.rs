@@ -10,6 +10,7 @@ mod following;
 mod issuer;
 mod keys;
 mod limits;
+mod listeners;
 mod messages;
 mod mode;
 mod plain_http;
@@ -190,7 +191,15 @@ pub(super) fn resolve(
         service: &token_service,
         publishes: site.issues_certificates && site_server.is_none() && following_at.is_none(),
     };
-    let site_systems = site_system::resolve_all(systems, &names, of_site, &mut scope);
+    let admin = site::listen(admin, "admin", ADMIN, &mut scope);
+    let metrics = site::listen(metrics, "metrics", METRICS, &mut scope);
+    let site_systems = site_system::resolve_all(
+        systems,
+        &names,
+        of_site,
+        [("admin", admin), ("metrics", metrics)],
+        &mut scope,
+    );
     token_service::issuer(&mut site, token_issuer, &token_service, &site_systems, &mut scope);
     issuer::add_own(&mut issuers, &site, &site_systems);
     if following_at.is_some() {
@@ -199,8 +208,8 @@ pub(super) fn resolve(
     following::nothing_else(following_at, store, &site_systems, &mut scope);
     shared_keys(&site, &token_service, &site_systems, &mut scope);
     let config = Config {
-        admin: site::listen(admin, "admin", ADMIN, &mut scope),
-        metrics: site::listen(metrics, "metrics", METRICS, &mut scope),
+        admin,
+        metrics,
         log: site::log(log, &mut scope),
         limits,
         token_service,

@@ -198,14 +198,15 @@ pub(super) fn admin_stays_at_home(
 ) {
     if !config.admin.ip().is_loopback() {
         scope.exposed(
-            section.unwrap_or(0..0),
+            section.clone().unwrap_or(0..0),
             "[admin] listens beyond this machine",
             "use a loopback address; metrics and health have a listener of their own, [metrics]",
         );
     }
     let same = config.admin == config.metrics && config.admin.port() != 0;
     if same {
-        scope.conflict(0..0, "[admin] and [metrics] listen on one address", "write two ports");
+        let at = section.clone().unwrap_or(0..0);
+        scope.conflict(at, "[admin] and [metrics] listen on one address", "write two ports");
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::{
-    Scope, backend, balancers, certificates, following, messages, mode, plain_http, route, site,
+    Scope, backend, balancers, certificates, following, listeners, messages, mode, plain_http,
+    route, site,
 };
 use crate::config::code::ConfigCode;
 use crate::config::file::{SiteSystemFile, UpstreamFile};
@@ -27,6 +28,7 @@ pub(super) fn resolve_all(
     tables: Vec<(Range<usize>, &Table<'_>)>,
     issuers: &[String],
     of_site: OfSite<'_>,
+    own: [(&str, SocketAddr); 2],
     scope: &mut Scope<'_>,
 ) -> Vec<SiteSystem> {
     if tables.is_empty() {
@@ -45,6 +47,7 @@ pub(super) fn resolve_all(
         systems.push((span, system));
     }
     plain_http::clashes(&systems, scope);
+    listeners::clashes(&systems, own, scope);
     systems.into_iter().map(|(_, system)| system).collect()
 }
 

@@ -110,6 +110,22 @@ impl Authority {
         self.together(root, role, decided)
     }
 
+    /// The same, where there is a root: without one, none. A role authority that is missing or of no use
+    /// would be made anew, so one in memory stands for it.
+    pub(super) fn load_or_try(&self, now: Timestamp) -> Result<Option<Signers>, Fault> {
+        let decided = self.decided()?;
+        let is_first = decided.journal.ring(Thing::Root).current == 1;
+        if is_first && matches!(self.place(Thing::Root, 1).read()?, Held::Nothing) {
+            return Ok(None);
+        }
+        let root = self.load_root(&decided.journal)?;
+        let role = self.load_role(&root, &decided.journal).or_else(|_| {
+            let role = root.role(&self.params.scope, self.params.algorithm, now)?;
+            Signer::load(&role.certificate, &role.key)
+        })?;
+        self.together(root, role, decided).map(Some)
+    }
+
     fn together(&self, root: Signer, role: Signer, decided: Decided) -> Result<Signers, Fault> {
         let roots = self.read_roots(&decided.journal)?.concat();
         let anchors = Arc::new(Anchors::from_pem(roots.as_bytes())?);

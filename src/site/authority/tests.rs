@@ -91,7 +91,7 @@ fn a_host_outside_the_scope_of_the_root_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let issued =
         authority(state.path()).ensure_leaf("x", &hosts(&["mp01.fabrikam.com"]), second(NOW));
-    assert_eq!(issued.err().map(|fault| fault.unfit), Some(Unfit::Constrained));
+    assert_eq!(issued.err().map(|fault| fault.unfit), Some(Unfit::OutsideRoot));
 }
 
 /// A crash may leave any prefix of the files that a first start writes, in the order it writes.
