@@ -47,6 +47,7 @@ use crate::gateway::{Policy, UnderWay};
 use crate::live::{Publisher, live};
 use crate::log::{BatchGuard, Recent};
 use crate::metrics::Metrics;
+use crate::site::StateDir;
 use crate::token::{TokenCache, Trusted};
 use assemble::{Authorities, Sites};
 use blocklist::Joined;
@@ -82,6 +83,8 @@ struct App {
     options: Options,
     /// The text of the configuration in force.
     text: String,
+    /// Had by this process until it ends.
+    state_dir: Arc<StateDir>,
     metrics: Arc<Metrics>,
     tokens: Arc<TokenCache>,
     backends: Arc<Backends>,
@@ -158,6 +161,7 @@ impl App {
     ) -> Result<Started, StartError> {
         let now = options.clock.now();
         let Loaded { mut config, warnings } = loaded;
+        let state_dir = Arc::new(StateDir::take(&config.site.state, &config.site.code)?);
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
         crate::log::count_losses(&metrics);
         let (access, access_guard) = open_access(&config, metrics.clone(), now)?;
@@ -232,13 +236,14 @@ impl App {
             addresses: BTreeMap::new(),
             config,
         }));
-        let notes = report::notes(followed.as_ref().map(Followed::told));
+        let notes = report::notes(followed.as_ref().map(Followed::told), state_dir.clone());
         let silent = pulse::Silent::default();
         let amiss = report::amiss(sites.shared(), silent.clone());
         let readiness = Readiness::new(metrics.clone(), amiss, notes);
         let mut app = App {
             options,
             text: warnings.text,
+            state_dir,
             metrics,
             tokens,
             backends,
@@ -370,14 +375,15 @@ async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListen
     })
 }
 
-pub(crate) use assemble::open_tokens;
+pub(crate) use assemble::{find_tokens, open_tokens};
 pub(crate) use authority::open_authority;
 pub(crate) use blocklist::read_blocklist;
 pub use doctor::{Ailment, Severity};
 pub(crate) use doctor::{Finding, examine as doctor};
 pub(crate) use examine::{
     Examined, Examiner, access_log as examine_access_log, issuer as examine_issuer,
-    site_server as examine_site_server, token_service as examine_token_service,
+    site_server as examine_site_server, state as examine_state,
+    token_service as examine_token_service,
 };
 pub use issuers::read_trusted;
 pub(crate) use reload::only_at_start;

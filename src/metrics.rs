@@ -76,6 +76,7 @@ pub struct Metrics {
     /// Those of the access log.
     pub log: LogMetrics,
     ready: IntGauge,
+    state_present: IntGauge,
     clock: Gauge,
     known: Mutex<BTreeSet<(String, String)>>,
 }
@@ -256,6 +257,13 @@ impl Metrics {
                 &r,
                 IntGauge::new("sitegate_ready", "Whether /readyz answers 200.")?,
             )?,
+            state_present: registered(
+                &r,
+                IntGauge::new(
+                    "sitegate_state_present",
+                    "Whether the state directory is the one of the start.",
+                )?,
+            )?,
             clock: registered(
                 &r,
                 Gauge::new(
@@ -421,6 +429,11 @@ impl Metrics {
         if let Some(seconds) = seconds {
             self.reload_seconds.set(seconds as f64);
         }
+    }
+
+    /// Whether the state directory is still there.
+    pub fn set_state_present(&self, present: bool) {
+        self.state_present.set(i64::from(present));
     }
 
     /// What /readyz answers.

@@ -23,6 +23,9 @@ pub struct Status {
     pub ready: bool,
     /// Why not.
     pub not_ready: Vec<String>,
+    /// What needs attention though it is ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Client connections that are open.
     pub connections: usize,
     /// The configuration.

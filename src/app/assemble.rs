@@ -88,6 +88,12 @@ pub(crate) fn open_tokens(
     SiteTokens::open(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer, now)
 }
 
+/// The same for tools, which make nothing.
+pub(crate) fn find_tokens(config: &Config) -> Result<SiteTokens, crate::site::TokenKeyError> {
+    let (site, kind) = (&config.site, config.token_service.signing);
+    SiteTokens::find(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer)
+}
+
 /// The certificate of one site system, kept by a task.
 struct Kept {
     wish: Wish,

@@ -24,6 +24,9 @@ pub enum StartError {
         /// What the system answers.
         cause: std::io::Error,
     },
+    /// The state directory is somebody else's.
+    #[error(transparent)]
+    State(#[from] crate::site::StateError),
     /// The system gives no thread, runtime or signal.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 
-use super::assemble::{folder, names};
+use super::assemble::{find_tokens, folder, names};
 use super::authority::{Allowed, allowed, open_authority};
 use super::report::certificate;
 use super::site::store_place;
@@ -17,16 +17,20 @@ use crate::admin::CertificateStatus;
 use crate::cert::{Anchors, Fault, Rejected};
 use crate::clock::{Clock, second};
 use crate::config::{ClientCertificates, Config, Issuer, KeySource, LogSink, SiteSystem};
+use crate::control::machine;
 use crate::control::site_server::Kept;
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
 use crate::secret::Password;
-use crate::site::store::Place;
-use crate::site::{Seal, Tried};
+use crate::site::store::{Place, Store};
+use crate::site::{Seal, TokenKeyError, Tried, owner};
 use crate::tls::TlsOptions;
 use crate::token::JoinToken;
 use crate::unfit::Unfit;
+
+/// With less space than this, in bytes, the store may soon take nothing.
+const SPACE_MIN: u64 = 64 * 1024 * 1024;
 
 /// What was found of one site system, or of one token issuer.
 #[derive(Default)]
@@ -208,6 +212,55 @@ pub(crate) fn issuer(issuer: &Issuer) -> Examined {
             found.notes.push(format!("keys from {}, which was not asked", place.url));
         }
         KeySource::Site => found.notes.push("the site's own key".to_owned()),
+    }
+    found
+}
+
+/// The state directory: whose it is, whether it can be written, and what of it cannot be used. Changes
+/// nothing.
+pub(crate) async fn state(
+    config: &Config,
+    provider: Arc<CryptoProvider>,
+    now: Timestamp,
+) -> Examined {
+    let mut found = Examined::default();
+    let path = &config.site.state;
+    match path.try_exists() {
+        Ok(true) => found.notes.push(path.display().to_string()),
+        Ok(false) => {
+            found.notes.push(format!("{}, which is made at the first start", path.display()));
+            return found;
+        }
+        Err(error) => found.wrong.push(format!("{}: {error}", path.display())),
+    }
+    found.wrong.extend(owner(path, &config.site.code).err().map(|error| error.to_string()));
+    found.wrong.extend(machine::unwritable(path).map(|why| {
+        format!("{}: {why}; it has to belong to the user that sitegate runs as", path.display())
+    }));
+    if let Some(left) = machine::space_left(path).filter(|left| *left < SPACE_MIN) {
+        let left = left / (1024 * 1024);
+        found
+            .wrong
+            .push(format!("{}: only {left} MiB are left on its file system", path.display()));
+    }
+    if let Some(authority) = open_authority(config, provider)
+        && let Err(fault) = authority.look(now)
+    {
+        found.wrong.push(format!("{fault}. {}", fault.unfit.hint()));
+    }
+    if config.site_server.is_none() {
+        match find_tokens(config) {
+            Ok(_) => {}
+            Err(TokenKeyError::NotMade { .. }) => {
+                found.notes.push("a token key, which is made at the first start".to_owned());
+            }
+            Err(error) => found.wrong.push(error.to_string()),
+        }
+        if let Ok((Place::Sqlite(file), _, true)) = store_place(config)
+            && let Err(error) = Store::open_to_read(&file).await
+        {
+            found.wrong.push(format!("{}: {error}", file.display()));
+        }
     }
     found
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Options;
-use super::assemble::{Authorities, open_tokens};
+use super::assemble::{Authorities, find_tokens};
 use crate::cert::Anchors;
 use crate::clock::Clock;
 use crate::config::{Config, Issuer, KeySource, KeyUrl, Site};
@@ -193,8 +193,8 @@ fn remote(
 
 /// The trusted issuers of a configuration with their keys as they are now, for tools. Keys from a
 /// URL are those that were kept when they were fetched last.
-pub fn read_trusted(config: &Config, now: Timestamp) -> Vec<Trusted> {
-    let own = open_tokens(config, now).ok().map(Arc::new);
+pub fn read_trusted(config: &Config) -> Vec<Trusted> {
+    let own = find_tokens(config).ok().map(Arc::new);
     let read = |issuer: &Issuer| {
         let (files, own) = match &issuer.keys {
             KeySource::Url(place) => {

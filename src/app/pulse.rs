@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use super::{App, StartError, State};
 use crate::admin::Readiness;
 use crate::front::Pulse;
+use crate::metrics::Metrics;
+use crate::site::StateDir;
 
 /// How often everything is asked, and how long one with many addresses takes for each at least: so
 /// that asking costs next to nothing.
@@ -31,6 +33,8 @@ struct Asker {
     config: Arc<ClientConfig>,
     silent: Silent,
     readiness: Readiness,
+    state_dir: Arc<StateDir>,
+    metrics: Arc<Metrics>,
 }
 
 /// What is asked for one answer.
@@ -50,6 +54,8 @@ impl App {
             config,
             silent: self.silent.clone(),
             readiness: self.readiness.clone(),
+            state_dir: self.state_dir.clone(),
+            metrics: self.metrics.clone(),
         };
         self.tasks.spawn(asker.run(self.shutdown.subscribe()));
         Ok(())
@@ -58,7 +64,7 @@ impl App {
 
 impl Asker {
     async fn run(self, mut down: watch::Receiver<bool>) {
-        let mut has_started = false;
+        let (mut has_started, mut has_state) = (false, true);
         loop {
             let asked = self.asked();
             let pause = EVERY.max(EACH * u32::try_from(asked.len()).unwrap_or(u32::MAX));
@@ -71,6 +77,14 @@ impl Asker {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             }
             self.tell(silent);
+            let is_there = self.state_dir.is_there();
+            self.metrics.set_state_present(is_there);
+            if std::mem::replace(&mut has_state, is_there) && !is_there {
+                tracing::error!(
+                    target: "sitegate::pulse", path = %self.state_dir.path().display(),
+                    "the state directory is gone, or another lies in its place"
+                );
+            }
             tokio::select! {
                 _ = down.wait_for(|down| *down) => return,
                 () = tokio::time::sleep(pause) => {}
@@ -218,6 +232,7 @@ mod tests {
         let config = config::parse(&text, "gateway.toml", base, now).unwrap().config;
         let addresses = BTreeMap::from([(bound, bound)]);
         let state = State { config, since: now, error: None, addresses };
+        let dir = tempfile::tempdir().unwrap();
         let silent = Silent::default();
         let told = silent.clone();
         let amiss = move || told.lock().unwrap().clone();
@@ -228,6 +243,8 @@ mod tests {
             config: crate::tls::unjudged(provider).unwrap(),
             silent: silent.clone(),
             readiness: readiness.clone(),
+            state_dir: Arc::new(StateDir::take(dir.path(), "PS1").unwrap()),
+            metrics,
         };
         asker.tell(asker.ask(asker.asked()).await);
         let lines = [

@@ -30,7 +30,7 @@ pub(crate) fn policy(
 ) -> Result<Policy, StartError> {
     let metrics = Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?;
     let judged_by = TokenPolicy {
-        trusted: read_trusted(config, clock.now()),
+        trusted: read_trusted(config),
         refetch: Default::default(),
         blocklist: live(read_blocklist(config)?).1,
         tokens: Arc::new(TokenCache::new(16)),

@@ -22,6 +22,7 @@ use crate::control::{ClientFilesState, Served};
 use crate::front::{Census, Open};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::site::StateDir;
 
 /// What status is made of.
 pub(super) struct Sources {
@@ -58,6 +59,7 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
             started: sources.started,
             ready: not_ready.is_empty(),
             not_ready,
+            warnings: sources.readiness.notes(),
             connections: (sources.connections)(),
             config: ConfigStatus {
                 path: sources.path.clone(),
@@ -153,8 +155,21 @@ pub(super) fn amiss(sites: SharedSites, silent: Silent) -> impl Fn() -> Vec<Stri
 }
 
 /// What needs attention though this process is ready, as a function for readiness.
-pub(super) fn notes(told: Option<Live<Told>>) -> impl Fn() -> Vec<String> + Send + Sync {
-    move || told.as_ref().map(|told| told.peek(Told::warnings)).unwrap_or_default()
+pub(super) fn notes(
+    told: Option<Live<Told>>,
+    state: Arc<StateDir>,
+) -> impl Fn() -> Vec<String> + Send + Sync {
+    move || {
+        let mut notes = told.as_ref().map(|told| told.peek(Told::warnings)).unwrap_or_default();
+        if !state.is_there() {
+            notes.push(format!(
+                "the state directory {} is gone, or another lies in its place: put it back, or the \
+                 next start makes a new root and new keys",
+                state.path().display()
+            ));
+        }
+        notes
+    }
 }
 
 fn site_system(

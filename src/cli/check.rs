@@ -10,7 +10,7 @@ use rustls::crypto::CryptoProvider;
 use super::ConfigArg;
 use super::status::certificate_text;
 use crate::app::{
-    Examined, Examiner, examine_access_log, examine_issuer, examine_site_server,
+    Examined, Examiner, examine_access_log, examine_issuer, examine_site_server, examine_state,
     examine_token_service, read_blocklist,
 };
 use crate::clock::Clock;
@@ -24,7 +24,7 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     };
     let clock = Clock::system();
     let (config, now) = (loaded.config, clock.now());
-    let examiner = Examiner::new(provider, clock);
+    let examiner = Examiner::new(provider.clone(), clock);
     let mut text = String::new();
     let mut wrong = 0;
     for system in &config.site_systems {
@@ -45,6 +45,12 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     };
     writeln!(text, "  {what}:")?;
     wrong += tell(&mut text, &found, now)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let state = runtime.block_on(examine_state(&config, provider, now));
+    if !state.wrong.is_empty() {
+        writeln!(text, "  state directory:")?;
+        wrong += tell(&mut text, &state, now)?;
+    }
     blocklist(&mut text, &config)?;
     let log = examine_access_log(&config);
     if !log.wrong.is_empty() {

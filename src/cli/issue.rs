@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use jiff::SignedDuration;
 
 use super::{ConfigArg, store};
-use crate::app::open_tokens;
+use crate::app::find_tokens;
 use crate::clock::Clock;
 use crate::config::Span;
 use crate::purpose::Purpose;
@@ -66,7 +66,7 @@ pub(super) fn issue(config: &ConfigArg, wish: &Wish<'_>) -> anyhow::Result<ExitC
     };
     let now = Clock::system().now();
     super::is_own(&loaded.config)?;
-    let site = open_tokens(&loaded.config, now)?;
+    let site = find_tokens(&loaded.config)?;
     let asked_s = wish.lifetime.map(|span| i64::try_from(span.0.as_secs())).transpose()?;
     let (usual_s, _) = usual_life(wish.purpose, wish.bound_to.is_some());
     let lifetime_s = asked_s.unwrap_or(usual_s);

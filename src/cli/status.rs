@@ -48,6 +48,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     for reason in &status.not_ready {
         writeln!(out, "  {reason}")?;
     }
+    for warning in &status.warnings {
+        writeln!(out, "  WARNING: {warning}")?;
+    }
     let since = when(status.config.since, now);
     write!(out, "configuration {} since {since}", status.config.path)?;
     writeln!(

@@ -362,7 +362,7 @@ fn inspect_one(
     let now = Clock::system().now();
     let (trusted, blocklist) = match config.config.exists() {
         true => match super::load(config) {
-            Ok(loaded) => (read_trusted(&loaded.config, now), read_blocklist(&loaded.config)?),
+            Ok(loaded) => (read_trusted(&loaded.config), read_blocklist(&loaded.config)?),
             Err(code) => return Ok(code),
         },
         false => Default::default(),

@@ -88,6 +88,18 @@ pub fn descriptors(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
+/// Why this process could not write into a folder, if it could not.
+pub fn unwritable(folder: &Path) -> Option<std::io::Error> {
+    use rustix::fs::{Access, access};
+    access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err().map(Into::into)
+}
+
+/// How many bytes are left for this process on the file system of a folder.
+pub fn space_left(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// How many files a configuration may need open: a connection's and its backend's.
 pub fn descriptors_needed(connections_max: usize) -> u64 {
     2 * connections_max as u64

@@ -173,6 +173,14 @@ impl Authority {
         }
     }
 
+    /// Whether root and role authority, where there are any, can be used. Makes nothing.
+    ///
+    /// # Errors
+    /// As [`Authority::try_out`].
+    pub fn look(&self, now: Timestamp) -> Result<(), Fault> {
+        self.load_or_try(now).map(drop)
+    }
+
     /// Judge a certificate with a key that is thrown away.
     fn twin(
         &self,

@@ -162,6 +162,12 @@ impl KeyRing {
         key.exists() && (self.site_code.is_none() || certified())
     }
 
+    /// Whether there is a key in force.
+    pub fn is_made(&self) -> Result<bool, TokenKeyError> {
+        let (key, _) = self.paths(self.journal()?.ring(self.thing).current);
+        key.try_exists().map_err(|cause| file(&key, cause))
+    }
+
     fn paths(&self, generation: u32) -> (PathBuf, PathBuf) {
         let stem = self.thing.stem(generation);
         (self.dir.join(format!("{stem}.key")), self.dir.join(format!("{stem}.crt")))

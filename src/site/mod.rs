@@ -16,6 +16,7 @@ mod rollover;
 pub mod server;
 mod service;
 mod shared_keys;
+mod state;
 pub mod store;
 mod tokens;
 
@@ -33,4 +34,5 @@ pub use service::{
     Endpoint, OnAnswer, OnRival, RivalClaim, ServiceParams, TokenService, listen, serve,
 };
 pub use shared_keys::{Seal, SharedKeys, SharedKeysError};
+pub use state::{StateDir, StateError, owner};
 pub use tokens::{SiteTokens, TokenKeyError, bundle_keys};

@@ -46,6 +46,12 @@ pub enum TokenKeyError {
         /// Why.
         cause: MintError,
     },
+    /// Nobody has made it yet, or it is gone.
+    #[error("{}: there is no token key: the first start makes it", .path.display())]
+    NotMade {
+        /// Its folder.
+        path: PathBuf,
+    },
     /// The certificate could not be made.
     #[error("the token key's certificate could not be made: {0}")]
     Certificate(String),
@@ -80,6 +86,30 @@ impl SiteTokens {
         let hierarchy = match hierarchy {
             Some(configured) => configured,
             None => own_hierarchy(&ring.dir)?,
+        };
+        let (keys, seen) = (live(keys).0, Mutex::new(journal));
+        Ok(SiteTokens { ring, seen, keys, hierarchy, issuer: issuer.to_owned() })
+    }
+
+    /// The same, for whoever is not the process that runs: what is not there is not made.
+    ///
+    /// # Errors
+    /// [`TokenKeyError::NotMade`], and as [`SiteTokens::open`].
+    pub fn find(
+        state: &Path,
+        (site_code, kind): (&str, SignerKind),
+        hierarchy: Option<Uuid>,
+        issuer: &str,
+    ) -> Result<Self, TokenKeyError> {
+        let ring = token_ring(state, (site_code, kind));
+        let not_made = || TokenKeyError::NotMade { path: ring.dir.clone() };
+        if !ring.is_made()? {
+            return Err(not_made());
+        }
+        let (keys, journal) = ring.load()?;
+        let hierarchy = match hierarchy {
+            Some(configured) => configured,
+            None => kept_hierarchy(&ring.dir)?.ok_or_else(not_made)?,
         };
         let (keys, seen) = (live(keys).0, Mutex::new(journal));
         Ok(SiteTokens { ring, seen, keys, hierarchy, issuer: issuer.to_owned() })
@@ -145,20 +175,22 @@ pub fn bundle_keys(state: &Path, now: Timestamp) -> Result<Keys, TokenKeyError> 
     KeyRing::bundle(state).open(now).map(|(keys, _)| keys)
 }
 
+fn kept_hierarchy(dir: &Path) -> Result<Option<Uuid>, TokenKeyError> {
+    let path = dir.join(HIERARCHY);
+    let read = absent(&path, read_bounded(&path, FILE_BYTES_MAX))?;
+    let text = read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned());
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
 fn own_hierarchy(dir: &Path) -> Result<Uuid, TokenKeyError> {
     let path = dir.join(HIERARCHY);
-    let read = || {
-        let read = absent(&path, read_bounded(&path, FILE_BYTES_MAX))?;
-        let text = read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned());
-        Ok(text.and_then(|text| text.parse().ok()))
-    };
-    if let Some(found) = read()? {
+    if let Some(found) = kept_hierarchy(dir)? {
         return Ok(found);
     }
     // Two that start at once must not each give it another.
     let locked = dir.join(LOCK);
     let _lock = lock(dir).map_err(|cause| TokenKeyError::File { path: locked, cause })?;
-    if let Some(found) = read()? {
+    if let Some(found) = kept_hierarchy(dir)? {
         return Ok(found);
     }
     let made = Uuid::new_v4();

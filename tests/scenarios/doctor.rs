@@ -220,7 +220,7 @@ fn certificates_keys_and_secrets_are_found_wanting() {
     let key = gateway.path("state/token/token.key");
     std::fs::write(&key, "").unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(diagnosed(&gateway), ["doctor.key_exposed"]);
+    assert_eq!(diagnosed(&gateway), ["doctor.site", "doctor.key_exposed"]);
 }
 
 #[test]

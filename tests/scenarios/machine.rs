@@ -448,28 +448,6 @@ fn a_state_that_cannot_be_written_serves_on_after_a_restart() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-#[test]
-fn two_gateways_on_one_state_have_one_root_and_one_token_key() {
-    let nginx = Nginx::start();
-    let (mut one, mut two) =
-        (Gateway::prepare(Plan::to(&nginx.url())), Gateway::prepare(Plan::to(&nginx.url())));
-    let state = format!("state = \"{}\"", one.path("state").display());
-    two.write_config(&two.config_text().replace("state = \"state\"", &state));
-    // Both make what is missing at once.
-    one.launch();
-    two.launch();
-    one.wait_until_ready();
-    two.wait_until_ready();
-    let root = |gateway: &Gateway| std::fs::read(gateway.path("root.pem")).unwrap();
-    assert_eq!(root(&one), root(&two));
-    for gateway in [&one, &two] {
-        let answer = gateway.curl_as(&one.token(), "/SMS_MP/.sms_pol?x.1_00", &[]);
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-    one.kill();
-    assert_eq!(two.curl(OPEN, &[]).status, 200, "it goes on without the other");
-}
-
 /// A PKI, and a certificate of its for the gateway.
 fn certificate() -> (Pki, Forged) {
     let now = Clock::system().now();

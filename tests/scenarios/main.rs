@@ -45,6 +45,7 @@ mod runbook;
 mod simulated;
 mod site_server;
 mod soak;
+mod state;
 mod store;
 mod tls;
 mod token_service;

@@ -21,7 +21,7 @@ const WATCHES_MIN: u64 = 1024;
 /// The PKI certificate that files choose for each site system.
 pub(super) type Served = BTreeMap<String, CertificateStatus>;
 
-pub(super) fn examine(config: &Config, with: &Instruments) -> (Vec<Finding>, Served) {
+pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding>, Served) {
     let mut found = Vec::new();
     let served = certificates(config, with, &mut found);
     for issuer in &config.issuers {
@@ -35,6 +35,8 @@ pub(super) fn examine(config: &Config, with: &Instruments) -> (Vec<Finding>, Ser
     };
     let wrong = of_site.wrong.into_iter();
     found.extend(wrong.map(|w| Finding::new(Ailment::SiteFiles, "site", w)));
+    let state = examine::state(config, with.provider.clone(), with.clock.now()).await;
+    found.extend(state.wrong.into_iter().map(|w| Finding::new(Ailment::SiteFiles, "state", w)));
     exposed(config, &mut found);
     watched(config, &mut found);
     limits(config, &mut found);

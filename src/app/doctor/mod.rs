@@ -55,7 +55,7 @@ pub(crate) fn examine(
     let tls = ClientConfigs::new(provider.clone(), system.root_store())?;
     let with = Instruments { clock, provider, system, tls };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut found, served) = files::examine(config, &with);
+    let (mut found, served) = runtime.block_on(files::examine(config, &with));
     found.extend(runtime.block_on(async {
         let mut probes = Probes::new();
         backend::probe(config, &with, &mut probes);

@@ -217,7 +217,7 @@ impl Authority {
                 }
                 let root = issuer::root((site_code, 1), scope, *algorithm, now)?;
                 place.write(&root)?;
-                tracing::info!(target: "sitegate::certificate", path = %place.certificate.display(),
+                tracing::warn!(target: "sitegate::certificate", path = %place.certificate.display(),
                     "made the site's root; clients have to import it");
                 Ok(())
             }

@@ -1,0 +1,175 @@
+//! The state directory: whose it is, that one process alone has it, and whether it is still there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::secret::{private_dir, read_bounded, write_public};
+
+/// Locked by the process that has the directory; holds its process id.
+const LOCK: &str = "process.lock";
+/// The code of the site that the directory was made for.
+const SITE: &str = "site-code";
+const BYTES_MAX: u64 = 64;
+
+/// Why a process may not have a state directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Two processes would take each other's sockets, and change what the other has in memory.
+    #[error("{}: another sitegate{holder} has this state directory", .path.display())]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+        /// Its process id in brackets, if it could be read.
+        holder: String,
+    },
+    /// Its root, keys and store are another site's.
+    #[error(
+        "{}: this is the state directory of site {found}, and [site] code is {wanted}: correct one of \
+         them, or remove {} if this site is to have it from now on",
+        .path.display(), .path.join(SITE).display()
+    )]
+    OtherSite {
+        /// The state directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it ought to be.
+        wanted: String,
+    },
+}
+
+/// A state directory, had by this process alone until dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    lock: Option<File>,
+}
+
+impl StateDir {
+    /// Have the directory for the site with this code; it is made if there is none.
+    ///
+    /// # Errors
+    /// Whoever else has it, or whose it is. One that cannot be written is had without a lock: what is
+    /// wrong with it is told by whoever wants to write.
+    pub fn take(path: &Path, code: &str) -> Result<Self, StateError> {
+        let path = path.to_owned();
+        let _ = private_dir(&path);
+        owner(&path, code)?;
+        let lock = match open(&path) {
+            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Some(file),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(StateError::InUse { path, holder: holder(file) });
+                }
+                Err(_) => None,
+            },
+            Err(_) => None,
+        };
+        if let Some(mut lock) = lock.as_ref() {
+            let id = std::process::id();
+            let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{id}"));
+        }
+        if !path.join(SITE).exists() {
+            // A disk that takes nothing is told by whoever has more to lose.
+            let _ = write_public(&path.join(SITE), format!("{code}\n").as_bytes());
+        }
+        Ok(StateDir { path, lock })
+    }
+
+    /// Whether the directory that was taken is still there, and no other in its place.
+    pub fn is_there(&self) -> bool {
+        let Some(lock) = &self.lock else { return self.path.is_dir() };
+        let same = |held: std::fs::Metadata, found: std::fs::Metadata| {
+            (held.dev(), held.ino()) == (found.dev(), found.ino())
+        };
+        match (lock.metadata(), std::fs::metadata(self.path.join(LOCK))) {
+            (Ok(held), Ok(found)) => same(held, found),
+            _ => false,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether a directory is this site's, or nobody's yet.
+///
+/// # Errors
+/// [`StateError::OtherSite`].
+pub fn owner(path: &Path, code: &str) -> Result<(), StateError> {
+    let Ok((bytes, _)) = read_bounded(&path.join(SITE), BYTES_MAX) else { return Ok(()) };
+    let found = String::from_utf8_lossy(&bytes).trim().to_owned();
+    match found.is_empty() || found.eq_ignore_ascii_case(code) {
+        true => Ok(()),
+        false => {
+            Err(StateError::OtherSite { path: path.to_owned(), found, wanted: code.to_owned() })
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let lock = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // Where nothing may be written, one that is there can still be locked.
+    options.open(&lock).or_else(|_| File::open(&lock))
+}
+
+fn holder(file: File) -> String {
+    let mut text = String::new();
+    let read = file.take(BYTES_MAX).read_to_string(&mut text);
+    match read.ok().and_then(|_| text.trim().parse::<u32>().ok()) {
+        Some(id) => format!(" (process {id})"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_alone_has_a_directory_until_it_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let first = StateDir::take(&state, "PS1").unwrap();
+        let told = StateDir::take(&state, "PS1").unwrap_err().to_string();
+        let wanted = format!("another sitegate (process {}) has this state", std::process::id());
+        assert!(told.contains(&wanted), "{told}");
+        drop(first);
+        StateDir::take(&state, "ps1").unwrap();
+    }
+
+    #[test]
+    fn it_is_one_sites_until_somebody_says_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        drop(StateDir::take(&state, "PS1").unwrap());
+        let told = StateDir::take(&state, "XYZ").unwrap_err().to_string();
+        assert!(told.contains("of site PS1, and [site] code is XYZ"), "{told}");
+        std::fs::remove_file(state.join(SITE)).unwrap();
+        drop(StateDir::take(&state, "XYZ").unwrap());
+        assert!(owner(&state, "PS1").is_err());
+    }
+
+    #[test]
+    fn it_is_there_until_it_is_removed_or_another_lies_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let taken = StateDir::take(&state, "PS1").unwrap();
+        assert!(taken.is_there());
+        std::fs::rename(&state, dir.path().join("away")).unwrap();
+        assert!(!taken.is_there());
+        drop(StateDir::take(&state, "PS1").unwrap());
+        assert!(!taken.is_there(), "another");
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::rename(dir.path().join("away"), &state).unwrap();
+        assert!(taken.is_there(), "it is back");
+    }
+}

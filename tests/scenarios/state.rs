@@ -1,0 +1,138 @@
+//! The state directory: whose it is, what is told of it, and who makes what in it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::{Gateway, Nginx, Plan, eventually};
+
+fn said(gateway: &Gateway, command: &[&str]) -> (i32, String) {
+    let out = gateway.command(command).output().unwrap();
+    (out.status.code().unwrap(), String::from_utf8([out.stdout, out.stderr].concat()).unwrap())
+}
+
+type Spoil = fn(&Gateway);
+
+/// What is done to a state directory that has been made, and what is said of it.
+const SPOILT: &[(&str, Spoil, &str)] = &[
+    (
+        "the root's key is lost",
+        |g| std::fs::remove_file(g.path("state/authority/root.key")).unwrap(),
+        "root.key: the key is missing",
+    ),
+    (
+        "the root's certificate is garbage",
+        |g| std::fs::write(g.path("state/authority/root.crt"), "garbage").unwrap(),
+        "authority/root.crt",
+    ),
+    (
+        "the root's key can be read by everyone",
+        |g| {
+            let mode = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(g.path("state/authority/root.key"), mode).unwrap();
+        },
+        "readable by everyone",
+    ),
+    (
+        "the token key is garbage",
+        |g| std::fs::write(g.path("state/token/token.key"), "garbage").unwrap(),
+        "token/token.key",
+    ),
+    (
+        "the store is garbage",
+        |g| {
+            for beside in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(g.path(&format!("state/store/site.db{beside}")));
+            }
+            std::fs::write(g.path("state/store/site.db"), "garbage".repeat(1_000)).unwrap();
+        },
+        "store/site.db",
+    ),
+    (
+        "it is another site's",
+        |g| std::fs::write(g.path("state/site-code"), "XYZ\n").unwrap(),
+        "the state directory of site XYZ, and [site] code is PS1",
+    ),
+    (
+        "it is a file",
+        |g| {
+            std::fs::remove_dir_all(g.path("state")).unwrap();
+            std::fs::write(g.path("state"), "").unwrap();
+        },
+        "Not a directory",
+    ),
+];
+
+#[test]
+fn check_and_doctor_open_the_state_as_a_start_would() {
+    let nginx = Nginx::start();
+    for (what, spoil, wanted) in SPOILT {
+        let mut gateway = Plan::to(&nginx.url()).site_system("token_service = true").start();
+        gateway.kill();
+        let (code, good) = said(&gateway, &["check"]);
+        assert_eq!(code, 0, "before: {good}");
+        spoil(&gateway);
+        let (code, text) = said(&gateway, &["check"]);
+        assert_eq!(code, 1, "{what}: {text}");
+        assert!(text.contains("WRONG: ") && text.contains(wanted), "{what}: {text}");
+        let (code, text) = said(&gateway, &["doctor"]);
+        assert_eq!(code, 1, "{what}: {text}");
+        // Wrapped to lines.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("doctor.site (state)") && text.contains(wanted), "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_second_process_on_the_same_state_does_not_start() {
+    let nginx = Nginx::start();
+    let first = Plan::to(&nginx.url()).start();
+    let mut second = Gateway::prepare(Plan::to(&nginx.url()));
+    let state = first.path("state").display().to_string();
+    second.write_config(&second.config_text().replace("\"state\"", &format!("\"{state}\"")));
+    second.launch();
+    assert_ne!(second.wait(), 0);
+    let told = format!("another sitegate (process {}) has this state directory", first.pid());
+    assert!(second.log().contains(&told), "{}", second.log());
+    assert_eq!(first.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+}
+
+#[test]
+fn the_state_of_another_site_is_refused_at_a_start() {
+    let nginx = Nginx::start();
+    let mut gateway = Plan::to(&nginx.url()).start();
+    gateway.kill();
+    gateway.write_config(&gateway.config_text().replace("\"PS1\"", "\"XYZ\""));
+    gateway.launch();
+    assert_ne!(gateway.wait(), 0);
+    assert!(gateway.log().contains("of site PS1, and [site] code is XYZ"), "{}", gateway.log());
+}
+
+#[test]
+fn a_state_directory_that_is_gone_is_told_and_nobody_makes_another_behind_its_back() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    assert_eq!(gateway.metric("sitegate_state_present"), 1.0);
+    let (state, away) = (gateway.path("state"), gateway.path("away"));
+    std::fs::rename(&state, &away).unwrap();
+    eventually("it is told", || gateway.metric("sitegate_state_present") == 0.0);
+    let warning = "the state directory";
+    assert!(said(&gateway, &["status"]).1.contains(warning));
+    assert!(said(&gateway, &["health"]).1.contains(warning));
+    assert!(gateway.log().contains("the state directory is gone"), "{}", gateway.log());
+    let device = crate::support::DEVICE;
+    for command in [&["token", "issue", "--device", device][..], &["site", "export-root"]] {
+        let (code, text) = said(&gateway, command);
+        assert_ne!(code, 0, "{command:?}: {text}");
+    }
+    assert!(!state.exists(), "no command makes a state directory");
+    std::fs::rename(&away, &state).unwrap();
+    eventually("it is there again", || gateway.metric("sitegate_state_present") == 1.0);
+}
+
+#[test]
+fn a_new_root_is_a_warning() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let log = gateway.log();
+    let line = log.lines().find(|line| line.contains("made the site's root")).unwrap();
+    assert!(line.contains(" WARN "), "{line}");
+}
