@@ -33,6 +33,13 @@ pub struct Key {
     verifier: ParsedPublicKey,
 }
 
+/// Where each of Entra's clouds issues tokens of version 2.0 and of version 1.0.
+const ENTRA_CLOUDS: [(&str, &str); 3] = [
+    ("https://login.microsoftonline.com/", "https://sts.windows.net/"),
+    ("https://login.microsoftonline.us/", "https://sts.windows.net/"),
+    ("https://login.partner.microsoftonline.cn/", "https://sts.chinacloudapi.cn/"),
+];
+
 /// The usable keys of one issuer.
 #[derive(Debug, Default)]
 pub struct KeySet(Vec<Key>);
@@ -93,13 +100,21 @@ impl Key {
     }
 
     /// Whether the key is for tokens of `iss`: the key's own `issuer`, with the tenant filled in,
-    /// must be it.
+    /// must be it, or be the name of the same Entra tenant in version 2.0.
     fn is_for(&self, iss: &str, tenant: Option<&str>) -> bool {
         match (&self.issuer, tenant) {
             (None, _) => true,
-            (Some(issuer), Some(tenant)) => issuer.replace("{tenantid}", tenant) == iss,
+            (Some(issuer), Some(tenant)) => {
+                let issuer = issuer.replace("{tenantid}", tenant);
+                issuer == iss || is_v2_of(&issuer, iss, tenant)
+            }
             (Some(issuer), None) => issuer == iss,
         }
+    }
+
+    /// Whether both verify exactly the same signatures.
+    fn is_same_as(&self, other: &Key) -> bool {
+        self.algorithm == other.algorithm && self.material == other.material
     }
 
     /// Whether the names of the token's header are this key's: at least one is, and none that both
@@ -174,7 +189,7 @@ impl KeySet {
         tenant: Option<&str>,
     ) -> Result<&Key, NoKey> {
         let named = header.kid.is_some() || header.x5t.is_some() || header.x5t_s256.is_some();
-        let (mut found, mut count, mut foreign) = (None, 0_usize, false);
+        let (mut found, mut count, mut foreign) = (None::<&Key>, 0_usize, false);
         for key in &self.0 {
             let meant = match named {
                 true => key.is_named_by(header),
@@ -183,7 +198,8 @@ impl KeySet {
             let ours = key.is_for(iss, tenant);
             foreign |= meant && !ours;
             if meant && ours {
-                count += 1;
+                // One key that is listed for both versions of an issuer is one key.
+                count += usize::from(found.is_none_or(|other| !other.is_same_as(key)));
                 found = Some(key);
             }
         }
@@ -304,6 +320,17 @@ impl Reader {
     fn problem(&mut self, key: Option<String>, message: &'static str) {
         self.problems.push(KeyProblem { file: self.file.clone(), key, message });
     }
+}
+
+/// Whether `issuer` is what the tenant's tokens of version 2.0 have as `iss`, and `iss` is its tokens'
+/// of version 1.0. Entra signs both with the same keys, and its key document of version 2.0 names
+/// the issuer of version 2.0 alone.
+fn is_v2_of(issuer: &str, iss: &str, tenant: &str) -> bool {
+    ENTRA_CLOUDS.iter().any(|(v2, v1)| {
+        let issuer = issuer.strip_prefix(v2).and_then(|rest| rest.strip_suffix("/v2.0"));
+        let iss = iss.strip_prefix(v1).and_then(|rest| rest.strip_suffix('/'));
+        issuer == Some(tenant) && iss == Some(tenant)
+    })
 }
 
 /// The SHA-1 and SHA-256 thumbprints of a certificate, base64url (RFC 7515 §4.1.7 and §4.1.8).

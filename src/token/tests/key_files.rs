@@ -158,24 +158,64 @@ fn a_certificate_is_found_by_its_thumbprint() {
 
 #[test]
 fn a_key_bound_to_an_issuer_verifies_for_it_alone() {
+    const OTHER: &str = "99999999-2222-4333-8444-555555555555";
     let key = |issuer: &str| vec![rsa(json!({ "kid": "rsa", "issuer": issuer }))];
-    let v1 = "https://sts.windows.net/{tenantid}/";
-    let v2 = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    let result = |keys: &[Value]| {
-        let (_keep, trusted) = trust(Issuer::entra("entra", TENANT, vec![]), keys);
-        let token = rs256(&entra(json!({})));
+    let result = |iss: &str, keys: &[Value]| {
+        let issuers = vec![
+            "https://sts.chinacloudapi.cn/72f988bf-86f1-41af-91ab-2d7cd011db47/".to_owned(),
+            format!("https://sts.windows.net/{OTHER}/"),
+        ];
+        let (_keep, trusted) = trust(Issuer::entra("entra", TENANT, issuers), keys);
+        let token = rs256(&entra(json!({ "iss": iss })));
         let token = BearerToken::parse(token.as_bytes()).unwrap();
         verify(&token, &[trusted], now()).map(|_| ()).map_err(|r| r.denial)
     };
-    assert_eq!(result(&key(v1)), Ok(()));
-    assert_eq!(result(&key(ISS_ENTRA)), Ok(()));
-    assert_eq!(result(&key(v2)), Err(Denial::TokenSignature));
-    assert_eq!(
-        result(&key("https://sts.windows.net/99999999-2222-4333-8444-555555555555/")),
-        Err(Denial::TokenSignature)
-    );
-    let both = [key(v2), key(v1)].concat();
-    assert_eq!(result(&both), Ok(()), "the same kid for two issuers");
+    let refused = Err(Denial::TokenSignature);
+    let v1 = |tenant: &str| format!("https://sts.windows.net/{tenant}/");
+    let v2 = |tenant: &str| format!("https://login.microsoftonline.com/{tenant}/v2.0");
+    let (own, any) = (TENANT.to_string(), "{tenantid}");
+    let (v1_iss, v2_iss) = (v1(&own), v2(&own));
+    let china_v2 = "https://login.partner.microsoftonline.cn/{tenantid}/v2.0";
+    let china_v1 = format!("https://sts.chinacloudapi.cn/{own}/");
+    for (key_issuer, iss, expected) in [
+        (v1(any), &v1_iss, Ok(())),
+        (v1(&own), &v1_iss, Ok(())),
+        (v1(OTHER), &v1_iss, refused),
+        // Entra signs tokens of version 1.0 with keys that it publishes for version 2.0.
+        (v2(any), &v1_iss, Ok(())),
+        (v2(&own), &v1_iss, Ok(())),
+        (v2(OTHER), &v1_iss, refused),
+        (v2(any), &v2_iss, Ok(())),
+        (v2(OTHER), &v2_iss, refused),
+        (china_v2.to_owned(), &china_v1, Ok(())),
+        // Not the other way, not another cloud, and not for an iss of another tenant.
+        (v1(any), &v2_iss, refused),
+        (china_v2.to_owned(), &v1_iss, refused),
+        (v2(any), &china_v1, refused),
+        (v2(any), &v1(OTHER), refused),
+        (v2(OTHER), &v1(OTHER), refused),
+        ("https://login.microsoftonline.com/common/v2.0".to_owned(), &v1_iss, refused),
+        (format!("{}/", v2(any)), &v1_iss, refused),
+        (format!("https://login.microsoftonline.com.evil/{own}/v2.0"), &v1_iss, refused),
+    ] {
+        assert_eq!(result(iss, &key(&key_issuer)), expected, "{key_issuer} for {iss}");
+    }
+    let both = [key(&v2(any)), key(&v1(any))].concat();
+    assert_eq!(result(&v1_iss, &both), Ok(()), "one key for both versions");
+    let other = jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": "rsa", "issuer": v1(any) }));
+    assert_eq!(result(&v1_iss, &[key(&v2(any)), vec![other]].concat()), refused);
+}
+
+#[test]
+fn only_an_entra_issuer_has_two_versions() {
+    let v2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    let key = rsa(json!({ "kid": "rsa", "issuer": v2 }));
+    let v1 = format!("https://sts.windows.net/{TENANT}/");
+    let (_keep, trusted) = trust(Issuer::site("site", Some(HIERARCHY), vec![v1.clone()]), &[key]);
+    let token = rs256(&site(json!({ "iss": v1 })));
+    let token = BearerToken::parse(token.as_bytes()).unwrap();
+    let refused = verify(&token, &[trusted], now()).map(|_| ()).map_err(|r| r.denial);
+    assert_eq!(refused, Err(Denial::TokenSignature));
 }
 
 fn verifies(set: KeySet, token: &str) -> Result<(), Denial> {
