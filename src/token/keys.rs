@@ -51,6 +51,8 @@ pub(super) enum NoKey {
     Unknown(&'static str),
     /// There are some, and none is it.
     Unfit(&'static str),
+    /// There is one of this name, for other algorithms.
+    Algorithm(&'static str),
 }
 
 /// A key, or a whole file, that is not used, and why.
@@ -112,9 +114,17 @@ impl Key {
         }
     }
 
-    /// Whether both verify exactly the same signatures.
-    fn is_same_as(&self, other: &Key) -> bool {
-        self.algorithm == other.algorithm && self.material == other.material
+    /// Whether `other`, which is for the same tokens by the same algorithm, leaves nothing for this
+    /// key: it would be taken for this one by a name, or is this one without a name of its own.
+    fn is_replaced_by(&self, other: &Key) -> bool {
+        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+        let unnamed = self.kid.is_none() && self.x5t.is_none();
+        self.issuer == other.issuer
+            && self.algorithm == other.algorithm
+            && (same(&self.kid, &other.kid)
+                || same(&self.x5t, &other.x5t)
+                || same(&self.x5t_s256, &other.x5t_s256)
+                || (unnamed && self.material == other.material))
     }
 
     /// Whether the names of the token's header are this key's: at least one is, and none that both
@@ -177,8 +187,9 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// The one key that the header names, among those that are for `iss`. A header without names
-    /// means the only key that there is for its algorithm.
+    /// The one key that the header names, among those that are for `iss` and for its algorithm: some
+    /// issuers give one `kid` to keys of several. A header without names means the only key that
+    /// there is for its algorithm. Each key still has exactly one, which no token changes.
     ///
     /// The error says why, for the log alone: clients must not be able to tell an unknown key from
     /// a wrong signature.
@@ -189,17 +200,17 @@ impl KeySet {
         tenant: Option<&str>,
     ) -> Result<&Key, NoKey> {
         let named = header.kid.is_some() || header.x5t.is_some() || header.x5t_s256.is_some();
-        let (mut found, mut count, mut foreign) = (None::<&Key>, 0_usize, false);
+        let (mut found, mut count) = (None::<&Key>, 0_usize);
+        let (mut foreign, mut otherwise) = (false, false);
         for key in &self.0 {
-            let meant = match named {
-                true => key.is_named_by(header),
-                false => key.algorithm == header.algorithm,
-            };
+            let fits = key.algorithm == header.algorithm;
+            let meant = if named { key.is_named_by(header) } else { fits };
             let ours = key.is_for(iss, tenant);
             foreign |= meant && !ours;
-            if meant && ours {
-                // One key that is listed for both versions of an issuer is one key.
-                count += usize::from(found.is_none_or(|other| !other.is_same_as(key)));
+            otherwise |= meant && ours && !fits;
+            if meant && ours && fits {
+                // One key under several names, or for both versions of an issuer, is one key.
+                count += usize::from(found.is_none_or(|other| other.material != key.material));
                 found = Some(key);
             }
         }
@@ -209,6 +220,7 @@ impl KeySet {
             (_, 2.., false) => {
                 Err(NoKey::Unfit("the token names no key, and the issuer has several"))
             }
+            _ if otherwise => Err(NoKey::Algorithm("alg is not the one its key is for")),
             _ if foreign => {
                 Err(NoKey::Unfit("the token's key is bound to another issuer by its key file"))
             }
@@ -300,14 +312,9 @@ impl Reader {
     /// Keep a key, unless there is one already that it could be taken for. The first stays, so
     /// that an addition to a file never takes away what worked.
     fn add(&mut self, name: String, key: Key) {
-        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
-        let twin = |k: &Key| {
-            k.issuer == key.issuer
-                && (same(&k.kid, &key.kid) || same(&k.x5t, &key.x5t) || k.material == key.material)
-        };
         if self.keys.len() == KEYS_MAX {
             self.problem(Some(name), "is one too many: 64 keys are the most");
-        } else if self.keys.iter().any(twin) {
+        } else if self.keys.iter().any(|earlier| key.is_replaced_by(earlier)) {
             self.problem(
                 Some(name),
                 "has the kid, certificate or key of an earlier one, which is used",

@@ -69,7 +69,7 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
 #[test]
 fn a_key_that_could_be_taken_for_another_is_not_used() {
     let other = jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": "a" }));
-    for second in [other.clone(), rsa(json!({ "kid": "b" })), rsa(json!({}))] {
+    for second in [other.clone(), rsa(json!({ "kid": "a" })), rsa(json!({}))] {
         let (usable, problems) = problems(&[rsa(json!({ "kid": "a" })), second]);
         assert_eq!((usable, problems.len()), (1, 1));
         assert!(problems[0].contains("of an earlier one"), "{problems:?}");
@@ -77,6 +77,53 @@ fn a_key_that_could_be_taken_for_another_is_not_used() {
     // Entra lists one kid for several issuers; each is only for its own.
     let bound = |issuer: &str| rsa(json!({ "kid": "a", "issuer": issuer }));
     assert_eq!(problems(&[bound("https://a"), bound("https://b")]), (2, vec![]));
+}
+
+#[test]
+fn keys_of_one_name_are_told_apart_by_their_algorithm() {
+    let key = |kid: &str, alg: &str| rsa(json!({ "kid": kid, "alg": alg }));
+    let other = |kid: &str, alg: &str| {
+        jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": kid, "alg": alg }))
+    };
+    let token = |header: Value, sign: &Sign<'_>| {
+        forge(header.to_string(), site(json!({})).to_string(), sign)
+    };
+    let rs512 = Sign::Rsa(&aws_lc_rs::signature::RSA_PKCS1_SHA512);
+    let kid = |alg: &str, kid: &str| json!({ "alg": alg, "kid": kid });
+    let (wrong, algorithm) = (Err(Denial::TokenSignature), Err(Denial::TokenAlgorithm));
+    let es256 = jwk(&spki(P256.public_key()), json!({ "kid": "a" }));
+    for (keys, token, expected) in [
+        // The same key for two algorithms, in either order.
+        ([key("a", "RS512"), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
+        ([key("a", "RS512"), key("a", "RS256")], token(kid("RS512", "a"), &rs512), Ok(())),
+        ([key("a", "RS256"), key("a", "RS512")], token(kid("RS512", "a"), &rs512), Ok(())),
+        // Two keys.
+        ([other("a", "RS512"), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
+        ([es256.clone(), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
+        ([es256.clone(), key("a", "RS256")], token(kid("ES256", "a"), &Sign::P256), Ok(())),
+        // The same key under two names, and for a token that names none.
+        ([key("a", "RS256"), key("b", "RS256")], token(kid("RS256", "b"), &RS256), Ok(())),
+        ([key("a", "RS256"), key("b", "RS256")], token(json!({ "alg": "RS256" }), &RS256), Ok(())),
+        ([other("a", "RS256"), key("b", "RS256")], token(json!({ "alg": "RS256" }), &RS256), wrong),
+        // Each key has the one algorithm that its file gave it.
+        ([other("a", "RS512"), key("a", "RS256")], token(kid("RS512", "a"), &rs512), wrong),
+        ([key("a", "PS256"), key("b", "RS256")], token(kid("RS256", "a"), &RS256), algorithm),
+        ([key("a", "RS256"), key("a", "PS256")], token(kid("RS512", "a"), &rs512), algorithm),
+        ([key("a", "RS256"), key("b", "RS512")], token(kid("RS512", "c"), &rs512), wrong),
+        ([es256.clone(), key("a", "RS256")], token(kid("ES256", "a"), &RS256), wrong),
+        ([es256, key("a", "RS256")], token(kid("RS256", "a"), &Sign::P256), wrong),
+    ] {
+        let (set, problems) = KeySet::parse(&[("k.json", &key_file(&keys))]);
+        assert_eq!((set.len(), problems), (2, vec![]));
+        let text = BearerToken::parse(token.as_bytes()).unwrap();
+        let shown = String::from_utf8(base64(text.header())).unwrap();
+        assert_eq!(verifies(set, &token), expected, "{shown} by {keys:?}");
+    }
+}
+
+fn base64(segment: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(segment).unwrap()
 }
 
 #[test]
