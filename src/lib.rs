@@ -28,6 +28,7 @@ pub const VERSION: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
 // ground
 pub mod clock;
 pub mod denial;
+pub mod encoding;
 pub mod grant_denial;
 pub mod live;
 pub mod metrics;

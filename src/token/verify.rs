@@ -94,7 +94,7 @@ fn judge<'a>(
         return Err(Refusal::new(Denial::TokenSignature, "the signature is not its key's"));
     }
     let verified = Verified {
-        identity: Identity::read(issuer, &claims)?,
+        identity: Identity::read(issuer, header, &claims)?,
         issuer: issuer.clone(),
         iss: claims.iss.clone(),
         kid: key.kid().or(key.x5t()).map(str::to_owned),

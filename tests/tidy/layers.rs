@@ -9,6 +9,7 @@ const LAYERS: &[(&[&str], bool)] = &[
         &[
             "clock",
             "denial",
+            "encoding",
             "grant_denial",
             "live",
             "metrics",

@@ -54,6 +54,8 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
         (json!("x"), "has no kty"),
         (rsa(json!({ "kid": 1 })), "is no text"),
         (rsa(json!({ "kid": "x", "issuer": null, "x5t": [] })), "is no text"),
+        (rsa(json!({ "kid": "x", "issuer": "" })), "is no text"),
+        (rsa(json!({ "kid": "x", "use": "" })), "use other than sig"),
     ];
     let good = jwk(&spki(ED.public_key()), json!({ "kid": "good" }));
     for (bad, reason) in cases {
@@ -149,7 +151,8 @@ fn a_file_that_is_no_key_file_says_so() {
         (b"{", "not JSON"),
         (b"{}", "without a list named keys"),
         (b"{\"keys\":{}}", "without a list named keys"),
-        (b"{\"keys\":[]}", "neither a JWK set nor a PEM"),
+        (b"{\"keys\":[]}", "a list named keys without any key in it"),
+        (b"\xff\xfe{\0}\0", "without a list named keys"),
         (b"{\"keys\":[],\"keys\":[]}", "occurs twice"),
         (b"\xff\xfe{", "neither a JWK set nor a PEM"),
         (b"-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "no well-formed PEM"),
@@ -161,6 +164,32 @@ fn a_file_that_is_no_key_file_says_so() {
         let (set, problems) = KeySet::parse(&[("f", bytes)]);
         assert!(set.is_empty());
         assert!(problems[0].to_string().contains(reason), "{reason}: {problems:?}");
+    }
+}
+
+#[test]
+fn what_serializers_write_for_nothing_is_nothing() {
+    let nothing =
+        ["use", "alg", "kid", "x5t", "x5t#S256", "key_ops", "issuer", "d", "p", "oth", "k"];
+    let members: serde_json::Map<_, _> =
+        nothing.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
+    assert_eq!(problems(&[rsa(members.into())]), (1, vec![]));
+}
+
+#[test]
+fn keys_are_read_in_every_encoding_of_windows() {
+    let jwks = String::from_utf8(key_file(&all_keys())).unwrap();
+    let pem = pem("PUBLIC KEY", &spki(RSA.public_key())).replace('\n', "\r\n");
+    for (text, keys) in [(jwks, 4), (pem, 1)] {
+        let utf16: Vec<u16> = std::iter::once(0xfeff).chain(text.encode_utf16()).collect();
+        for bytes in [
+            format!("\u{feff}{text}").into_bytes(),
+            utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect(),
+            utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect(),
+        ] {
+            let (set, problems) = KeySet::parse(&[("f", &bytes)]);
+            assert_eq!((set.len(), problems), (keys, vec![]));
+        }
     }
 }
 
