@@ -32,6 +32,7 @@ pub mod encoding;
 pub mod grant_denial;
 pub mod live;
 pub mod metrics;
+pub mod pem;
 pub mod purpose;
 pub mod rate;
 pub mod refetch;

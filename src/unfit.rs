@@ -37,7 +37,7 @@ unfits! {
         "Write both tls.crt and tls.key; sitegate looks again when either changes.";
     /// Not PEM or PKCS#12, or not what the PEM label says.
     Malformed "certificate.malformed" "The certificate or its key is not well-formed."
-        "Write PEM (one or more certificates, leaf first or in any order, and one private key) or a PFX in DER.";
+        "Write PEM, DER or PKCS#7 (one or more certificates, leaf first or in any order, and one private key beside them) or a PFX in DER.";
     /// A key that asks for a password.
     KeyEncrypted "certificate.key_encrypted" "The private key is encrypted."
         "Write the key without a password and mode 0600.";

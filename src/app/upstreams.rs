@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 
 use crate::cert::Anchors;
 use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenService};
@@ -118,8 +118,7 @@ fn trusted_or_nobody(path: &Path) -> RootCertStore {
 /// The authorities in a file, or why there are none.
 pub(super) fn backend_roots(path: &Path) -> Result<RootCertStore, String> {
     let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
-    let ders: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-    let found = Anchors::lenient(&ders);
+    let found = Anchors::from_pem(&pem).map_err(|fault| fault.detail)?;
     match found.is_empty() {
         true => Err("it holds no certificate authority".to_owned()),
         false => Ok(found.root_store()),

@@ -3,9 +3,9 @@
 //! Holds public parts only. Where they come from (a ca.crt, the system, the site) is for callers.
 
 use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
+use crate::pem;
 use crate::unfit::Unfit;
 
 use super::Fault;
@@ -21,17 +21,18 @@ impl Anchors {
         Anchors(roots.into_iter().filter_map(|der| anchor(der).ok()).collect())
     }
 
-    /// The roots of a PEM file. One that holds none at all gives no anchors.
+    /// The roots of a file: PEM, DER or PKCS#7. An empty one gives no anchors.
     ///
     /// # Errors
     /// [`Unfit::Incomplete`] for a file cut short, [`Unfit::Malformed`] for what is no certificate.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, Fault> {
-        CertificateDer::pem_slice_iter(pem)
-            .map(|section| {
-                anchor(&section.map_err(|e| super::credential::pem_fault("ca", pem, e))?)
-            })
-            .collect::<Result<_, _>>()
-            .map(Anchors)
+    pub fn from_pem(file: &[u8]) -> Result<Self, Fault> {
+        let found =
+            pem::certificates(file).map_err(|fault| super::credential::pem_fault("ca", fault))?;
+        if found.is_empty() && !file.iter().all(u8::is_ascii_whitespace) {
+            let why = "ca: no certificate in it, as PEM, DER or PKCS#7";
+            return Err(Fault::new(Unfit::Malformed, why));
+        }
+        found.iter().map(anchor).collect::<Result<_, _>>().map(Anchors)
     }
 
     /// Whether there are none.

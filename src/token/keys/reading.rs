@@ -2,11 +2,11 @@
 //!
 //! One bad key never stops the others.
 
-use rustls_pki_types::pem::{PemObject, SectionKind};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, thumbprints};
 use crate::encoding::decode;
+use crate::pem::{self, Part, PemFault};
 use crate::token::algorithm::Algorithm;
 use crate::token::json::Json;
 use crate::token::material::Material;
@@ -32,7 +32,10 @@ impl Reader {
             _ => self.read_pem(&text),
         }
         if self.keys.len() + self.problems.len() == before {
-            self.problem(None, "has neither a JWK set nor a PEM public key or certificate");
+            self.problem(
+                None,
+                "has neither a JWK set nor a public key or certificate in PEM or DER",
+            );
         }
     }
 
@@ -58,20 +61,23 @@ impl Reader {
     }
 
     fn read_pem(&mut self, bytes: &[u8]) {
-        let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes);
-        for (number, section) in sections.enumerate() {
+        let parts = match pem::parts(bytes) {
+            Ok(parts) => parts,
+            Err(PemFault::Malformed) => return self.problem(None, "is no well-formed PEM"),
+            Err(PemFault::Cut | PemFault::CutLabel) => {
+                return self.problem(None, "ends before its PEM does, so no key of it is used");
+            }
+        };
+        for (number, part) in parts.iter().enumerate() {
             let name = format!("section {}", number + 1);
-            let key = match &section {
-                Ok((SectionKind::PublicKey, der)) => self.key_of_spki(der),
-                Ok((SectionKind::Certificate, der)) => self.key_of_certificate(der),
-                Ok((
-                    SectionKind::PrivateKey
-                    | SectionKind::RsaPrivateKey
-                    | SectionKind::EcPrivateKey,
-                    _,
-                )) => Err("is a private key, which does not belong here"),
-                Ok(_) => Err("is neither a public key nor a certificate"),
-                Err(_) => return self.problem(Some(name), "is no well-formed PEM"),
+            let key = match part {
+                Part::PublicKey(der) => self.key_of_spki(der),
+                Part::Certificate(der) => self.key_of_certificate(der),
+                Part::Key(_) | Part::EncryptedKey => {
+                    Err("is a private key, which does not belong here")
+                }
+                Part::Broken => Err("is no well-formed PEM"),
+                Part::Crl(_) | Part::Other => Err("is neither a public key nor a certificate"),
             };
             match key {
                 Ok(key) => self.add(name, key),

@@ -146,15 +146,17 @@ fn the_number_and_size_of_keys_are_bounded() {
 #[test]
 fn a_file_that_is_no_key_file_says_so() {
     for (bytes, reason) in [
-        (&b""[..], "neither a JWK set nor a PEM"),
-        (b"hello", "neither a JWK set nor a PEM"),
+        (&b""[..], "neither a JWK set nor a public key"),
+        (b"hello", "neither a JWK set nor a public key"),
         (b"{", "not JSON"),
         (b"{}", "without a list named keys"),
         (b"{\"keys\":{}}", "without a list named keys"),
         (b"{\"keys\":[]}", "a list named keys without any key in it"),
         (b"\xff\xfe{\0}\0", "without a list named keys"),
         (b"{\"keys\":[],\"keys\":[]}", "occurs twice"),
-        (b"\xff\xfe{", "neither a JWK set nor a PEM"),
+        (b"\xff\xfe{", "neither a JWK set nor a public key"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n", "ends before its PEM does"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "is no well-formed PEM"),
         (b"-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "no well-formed PEM"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no well-formed Subject"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no well-formed cert"),
@@ -174,6 +176,23 @@ fn what_serializers_write_for_nothing_is_nothing() {
     let members: serde_json::Map<_, _> =
         nothing.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
     assert_eq!(problems(&[rsa(members.into())]), (1, vec![]));
+}
+
+#[test]
+fn keys_in_pem_that_is_joined_or_der_are_all_read() {
+    let one = pem("PUBLIC KEY", &spki(RSA.public_key()));
+    let two = pem("PUBLIC KEY", &spki(P256.public_key()));
+    let joined = format!("{}{two}", one.trim_end());
+    let der = spki(ED.public_key());
+    let (set, problems) = KeySet::parse(&[("joined", joined.as_bytes()), ("der", &der)]);
+    assert_eq!((set.len(), problems), (3, vec![]));
+    // One bad section stops no other, but nobody knows what a file that is cut short should hold.
+    let bad = format!("-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n{one}");
+    let (set, problems) = KeySet::parse(&[("f", bad.as_bytes())]);
+    assert_eq!((set.len(), problems.len()), (1, 1));
+    let cut = &joined[..joined.len() - 40];
+    let (set, problems) = KeySet::parse(&[("f", cut.as_bytes())]);
+    assert_eq!((set.len(), problems.len()), (0, 1));
 }
 
 #[test]
