@@ -95,7 +95,7 @@ impl Examiner {
             let told = format!("{place}: {warning} ({})", warning.code());
             match warning {
                 Warning::Unstapled(_) | Warning::RenewalOverdue(_) => found.wrong.push(told),
-                Warning::KeyGroupReadable => found.notes.push(told),
+                Warning::KeyGroupReadable | Warning::AuthorityEnding(..) => found.notes.push(told),
             }
         }
         match (&selection.chosen, allowed(&config.site, &system.roles)) {

@@ -11,7 +11,7 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 use crate::unfit::Unfit;
 
-use super::facts::outline;
+use super::facts::{Outline, outline};
 use super::{Anchors, Credential, Fault, Source};
 
 /// Rounds of hashing that a file may ask for, over all its parts: exporters write a few thousand,
@@ -27,7 +27,7 @@ const DEPTH_MAX: usize = 32;
 pub struct Opened {
     /// Chain and key, not judged yet.
     pub credential: Credential,
-    /// Every authority in the file, as anchors; none where there is none.
+    /// The roots in the file, as anchors, or where there are none, every authority in it.
     pub anchors: Option<Anchors>,
 }
 
@@ -58,9 +58,18 @@ pub fn open(
     if certificates.is_empty() {
         return Err(Fault::new(Unfit::Incomplete, "no certificate"));
     }
-    let authorities =
-        certificates.iter().filter(|der| outline(der).is_ok_and(|found| found.facts.is_ca));
-    let anchors = Some(Anchors::lenient(authorities)).filter(|anchors| !anchors.is_empty());
+    let authorities: Vec<_> = certificates
+        .iter()
+        .filter_map(|der| Some((outline(der).ok().filter(|found| found.facts.is_ca)?, der)))
+        .collect();
+    // Where the root is there, clients trust that, and what lies below it only through it.
+    let is_root = |(found, _): &&(Outline, &CertificateDer<'_>)| found.subject == found.issuer;
+    let roots: Vec<_> = authorities.iter().filter(is_root).map(|(_, der)| *der).collect();
+    let anchors = match roots.is_empty() {
+        true => Anchors::lenient(authorities.iter().map(|(_, der)| *der)),
+        false => Anchors::lenient(roots),
+    };
+    let anchors = Some(anchors).filter(|anchors| !anchors.is_empty());
     let credential = Credential::from_der(certificates, keys, source, provider)?;
     Ok(Opened { credential, anchors })
 }

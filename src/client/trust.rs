@@ -9,6 +9,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use crate::anchor::{Anchor, AnchorFault};
 use crate::clock::second;
 use crate::pem::{self, Part};
 
@@ -19,7 +20,7 @@ pub struct Unusable(String);
 
 /// The authorities of one file.
 #[derive(Clone, Debug, Default)]
-pub struct Authorities(Vec<TrustAnchor<'static>>);
+pub struct Authorities(Vec<Anchor>);
 
 impl Authorities {
     /// Every certificate of a file, PEM, DER or PKCS#7, as a trust anchor (RFC 5280 §6.1.1 d).
@@ -28,9 +29,7 @@ impl Authorities {
     /// If one of them cannot be read, or there is none.
     pub fn parse(file: &[u8]) -> Result<Self, Unusable> {
         let anchor = |der: &CertificateDer<'_>| {
-            webpki::anchor_from_trusted_cert(der)
-                .map(|anchor| anchor.to_owned())
-                .map_err(|error| Unusable(format!("not a certificate: {error:?}")))
+            Anchor::new(der).map_err(|error| Unusable(format!("not a certificate: {error:?}")))
         };
         let found = pem::certificates(file).map_err(|fault| Unusable(fault.to_string()))?;
         let anchors: Vec<_> = found.iter().map(anchor).collect::<Result<_, Unusable>>()?;
@@ -48,6 +47,15 @@ impl Authorities {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is wrong with those that are not trusted now, as sentences.
+    pub fn faults(&self, now: Timestamp) -> impl Iterator<Item = String> {
+        let told = move |anchor: &Anchor| {
+            let fault = anchor.fit_at(now).err().filter(|f| *f != AnchorFault::NoAuthority)?;
+            Some(format!("the authority {} {fault}: nobody is trusted by it", anchor.subject()))
+        };
+        self.0.iter().filter_map(told)
     }
 }
 
@@ -156,15 +164,22 @@ impl ClientTrust {
         self.crls.as_ref()
     }
 
-    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+    /// Each authority, with its dates.
+    pub(super) fn anchors(&self) -> &[Anchor] {
         &self.authorities.0
+    }
+
+    /// Those that the way up from this leaf may end at now.
+    pub(super) fn trusted(&self, leaf: &[u8], now: Timestamp) -> Vec<TrustAnchor<'static>> {
+        let fit = |anchor: &&Anchor| anchor.fit_for(leaf, now).is_ok();
+        self.authorities.0.iter().filter(fit).map(|anchor| anchor.trusted().clone()).collect()
     }
 
     pub(super) fn lists(&self) -> Vec<&CertRevocationList<'static>> {
         self.crls.iter().flat_map(|crls| &crls.0).map(|crl| &*crl.list).collect()
     }
 
-    /// The moments at which a list expires.
+    /// The moments at which a list expires. It is good through that second.
     pub(super) fn moments(&self) -> impl Iterator<Item = Timestamp> {
         self.crls.iter().flat_map(|crls| &crls.0).map(|crl| crl.next_update)
     }

@@ -107,6 +107,8 @@ impl ClientFiles {
             changed |= kept.look(path, CRL_BYTES_MAX, Crls::parse, &mut problems);
         }
         let now = self.clock.now();
+        let faults = self.authorities.good.faults(now);
+        problems.extend(faults.map(|fault| format!("{}: {fault}", ca.display())));
         for (path, kept) in &self.crls {
             if let Some(expired) = kept.good.expires().filter(|expires| *expires < now) {
                 problems.push(format!("{}: a CRL has expired at {expired}", path.display()));

@@ -7,6 +7,7 @@ use crate::source::{Source, product};
 const LAYERS: &[(&[&str], bool)] = &[
     (
         &[
+            "anchor",
             "clock",
             "denial",
             "encoding",
