@@ -84,8 +84,8 @@ unfits! {
     IsAuthority "certificate.is_authority" "The certificate is a certificate authority's own."
         "Issue a leaf certificate for the site system.";
     /// RFC 5280 §4.2.
-    CriticalUnknown "certificate.critical_unknown" "The certificate has a critical extension that clients would not understand."
-        "Have it issued without that extension.";
+    CriticalUnknown "certificate.critical_unknown" "The certificate or an authority above it has a critical extension that sitegate does not process."
+        "Have it issued without that extension, or not critical; the detail says which.";
     /// RFC 5280 §6.
     Untrusted "certificate.untrusted" "No trusted root stands behind the certificate."
         "Put the intermediates into tls.crt and the root into ca.crt, or into the system's trust store.";

@@ -13,7 +13,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use crate::anchor::{Anchor, AnchorFault};
 use crate::unfit::Unfit;
 
-use super::{Anchors, Credential, Facts, Fault, KeyKind};
+use super::{Anchors, Credential, Facts, Fault, KeyKind, limits};
 
 /// What a credential has to live up to.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ pub fn faults(credential: &Credential, expected: &Expectation<'_>, now: Timestam
         (!facts.signature_strong)
             .then(|| Fault::new(Unfit::SignatureWeak, facts.signature.clone())),
         (!facts.critical_unknown.is_empty())
-            .then(|| Fault::new(Unfit::CriticalUnknown, facts.critical_unknown.join(", "))),
+            .then(|| Fault::new(Unfit::CriticalUnknown, limits::extensions(facts))),
     ]
     .into_iter()
     .flatten()
@@ -124,7 +124,14 @@ fn path(credential: &Credential, expected: &Expectation<'_>, now: Timestamp) -> 
     let at = now.as_second().min(facts.not_after.as_second()).max(facts.not_before.as_second());
     let at = UnixTime::since_unix_epoch(Duration::from_secs(at.try_into().unwrap_or(0)));
     let trusted = expected.anchors.trusted_for(leaf, now);
-    let leaf = EndEntityCert::try_from(leaf).map_err(translate)?;
+    let translated = |error: webpki::Error| {
+        let fault = translate(&error);
+        match limits::told(credential, expected.anchors, &error) {
+            Some(told) => Fault::new(fault.unfit, format!("on the way to a root: {told}")),
+            None => fault,
+        }
+    };
+    let leaf = EndEntityCert::try_from(leaf).map_err(translated)?;
     let algorithms = expected.provider.signature_verification_algorithms.all;
     let verify = |roots: &[TrustAnchor<'static>]| -> Result<TrustAnchor<'static>, webpki::Error> {
         let usage = KeyUsage::server_auth();
@@ -135,7 +142,7 @@ fn path(credential: &Credential, expected: &Expectation<'_>, now: Timestamp) -> 
         return Ok(());
     }
     // Whether the way up is good but for its end.
-    let end = verify(&expected.anchors.all()).map_err(translate)?;
+    let end = verify(&expected.anchors.all()).map_err(translated)?;
     let root = expected
         .anchors
         .iter()
@@ -154,7 +161,7 @@ fn unfit_root(root: &Anchor, now: Timestamp) -> Fault {
     Fault::new(unfit, format!("its root {} {fault}", root.subject()))
 }
 
-fn translate(error: webpki::Error) -> Fault {
+fn translate(error: &webpki::Error) -> Fault {
     use webpki::Error;
     let unfit = match error {
         Error::CertExpired { .. } => Unfit::Expired,

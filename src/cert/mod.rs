@@ -11,6 +11,7 @@ mod facts;
 mod fault;
 pub mod forge;
 pub mod issuer;
+mod limits;
 mod ocsp;
 pub mod pfx;
 pub mod request;
