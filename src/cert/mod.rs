@@ -14,6 +14,7 @@ pub mod issuer;
 mod limits;
 mod ocsp;
 pub mod pfx;
+mod pfx_form;
 pub mod request;
 mod select;
 mod verdicts;

@@ -12,7 +12,7 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use crate::unfit::Unfit;
 
 use super::facts::{Outline, outline};
-use super::{Anchors, Credential, Fault, Source};
+use super::{Anchors, Credential, Fault, Source, pfx_form};
 
 /// Rounds of hashing that a file may ask for, over all its parts: exporters write a few thousand,
 /// the careful some hundred thousand. Each file is opened once, on the control plane's own thread.
@@ -42,8 +42,15 @@ pub fn open(
     source: Source,
     provider: &CryptoProvider,
 ) -> Result<Opened, Fault> {
-    bounded(der)?;
-    let archive = Pkcs12Archive::from_pkcs12(der, password).map_err(translate)?;
+    let undone = pfx_form::of_base64(der);
+    let der = undone.as_ref().map_or(der, |der| der.as_slice());
+    let otherwise = |fault: Fault| match pfx_form::told(der, password, &fault) {
+        Some((unfit, why)) => Fault::new(unfit, why),
+        None => fault,
+    };
+    bounded(der).map_err(otherwise)?;
+    let archive = Pkcs12Archive::from_pkcs12(der, password).map_err(translate);
+    let archive = archive.map_err(otherwise)?;
     let mut keys: Vec<&[u8]> = archive.keys.iter().map(|bag| bag.key.as_der()).collect();
     keys.dedup();
     match keys.len() {
@@ -81,7 +88,7 @@ fn translate(error: Error) -> Fault {
             Unfit::PasswordWrong.into()
         }
         Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => {
-            Fault::new(Unfit::PfxProtection, "an algorithm that is not known")
+            Fault::new(Unfit::PfxProtection, pfx_form::UNKNOWN)
         }
         Error::UnsupportedContentType => {
             Fault::new(Unfit::PfxProtection, "protected by a public key instead of a password")
