@@ -117,7 +117,8 @@ fn trusted_or_nobody(path: &Path) -> Anchors {
 /// The authorities in a file, or why there are none.
 pub(super) fn backend_roots(path: &Path) -> Result<Anchors, String> {
     let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
-    let found = Anchors::from_pem(&pem).map_err(|fault| fault.detail)?;
+    let found = Anchors::from_pem(&pem);
+    let found = found.map_err(|fault| fault.detail.trim_start_matches("ca: ").to_owned())?;
     match found.is_empty() {
         true => Err("it holds no certificate authority".to_owned()),
         false => Ok(found),
