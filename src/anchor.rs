@@ -105,6 +105,12 @@ impl Anchor {
         }
     }
 
+    /// What keeps it from being trusted now, for whoever looks at the root alone: one that is no
+    /// authority may be meant itself.
+    pub fn ended(&self, now: Timestamp) -> Option<AnchorFault> {
+        self.fit_at(now).err().filter(|fault| *fault != AnchorFault::NoAuthority)
+    }
+
     /// The moments at which it begins and ceases to be trusted.
     pub fn moments(&self) -> [Timestamp; 2] {
         let ended = self.until.checked_add(SignedDuration::from_secs(1));

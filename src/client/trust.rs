@@ -9,7 +9,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::anchor::{Anchor, AnchorFault};
+use crate::anchor::Anchor;
 use crate::clock::second;
 use crate::pem::{self, Part};
 
@@ -52,7 +52,7 @@ impl Authorities {
     /// What is wrong with those that are not trusted now, as sentences.
     pub fn faults(&self, now: Timestamp) -> impl Iterator<Item = String> {
         let told = move |anchor: &Anchor| {
-            let fault = anchor.fit_at(now).err().filter(|f| *f != AnchorFault::NoAuthority)?;
+            let fault = anchor.ended(now)?;
             Some(format!("the authority {} {fault}: nobody is trusted by it", anchor.subject()))
         };
         self.0.iter().filter_map(told)

@@ -102,6 +102,10 @@ impl std::fmt::Display for CanonicalPath {
 /// that need none are undone, so that a backend that compares before it decodes reads the names that
 /// the decision was made on. The query and all other escapes stay as they came.
 pub fn plainly_spelled(target: &[u8]) -> Cow<'_, [u8]> {
+    // Most paths have no escape at all.
+    if memchr::memchr(b'%', target).is_none() {
+        return Cow::Borrowed(target);
+    }
     let needs_none = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~$".contains(&byte);
     let mut plain: Option<Vec<u8>> = None;
     let mut at = 0;
