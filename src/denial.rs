@@ -100,7 +100,7 @@ denials! {
     /// A path that the backend could read as another one.
     PathAmbiguous "path.ambiguous" 400
         "The path could be read in more than one way."
-        "Encoded slashes, dots, backslashes and percent signs, double slashes and dot segments are refused, and beside the names of routes whatever is not ASCII; send the plain path.";
+        "Encoded slashes and backslashes, double escapes, double slashes and dot segments are refused; beside the names of routes whatever is not ASCII, and percent signs and semicolons but in the names of content; send the plain path.";
     /// A path that is no path.
     PathMalformed "path.malformed" 400
         "The request target is not a path of printable ASCII characters that starts with a slash."

@@ -26,11 +26,14 @@ pub const VERSION: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
 };
 
 // ground
+pub mod anchor;
 pub mod clock;
 pub mod denial;
+pub mod encoding;
 pub mod grant_denial;
 pub mod live;
 pub mod metrics;
+pub mod pem;
 pub mod purpose;
 pub mod rate;
 pub mod refetch;

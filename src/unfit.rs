@@ -37,7 +37,7 @@ unfits! {
         "Write both tls.crt and tls.key; sitegate looks again when either changes.";
     /// Not PEM or PKCS#12, or not what the PEM label says.
     Malformed "certificate.malformed" "The certificate or its key is not well-formed."
-        "Write PEM (one or more certificates, leaf first or in any order, and one private key) or a PFX in DER.";
+        "Write PEM, DER or PKCS#7 (one or more certificates, leaf first or in any order, and one private key beside them) or a PFX in DER.";
     /// A key that asks for a password.
     KeyEncrypted "certificate.key_encrypted" "The private key is encrypted."
         "Write the key without a password and mode 0600.";
@@ -84,8 +84,8 @@ unfits! {
     IsAuthority "certificate.is_authority" "The certificate is a certificate authority's own."
         "Issue a leaf certificate for the site system.";
     /// RFC 5280 §4.2.
-    CriticalUnknown "certificate.critical_unknown" "The certificate has a critical extension that clients would not understand."
-        "Have it issued without that extension.";
+    CriticalUnknown "certificate.critical_unknown" "The certificate or an authority above it has a critical extension that sitegate does not process."
+        "Have it issued without that extension, or not critical; the detail says which.";
     /// RFC 5280 §6.
     Untrusted "certificate.untrusted" "No trusted root stands behind the certificate."
         "Put the intermediates into tls.crt and the root into ca.crt, or into the system's trust store.";

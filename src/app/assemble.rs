@@ -258,6 +258,7 @@ pub(super) fn folder(pki: &PkiFolder) -> Folder {
         certificate: pki.certificate.clone(),
         key: pki.key.clone(),
         anchors: pki.ca.clone(),
+        anchors_named: pki.ca_named,
         password: pki.password.clone(),
         key_mode: if pki.key_exposed_allowed { KeyMode::Any } else { KeyMode::Private },
     }

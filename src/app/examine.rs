@@ -14,6 +14,7 @@ use super::report::certificate;
 use super::site::store_place;
 use super::upstreams::backend_roots;
 use crate::admin::CertificateStatus;
+use crate::anchor::Anchor;
 use crate::cert::{Anchors, Fault, Rejected};
 use crate::clock::{Clock, second};
 use crate::config::{ClientCertificates, Config, Issuer, KeySource, LogSink, SiteSystem};
@@ -71,7 +72,7 @@ impl Examiner {
             self.clients(&system.name, clients, &mut found);
         }
         for ca in system.backends().filter_map(|backend| backend.ca.as_ref()) {
-            roots(ca, "backend_ca", &mut found);
+            roots(ca, "backend_ca", self.clock.now(), &mut found);
         }
         found
     }
@@ -106,7 +107,7 @@ impl Examiner {
             let told = format!("{place}: {warning} ({})", warning.code());
             match warning {
                 Warning::Unstapled(_) | Warning::RenewalOverdue(_) => found.wrong.push(told),
-                Warning::KeyGroupReadable => found.notes.push(told),
+                Warning::KeyGroupReadable | Warning::AuthorityEnding(..) => found.notes.push(told),
             }
         }
         match (&selection.chosen, allowed(&config.site, &system.roles)) {
@@ -351,9 +352,17 @@ pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
     found
 }
 
-fn roots(path: &Path, key: &str, found: &mut Examined) {
+fn roots(path: &Path, key: &str, now: Timestamp, found: &mut Examined) {
     match backend_roots(path) {
-        Ok(_) => found.notes.push(format!("{key} {} can be used", path.display())),
+        Ok(anchors) => {
+            let unfit = |anchor: &Anchor| Some((anchor.subject().to_owned(), anchor.ended(now)?));
+            let unfit: Vec<_> = anchors.iter().filter_map(unfit).collect();
+            if unfit.len() < anchors.iter().count() {
+                found.notes.push(format!("{key} {} can be used", path.display()));
+            }
+            let told = |(name, why)| format!("{}: {name} {why}: it is not trusted", path.display());
+            found.wrong.extend(unfit.into_iter().map(told));
+        }
         Err(why) => found.wrong.push(format!("{}: {why}: nobody is trusted", path.display())),
     }
 }

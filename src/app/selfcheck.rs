@@ -86,7 +86,7 @@ impl SelfCheck {
                 config: served
                     .config
                     .is_some()
-                    .then(|| self.configs.trusting(Some(served.anchors().root_store()))),
+                    .then(|| self.configs.trusting(Some(served.anchors().as_ref().clone()))),
             })
         };
         state.config.site_systems.iter().filter_map(ask).collect()

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 
 use crate::cert::Anchors;
 use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenService};
@@ -108,20 +107,20 @@ const CA_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The authorities that the operator named. Without any of them there nobody is trusted: whoever
 /// wants no others does not want the system's either.
-fn trusted_or_nobody(path: &Path) -> RootCertStore {
+fn trusted_or_nobody(path: &Path) -> Anchors {
     backend_roots(path).unwrap_or_else(|why| {
         tracing::error!(path = %path.display(), why, "backend_ca cannot be used");
-        RootCertStore::empty()
+        Anchors::default()
     })
 }
 
 /// The authorities in a file, or why there are none.
-pub(super) fn backend_roots(path: &Path) -> Result<RootCertStore, String> {
+pub(super) fn backend_roots(path: &Path) -> Result<Anchors, String> {
     let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
-    let ders: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-    let found = Anchors::lenient(&ders);
+    let found = Anchors::from_pem(&pem);
+    let found = found.map_err(|fault| fault.detail.trim_start_matches("ca: ").to_owned())?;
     match found.is_empty() {
         true => Err("it holds no certificate authority".to_owned()),
-        false => Ok(found.root_store()),
+        false => Ok(found),
     }
 }

@@ -2,36 +2,43 @@
 //!
 //! Holds public parts only. Where they come from (a ca.crt, the system, the site) is for callers.
 
+use jiff::{SignedDuration, Timestamp};
 use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
+use crate::anchor::Anchor;
+use crate::pem;
 use crate::unfit::Unfit;
 
-use super::Fault;
+use super::{Credential, Fault};
 
-/// Trust anchors (RFC 5280 §6.1.1 d): names, keys and name constraints of roots.
+/// How long before its end an authority is warned of. Its successor has to reach clients first.
+const ENDING: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Roots, with their dates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Anchors(Vec<TrustAnchor<'static>>);
+pub struct Anchors(Vec<Anchor>);
 
 impl Anchors {
     /// Take what can be read of a list of roots. System stores hold oddities that no chain leads
     /// to; one of them must not cost the others.
     pub fn lenient<'a>(roots: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Self {
-        Anchors(roots.into_iter().filter_map(|der| anchor(der).ok()).collect())
+        Anchors(roots.into_iter().filter_map(|der| Anchor::new(der).ok()).collect())
     }
 
-    /// The roots of a PEM file. One that holds none at all gives no anchors.
+    /// The roots of a file: PEM, DER or PKCS#7. An empty one gives no anchors.
     ///
     /// # Errors
     /// [`Unfit::Incomplete`] for a file cut short, [`Unfit::Malformed`] for what is no certificate.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, Fault> {
-        CertificateDer::pem_slice_iter(pem)
-            .map(|section| {
-                anchor(&section.map_err(|e| super::credential::pem_fault("ca", pem, e))?)
-            })
-            .collect::<Result<_, _>>()
-            .map(Anchors)
+    pub fn from_pem(file: &[u8]) -> Result<Self, Fault> {
+        let found =
+            pem::certificates(file).map_err(|fault| super::credential::pem_fault("ca", fault))?;
+        if found.is_empty() && !file.iter().all(u8::is_ascii_whitespace) {
+            let why = "ca: no certificate in it, as PEM, DER or PKCS#7";
+            return Err(Fault::new(Unfit::Malformed, why));
+        }
+        let malformed = |error| Fault::new(Unfit::Malformed, format!("ca: {error:?}"));
+        found.iter().map(Anchor::new).collect::<Result<_, _>>().map(Anchors).map_err(malformed)
     }
 
     /// Whether there are none.
@@ -39,19 +46,54 @@ impl Anchors {
         self.0.is_empty()
     }
 
-    /// As webpki takes them.
-    pub(super) fn as_slice(&self) -> &[TrustAnchor<'static>] {
-        &self.0
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Anchor> {
+        self.0.iter()
+    }
+
+    /// All of them, as webpki takes them.
+    pub(super) fn all(&self) -> Vec<TrustAnchor<'static>> {
+        self.0.iter().map(|anchor| anchor.trusted().clone()).collect()
+    }
+
+    /// Those that the way up from this leaf may end at, at that time, as webpki takes them.
+    pub fn trusted_for(&self, leaf: &[u8], now: Timestamp) -> Vec<TrustAnchor<'static>> {
+        let fit = self.0.iter().filter(|anchor| anchor.fit_for(leaf, now).is_ok());
+        fit.map(|anchor| anchor.trusted().clone()).collect()
     }
 
     /// As rustls takes them.
     pub fn root_store(&self) -> RootCertStore {
-        RootCertStore { roots: self.0.clone() }
+        RootCertStore { roots: self.all() }
     }
-}
 
-fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, Fault> {
-    webpki::anchor_from_trusted_cert(der)
-        .map(|anchor| anchor.to_owned())
-        .map_err(|e| Fault::new(Unfit::Malformed, format!("ca: {e:?}")))
+    /// The moments at which a root begins or ends that the chain may lead to.
+    pub fn moments(&self, credential: &Credential) -> impl Iterator<Item = Timestamp> {
+        self.above(credential).flat_map(Anchor::moments)
+    }
+
+    /// The authority of a chain that ends first, if that is soon: an intermediate, or a root that is
+    /// trusted now. Of several of one name the last to end counts, since any of them will do.
+    pub fn ending(&self, credential: &Credential, now: Timestamp) -> Option<(String, Timestamp)> {
+        let trusted = self.above(credential).filter(|anchor| anchor.fit_at(now).is_ok());
+        let trusted = trusted.map(|anchor| (anchor.subject(), anchor.until()));
+        let between = credential.issuers().iter().map(|f| (f.subject.as_str(), f.not_after));
+        let mut last: Vec<(&str, Timestamp)> = Vec::new();
+        for (name, until) in trusted.chain(between) {
+            match last.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = until.max(*known),
+                None => last.push((name, until)),
+            }
+        }
+        let (name, until) = last.into_iter().min_by_key(|(_, until)| *until)?;
+        let soon = now.checked_add(ENDING).is_ok_and(|soon| until <= soon);
+        soon.then(|| (name.to_owned(), until))
+    }
+
+    /// The roots of the names that stand above the leaf and above each authority of the chain.
+    fn above(&self, credential: &Credential) -> impl Iterator<Item = &Anchor> {
+        let chain = std::iter::once(credential.facts()).chain(credential.issuers());
+        let names: Vec<String> = chain.map(|facts| facts.issuer.clone()).collect();
+        self.0.iter().filter(move |anchor| names.iter().any(|name| name == anchor.subject()))
+    }
 }

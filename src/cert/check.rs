@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::{ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use crate::anchor::{Anchor, AnchorFault};
 use crate::unfit::Unfit;
 
-use super::{Anchors, Credential, Facts, Fault, KeyKind};
+use super::{Anchors, Credential, Facts, Fault, KeyKind, limits};
 
 /// What a credential has to live up to.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +52,7 @@ pub fn faults(credential: &Credential, expected: &Expectation<'_>, now: Timestam
         (!facts.signature_strong)
             .then(|| Fault::new(Unfit::SignatureWeak, facts.signature.clone())),
         (!facts.critical_unknown.is_empty())
-            .then(|| Fault::new(Unfit::CriticalUnknown, facts.critical_unknown.join(", "))),
+            .then(|| Fault::new(Unfit::CriticalUnknown, limits::extensions(facts))),
     ]
     .into_iter()
     .flatten()
@@ -122,21 +123,45 @@ fn path(credential: &Credential, expected: &Expectation<'_>, now: Timestamp) -> 
         credential.chain().split_first().ok_or_else(|| Fault::from(Unfit::Incomplete))?;
     let at = now.as_second().min(facts.not_after.as_second()).max(facts.not_before.as_second());
     let at = UnixTime::since_unix_epoch(Duration::from_secs(at.try_into().unwrap_or(0)));
-    let leaf = EndEntityCert::try_from(leaf).map_err(translate)?;
-    leaf.verify_for_usage(
-        expected.provider.signature_verification_algorithms.all,
-        expected.anchors.as_slice(),
-        issuers,
-        at,
-        KeyUsage::server_auth(),
-        None,
-        None,
-    )
-    .map_err(translate)?;
-    Ok(())
+    let trusted = expected.anchors.trusted_for(leaf, now);
+    let translated = |error: webpki::Error| {
+        let fault = translate(&error);
+        match limits::told(credential, expected.anchors, &error) {
+            Some(told) => Fault::new(fault.unfit, format!("on the way to a root: {told}")),
+            None => fault,
+        }
+    };
+    let leaf = EndEntityCert::try_from(leaf).map_err(translated)?;
+    let algorithms = expected.provider.signature_verification_algorithms.all;
+    let verify = |roots: &[TrustAnchor<'static>]| -> Result<TrustAnchor<'static>, webpki::Error> {
+        let usage = KeyUsage::server_auth();
+        leaf.verify_for_usage(algorithms, roots, issuers, at, usage, None, None)
+            .map(|path| path.anchor().to_owned())
+    };
+    if verify(&trusted).is_ok() {
+        return Ok(());
+    }
+    // Whether the way up is good but for its end.
+    let end = verify(&expected.anchors.all()).map_err(translated)?;
+    let root = expected
+        .anchors
+        .iter()
+        .find(|anchor| *anchor.trusted() == end && anchor.fit_at(now).is_err());
+    Err(root.map_or_else(|| Unfit::Untrusted.into(), |root| unfit_root(root, now)))
 }
 
-fn translate(error: webpki::Error) -> Fault {
+fn unfit_root(root: &Anchor, now: Timestamp) -> Fault {
+    let Err(fault) = root.fit_at(now) else { return Unfit::Untrusted.into() };
+    let unfit = match &fault {
+        AnchorFault::Expired(_) => Unfit::Expired,
+        AnchorFault::NotYetValid(_) => Unfit::NotYetValid,
+        AnchorFault::NoAuthority => Unfit::Untrusted,
+        AnchorFault::CriticalUnknown(_) => Unfit::CriticalUnknown,
+    };
+    Fault::new(unfit, format!("its root {} {fault}", root.subject()))
+}
+
+fn translate(error: &webpki::Error) -> Fault {
     use webpki::Error;
     let unfit = match error {
         Error::CertExpired { .. } => Unfit::Expired,

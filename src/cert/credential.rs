@@ -1,6 +1,6 @@
 //! A credential: a certificate, the authorities above it, and the key that belongs to it.
 //!
-//! Reads every usual form of PEM and puts the chain in order. Judges nothing beyond that, and never
+//! Puts the chain in order. Judges nothing beyond that, and never
 //! shows a key.
 
 use std::collections::VecDeque;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SigningKey};
-use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::pem::{self, Part, PemFault};
 use crate::unfit::Unfit;
 
 use super::facts::{Outline, outline};
@@ -72,8 +72,8 @@ impl Credential {
     /// Read a credential from the bytes of a certificate file and a key file; the key may also be
     /// in the certificate's file, then `key` is `None`.
     ///
-    /// Takes LF or CRLF, text before and between, PKCS#8, PKCS#1 and SEC1 keys, chains in any
-    /// order, and a single certificate or key as DER.
+    /// Takes PEM, DER and PKCS#7 as [`pem::parts`] does, PKCS#8, PKCS#1 and SEC1 keys, and chains in
+    /// any order.
     ///
     /// # Errors
     /// [`Unfit::Incomplete`], [`Unfit::Malformed`] or [`Unfit::KeyEncrypted`], and which file.
@@ -245,40 +245,18 @@ struct Sections {
 
 impl Sections {
     fn read(file: &str, bytes: &[u8]) -> Result<Self, Fault> {
-        let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-        let mut sections = Sections { encrypted: encrypted(bytes), ..Sections::default() };
-        if bytes.first() == Some(&0x30) && !contains(bytes, b"-----BEGIN") {
-            sections.take_der(bytes);
-            return Ok(sections);
-        }
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
-            match section {
-                // An encrypted key's headers are no base64.
-                Err(_) if sections.encrypted => break,
-                Err(error) => return Err(pem_fault(file, bytes, error)),
-                Ok((kind, der)) => sections.take(kind, der),
+        let mut sections = Sections::default();
+        for part in pem::parts(bytes).map_err(|fault| pem_fault(file, fault))? {
+            match part {
+                Part::Certificate(der) => sections.certificates.push(der),
+                Part::Key(key) => sections.keys.push(key),
+                Part::EncryptedKey => sections.encrypted = true,
+                Part::PublicKey(_) => sections.public_key = true,
+                Part::Broken => return Err(pem_fault(file, PemFault::Malformed)),
+                Part::Crl(_) | Part::Other => {}
             }
         }
         Ok(sections)
-    }
-
-    fn take(&mut self, kind: SectionKind, der: Vec<u8>) {
-        match kind {
-            SectionKind::Certificate => self.certificates.push(der.into()),
-            SectionKind::PrivateKey => self.keys.push(PrivateKeyDer::Pkcs8(der.into())),
-            SectionKind::RsaPrivateKey => self.keys.push(PrivateKeyDer::Pkcs1(der.into())),
-            SectionKind::EcPrivateKey => self.keys.push(PrivateKeyDer::Sec1(der.into())),
-            SectionKind::PublicKey => self.public_key = true,
-            _ => {}
-        }
-    }
-
-    fn take_der(&mut self, bytes: &[u8]) {
-        if outline(bytes).is_ok() {
-            self.certificates.push(bytes.to_vec().into());
-        } else if let Ok(key) = PrivateKeyDer::try_from(bytes.to_vec()) {
-            self.keys.push(key);
-        }
     }
 
     /// Why a file holds nothing of what it should.
@@ -290,32 +268,15 @@ impl Sections {
         } else if !self.keys.is_empty() || !self.certificates.is_empty() {
             Fault::new(Unfit::Incomplete, format!("{file}: something else is in its place"))
         } else {
-            Fault::new(Unfit::Malformed, format!("{file}: neither PEM nor DER"))
+            Fault::new(Unfit::Malformed, format!("{file}: neither PEM, DER nor PKCS#7"))
         }
     }
-}
-
-fn encrypted(bytes: &[u8]) -> bool {
-    contains(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        || contains(bytes, b"Proc-Type: 4,ENCRYPTED")
-}
-
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// Tell a file that is still being written from one that is broken.
-pub(super) fn pem_fault(file: &str, bytes: &[u8], error: pem::Error) -> Fault {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => {
-            Fault::new(Unfit::Incomplete, format!("{file}: ends before its PEM does"))
-        }
-        pem::Error::IllegalSectionStart { line } if bytes.ends_with(&line) => {
-            Fault::new(Unfit::Incomplete, format!("{file}: ends within a PEM label"))
-        }
-        // The library's own words could quote the line, and a line could be of a key.
-        _ => Fault::new(Unfit::Malformed, format!("{file}: not well-formed PEM")),
-    }
+pub(super) fn pem_fault(file: &str, fault: PemFault) -> Fault {
+    let unfit = if fault.is_cut() { Unfit::Incomplete } else { Unfit::Malformed };
+    Fault::new(unfit, format!("{file}: {fault}"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Public parts only.
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
+use crate::pem;
 use crate::unfit::Unfit;
 
 use super::Fault;
@@ -13,9 +13,9 @@ use super::Fault;
 ///
 /// # Errors
 /// [`Unfit::Malformed`] where there is none.
-pub fn certificate_der(pem: &[u8]) -> Result<CertificateDer<'static>, Fault> {
-    CertificateDer::from_pem_slice(pem)
-        .map_err(|_| Fault::new(Unfit::Malformed, "no certificate in PEM"))
+pub fn certificate_der(file: &[u8]) -> Result<CertificateDer<'static>, Fault> {
+    let first = pem::certificates(file).ok().and_then(|found| found.into_iter().next());
+    first.ok_or_else(|| Fault::new(Unfit::Malformed, "no certificate in PEM"))
 }
 
 /// A PKCS#7 message that holds certificates and nothing else, as DER: a `.p7b` as Windows imports

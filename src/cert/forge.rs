@@ -268,6 +268,27 @@ impl Pki {
     }
 }
 
+/// A leaf straight below a root that was issued several times for one key, each time with other
+/// dates; the roots as PEM.
+///
+/// # Errors
+/// [`Unfit::NotIssued`] with what the cryptography says.
+pub fn below_roots(
+    dates: &[(Timestamp, Timestamp)],
+    order: &Order,
+) -> Result<(Vec<String>, Forged), Fault> {
+    let key = generate(Algorithm::P256)?;
+    let mut params = authority("Reissued Root CA", order.from);
+    let mut roots = Vec::new();
+    for (from, until) in dates {
+        set_validity(&mut params, *from, *until);
+        roots.push(params.self_signed(&key).map_err(failed)?.pem());
+    }
+    let (root, intermediate) = (String::new(), String::new());
+    let pki = Pki { root, intermediate, issuer: Issuer::new(params, key) };
+    pki.issue(order).map(|leaf| (roots, leaf))
+}
+
 /// How a PFX is to be protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {

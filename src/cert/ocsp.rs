@@ -124,7 +124,7 @@ fn time(time: &OcspGeneralizedTime) -> Timestamp {
 fn issuers(credential: &Credential, anchors: &Anchors, name: &[u8]) -> Vec<Vec<u8>> {
     let above = credential.chain().iter().skip(1).filter_map(|der| outline(der).ok());
     let above = above.filter(|found| found.subject == name).map(|found| found.spki);
-    let trusted = anchors.as_slice().iter();
+    let trusted = anchors.iter().map(|anchor| anchor.trusted());
     let trusted = trusted.filter(|anchor| tlv(SEQUENCE, &anchor.subject) == name);
     let trusted = trusted.map(|anchor| tlv(SEQUENCE, &anchor.subject_public_key_info));
     above.chain(trusted).collect()

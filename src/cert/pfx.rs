@@ -11,8 +11,8 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 
 use crate::unfit::Unfit;
 
-use super::facts::outline;
-use super::{Anchors, Credential, Fault, Source};
+use super::facts::{Outline, outline};
+use super::{Anchors, Credential, Fault, Source, pfx_form};
 
 /// Rounds of hashing that a file may ask for, over all its parts: exporters write a few thousand,
 /// the careful some hundred thousand. Each file is opened once, on the control plane's own thread.
@@ -27,7 +27,7 @@ const DEPTH_MAX: usize = 32;
 pub struct Opened {
     /// Chain and key, not judged yet.
     pub credential: Credential,
-    /// Every authority in the file, as anchors; none where there is none.
+    /// The roots in the file, as anchors, or where there are none, every authority in it.
     pub anchors: Option<Anchors>,
 }
 
@@ -42,8 +42,15 @@ pub fn open(
     source: Source,
     provider: &CryptoProvider,
 ) -> Result<Opened, Fault> {
-    bounded(der)?;
-    let archive = Pkcs12Archive::from_pkcs12(der, password).map_err(translate)?;
+    let undone = pfx_form::of_base64(der);
+    let der = undone.as_ref().map_or(der, |der| der.as_slice());
+    let otherwise = |fault: Fault| match pfx_form::told(der, password, &fault) {
+        Some((unfit, why)) => Fault::new(unfit, why),
+        None => fault,
+    };
+    bounded(der).map_err(otherwise)?;
+    let archive = Pkcs12Archive::from_pkcs12(der, password).map_err(translate);
+    let archive = archive.map_err(otherwise)?;
     let mut keys: Vec<&[u8]> = archive.keys.iter().map(|bag| bag.key.as_der()).collect();
     keys.dedup();
     match keys.len() {
@@ -58,9 +65,18 @@ pub fn open(
     if certificates.is_empty() {
         return Err(Fault::new(Unfit::Incomplete, "no certificate"));
     }
-    let authorities =
-        certificates.iter().filter(|der| outline(der).is_ok_and(|found| found.facts.is_ca));
-    let anchors = Some(Anchors::lenient(authorities)).filter(|anchors| !anchors.is_empty());
+    let authorities: Vec<_> = certificates
+        .iter()
+        .filter_map(|der| Some((outline(der).ok().filter(|found| found.facts.is_ca)?, der)))
+        .collect();
+    // Where the root is there, clients trust that, and what lies below it only through it.
+    let is_root = |(found, _): &&(Outline, &CertificateDer<'_>)| found.subject == found.issuer;
+    let roots: Vec<_> = authorities.iter().filter(is_root).map(|(_, der)| *der).collect();
+    let anchors = match roots.is_empty() {
+        true => Anchors::lenient(authorities.iter().map(|(_, der)| *der)),
+        false => Anchors::lenient(roots),
+    };
+    let anchors = Some(anchors).filter(|anchors| !anchors.is_empty());
     let credential = Credential::from_der(certificates, keys, source, provider)?;
     Ok(Opened { credential, anchors })
 }
@@ -72,7 +88,7 @@ fn translate(error: Error) -> Fault {
             Unfit::PasswordWrong.into()
         }
         Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => {
-            Fault::new(Unfit::PfxProtection, "an algorithm that is not known")
+            Fault::new(Unfit::PfxProtection, pfx_form::UNKNOWN)
         }
         Error::UnsupportedContentType => {
             Fault::new(Unfit::PfxProtection, "protected by a public key instead of a password")

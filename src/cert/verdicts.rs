@@ -44,7 +44,8 @@ impl Verdicts {
                 && v.hosts == hosts
         };
         let place = known.iter().position(same);
-        let found = place.and_then(|at| known.get(at)).filter(|v| steady(credential, v.at, now));
+        let found =
+            place.and_then(|at| known.get(at)).filter(|v| steady(credential, anchors, v.at, now));
         if let Some(verdict) = found {
             return verdict.faults.clone();
         }
@@ -64,15 +65,16 @@ impl Verdicts {
     }
 }
 
-/// Whether nothing of the chain began or ended between two moments. Validity is in whole seconds,
+/// Whether nothing of the chain or its roots began or ended between two moments. Validity is in whole seconds,
 /// of which the last belongs to it: a second on either side is left for that.
-fn steady(credential: &Credential, one: Timestamp, other: Timestamp) -> bool {
+fn steady(credential: &Credential, anchors: &Anchors, one: Timestamp, other: Timestamp) -> bool {
     let second = SignedDuration::from_secs(1);
     let (from, until) =
         (one.min(other).saturating_sub(second), one.max(other).saturating_add(second));
     let (Ok(from), Ok(until)) = (from, until) else { return false };
     let chain = std::iter::once(credential.facts()).chain(credential.issuers());
-    !chain.flat_map(|f| [f.not_before, f.not_after]).any(|m| from <= m && m <= until)
+    let dates = chain.flat_map(|f| [f.not_before, f.not_after]).chain(anchors.moments(credential));
+    !dates.into_iter().any(|m| from <= m && m <= until)
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use anyhow::{Context, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -211,8 +210,9 @@ fn contents(
 ) -> anyhow::Result<Contents> {
     let shown = || path.display().to_string();
     let (bytes, _) = read_bounded(path, FILE_BYTES_MAX).with_context(shown)?;
+    let chain = crate::pem::certificates(&bytes).with_context(shown)?;
     let is_pem = bytes.windows(10).any(|window| window == b"-----BEGIN");
-    if !is_pem && Facts::of(&bytes).is_err() {
+    if !is_pem && chain.is_empty() {
         let password = password.map_or_else(
             || Ok(Password::empty()),
             |source| Password::read(source).map(|(password, _)| password),
@@ -231,12 +231,6 @@ fn contents(
             credential: Some((credential, None)),
         });
     }
-    let chain = match is_pem {
-        true => {
-            CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().with_context(shown)?
-        }
-        false => vec![CertificateDer::from(bytes.to_vec())],
-    };
     Ok(Contents { pfx: None, chain, credential: None })
 }
 

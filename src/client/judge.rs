@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     EndEntityCert, Error, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptions,
     RevocationOptionsBuilder, UnknownStatusPolicy,
@@ -15,6 +15,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::trust::ClientTrust;
+use crate::anchor::Anchor;
 use crate::clock::second;
 use crate::denial::Denial;
 
@@ -53,7 +54,8 @@ pub(super) fn judge(
     // A list is good through the second in which it expires.
     let lists = trust.moments().filter_map(|at| at.checked_add(SignedDuration::from_secs(1)).ok());
     let latest = now.checked_add(REMEMBERED).unwrap_or(Timestamp::MAX);
-    let until = dates.chain(lists).filter(|at| *at > now).min();
+    let authorities = trust.anchors().iter().flat_map(Anchor::moments);
+    let until = dates.chain(lists).chain(authorities).filter(|at| *at > now).min();
     Judgement {
         verdict: verdict(chain, &parsed, trust, now),
         until: until.map_or(latest, |until| until.min(latest)),
@@ -78,12 +80,14 @@ fn verdict(
     if parsed.iter().any(|c| namesakes(c.subject().as_raw()) > NAMESAKES_MAX) {
         return untrusted("too many certificates of one name in the chain");
     }
+    let trusted = trust.trusted(leaf, now);
     let leaf = EndEntityCert::try_from(leaf).map_err(translate)?;
-    let verify = |revocation: Option<RevocationOptions<'_>>| {
+    let verify_by = |anchors: &[TrustAnchor<'static>],
+                     revocation: Option<RevocationOptions<'_>>| {
         let at = u64::try_from(now.as_second()).unwrap_or(0);
         leaf.verify_for_usage(
             trust.algorithms,
-            trust.anchors(),
+            anchors,
             issuers,
             UnixTime::since_unix_epoch(Duration::from_secs(at)),
             KeyUsage::client_auth(),
@@ -91,7 +95,19 @@ fn verdict(
             None,
         )
         .map(|_| ())
-        .map_err(translate)
+    };
+    let verify = |revocation: Option<RevocationOptions<'_>>| {
+        let error = match verify_by(&trusted, revocation) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // Whether the way up is good but for its end.
+        let others: Vec<_> =
+            trust.anchors().iter().map(|anchor| anchor.trusted().clone()).collect();
+        match others.len() > trusted.len() && verify_by(&others, None).is_ok() {
+            true => Err((Denial::CertificateUntrusted, "the authority may not be trusted now")),
+            false => Err(translate(error)),
+        }
     };
     let lists = trust.lists();
     match (&trust.crls, RevocationOptionsBuilder::new(&lists)) {

@@ -4,13 +4,14 @@
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use crate::anchor::Anchor;
 use crate::clock::second;
+use crate::pem::{self, Part};
 
 /// Why a file is not used, for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,25 +20,21 @@ pub struct Unusable(String);
 
 /// The authorities of one file.
 #[derive(Clone, Debug, Default)]
-pub struct Authorities(Vec<TrustAnchor<'static>>);
+pub struct Authorities(Vec<Anchor>);
 
 impl Authorities {
-    /// Every certificate of a PEM file, as a trust anchor (RFC 5280 §6.1.1 d).
+    /// Every certificate of a file, PEM, DER or PKCS#7, as a trust anchor (RFC 5280 §6.1.1 d).
     ///
     /// # Errors
     /// If one of them cannot be read, or there is none.
-    pub fn parse(pem: &[u8]) -> Result<Self, Unusable> {
-        let unusable = |why: &str| Unusable(why.to_owned());
-        let anchor = |der: Result<CertificateDer<'_>, _>| {
-            let der = der.map_err(|_| unusable("not well-formed PEM"))?;
-            let anchor = webpki::anchor_from_trusted_cert(&der)
-                .map_err(|error| Unusable(format!("not a certificate: {error:?}")))?;
-            Ok(anchor.to_owned())
+    pub fn parse(file: &[u8]) -> Result<Self, Unusable> {
+        let anchor = |der: &CertificateDer<'_>| {
+            Anchor::new(der).map_err(|error| Unusable(format!("not a certificate: {error:?}")))
         };
-        let anchors: Vec<_> =
-            CertificateDer::pem_slice_iter(pem).map(anchor).collect::<Result<_, Unusable>>()?;
+        let found = pem::certificates(file).map_err(|fault| Unusable(fault.to_string()))?;
+        let anchors: Vec<_> = found.iter().map(anchor).collect::<Result<_, Unusable>>()?;
         match anchors.is_empty() {
-            true => Err(unusable("there is no certificate in it")),
+            true => Err(Unusable("there is no certificate in it".to_owned())),
             false => Ok(Authorities(anchors)),
         }
     }
@@ -50,6 +47,15 @@ impl Authorities {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is wrong with those that are not trusted now, as sentences.
+    pub fn faults(&self, now: Timestamp) -> impl Iterator<Item = String> {
+        let told = move |anchor: &Anchor| {
+            let fault = anchor.ended(now)?;
+            Some(format!("the authority {} {fault}: nobody is trusted by it", anchor.subject()))
+        };
+        self.0.iter().filter_map(told)
     }
 }
 
@@ -74,10 +80,11 @@ impl Crls {
             return Ok(Crls(vec![crl(bytes)?]));
         }
         let mut found = Vec::new();
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
-            let (kind, der) = section.map_err(|_| Unusable("not well-formed PEM".to_owned()))?;
-            if kind == SectionKind::Crl {
-                found.push(crl(&der)?);
+        for part in pem::parts(bytes).map_err(|fault| Unusable(fault.to_string()))? {
+            match part {
+                Part::Crl(der) => found.push(crl(&der)?),
+                Part::Broken => return Err(Unusable("not well-formed PEM".to_owned())),
+                _ => {}
             }
         }
         match found.is_empty() {
@@ -157,15 +164,22 @@ impl ClientTrust {
         self.crls.as_ref()
     }
 
-    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+    /// Each authority, with its dates.
+    pub(super) fn anchors(&self) -> &[Anchor] {
         &self.authorities.0
+    }
+
+    /// Those that the way up from this leaf may end at now.
+    pub(super) fn trusted(&self, leaf: &[u8], now: Timestamp) -> Vec<TrustAnchor<'static>> {
+        let fit = |anchor: &&Anchor| anchor.fit_for(leaf, now).is_ok();
+        self.authorities.0.iter().filter(fit).map(|anchor| anchor.trusted().clone()).collect()
     }
 
     pub(super) fn lists(&self) -> Vec<&CertRevocationList<'static>> {
         self.crls.iter().flat_map(|crls| &crls.0).map(|crl| &*crl.list).collect()
     }
 
-    /// The moments at which a list expires.
+    /// The moments at which a list expires. It is good through that second.
     pub(super) fn moments(&self) -> impl Iterator<Item = Timestamp> {
         self.crls.iter().flat_map(|crls| &crls.0).map(|crl| crl.next_update)
     }

@@ -335,6 +335,8 @@ pub struct PkiFolder {
     pub key: String,
     /// The file with the root; a path elsewhere is as good.
     pub ca: String,
+    /// Whether the operator has named it.
+    pub ca_named: bool,
     /// What opens its PFX files; an empty password if nothing is said.
     pub password: Option<PasswordSource>,
     /// Whether a key that everyone can read is used.

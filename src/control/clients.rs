@@ -111,6 +111,9 @@ impl ClientFiles {
             changed |= kept.look(first, Crls::parse, &mut problems);
         }
         let now = self.clock.now();
+        let ca = self.authorities.file.path().display();
+        let faults = self.authorities.good.faults(now);
+        problems.extend(faults.map(|fault| format!("{ca}: {fault}")));
         for kept in &self.crls {
             if let Some(expired) = kept.good.expires().filter(|expires| *expires < now) {
                 let path = kept.file.path().display();

@@ -44,6 +44,8 @@ pub struct Provider {
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
+    /// What AD FS writes as `iss` into access tokens; `issuer` stands in its identity tokens alone.
+    access_token_issuer: Option<String>,
     jwks_uri: String,
 }
 
@@ -80,7 +82,11 @@ impl Provider {
             FetchError::new(FetchFault::Malformed, detail)
         })?;
         // Discovery 1.0 §4.3: else one issuer could speak for another.
-        if !self.accepts.contains(&metadata.issuer) {
+        let of_access_tokens = metadata.access_token_issuer.as_ref();
+        let of_access_tokens =
+            of_access_tokens.filter(|iss| host_of(iss) == Some(discovery.host()));
+        let named = [Some(&metadata.issuer), of_access_tokens];
+        if !named.into_iter().flatten().any(|iss| self.accepts.contains(iss)) {
             let told = shown(&metadata.issuer);
             let detail = format!("the discovery document is the one of issuer {told}");
             return Err(FetchError::new(FetchFault::Issuer, detail));
@@ -98,7 +104,64 @@ impl Provider {
     }
 }
 
+/// The host of an `iss` that is a URL. AD FS's has the scheme http, and nothing is fetched from it.
+fn host_of(iss: &str) -> Option<&str> {
+    let rest = iss.strip_prefix("https://").or_else(|| iss.strip_prefix("http://"))?;
+    rest.split('/').next()
+}
+
 /// Something a server said, for a log line.
 fn shown(text: &str) -> String {
     text.chars().take(200).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discovery_document_speaks_for_the_issuer_of_its_access_tokens_too() {
+        let place = Place::parse("https://adfs.example/adfs/.well-known/openid-configuration");
+        let place = place.unwrap();
+        let provider = |iss: &str| Provider {
+            web: Web {
+                provider: rustls::crypto::aws_lc_rs::default_provider().into(),
+                system: Default::default(),
+                ca: None,
+                private_hosts: Vec::new(),
+            },
+            url: String::new(),
+            discovery: true,
+            accepts: vec![iss.to_owned()],
+            key_hosts: Vec::new(),
+        };
+        let keys = "https://adfs.example/adfs/discovery/keys";
+        let trust = "http://adfs.example/adfs/services/trust";
+        for (iss, access, found) in [
+            (trust, trust, true),
+            ("https://adfs.example/adfs", trust, true),
+            ("https://adfs.example/adfs", "", true),
+            ("https://other.example", trust, false),
+            // Only of its own host.
+            (
+                "http://other.example/adfs/services/trust",
+                "http://other.example/adfs/services/trust",
+                false,
+            ),
+            ("http://adfs.example.evil/trust", "http://adfs.example.evil/trust", false),
+        ] {
+            let document = format!(
+                r#"{{"issuer":"https://adfs.example/adfs","access_token_issuer":"{access}","jwks_uri":"{keys}"}}"#
+            );
+            let read = provider(iss).key_place(&place, document.as_bytes());
+            assert_eq!(
+                read.map_err(|error| error.fault),
+                match found {
+                    true => Ok(keys.to_owned()),
+                    false => Err(FetchFault::Issuer),
+                },
+                "{iss} {access}"
+            );
+        }
+    }
 }

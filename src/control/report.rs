@@ -47,6 +47,8 @@ pub enum Warning {
     RenewalOverdue(Fault),
     /// The OCSP response beside the certificate is of no use.
     Unstapled(Unstapled),
+    /// An authority above the certificate ends soon: which, and when.
+    AuthorityEnding(String, Timestamp),
 }
 
 impl Warning {
@@ -56,6 +58,7 @@ impl Warning {
             Warning::KeyGroupReadable => "certificate.key_group_readable",
             Warning::RenewalOverdue(_) => "certificate.renewal_overdue",
             Warning::Unstapled(_) => "certificate.unstapled",
+            Warning::AuthorityEnding(..) => "certificate.authority_ending",
         }
     }
 }
@@ -68,6 +71,9 @@ impl std::fmt::Display for Warning {
                 write!(f, "the certificate could not be renewed: {fault}")
             }
             Warning::Unstapled(why) => write!(f, "the OCSP response is not stapled: {why}"),
+            Warning::AuthorityEnding(name, until) => {
+                write!(f, "the authority {name} ends at {until}, and the certificate with it")
+            }
         }
     }
 }

@@ -207,7 +207,7 @@ impl Rotation {
             });
             let last = last.map(|holding| judge.judge(&holding, now));
             let mut selection = select(&offers, last.as_ref(), now);
-            self.expect_staple(&serving, &mut selection, now);
+            self.expect_others(&serving, &mut selection, now);
             match self.prepare(&serving, &selection, now) {
                 Ok(prepared) => {
                     self.publish(&serving, selection, prepared, now);
@@ -229,10 +229,11 @@ impl Rotation {
         found.or_else(|| serving.holding().filter(|holding| holding.credential == *chosen))
     }
 
-    /// What is stapled changes by the passing of time as well.
-    fn expect_staple(&self, serving: &Served, selection: &mut Selection, now: Timestamp) {
+    /// What is stapled changes by the passing of time as well, and so do the roots.
+    fn expect_others(&self, serving: &Served, selection: &mut Selection, now: Timestamp) {
         let holding = self.holding(serving, selection);
-        let moments = holding.iter().flat_map(Holding::moments).filter(|at| *at > now);
+        let held = self.supplies.iter().flat_map(Supply::holdings).chain(&holding);
+        let moments = held.flat_map(Holding::moments).filter(|at| *at > now);
         selection.next_change = moments.chain(selection.next_change).min();
     }
 

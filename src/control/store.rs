@@ -44,6 +44,8 @@ pub struct Folder {
     pub key: String,
     /// The file with the roots, if there is one; else a PFX's own, else the system's are meant.
     pub anchors: String,
+    /// Whether the operator has named that file: it has to be there then.
+    pub anchors_named: bool,
     /// Who may read the key.
     pub key_mode: KeyMode,
     /// What opens the folder's PFX files; an empty password if there is nothing here.
@@ -58,6 +60,7 @@ impl Folder {
             certificate: "tls.crt".to_owned(),
             key: "tls.key".to_owned(),
             anchors: "ca.crt".to_owned(),
+            anchors_named: false,
             key_mode: KeyMode::Private,
             password: None,
         }
@@ -148,6 +151,10 @@ impl Store {
     pub fn load(&mut self) -> Result<Vec<Candidate>, Fault> {
         let mut names = pfx_names(&self.folder.path)?;
         let anchors = read(&self.folder.path.join(&self.folder.anchors));
+        let anchors = match anchors {
+            Ok(None) if self.folder.anchors_named => Err(missing(&self.folder.anchors)),
+            anchors => anchors,
+        };
         let mut seen = std::mem::take(&mut self.seen);
         let mut candidates = Vec::new();
         if let Some(pair) = self.pair(&anchors).transpose() {

@@ -63,7 +63,8 @@ impl Holding {
     /// The moments at which that may change.
     pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
         let staple = self.staple.as_ref().and_then(|staple| staple.as_ref().ok());
-        staple.into_iter().flat_map(|staple| [staple.this_update, staple.next_update])
+        let staple = staple.into_iter().flat_map(|staple| [staple.this_update, staple.next_update]);
+        staple.chain(self.anchors.moments(&self.credential))
     }
 }
 
@@ -218,7 +219,10 @@ impl Supply {
                 let picked = pick(store.load()?, system, judge, now, self.source)?;
                 let group_readable = picked.group_readable.then_some(Warning::KeyGroupReadable);
                 let unstapled = picked.holding.unstapled(now).map(Warning::Unstapled);
-                self.warnings.extend(group_readable.into_iter().chain(unstapled));
+                let Holding { credential, anchors, .. } = &picked.holding;
+                let ending = anchors.ending(credential, now);
+                let ending = ending.map(|(name, until)| Warning::AuthorityEnding(name, until));
+                self.warnings.extend(group_readable.into_iter().chain(unstapled).chain(ending));
                 self.beside = picked.beside;
                 Ok((picked.holding, picked.passed_over))
             }

@@ -18,6 +18,7 @@ use super::upgrade::Asks;
 use crate::denial::Denial;
 use crate::route::{
     Asked, CanonicalPath, Requirement, Route, TokenFacts, TokenHandling, Translation,
+    plainly_spelled,
 };
 use crate::token::{self, BearerToken, Fingerprint, Identified, Missed, Origin, Refusal, Verified};
 
@@ -86,9 +87,10 @@ impl Pass {
     /// The target that the backend is sent; `None` if that cannot be said, which no target causes
     /// that its route covers.
     pub fn target<'a>(&self, came: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let plain = plainly_spelled(came);
         match self.translation {
-            None => Some(Cow::Borrowed(came)),
-            Some(translation) => translation.apply(came).map(Cow::Owned),
+            None => Some(plain),
+            Some(translation) => translation.apply(&plain).map(Cow::Owned),
         }
     }
 

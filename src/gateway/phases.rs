@@ -1,5 +1,6 @@
 //! pingora's phases, each a few lines that call and record.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -155,11 +156,10 @@ impl ProxyHttp for Gateway {
             return Err(fail(ctx, Denial::GatewayInternal));
         };
         remove_unsaid(session.req_header(), request, site, pass, ctx.credential().is_some());
-        if pass.translation.is_some() {
-            let Some(target) = pass.target(session.req_header().raw_path()) else {
-                return Err(fail(ctx, Denial::GatewayInternal));
-            };
-            request.set_raw_path(&target)?;
+        match pass.target(session.req_header().raw_path()) {
+            Some(Cow::Borrowed(_)) => {}
+            Some(Cow::Owned(target)) => request.set_raw_path(&target)?,
+            None => return Err(fail(ctx, Denial::GatewayInternal)),
         }
         let host = request.headers.get(header::HOST).cloned();
         let host = host.as_ref().map(|host| host.as_bytes());

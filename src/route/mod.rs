@@ -11,7 +11,7 @@ mod role;
 mod table;
 mod translate;
 
-pub use path::CanonicalPath;
+pub use path::{CanonicalPath, plainly_spelled};
 pub use presets::{PUBLICATION, guarded, preset, presets, publication, token_service};
 pub use query::{Asked, Queries, is_word};
 pub use role::Role;

@@ -1,7 +1,9 @@
 //! The one reading of a request's path: as IIS on Windows would read it, or none at all.
 //!
-//! Never repairs. A path that a backend could read as another one is refused, since the decision
-//! is made on this reading while the bytes are forwarded as they came.
+//! A path that a backend could read as another one is refused, never repaired: what is forwarded is
+//! what came, but for escapes that change nothing.
+
+use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::CodePointSetData;
@@ -11,13 +13,14 @@ use percent_encoding::percent_decode_str;
 use crate::denial::Denial;
 
 /// A path in the only spelling that policy is decided on: ASCII letters in lower case, each
-/// character in one form, no segment that means another.
+/// character in one form, no segment that means another. Escapes that change nothing (RFC 3986
+/// §6.2.2.2: letters, digits, `-._~`; and `$`) are read as the character.
 ///
-/// Refused as ambiguous, besides escapes of what needs none:
-/// * encoded or raw separators (`%2f`, `%5c`, `\`), double encoding (`%25`), empty segments;
-/// * segments that Windows shortens (`.`, `..`, a dot or a space at the end);
-/// * what NTFS, the file search or IIS give a meaning (`:` streams, `*?<>"|` wildcards, `;`
-///   parameters, `~1` short names of directories, `(S(…))` session segments);
+/// Refused as ambiguous:
+/// * encoded or raw separators (`%2f`, `%5c`, `\`), double encoding (`%2541`), empty segments;
+/// * segments that Windows shortens (`.`, `..`, a dot or a space at the end), however spelt;
+/// * what NTFS, the file search or IIS give a meaning (`:` streams, `*?<>"|` wildcards, `~1` short
+///   names of directories, `(S(…))` session segments);
 /// * bytes that are not UTF-8, and characters that a code page or a normal form turns into a
 ///   separator or a dot;
 /// * segments that would be none of these if what is not seen were left out (soft hyphens, joiners).
@@ -26,6 +29,9 @@ use crate::denial::Denial;
 /// read as the name of a route, which is the [table's](super::RouteTable::place) business. In the
 /// last segment `NAME~1.EXT` passes: packages from old media hold such names, and no route ends in a
 /// short name.
+///
+/// A percent sign and a semicolon are read where they change nothing for those who decode twice or
+/// cut parameters off; whether a file may be called so is the table's business, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CanonicalPath(String);
 
@@ -58,11 +64,26 @@ impl CanonicalPath {
             let start = key.len();
             read_segment(segment, number == 0, &mut key).ok_or(Denial::PathAmbiguous)?;
             let read = key.get(start..).unwrap_or_default();
-            if is_shortened(read, is_last) || !is_ascii(read) && is_normalised(read) {
+            let reads_otherwise = |name: &str, is_last| {
+                is_shortened(name, is_last) || has_unicode(name) && is_normalised(name)
+            };
+            if reads_otherwise(read, is_last) || is_decoded_again(read) {
+                return Err(Denial::PathAmbiguous);
+            }
+            // What is left where parameters are cut off; `..;x` is the parent there.
+            if let Some((name, _)) = read.split_once(';')
+                && (number == 0 || name.is_empty() || reads_otherwise(name, false))
+            {
                 return Err(Denial::PathAmbiguous);
             }
         }
         Ok(CanonicalPath(key))
+    }
+
+    /// Whether every name in it is one that a route or a folder of a route may have: none has a
+    /// percent sign or what some take for the begin of parameters.
+    pub fn is_plain(&self) -> bool {
+        !is_odd(&self.0)
     }
 
     /// The path in its one spelling. It is again a path, and the same one.
@@ -77,10 +98,62 @@ impl std::fmt::Display for CanonicalPath {
     }
 }
 
-/// Whether a canonical segment has ASCII characters alone: of those, only the space and the number
-/// sign are escaped.
-pub(super) fn is_ascii(segment: &str) -> bool {
-    segment.split('%').skip(1).all(|escape| escape.starts_with('2'))
+/// The target as the backend is sent it, of one that has a canonical path: escapes of characters
+/// that need none are undone, so that a backend that compares before it decodes reads the names that
+/// the decision was made on. The query and all other escapes stay as they came.
+pub fn plainly_spelled(target: &[u8]) -> Cow<'_, [u8]> {
+    // Most paths have no escape at all.
+    if memchr::memchr(b'%', target).is_none() {
+        return Cow::Borrowed(target);
+    }
+    let needs_none = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~$".contains(&byte);
+    let mut plain: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while let Some(byte) = target.get(at).filter(|byte| **byte != b'?') {
+        let escape = target.get(at + 1..at + 3).filter(|_| *byte == b'%');
+        let meant = escape
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| escaped(&mut digits.bytes()))
+            .filter(|byte| needs_none(*byte));
+        match (meant, &mut plain) {
+            (Some(meant), plain) => {
+                let begin = target.get(..at).unwrap_or_default();
+                plain.get_or_insert_with(|| begin.to_vec()).push(meant);
+            }
+            (None, Some(plain)) => plain.push(*byte),
+            (None, None) => {}
+        }
+        at += if meant.is_some() { 3 } else { 1 };
+    }
+    match plain {
+        None => Cow::Borrowed(target),
+        Some(plain) => Cow::Owned([&plain, target.get(at..).unwrap_or_default()].concat()),
+    }
+}
+
+/// Whether a canonical segment, or path, is what all servers read alike: ASCII characters alone, and
+/// none that some cut names at or decode once more.
+pub(super) fn is_certain(segment: &str) -> bool {
+    !has_unicode(segment) && !is_odd(segment)
+}
+
+/// Of ASCII characters, only the space, the number sign and the percent sign are escaped.
+fn has_unicode(segment: &str) -> bool {
+    segment.split('%').skip(1).any(|escape| !escape.starts_with('2'))
+}
+
+fn is_odd(path: &str) -> bool {
+    path.contains(';') || path.contains("%25")
+}
+
+/// Whether a server that decodes twice would read another segment: a percent sign is followed by
+/// what makes an escape of it (`%41`, `%u0041`), or by letters that could become that.
+fn is_decoded_again(segment: &str) -> bool {
+    let escapes = |rest: &str| {
+        let hex = |at| rest.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+        rest.starts_with('u') || hex(0) && hex(1)
+    };
+    segment.contains("%25") && has_unicode(segment) || segment.split("%25").skip(1).any(escapes)
 }
 
 /// Append the one spelling of a segment, or `None` if it has more than one reading.
@@ -92,6 +165,7 @@ fn read_segment(segment: &str, is_first: bool, key: &mut String) -> Option<()> {
             continue;
         }
         match escaped(&mut bytes)? {
+            b'%' if is_first => return None,
             ascii @ 0..0x80 => push_ascii(ascii, key)?,
             _ if is_first => return None,
             lead => push_unicode(lead, &mut bytes, key)?,
@@ -102,7 +176,7 @@ fn read_segment(segment: &str, is_first: bool, key: &mut String) -> Option<()> {
 
 /// A character that stands for itself in a path, in lower case.
 fn plain(byte: u8) -> Option<char> {
-    let stands = byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=@[]{}^`".contains(&byte);
+    let stands = byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=@[]{}^`".contains(&byte);
     stands.then(|| byte.to_ascii_lowercase().into())
 }
 
@@ -112,14 +186,12 @@ fn escaped(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
     u8::try_from(digit()? * 16 + digit()?).ok()
 }
 
-/// An escaped ASCII character of those that file names have and clients may escape. Letters,
-/// digits and the marks that names of namespaces have (`$ - . _ ~`) are not among them.
+/// An escaped ASCII character of those that file names have: what would stand for itself, and what
+/// has to be escaped. Clients escape more than they need to; Windows PE does so with `$`.
 fn push_ascii(byte: u8, key: &mut String) -> Option<()> {
     match byte {
-        b' ' | b'#' => push_escape(byte, key),
-        b'!' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b'=' | b'@' | b'[' | b']' | b'^'
-        | b'`' | b'{' | b'}' => key.push(byte.into()),
-        _ => return None,
+        b' ' | b'#' | b'%' => push_escape(byte, key),
+        _ => key.push(plain(byte)?),
     }
     Some(())
 }
@@ -198,7 +270,14 @@ fn is_normalised(segment: &str) -> bool {
     let Ok(text) = percent_decode_str(segment).decode_utf8() else { return true };
     let seen: String = text.chars().filter(|c| !is_unseen(*c)).collect();
     let read = ComposingNormalizerBorrowed::new_nfkc().normalize(&seen);
-    read.is_empty()
+    // A wide semicolon becomes one that parameters begin with.
+    let is_parent = |name: &str| {
+        name.is_empty()
+            || name.ends_with(|c: char| c == '.' || c.is_whitespace())
+            || is_short_name(name, false)
+    };
+    read.split_once(';').is_some_and(|(name, _)| is_parent(name))
+        || read.is_empty()
         || text.ends_with(|c: char| c.is_whitespace() || is_unseen(c))
         || read.ends_with(|c: char| c == '.' || c.is_whitespace())
         || read.contains(['/', '\\', '%'])
@@ -223,7 +302,7 @@ fn is_short_name(segment: &str, is_last: bool) -> bool {
     let Some((base, digits)) = stem.rsplit_once('~') else { return false };
     let made_up = (1..=6).contains(&digits.len())
         && digits.bytes().all(|b| b.is_ascii_digit())
-        && base.chars().count() <= 6
+        && percent_decode_str(base).decode_utf8_lossy().chars().count() <= 6
         && extension.is_none_or(|e| e.len() <= 3);
     made_up && !(is_last && extension.is_some())
 }

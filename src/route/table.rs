@@ -7,7 +7,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::path::{CanonicalPath, is_ascii};
+use super::path::{CanonicalPath, is_certain};
 use super::query::Queries;
 use super::role::Role;
 use super::translate::Translation;
@@ -113,7 +113,11 @@ impl Pattern {
         if path.contains('?') {
             return Err(Denial::PathMalformed);
         }
-        let path = CanonicalPath::parse(path.as_bytes(), PATTERN_BYTES_MAX)?.to_string();
+        let path = CanonicalPath::parse(path.as_bytes(), PATTERN_BYTES_MAX)?;
+        if !path.is_plain() {
+            return Err(Denial::PathAmbiguous);
+        }
+        let path = path.to_string();
         Ok(match path.strip_suffix('/') {
             Some(stem) => Pattern { path: stem.to_owned().into(), with_subtree: true },
             None => Pattern { path: path.into(), with_subtree: false },
@@ -144,11 +148,11 @@ impl Pattern {
 
 impl Pattern {
     /// Whether somebody could read a path as one within this pattern: each segment is the pattern's,
-    /// or, past the first so many, not ASCII.
+    /// or, past the first so many, one that servers may read differently.
     fn may_be_read(&self, key: &str, exactly: usize) -> bool {
         let mut read = key.split('/');
         self.path.split('/').enumerate().all(|(place, own)| {
-            let same = |read: &str| read == own || place >= exactly && !is_ascii(read);
+            let same = |read: &str| read == own || place >= exactly && !is_certain(read);
             read.next().is_some_and(same)
         })
     }
@@ -274,6 +278,16 @@ impl Route {
         }
     }
 
+    /// Whether it gives out files of any name: content, which vendors name as they like. Elsewhere no
+    /// name has a percent sign or a semicolon.
+    fn has_files(&self) -> bool {
+        let lists = self.methods.iter().any(|method| method == "PROPFIND");
+        let content = self.purposes.contains(Purpose::Content)
+            || self.requirement == Requirement::WindowsAuth && lists;
+        let elsewhere = matches!(self.destination, Destination::Backend | Destination::Role(_));
+        content && elsewhere && self.pattern.with_subtree
+    }
+
     /// The value of `Allow` (RFC 9110 §10.2.1), for an answer of 405.
     pub fn allow(&self) -> String {
         self.methods.join(", ")
@@ -330,12 +344,16 @@ impl RouteTable {
                 break;
             }
             match route.pattern.reach(path.as_str()) {
-                Reach::Covers => return Ok(place),
+                Reach::Covers if path.is_plain() || route.has_files() => return Ok(place),
+                Reach::Covers => return Err(Denial::PathAmbiguous),
                 Reach::Claims => claimed = route.pattern.path.len(),
                 Reach::None => {}
             }
         }
-        Err(Denial::RouteUnknown)
+        match path.is_plain() {
+            true => Err(Denial::RouteUnknown),
+            false => Err(Denial::PathAmbiguous),
+        }
     }
 
     /// Whether a path is covered, or lies below one that is a route of its own, or may be read so.
@@ -352,7 +370,7 @@ impl RouteTable {
     /// Whether a path may be read as one of a route that does not reach it as it is.
     fn means_others(&self, path: &CanonicalPath) -> bool {
         let key = path.as_str();
-        if is_ascii(key) {
+        if is_certain(key) {
             return false;
         }
         let exactly = self.reaching(path).next().map_or(0, |r| r.pattern.path.split('/').count());

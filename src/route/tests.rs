@@ -181,6 +181,19 @@ fn what_no_row_names_is_denied(
 #[case("/p/~user/a~b/setup~1.cab", "/p/~user/a~b/setup~1.cab")]
 #[case("/p/longername~1/x", "/p/longername~1/x")]
 #[case("/p/(old)/x", "/p/(old)/x")]
+// Escapes of what needs none (RFC 3986 §6.2.2.2), and Windows PE's dollar sign.
+#[case("/SMS_DP_SMSPKG%24/PS100012/x", "/sms_dp_smspkg$/ps100012/x")]
+#[case("/%53ms_mp/%2Esms_pol", "/sms_mp/.sms_pol")]
+#[case("/sms%5fmp/%2e%73ms%5Fpol", "/sms_mp/.sms_pol")]
+#[case("/a%2db%7Ec/%30%5a", "/a-b~c/0z")]
+#[case("/p/a%2eb/%2e%2ec", "/p/a.b/..c")]
+// What changes nothing for whoever decodes twice, or cuts parameters off.
+#[case("/p/%25AppData%25/100%25.txt", "/p/%25appdata%25/100%25.txt")]
+#[case("/p/%25%5a%41", "/p/%25za")]
+#[case("/p/a;b;c.txt", "/p/a;b;c.txt")]
+#[case("/p/a%3Bb.txt", "/p/a;b.txt")]
+#[case("/p/%c3%a4;%c3%b6", "/p/%c3%a4;%c3%b6")]
+#[case("/p/a%ef%bc%9bb", "/p/a%ef%bc%9bb")]
 fn what_has_one_reading_is_read(#[case] target: &str, #[case] expected: &str) {
     assert_eq!(canon(target), Ok(expected.to_owned()));
 }
@@ -194,11 +207,10 @@ fn what_has_two_readings_is_ambiguous(
         // Dot segments.
         "/.", "/..", "/./sms_mp", "/sms_mp/..", "/ccm_client/../sms_mp/.sms_pol", "/a/./b",
         "/ccm_client/%2e%2e/sms_mp/.sms_pol", "/ccm_client/.%2e/x", "/a/%2E/b", "/a/.../b",
-        // Escapes of what needs none.
-        "/%53ms_mp/.sms_pol", "/sms_mp/%2esms_pol", "/sms_dp_smspkg%24/a", "/sms%5fmp/",
-        "/sms%5Fmp/.sms_pol", "/a%2db", "/a%7e1", "/a%30", "/%61",
+        "/a/b%2e", "/a/b%2E/c", "/a/%2e%20/b", "/a/..%2e/b", "/a/b%20%2e",
         // Double, broken and foreign escapes.
-        "/sms_mp/%252e", "/a%25", "/a%", "/a%2", "/a%zz", "/a%u0053", "/%", "/a%%20b", "/a%+1",
+        "/sms_mp/%252e", "/a%25", "/a/%2541", "/a/%25%34%31", "/a/%25u0041", "/a/%25%75",
+        "/a/%25%25%32%35", "/a/%25d%66", "/a/%25%c3%a4", "/a/%c3%a4%25", "/a/%25%ef%bc%94%ef%bc%91", "/a%", "/a%2", "/a%zz", "/a%u0053", "/%", "/a%%20b", "/a%+1",
         // Controls and NUL.
         "/sms_mp/.sms_pol%00.txt", "/a%0d%0aX:y", "/a%7f", "/a%09b", "/a%1f", "/a%c2%85b",
         // Not UTF-8, overlong, surrogates, beyond Unicode, cut off.
@@ -209,10 +221,11 @@ fn what_has_two_readings_is_ambiguous(
         "/sms_mp/.sms_pol%c2%a0", "/a/b%e3%80%80", "/a/b%e2%80%8b", "/a%20./b", "/a.%20/b",
         // Streams, parameters, wildcards.
         "/sms_mp/.sms_pol::$DATA", "/a:b", "/a:$i30:$index_allocation/b", "/a%3ab", "/c:/x",
-        "/sms_mp;x/.sms_pol", "/sms_mp/.sms_pol;jsessionid=1", "/a%3bx", "/a*", "/a%2a", "/a%3f",
+        "/sms_mp;x/.sms_pol", "/a%3bx", "/a/..;/b", "/a/.;x/b", "/a/;x", "/a/b.;x", "/a/b%20;x", "/a/%3b",
+        "/a/..%3b/b", "/a/..%ef%bc%9bx/b", "/a/%cd%bex", "/a/b%20%ef%bc%9bx", "/a/%2e%2e;/b", "/a/b%c2%a0;x", "/a/(S(x;y))", "/p/SETUP~1.EXE;x", "/p/SETUP~1;x", "/a*", "/a%2a", "/a%3f",
         "/a<b", "/a>b", "/a\"b", "/a|b", "/a%3cb", "/a%22b", "/a%7cb",
         // Short names, session segments.
-        "/sms_mp~1/.sms_pol", "/p/PROGRA~1/x", "/p/SECRET~1", "/p/SECRET~1/", "/p/AB12C~99.OLD/x",
+        "/sms_mp~1/.sms_pol", "/p/PROGRA~1/x", "/p/PROGRA%7e1/x", "/p/P%25OGR~1/x", "/p/%23OGRA~1/x", "/p/SECRET~1", "/p/SECRET~1/", "/p/AB12C~99.OLD/x",
         "/(S(x))/sms_mp/.sms_pol", "/p/(A(1)S(2))/x", "/(s(x))sms_mp/", "/p/%28S%28x))/y",
         // Look-alikes.
         "/%ef%bd%93ms_mp/.sms_pol", "/sms_m%c3%bc/", "/a/b%ef%bc%8fc", "/a/b%e2%88%95c",
@@ -221,6 +234,66 @@ fn what_has_two_readings_is_ambiguous(
     target: &str,
 ) {
     assert_eq!(canon(target), Err(Denial::PathAmbiguous), "{target}");
+}
+
+#[test]
+fn content_alone_has_names_with_percent_signs_and_semicolons() {
+    let content = Route {
+        purposes: Purposes::of(&[Purpose::Client, Purpose::Content]),
+        ..own("/content/", Requirement::Device)
+    };
+    let table = RouteTable::new(
+        vec![
+            content,
+            own("/content/keys/list", Requirement::User),
+            own("/other/", Requirement::User),
+        ],
+        vec![],
+    );
+    let ambiguous = Err(Denial::PathAmbiguous);
+    for (target, expected) in [
+        ("/content/x/%25AppData%25/a", Ok("own /content/")),
+        ("/content/x/a;1.txt", Ok("own /content/")),
+        ("/other/x/%25AppData%25", ambiguous),
+        ("/other/x/a;1.txt", ambiguous),
+        ("/nowhere/a;1.txt", ambiguous),
+        ("/nowhere/a%25", ambiguous),
+        // Beside the names of other routes it could be theirs.
+        ("/content/keys;x/list", ambiguous),
+        ("/content/keys/list;x", ambiguous),
+        ("/content/keys%25/list", ambiguous),
+        ("/content/x/list;x", Ok("own /content/")),
+    ] {
+        let found = table.place(&path(target)).map(|place| &*table.get(place).unwrap().name);
+        assert_eq!(found, expected, "{target}");
+    }
+    let packages = everything();
+    let target = "/SMS_DP_SMSPKG%24/PS100012/%25AppData%25/a;b.txt";
+    assert_eq!(packages.covering(&path(target)).unwrap().name, "dp-content");
+    let target = "/NOCERT_SMS_DP_SMSPKG$/PS100012/a;b.txt";
+    assert_eq!(packages.covering(&path(target)).unwrap().name, "dp-windows-content");
+    for elsewhere in
+        ["/sms_mp/.sms_pol;x", "/ccm_client/a;b", "/ccm_client/100%25", "/sms_mp_tokenauth/a;b"]
+    {
+        assert_eq!(packages.place(&path(elsewhere)), Err(Denial::PathAmbiguous), "{elsewhere}");
+    }
+}
+
+#[test]
+fn what_is_sent_has_the_names_that_were_judged() {
+    for (came, sent) in [
+        ("/SMS_DP_SMSPKG%24/PS1/a%20b%2Ec?%24", "/SMS_DP_SMSPKG$/PS1/a%20b.c?%24"),
+        ("/%53MS%5fMP/%2esms_pol?x", "/SMS_MP/.sms_pol?x"),
+        ("/a%7e%2D", "/a~-"),
+        ("/p/%25AppData%25/%C3%A4%28%3b", "/p/%25AppData%25/%C3%A4%28%3b"),
+        ("/p/x?%41", "/p/x?%41"),
+        ("/%", "/%"),
+        ("/%4", "/%4"),
+        ("/%zz", "/%zz"),
+        ("", ""),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&plainly_spelled(came.as_bytes())), sent);
+    }
 }
 
 #[test]
@@ -324,7 +397,8 @@ fn a_leaf_and_a_tree_of_one_name_live_beside_each_other() {
 
 #[test]
 fn a_pattern_is_a_canonical_path_without_a_query() {
-    for bad in ["", "x", "/a?b", "/a//b", "/a/../b", "/a%2fb", "/a b", "/ä/"] {
+    for bad in ["", "x", "/a?b", "/a//b", "/a/../b", "/a%2fb", "/a b", "/ä/", "/a/b;c", "/a/100%25"]
+    {
         assert!(Pattern::parse(bad).is_err(), "{bad}");
     }
     assert_eq!(Pattern::parse("/Reports/").unwrap().to_string(), "/reports/");
@@ -462,6 +536,8 @@ proptest! {
     ) {
         if let Ok(once) = canon(&target) {
             prop_assert_eq!(canon(&once), Ok(once.clone()));
+            let sent = plainly_spelled(target.as_bytes());
+            prop_assert_eq!(canon(std::str::from_utf8(&sent).unwrap()), Ok(once.clone()));
             prop_assert!(once.bytes().all(|b| !b.is_ascii_uppercase()));
             prop_assert!(!once.contains("//") && !once.contains('\\'));
         }

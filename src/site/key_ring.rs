@@ -7,8 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
 use super::files::{LOCK, lock};
@@ -228,9 +227,12 @@ fn read_key(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, TokenKeyError> {
     if exposure != Exposure::Owner {
         return Err(TokenKeyError::Exposed { path: path.to_owned() });
     }
-    let der = PrivatePkcs8KeyDer::from_pem_slice(&pem)
-        .map_err(|_| TokenKeyError::Key { path: path.to_owned(), cause: MintError::Key })?;
-    Ok(Some(Zeroizing::new(der.secret_pkcs8_der().to_vec())))
+    match crate::pem::private_key(&pem) {
+        Some(PrivateKeyDer::Pkcs8(der)) => {
+            Ok(Some(Zeroizing::new(der.secret_pkcs8_der().to_vec())))
+        }
+        _ => Err(TokenKeyError::Key { path: path.to_owned(), cause: MintError::Key }),
+    }
 }
 
 fn new_key(path: &Path, kind: SignerKind) -> Result<Zeroizing<Vec<u8>>, TokenKeyError> {
@@ -244,7 +246,10 @@ fn new_key(path: &Path, kind: SignerKind) -> Result<Zeroizing<Vec<u8>>, TokenKey
 /// One that cannot be read is none: it is made anew, and nobody builds on it but by its key.
 fn read_certificate(path: &Path) -> Result<Option<Vec<u8>>, TokenKeyError> {
     let read = absent(path, read_bounded(path, FILE_BYTES_MAX))?;
-    Ok(read.and_then(|(pem, _)| Some(CertificateDer::from_pem_slice(&pem).ok()?.to_vec())))
+    let first = |(pem, _): (Zeroizing<Vec<u8>>, _)| {
+        crate::pem::certificates(&pem).ok()?.first().map(|der| der.to_vec())
+    };
+    Ok(read.and_then(first))
 }
 
 /// The certificate is there for its thumbprint alone, by which Configuration Manager's verifiers

@@ -2,6 +2,7 @@
 //!
 //! No files and no sockets. The cryptography is an argument, never the process's default.
 
+mod backend_verifier;
 mod client_config;
 mod client_verifier;
 mod remembering;

@@ -1,6 +1,6 @@
 //! The signature algorithms that a key may be for: a closed list, without HMAC and without none.
 //!
-//! Never chosen by a token: a token's `alg` is only compared with the one its key has.
+//! Never chosen by a token: a token's `alg` only picks a key among those that its header names.
 
 /// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -19,6 +19,8 @@ const TIME_END: i64 = 253_370_764_800;
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) algorithm: Algorithm,
+    /// Whether its `typ` says that it is an access token's, and no other's.
+    pub(super) is_access: bool,
     pub(super) kid: Option<String>,
     pub(super) x5t: Option<String>,
     pub(super) x5t_s256: Option<String>,
@@ -40,9 +42,7 @@ impl Header {
         if has("enc") || has("zip") || has("cty") {
             return Err(Refusal::new(Denial::TokenType, "the header has enc, zip or cty"));
         }
-        if let Some(typ) = json.member("typ") {
-            check_typ(typ, types)?;
-        }
+        let typ = json.member("typ").map(|typ| check_typ(typ, types)).transpose()?;
         let no_algorithm = Refusal::new(Denial::TokenAlgorithm, "the header has no alg");
         let name = json.member("alg").and_then(Json::as_text).ok_or(no_algorithm)?;
         let algorithm = Algorithm::from_name(name).ok_or_else(|| {
@@ -50,6 +50,7 @@ impl Header {
         })?;
         Ok(Header {
             algorithm,
+            is_access: typ.is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt")),
             kid: key_name(&json, "kid")?,
             x5t: key_name(&json, "x5t")?,
             x5t_s256: key_name(&json, "x5t#S256")?,
@@ -128,14 +129,14 @@ fn object(segment: &str) -> Result<Json, Refusal> {
 }
 
 /// RFC 7515 §4.1.9 and RFC 9068 §2.1: the media type may leave out `application/`.
-fn check_typ(typ: &Json, types: &[&str]) -> Result<(), Refusal> {
+fn check_typ<'a>(typ: &'a Json, types: &[&str]) -> Result<&'a str, Refusal> {
     let name = typ.as_text().unwrap_or_default();
     let short = match name.split_at_checked(12) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
         _ => name,
     };
     match types.iter().any(|known| short.eq_ignore_ascii_case(known)) {
-        true => Ok(()),
+        true => Ok(short),
         false => Err(Refusal::quoting(Denial::TokenType, "typ is not one of those here:", name)),
     }
 }
@@ -152,20 +153,18 @@ fn key_name(json: &Json, name: &str) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// A NumericDate (RFC 7519 §2) in whole seconds, at most one spelling of which is a fraction.
+/// A NumericDate (RFC 7519 §2), which may have a fraction, in the whole second that it is within.
 fn time(all: &Json, name: &str) -> Result<Option<i64>, Refusal> {
     let seconds = match all.member(name) {
         None => return Ok(None),
         Some(Json::Integer(seconds)) => Some(*seconds),
         // Comparing first makes the conversion exact: the range lies within 2^53.
-        Some(Json::Number(n)) if n.fract() == 0.0 && (0.0..TIME_END as f64).contains(n) => {
-            Some(*n as i64)
-        }
+        Some(Json::Number(n)) if (0.0..TIME_END as f64).contains(n) => Some(*n as i64),
         Some(_) => None,
     };
     match seconds.filter(|t| (0..TIME_END).contains(t)) {
         Some(seconds) => Ok(Some(seconds)),
-        None => Err(claim("exp, nbf or iat is no date in whole seconds")),
+        None => Err(claim("exp, nbf or iat is no date in seconds")),
     }
 }
 

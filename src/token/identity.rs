@@ -1,18 +1,19 @@
 //! Who a verified token speaks for: a device, a user or both, and for what purpose.
 //!
-//! Reads verified claims alone. A value that could not safely be a header is refused, not encoded.
+//! Reads verified claims alone. A value that could not safely be a header is refused, or encoded so
+//! that no two values become one.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::claims::{Claims, claim};
+use super::claims::{Claims, Header, claim};
 use super::issuer::{Issuer, IssuerKind, OidcClaims};
 use super::json::Json;
 use super::origin::{self, Origin};
 use super::refusal::Refusal;
 use super::scope::ContentScope;
-use super::text::{guid, is_identity_text, site_device};
+use super::text::{guid, identity, is_identity_text, site_device};
 use crate::denial::Denial;
 use crate::purpose::Purpose;
 
@@ -41,7 +42,8 @@ pub(super) const SITE_KINDS: [(&str, &str, Purpose); 7] = [
     ("SCCMToken", "TaskSequence", Purpose::TaskSequence),
 ];
 
-/// Who a token speaks for. Every text in it is printable ASCII of at most 256 bytes.
+/// Who a token speaks for. Every text in it is printable ASCII of at most 256 bytes; what else is in
+/// the id of another issuer is percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The device: `GUID:` and an upper-case GUID from a site, a lower-case GUID from Entra.
@@ -82,8 +84,8 @@ impl Identity {
     }
 
     /// Read the identity from claims whose signature is verified.
-    pub(super) fn read(issuer: &Issuer, claims: &Claims) -> Result<Self, Refusal> {
-        check_access_token(claims)?;
+    pub(super) fn read(issuer: &Issuer, header: &Header, claims: &Claims) -> Result<Self, Refusal> {
+        check_access_token(header, claims)?;
         let bound_to = binding(claims)?;
         let subject = match &issuer.kind {
             IssuerKind::Site { hierarchy } => of_site(claims, hierarchy.as_ref())?,
@@ -110,16 +112,31 @@ struct Subject {
 
 /// RFC 8725 §3.11: what the same keys sign for other ends. Identity tokens carry a nonce or hashes
 /// of what they came with, logout and event tokens `events`; others say themselves what they are.
-fn check_access_token(claims: &Claims) -> Result<(), Refusal> {
-    if ["nonce", "at_hash", "c_hash", "s_hash", "events"].iter().any(|c| claims.has(c)) {
-        return Err(Refusal::new(Denial::TokenType, "its claims are those of an identity token"));
+///
+/// Some providers' access tokens have the nonce of their session too (Keycloak before 25). An
+/// identity token may lack the hashes, so a nonce passes only in a token that says that it is an
+/// access token, by a word that no identity token has.
+fn check_access_token(header: &Header, claims: &Claims) -> Result<(), Refusal> {
+    let refused = |detail| Err(Refusal::new(Denial::TokenType, detail));
+    if ["at_hash", "c_hash", "s_hash", "events"].iter().any(|c| claims.has(c)) {
+        return refused("its claims are those of an identity token");
     }
     let is = |text: &str, words: &[&str]| words.iter().any(|w| text.eq_ignore_ascii_case(w));
-    let use_is_access = claims.text("token_use")?.is_none_or(|t| is(t, &["access"]));
-    let typ_is_access = claims.text("typ")?.is_none_or(|t| is(t, &["bearer", "jwt", "at+jwt"]));
-    match use_is_access && typ_is_access {
-        true => Ok(()),
-        false => Err(Refusal::new(Denial::TokenType, "token_use or typ is not an access token's")),
+    let (token_use, typ) = (claims.text("token_use")?, claims.text("typ")?);
+    let access = [
+        (token_use.is_none_or(|t| is(t, &["access"])), token_use.is_some()),
+        (
+            typ.is_none_or(|t| is(t, &["bearer", "jwt", "at+jwt"])),
+            typ.is_some_and(|t| is(t, &["bearer", "at+jwt"])),
+        ),
+    ];
+    if !access.iter().all(|(allowed, _)| *allowed) {
+        return refused("token_use or typ is not an access token's");
+    }
+    let says_so = header.is_access || access.iter().any(|(_, says_so)| *says_so);
+    match claims.has("nonce") && !says_so {
+        true => refused("it has a nonce, as an identity token has, and no typ of an access token"),
+        false => Ok(()),
     }
 }
 
@@ -233,12 +250,12 @@ fn of_entra(claims: &Claims, tenant: &Uuid) -> Result<Subject, Refusal> {
         return Ok(Subject { device, user: None, token_id, purpose });
     }
     let user = claims.text("oid")?.or(sub).ok_or_else(|| claim("oid and sub are missing"))?;
-    Ok(Subject { device, user: Some(identity_text(user)?), token_id, purpose })
+    Ok(Subject { device, user: Some(encoded(user)?), token_id, purpose })
 }
 
 fn of_oidc(claims: &Claims, names: &OidcClaims) -> Result<Subject, Refusal> {
     let read = |name: &Option<String>| match name {
-        Some(name) => claims.text(name)?.map(identity_text).transpose(),
+        Some(name) => claims.text(name)?.map(encoded).transpose(),
         None => Ok(None),
     };
     let (device, user) = (read(&names.device)?, read(&names.user)?);
@@ -259,6 +276,14 @@ fn first_id(claims: &Claims, names: &[&str]) -> Result<Option<String>, Refusal> 
         }
     }
     Ok(None)
+}
+
+/// An id that people may have chosen, in the encoding of all such ids. What the site itself has
+/// written into its tokens is encoded already.
+fn encoded(value: &str) -> Result<String, Refusal> {
+    let detail = "an identity claim is empty, has a control character or a space at an end, or is \
+                  longer than 256 bytes with percent-encoding";
+    identity(value).ok_or_else(|| claim(detail))
 }
 
 fn identity_text(value: &str) -> Result<String, Refusal> {

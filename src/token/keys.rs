@@ -6,14 +6,14 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::ParsedPublicKey;
-use rustls_pki_types::pem::{PemObject, SectionKind};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::reading::Reader;
 use super::algorithm::Algorithm;
 use super::claims::Header;
-use super::json::Json;
 use super::material::Material;
-use super::text::{printable, to_base64url};
+use super::text::to_base64url;
+
+mod reading;
 
 /// How many keys one set may hold. A lookup compares with all of them.
 pub const KEYS_MAX: usize = 64;
@@ -33,6 +33,13 @@ pub struct Key {
     verifier: ParsedPublicKey,
 }
 
+/// Where each of Entra's clouds issues tokens of version 2.0 and of version 1.0.
+const ENTRA_CLOUDS: [(&str, &str); 3] = [
+    ("https://login.microsoftonline.com/", "https://sts.windows.net/"),
+    ("https://login.microsoftonline.us/", "https://sts.windows.net/"),
+    ("https://login.partner.microsoftonline.cn/", "https://sts.chinacloudapi.cn/"),
+];
+
 /// The usable keys of one issuer.
 #[derive(Debug, Default)]
 pub struct KeySet(Vec<Key>);
@@ -44,6 +51,8 @@ pub(super) enum NoKey {
     Unknown(&'static str),
     /// There are some, and none is it.
     Unfit(&'static str),
+    /// There is one of this name, for other algorithms.
+    Algorithm(&'static str),
 }
 
 /// A key, or a whole file, that is not used, and why.
@@ -93,13 +102,29 @@ impl Key {
     }
 
     /// Whether the key is for tokens of `iss`: the key's own `issuer`, with the tenant filled in,
-    /// must be it.
+    /// must be it, or be the name of the same Entra tenant in version 2.0.
     fn is_for(&self, iss: &str, tenant: Option<&str>) -> bool {
         match (&self.issuer, tenant) {
             (None, _) => true,
-            (Some(issuer), Some(tenant)) => issuer.replace("{tenantid}", tenant) == iss,
+            (Some(issuer), Some(tenant)) => {
+                let issuer = issuer.replace("{tenantid}", tenant);
+                issuer == iss || is_v2_of(&issuer, iss, tenant)
+            }
             (Some(issuer), None) => issuer == iss,
         }
+    }
+
+    /// Whether `other`, which is for the same tokens by the same algorithm, leaves nothing for this
+    /// key: it would be taken for this one by a name, or is this one without a name of its own.
+    fn is_replaced_by(&self, other: &Key) -> bool {
+        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+        let unnamed = self.kid.is_none() && self.x5t.is_none();
+        self.issuer == other.issuer
+            && self.algorithm == other.algorithm
+            && (same(&self.kid, &other.kid)
+                || same(&self.x5t, &other.x5t)
+                || same(&self.x5t_s256, &other.x5t_s256)
+                || (unnamed && self.material == other.material))
     }
 
     /// Whether the names of the token's header are this key's: at least one is, and none that both
@@ -162,8 +187,9 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// The one key that the header names, among those that are for `iss`. A header without names
-    /// means the only key that there is for its algorithm.
+    /// The one key that the header names, among those that are for `iss` and for its algorithm: some
+    /// issuers give one `kid` to keys of several. A header without names means the only key that
+    /// there is for its algorithm. Each key still has exactly one, which no token changes.
     ///
     /// The error says why, for the log alone: clients must not be able to tell an unknown key from
     /// a wrong signature.
@@ -174,16 +200,17 @@ impl KeySet {
         tenant: Option<&str>,
     ) -> Result<&Key, NoKey> {
         let named = header.kid.is_some() || header.x5t.is_some() || header.x5t_s256.is_some();
-        let (mut found, mut count, mut foreign) = (None, 0_usize, false);
+        let (mut found, mut count) = (None::<&Key>, 0_usize);
+        let (mut foreign, mut otherwise) = (false, false);
         for key in &self.0 {
-            let meant = match named {
-                true => key.is_named_by(header),
-                false => key.algorithm == header.algorithm,
-            };
+            let fits = key.algorithm == header.algorithm;
+            let meant = if named { key.is_named_by(header) } else { fits };
             let ours = key.is_for(iss, tenant);
             foreign |= meant && !ours;
-            if meant && ours {
-                count += 1;
+            otherwise |= meant && ours && !fits;
+            if meant && ours && fits {
+                // One key under several names, or for both versions of an issuer, is one key.
+                count += usize::from(found.is_none_or(|other| other.material != key.material));
                 found = Some(key);
             }
         }
@@ -193,6 +220,7 @@ impl KeySet {
             (_, 2.., false) => {
                 Err(NoKey::Unfit("the token names no key, and the issuer has several"))
             }
+            _ if otherwise => Err(NoKey::Algorithm("alg is not the one its key is for")),
             _ if foreign => {
                 Err(NoKey::Unfit("the token's key is bound to another issuer by its key file"))
             }
@@ -204,106 +232,15 @@ impl KeySet {
     }
 }
 
-/// The key sets' files on their way to keys and problems.
-#[derive(Default)]
-struct Reader {
-    file: String,
-    keys: Vec<Key>,
-    problems: Vec<KeyProblem>,
-}
-
-impl Reader {
-    fn read(&mut self, bytes: &[u8]) {
-        let before = self.keys.len() + self.problems.len();
-        if bytes.len() > FILE_BYTES_MAX {
-            return self.problem(None, "is larger than 256 KiB");
-        }
-        match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
-            Some(b'{') => self.read_jwks(bytes),
-            _ => self.read_pem(bytes),
-        }
-        if self.keys.len() + self.problems.len() == before {
-            self.problem(None, "has neither a JWK set nor a PEM public key or certificate");
-        }
-    }
-
-    fn read_jwks(&mut self, bytes: &[u8]) {
-        let set = match Json::parse(bytes) {
-            Ok(set) => set,
-            Err(fault) => return self.problem(None, fault.as_str()),
-        };
-        let Some(Json::List(list)) = set.member("keys") else {
-            return self.problem(None, "is JSON without a list named keys");
-        };
-        for (number, jwk) in list.iter().enumerate() {
-            let kid = jwk.member("kid").and_then(Json::as_text).unwrap_or("none");
-            let name = format!("key {} (kid '{}')", number + 1, printable(kid));
-            match key_of_jwk(jwk, &self.file) {
-                Ok(key) => self.add(name, key),
-                Err(message) => self.problem(Some(name), message),
-            }
-        }
-    }
-
-    fn read_pem(&mut self, bytes: &[u8]) {
-        let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes);
-        for (number, section) in sections.enumerate() {
-            let name = format!("section {}", number + 1);
-            let key = match &section {
-                Ok((SectionKind::PublicKey, der)) => self.key_of_spki(der),
-                Ok((SectionKind::Certificate, der)) => self.key_of_certificate(der),
-                Ok((
-                    SectionKind::PrivateKey
-                    | SectionKind::RsaPrivateKey
-                    | SectionKind::EcPrivateKey,
-                    _,
-                )) => Err("is a private key, which does not belong here"),
-                Ok(_) => Err("is neither a public key nor a certificate"),
-                Err(_) => return self.problem(Some(name), "is no well-formed PEM"),
-            };
-            match key {
-                Ok(key) => self.add(name, key),
-                Err(message) => self.problem(Some(name), message),
-            }
-        }
-    }
-
-    fn key_of_spki(&self, der: &[u8]) -> Result<Key, &'static str> {
-        plain_key(Material::from_spki(der)?, &self.file)
-    }
-
-    fn key_of_certificate(&self, der: &[u8]) -> Result<Key, &'static str> {
-        let Ok(([], certificate)) = X509Certificate::from_der(der) else {
-            return Err("is no well-formed certificate");
-        };
-        let key = plain_key(Material::from_parsed_spki(certificate.public_key())?, &self.file)?;
-        let (x5t, x5t_s256) = thumbprints(der);
-        Ok(Key { x5t: Some(x5t), x5t_s256: Some(x5t_s256), ..key })
-    }
-
-    /// Keep a key, unless there is one already that it could be taken for. The first stays, so
-    /// that an addition to a file never takes away what worked.
-    fn add(&mut self, name: String, key: Key) {
-        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
-        let twin = |k: &Key| {
-            k.issuer == key.issuer
-                && (same(&k.kid, &key.kid) || same(&k.x5t, &key.x5t) || k.material == key.material)
-        };
-        if self.keys.len() == KEYS_MAX {
-            self.problem(Some(name), "is one too many: 64 keys are the most");
-        } else if self.keys.iter().any(twin) {
-            self.problem(
-                Some(name),
-                "has the kid, certificate or key of an earlier one, which is used",
-            );
-        } else {
-            self.keys.push(key);
-        }
-    }
-
-    fn problem(&mut self, key: Option<String>, message: &'static str) {
-        self.problems.push(KeyProblem { file: self.file.clone(), key, message });
-    }
+/// Whether `issuer` is what the tenant's tokens of version 2.0 have as `iss`, and `iss` is its tokens'
+/// of version 1.0. Entra signs both with the same keys, and its key document of version 2.0 names
+/// the issuer of version 2.0 alone.
+fn is_v2_of(issuer: &str, iss: &str, tenant: &str) -> bool {
+    ENTRA_CLOUDS.iter().any(|(v2, v1)| {
+        let issuer = issuer.strip_prefix(v2).and_then(|rest| rest.strip_suffix("/v2.0"));
+        let iss = iss.strip_prefix(v1).and_then(|rest| rest.strip_suffix('/'));
+        issuer == Some(tenant) && iss == Some(tenant)
+    })
 }
 
 /// The SHA-1 and SHA-256 thumbprints of a certificate, base64url (RFC 7515 §4.1.7 and §4.1.8).
@@ -311,49 +248,4 @@ pub(super) fn thumbprints(der: &[u8]) -> (String, String) {
     // SHA-1 is only a name here: what is trusted is the key behind it.
     let sha1 = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
     (to_base64url(sha1), to_base64url(digest::digest(&digest::SHA256, der)))
-}
-
-fn plain_key(material: Material, file: &str) -> Result<Key, &'static str> {
-    let algorithm = material.default_algorithm();
-    let verifier = material.verifier(algorithm)?;
-    let file = file.to_owned();
-    let (kid, x5t, x5t_s256, issuer) = (None, None, None, None);
-    Ok(Key { kid, x5t, x5t_s256, algorithm, issuer, file, material, verifier })
-}
-
-/// A key of a JWK set: RFC 7517 §4, and Entra's `issuer`.
-fn key_of_jwk(jwk: &Json, file: &str) -> Result<Key, &'static str> {
-    let material = Material::from_jwk(jwk)?;
-    if jwk.member("use").is_some_and(|u| u.as_text() != Some("sig")) {
-        return Err("has a use other than sig");
-    }
-    let verify = |op: &Json| op.as_text() == Some("verify");
-    match jwk.member("key_ops") {
-        None => {}
-        Some(Json::List(ops)) if ops.iter().any(verify) => {}
-        Some(_) => return Err("has key_ops without verify"),
-    }
-    let algorithm = match optional_text(jwk, "alg")? {
-        None => material.default_algorithm(),
-        Some(name) => Algorithm::from_name(&name).ok_or("has an alg that is not supported")?,
-    };
-    let verifier = material.verifier(algorithm)?;
-    Ok(Key {
-        kid: optional_text(jwk, "kid")?,
-        x5t: optional_text(jwk, "x5t")?,
-        x5t_s256: optional_text(jwk, "x5t#S256")?,
-        issuer: optional_text(jwk, "issuer")?,
-        algorithm,
-        file: file.to_owned(),
-        material,
-        verifier,
-    })
-}
-
-fn optional_text(jwk: &Json, name: &str) -> Result<Option<String>, &'static str> {
-    match jwk.member(name) {
-        None => Ok(None),
-        Some(Json::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
-        Some(_) => Err("has a kid, x5t, alg or issuer that is no text"),
-    }
 }

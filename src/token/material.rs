@@ -39,7 +39,7 @@ pub(super) enum Material {
 impl Material {
     /// The public key of a JWK (RFC 7517). Looks at the key's own members alone.
     pub(super) fn from_jwk(jwk: &Json) -> Result<Self, &'static str> {
-        if PRIVATE_MEMBERS.iter().any(|m| jwk.member(m).is_some()) {
+        if PRIVATE_MEMBERS.iter().any(|m| jwk.member(m).is_some_and(|v| *v != Json::Null)) {
             return Err("holds a private or symmetric key, which does not belong here");
         }
         let bytes = |name: &str| {

@@ -10,8 +10,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256,
 };
 use jiff::Timestamp;
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::PrivateKeyDer;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -185,8 +184,12 @@ impl TokenSigner {
     /// # Errors
     /// As [`TokenSigner::from_pkcs8`].
     pub fn from_pem(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, MintError> {
-        let key = PrivatePkcs8KeyDer::from_pem_slice(key).map_err(|_| MintError::Key)?;
-        TokenSigner::from_pkcs8(key.secret_pkcs8_der(), certificate)
+        match crate::pem::private_key(key) {
+            Some(PrivateKeyDer::Pkcs8(key)) => {
+                TokenSigner::from_pkcs8(key.secret_pkcs8_der(), certificate)
+            }
+            _ => Err(MintError::Key),
+        }
     }
 
     /// The name of the key: its JWK thumbprint (RFC 7638).

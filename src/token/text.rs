@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use uuid::Uuid;
 
 /// The longest value of an identity claim, in bytes.
@@ -24,14 +25,25 @@ pub(super) fn to_base64url(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// Whether `value` may be an identity: it will be a header value and a log field, so it is
-/// printable ASCII without spaces at its ends, and bounded. Others are refused rather than encoded,
-/// because two names that encode alike would be one person.
+/// printable ASCII without spaces at its ends, and bounded.
 pub(crate) fn is_identity_text(value: &str) -> bool {
     !value.is_empty()
         && value.len() <= CLAIM_BYTES_MAX
         && value.bytes().all(|b| (b' '..=b'~').contains(&b))
         && !value.starts_with(' ')
         && !value.ends_with(' ')
+}
+
+/// An id of another issuer as an identity: what is outside ASCII is percent-encoded UTF-8 (RFC 3986
+/// §2.5), and so is `%` itself, wherever it stands, because two names that encode alike would be one
+/// person. `None` for what is no identity even then.
+pub(super) fn identity(value: &str) -> Option<String> {
+    const PERCENT: &AsciiSet = &AsciiSet::EMPTY.add(b'%');
+    if value.len() > CLAIM_BYTES_MAX || value.chars().any(char::is_control) {
+        return None;
+    }
+    let encoded = utf8_percent_encode(value, PERCENT).to_string();
+    is_identity_text(&encoded).then_some(encoded)
 }
 
 /// A GUID in any of its usual spellings, in lower case with hyphens; `None` for what is no GUID.
@@ -91,6 +103,24 @@ mod tests {
         assert!(is_identity_text("alice@contoso.com") && is_identity_text("CN=Alice Doe"));
         for bad in ["", " a", "a ", "a\r\nSitegate-User: root", "ä", "a\0", &"x".repeat(257)] {
             assert!(!is_identity_text(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_encoding_and_an_encoding_one_id() {
+        for (id, encoded) in [
+            ("alice@contoso.com", "alice@contoso.com"),
+            ("J\u{fc}rgen", "J%C3%BCrgen"),
+            ("Ju\u{308}rgen", "Ju%CC%88rgen"),
+            ("J%C3%BCrgen", "J%25C3%25BCrgen"),
+            ("100%", "100%25"),
+            ("\u{202e}a\u{a0}", "%E2%80%AEa%C2%A0"),
+        ] {
+            assert_eq!(identity(id).as_deref(), Some(encoded), "{id:?}");
+        }
+        let long = "\u{fc}".repeat(43);
+        for bad in ["", " a", "a ", "a\r\nb", "\u{fc}\0", "\u{7f}", "\u{85}", &long] {
+            assert_eq!(identity(bad), None, "{bad:?}");
         }
     }
 }

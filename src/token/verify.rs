@@ -84,19 +84,17 @@ fn judge<'a>(
     let tenant = issuer.tenant().map(|t| t.to_string());
     let key = keys.find(header, &claims.iss, tenant.as_deref()).map_err(|none| match none {
         NoKey::Unfit(detail) => Refusal::new(Denial::TokenSignature, detail),
+        NoKey::Algorithm(detail) => Refusal::new(Denial::TokenAlgorithm, detail),
         NoKey::Unknown(detail) => Refusal {
             missed: Some(Missed { issuer: issuer.name.clone(), generation }),
             ..Refusal::new(Denial::TokenSignature, detail)
         },
     })?;
-    if key.algorithm() != header.algorithm {
-        return Err(Refusal::new(Denial::TokenAlgorithm, "alg is not the one its key is for"));
-    }
     if !key.verifies(token.signing_input(), &signature) {
         return Err(Refusal::new(Denial::TokenSignature, "the signature is not its key's"));
     }
     let verified = Verified {
-        identity: Identity::read(issuer, &claims)?,
+        identity: Identity::read(issuer, header, &claims)?,
         issuer: issuer.clone(),
         iss: claims.iss.clone(),
         kid: key.kid().or(key.x5t()).map(str::to_owned),

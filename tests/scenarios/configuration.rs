@@ -423,7 +423,7 @@ fn check_opens_every_file_that_is_named_and_says_what_is_wrong_with_it_and_chang
         ("pki/tls.ocsp", b"nothing", &["/pki: the OCSP response is not stapled"]),
         ("clients.pem", b"nothing", &["clients.pem: "]),
         ("clients.crl", old.as_bytes(), &["clients.crl: a CRL has expired"]),
-        ("backend.pem", b"nothing", &["backend.pem: it holds no certificate authority"]),
+        ("backend.pem", b"nothing", &["backend.pem: no certificate in it, as PEM, DER or PKCS#7"]),
         ("keys.json", b"{\"keys\": [{\"kty\": \"oct\"}]}", &["keys.json"]),
     ];
     for (name, bytes, wanted) in cases {

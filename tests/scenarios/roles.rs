@@ -134,6 +134,48 @@ fn namespaces_of_tokens_become_those_of_a_backend_without_and_every_other_byte_s
 }
 
 #[test]
+fn the_backend_is_sent_the_names_that_were_judged() {
+    let scribe = Scribe::start();
+    let gateway = Plan::to(&scribe.url()).site_system("upstream = \"translate\"").start();
+    let token = gateway.token();
+    for lane in LANES {
+        for (path, sent) in [
+            ("/SMS_DP_SMSPKG%24/PS1/a%20b?%24=%2e", "/SMS_DP_SMSPKG$/PS1/a%20b?%24=%2e"),
+            ("/CCMTOKENAUTH_SMS_DP_SMSPKG%24/PS1/a%2Db", "/SMS_DP_SMSPKG$/PS1/a-b"),
+            ("/%53MS_MP/%2esms_pol?x", "/SMS_MP/.sms_pol?x"),
+            (
+                "/SMS_DP_SMSPKG$/PS1/%25AppData%25/a;b.txt",
+                "/SMS_DP_SMSPKG$/PS1/%25AppData%25/a;b.txt",
+            ),
+        ] {
+            let nobody = gateway.curl(path, &[lane, "-g", "--path-as-is"]);
+            assert_eq!((nobody.status, &*nobody.code()), (401, "token.missing"), "{lane} {path}");
+            let answer = gateway.curl_as(&token, path, &[lane, "-g", "--path-as-is"]);
+            assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
+            assert_eq!(scribe.last().line(), format!("GET {sent} HTTP/1.1"), "{lane}");
+        }
+        let before = scribe.all().len();
+        for path in [
+            "/SMS_DP_SMSPKG$/PS1/%2e%2e/x",
+            "/SMS_DP_SMSPKG$/PS1/.%2e/x",
+            "/SMS_DP_SMSPKG$/PS1/..;/x",
+            "/SMS_DP_SMSPKG$/PS1/%2541",
+            "/SMS_DP_SMSPKG$/PS1/%25%34%31",
+            "/SMS_MP/.sms_pol;x",
+            "/SMS_MP/.sms_pol%2500",
+        ] {
+            let refused = gateway.curl_as(&token, path, &[lane, "-g", "--path-as-is"]);
+            assert_eq!(
+                (refused.status, &*refused.code()),
+                (400, "path.ambiguous"),
+                "{lane} {path}"
+            );
+        }
+        assert_eq!(scribe.all().len(), before, "a denied request reaches nobody");
+    }
+}
+
+#[test]
 fn what_is_only_observed_goes_on_as_it_came_and_routes_choose_for_themselves() {
     let scribe = Scribe::start();
     let observe = "mode = \"observe\"\nobserve_until = 2099-01-01T00:00:00Z";

@@ -57,7 +57,7 @@ fn anonymous_bootstrap_is_reachable_and_everything_else_needs_the_right_token() 
         ("GET", "/SMS_MP/../SMS_MP/.sms_pol", Some(&device), 400, "path.ambiguous"),
         ("GET", "//SMS_MP/.sms_aut", none, 400, "path.ambiguous"),
         ("GET", "/SMS_MP%2f.sms_aut", none, 400, "path.ambiguous"),
-        ("GET", "/SMS%5fMP/.sms_aut", none, 400, "path.ambiguous"),
+        ("GET", "/SMS%255fMP/.sms_aut", none, 400, "path.ambiguous"),
         ("GET", "/SMS_MP\\.sms_aut", none, 400, "path.ambiguous"),
     ];
     let mut allowed = 0;

@@ -7,11 +7,14 @@ use crate::source::{Source, product};
 const LAYERS: &[(&[&str], bool)] = &[
     (
         &[
+            "anchor",
             "clock",
             "denial",
+            "encoding",
             "grant_denial",
             "live",
             "metrics",
+            "pem",
             "purpose",
             "rate",
             "refetch",
@@ -108,6 +111,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("p12_keystore", &["cert/pfx.rs", "cert/forge.rs"]),
     ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
     ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
+    ("rustls_pki_types::pem", &["pem.rs", "cert/forge.rs", "sim/", "cli/"]),
     ("quick_xml", &["message/xml.rs"]),
     ("flate2", &["message/inflate.rs", "sim/messages.rs"]),
     ("nix", &["front/low_water.rs"]),

@@ -68,10 +68,7 @@ fn target(system: &SiteSystem, backend: &Backend, with: &Instruments) -> Target 
         BackendAddress::Host(host, port) => Place::Tcp(host.clone(), *port),
         BackendAddress::Unix(path) => Place::Unix(path.clone()),
     };
-    let roots = |path| {
-        crate::app::upstreams::backend_roots(path)
-            .unwrap_or_else(|_| rustls::RootCertStore::empty())
-    };
+    let roots = |path| crate::app::upstreams::backend_roots(path).unwrap_or_default();
     let tls = backend
         .tls_name
         .clone()

@@ -6,7 +6,7 @@ use std::process::Command;
 use rstest::rstest;
 
 use crate::cert::Source;
-use crate::cert::forge::{Order, Pki, Usage};
+use crate::cert::forge::{Order, Pki, Usage, below_roots};
 use crate::clock::second;
 
 use super::*;
@@ -109,6 +109,66 @@ fn a_key_of_another_issue_is_the_first_fault() {
     assert_eq!(found, [Unfit::KeyMismatch, Unfit::Expired]);
 }
 
+#[test]
+fn a_root_counts_within_its_dates_and_any_of_its_issues_will_do() {
+    let span = |from: i64, until: i64| (second(NOW + from * DAY), second(NOW + until * DAY));
+    let (old, new, next) = (span(-900, -1), span(-30, 900), span(1, 900));
+    let forged = below_roots(&[old, new, next], &Order::fit(&[HOST], second(NOW))).unwrap();
+    let (roots, leaf) = forged;
+    let [old, new, next] = [&roots[0], &roots[1], &roots[2]];
+    for (ca, expected) in [
+        (old.clone(), vec![Unfit::Expired]),
+        (next.clone(), vec![Unfit::NotYetValid]),
+        (new.clone(), vec![]),
+        (format!("{old}{new}{next}"), vec![]),
+        (format!("{next}{old}"), vec![Unfit::NotYetValid]),
+    ] {
+        assert_eq!(faults_of(&leaf.chain, &leaf.key, &ca, &[HOST]), expected);
+    }
+    let told = |ca: &str| {
+        let provider = provider();
+        let key = Some(leaf.key.as_bytes());
+        let credential =
+            Credential::parse(leaf.chain.as_bytes(), key, Source::Pki, &provider).unwrap();
+        let anchors = Anchors::from_pem(ca.as_bytes()).unwrap();
+        let expected =
+            Expectation { hosts: &hosts(&[HOST]), anchors: &anchors, provider: &provider };
+        let fault = check(&credential, &expected, second(NOW)).err();
+        let moments: Vec<_> = anchors.moments(&credential).map(|m| m.as_second() - NOW).collect();
+        let ending = anchors.ending(&credential, second(NOW));
+        (fault.map(|fault| fault.detail), moments, ending.map(|(name, _)| name))
+    };
+    let (fault, moments, _) = told(old);
+    let fault = fault.unwrap();
+    assert!(
+        fault.starts_with("its root CN=Reissued Root CA was valid until 2027-01-14"),
+        "{fault}"
+    );
+    assert_eq!(moments, [-900 * DAY, -DAY + 1]);
+    assert_eq!(told(new), (None, vec![-30 * DAY, 900 * DAY + 1], None));
+}
+
+#[test]
+fn an_authority_is_warned_of_before_it_ends() {
+    let span = |until: i64| (second(NOW - DAY), second(NOW + until * DAY));
+    let order = Order::fit(&[HOST], second(NOW));
+    let (roots, leaf) = below_roots(&[span(30), span(31)], &order).unwrap();
+    let provider = provider();
+    let key = Some(leaf.key.as_bytes());
+    let credential = Credential::parse(leaf.chain.as_bytes(), key, Source::Pki, &provider).unwrap();
+    let ending = |ca: &str, now| {
+        let anchors = Anchors::from_pem(ca.as_bytes()).unwrap();
+        anchors.ending(&credential, second(now)).map(|(name, _)| name)
+    };
+    let name = Some("CN=Reissued Root CA".to_owned());
+    assert_eq!(ending(&roots[0], NOW), name);
+    assert_eq!(ending(&roots[0], NOW - 1), None);
+    assert_eq!(ending(&roots.concat(), NOW), None, "another of its name ends later");
+    assert_eq!(ending(&roots.concat(), NOW + DAY), name);
+    assert_eq!(ending(&roots[0], NOW + 31 * DAY), None, "that is a fault, no warning");
+    assert_eq!(ending(Pki::new("Other", second(NOW)).unwrap().root(), NOW), None);
+}
+
 /// A self-signed certificate as an operator's openssl makes it.
 fn self_signed(dir: &Path, kind: &[&str]) -> (String, String) {
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
@@ -137,6 +197,7 @@ fn self_signed(dir: &Path, kind: &[&str]) -> (String, String) {
 #[case::ed25519(&["-newkey", "ed25519"], Some(Unfit::KeyWeak))]
 #[case::sha1(&["-newkey", "rsa:2048", "-sha1"], Some(Unfit::SignatureWeak))]
 #[case::pss_sha256(&["-newkey", "rsa:2048", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"], None)]
+#[case::no_authority_at_all(&["-newkey", "rsa:2048", "-addext", "keyUsage=digitalSignature"], None)]
 #[case::encipher_only(&["-newkey", "rsa:2048", "-addext", "keyUsage=keyEncipherment"], Some(Unfit::UsageMismatch))]
 fn a_self_signed_certificate_with_itself_as_root_is_judged_by_its_strength(
     #[case] kind: &[&str],

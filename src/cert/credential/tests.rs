@@ -98,8 +98,8 @@ fn a_key_in_the_certificates_file_needs_no_file_of_its_own() {
 #[test]
 fn der_is_taken_for_certificate_and_key() {
     let forged = forged(&pki());
-    let certificate = CertificateDer::from_pem_slice(forged.leaf.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(forged.key.as_bytes()).unwrap();
+    let certificate = crate::cert::certificate_der(forged.leaf.as_bytes()).unwrap();
+    let key = pem::private_key(forged.key.as_bytes()).unwrap();
     let credential =
         Credential::parse(&certificate, Some(key.secret_der()), Source::Pki, &provider()).unwrap();
     assert!(credential.certified_key().is_ok());
@@ -190,7 +190,7 @@ proptest! {
     #[test]
     fn no_damage_to_der_makes_the_reader_panic(flips in prop::collection::vec((0usize..700, any::<u8>()), 1..4)) {
         thread_local! {
-            static DER: Vec<u8> = CertificateDer::from_pem_slice(forged(&pki()).leaf.as_bytes()).unwrap().to_vec();
+            static DER: Vec<u8> = crate::cert::certificate_der(forged(&pki()).leaf.as_bytes()).unwrap().to_vec();
         }
         DER.with(|der| {
             let mut der = der.clone();

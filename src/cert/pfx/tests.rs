@@ -56,6 +56,18 @@ fn leaf_chain_key_and_root_come_out_and_belong_together(
 }
 
 #[test]
+fn a_root_in_the_file_is_the_one_that_vouches_for_what_lies_below_it() {
+    let (pki, forged) = forged();
+    let anchors = |certificates: &str| {
+        let file = pfx((certificates, &forged.key), "", Protection::Modern, ROUNDS).unwrap();
+        let anchors = opened(&file, "").unwrap().anchors.unwrap();
+        anchors.iter().map(|anchor| anchor.subject().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(anchors(&whole(&pki, &forged)), ["CN=Contoso Root CA"]);
+    assert_eq!(anchors(&forged.chain), ["CN=Contoso Issuing CA"]);
+}
+
+#[test]
 fn a_leaf_without_authorities_brings_no_anchors() {
     let (_, forged) = forged();
     let der = pfx((&forged.leaf, &forged.key), "x", Protection::Modern, ROUNDS).unwrap();

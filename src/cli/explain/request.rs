@@ -14,7 +14,6 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -196,7 +195,7 @@ fn certificates(path: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'stati
     let Some(path) = path else { return Ok(Vec::new()) };
     let shown = || path.display().to_string();
     let (pem, _) = read_bounded(path, CERTIFICATE_BYTES_MAX).with_context(shown)?;
-    CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().with_context(shown)
+    crate::pem::certificates(&pem).with_context(shown)
 }
 
 /// The name of the Host field, for want of the handshake.

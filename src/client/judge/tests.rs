@@ -6,7 +6,7 @@ use rstest::rstest;
 use rustls_pki_types::pem::PemObject;
 
 use super::*;
-use crate::cert::forge::{Forged, Order, Pki, Usage, crowd};
+use crate::cert::forge::{Forged, Order, Pki, Usage, below_roots, crowd};
 use crate::client::{Authorities, Crls, Presented};
 
 const NOW: i64 = 1_800_000_000;
@@ -38,6 +38,31 @@ impl Scene {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         Arc::new(ClientTrust::new(authorities, crls, expired_count, &provider))
     }
+}
+
+#[test]
+fn an_authority_vouches_within_its_dates() {
+    let span = |from: i64, until: i64| (second(NOW + from), second(NOW + until));
+    let mut order = Order::fit(&["client01.contoso.com"], second(NOW));
+    order.usage = Usage::Client;
+    let (roots, leaf) = below_roots(&[span(-DAY, 10), span(-DAY, -1)], &order).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let judged = |ca: &str, now: i64| {
+        let authorities = Authorities::parse(ca.as_bytes()).unwrap();
+        let told = authorities.faults(second(now)).count();
+        let trust = ClientTrust::new(authorities, None, false, &provider);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(leaf.chain.as_bytes())
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let judgement = judge(&chain, &trust, second(now));
+        let until = judgement.until.as_second() - NOW;
+        (denial(judgement.verdict), until, told)
+    };
+    let untrusted = Some(Denial::CertificateUntrusted);
+    assert_eq!(judged(&roots[0], NOW), (None, 11, 0));
+    assert_eq!(judged(&roots[0], NOW + 11), (untrusted, 71, 1));
+    assert_eq!(judged(&roots[1], NOW), (untrusted, 60, 1));
+    assert_eq!(judged(&roots.concat(), NOW), (None, 11, 1), "any of its issues will do");
 }
 
 fn presented(pem: &str) -> Presented {

@@ -34,6 +34,7 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
         certificate,
         key,
         ca,
+        ca_named: file.pki_ca.is_some(),
         password: file
             .pki_password
             .as_ref()

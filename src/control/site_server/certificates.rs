@@ -10,7 +10,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
-use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::link::{Link, LinkError};
@@ -143,6 +142,6 @@ fn names(hosts: &[String]) -> Option<Vec<ServerName<'static>>> {
 
 /// The first of the roots: the one that issues.
 fn present_root(roots: &str) -> Option<Anchors> {
-    let first = rustls_pki_types::CertificateDer::pem_slice_iter(roots.as_bytes()).next()?.ok()?;
+    let first = crate::pem::certificates(roots.as_bytes()).ok()?.into_iter().next()?;
     Some(Anchors::lenient([&first])).filter(|anchors| !anchors.is_empty())
 }

@@ -8,7 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -168,11 +167,10 @@ impl Kept {
         if exposure == Exposure::Everyone {
             return Err(invalid("the gateway's key is readable by everyone: chmod 600"));
         }
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-            .collect::<Result<_, _>>()
+        let chain = crate::pem::certificates(&pem)
             .map_err(|_| invalid("the gateway's certificate is no PEM"))?;
-        let key = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| invalid("the gateway's key is no PEM"))?;
+        let key =
+            crate::pem::private_key(&pem).ok_or_else(|| invalid("the gateway's key is no PEM"))?;
         let facts = chain.first().and_then(|der| Facts::of(der).ok());
         let renewal = facts.map_or(second(0), |facts| facts.renewal());
         Ok(Some(Identity { chain, key, renewal }))

@@ -51,6 +51,20 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
 }
 
+#[test]
+fn a_file_of_roots_that_was_named_has_to_be_there() {
+    let (dir, _) = filled();
+    let named =
+        Folder { anchors: "roots.pem".into(), anchors_named: true, ..Folder::new(dir.path()) };
+    assert_eq!(only(&mut store(named.clone())).unwrap_err(), Unfit::Incomplete);
+    put(dir.path(), "roots.pem", Pki::new("Contoso", second(NOW)).unwrap().root(), 0o644);
+    assert!(only(&mut store(named.clone())).unwrap().anchors.is_some());
+    put(dir.path(), "roots.pem", "no root yet\n", 0o644);
+    assert_eq!(only(&mut store(named)).unwrap_err(), Unfit::Malformed);
+    // Without a name of its own it is optional.
+    assert!(load(dir.path()).unwrap().anchors.is_none());
+}
+
 #[rstest]
 #[case::whole(|_: &Path| (), None)]
 #[case::empty_folder(|d: &Path| for f in ["tls.crt", "tls.key"] { fs::remove_file(d.join(f)).unwrap() }, Some(Unfit::Absent))]

@@ -129,6 +129,8 @@ pub(super) const MANAGEMENT_POINT: &[Row] = rows! {
         "The backend authenticates the connection; clients with tokens do not need it.";
     "mp-windows-user-service" "/cmuserservice_windowsauth/" ASK MEDIUM WindowsAuth NOBODY Strip
         "The backend authenticates the connection; users with tokens do not need it.";
+    "mp-bitlocker-recovery" "/sms_mp_mbam/" ASK MEDIUM WindowsAuth NOBODY Strip
+        "The recovery service of BitLocker management, which clients and its portals ask; the backend authenticates the connection, and its application wants an https backend.";
 };
 
 pub(super) const DISTRIBUTION_POINT: &[Row] = rows! {
@@ -164,6 +166,8 @@ pub(super) const SOFTWARE_UPDATE_POINT: &[Row] = rows! {
         "Update files are signed by their publisher, and the agent checks that, so anyone may read them.";
     "sup-self-update" "/selfupdate/" READ NO_BODY Anonymous NOBODY Strip
         "Older agents look here for a newer agent; the files are signed.";
+    "sup-inventory" "/inventory/" READ NO_BODY Anonymous NOBODY Strip
+        "What agents of servers that collect inventory read, without a token as the server itself gives it out.";
     "sup-administration" "/apiremoting30/" ASK UPDATES WindowsAuth NOBODY Strip
         "Consoles administer the update service here; the backend authenticates the connection.";
     "sup-downstream" "/serversyncwebservice/" POST UPDATES Deny NOBODY Strip

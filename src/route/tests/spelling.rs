@@ -120,6 +120,10 @@ fn respelt(text: &str, kind: usize, at: usize) -> String {
         20 => format!("{text}/"),
         21 => format!("{text}?/ccm_client/"),
         22 => format!("/ccm_client/..{text}"),
+        23 => format!("{before};{rest}"),
+        24 => format!("{before}%3b{rest}"),
+        25 => format!("{before}%25{rest}"),
+        26 => slash("/..;x/"),
         _ => text.to_owned(),
     }
 }
@@ -127,7 +131,7 @@ fn respelt(text: &str, kind: usize, at: usize) -> String {
 fn targets() -> impl Strategy<Value = String> {
     let count = everything().iter().count();
     let below = "(/?|/[a-z._$]{1,6}|/ccm_client/[a-z]|/\\.sms_(aut|pol|dcm)|x)";
-    let changes = prop::collection::vec((0_usize..24, any::<usize>()), 0..4);
+    let changes = prop::collection::vec((0_usize..28, any::<usize>()), 0..4);
     (0..count, below, changes).prop_map(|(route, below, changes)| {
         let pattern = everything().get(route).unwrap().pattern.to_string();
         let begin = format!("{}{below}", pattern.trim_end_matches('/'));
@@ -182,10 +186,10 @@ fn what_a_preset_protects_has_no_spelling_that_opens_it_to_nobody() {
     for route in table.iter().filter(protects) {
         for below in ["", "/x"] {
             let begin = format!("{}{below}", route.pattern.to_string().trim_end_matches('/'));
-            for first in 0..24 {
+            for first in 0..28 {
                 for at in 0..begin.len() {
                     let once = respelt(&begin, first, at);
-                    for second in 0..24 {
+                    for second in 0..28 {
                         let target = respelt(&once, second, at);
                         spelt += 1;
                         let Ok(path) = CanonicalPath::parse(target.as_bytes(), LEN_MAX) else {

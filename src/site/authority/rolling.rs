@@ -2,8 +2,6 @@
 //! folder's file decides, and what nobody trusts any longer is removed.
 
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::super::files::{Held, LOCK, lock, make_private, trouble};
 use super::super::ring::{self, Journal, Ring, Thing};
@@ -133,8 +131,8 @@ impl Authority {
         for name in self.leaf_names()? {
             let Some(place) = self.leaf_place(&name) else { continue };
             let Ok(Held::Both(pair)) = place.read() else { continue };
-            let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
-            let signed = chain.filter_map(Result::ok).nth(place_in_chain);
+            let chain = crate::pem::certificates(pair.certificate.as_bytes()).unwrap_or_default();
+            let signed = chain.into_iter().nth(place_in_chain);
             let valid = Facts::of_pem(&pair.certificate).is_ok_and(|facts| facts.valid_at(now));
             if valid && signed.is_some_and(|der| is_signed_by(&authority, &der)) {
                 hanging.push(format!("leaf/{name}.crt"));

@@ -100,7 +100,10 @@ impl Entry {
         let texts = [&self.issuer, &self.token, &self.device, &self.user];
         for text in texts.into_iter().flatten() {
             if !is_identity_text(text.get_ref()) {
-                return Err((text.span(), "must be printable ASCII of 1 to 256 bytes"));
+                return Err((
+                    text.span(),
+                    "must be printable ASCII of 1 to 256 bytes, all else percent-encoded as in the access log",
+                ));
             }
         }
         let issuer = self.issuer.as_ref().map(|i| i.get_ref().as_str());

@@ -289,7 +289,7 @@ fn an_unknown_key_and_a_wrong_signature_look_alike_to_the_client() {
 #[case("exp")]
 #[case("nbf")]
 #[case("iat")]
-fn a_time_is_whole_seconds_within_reach(#[case] name: &str) {
+fn a_time_is_a_number_of_seconds_within_reach(#[case] name: &str) {
     let values = [
         r#""1790003600""#,
         r#""never""#,
@@ -301,8 +301,10 @@ fn a_time_is_whole_seconds_within_reach(#[case] name: &str) {
         "{}",
         "-1",
         "-1e9",
-        "1790003600.5",
+        "\"1790003600.5\"",
+        "-0.5",
         "1e300",
+        "253370764800.5",
         "253370764800",
         "9223372036854775807",
         "9223372036854775808",
@@ -321,6 +323,27 @@ fn a_time_is_whole_seconds_within_reach(#[case] name: &str) {
         assert_eq!(denied(&with_payload(&payload)), Denial::TokenMalformed, "{name}: {value}");
         assert!(started.elapsed() < Duration::from_millis(50) * 10);
     }
+}
+
+#[test]
+fn a_time_may_have_a_fraction_which_does_not_count() {
+    let payload = |times: Value| entra(times).to_string();
+    let fraction = |name: &str, value: &str| {
+        let text = payload(json!({ name: null }));
+        with_payload(&text.replacen('{', &format!(r#"{{"{name}":{value},"#), 1))
+    };
+    for name in ["exp", "nbf", "iat"] {
+        let soon = NOW_S + if name == "exp" { 3600 } else { -60 };
+        for value in [format!("{soon}.0"), format!("{soon}.999999"), format!("{soon}.5e0")] {
+            assert!(check(&fraction(name, &value)).is_ok(), "{name}: {value}");
+        }
+    }
+    assert_eq!(denied(&fraction("exp", "0.5")), Denial::TokenClaims, "that is zero");
+    let over = NOW_S - 300;
+    assert_eq!(denied(&fraction("exp", &format!("{over}.999"))), Denial::TokenExpired);
+    assert!(check(&fraction("exp", &format!("{}.001", over + 1))).is_ok());
+    let early = NOW_S + 301;
+    assert_eq!(denied(&fraction("nbf", &format!("{early}.0"))), Denial::TokenNotYetValid);
 }
 
 #[test]

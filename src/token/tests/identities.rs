@@ -69,6 +69,12 @@ fn an_entra_user_is_one_and_may_bring_a_device() {
 #[case::no_tenant(json!({ "tid": null }), Denial::TokenTenant)]
 #[case::no_ver(json!({ "ver": null }), Denial::TokenType)]
 #[case::id_token(json!({ "nonce": "n" }), Denial::TokenType)]
+#[case::id_token_that_is_a_jwt(json!({ "nonce": "n", "typ": "JWT" }), Denial::TokenType)]
+#[case::id_token_of_keycloak(json!({ "nonce": "n", "typ": "ID" }), Denial::TokenType)]
+#[case::id_token_of_cognito(json!({ "nonce": "n", "token_use": "id" }), Denial::TokenType)]
+#[case::id_token_in_disguise(json!({ "nonce": "n", "typ": "Bearer", "token_use": "id" }), Denial::TokenType)]
+#[case::id_token_with_its_hash(json!({ "nonce": "n", "typ": "Bearer", "at_hash": "h" }), Denial::TokenType)]
+#[case::nonce_and_typ_no_text(json!({ "nonce": "n", "typ": ["Bearer"] }), Denial::TokenClaims)]
 #[case::id_token_hash(json!({ "at_hash": "n" }), Denial::TokenType)]
 #[case::logout_token(json!({ "events": {} }), Denial::TokenType)]
 #[case::refresh_token(json!({ "typ": "Refresh" }), Denial::TokenType)]
@@ -82,8 +88,27 @@ fn other_entra_tokens_do_not_pass(#[case] changes: Value, #[case] denial: Denial
 }
 
 #[test]
+fn an_access_token_may_have_a_nonce_if_it_says_what_it_is() {
+    let device = Ok(format!("{ENTRA_DEVICE} - client"));
+    for says in
+        [json!({ "typ": "Bearer" }), json!({ "typ": "at+JWT" }), json!({ "token_use": "access" })]
+    {
+        let mut claims = entra(json!({ "nonce": "n" }));
+        claims.as_object_mut().unwrap().extend(says.as_object().unwrap().clone());
+        assert_eq!(reads(&claims), device, "{says}");
+    }
+    // RFC 9068 §2.1: no identity token has this in its header.
+    let claims = entra(json!({ "nonce": "n" })).to_string();
+    for (typ, passes) in [("at+jwt", true), ("application/AT+JWT", true), ("JWT", false)] {
+        let header = json!({ "alg": "RS256", "kid": "rsa", "typ": typ }).to_string();
+        assert_eq!(check(&forge(header, &claims, &RS256)).is_ok(), passes, "{typ}");
+    }
+}
+
+#[test]
 fn an_entra_user_is_printable() {
-    for oid in ["a\r\nX: y", "\u{e4}", "", " a"] {
+    assert_eq!(reads(&user(json!({ "oid": "\u{e4}%" }))), Ok("- %C3%A4%25 client".into()));
+    for oid in ["a\r\nX: y", "\u{85}", "", " a"] {
         assert_eq!(reads(&user(json!({ "oid": oid }))), Err(Denial::TokenClaims), "{oid:?}");
     }
 }
@@ -92,6 +117,8 @@ fn an_entra_user_is_printable() {
 #[case("SCCMToken", "Device", json!({}), format!("{DEVICE} - client"))]
 #[case("SCCMToken", "UDA", json!({ "UserId": USER }), format!("{DEVICE} {USER} client"))]
 #[case("SCCMToken", "User", json!({ "UserId": USER, "sub": null }), format!("- {USER} client"))]
+// The token service has encoded the id when it made the token.
+#[case("SCCMToken", "User", json!({ "UserId": "https://idp#J%C3%BC", "sub": null }), "- https://idp#J%C3%BC client".into())]
 #[case("SCCMToken", "ContentAccess", json!({}), format!("{DEVICE} - content"))]
 #[case("SCCMToken", "BootMedia", json!({}), format!("{DEVICE} - media"))]
 #[case("SCCMToken", "TaskSequence", json!({}), format!("{DEVICE} - task-sequence"))]
@@ -125,6 +152,7 @@ fn a_site_token_has_one_purpose(
 #[case::no_device(json!({ "sub": null }), Denial::TokenClaims)]
 #[case::device_injection(json!({ "sub": format!("{DEVICE}\r\nX: y") }), Denial::TokenClaims)]
 #[case::device_no_guid(json!({ "sub": "alice" }), Denial::TokenClaims)]
+#[case::user_not_printable(json!({ "Type": "UDA", "UserId": "\u{e4}" }), Denial::TokenClaims)]
 #[case::two_devices(json!({ "DeviceId": "GUID:0A1B2C3D-0000-4000-8000-000000000010" }), Denial::TokenClaims)]
 #[case::no_user(json!({ "Type": "UDA" }), Denial::TokenClaims)]
 #[case::nil_user(json!({ "Type": "UDA", "UserId": "00000000-0000-0000-0000-000000000000" }), Denial::TokenClaims)]
@@ -171,6 +199,9 @@ fn an_oidc_token_is_who_the_configured_claims_say() {
     assert_eq!(oidc(json!({ "email": "a@b" })), Ok("- a@b client".into()));
     assert_eq!(oidc(json!({ "device_id": "d1" })), Ok("d1 - client".into()));
     assert_eq!(oidc(json!({ "device_id": "d1", "email": "a@b" })), Ok("d1 a@b client".into()));
+    assert_eq!(oidc(json!({ "email": "J\u{fc}rgen@b" })), Ok("- J%C3%BCrgen@b client".into()));
+    assert_eq!(oidc(json!({ "email": "J%C3%BCrgen@b" })), Ok("- J%25C3%25BCrgen@b client".into()));
+    assert_eq!(oidc(json!({ "device_id": "\u{20ac}1" })), Ok("%E2%82%AC1 - client".into()));
     assert_eq!(oidc(json!({ "email": "a\nb" })), Err(Denial::TokenClaims));
     assert_eq!(oidc(json!({ "email": ["a@b"] })), Err(Denial::TokenClaims));
     assert_eq!(oidc(json!({ "email": "a@b", "at_hash": "x" })), Err(Denial::TokenType));

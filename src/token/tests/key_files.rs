@@ -54,6 +54,8 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
         (json!("x"), "has no kty"),
         (rsa(json!({ "kid": 1 })), "is no text"),
         (rsa(json!({ "kid": "x", "issuer": null, "x5t": [] })), "is no text"),
+        (rsa(json!({ "kid": "x", "issuer": "" })), "is no text"),
+        (rsa(json!({ "kid": "x", "use": "" })), "use other than sig"),
     ];
     let good = jwk(&spki(ED.public_key()), json!({ "kid": "good" }));
     for (bad, reason) in cases {
@@ -69,7 +71,7 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
 #[test]
 fn a_key_that_could_be_taken_for_another_is_not_used() {
     let other = jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": "a" }));
-    for second in [other.clone(), rsa(json!({ "kid": "b" })), rsa(json!({}))] {
+    for second in [other.clone(), rsa(json!({ "kid": "a" })), rsa(json!({}))] {
         let (usable, problems) = problems(&[rsa(json!({ "kid": "a" })), second]);
         assert_eq!((usable, problems.len()), (1, 1));
         assert!(problems[0].contains("of an earlier one"), "{problems:?}");
@@ -77,6 +79,53 @@ fn a_key_that_could_be_taken_for_another_is_not_used() {
     // Entra lists one kid for several issuers; each is only for its own.
     let bound = |issuer: &str| rsa(json!({ "kid": "a", "issuer": issuer }));
     assert_eq!(problems(&[bound("https://a"), bound("https://b")]), (2, vec![]));
+}
+
+#[test]
+fn keys_of_one_name_are_told_apart_by_their_algorithm() {
+    let key = |kid: &str, alg: &str| rsa(json!({ "kid": kid, "alg": alg }));
+    let other = |kid: &str, alg: &str| {
+        jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": kid, "alg": alg }))
+    };
+    let token = |header: Value, sign: &Sign<'_>| {
+        forge(header.to_string(), site(json!({})).to_string(), sign)
+    };
+    let rs512 = Sign::Rsa(&aws_lc_rs::signature::RSA_PKCS1_SHA512);
+    let kid = |alg: &str, kid: &str| json!({ "alg": alg, "kid": kid });
+    let (wrong, algorithm) = (Err(Denial::TokenSignature), Err(Denial::TokenAlgorithm));
+    let es256 = jwk(&spki(P256.public_key()), json!({ "kid": "a" }));
+    for (keys, token, expected) in [
+        // The same key for two algorithms, in either order.
+        ([key("a", "RS512"), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
+        ([key("a", "RS512"), key("a", "RS256")], token(kid("RS512", "a"), &rs512), Ok(())),
+        ([key("a", "RS256"), key("a", "RS512")], token(kid("RS512", "a"), &rs512), Ok(())),
+        // Two keys.
+        ([other("a", "RS512"), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
+        ([es256.clone(), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
+        ([es256.clone(), key("a", "RS256")], token(kid("ES256", "a"), &Sign::P256), Ok(())),
+        // The same key under two names, and for a token that names none.
+        ([key("a", "RS256"), key("b", "RS256")], token(kid("RS256", "b"), &RS256), Ok(())),
+        ([key("a", "RS256"), key("b", "RS256")], token(json!({ "alg": "RS256" }), &RS256), Ok(())),
+        ([other("a", "RS256"), key("b", "RS256")], token(json!({ "alg": "RS256" }), &RS256), wrong),
+        // Each key has the one algorithm that its file gave it.
+        ([other("a", "RS512"), key("a", "RS256")], token(kid("RS512", "a"), &rs512), wrong),
+        ([key("a", "PS256"), key("b", "RS256")], token(kid("RS256", "a"), &RS256), algorithm),
+        ([key("a", "RS256"), key("a", "PS256")], token(kid("RS512", "a"), &rs512), algorithm),
+        ([key("a", "RS256"), key("b", "RS512")], token(kid("RS512", "c"), &rs512), wrong),
+        ([es256.clone(), key("a", "RS256")], token(kid("ES256", "a"), &RS256), wrong),
+        ([es256, key("a", "RS256")], token(kid("RS256", "a"), &Sign::P256), wrong),
+    ] {
+        let (set, problems) = KeySet::parse(&[("k.json", &key_file(&keys))]);
+        assert_eq!((set.len(), problems), (2, vec![]));
+        let text = BearerToken::parse(token.as_bytes()).unwrap();
+        let shown = String::from_utf8(base64(text.header())).unwrap();
+        assert_eq!(verifies(set, &token), expected, "{shown} by {keys:?}");
+    }
+}
+
+fn base64(segment: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(segment).unwrap()
 }
 
 #[test]
@@ -97,14 +146,17 @@ fn the_number_and_size_of_keys_are_bounded() {
 #[test]
 fn a_file_that_is_no_key_file_says_so() {
     for (bytes, reason) in [
-        (&b""[..], "neither a JWK set nor a PEM"),
-        (b"hello", "neither a JWK set nor a PEM"),
+        (&b""[..], "neither a JWK set nor a public key"),
+        (b"hello", "neither a JWK set nor a public key"),
         (b"{", "not JSON"),
         (b"{}", "without a list named keys"),
         (b"{\"keys\":{}}", "without a list named keys"),
-        (b"{\"keys\":[]}", "neither a JWK set nor a PEM"),
+        (b"{\"keys\":[]}", "a list named keys without any key in it"),
+        (b"\xff\xfe{\0}\0", "without a list named keys"),
         (b"{\"keys\":[],\"keys\":[]}", "occurs twice"),
-        (b"\xff\xfe{", "neither a JWK set nor a PEM"),
+        (b"\xff\xfe{", "neither a JWK set nor a public key"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n", "ends before its PEM does"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "is no well-formed PEM"),
         (b"-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "no well-formed PEM"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no well-formed Subject"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no well-formed cert"),
@@ -114,6 +166,49 @@ fn a_file_that_is_no_key_file_says_so() {
         let (set, problems) = KeySet::parse(&[("f", bytes)]);
         assert!(set.is_empty());
         assert!(problems[0].to_string().contains(reason), "{reason}: {problems:?}");
+    }
+}
+
+#[test]
+fn what_serializers_write_for_nothing_is_nothing() {
+    let nothing =
+        ["use", "alg", "kid", "x5t", "x5t#S256", "key_ops", "issuer", "d", "p", "oth", "k"];
+    let members: serde_json::Map<_, _> =
+        nothing.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
+    assert_eq!(problems(&[rsa(members.into())]), (1, vec![]));
+}
+
+#[test]
+fn keys_in_pem_that_is_joined_or_der_are_all_read() {
+    let one = pem("PUBLIC KEY", &spki(RSA.public_key()));
+    let two = pem("PUBLIC KEY", &spki(P256.public_key()));
+    let joined = format!("{}{two}", one.trim_end());
+    let der = spki(ED.public_key());
+    let (set, problems) = KeySet::parse(&[("joined", joined.as_bytes()), ("der", &der)]);
+    assert_eq!((set.len(), problems), (3, vec![]));
+    // One bad section stops no other, but nobody knows what a file that is cut short should hold.
+    let bad = format!("-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n{one}");
+    let (set, problems) = KeySet::parse(&[("f", bad.as_bytes())]);
+    assert_eq!((set.len(), problems.len()), (1, 1));
+    let cut = &joined[..joined.len() - 40];
+    let (set, problems) = KeySet::parse(&[("f", cut.as_bytes())]);
+    assert_eq!((set.len(), problems.len()), (0, 1));
+}
+
+#[test]
+fn keys_are_read_in_every_encoding_of_windows() {
+    let jwks = String::from_utf8(key_file(&all_keys())).unwrap();
+    let pem = pem("PUBLIC KEY", &spki(RSA.public_key())).replace('\n', "\r\n");
+    for (text, keys) in [(jwks, 4), (pem, 1)] {
+        let utf16: Vec<u16> = std::iter::once(0xfeff).chain(text.encode_utf16()).collect();
+        for bytes in [
+            format!("\u{feff}{text}").into_bytes(),
+            utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect(),
+            utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect(),
+        ] {
+            let (set, problems) = KeySet::parse(&[("f", &bytes)]);
+            assert_eq!((set.len(), problems), (keys, vec![]));
+        }
     }
 }
 
@@ -158,24 +253,64 @@ fn a_certificate_is_found_by_its_thumbprint() {
 
 #[test]
 fn a_key_bound_to_an_issuer_verifies_for_it_alone() {
+    const OTHER: &str = "99999999-2222-4333-8444-555555555555";
     let key = |issuer: &str| vec![rsa(json!({ "kid": "rsa", "issuer": issuer }))];
-    let v1 = "https://sts.windows.net/{tenantid}/";
-    let v2 = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    let result = |keys: &[Value]| {
-        let (_keep, trusted) = trust(Issuer::entra("entra", TENANT, vec![]), keys);
-        let token = rs256(&entra(json!({})));
+    let result = |iss: &str, keys: &[Value]| {
+        let issuers = vec![
+            "https://sts.chinacloudapi.cn/72f988bf-86f1-41af-91ab-2d7cd011db47/".to_owned(),
+            format!("https://sts.windows.net/{OTHER}/"),
+        ];
+        let (_keep, trusted) = trust(Issuer::entra("entra", TENANT, issuers), keys);
+        let token = rs256(&entra(json!({ "iss": iss })));
         let token = BearerToken::parse(token.as_bytes()).unwrap();
         verify(&token, &[trusted], now()).map(|_| ()).map_err(|r| r.denial)
     };
-    assert_eq!(result(&key(v1)), Ok(()));
-    assert_eq!(result(&key(ISS_ENTRA)), Ok(()));
-    assert_eq!(result(&key(v2)), Err(Denial::TokenSignature));
-    assert_eq!(
-        result(&key("https://sts.windows.net/99999999-2222-4333-8444-555555555555/")),
-        Err(Denial::TokenSignature)
-    );
-    let both = [key(v2), key(v1)].concat();
-    assert_eq!(result(&both), Ok(()), "the same kid for two issuers");
+    let refused = Err(Denial::TokenSignature);
+    let v1 = |tenant: &str| format!("https://sts.windows.net/{tenant}/");
+    let v2 = |tenant: &str| format!("https://login.microsoftonline.com/{tenant}/v2.0");
+    let (own, any) = (TENANT.to_string(), "{tenantid}");
+    let (v1_iss, v2_iss) = (v1(&own), v2(&own));
+    let china_v2 = "https://login.partner.microsoftonline.cn/{tenantid}/v2.0";
+    let china_v1 = format!("https://sts.chinacloudapi.cn/{own}/");
+    for (key_issuer, iss, expected) in [
+        (v1(any), &v1_iss, Ok(())),
+        (v1(&own), &v1_iss, Ok(())),
+        (v1(OTHER), &v1_iss, refused),
+        // Entra signs tokens of version 1.0 with keys that it publishes for version 2.0.
+        (v2(any), &v1_iss, Ok(())),
+        (v2(&own), &v1_iss, Ok(())),
+        (v2(OTHER), &v1_iss, refused),
+        (v2(any), &v2_iss, Ok(())),
+        (v2(OTHER), &v2_iss, refused),
+        (china_v2.to_owned(), &china_v1, Ok(())),
+        // Not the other way, not another cloud, and not for an iss of another tenant.
+        (v1(any), &v2_iss, refused),
+        (china_v2.to_owned(), &v1_iss, refused),
+        (v2(any), &china_v1, refused),
+        (v2(any), &v1(OTHER), refused),
+        (v2(OTHER), &v1(OTHER), refused),
+        ("https://login.microsoftonline.com/common/v2.0".to_owned(), &v1_iss, refused),
+        (format!("{}/", v2(any)), &v1_iss, refused),
+        (format!("https://login.microsoftonline.com.evil/{own}/v2.0"), &v1_iss, refused),
+    ] {
+        assert_eq!(result(iss, &key(&key_issuer)), expected, "{key_issuer} for {iss}");
+    }
+    let both = [key(&v2(any)), key(&v1(any))].concat();
+    assert_eq!(result(&v1_iss, &both), Ok(()), "one key for both versions");
+    let other = jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": "rsa", "issuer": v1(any) }));
+    assert_eq!(result(&v1_iss, &[key(&v2(any)), vec![other]].concat()), refused);
+}
+
+#[test]
+fn only_an_entra_issuer_has_two_versions() {
+    let v2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    let key = rsa(json!({ "kid": "rsa", "issuer": v2 }));
+    let v1 = format!("https://sts.windows.net/{TENANT}/");
+    let (_keep, trusted) = trust(Issuer::site("site", Some(HIERARCHY), vec![v1.clone()]), &[key]);
+    let token = rs256(&site(json!({ "iss": v1 })));
+    let token = BearerToken::parse(token.as_bytes()).unwrap();
+    let refused = verify(&token, &[trusted], now()).map(|_| ()).map_err(|r| r.denial);
+    assert_eq!(refused, Err(Denial::TokenSignature));
 }
 
 fn verifies(set: KeySet, token: &str) -> Result<(), Denial> {

@@ -1,0 +1,195 @@
+//! What RFC 5280 knows and the library that follows chains does not: most clients accept a chain that
+//! is refused for it, and the operator is told so.
+//!
+//! Words alone. No verdict rests on them.
+
+use webpki::Error;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+
+use super::{Anchors, Credential, Facts};
+
+/// Extensions of policies (RFC 5280 §4.2.1.4, §4.2.1.5, §4.2.1.11 and §4.2.1.14), which may be
+/// critical.
+const POLICIES: [(&str, &str); 4] = [
+    ("2.5.29.32", "certificatePolicies"),
+    ("2.5.29.33", "policyMappings"),
+    ("2.5.29.36", "policyConstraints"),
+    ("2.5.29.54", "inhibitAnyPolicy"),
+];
+
+/// The critical extensions that are not processed, with the names of those that others know.
+pub(super) fn extensions(facts: &Facts) -> String {
+    let named = |oid: &String| match POLICIES.iter().find(|(known, _)| known == oid) {
+        Some((_, name)) => format!("{name} ({oid})"),
+        None => oid.clone(),
+    };
+    facts.critical_unknown.iter().map(named).collect::<Vec<_>>().join(", ")
+}
+
+/// Which limit of sitegate's a chain has met, if the error is of one.
+pub(super) fn told(credential: &Credential, anchors: &Anchors, error: &Error) -> Option<String> {
+    match error {
+        Error::UnsupportedCriticalExtension => {
+            let mut chain = std::iter::once(credential.facts()).chain(credential.issuers());
+            let facts = chain.find(|facts| !facts.critical_unknown.is_empty())?;
+            Some(format!(
+                "sitegate does not process the critical extension {} of {}, though others may",
+                extensions(facts),
+                facts.subject
+            ))
+        }
+        Error::NameConstraintViolation => {
+            let roots = anchors.iter().map(|anchor| anchor.der());
+            let mut above = credential.chain().iter().skip(1).chain(roots);
+            let constrained = above.find_map(|der| constrains_directories(der))?;
+            Some(format!(
+                "sitegate does not process name constraints for directory names, which {constrained} \
+                 has, though others may"
+            ))
+        }
+        Error::MaximumPathDepthExceeded => {
+            Some("sitegate follows chains of at most six intermediates".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The name of an authority that has constraints for directory names.
+fn constrains_directories(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let found = certificate.extensions().iter().any(|extension| {
+        let ParsedExtension::NameConstraints(names) = extension.parsed_extension() else {
+            return false;
+        };
+        let subtrees = [&names.permitted_subtrees, &names.excluded_subtrees];
+        let mut bases = subtrees.into_iter().flatten().flatten().map(|subtree| &subtree.base);
+        bases.any(|base| matches!(base, GeneralName::DirectoryName(_)))
+    });
+    found.then(|| certificate.subject().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+        ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, NameConstraints,
+    };
+    use rustls_pki_types::ServerName;
+
+    use super::*;
+    use crate::cert::{Expectation, Source, check};
+    use crate::unfit::Unfit;
+
+    fn authority(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        let mut subject = DistinguishedName::new();
+        subject.push(DnType::CommonName, name);
+        params.distinguished_name = subject;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    /// What is wrong with a leaf below intermediates, of which one is changed.
+    fn fault(
+        between: usize,
+        change: impl Fn(&mut CertificateParams),
+        leaf: impl Fn(&mut CertificateParams),
+    ) -> Option<(Unfit, String)> {
+        let key = || KeyPair::generate().unwrap();
+        let mut issuer = Issuer::new(authority("Root CA"), key());
+        let root = authority("Root CA").self_signed(issuer.key()).unwrap().pem();
+        let mut chain = String::new();
+        for number in 0..between {
+            let (mut params, own) = (authority(&format!("CA {number}")), key());
+            if number == 0 {
+                change(&mut params);
+            }
+            chain.insert_str(0, &params.signed_by(&own, &issuer).unwrap().pem());
+            issuer = Issuer::new(params, own);
+        }
+        let mut params = CertificateParams::new(vec!["mp01".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf(&mut params);
+        let own = key();
+        chain.insert_str(0, &params.signed_by(&own, &issuer).unwrap().pem());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = own.serialize_pem();
+        let credential =
+            Credential::parse(chain.as_bytes(), Some(key.as_bytes()), Source::Pki, &provider);
+        let anchors = Anchors::from_pem(root.as_bytes()).unwrap();
+        let hosts = [ServerName::try_from("mp01").unwrap()];
+        let expected = Expectation { hosts: &hosts, anchors: &anchors, provider: &provider };
+        let fault = check(&credential.unwrap(), &expected, crate::clock::second(1_800_000_000));
+        fault.err().map(|fault| (fault.unfit, fault.detail))
+    }
+
+    fn critical(oid: &[u64], content: &[u8]) -> CustomExtension {
+        let mut extension = CustomExtension::from_oid_content(oid, content.to_vec());
+        extension.set_criticality(true);
+        extension
+    }
+
+    #[test]
+    fn a_limit_of_sitegates_own_is_told_as_one() {
+        let policies = |oid: [u64; 4], content: &'static [u8]| {
+            move |params: &mut CertificateParams| {
+                params.custom_extensions = vec![critical(&oid, content)];
+            }
+        };
+        let nothing = |_: &mut CertificateParams| ();
+        let directory = |params: &mut CertificateParams| {
+            let mut name = DistinguishedName::new();
+            name.push(DnType::OrganizationName, "Contoso");
+            let permitted_subtrees = vec![GeneralSubtree::DirectoryName(name)];
+            let excluded_subtrees = Vec::new();
+            params.name_constraints =
+                Some(NameConstraints { permitted_subtrees, excluded_subtrees });
+        };
+        let of = |oid: &str| {
+            format!(
+                "on the way to a root: sitegate does not process the critical extension {oid} of \
+                 CN=CA 0, though others may"
+            )
+        };
+        for (found, unfit, told) in [
+            (
+                fault(1, policies([2, 5, 29, 36], &[0x30, 3, 0x80, 1, 0]), nothing),
+                Unfit::CriticalUnknown,
+                of("policyConstraints (2.5.29.36)"),
+            ),
+            (
+                fault(1, policies([2, 5, 29, 54], &[2, 1, 0]), nothing),
+                Unfit::CriticalUnknown,
+                of("inhibitAnyPolicy (2.5.29.54)"),
+            ),
+            (
+                fault(1, policies([1, 2, 3, 4], &[5, 0]), nothing),
+                Unfit::CriticalUnknown,
+                of("1.2.3.4"),
+            ),
+            (
+                fault(1, nothing, policies([2, 5, 29, 32], &[0x30, 6, 0x30, 4, 6, 2, 0x2A, 3])),
+                Unfit::CriticalUnknown,
+                "certificatePolicies (2.5.29.32)".to_owned(),
+            ),
+            (
+                fault(1, directory, nothing),
+                Unfit::Constrained,
+                "on the way to a root: sitegate does not process name constraints for directory \
+                 names, which CN=CA 0 has, though others may"
+                    .to_owned(),
+            ),
+            (
+                fault(8, nothing, nothing),
+                Unfit::Untrusted,
+                "on the way to a root: sitegate follows chains of at most six intermediates"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(found, Some((unfit, told)));
+        }
+        assert_eq!(fault(6, nothing, nothing), None);
+    }
+}
