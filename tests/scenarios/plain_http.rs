@@ -420,7 +420,7 @@ fn limits_and_framing_hold_in_clear() {
 
 #[test]
 fn an_address_is_one_of_tls_or_one_of_plain_http() {
-    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:80"));
+    let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:8080"));
     let text = gateway.config_text();
     let listen = format!("listen = \"127.0.0.1:{}\"", gateway.port);
     for (plain, wanted) in [
@@ -436,7 +436,7 @@ fn an_address_is_one_of_tls_or_one_of_plain_http() {
         assert!(told.contains(wanted), "{plain}: {told}");
     }
     let passes = "[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"pass\"\n";
-    let far = text.replace("http://127.0.0.1:80", "http://192.0.2.1:80");
+    let far = text.replace("http://127.0.0.1:8080", "http://192.0.2.1:80");
     let check = |text: &str| {
         gateway.write_config(text);
         let out = gateway.command(&["check"]).output().unwrap();
