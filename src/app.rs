@@ -46,6 +46,7 @@ use crate::front::{Binding, Front};
 use crate::gateway::{Policy, UnderWay};
 use crate::live::{Publisher, live};
 use crate::log::{BatchGuard, Recent};
+use crate::lost::Guard;
 use crate::metrics::Metrics;
 use crate::site::StateDir;
 use crate::token::{TokenCache, Trusted};
@@ -85,6 +86,8 @@ struct App {
     text: String,
     /// Had by this process until it ends.
     state_dir: Arc<StateDir>,
+    /// Told of threads that have panicked.
+    guard: Guard,
     metrics: Arc<Metrics>,
     tokens: Arc<TokenCache>,
     backends: Arc<Backends>,
@@ -162,9 +165,10 @@ impl App {
         let now = options.clock.now();
         let Loaded { mut config, warnings } = loaded;
         let state_dir = Arc::new(StateDir::take(&config.site.state, &config.site.code)?);
+        let guard = Guard::default();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
         crate::log::count_losses(&metrics);
-        let (access, access_guard) = open_access(&config, metrics.clone(), now)?;
+        let (access, access_guard) = open_access(&config, metrics.clone(), now, guard.clone())?;
         let backends = Arc::new(Backends::default());
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
@@ -208,6 +212,7 @@ impl App {
                     metrics: metrics.clone(),
                     clock: options.clock.clone(),
                     ended: authorities.ended(),
+                    guard: guard.clone(),
                 },
             )?,
         };
@@ -225,7 +230,7 @@ impl App {
         let recent = access.recent();
         let front = start_front(
             &config,
-            (limits_read, bindings_read, down),
+            (limits_read, bindings_read, down, guard.clone()),
             &options,
             (policy_read, access, metrics.clone(), under_way),
         )?;
@@ -244,6 +249,7 @@ impl App {
             options,
             text: warnings.text,
             state_dir,
+            guard,
             metrics,
             tokens,
             backends,
@@ -337,7 +343,7 @@ impl App {
     /// A shard has panicked. What the others have under way is cut off: a part of all connections
     /// would be refused until they have drained.
     async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Lost> {
-        let mut lost = pin!(self.front.lost());
+        let mut lost = pin!(self.guard.lost());
         let mut file = reload::ConfigFile::new(&self.options.path, self.text.as_bytes());
         let mut signals = Signals::new(self.options.signals);
         let mut told = following::Changes::of(self.followed.as_ref());
@@ -352,13 +358,10 @@ impl App {
                     }
                     Signal::End => break,
                 },
-                why = &mut lost => {
-                    tracing::error!(why, "a serving thread has ended; so does the process");
-                    return Err(Lost(why));
-                }
+                why = &mut lost => return Err(Lost::told(why)),
                 () = told.changed() => self.adopt().await,
                 Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
-                    tracing::error!(%error, "a task of the control plane failed");
+                    return Err(Lost::told(format!("a task of the control plane: {error}")));
                 }
             }
         }

@@ -32,6 +32,7 @@ pub mod denial;
 pub mod encoding;
 pub mod grant_denial;
 pub mod live;
+pub mod lost;
 pub mod metrics;
 pub mod pem;
 pub mod purpose;

@@ -14,15 +14,16 @@ use crate::front::{Binding, Front, FrontParams, bind};
 use crate::gateway::{Gateway, Policy, Server, UnderWay};
 use crate::live::Live;
 use crate::log::{AccessLog, BatchGuard};
+use crate::lost::Guard;
 use crate::metrics::Metrics;
 
-pub(super) type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>);
+pub(super) type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>, Guard);
 pub(super) type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>, Arc<UnderWay>);
 
 /// Start the shards: from here on what is bound is accepted.
 pub(super) fn start_front(
     config: &Config,
-    (limits, bindings, shutdown): ForFront,
+    (limits, bindings, shutdown, guard): ForFront,
     options: &Options,
     (policy, access, metrics, under_way): ForGateway,
 ) -> Result<Front, StartError> {
@@ -43,6 +44,7 @@ pub(super) fn start_front(
         metrics: metrics.clone(),
         on_refusal: observe::refusals(policy.clone(), access.clone(), clock.clone()),
         shutdown,
+        guard,
     };
     let server = move || {
         let (policy, access) = (policy.clone(), access.clone());
@@ -57,13 +59,14 @@ pub(super) fn open_access(
     config: &Config,
     metrics: Arc<Metrics>,
     now: Timestamp,
+    watched: Guard,
 ) -> Result<(AccessLog, Option<BatchGuard>), StartError> {
     let written = (&config.log.access, config.log.access_format);
     let opened = AccessLog::open(written, metrics, now).and_then(|(log, writer)| {
         let Some(writer) = writer else { return Ok((log, None)) };
         let guard = writer.guard();
         let thread = std::thread::Builder::new().name("access-log".to_owned());
-        thread.spawn(move || writer.run())?;
+        thread.spawn(move || watched.run("access-log", || writer.run()))?;
         Ok((log, Some(guard)))
     });
     opened.map_err(|cause| StartError::File {

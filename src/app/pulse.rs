@@ -216,6 +216,7 @@ mod tests {
             metrics: metrics.clone(),
             on_refusal: Arc::new(|_, _, _| {}),
             shutdown,
+            guard: Default::default(),
         };
         let front = Front::start(params, || Arc::new(stuck.clone())).unwrap();
         front.open(bound, listener);

@@ -23,6 +23,15 @@ pub struct Running {
 #[error("a thread has ended that sitegate cannot go on without: {0}")]
 pub struct Lost(pub(super) String);
 
+impl Lost {
+    /// Say it in the log, too. What is gone is done by nobody any more: the process is better started
+    /// anew.
+    pub(super) fn told(why: String) -> Self {
+        tracing::error!(why, "a thread or a task has ended; so does the process");
+        Lost(why)
+    }
+}
+
 impl Running {
     /// Begin to end: no new connections, requests under way finish within the drain time.
     pub fn stop(&self) {

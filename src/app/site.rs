@@ -15,6 +15,7 @@ use super::blocklist::Joined;
 use crate::clock::Clock;
 use crate::config::{self, Config, KeySource, TokenServiceStore};
 use crate::live::{Live, Publisher as Publishing, live};
+use crate::lost::Guard;
 use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
 use crate::secret::Password;
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub clock: Clock,
     /// Turns true once everything has drained: tokens are given until then.
     pub ended: watch::Receiver<bool>,
+    /// Told when one of its tasks panics.
+    pub guard: Guard,
 }
 
 /// Start the site's side, and say what is blocked at present.
@@ -57,29 +60,48 @@ pub(super) struct Parts {
 pub(super) fn start(config: &Config, parts: Parts) -> Result<Live<Blocklist>, StartError> {
     let (told, tell) = std::sync::mpsc::sync_channel(1);
     let config = config.clone();
+    let guard = parts.guard.clone();
     std::thread::Builder::new().name("site".to_owned()).spawn(move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(told.send(Err(error.into()))),
-        };
-        runtime.block_on(async move {
-            let mut ended = parts.ended.clone();
-            match open(&config, parts).await {
-                Ok((store, mut tasks, blocks)) => {
-                    let _ = told.send(Ok(blocks));
-                    let _ = ended.wait_for(|ended| *ended).await;
-                    let rest = async { while tasks.join_next().await.is_some() {} };
-                    let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
-                    if let Some(store) = store {
-                        store.close().await;
+        guard.run("site", || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(told.send(Err(error.into()))),
+            };
+            runtime.block_on(async move {
+                let mut ended = parts.ended.clone();
+                match open(&config, parts).await {
+                    Ok((store, mut tasks, blocks)) => {
+                        let _ = told.send(Ok(blocks));
+                        until(&mut ended, &mut tasks).await;
+                        let rest = async { while tasks.join_next().await.is_some() {} };
+                        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+                        if let Some(store) = store {
+                            store.close().await;
+                        }
                     }
+                    Err(error) => drop(told.send(Err(error))),
                 }
-                Err(error) => drop(told.send(Err(error))),
-            }
-        });
-        runtime.shutdown_background();
+            });
+            runtime.shutdown_background();
+        })
     })?;
     tell.recv().unwrap_or_else(|_| Err(StartError::Defect("the site's thread ended".to_owned())))
+}
+
+/// Wait for the end. A task that has panicked takes the thread with it, and so the process: what it did
+/// is not done any more.
+async fn until(ended: &mut watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    loop {
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            joined = tasks.join_next(), if !tasks.is_empty() => {
+                let panicked = |error: tokio::task::JoinError| error.try_into_panic().ok();
+                if let Some(panic) = joined.and_then(Result::err).and_then(panicked) {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
 }
 
 type Opened = (Option<Store>, JoinSet<()>, Live<Blocklist>);
@@ -348,5 +370,26 @@ async fn sweep(store: Store, clock: Clock, mut ended: watch::Receiver<bool>) {
         if let Err(error) = store.sweep(clock.now()).await {
             tracing::warn!(target: "sitegate::store", %error, "nothing was swept");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tasks_may_end_and_must_not_panic() {
+        let (end, mut ended) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        end.send(true).unwrap();
+        until(&mut ended, &mut tasks).await;
+
+        let (_end, mut ended) = watch::channel(false);
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("no store") });
+        let waiting = tokio::spawn(async move { until(&mut ended, &mut tasks).await });
+        let panic = waiting.await.unwrap_err().into_panic();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"no store"));
     }
 }

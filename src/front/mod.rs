@@ -13,7 +13,6 @@ mod handshake;
 mod limits;
 mod lingering;
 mod listener;
-mod lost;
 mod low_water;
 mod open;
 mod patience;

@@ -23,7 +23,6 @@ use super::conn::Conn;
 use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
-use super::lost::Guard;
 use super::open::{Each, Open};
 use super::proxy_header::client_of;
 use super::pulse::{Own, Pulse, answer};
@@ -34,6 +33,7 @@ use super::transport::Transport;
 use super::turns::Turns;
 use crate::config::ConnLimits;
 use crate::live::Live;
+use crate::lost::Guard;
 use crate::metrics::{ConnectionEnd, Metrics};
 
 /// How long to wait after the system could not give a connection (no descriptors left, say): long
@@ -75,6 +75,8 @@ pub struct FrontParams {
     pub on_refusal: OnRefusal,
     /// Turns true when the process is to end.
     pub shutdown: ShutdownWatch,
+    /// Told when a shard panics: its sockets are closed, and nobody serves what they had.
+    pub guard: Guard,
 }
 
 pub(super) enum Command {
@@ -89,7 +91,6 @@ pub struct Front {
     admission: Arc<Admission>,
     census: Census,
     own: Arc<Own>,
-    guard: Guard,
 }
 
 /// What every connection of the process shares.
@@ -132,7 +133,7 @@ impl Front {
             turns: Turns::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
-        let guard = Guard::default();
+        let guard = params.guard;
         let shards = (0..params.shards.max(1))
             .map(|n| {
                 let (commands, inbox) = mpsc::unbounded_channel();
@@ -145,7 +146,7 @@ impl Front {
                 Ok((commands, thread))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Front { shards, admission, census, own, guard })
+        Ok(Front { shards, admission, census, own })
     }
 
     /// Accept connections on a bound address from now on, for the binding of `configured`.
@@ -187,12 +188,6 @@ impl Front {
     /// How many connections each site system has.
     pub fn census(&self) -> Census {
         self.census.clone()
-    }
-
-    /// Wait until a shard has panicked, and say which, and why: its sockets are closed, and nobody
-    /// serves what they had. Never ends where none does.
-    pub fn lost(&self) -> impl Future<Output = String> + Send + use<> {
-        self.guard.lost()
     }
 
     /// Wait until every shard has drained. Blocks the calling thread.
@@ -383,3 +378,6 @@ async fn arrive<A>(
     let info = describe(&tls, site, by_default, (client, local), shared);
     Ok(info.map(|info| (Transport::Tls(tls), info)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ const LAYERS: &[(&[&str], bool)] = &[
             "encoding",
             "grant_denial",
             "live",
+            "lost",
             "metrics",
             "pem",
             "purpose",

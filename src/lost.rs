@@ -7,18 +7,18 @@ use tokio::sync::watch;
 
 /// What watches over threads. Clones watch together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guard(watch::Sender<Option<String>>);
+pub struct Guard(watch::Sender<Option<String>>);
 
 impl Guard {
     /// Run what a thread is there for, to its end or its panic.
-    pub(super) fn run(&self, thread: &str, what: impl FnOnce()) {
+    pub fn run(&self, thread: &str, what: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(what)) {
             self.0.send_replace(Some(format!("{thread} panicked: {}", said(&*panic))));
         }
     }
 
     /// Wait until one has panicked, and say which, and why. Never ends where none does.
-    pub(super) fn lost(&self) -> impl Future<Output = String> + Send + use<> {
+    pub fn lost(&self) -> impl Future<Output = String> + Send + use<> {
         let mut lost = self.0.subscribe();
         async move {
             let found = lost.wait_for(Option::is_some).await.ok();
@@ -39,16 +39,9 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use pingora_core::server::ShutdownWatch;
     use rstest::rstest;
 
     use super::Guard;
-    use crate::config::ConnLimits;
-    use crate::front::{Conn, Front, FrontParams, Serve};
-    use crate::live::live;
-    use crate::metrics::Metrics;
 
     #[rstest]
     #[case::of_its_own(|| panic!("no room"), "shard-1 panicked: no room")]
@@ -75,38 +68,5 @@ mod tests {
             why = lost => panic!("{why}"),
             () = std::future::ready(()) => {}
         }
-    }
-
-    /// Serves nobody, and panics while it looks after itself.
-    struct Broken;
-
-    impl Serve for Broken {
-        async fn serve(&self, _: Conn, _: &ShutdownWatch) {}
-
-        fn tidy(&self) {
-            panic!("it cannot be tidied");
-        }
-
-        async fn end(&self) {}
-    }
-
-    #[tokio::test]
-    async fn a_front_tells_of_a_shard_that_is_gone() {
-        let (_limits, limits) = live(ConnLimits::default());
-        let (_bindings, bindings) = live(Vec::new());
-        let (_shutdown, shutdown) = tokio::sync::watch::channel(false);
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let params = FrontParams {
-            shards: 2,
-            limits,
-            bindings,
-            refuse_tls: crate::tls::refusing(provider.into()).unwrap(),
-            metrics: Arc::new(Metrics::new().unwrap()),
-            on_refusal: Arc::new(|_, _, _| {}),
-            shutdown,
-        };
-        let front = Front::start(params, || Arc::new(Broken)).unwrap();
-        let why = front.lost().await;
-        assert!(why.ends_with("panicked: it cannot be tidied"), "{why}");
     }
 }
