@@ -153,7 +153,9 @@ fn a_websocket_needs_a_route_for_it_a_token_and_its_one_form() {
 #[test]
 fn what_is_sent_before_the_101_never_reaches_the_backend() {
     let backend = Backend::start();
-    let gateway = started(&backend, "");
+    // With one thread, what it does for another connection comes after what came before.
+    let plan = Plan::to(&format!("http://127.0.0.1:{}", backend.port));
+    let gateway = plan.after(ROUTES).sections("[limits]\nthreads = 1").start();
     let token = gateway.token();
     let smuggled = ask("/plain/smuggled", None, "");
     // With the request, and after it while the backend has not answered.
@@ -175,7 +177,7 @@ fn what_is_sent_before_the_101_never_reaches_the_backend() {
                     wire.send(request.as_bytes());
                     let asked = backend.next();
                     wire.send(smuggled.as_bytes());
-                    // Another connection's round trip: what was sent before it has arrived.
+                    // Another connection's round trip: what was sent before it has been read.
                     let mut other = connect(&gateway);
                     other.send(ask("/unknown/x", None, "").as_bytes());
                     assert_eq!(other.read_answer().0, 403);
