@@ -259,6 +259,7 @@ pub(super) fn folder(pki: &PkiFolder) -> Folder {
         key: pki.key.clone(),
         anchors: pki.ca.clone(),
         anchors_named: pki.ca_named,
+        process_more: pki.process_more,
         password: pki.password.clone(),
         key_mode: if pki.key_exposed_allowed { KeyMode::Any } else { KeyMode::Private },
     }

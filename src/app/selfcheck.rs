@@ -86,7 +86,7 @@ impl SelfCheck {
                 config: served
                     .config
                     .is_some()
-                    .then(|| self.configs.trusting(Some(served.anchors().as_ref().clone()))),
+                    .then(|| self.configs.trusting(Some(served.anchors()))),
             })
         };
         state.config.site_systems.iter().filter_map(ask).collect()

@@ -17,13 +17,16 @@ const ENDING: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Roots, with their dates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Anchors(Vec<Anchor>);
+pub struct Anchors {
+    roots: Vec<Anchor>,
+    process_more: bool,
+}
 
 impl Anchors {
     /// Take what can be read of a list of roots. System stores hold oddities that no chain leads
     /// to; one of them must not cost the others.
     pub fn lenient<'a>(roots: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Self {
-        Anchors(roots.into_iter().filter_map(|der| Anchor::new(der).ok()).collect())
+        Anchors::of(roots.into_iter().filter_map(|der| Anchor::new(der).ok()).collect())
     }
 
     /// The roots of a file: PEM, DER or PKCS#7. An empty one gives no anchors.
@@ -38,27 +41,51 @@ impl Anchors {
             return Err(Fault::new(Unfit::Malformed, why));
         }
         let malformed = |error| Fault::new(Unfit::Malformed, format!("ca: {error:?}"));
-        found.iter().map(Anchor::new).collect::<Result<_, _>>().map(Anchors).map_err(malformed)
+        found.iter().map(Anchor::new).collect::<Result<_, _>>().map(Anchors::of).map_err(malformed)
+    }
+
+    fn of(roots: Vec<Anchor>) -> Self {
+        Anchors { roots, process_more: false }
+    }
+
+    /// The same roots, trusted by clients that process more of a chain than the library does.
+    pub fn processing_more(self, process_more: bool) -> Self {
+        Anchors { process_more, ..self }
+    }
+
+    /// Whether clients are taken to process policies, name constraints of directories and long
+    /// chains.
+    pub fn process_more(&self) -> bool {
+        self.process_more
+    }
+
+    /// Whom a client of this machine trusts that tries the credential: the library, which it goes by,
+    /// cannot follow every chain that was found fit, and then trusts the leaf itself.
+    pub fn for_trial(&self, credential: &Credential) -> Self {
+        match self.process_more {
+            true => Anchors::lenient(credential.chain().first()).processing_more(true),
+            false => self.clone(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.roots.is_empty()
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Anchor> {
-        self.0.iter()
+        self.roots.iter()
     }
 
     /// All of them, as webpki takes them.
     pub(super) fn all(&self) -> Vec<TrustAnchor<'static>> {
-        self.0.iter().map(|anchor| anchor.trusted().clone()).collect()
+        self.roots.iter().map(|anchor| anchor.trusted().clone()).collect()
     }
 
     /// Those that the way up from this leaf may end at, at that time, as webpki takes them.
     pub fn trusted_for(&self, leaf: &[u8], now: Timestamp) -> Vec<TrustAnchor<'static>> {
-        let fit = self.0.iter().filter(|anchor| anchor.fit_for(leaf, now).is_ok());
+        let fit = self.roots.iter().filter(|anchor| anchor.fit_for(leaf, now).is_ok());
         fit.map(|anchor| anchor.trusted().clone()).collect()
     }
 
@@ -94,6 +121,6 @@ impl Anchors {
     fn above(&self, credential: &Credential) -> impl Iterator<Item = &Anchor> {
         let chain = std::iter::once(credential.facts()).chain(credential.issuers());
         let names: Vec<String> = chain.map(|facts| facts.issuer.clone()).collect();
-        self.0.iter().filter(move |anchor| names.iter().any(|name| name == anchor.subject()))
+        self.roots.iter().filter(move |anchor| names.iter().any(|name| name == anchor.subject()))
     }
 }

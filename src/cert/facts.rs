@@ -207,7 +207,7 @@ fn note(facts: &mut Facts, extension: &ParsedExtension<'_>) -> bool {
     true
 }
 
-fn ip(raw: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(raw: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(raw)
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(raw).map(IpAddr::from))
@@ -249,6 +249,11 @@ fn signature(algorithm: &AlgorithmIdentifier<'_>) -> (String, bool) {
         other => (other, false),
     };
     (name.to_owned(), strong)
+}
+
+/// Whether a signature is by SHA-2 or better.
+pub(super) fn strong(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    signature(algorithm).1
 }
 
 /// RFC 4055 §3.1: without a hash named in its parameters, PSS means SHA-1.

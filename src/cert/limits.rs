@@ -91,8 +91,17 @@ mod tests {
         params
     }
 
-    /// What is wrong with a leaf below intermediates, of which one is changed.
     fn fault(
+        between: usize,
+        change: impl Fn(&mut CertificateParams),
+        leaf: impl Fn(&mut CertificateParams),
+    ) -> Option<(Unfit, String)> {
+        judged(false, between, change, leaf)
+    }
+
+    /// What is wrong with a leaf below intermediates, of which the highest is changed.
+    fn judged(
+        process_more: bool,
         between: usize,
         change: impl Fn(&mut CertificateParams),
         leaf: impl Fn(&mut CertificateParams),
@@ -118,7 +127,7 @@ mod tests {
         let key = own.serialize_pem();
         let credential =
             Credential::parse(chain.as_bytes(), Some(key.as_bytes()), Source::Pki, &provider);
-        let anchors = Anchors::from_pem(root.as_bytes()).unwrap();
+        let anchors = Anchors::from_pem(root.as_bytes()).unwrap().processing_more(process_more);
         let hosts = [ServerName::try_from("mp01").unwrap()];
         let expected = Expectation { hosts: &hosts, anchors: &anchors, provider: &provider };
         let fault = check(&credential.unwrap(), &expected, crate::clock::second(1_800_000_000));
@@ -191,5 +200,97 @@ mod tests {
             assert_eq!(found, Some((unfit, told)));
         }
         assert_eq!(fault(6, nothing, nothing), None);
+    }
+
+    #[test]
+    fn what_clients_process_is_fit_where_the_operator_says_so_and_nothing_else() {
+        let constraints = |permitted_subtrees: Vec<GeneralSubtree>, excluded_subtrees| {
+            move |params: &mut CertificateParams| {
+                params.name_constraints = Some(NameConstraints {
+                    permitted_subtrees: permitted_subtrees.clone(),
+                    excluded_subtrees: Vec::clone(&excluded_subtrees),
+                });
+            }
+        };
+        let directory = || {
+            let mut name = DistinguishedName::new();
+            name.push(DnType::OrganizationName, "Contoso");
+            GeneralSubtree::DirectoryName(name)
+        };
+        let dns = |name: &str| GeneralSubtree::DnsName(name.to_owned());
+        let ext = |oid: [u64; 4], content: &'static [u8]| {
+            move |params: &mut CertificateParams| {
+                params.custom_extensions = vec![critical(&oid, content)];
+            }
+        };
+        let policy = ext([2, 5, 29, 36], &[0x30, 3, 0x80, 1, 0]);
+        let nothing = |_: &mut CertificateParams| ();
+        let more = |between, change: &dyn Fn(&mut CertificateParams)| {
+            judged(true, between, change, nothing).map(|(unfit, _)| unfit)
+        };
+        // Fit: what others process.
+        assert_eq!(more(1, &policy), None);
+        assert_eq!(more(2, &ext([2, 5, 29, 54], &[2, 1, 0])), None);
+        assert_eq!(more(8, &nothing), None);
+        assert_eq!(more(1, &constraints(vec![directory()], vec![])), None);
+        assert_eq!(more(1, &constraints(vec![directory(), dns("mp01")], vec![])), None);
+        // Unfit as before: other names, another use, a path that is too long, what nobody knows.
+        let constrained = Some(Unfit::Constrained);
+        assert_eq!(
+            more(1, &constraints(vec![directory(), dns("contoso.com")], vec![])),
+            constrained
+        );
+        assert_eq!(more(1, &constraints(vec![directory()], vec![dns("mp01")])), constrained);
+        assert_eq!(more(1, &ext([1, 2, 3, 4], &[5, 0])), Some(Unfit::CriticalUnknown));
+        let with_policy = |change: fn(&mut CertificateParams)| {
+            move |params: &mut CertificateParams| {
+                params.custom_extensions = vec![critical(&[2, 5, 29, 36], &[0x30, 3, 0x80, 1, 0])];
+                change(params);
+            }
+        };
+        for spoilt in [
+            with_policy(|params| params.is_ca = IsCa::ExplicitNoCa),
+            with_policy(|params| params.is_ca = IsCa::NoCa),
+            with_policy(|params| params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign]),
+            with_policy(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
+            with_policy(|params| params.not_before = rcgen::date_time_ymd(2090, 1, 1)),
+            with_policy(|params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+            }),
+        ] {
+            assert!(more(1, &spoilt).is_some());
+        }
+        let short = with_policy(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+        assert_eq!((more(1, &short), more(2, &short).is_some()), (None, true));
+        // The leaf's own critical extensions stop the library of every client like it.
+        let leaf = ext([2, 5, 29, 32], &[0x30, 6, 0x30, 4, 6, 2, 0x2A, 3]);
+        assert_eq!(judged(true, 1, nothing, leaf).unwrap().0, Unfit::CriticalUnknown);
+    }
+
+    #[test]
+    fn a_chain_of_strangers_leads_nowhere_however_much_clients_process() {
+        let key = || KeyPair::generate().unwrap();
+        let params = authority("Root CA");
+        let (real, false_root) = (key(), key());
+        let root = params.self_signed(&real).unwrap().pem();
+        let issuer = Issuer::new(params, false_root);
+        let (mut between, own) = (authority("CA 0"), key());
+        between.custom_extensions = vec![critical(&[2, 5, 29, 36], &[0x30, 3, 0x80, 1, 0])];
+        let above = between.signed_by(&own, &issuer).unwrap().pem();
+        let mut leaf = CertificateParams::new(vec!["mp01".to_owned()]).unwrap();
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf_key = key();
+        let leaf = leaf.signed_by(&leaf_key, &Issuer::new(between, own)).unwrap().pem();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = leaf_key.serialize_pem();
+        let chain = format!("{leaf}{above}");
+        let credential =
+            Credential::parse(chain.as_bytes(), Some(key.as_bytes()), Source::Pki, &provider);
+        let anchors = Anchors::from_pem(root.as_bytes()).unwrap().processing_more(true);
+        let hosts = [ServerName::try_from("mp01").unwrap()];
+        let expected = Expectation { hosts: &hosts, anchors: &anchors, provider: &provider };
+        assert!(
+            check(&credential.unwrap(), &expected, crate::clock::second(1_800_000_000)).is_err()
+        );
     }
 }

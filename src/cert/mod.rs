@@ -18,6 +18,7 @@ mod pfx_form;
 pub mod request;
 mod select;
 mod verdicts;
+mod walk;
 
 pub use anchors::Anchors;
 pub use check::{Expectation, check, faults};

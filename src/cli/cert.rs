@@ -258,6 +258,8 @@ fn unfit_for(
     let hosts: Vec<ServerName<'static>> =
         system.hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect();
     let anchors = beside.as_ref().or(own.as_ref()).unwrap_or(roots);
+    let process_more = system.pki.as_ref().is_some_and(|pki| pki.process_more);
+    let anchors = &anchors.clone().processing_more(process_more);
     let expected = Expectation { hosts: &hosts, anchors, provider };
     faults(credential, &expected, now).iter().map(ToString::to_string).collect()
 }

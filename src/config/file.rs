@@ -16,8 +16,8 @@ pub(super) use tables::{AltAuthFile, BackendAuthFile, PlainHttpFile, RoleBackend
 pub(super) use words::{
     AccessFormatFile, AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile,
     ClaimedIdsFile, ClientCertificateFile, CrlExpiredFile, KeyModeFile, KindFile, LogFormatFile,
-    MessageGuardFile, ModeFile, PlainHttpModeFile, SiteKindFile, StaleFile, TokenFile,
-    UpstreamFile,
+    MessageGuardFile, ModeFile, OneOrMany, PlainHttpModeFile, SiteKindFile, StaleFile, TokenFile,
+    UnprocessedFile, UpstreamFile,
 };
 
 type Typed<T> = Option<Spanned<T>>;
@@ -272,6 +272,9 @@ pub(super) struct SiteSystemFile {
     /// The file with the root to judge the certificate by, if there is one.
     #[schemars(extend("default" = "ca.crt"))]
     pub(super) pki_ca: Typed<String>,
+    /// What becomes of a chain of which sitegate cannot process everything that clients can.
+    #[schemars(extend("default" = "refuse"))]
+    pub(super) pki_unprocessed: Typed<UnprocessedFile>,
     /// What opens the PFX files of that folder: `file:PATH` or `env:NAME`.
     #[schemars(regex(pattern = "^(file|env):."))]
     pub(super) pki_password: Typed<String>,
@@ -379,21 +382,4 @@ pub(super) struct TokenIssuerFile {
     pub(super) device_claim: Typed<String>,
     /// For `oidc`: the claim with the user's id; one of the two is required.
     pub(super) user_claim: Typed<String>,
-}
-
-/// A string, or a list of strings.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    pub(super) fn into_vec(self) -> Vec<String> {
-        match self {
-            OneOrMany::One(one) => vec![one],
-            OneOrMany::Many(many) => many,
-        }
-    }
 }

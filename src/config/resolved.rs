@@ -337,6 +337,8 @@ pub struct PkiFolder {
     pub ca: String,
     /// Whether the operator has named it.
     pub ca_named: bool,
+    /// Whether clients process more of a chain than is processed here.
+    pub process_more: bool,
     /// What opens its PFX files; an empty password if nothing is said.
     pub password: Option<PasswordSource>,
     /// Whether a key that everyone can read is used.

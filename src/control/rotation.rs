@@ -264,7 +264,8 @@ impl Rotation {
         // No client would accept what has expired, and it is served all the same.
         if !selection.why.alarming() {
             let (hosts, provider) = (&self.params.hosts, &self.provider);
-            trial(&config, &Client { anchors: &anchors, hosts, provider }, now).map_err(fail)?;
+            let anchors = &anchors.for_trial(chosen);
+            trial(&config, &Client { anchors, hosts, provider }, now).map_err(fail)?;
         }
         Ok(Prepared { config: Some(config), anchors, staple })
     }
@@ -356,7 +357,10 @@ fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<Supp
         let store = Store::new(folder.clone(), source, provider.clone());
         Supply::folder(store, source, system.clone())
     };
-    let pki = params.pki.as_ref().map(|pki| folder(pki, Source::Pki, &params.system));
+    let pki = params.pki.as_ref().map(|pki| {
+        let system = params.system.as_ref().clone().processing_more(pki.process_more);
+        folder(pki, Source::Pki, &Arc::new(system))
+    });
     let site_issued = params.site_issued.as_ref().map(|site_issued| match site_issued {
         SiteIssued::Authority(authority) => {
             Supply::authority(authority.clone(), params.name.clone())

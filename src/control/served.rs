@@ -31,9 +31,11 @@ pub struct Served {
 }
 
 impl Served {
-    /// The roots by which what is served was judged: a client that trusts them is content.
-    pub fn anchors(&self) -> &Arc<Anchors> {
-        &self.anchors
+    /// The roots by which what is served was judged, as a client of this machine needs them: one
+    /// that trusts them is content.
+    pub fn anchors(&self) -> Anchors {
+        let chosen = self.selection.chosen.as_ref();
+        chosen.map_or_else(Anchors::default, |chosen| self.anchors.for_trial(chosen))
     }
 
     pub(super) fn holding(&self) -> Option<Holding> {

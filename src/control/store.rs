@@ -46,6 +46,8 @@ pub struct Folder {
     pub anchors: String,
     /// Whether the operator has named that file: it has to be there then.
     pub anchors_named: bool,
+    /// Whether clients process more of a chain than is processed here.
+    pub process_more: bool,
     /// Who may read the key.
     pub key_mode: KeyMode,
     /// What opens the folder's PFX files; an empty password if there is nothing here.
@@ -61,6 +63,7 @@ impl Folder {
             key: "tls.key".to_owned(),
             anchors: "ca.crt".to_owned(),
             anchors_named: false,
+            process_more: false,
             key_mode: KeyMode::Private,
             password: None,
         }
@@ -277,7 +280,9 @@ impl Store {
         };
         Ok(Loaded {
             credential: Arc::new(credential),
-            anchors: anchors.or(own_anchors).map(Arc::new),
+            anchors: anchors
+                .or(own_anchors)
+                .map(|anchors| Arc::new(anchors.processing_more(self.folder.process_more))),
             staple: parts.staple.clone(),
             group_readable: exposure == Exposure::Group,
         })

@@ -16,6 +16,7 @@ use rustls::{
 };
 use rustls_pki_types::{ServerName, UnixTime};
 
+use super::backend_verifier::BackendVerifier;
 use crate::cert::{Anchors, Fault};
 use crate::unfit::Unfit;
 
@@ -53,11 +54,18 @@ fn client_config(
 ) -> Result<Arc<ClientConfig>, Fault> {
     let time = Arc::new(StoppedAt(now));
     let provider = Arc::new(with_one_exchange(client.provider));
-    let mut config = ClientConfig::builder_with_details(provider, time)
+    let config = ClientConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[version])
-        .map_err(|e| Fault::new(Unfit::HandshakeFailed, e.to_string()))?
-        .with_root_certificates(client.anchors.root_store())
-        .with_no_client_auth();
+        .map_err(|e| Fault::new(Unfit::HandshakeFailed, e.to_string()))?;
+    let mut config = match client.anchors.process_more() {
+        false => config.with_root_certificates(client.anchors.root_store()),
+        true => {
+            let anchors = client.anchors.clone();
+            let verifier = BackendVerifier { anchors, provider: client.provider.clone() };
+            config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    }
+    .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::{ConfigError, Scope};
 use crate::config::code::ConfigCode;
-use crate::config::file::{ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile};
+use crate::config::file::{
+    ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile, UnprocessedFile,
+};
 use crate::config::resolved::{ClientCertificates, PkiFolder};
 use crate::config::spanned::Spanned;
 use crate::secret::PasswordSource;
@@ -23,11 +25,15 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
                 scope.conflict(value.span(), format!("{key} without pki"), "name the folder: pki");
             }
         }
+        if let Some(value) = &file.pki_unprocessed {
+            scope.conflict(value.span(), "pki_unprocessed without pki", "name the folder: pki");
+        }
         return None;
     };
     let [certificate, key, ca] = names.map(|(_, value, default)| {
         value.as_ref().map_or(default.to_owned(), |value| value.get_ref().clone())
     });
+    let unprocessed = file.pki_unprocessed.as_ref().map(|typed| *typed.get_ref());
     let mode = file.key_mode.as_ref().map(|mode| *mode.get_ref());
     Some(PkiFolder {
         path: scope.path(path.get_ref()),
@@ -35,6 +41,7 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
         key,
         ca,
         ca_named: file.pki_ca.is_some(),
+        process_more: unprocessed == Some(UnprocessedFile::Accept),
         password: file
             .pki_password
             .as_ref()

@@ -181,3 +181,23 @@ fn a_credential_whose_key_belongs_elsewhere_makes_no_configuration() {
     let made = server_config(&credential(&mixed), None, &TlsOptions::default(), provider());
     assert_eq!(made.err().map(|fault| fault.unfit), Some(Unfit::KeyMismatch));
 }
+
+#[test]
+fn a_chain_that_the_library_cannot_follow_is_tried_by_its_leaf() {
+    let (_, forged) = pki_and_leaf();
+    let stranger = Pki::new("Fabrikam", second(NOW)).unwrap();
+    let config = config(&forged, false);
+    let anchors = Anchors::from_pem(stranger.root().as_bytes()).unwrap();
+    let hosts = hosts(&[HOST, "mp01"]);
+    let provider = provider();
+    let tried = |anchors: &Anchors, hosts: &[ServerName<'static>]| {
+        trial(&config, &Client { anchors, hosts, provider: &provider }, second(NOW)).is_ok()
+    };
+    assert!(!tried(&anchors.for_trial(&credential(&forged)), &hosts));
+    let more = anchors.processing_more(true);
+    assert!(tried(&more.for_trial(&credential(&forged)), &hosts));
+    let other = pki_and_leaf().1;
+    assert!(!tried(&more.for_trial(&credential(&other)), &hosts), "the leaf alone");
+    let elsewhere = [ServerName::try_from("other.contoso.com").unwrap()];
+    assert!(!tried(&more.for_trial(&credential(&forged)), &elsewhere));
+}
