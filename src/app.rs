@@ -18,7 +18,7 @@ mod issuers;
 mod keys;
 mod modes;
 mod observe;
-mod pulse;
+mod probe;
 mod reload;
 mod replay;
 mod report;
@@ -104,7 +104,7 @@ struct App {
     policy: Publisher<Policy>,
     front: Front,
     readiness: Readiness,
-    silent: pulse::Silent,
+    unanswered: probe::Unanswered,
     recent: Recent,
     state: Arc<Mutex<State>>,
     tasks: JoinSet<()>,
@@ -242,8 +242,8 @@ impl App {
             config,
         }));
         let notes = report::notes(followed.as_ref().map(Followed::told), state_dir.clone());
-        let silent = pulse::Silent::default();
-        let amiss = report::amiss(sites.shared(), silent.clone());
+        let unanswered = probe::Unanswered::default();
+        let amiss = report::amiss(sites.shared(), unanswered.clone());
         let readiness = Readiness::new(metrics.clone(), amiss, notes);
         let mut app = App {
             options,
@@ -265,7 +265,7 @@ impl App {
             policy,
             front,
             readiness,
-            silent,
+            unanswered,
             recent,
             state,
             tasks,
@@ -276,7 +276,7 @@ impl App {
         let (admin, metrics) = app.spawn(now).await?;
         let addresses = app.open_all()?;
         app.keep_text();
-        app.ask_itself()?;
+        app.probe_listeners()?;
         app.metrics.config_reloaded(Some(now.as_second()));
         Ok((app, addresses, admin, metrics))
     }

@@ -258,7 +258,7 @@ pub(crate) async fn state(
             Err(error) => found.wrong.push(error.to_string()),
         }
         if let Ok((Place::Sqlite(file), _, true)) = store_place(config)
-            && let Err(error) = Store::open_to_read(&file).await
+            && let Err(error) = Store::look(&file).await
         {
             found.wrong.push(format!("{}: {error}", file.display()));
         }

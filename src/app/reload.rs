@@ -159,6 +159,13 @@ impl App {
             let fixed = fixed.join(", ");
             return Err(format!("{fixed} changed, which takes effect only at a restart"));
         }
+        self.resolvable(&old, &config).await?;
+        let (provider, clock) = (self.options.provider.clone(), self.options.clock.clone());
+        let examiner = Examiner::with(provider, clock, self.authorities.system.clone());
+        let unserved = examiner.unserved(&old, &config);
+        if !unserved.is_empty() {
+            return Err(unserved.join("\n"));
+        }
         let wanted: BTreeSet<SocketAddr> =
             config.site_systems.iter().flat_map(|s| s.listens()).collect();
         let mut fresh = Vec::new();
@@ -172,13 +179,6 @@ impl App {
                 format!("cannot listen on {address}: {cause}{hint}")
             })?;
             fresh.push((*address, listener));
-        }
-        self.resolvable(&old, &config).await?;
-        let (provider, clock) = (self.options.provider.clone(), self.options.clock.clone());
-        let examiner = Examiner::with(provider, clock, self.authorities.system.clone());
-        let unserved = examiner.unserved(&old, &config);
-        if !unserved.is_empty() {
-            return Err(unserved.join("\n"));
         }
 
         self.sites.follow(

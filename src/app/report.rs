@@ -9,7 +9,7 @@ use super::State;
 use super::assemble::SharedSites;
 use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
-use super::pulse::Silent;
+use super::probe::Unanswered;
 use crate::admin::{
     CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, PlainHttpStatus,
     Readiness, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
@@ -136,10 +136,13 @@ fn connections(open: &Open, name: &str) -> BTreeMap<String, usize> {
 }
 
 /// What is amiss with listeners and site systems, as a function for readiness.
-pub(super) fn amiss(sites: SharedSites, silent: Silent) -> impl Fn() -> Vec<String> + Send + Sync {
+pub(super) fn amiss(
+    sites: SharedSites,
+    unanswered: Unanswered,
+) -> impl Fn() -> Vec<String> + Send + Sync {
     move || {
         let sites = sites.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut amiss = silent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut amiss = unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (name, served) in sites.iter() {
             let served = served.load();
             if served.config.is_some() {

@@ -140,13 +140,19 @@ impl Watch {
             let is_link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
             self.meant.as_ref().is_none_or(|meant| meant(path)) || is_link()
         };
+        // Of the directory itself, which one it is: a file beside those that are meant changes its time.
+        let of_place = |dir: &Path| {
+            number(&|hasher| {
+                (dir, edition(dir).map(|(device, inode, ..)| (device, inode))).hash(hasher);
+            })
+        };
         let of_directory = |dir: &PathBuf| {
             let entries = fs::read_dir(dir).into_iter().flatten().take(ENTRIES_MAX);
             let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
             // A sum, since entries come in any order.
             paths
                 .filter(|path| is_worth(path))
-                .fold(of_path(dir), |sum, path| sum.wrapping_add(of_path(&path)))
+                .fold(of_place(dir), |sum, path| sum.wrapping_add(of_path(&path)))
         };
         self.directories.iter().map(of_directory).fold(0, u64::wrapping_add)
     }

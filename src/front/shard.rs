@@ -24,8 +24,8 @@ use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
 use super::open::{Each, Open};
+use super::probe::{Own, Probe, answer};
 use super::proxy_header::client_of;
-use super::pulse::{Own, Pulse, answer};
 use super::refusal::OnRefusal;
 use super::state::ConnInfo;
 use super::tcp::Tcp;
@@ -174,9 +174,9 @@ impl Front {
     }
 
     /// What asks whether it serves.
-    pub fn pulse(&self) -> Pulse {
+    pub fn probe(&self) -> Probe {
         let shards = self.shards.iter().map(|(commands, _)| commands.clone()).collect();
-        Pulse::new(shards, self.own.clone())
+        Probe::new(shards, self.own.clone())
     }
 
     /// How many connections are open, as a function.

@@ -127,6 +127,18 @@ impl Store {
         publisher.publish(own);
     }
 
+    /// Whether a file can be opened and read. Nothing is made beside it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn look(path: &Path) -> Result<(), StoreError> {
+        // A process that has it open has its log beside it, and then it is read with that.
+        let store = Store::with(place::sqlite_to_read(path, !place::has_log(path)));
+        let looked = store.block_version().await.map(drop);
+        store.close().await;
+        looked
+    }
+
     /// Open a file as it lies on a disk that takes nothing: what is blocked can be read, and every
     /// change is [`StoreError::ReadOnly`].
     ///

@@ -1,6 +1,8 @@
 //! The state directory: whose it is, what is told of it, and who makes what in it.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Gateway, Nginx, Plan, eventually};
 
@@ -78,6 +80,40 @@ fn check_and_doctor_open_the_state_as_a_start_would() {
         // Wrapped to lines.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("doctor.site (state)") && text.contains(wanted), "{what}: {text}");
+    }
+}
+
+/// Every file of a folder, with its size and the time of its last change.
+fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        match meta.is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => drop(found.insert(entry.path(), (meta.len(), meta.modified().unwrap()))),
+        }
+    }
+    found
+}
+
+#[test]
+fn check_and_doctor_change_nothing_of_the_state() {
+    let nginx = Nginx::start();
+    let mut gateway = Plan::to(&nginx.url()).site_system("token_service = true").start();
+    gateway.kill();
+    // As it lies after a copy: all in the file, and no log beside it.
+    let store = gateway.path("state/store/site.db");
+    let sqlite = std::process::Command::new("sqlite3")
+        .arg(&store)
+        .arg("PRAGMA wal_checkpoint(TRUNCATE)")
+        .output()
+        .expect("sqlite3 is installed by 'make setup'");
+    assert!(sqlite.status.success() && !store.with_extension("db-wal").exists());
+    let before = files(&gateway.path("state"));
+    for command in ["check", "doctor"] {
+        let (_, text) = said(&gateway, &[command]);
+        assert!(!text.contains("site.db:"), "{text}");
+        assert_eq!(files(&gateway.path("state")), before, "{command}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use sitegate::live::live;
-use sitegate::token::{BearerToken, Issuer, KeySet, OidcClaims, Trusted, inspect, verify};
+use sitegate::token::{BearerToken, Issuer, KeySet, OidcClaims, Trusted, verify};
 
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"p256","alg":"ES256",
 "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;

@@ -112,6 +112,23 @@ async fn without_any_event_it_is_time_to_look_after_the_poll() {
     assert_eq!(start.elapsed().as_secs(), 30);
 }
 
+#[tokio::test]
+async fn sizes_and_times_tell_of_what_gives_no_event_and_of_nothing_beside_it() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir(at("dir")).unwrap();
+    fs::create_dir(at("far")).unwrap();
+    fs::write(at("far/list"), "one").unwrap();
+    std::os::unix::fs::symlink("../far/list", at("dir/list")).unwrap();
+    let meant = at("dir/list");
+    let watch = Watch::new([at("dir")], POLL).only(move |path| path == meant);
+    let before = watch.compared();
+    fs::write(at("dir/beside"), "new").unwrap();
+    assert_eq!(watch.compared(), before);
+    fs::write(at("far/list"), "another").unwrap();
+    assert_ne!(watch.compared(), before, "the link leads to something else now");
+}
+
 #[test]
 fn an_overflow_and_an_error_are_worth_a_look_though_they_name_no_path() {
     let directories = [PathBuf::from("/etc/pki")];

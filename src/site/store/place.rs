@@ -163,6 +163,11 @@ pub(super) fn sqlite_to_read(path: &Path, is_at_rest: bool) -> (Db, Own) {
     (Db::new(Pools::Sqlite { write: read.clone(), read }), Own::Sqlite(reading))
 }
 
+/// Whether SQLite's log lies beside a file, be it empty.
+pub(super) fn has_log(path: &Path) -> bool {
+    path.with_extension("db-wal").exists()
+}
+
 /// Whether all that was ever confirmed is in the file itself, and nothing in its log.
 pub(super) fn is_at_rest(path: &Path) -> bool {
     let log = path.with_extension("db-wal");

@@ -392,7 +392,7 @@ fn a_restored_store_had_forgotten_blocks() {
 fn the_state_directory_is_gone() {
     let (_scribe, gateway) = started(|plan| plan);
     std::fs::rename(gateway.path("state"), gateway.path("away")).unwrap();
-    eventually("it is told", || gateway.log().contains("sitegate::pulse"));
+    eventually("it is told", || gateway.log().contains("sitegate::probe"));
     let runbook = Runbook::of(&gateway, "The state directory is gone");
     runbook.also(&["WARNING: the state directory", "or another lies in its place"]);
     assert_eq!(gateway.metric("sitegate_state_present"), 0.0);

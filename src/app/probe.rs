@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{App, StartError, State};
 use crate::admin::Readiness;
-use crate::front::Pulse;
+use crate::front::Probe;
 use crate::metrics::Metrics;
 use crate::site::StateDir;
 
@@ -24,20 +24,21 @@ const EACH: Duration = Duration::from_millis(50);
 const ANSWER_TIME: Duration = Duration::from_millis(1_400);
 
 /// What does not answer, a line each.
-pub(super) type Silent = Arc<Mutex<Vec<String>>>;
+pub(super) type Unanswered = Arc<Mutex<Vec<String>>>;
 
 /// The task that asks.
-struct Asker {
+struct Prober {
     state: Arc<Mutex<State>>,
-    pulse: Pulse,
+    probe: Probe,
     config: Arc<ClientConfig>,
-    silent: Silent,
+    unanswered: Unanswered,
     readiness: Readiness,
     state_dir: Arc<StateDir>,
     metrics: Arc<Metrics>,
 }
 
 /// What is asked for one answer.
+#[derive(Clone, PartialEq, Eq)]
 enum Asked {
     Shard(usize),
     Listener { address: SocketAddr, bound: SocketAddr, name: Option<ServerName<'static>> },
@@ -45,43 +46,47 @@ enum Asked {
 
 impl App {
     /// Ask from now on. The process has started once everything has answered.
-    pub(super) fn ask_itself(&mut self) -> Result<(), StartError> {
+    pub(super) fn probe_listeners(&mut self) -> Result<(), StartError> {
         let config = crate::tls::unjudged(self.options.provider.clone())
             .map_err(|error| StartError::Defect(error.to_string()))?;
-        let asker = Asker {
+        let prober = Prober {
             state: self.state.clone(),
-            pulse: self.front.pulse(),
+            probe: self.front.probe(),
             config,
-            silent: self.silent.clone(),
+            unanswered: self.unanswered.clone(),
             readiness: self.readiness.clone(),
             state_dir: self.state_dir.clone(),
             metrics: self.metrics.clone(),
         };
-        self.tasks.spawn(asker.run(self.shutdown.subscribe()));
+        self.tasks.spawn(prober.run(self.shutdown.subscribe()));
         Ok(())
     }
 }
 
-impl Asker {
+impl Prober {
     async fn run(self, mut down: watch::Receiver<bool>) {
         let (mut has_started, mut has_state) = (false, true);
         loop {
             let asked = self.asked();
             let pause = EVERY.max(EACH * u32::try_from(asked.len()).unwrap_or(u32::MAX));
-            let silent = self.ask(asked).await;
+            let mut unanswered = self.ask(asked).await;
+            // What a reload has closed meanwhile need not answer.
+            let open = self.asked();
+            unanswered.retain(|(asked, _)| open.contains(asked));
+            let unanswered = unanswered.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
             if *down.borrow() {
                 return;
             }
-            if silent.is_empty() && !std::mem::replace(&mut has_started, true) {
+            if unanswered.is_empty() && !std::mem::replace(&mut has_started, true) {
                 self.readiness.set_started();
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             }
-            self.tell(silent);
+            self.tell(unanswered);
             let is_there = self.state_dir.is_there();
             self.metrics.set_state_present(is_there);
             if std::mem::replace(&mut has_state, is_there) && !is_there {
                 tracing::error!(
-                    target: "sitegate::pulse", path = %self.state_dir.path().display(),
+                    target: "sitegate::probe", path = %self.state_dir.path().display(),
                     "the state directory is gone, or another lies in its place"
                 );
             }
@@ -107,52 +112,52 @@ impl Asker {
             let bound = *state.addresses.get(&address)?;
             Some(Asked::Listener { address, bound, name })
         };
-        let shards = (0..self.pulse.shards()).map(Asked::Shard);
+        let shards = (0..self.probe.shards()).map(Asked::Shard);
         shards.chain(listeners.into_iter().filter_map(listener)).collect()
     }
 
     /// Ask all of them at once; who does not answer.
-    async fn ask(&self, asked: Vec<Asked>) -> Vec<String> {
+    async fn ask(&self, asked: Vec<Asked>) -> Vec<(Asked, String)> {
         let mut answers = JoinSet::new();
         for asked in asked {
-            let (pulse, config) = (self.pulse.clone(), self.config.clone());
+            let (probe, config) = (self.probe.clone(), self.config.clone());
             answers.spawn(async move {
-                let (what, answer) = match asked {
+                let (what, answer) = match asked.clone() {
                     Asked::Shard(number) => {
-                        let answer = tokio::time::timeout(ANSWER_TIME, pulse.shard(number)).await;
+                        let answer = tokio::time::timeout(ANSWER_TIME, probe.shard(number)).await;
                         (format!("serving thread {number}"), answer.map(Ok))
                     }
                     Asked::Listener { address, bound, name } => {
                         let tls = name.map(|name| (config, name));
-                        let answer = pulse.listener(bound, tls);
+                        let answer = probe.listener(bound, tls);
                         let answer = tokio::time::timeout(ANSWER_TIME, answer).await;
                         (format!("listener {address}"), answer)
                     }
                 };
                 match answer {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(format!("{what} does not answer: {error}")),
-                    Err(_) => Some(format!("{what} does not answer")),
+                    Ok(Err(error)) => Some((asked, format!("{what} does not answer: {error}"))),
+                    Err(_) => Some((asked, format!("{what} does not answer"))),
                 }
             });
         }
-        let mut silent: Vec<String> = answers.join_all().await.into_iter().flatten().collect();
-        silent.sort();
-        silent
+        let mut unanswered: Vec<_> = answers.join_all().await.into_iter().flatten().collect();
+        unanswered.sort_by(|(_, one), (_, other)| one.cmp(other));
+        unanswered
     }
 
-    fn tell(&self, silent: Vec<String>) {
+    fn tell(&self, unanswered: Vec<String>) {
         let before = {
-            let mut known = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *known, silent.clone())
+            let mut known = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, unanswered.clone())
         };
-        for line in silent.iter().filter(|line| !before.contains(line)) {
-            tracing::error!(target: "sitegate::pulse", "{line}");
+        for line in unanswered.iter().filter(|line| !before.contains(line)) {
+            tracing::error!(target: "sitegate::probe", "{line}");
         }
-        for line in before.iter().filter(|line| !silent.contains(line)) {
-            tracing::info!(target: "sitegate::pulse", "over: {line}");
+        for line in before.iter().filter(|line| !unanswered.contains(line)) {
+            tracing::info!(target: "sitegate::probe", "over: {line}");
         }
-        if silent != before {
+        if unanswered != before {
             let _ = self.readiness.reasons();
         }
     }
@@ -234,28 +239,29 @@ mod tests {
         let addresses = BTreeMap::from([(bound, bound)]);
         let state = State { config, since: now, error: None, addresses };
         let dir = tempfile::tempdir().unwrap();
-        let silent = Silent::default();
-        let told = silent.clone();
+        let unanswered = Unanswered::default();
+        let told = unanswered.clone();
         let amiss = move || told.lock().unwrap().clone();
         let readiness = Readiness::new(metrics.clone(), amiss, Vec::new);
-        let asker = Asker {
+        let prober = Prober {
             state: Arc::new(Mutex::new(state)),
-            pulse: front.pulse(),
+            probe: front.probe(),
             config: crate::tls::unjudged(provider).unwrap(),
-            silent: silent.clone(),
+            unanswered: unanswered.clone(),
             readiness: readiness.clone(),
             state_dir: Arc::new(StateDir::take(dir.path(), "PS1").unwrap()),
             metrics,
         };
-        asker.tell(asker.ask(asker.asked()).await);
+        let lines = prober.ask(prober.asked()).await.into_iter().map(|(_, line)| line);
+        prober.tell(lines.collect());
         let lines = [
             format!("listener {bound} does not answer"),
             "serving thread 0 does not answer".into(),
         ];
-        assert_eq!(*silent.lock().unwrap(), lines);
+        assert_eq!(*unanswered.lock().unwrap(), lines);
         stuck.may_go.store(true, Ordering::Release);
         let (stop, down) = watch::channel(false);
-        let task = tokio::spawn(asker.run(down));
+        let task = tokio::spawn(prober.run(down));
         // It says that it has started after the first round in which all have answered.
         while readiness.reasons() != [""; 0] {
             tokio::task::yield_now().await;

@@ -67,14 +67,14 @@ impl Drop for Entered {
 
 /// Asks the front of this process whether it serves. Clones ask the same front.
 #[derive(Clone)]
-pub struct Pulse {
+pub struct Probe {
     shards: Vec<mpsc::UnboundedSender<Command>>,
     own: Arc<Own>,
 }
 
-impl Pulse {
+impl Probe {
     pub(super) fn new(shards: Vec<mpsc::UnboundedSender<Command>>, own: Arc<Own>) -> Self {
-        Pulse { shards, own }
+        Probe { shards, own }
     }
 
     /// How many shards there are.
