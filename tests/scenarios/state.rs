@@ -125,6 +125,10 @@ fn a_second_process_on_the_same_state_does_not_start() {
     let state = first.path("state").display().to_string();
     second.write_config(&second.config_text().replace("\"state\"", &format!("\"{state}\"")));
     second.launch();
+    eventually("it listens or says why not", || {
+        ["listening", "cannot start"].iter().any(|word| second.log().contains(word))
+    });
+    assert!(!second.log().contains("listening"), "{}", second.log());
     assert_ne!(second.wait(), 0);
     let told = format!("another sitegate (process {}) has this state directory", first.pid());
     assert!(second.log().contains(&told), "{}", second.log());
@@ -138,6 +142,10 @@ fn the_state_of_another_site_is_refused_at_a_start() {
     gateway.kill();
     gateway.write_config(&gateway.config_text().replace("\"PS1\"", "\"XYZ\""));
     gateway.launch();
+    eventually("it listens or says why not", || {
+        ["listening", "cannot start"].iter().any(|word| gateway.log().contains(word))
+    });
+    assert!(!gateway.log().contains("listening"), "{}", gateway.log());
     assert_ne!(gateway.wait(), 0);
     assert!(gateway.log().contains("of site PS1, and [site] code is XYZ"), "{}", gateway.log());
 }
