@@ -97,6 +97,10 @@ denials! {
     HostMisdirected "host.misdirected" 421
         "The Host is not one of the site system that this connection was opened for."
         "Add the name to the site system's hosts, or correct the name the client uses.";
+    /// RFC 5842 §7.2, RFC 8586: a backend leads to this gateway again.
+    HostLoop "host.loop" 508
+        "The request has passed this gateway before: its backend leads back here."
+        "Correct backend: its name or address must be the web server's own, not this gateway's.";
     /// A path that the backend could read as another one.
     PathAmbiguous "path.ambiguous" 400
         "The path could be read in more than one way."

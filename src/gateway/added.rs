@@ -3,6 +3,7 @@
 //! Whatever a client says under these names is removed before; see the rules for header fields.
 
 use super::ctx::RequestCtx;
+use super::hops;
 use crate::front::ConnInfo;
 
 /// Hand each field to `write`, which replaces any of the same name. `host` is the Host field that
@@ -23,6 +24,7 @@ pub(super) fn write<E>(
     }
     write("X-Request-Id", ctx.id.to_string().as_bytes())?;
     write("traceparent", ctx.traceparent().as_bytes())?;
+    write(hops::FIELD, &ctx.hops.and_ours())?;
     if let Some(field) = ctx.credential().and_then(|credential| credential.field()) {
         write("Authorization", field.as_bytes())?;
     }

@@ -13,6 +13,7 @@ use uuid::fmt::Simple;
 use super::decide::{Pass, Refused};
 use super::framing::Body;
 use super::policy::{Policy, SitePolicy};
+use super::hops::Hops;
 use super::trace::Trace;
 use super::under_way::Place;
 use super::upgrade::Asks;
@@ -31,6 +32,8 @@ pub struct RequestCtx {
     /// The client's own trace, where that is trusted.
     pub(super) trace: Option<Trace>,
     pub(super) site: Option<Arc<SitePolicy>>,
+    /// Who has passed it on before.
+    pub(super) hops: Hops,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
     /// Its place among those under way, if somebody is known to have sent it.
@@ -76,6 +79,7 @@ impl RequestCtx {
             id: RequestId::next(),
             policy: None,
             trace: None,
+            hops: Hops::default(),
             site: None,
             route: None,
             pass: None,

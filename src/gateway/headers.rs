@@ -31,6 +31,7 @@ const OURS: &[&str] = &[
     "front-end-https",
     "traceparent",
     "tracestate",
+    "cdn-loop",
     "client-cert",
     "client-cert-chain",
     "auth-user",

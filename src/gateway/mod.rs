@@ -16,6 +16,7 @@ mod guard;
 mod headers;
 mod hollow;
 mod host;
+mod hops;
 mod lane;
 mod linked;
 mod links;
@@ -178,6 +179,7 @@ impl Gateway {
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
         if site.trusts_traces {
+        ctx.hops = hops::Hops::of(head.fields.clone())?;
             ctx.trace = trace::Trace::of(head.fields.clone());
         }
         let now = self.clock.now();

@@ -147,6 +147,7 @@ fn is_relaxed(denial: Denial) -> bool {
         | FramingUpgrade
         | HostInvalid
         | HostMisdirected
+        | HostLoop
         | PathAmbiguous
         | PathMalformed
         | PathQuery

@@ -18,6 +18,7 @@ use super::ctx::RequestCtx;
 use super::decide::{self, Head, Pass, Refused};
 use super::framing::{Body, RequestHead};
 use super::headers::RequestRules;
+use super::hops::{self, Hops};
 use super::host::{self, Asked};
 use super::lane;
 use super::observe;
@@ -157,6 +158,7 @@ fn walk(
     let certificate = certificate_of(&info, &site, now);
     ctx.certificate = certificate.as_ref().map(|c| (c.sha256().clone(), c.good().is_some()));
     let asked = Head { asks: ctx.asks, ..lane::asked(&head, &info, certificate.as_ref()) };
+    ctx.hops = Hops::of(head.fields.iter().copied())?;
     tell_route(policy, &site, &asked, told);
     tell_certificate(&site, certificate.as_ref(), told);
     tell_token(&site, &head, told);
@@ -318,7 +320,7 @@ fn forwarded(
         let shown = match name {
             "Authorization" => "(the account of backend_auth)".to_owned(),
             "traceparent" if ctx.trace.is_some() => "(the client's, carried on)".to_owned(),
-            "X-Request-Id" | "traceparent" => "(its own)".to_owned(),
+            "X-Request-Id" | "traceparent" | hops::FIELD => "(its own)".to_owned(),
             _ => String::from_utf8_lossy(value).into_owned(),
         };
         added.push((name, shown));

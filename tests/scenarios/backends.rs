@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sitegate::cert::forge::{Order, Pki};
 
-use crate::support::{CARRIERS, Carrier, Liar, Nginx, Part, Plan, Then};
+use crate::machine::can_mount;
+use crate::support::{CARRIERS, Carrier, Liar, Nginx, Part, Plan, Then, eventually, free_port};
 
 /// A backend that answers each request with the body it was sent.
 pub struct Echo {
@@ -122,7 +123,7 @@ fn an_https_backend_with_a_pinned_authority_works_and_another_certificate_is_a_5
         if status == 502 {
             assert_eq!(answer.code(), "upstream.certificate", "{keys}");
             assert!(answer.head.starts_with("HTTP/1.1 502 EHTTP_Upstream_Certificate"));
-            crate::support::eventually("the log says so too", || {
+            eventually("the log says so too", || {
                 let lines = gateway.access();
                 lines.last().is_some_and(|line| line["reason"] == "upstream.certificate")
             });
@@ -162,13 +163,13 @@ fn a_connection_that_was_made_by_other_roots_or_to_another_name_is_not_used_afte
     ] {
         gateway.write_config(&text);
         for way in ["lane", "proxy"] {
-            crate::support::eventually("the connection is not used any more", || {
+            eventually("the connection is not used any more", || {
                 let answer = ask(way);
                 (answer.status, &*answer.code()) == (502, "upstream.certificate")
             });
         }
         gateway.write_config(&good);
-        crate::support::eventually("the backend is reached again", || ask("lane").status == 200);
+        eventually("the backend is reached again", || ask("lane").status == 200);
     }
 }
 
@@ -243,7 +244,7 @@ fn a_unix_socket_is_a_backend_too() {
 
 #[test]
 fn a_backend_that_is_away_is_a_502_and_one_that_is_silent_a_504_with_their_reasons() {
-    let away = Plan::to(&format!("http://127.0.0.1:{}", crate::support::free_port())).start();
+    let away = Plan::to(&format!("http://127.0.0.1:{}", free_port())).start();
     let answer = away.curl("/CCM_Client/x", &["--http1.1"]);
     assert_eq!((answer.status, &*answer.code()), (502, "upstream.unreachable"));
 
@@ -320,4 +321,23 @@ fn more_connections_than_the_proxys_own_default_are_kept_for_the_next_requests()
         }
     }
     assert_eq!(accepted.load(Ordering::SeqCst), CLIENTS, "the first round's connections were kept");
+}
+
+#[test]
+fn a_backend_that_leads_back_is_a_508_and_not_a_thousand_requests() {
+    if !can_mount() {
+        return;
+    }
+    let port = free_port();
+    let hosts = "echo '127.0.0.1 iis.contoso.com' > hosts && mount --bind hosts /etc/hosts";
+    let gateway = Plan::to(&format!("http://iis.contoso.com:{port}"))
+        .site_system("cleartext = \"accepted\"")
+        .after(&format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\nmode = \"pass\""))
+        .first(&["unshare", "-m"], hosts)
+        .start();
+    for protocol in ["--http1.1", "--http2"] {
+        let answer = gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[protocol]);
+        assert_eq!((answer.status, &*answer.code()), (508, "host.loop"), "{protocol}");
+    }
+    eventually("each request came by twice", || gateway.access().len() == 4);
 }
