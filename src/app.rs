@@ -5,6 +5,7 @@
 
 mod assemble;
 mod authority;
+mod backends;
 mod blocklist;
 mod clients;
 mod data_plane;
@@ -169,7 +170,7 @@ impl App {
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
         crate::log::count_losses(&metrics);
         let (access, access_guard) = open_access(&config, metrics.clone(), now, guard.clone())?;
-        let backends = Arc::new(Backends::default());
+        let backends = Arc::new(Backends::new(metrics.backends.clone()));
         let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
 
@@ -241,7 +242,8 @@ impl App {
             addresses: BTreeMap::new(),
             config,
         }));
-        let notes = report::notes(followed.as_ref().map(Followed::told), state_dir.clone());
+        let told = followed.as_ref().map(Followed::told);
+        let notes = report::notes(told, state_dir.clone(), backends.clone());
         let unanswered = probe::Unanswered::default();
         let amiss = report::amiss(sites.shared(), unanswered.clone());
         let readiness = Readiness::new(metrics.clone(), amiss, notes);
@@ -302,6 +304,7 @@ impl App {
                 path: self.options.path.display().to_string(),
                 started: now,
                 told: self.followed.as_ref().map(Followed::told),
+                backends: self.backends.clone(),
                 clock: self.options.clock.clone(),
             }),
         };
@@ -327,8 +330,7 @@ impl App {
         self.check_itself();
         let (policy, stop) = (self.policy.reader(), self.stop.subscribe());
         self.tasks.spawn(modes::tell(policy, metrics, clock, stop));
-        let (backends, stop) = (self.backends.clone(), self.stop.subscribe());
-        self.tasks.spawn(async move { backends.run(stop).await });
+        self.follow_backends();
         Ok(bound)
     }
 

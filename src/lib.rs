@@ -27,6 +27,7 @@ pub const VERSION: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
 
 // ground
 pub mod anchor;
+pub mod backend_health;
 pub mod clock;
 pub mod denial;
 pub mod encoding;

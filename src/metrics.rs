@@ -3,6 +3,7 @@
 //!
 //! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
 
+mod backends;
 mod clear;
 mod clients;
 mod connections;
@@ -22,6 +23,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+pub use backends::{BackendAddressMetrics, BackendMetrics};
 pub use clear::ClearOutcome;
 pub use clients::ClientMetrics;
 pub use connections::ConnectionEnd;
@@ -67,6 +69,8 @@ pub struct Metrics {
     reload_seconds: Gauge,
     /// Those of tokens.
     pub tokens: TokenMetrics,
+    /// Those of backends.
+    pub backends: BackendMetrics,
     /// Those of client certificates.
     pub clients: ClientMetrics,
     /// Those of the site's own side.
@@ -248,6 +252,7 @@ impl Metrics {
                     "When a configuration last came into force, in seconds since 1970.",
                 )?,
             )?,
+            backends: BackendMetrics::new(&r)?,
             tokens: TokenMetrics::new(&r)?,
             clients: ClientMetrics::new(&r)?,
             site: SiteMetrics::new(&r)?,
@@ -466,6 +471,7 @@ impl Metrics {
             self.certificate_swaps.desc(),
             self.staple_expires.desc(),
             self.staple_unusable.desc(),
+            self.backends.descriptions(),
             self.tokens.descriptions(),
             self.clients.descriptions(),
             self.site.descriptions(),

@@ -14,6 +14,7 @@ pub use history::{History, Interval};
 pub use readiness::Readiness;
 pub use server::{Shown, admin_router, metrics_router, serve};
 pub use status::{
-    CertificateStatus, ClientsStatus, ConfigStatus, IssuerStatus, PlainHttpStatus, RejectedStatus,
-    SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
+    BackendAddressStatus, BackendStatus, CertificateStatus, ClientsStatus, ConfigStatus,
+    IssuerStatus, PlainHttpStatus, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus,
+    Status,
 };

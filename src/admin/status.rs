@@ -32,6 +32,9 @@ pub struct Status {
     pub config: ConfigStatus,
     /// The site systems, in the order of the configuration.
     pub site_systems: Vec<SiteSystemStatus>,
+    /// The backends, as requests found them.
+    #[serde(default)]
+    pub backends: Vec<BackendStatus>,
     /// The token issuers.
     pub issuers: Vec<IssuerStatus>,
     /// What it has from the site server that it follows, if it follows one.
@@ -153,6 +156,50 @@ pub struct SiteSystemStatus {
     pub since: Timestamp,
     /// How often it was replaced.
     pub swaps: u64,
+}
+
+/// A backend, as requests found it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its host and port, or the path of its socket.
+    pub name: String,
+    /// The site systems whose requests go there.
+    pub site_systems: Vec<String>,
+    /// The mean time, in milliseconds, from the last byte of a request to the head of its answer,
+    /// over the last minute; none without a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_ms: Option<f64>,
+    /// Its addresses; none while its name does not resolve.
+    pub addresses: Vec<BackendAddressStatus>,
+}
+
+/// One address of a backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendAddressStatus {
+    /// The address.
+    pub address: String,
+    /// `up`, `down`, or `unknown` before the first request.
+    pub state: String,
+    /// Since when it is in that state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// When it last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// When a request last failed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// Why that failed: a code of the documentation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// How to mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How many requests have failed since the last that did not.
+    pub failures_in_a_row: u32,
 }
 
 /// By what client certificates are judged.

@@ -208,7 +208,7 @@ impl App {
         self.limits.publish(config.limits.connection);
         self.bindings.publish(self.sites.bindings(&config));
         self.metrics.retain_routes(&counted);
-        self.backends.retain(&host_ports(&config));
+        self.backends.retain(&backend_addresses(&config));
 
         if let Some(followed) = &self.followed {
             followed.reload(&config);
@@ -233,26 +233,20 @@ impl App {
 
     /// A backend whose name does not resolve is most likely a typing error: keep what works.
     async fn resolvable(&self, old: &Config, new: &Config) -> Result<(), String> {
-        let known = host_ports(old);
-        for (host, port) in host_ports(new).difference(&known) {
+        let known = backend_addresses(old);
+        for address in backend_addresses(new).difference(&known) {
+            let BackendAddress::Host(host, port) = address else { continue };
             if let Err(error) = tokio::net::lookup_host((host.as_str(), *port)).await {
-                return Err(format!("the backend {host}:{port} does not resolve: {error}"));
+                return Err(format!("the backend {address} does not resolve: {error}"));
             }
         }
         Ok(())
     }
 }
 
-fn host_ports(config: &Config) -> BTreeSet<(String, u16)> {
-    config
-        .site_systems
-        .iter()
-        .flat_map(|system| system.backends())
-        .filter_map(|backend| match &backend.address {
-            BackendAddress::Host(host, port) => Some((host.clone(), *port)),
-            BackendAddress::Unix(_) => None,
-        })
-        .collect()
+fn backend_addresses(config: &Config) -> BTreeSet<BackendAddress> {
+    let backends = config.site_systems.iter().flat_map(|system| system.backends());
+    backends.map(|backend| backend.address.clone()).collect()
 }
 
 fn tell(error: &str) {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::State;
 use super::assemble::SharedSites;
+use super::backends;
 use super::clients::SharedClients;
 use super::issuers::SharedIssuers;
 use super::probe::Unanswered;
@@ -18,7 +19,7 @@ use crate::cert::Facts;
 use crate::clock::{Clock, second};
 use crate::config::{Config, SiteSystem};
 use crate::control::site_server::Told;
-use crate::control::{ClientFilesState, Served};
+use crate::control::{Backends, ClientFilesState, Served};
 use crate::front::{Census, Open};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -38,6 +39,7 @@ pub(super) struct Sources {
     pub(super) path: String,
     pub(super) started: Timestamp,
     pub(super) told: Option<Live<Told>>,
+    pub(super) backends: Arc<Backends>,
     pub(super) clock: Clock,
 }
 
@@ -86,6 +88,7 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     Some(told)
                 })
                 .collect(),
+            backends: backends::status(&state.config, &sources.backends, now),
             issuers: issuers
                 .iter()
                 .map(|(issuer, view)| IssuerStatus {
@@ -161,9 +164,11 @@ pub(super) fn amiss(
 pub(super) fn notes(
     told: Option<Live<Told>>,
     state: Arc<StateDir>,
+    to: Arc<Backends>,
 ) -> impl Fn() -> Vec<String> + Send + Sync {
     move || {
         let mut notes = told.as_ref().map(|told| told.peek(Told::warnings)).unwrap_or_default();
+        notes.extend(backends::warnings(&to));
         if !state.is_there() {
             notes.push(format!(
                 "the state directory {} is gone, or another lies in its place: put it back, or the \

@@ -8,7 +8,7 @@ use rustls_pki_types::ServerName;
 use crate::cert::Anchors;
 use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenService};
 use crate::control::Backends;
-use crate::gateway::{BackendTls, Upstream, Upstreams};
+use crate::gateway::{BackendTls, UnixEndpoint, Upstream, Upstreams};
 use crate::live::live;
 use crate::route::Destination;
 use crate::secret::{BasicCredential, PasswordSource, read_bounded};
@@ -35,7 +35,10 @@ pub(super) fn of(
 fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upstream {
     let (addresses, unix) = match &backend.address {
         BackendAddress::Host(host, port) => (backends.addresses(host, *port), None),
-        BackendAddress::Unix(path) => (live(Vec::new()).1, Some(path.as_path().into())),
+        BackendAddress::Unix(path) => {
+            let health = Some(backends.socket(path));
+            (live(Vec::new()).1, Some(UnixEndpoint { path: path.as_path().into(), health }))
+        }
     };
     let to = |name: &ServerName<'static>| {
         let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
@@ -85,7 +88,7 @@ fn own(socket: PathBuf, idle: Duration) -> Upstream {
     };
     Upstream {
         addresses: live(Vec::new()).1,
-        unix: Some(socket.as_path().into()),
+        unix: Some(UnixEndpoint { path: socket.as_path().into(), health: None }),
         tls: None,
         credential: None,
         times,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::wrap::when;
 use super::{ConfigArg, Format};
-use crate::admin::{CertificateStatus, Status};
+use crate::admin::{BackendStatus, CertificateStatus, Status};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -141,6 +141,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             writeln!(out, "  next change by itself: {}", when(next, now))?;
         }
     }
+    for backend in &status.backends {
+        backend_text(&mut out, backend, now)?;
+    }
     for issuer in &status.issuers {
         writeln!(
             out,
@@ -159,6 +162,40 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
         }
     }
     Ok(out)
+}
+
+fn backend_text(out: &mut String, backend: &BackendStatus, now: Timestamp) -> std::fmt::Result {
+    write!(out, "\nbackend {} of {}", backend.name, backend.site_systems.join(", "))?;
+    match backend.first_byte_ms {
+        Some(ms) => writeln!(out, ": answers after {ms:.1} ms on average in the last minute")?,
+        None => writeln!(out, ": no answer in the last minute")?,
+    }
+    if backend.addresses.is_empty() {
+        writeln!(out, "  its name does NOT RESOLVE")?;
+    }
+    for at in &backend.addresses {
+        let since = at.since.map(|since| format!(" since {}", when(since, now)));
+        let since = since.unwrap_or_default();
+        match at.state.as_str() {
+            "down" => writeln!(out, "  {} DOWN{since}", at.address)?,
+            "up" => writeln!(out, "  {} up{since}", at.address)?,
+            _ => writeln!(out, "  {} no request yet", at.address)?,
+        }
+        if let (Some(failed), Some(reason)) = (at.last_failure, &at.reason) {
+            let detail = at.detail.as_deref().unwrap_or_default();
+            writeln!(out, "    last failure {}: {detail} ({reason})", when(failed, now))?;
+        }
+        if at.state == "down" {
+            match at.last_success {
+                Some(success) => writeln!(out, "    last answer {}", when(success, now))?,
+                None => writeln!(out, "    it has not answered since the start")?,
+            }
+            if let Some(hint) = &at.hint {
+                writeln!(out, "    {hint}")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is left of a validity, in the unit that fits, rounded to the nearest: a certificate of 90

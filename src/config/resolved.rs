@@ -1,5 +1,6 @@
 //! What a configuration means: every default filled in, every name looked up, every path absolute.
 
+mod backend;
 mod following;
 mod issuer;
 mod judging;
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls_pki_types::ServerName;
 
+pub use backend::{Backend, BackendAddress, BackendTimes};
 pub use following::Following;
 pub use issuer::{Issuer, KeySource, KeyUrl};
 pub use judging::{AltAuth, MessageGuard, ObserveUntil, PlainHttp, PlainHttpMode};
@@ -355,45 +356,4 @@ pub struct ClientCertificates {
     pub crls: Vec<PathBuf>,
     /// Whether a list that has expired still counts.
     pub expired_crls_count: bool,
-}
-
-/// Where the requests of a site system go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
-    /// As configured, for logs.
-    pub url: String,
-    /// The address.
-    pub address: BackendAddress,
-    /// The name in its certificate; `None` for plain HTTP.
-    pub tls_name: Option<ServerName<'static>>,
-    /// The roots to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// Where the account is that sitegate asks it with, if it has one of its own.
-    pub auth: Option<PasswordSource>,
-    /// How long to wait for what.
-    pub times: BackendTimes,
-    /// Idle connections kept, for each shard.
-    pub connections: usize,
-}
-
-/// The address of a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BackendAddress {
-    /// A host name or IP address, and a port.
-    Host(String, u16),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-/// How long to wait for a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendTimes {
-    /// For a connection.
-    pub connect: Duration,
-    /// For the answer to begin, and between its parts.
-    pub answer: Duration,
-    /// How long an idle connection is kept: less than the backend keeps it.
-    pub idle: Duration,
-    /// For anything to come from it over a WebSocket, its answer to the request included.
-    pub websocket: Duration,
 }

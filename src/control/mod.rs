@@ -25,7 +25,7 @@ mod supply;
 mod watch;
 mod whole;
 
-pub use backends::{Backends, HostPort};
+pub use backends::{BackendSeen, Backends};
 pub use blocklist::{BlocklistFile, OnBlocklist};
 pub use clients::{ClientFiles, ClientFilesState, OnClientFiles};
 pub use fetch::{FetchError, FetchFault, Web};

@@ -20,6 +20,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::backend_health::BackendHealth;
+use crate::denial::Denial;
+
 /// Where a backend is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Address {
@@ -67,15 +70,37 @@ impl Peer {
     }
 }
 
+/// One address of a backend, as a request has it.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) peer: Peer,
+    /// `None` for a service of this process.
+    pub(super) health: Option<Arc<BackendHealth>>,
+}
+
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NoConnection {
     /// Nobody there, or nobody who speaks TLS.
+    #[error("{0}")]
     Unreachable(io::Error),
     /// Not in time.
+    #[error("no connection in time")]
     TimedOut,
     /// A certificate of somebody else, or of nobody who is trusted.
+    #[error("{0}")]
     Certificate(io::Error),
+}
+
+impl NoConnection {
+    /// What becomes of the request.
+    pub(super) fn denial(&self) -> Denial {
+        match self {
+            NoConnection::Unreachable(_) => Denial::UpstreamUnreachable,
+            NoConnection::TimedOut => Denial::UpstreamTimeout,
+            NoConnection::Certificate(_) => Denial::UpstreamCertificate,
+        }
+    }
 }
 
 /// Connect. TCP has this time, and TLS has it once more.

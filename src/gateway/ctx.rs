@@ -4,16 +4,17 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
+use super::attempt::Attempt;
 use super::decide::{Pass, Refused};
 use super::framing::Body;
-use super::policy::{Policy, SitePolicy};
 use super::hops::Hops;
+use super::policy::{Policy, SitePolicy};
 use super::trace::Trace;
 use super::under_way::Place;
 use super::upgrade::Asks;
@@ -31,9 +32,9 @@ pub struct RequestCtx {
     pub(super) policy: Option<Arc<Policy>>,
     /// The client's own trace, where that is trusted.
     pub(super) trace: Option<Trace>,
-    pub(super) site: Option<Arc<SitePolicy>>,
     /// Who has passed it on before.
     pub(super) hops: Hops,
+    pub(super) site: Option<Arc<SitePolicy>>,
     pub(super) route: Option<usize>,
     pub(super) pass: Option<Pass>,
     /// Its place among those under way, if somebody is known to have sent it.
@@ -65,10 +66,9 @@ pub struct RequestCtx {
     pub(super) body_max: Option<u64>,
     /// An answer whose links are rewritten, as far as it is there.
     pub(super) held: Option<Vec<u8>>,
-    pub(super) upstream_status: Option<u16>,
     pub(super) attempts: usize,
-    /// Whether the backend's connection had a request before this one.
-    pub(super) on_reused: Arc<AtomicBool>,
+    /// How it fares with its backend.
+    pub(super) attempt: Arc<Attempt>,
     pub(super) answer_abandoned: bool,
 }
 
@@ -101,9 +101,8 @@ impl RequestCtx {
             keepalive: None,
             body_max: None,
             held: None,
-            upstream_status: None,
             attempts: 0,
-            on_reused: Arc::default(),
+            attempt: Arc::default(),
             answer_abandoned: false,
         }
     }

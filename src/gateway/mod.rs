@@ -5,6 +5,7 @@
 mod added;
 mod answer;
 mod arrival;
+mod attempt;
 mod bootstrap;
 mod certificate;
 mod clear;
@@ -15,8 +16,8 @@ mod framing;
 mod guard;
 mod headers;
 mod hollow;
-mod host;
 mod hops;
+mod host;
 mod lane;
 mod linked;
 mod links;
@@ -48,7 +49,7 @@ pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
 pub use lane::judge_answer;
 pub use observe::Observing;
-pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream, Upstreams};
+pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, UnixEndpoint, Upstream, Upstreams};
 pub use replay::{Becomes, Captured, Forwarded, Replay, Step, replay};
 pub use server::Server;
 pub use under_way::UnderWay;
@@ -178,8 +179,8 @@ impl Gateway {
     {
         // A site system that is no longer configured: its connections are not another's.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
-        if site.trusts_traces {
         ctx.hops = hops::Hops::of(head.fields.clone())?;
+        if site.trusts_traces {
             ctx.trace = trace::Trace::of(head.fields.clone());
         }
         let now = self.clock.now();

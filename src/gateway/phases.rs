@@ -1,7 +1,6 @@
 //! pingora's phases, each a few lines that call and record.
 
 use std::borrow::Cow;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -102,7 +101,7 @@ impl ProxyHttp for Gateway {
             return Err(fail(ctx, Denial::GatewayInternal));
         };
         let peers = backend.peers();
-        let Some(peer) = peers.iter().cycle().nth(attempt) else {
+        let Some(target) = peers.iter().cycle().nth(attempt) else {
             return Err(fail(ctx, Denial::UpstreamUnreachable));
         };
         ctx.attempts += 1;
@@ -114,7 +113,7 @@ impl ProxyHttp for Gateway {
             None => Whose::Anybodys(self.pool.clone()),
         };
         let connector = Connector {
-            peer,
+            target,
             tls: backend.tls.clone(),
             whose,
             waiting: (attempt == 0).then_some(age),
@@ -122,7 +121,7 @@ impl ProxyHttp for Gateway {
             idle_time: backend.times.idle,
             place: ctx.place.clone(),
             body_pace: policy.body_pace,
-            reused: ctx.on_reused.clone(),
+            attempt: ctx.attempt.clone(),
         };
         Ok(upstream::peer(connector, backend, patience, websocket))
     }
@@ -176,7 +175,6 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Outcome<()> {
-        ctx.upstream_status = Some(response.status.as_u16());
         if response.status == StatusCode::UNAUTHORIZED && ctx.credential().is_some() {
             return Err(fail(ctx, Denial::UpstreamCredentials));
         }
@@ -230,7 +228,7 @@ impl ProxyHttp for Gateway {
         let repeatable = !blocked
             && session.req_header().method.is_idempotent()
             && !session.as_downstream().retry_buffer_truncated();
-        let reused = reused || ctx.on_reused.load(Ordering::Relaxed);
+        let reused = reused || ctx.attempt.seen().reused;
         match repeatable {
             true => error.retry.decide_reuse(reused),
             false => error.set_retry(false),

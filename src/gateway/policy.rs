@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clear::Clear;
-use super::connection::{Address, BackendTls, Peer};
+use super::connection::{Address, BackendTls, Peer, Target};
 use super::decide::Pass;
 use super::host::host_of;
 use super::observe::Observing;
+use crate::backend_health::{BackendHealth, Endpoint};
 use crate::client::ClientTrust;
 use crate::config::{AltAuth, BackendTimes, Config, MessageGuard, SiteSystem};
 use crate::denial::Denial;
@@ -127,15 +128,24 @@ pub struct Upstreams {
 /// A backend, ready to connect to.
 pub struct Upstream {
     /// Its addresses, as its name resolves at present.
-    pub addresses: Live<Vec<SocketAddr>>,
+    pub addresses: Live<Vec<Endpoint>>,
     /// Or its unix socket.
-    pub unix: Option<Arc<Path>>,
+    pub unix: Option<UnixEndpoint>,
     /// Whom its certificate has to convince; `None` for plain HTTP.
     pub tls: Option<BackendTls>,
     /// What sitegate itself is known by there; `None` where clients are asked for themselves.
     pub credential: Option<BasicCredential>,
     /// How long to wait for what.
     pub times: BackendTimes,
+}
+
+/// A unix socket that a backend listens on.
+#[derive(Clone, Debug)]
+pub struct UnixEndpoint {
+    /// Its path.
+    pub path: Arc<Path>,
+    /// Its health; `None` for a service of this process.
+    pub health: Option<Arc<BackendHealth>>,
 }
 
 impl Policy {
@@ -322,14 +332,19 @@ impl Upstream {
 /// Where a backend is, at a moment.
 pub(super) struct Peers<'a> {
     upstream: &'a Upstream,
-    addresses: Arc<Vec<SocketAddr>>,
+    addresses: Arc<Vec<Endpoint>>,
 }
 
 impl Peers<'_> {
     /// One after the other, in the order in which they are tried.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Peer> + Clone {
-        let unix = self.upstream.unix.iter().cloned().map(Address::Unix);
-        let tcp = self.addresses.iter().copied().map(Address::Tcp);
-        unix.chain(tcp).map(|address| Peer::new(address, self.upstream.tls.as_ref()))
+    pub(super) fn iter(&self) -> impl Iterator<Item = Target> + Clone {
+        let unix = self.upstream.unix.iter();
+        let unix = unix.map(|socket| (Address::Unix(socket.path.clone()), socket.health.clone()));
+        let tcp = self.addresses.iter();
+        let tcp = tcp.map(|end| (Address::Tcp(end.address), Some(end.health.clone())));
+        unix.chain(tcp).map(|(address, health)| Target {
+            peer: Peer::new(address, self.upstream.tls.as_ref()),
+            health,
+        })
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn peer(
     websocket: bool,
 ) -> Box<HttpPeer> {
     // Whoever connects knows where to; pingora only needs something to call it by.
-    let address = match connector.peer.address {
+    let address = match connector.target.peer.address {
         Address::Tcp(address) => address,
         Address::Unix(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
     };

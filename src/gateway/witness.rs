@@ -8,7 +8,6 @@ mod exchange;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,8 +18,10 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora_core::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
-use super::connection::{BackendTls, NoConnection, Peer, Stream, connect};
+use super::attempt::Attempt;
+use super::connection::{BackendTls, NoConnection, Peer, Stream, Target};
 use super::lane::{Pool, Waiting};
 use super::under_way::Place;
 use crate::front::{ConnInfo, Deadline, Malformed, Pace, Patience};
@@ -67,7 +68,7 @@ impl Whose {
 
 /// Connects to a backend.
 pub(super) struct Connector {
-    pub(super) peer: Peer,
+    pub(super) target: Target,
     pub(super) tls: Option<BackendTls>,
     pub(super) whose: Whose,
     /// Take one that waits, if it was idle no longer than this; `None` takes a new one.
@@ -78,24 +79,30 @@ pub(super) struct Connector {
     pub(super) place: Option<Arc<Place>>,
     /// How fast the request has to come until it is whole.
     pub(super) body_pace: Pace,
-    /// Set if the connection had a request before, and the backend may be closing it.
-    pub(super) reused: Arc<AtomicBool>,
+    /// Told of where the request goes, and of its answer.
+    pub(super) attempt: Arc<Attempt>,
 }
 
 #[async_trait]
 impl Connect for Connector {
     async fn connect(&self, _: &SocketAddr) -> pingora_core::Result<l4::stream::Stream> {
-        let waiting = self.waiting.and_then(|age| self.whose.take(&self.peer, age));
-        self.reused.store(waiting.is_some(), Ordering::Relaxed);
-        let stream = match waiting {
-            Some(stream) => stream,
-            None => connect(&self.peer.address, self.tls.as_ref(), self.connect_time)
+        let peer = &self.target.peer;
+        let stream = match self.waiting.and_then(|age| self.whose.take(peer, age)) {
+            Some(stream) => {
+                self.attempt.reuse(&self.target);
+                stream
+            }
+            None => self
+                .attempt
+                .connect(&self.target, self.tls.as_ref(), self.connect_time)
                 .await
                 .map_err(no_connection)?,
         };
         let witness = Witness {
             stream: Some(stream),
-            peer: self.peer.clone(),
+            peer: peer.clone(),
+            attempt: self.attempt.clone(),
+            sent: Instant::now(),
             whose: self.whose.clone(),
             idle_time: self.idle_time,
             exchange: Exchange::new(matches!(self.whose, Whose::WebSockets)),
@@ -119,6 +126,9 @@ struct Witness {
     /// Until it is given back.
     stream: Option<Stream>,
     peer: Peer,
+    attempt: Arc<Attempt>,
+    /// When the last byte of the request went.
+    sent: Instant,
     whose: Whose,
     idle_time: Duration,
     exchange: Exchange,
@@ -195,7 +205,13 @@ impl AsyncRead for Witness {
         };
         read?;
         let came = buf.filled().get(before..).unwrap_or_default();
-        match this.exchange.came(came) {
+        let known = this.exchange.status;
+        let used = this.exchange.came(came);
+        if let (None, Some(status)) = (known, this.exchange.status) {
+            let now = Instant::now();
+            this.attempt.answered(status, now - this.sent, now);
+        }
+        match used {
             Ok(used) => {
                 buf.set_filled(before + used);
                 this.give_back();
@@ -226,6 +242,7 @@ impl AsyncWrite for Witness {
         let written = Pin::new(stream).poll_write(cx, bytes);
         this.blocked = written.is_pending();
         let written = ready!(written)?;
+        this.sent = Instant::now();
         this.patience.earn(written);
         this.exchange.went(bytes.get(..written).unwrap_or_default());
         this.give_back();

@@ -70,7 +70,13 @@ pub struct Access<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_connect_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_first_byte_ms: Option<f64>,
     pub received: usize,
     pub sent: usize,
     pub duration_ms: f64,
@@ -111,7 +117,10 @@ impl Access<'_> {
             token: None,
             kid: None,
             certificate: None,
+            upstream: None,
             upstream_status: None,
+            upstream_connect_ms: None,
+            upstream_first_byte_ms: None,
             received: 0,
             sent: 0,
             duration_ms: 0.0,

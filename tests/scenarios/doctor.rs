@@ -10,7 +10,7 @@ use sitegate::cert::forge::{Order, Pki};
 use sitegate::cert::issuer::Algorithm;
 use sitegate::clock::Clock;
 
-use crate::support::{Gateway, Idp, Plan, Signer, free_port, key_set};
+use crate::support::{Gateway, Idp, Liar, Plan, Signer, Then, free_port, key_set};
 
 /// What a method and a path are answered with.
 type Answering = fn(&str, &str) -> String;
@@ -347,4 +347,17 @@ fn a_site_server_with_another_clock_or_none_is_found() {
     assert!(!about("doctor.site_server"));
     drop(server);
     crate::support::eventually("it is away", || about("doctor.site_server"));
+}
+
+#[test]
+fn what_the_running_gateway_found_of_a_backend_is_told() {
+    let liar = Liar::start(|_, _| (Vec::new(), Then::Close));
+    let gateway = liar.plan().start();
+    for _ in 0..3 {
+        gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]);
+    }
+    let out = gateway.command(&["doctor"]).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains("doctor.backend_fails"), "{text}");
+    assert!(text.contains("upstream.closed"), "{text}");
 }

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod backend_health;
 mod backends;
 mod balancers;
 mod blocklist;

@@ -8,6 +8,7 @@ const LAYERS: &[(&[&str], bool)] = &[
     (
         &[
             "anchor",
+            "backend_health",
             "clock",
             "denial",
             "encoding",

@@ -45,6 +45,10 @@ fn busy() -> Metrics {
     route.observed(Denial::TokenMissing);
     route.came_in_clear(ClearOutcome::Passed);
     metrics.observing("mp01", Some(true));
+    let backend = metrics.backends.of("iis:80", "192.0.2.1:80");
+    backend.connected(Duration::from_millis(1));
+    backend.answered(Duration::from_millis(3));
+    metrics.backends.seen(("iis:80", "192.0.2.1:80"), Some(true), Some(1_800_000_000.0));
     metrics.token_cache(true);
     metrics.connection_ended(ConnectionEnd::NameUnknown);
     metrics.handshake_done("TLSv1_3", "TLS13_AES_128_GCM_SHA256");

@@ -3,6 +3,7 @@
 //! Owns the only use of `maud`, which escapes whatever it is given. No script, and nothing that a
 //! client sent is ever markup, a name of a class or an address.
 
+mod backends;
 mod denials;
 mod plots;
 mod systems;
@@ -61,6 +62,7 @@ pub(super) fn render(
                     (plots::section(&status.last_hour))
                     (systems::certificates(status, now))
                     (systems::bindings(status))
+                    (backends::section(status, now))
                     (issuers(status, now))
                     (site_server(status, now))
                     (denials::section(recent, filter))

@@ -110,6 +110,10 @@ ailments! {
     BackendUnreachable "doctor.backend_unreachable" Error
         "A backend cannot be reached."
         "Check that it runs and listens at the configured address.";
+    /// What the running gateway has found.
+    BackendFails "doctor.backend_fails" Error
+        "Requests of clients fail at a backend."
+        "The evidence says why and since when; sitegate status tells more of it.";
     /// RFC 9110 §4.2.2.
     BackendCertificate "doctor.backend_certificate" Error
         "A backend's certificate is not one that is trusted."

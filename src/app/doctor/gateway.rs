@@ -11,7 +11,7 @@ use super::ask::{Place, Target, ask};
 use super::files::Served;
 use super::finding::{Ailment, Finding};
 use super::{Instruments, Probes, within};
-use crate::admin::Status;
+use crate::admin::{BackendStatus, SiteServerStatus, Status};
 use crate::cert::Facts;
 use crate::config::{Config, SiteSystem};
 use crate::control::machine;
@@ -35,21 +35,45 @@ pub(super) fn probe(config: &Config, served: Served, with: &Instruments, probes:
     }
 }
 
-/// What a running gateway knows of its site server.
-pub(super) fn probe_site_server(config: &Config, probes: &mut Probes) {
-    let Some(following) = &config.site_server else { return };
-    let (name, admin) = (following.name.clone(), config.admin);
+/// What a running gateway knows of its backends and of its site server.
+pub(super) fn probe_status(config: &Config, probes: &mut Probes) {
+    let (following, admin) = (config.site_server.clone(), config.admin);
     probes.spawn(async move {
         let status = tokio::time::timeout(STATUS, status(admin)).await.ok().flatten();
-        let Some(server) = status.and_then(|status| status.site_server) else { return Vec::new() };
-        let differ = server.clock_ahead_s.filter(|ahead| ahead.abs() > CLOCKS_DIFFER_S_MAX);
-        let clock = differ.map(|ahead| {
-            let evidence = format!("the site server's is {ahead} seconds ahead of this machine's");
-            Finding::new(Ailment::ClockSiteServer, &*name, evidence)
-        });
-        let away = server.trouble.map(|why| Finding::new(Ailment::SiteServerAway, &*name, why));
-        clock.into_iter().chain(away).collect()
+        let Some(status) = status else { return Vec::new() };
+        let mut found = of_backends(&status.backends);
+        if let (Some(following), Some(server)) = (following, status.site_server) {
+            found.extend(of_site_server(&following.name, server));
+        }
+        found
     });
+}
+
+fn of_backends(backends: &[BackendStatus]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for backend in backends {
+        for at in backend.addresses.iter().filter(|at| at.state == "down") {
+            let part = |text: &Option<String>| text.clone().unwrap_or_default();
+            let since = at.since.map(|since| format!("since {since}, ")).unwrap_or_default();
+            let (reason, detail) = (part(&at.reason), part(&at.detail));
+            let evidence = format!(
+                "{}: {since}{} in a row: {detail} ({reason})",
+                at.address, at.failures_in_a_row
+            );
+            found.push(Finding::new(Ailment::BackendFails, &*backend.name, evidence));
+        }
+    }
+    found
+}
+
+fn of_site_server(name: &str, server: SiteServerStatus) -> Vec<Finding> {
+    let differ = server.clock_ahead_s.filter(|ahead| ahead.abs() > CLOCKS_DIFFER_S_MAX);
+    let clock = differ.map(|ahead| {
+        let evidence = format!("the site server's is {ahead} seconds ahead of this machine's");
+        Finding::new(Ailment::ClockSiteServer, name, evidence)
+    });
+    let away = server.trouble.map(|why| Finding::new(Ailment::SiteServerAway, name, why));
+    clock.into_iter().chain(away).collect()
 }
 
 async fn look(

@@ -61,7 +61,7 @@ pub(crate) fn examine(
         backend::probe(config, &with, &mut probes);
         issuers::probe(config, &with, &mut probes);
         gateway::probe(config, served, &with, &mut probes);
-        gateway::probe_site_server(config, &mut probes);
+        gateway::probe_status(config, &mut probes);
         let mut found = Vec::new();
         while let Some(done) = probes.join_next().await {
             found.extend(done.unwrap_or_default());

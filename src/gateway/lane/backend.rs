@@ -13,7 +13,8 @@ use super::pool::Pool;
 use super::request::Outgoing;
 use crate::denial::Denial;
 use crate::front::Deadline;
-use crate::gateway::connection::{NoConnection, Peer, Stream, connect};
+use crate::gateway::attempt::Attempt;
+use crate::gateway::connection::{Peer, Stream, Target};
 
 /// A request that cannot be sent twice goes on a connection only this short a while after its last
 /// use: the longer it was idle, the likelier the backend is closing it at this very moment.
@@ -29,7 +30,9 @@ pub(super) struct Backend {
     /// Whether it had a request before this one.
     pub(super) reused: bool,
     patience: Duration,
+    /// When the last byte went or came, and when the last one went.
     since: Instant,
+    sent: Instant,
     deadline: Deadline,
 }
 
@@ -38,6 +41,7 @@ impl Backend {
     pub(super) async fn open(
         pool: &Pool,
         going: &Outgoing,
+        attempt: &Attempt,
         fresh: bool,
     ) -> Result<Backend, Failed> {
         let backend = going.upstream().ok_or_else(|| {
@@ -46,30 +50,37 @@ impl Backend {
         let peers = backend.peers();
         if !fresh {
             let age = if going.repeatable { Duration::MAX } else { FRESH };
-            let waiting = |peer: Peer| pool.take(&peer, age).map(|stream| (peer, stream));
-            if let Some((peer, stream)) = peers.iter().find_map(waiting) {
-                return Ok(Backend::new(stream, peer, true, going));
+            let waiting =
+                |target: Target| pool.take(&target.peer, age).map(|stream| (target, stream));
+            if let Some((target, stream)) = peers.iter().find_map(waiting) {
+                attempt.reuse(&target);
+                return Ok(Backend::new(stream, target.peer, true, going));
             }
         }
         let nowhere = "the backend's name has no address".to_owned();
         let mut failed = Failed::because(Denial::UpstreamUnreachable, nowhere);
-        for peer in peers.iter().take(ADDRESSES_MAX) {
-            match connect(&peer.address, backend.tls.as_ref(), backend.times.connect).await {
-                Ok(stream) => return Ok(Backend::new(stream, peer, false, going)),
-                Err(why) => failed = no_connection(&peer, why),
+        for target in peers.iter().take(ADDRESSES_MAX) {
+            match attempt.connect(&target, backend.tls.as_ref(), backend.times.connect).await {
+                Ok(stream) => return Ok(Backend::new(stream, target.peer, false, going)),
+                Err(why) => {
+                    let detail = format!("{}: {why}", target.peer.address);
+                    failed = Failed::because(why.denial(), detail);
+                }
             }
         }
         Err(failed)
     }
 
     fn new(stream: Stream, peer: Peer, reused: bool, going: &Outgoing) -> Self {
+        let now = Instant::now();
         Backend {
             stream,
             peer,
             idle_time: going.idle_time,
             reused,
             patience: going.answer_time,
-            since: Instant::now(),
+            since: now,
+            sent: now,
             deadline: Deadline::default(),
         }
     }
@@ -99,8 +110,14 @@ impl Backend {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if written.is_ready() {
             self.since = Instant::now();
+            self.sent = self.since;
         }
         written
+    }
+
+    /// What was read last is the head of the answer.
+    pub(super) fn answered(&self, status: u16, attempt: &Attempt) {
+        attempt.answered(status, self.since - self.sent, self.since);
     }
 
     /// The backend is waited for: ready once that was too long, or at `until`.
@@ -113,21 +130,6 @@ impl Backend {
         match self.deadline.passed(cx, until.map_or(end, |until| until.min(end))) {
             true => Poll::Ready(()),
             false => Poll::Pending,
-        }
-    }
-}
-
-fn no_connection(peer: &Peer, why: NoConnection) -> Failed {
-    let at = &peer.address;
-    match why {
-        NoConnection::Unreachable(error) => {
-            Failed::because(Denial::UpstreamUnreachable, format!("{at}: {error}"))
-        }
-        NoConnection::TimedOut => {
-            Failed::because(Denial::UpstreamTimeout, format!("{at}: no connection in time"))
-        }
-        NoConnection::Certificate(error) => {
-            Failed::because(Denial::UpstreamCertificate, format!("{at}: {error}"))
         }
     }
 }

@@ -87,7 +87,7 @@ pub(super) async fn run(
     ctx: &RequestCtx,
     going: Outgoing,
 ) -> Result<Answered, Failed> {
-    let mut up = Backend::open(pool, &going, false).await?;
+    let mut up = Backend::open(pool, &going, &ctx.attempt, false).await?;
     let mut tried = false;
     let mut exchange = Exchange::new(conn, buf, going);
     loop {
@@ -110,7 +110,7 @@ pub(super) async fn run(
             {
                 tried = true;
                 exchange.out_at = 0;
-                up = Backend::open(pool, &exchange.going, true).await?;
+                up = Backend::open(pool, &exchange.going, &ctx.attempt, true).await?;
             }
             Err(failed) => {
                 let Exchange { received, sent, status, back_at, .. } = exchange;
@@ -147,6 +147,9 @@ pub(super) struct Exchange<'a> {
     pub(super) read_size: usize,
     pub(super) blocked: Option<Instant>,
     half_closed: Option<Instant>,
+    /// Of an answer whose head was just read.
+    pub(super) upstream_status: Option<u16>,
+    /// Of an answer that goes to the client.
     pub(super) status: Option<u16>,
     received: usize,
     pub(super) sent: usize,
@@ -177,6 +180,7 @@ impl<'a> Exchange<'a> {
             read_size: READ_MIN,
             blocked: None,
             half_closed: None,
+            upstream_status: None,
             status: None,
             received: here,
             sent: 0,
@@ -217,6 +221,9 @@ impl<'a> Exchange<'a> {
                 let read = ready!(up.poll_read(cx, scratch)).map_err(Failed::closed)?;
                 Poll::Ready(self.take_head(scratch.get(..read).unwrap_or_default()))
             });
+            if let Some(status) = self.upstream_status.take() {
+                up.answered(status, &ctx.attempt);
+            }
             match taken {
                 Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(false)) => continue,

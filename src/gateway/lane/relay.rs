@@ -73,6 +73,7 @@ impl Exchange<'_> {
                 }
                 continue;
             }
+            self.upstream_status = Some(head.status);
             if head.status == 401 && self.going.authenticated {
                 return Err(Failed::challenged());
             }

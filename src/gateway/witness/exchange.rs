@@ -16,6 +16,8 @@ pub(super) struct Exchange {
     may_switch: bool,
     answer: Answer,
     interims: usize,
+    /// The status of the answer, once its head was there.
+    pub(super) status: Option<u16>,
     /// Whether something makes the connection unfit for another exchange.
     pub(super) spoiled: bool,
 }
@@ -139,6 +141,7 @@ impl Exchange {
             };
             used += head.length;
             if head.status == 101 {
+                self.status = Some(head.status);
                 self.spoiled = true;
                 self.answer = Answer::Switched;
                 return Ok(bytes.len());
@@ -150,6 +153,7 @@ impl Exchange {
                 }
                 continue;
             }
+            self.status = Some(head.status);
             self.spoiled |= !head.keep;
             self.answer = Answer::Rest(head.rest);
             return Ok(used + self.rest(bytes.get(used..).unwrap_or_default())?);

@@ -1,0 +1,152 @@
+//! The metrics of backends: how long they take, and how often and why they fail.
+//!
+//! Labels are backends as the configuration names them, the addresses that their names resolve to,
+//! and words of a closed list.
+
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{Opts, Registry};
+
+use super::{counters, int_gauges, registered};
+use crate::backend_health::BackendFault;
+
+/// From a small file of the same machine to the end of what clients wait for.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The metrics of all backends.
+#[derive(Clone)]
+pub struct BackendMetrics {
+    up: IntGaugeVec,
+    last_success: GaugeVec,
+    failures: IntCounterVec,
+    connect: HistogramVec,
+    first_byte: HistogramVec,
+}
+
+/// Those of one address of a backend: handles that were resolved when it became known.
+#[derive(Clone, Debug)]
+pub struct BackendAddressMetrics {
+    backend: String,
+    address: String,
+    failures: IntCounterVec,
+    connect: Histogram,
+    first_byte: Histogram,
+}
+
+impl BackendMetrics {
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        let seconds = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            registered(r, HistogramVec::new(opts, &["backend"])?)
+        };
+        Ok(BackendMetrics {
+            up: int_gauges(
+                r,
+                "backend_up",
+                "Whether an address of a backend answers, by the requests that went there.",
+                &["backend", "address"],
+            )?,
+            last_success: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "sitegate_backend_last_success_timestamp_seconds",
+                        "When an address of a backend last answered, in seconds since 1970.",
+                    ),
+                    &["backend", "address"],
+                )?,
+            )?,
+            failures: counters(
+                r,
+                "backend_failures_total",
+                "Requests that failed at an address of a backend, by reason.",
+                &["backend", "address", "reason"],
+            )?,
+            connect: seconds(
+                "sitegate_backend_connect_duration_seconds",
+                "Time to make a connection to a backend, TLS included.",
+            )?,
+            first_byte: seconds(
+                "sitegate_backend_first_byte_duration_seconds",
+                "Time from the last byte of a request to the head of the backend's answer.",
+            )?,
+        })
+    }
+
+    pub(super) fn descriptions(&self) -> Vec<&Desc> {
+        [
+            self.up.desc(),
+            self.last_success.desc(),
+            self.failures.desc(),
+            self.connect.desc(),
+            self.first_byte.desc(),
+        ]
+        .concat()
+    }
+
+    /// The metrics of one address of a backend.
+    pub fn of(&self, backend: &str, address: &str) -> BackendAddressMetrics {
+        for fault in BackendFault::ALL {
+            let _ = self.failures.with_label_values(&[backend, address, fault.code()]);
+        }
+        BackendAddressMetrics {
+            backend: backend.to_owned(),
+            address: address.to_owned(),
+            failures: self.failures.clone(),
+            connect: self.connect.with_label_values(&[backend]),
+            first_byte: self.first_byte.with_label_values(&[backend]),
+        }
+    }
+
+    /// Whether an address answers, and when it last did; `None` while nothing is known.
+    pub fn seen(&self, (backend, address): (&str, &str), up: Option<bool>, last: Option<f64>) {
+        if let Some(up) = up {
+            self.up.with_label_values(&[backend, address]).set(i64::from(up));
+        }
+        if let Some(last) = last {
+            self.last_success.with_label_values(&[backend, address]).set(last);
+        }
+    }
+
+    /// How many answers have begun, and how many seconds they were waited for.
+    pub fn waits(&self, backend: &str) -> (u64, f64) {
+        let first_byte = self.first_byte.with_label_values(&[backend]);
+        (first_byte.get_sample_count(), first_byte.get_sample_sum())
+    }
+
+    /// Forget an address: the backend's name no longer resolves to it, or nothing names the backend.
+    pub fn forget_address(&self, backend: &str, address: &str) {
+        let labels = [backend, address];
+        let _ = self.up.remove_label_values(&labels);
+        let _ = self.last_success.remove_label_values(&labels);
+        for fault in BackendFault::ALL {
+            let _ = self.failures.remove_label_values(&[backend, address, fault.code()]);
+        }
+    }
+
+    /// Forget a backend that nothing names any more.
+    pub fn forget(&self, backend: &str) {
+        let _ = self.connect.remove_label_values(&[backend]);
+        let _ = self.first_byte.remove_label_values(&[backend]);
+    }
+}
+
+impl BackendAddressMetrics {
+    /// A new connection was made.
+    pub fn connected(&self, took: Duration) {
+        self.connect.observe(took.as_secs_f64());
+    }
+
+    /// An answer has begun.
+    pub fn answered(&self, waited: Duration) {
+        self.first_byte.observe(waited.as_secs_f64());
+    }
+
+    /// A request has failed.
+    pub fn failed(&self, fault: BackendFault) {
+        self.failures.with_label_values(&[&*self.backend, &*self.address, fault.code()]).inc();
+    }
+}

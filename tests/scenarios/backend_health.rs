@@ -1,0 +1,103 @@
+//! Is it sitegate or the backend? What requests find at a backend is told, whichever protocol they
+//! come by.
+
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::support::{Gateway, Liar, Nginx, Part, Plan, Then, eventually, free_port};
+
+const PATH: &str = "/SMS_MP/.sms_aut?MPLIST";
+
+fn address(gateway: &Gateway) -> Value {
+    gateway.status()["backends"][0]["addresses"][0].clone()
+}
+
+fn answer(bytes: &[u8], then: Then) -> (Vec<Part>, Then) {
+    (vec![Part::Bytes(bytes.to_vec())], then)
+}
+
+#[rstest]
+#[case::http1("--http1.1")]
+#[case::http2("--http2")]
+fn a_backend_that_is_not_there_is_down_at_the_first_request(#[case] protocol: &str) {
+    let gateway = Plan::to(&format!("http://127.0.0.1:{}", free_port())).start();
+    assert_eq!(address(&gateway)["state"], "unknown");
+    assert_eq!(gateway.curl(PATH, &[protocol]).status, 502);
+    let seen = address(&gateway);
+    assert_eq!((&seen["state"], &seen["reason"]), (&"down".into(), &"upstream.unreachable".into()));
+    assert!(seen["detail"].as_str().unwrap().contains("refused"), "{seen}");
+}
+
+#[rstest]
+#[case::http1("--http1.1")]
+#[case::http2("--http2")]
+fn a_backend_that_closes_without_an_answer_is_down_at_the_third(#[case] protocol: &str) {
+    let liar = Liar::start(|_, _| (Vec::new(), Then::Close));
+    let gateway = liar.plan().start();
+    for state in ["unknown", "unknown", "down"] {
+        assert_eq!(gateway.curl(PATH, &[protocol]).status, 502);
+        assert_eq!(address(&gateway)["state"], state);
+    }
+    assert_eq!(address(&gateway)["reason"], "upstream.closed");
+}
+
+#[rstest]
+#[case::http1("--http1.1")]
+#[case::http2("--http2")]
+fn a_backend_without_a_service_behind_it_is_down_though_it_answers(#[case] protocol: &str) {
+    let unavailable = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    let liar = Liar::start(|_, _| answer(unavailable, Then::Keep));
+    let gateway = liar.plan().start();
+    for _ in 0..3 {
+        assert_eq!(gateway.curl(PATH, &[protocol]).status, 503);
+    }
+    let seen = address(&gateway);
+    assert_eq!(seen["state"], "down");
+    assert_eq!(seen["reason"], "upstream.unavailable");
+}
+
+#[rstest]
+#[case::http1("--http1.1")]
+#[case::http2("--http2")]
+fn the_access_log_tells_the_backends_part_of_the_time(#[case] protocol: &str) {
+    let slowly = |_: &str, _| {
+        let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
+        (vec![Part::Pause(Duration::from_millis(300)), Part::Bytes(ok)], Then::Keep)
+    };
+    let gateway = Liar::start(slowly).plan().sections("[limits]\nthreads = 1").start();
+    assert_eq!(gateway.curl(PATH, &[protocol]).status, 200);
+    assert_eq!(gateway.curl(PATH, &[protocol]).status, 200);
+    eventually("both are logged", || gateway.access().len() == 2);
+    let [first, second] = &gateway.access()[..] else { panic!("two") };
+    for line in [first, second] {
+        let part = line["upstream_first_byte_ms"].as_f64().unwrap();
+        assert!((250.0..=line["duration_ms"].as_f64().unwrap()).contains(&part), "{line}");
+        assert_eq!(line["upstream_status"], 200);
+    }
+    assert_eq!(first["upstream"], address(&gateway)["address"]);
+    assert!(first["upstream_connect_ms"].as_f64().is_some(), "{first}");
+    assert_eq!(second["upstream_connect_ms"], Value::Null, "an idle connection was used again");
+}
+
+#[test]
+fn an_outage_is_told_in_one_line_in_metrics_and_in_readiness() {
+    let mut nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+    eventually("it is up", || gateway.metric("sitegate_backend_up{") == 1.0);
+    nginx.restart(|| {
+        for _ in 0..5 {
+            assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 502);
+        }
+        eventually("it is down", || gateway.metric("sitegate_backend_up{") == 0.0);
+        let lines = gateway.log().matches("the backend does not serve requests").count();
+        assert_eq!(lines, 1, "{}", gateway.log());
+        let (_, ready) = gateway.get(gateway.metrics, "/readyz").unwrap();
+        assert!(ready.contains("upstream.unreachable"), "{ready}");
+    });
+    assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
+    assert_eq!(address(&gateway)["state"], "up");
+    eventually("it is up again", || gateway.metric("sitegate_backend_up{") == 1.0);
+}
