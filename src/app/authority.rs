@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use crate::cert::issuer::{Algorithm, Scope};
 use crate::config::{AuthorityKey, Config, Site, SiteKind};
 use crate::route::Role;
-use crate::site::{Authority, AuthorityParams};
+use crate::site::{Authority, AuthorityParams, RootsError};
 
 /// The site's authority, as the configuration has it; none where only PKI certificates are used.
 pub(crate) fn open_authority(
@@ -41,6 +41,7 @@ pub(crate) fn open_authority(
             AuthorityKey::P256 => Algorithm::P256,
             AuthorityKey::Rsa2048 => Algorithm::Rsa2048,
         },
+        roots: config.site.roots.clone(),
         crl_url: config.site.crl_url.clone(),
         whole_chains: config
             .site_systems
@@ -50,6 +51,18 @@ pub(crate) fn open_authority(
             .collect(),
     };
     Some(Arc::new(Authority::new(&config.site.state, params, provider)))
+}
+
+/// Whether the state directory has the roots that the configuration names, if it names any.
+///
+/// # Errors
+/// [`RootsError`].
+pub(super) fn look_for_expected_roots(
+    config: &Config,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(), RootsError> {
+    let authority = open_authority(config, provider.clone());
+    authority.map_or(Ok(()), |authority| authority.look_for_expected_roots())
 }
 
 /// Whether the site issues for a site system.

@@ -27,6 +27,9 @@ pub enum StartError {
     /// The state directory is somebody else's.
     #[error(transparent)]
     State(#[from] crate::site::StateError),
+    /// The state directory has not the root that the configuration names.
+    #[error(transparent)]
+    Roots(#[from] crate::site::RootsError),
     /// The system gives no thread, runtime or signal.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),

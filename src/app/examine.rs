@@ -244,10 +244,10 @@ pub(crate) async fn state(
             .wrong
             .push(format!("{}: only {left} MiB are left on its file system", path.display()));
     }
-    if let Some(authority) = open_authority(config, provider)
-        && let Err(fault) = authority.look(now)
-    {
-        found.wrong.push(format!("{fault}. {}", fault.unfit.hint()));
+    if let Some(authority) = open_authority(config, provider) {
+        let (usable, expected) = (authority.look(now), authority.look_for_expected_roots());
+        let fault = usable.err().map(|fault| format!("{fault}. {}", fault.unfit.hint()));
+        found.wrong.extend(fault.into_iter().chain(expected.err().map(|error| error.to_string())));
     }
     if config.site_server.is_none() {
         match find_tokens(config) {

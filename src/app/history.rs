@@ -1,8 +1,10 @@
-//! Samples the counters once a minute, for the plots of the page.
+//! What is looked at once a minute: the counters, for the plots of the page, and the site's roots, for
+//! metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -10,30 +12,50 @@ use super::App;
 use crate::admin::History;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::site::{Authority, ShownKind};
 
 const SAMPLE: Duration = Duration::from_secs(60);
 
 impl App {
     /// Sample from now on.
     pub(super) fn keep_history(&mut self, history: History) {
-        let (metrics, clock) = (self.metrics.clone(), self.options.clock.clone());
-        self.tasks.spawn(keep(history, metrics, clock, self.stop.subscribe()));
+        let looked_at = LookedAt {
+            history,
+            metrics: self.metrics.clone(),
+            authority: self.authorities.certificates.clone(),
+        };
+        let (clock, stop) = (self.options.clock.clone(), self.stop.subscribe());
+        self.tasks.spawn(keep(looked_at, clock, stop));
     }
 }
 
-/// Sample until told to stop; once at the beginning.
-async fn keep(
+struct LookedAt {
     history: History,
     metrics: Arc<Metrics>,
-    clock: Clock,
-    mut stop: watch::Receiver<bool>,
-) {
+    authority: Option<Arc<Authority>>,
+}
+
+impl LookedAt {
+    fn look(&self, now: Timestamp) {
+        self.history.sample(now, self.metrics.totals());
+        // What cannot be read is as it was.
+        let Some(Ok(shown)) = self.authority.as_ref().map(|authority| authority.overview(now))
+        else {
+            return;
+        };
+        let roots = shown.iter().filter(|row| row.kind == ShownKind::Root).map(|row| &row.facts);
+        self.metrics.site.roots(roots.map(|root| (&*root.sha256, root.not_after.as_second())));
+    }
+}
+
+/// Look until told to stop; once at the beginning.
+async fn keep(what: LookedAt, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut due = tokio::time::interval(SAMPLE);
     // A machine that slept has nothing to make up for.
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = due.tick() => history.sample(clock.now(), metrics.totals()),
+            _ = due.tick() => what.look(clock.now()),
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }

@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::StartError;
 use super::assemble::open_tokens;
-use super::authority::open_authority;
+use super::authority::{look_for_expected_roots, open_authority};
 use super::site::store_place;
 use crate::clock::Clock;
 use crate::config::{Config, TokenServiceStore};
@@ -15,7 +15,8 @@ use crate::secret::Password;
 use crate::site::store::Store;
 use crate::site::{Seal, SharedKeys, SharedKeysError, bundle_keys};
 
-/// Have the keys of the site's other servers, if they share any.
+/// Have the keys of the site's other servers, if they share any. Nothing is made where the
+/// configuration expects a root that is not there.
 ///
 /// # Errors
 /// If the seal cannot be read or is not theirs: keys of one's own would be a second site's. A store
@@ -28,6 +29,7 @@ pub(crate) async fn share(
     let (Some(source), TokenServiceStore::Postgres(_)) =
         (&config.site.seal, &config.token_service.store)
     else {
+        look_for_expected_roots(config, provider)?;
         return Ok(None);
     };
     let shown = std::path::PathBuf::from("site.seal");
@@ -52,6 +54,7 @@ pub(crate) async fn share(
         }
         Err(error) => Err(SharedKeysError::Store(error)),
     };
+    look_for_expected_roots(config, provider)?;
     let were_here = config.site.state.join("token").join("token.key").exists();
     match shared {
         Ok(shared) => Ok(Some(shared)),

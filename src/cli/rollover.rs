@@ -14,7 +14,9 @@ use crate::app::open_authority;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::site::store::{Action, Store};
-use crate::site::{JWKS_CACHED_S, Refused, Rollover, Step, Terms, Thing};
+use crate::site::{
+    JWKS_CACHED_S, Refused, Rollover, Shown, ShownKind, ShownState, Step, Terms, Thing,
+};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -121,6 +123,9 @@ fn step(
     };
     store::is_ours(&config.site.state.join(".lock"))?;
     super::is_own(&config)?;
+    if (thing, step) == (Thing::Root, Step::Retire) {
+        expects_what_stays(&config, &provider)?;
+    }
     let rollover = rollover(&config, provider);
     let ring = rollover.progress(thing, &terms, Clock::system().now())?.ring;
     let laggards = gateways::lacking(&config, thing, &ring)?;
@@ -146,6 +151,21 @@ fn step(
         anstream::eprintln!("{line}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a start would still find a root that the configuration expects.
+fn expects_what_stays(config: &Config, provider: &Arc<CryptoProvider>) -> anyhow::Result<()> {
+    let Some(authority) = open_authority(config, provider.clone()) else { return Ok(()) };
+    let shown = authority.overview(Clock::system().now())?;
+    let in_force = |row: &&Shown| row.kind == ShownKind::Root && row.state == ShownState::InForce;
+    let Some(root) = shown.iter().find(in_force) else { return Ok(()) };
+    anyhow::ensure!(
+        config.site.roots.is_empty() || config.site.roots.contains(&root.facts.sha256),
+        "[site] roots does not name the root that stays, {}: write it there first, or the next start \
+         would be refused",
+        root.facts.sha256
+    );
+    Ok(())
 }
 
 /// What the administrator has to know or do after a step.

@@ -66,6 +66,8 @@ pub(super) struct SiteFile {
     pub(super) state: Typed<String>,
     /// The domains the root may issue for; by default the hosts of all site systems.
     pub(super) domains: Typed<Vec<Spanned<String>>>,
+    /// The SHA-256 thumbprints of the site's roots: with them, a start with another root or with none is refused.
+    pub(super) roots: Typed<Vec<Spanned<String>>>,
     /// Whether the site issues certificates where the PKI has given nothing fit.
     #[schemars(extend("default" = "enhanced"))]
     pub(super) certificates: Typed<CertificatesFile>,

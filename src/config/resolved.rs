@@ -55,6 +55,8 @@ pub struct Site {
     pub state: PathBuf,
     /// The domains that the site may issue certificates for.
     pub domains: Vec<String>,
+    /// The SHA-256 thumbprints of the site's roots, upper-case hexadecimal; none if any will do.
+    pub roots: Vec<String>,
     /// Whether the site issues certificates where no PKI does.
     pub issues_certificates: bool,
     /// What kind of site it is.

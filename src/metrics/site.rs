@@ -3,7 +3,7 @@
 //! Labels are closed lists alone: nothing that a client sends.
 
 use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::registered;
 use crate::grant_denial::GrantDenial;
@@ -15,6 +15,7 @@ pub struct SiteMetrics {
     blocks: IntGauge,
     blocks_version: IntGauge,
     recovered: IntGauge,
+    roots: GaugeVec,
     following: Following,
 }
 
@@ -63,6 +64,13 @@ impl SiteMetrics {
             "Blocks that a restored copy of the store had forgotten, and that stand until somebody \
              says that they need not.",
         )?;
+        let roots = GaugeVec::new(
+            Opts::new(
+                "sitegate_site_root_expiration_timestamp_seconds",
+                "When a root of the site expires, by its SHA-256 thumbprint, in seconds since 1970.",
+            ),
+            &["thumbprint"],
+        )?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
         let following = Following {
             registry: r.clone(),
@@ -95,6 +103,7 @@ impl SiteMetrics {
             blocks: registered(r, blocks)?,
             blocks_version: registered(r, blocks_version)?,
             recovered: registered(r, recovered)?,
+            roots: registered(r, roots)?,
             following,
         })
     }
@@ -154,12 +163,26 @@ impl SiteMetrics {
         self.recovered.set(i64::try_from(recovered).unwrap_or(i64::MAX));
     }
 
+    /// The site's roots: SHA-256 thumbprints, and when they expire in seconds since 1970.
+    pub fn roots<'a>(&self, roots: impl Iterator<Item = (&'a str, i64)>) {
+        self.roots.reset();
+        for (thumbprint, expires) in roots {
+            self.roots.with_label_values(&[thumbprint]).set(expires as f64);
+        }
+    }
+
     /// What is there once the token service was asked.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
         let Following { version, issued, expires, reached, clock_ahead, refused, .. } =
             &self.following;
         let gauges = [version, issued, expires, reached, clock_ahead];
         let gauges = gauges.into_iter().flat_map(|gauge| gauge.desc());
-        self.answers.desc().into_iter().chain(gauges).chain(refused.desc()).collect()
+        self.answers
+            .desc()
+            .into_iter()
+            .chain(self.roots.desc())
+            .chain(gauges)
+            .chain(refused.desc())
+            .collect()
     }
 }

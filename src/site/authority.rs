@@ -5,6 +5,7 @@
 //! anew at each asking: what is mended on disk mends the authority without a restart.
 
 mod blocked;
+mod expected;
 mod issued;
 mod overview;
 mod rolling;
@@ -28,6 +29,7 @@ use super::ring::{self, Thing};
 use crate::unfit::Unfit;
 
 pub use blocked::{BlockError, BlockedCertificate};
+pub use expected::RootsError;
 pub use overview::{Shown, ShownKind, ShownState};
 use signers::Signers;
 
@@ -43,6 +45,9 @@ pub struct AuthorityParams {
     pub algorithm: Algorithm,
     /// The site systems that send the root as well: whoever joins the site knows it by its key alone.
     pub whole_chains: BTreeSet<String>,
+    /// The SHA-256 thumbprints of the roots that are expected here, upper-case hexadecimal. If there
+    /// are any, no first root is made.
+    pub roots: Vec<String>,
     /// Below which URL the files of `authority/crl` are found; certificates say nothing of it
     /// without one.
     pub crl_url: Option<String>,

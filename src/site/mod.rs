@@ -21,8 +21,8 @@ pub mod store;
 mod tokens;
 
 pub use authority::{
-    Authority, AuthorityParams, BlockError, BlockedCertificate, Issued, Shown, ShownKind,
-    ShownState, Tried,
+    Authority, AuthorityParams, BlockError, BlockedCertificate, Issued, RootsError, Shown,
+    ShownKind, ShownState, Tried,
 };
 pub use blocks::{Blocks, InForce, OnBlocks};
 pub use key_ring::Keys;

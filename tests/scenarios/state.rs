@@ -180,3 +180,106 @@ fn a_new_root_is_a_warning() {
     let line = log.lines().find(|line| line.contains("made the site's root")).unwrap();
     assert!(line.contains(" WARN "), "{line}");
 }
+
+/// The thumbprint of the root in force, as people read it.
+fn root_of(gateway: &Gateway) -> String {
+    let out = gateway.command(&["site", "show", "--format", "json"]).output().unwrap();
+    let shown: Vec<serde_json::Value> = serde_json::from_slice(&out.stdout).unwrap();
+    let root = |row: &&serde_json::Value| row["kind"] == "root" && row["state"] == "in force";
+    shown.iter().find(root).unwrap()["certificate"]["thumbprint_sha256"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn expect_roots(gateway: &Gateway, roots: &[&str]) {
+    let text = gateway.config_text();
+    let key = format!("code = \"PS1\"\nroots = {roots:?}");
+    gateway.write_config(&text.replace("code = \"PS1\"", &key));
+}
+
+/// Start it, and have it refused.
+fn refused(gateway: &mut Gateway) -> String {
+    gateway.launch();
+    eventually("it listens or says why not", || {
+        ["listening", "cannot start"].iter().any(|word| gateway.log().contains(word))
+    });
+    assert!(!gateway.log().contains("listening"), "{}", gateway.log());
+    assert_ne!(gateway.wait(), 0);
+    gateway.log()
+}
+
+const OTHER: &str = "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff";
+
+#[test]
+fn an_empty_state_directory_is_refused_where_roots_are_expected() {
+    let nginx = Nginx::start();
+    let mut gateway = Plan::to(&nginx.url()).start();
+    let root = root_of(&gateway);
+    gateway.kill();
+    expect_roots(&gateway, &[&root]);
+    std::fs::rename(gateway.path("state"), gateway.path("away")).unwrap();
+    std::fs::create_dir(gateway.path("state")).unwrap();
+    let log = refused(&mut gateway);
+    assert!(
+        log.contains(&format!("there is no root here, and [site] roots names {root}")),
+        "{log}"
+    );
+    let (code, text) = said(&gateway, &["check"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("there is no root here"), "{text}");
+    let made = ["state/authority", "state/token"].map(|folder| gateway.path(folder).exists());
+    assert_eq!(made, [false, false], "no key was made");
+    std::fs::remove_dir_all(gateway.path("state")).unwrap();
+    std::fs::rename(gateway.path("away"), gateway.path("state")).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    assert_eq!(root_of(&gateway), root);
+}
+
+#[test]
+fn another_root_than_the_expected_is_refused() {
+    let nginx = Nginx::start();
+    let mut gateway = Plan::to(&nginx.url()).start();
+    let root = root_of(&gateway);
+    gateway.kill();
+    expect_roots(&gateway, &[OTHER]);
+    let log = refused(&mut gateway);
+    assert!(log.contains(&format!("the root here is {root}, and [site] roots names")), "{log}");
+    assert!(said(&gateway, &["doctor"]).1.contains("the root here is"));
+}
+
+#[test]
+fn a_root_is_not_retired_before_the_one_that_stays_is_expected() {
+    let nginx = Nginx::start();
+    let mut gateway = Plan::to(&nginx.url()).start();
+    let old = root_of(&gateway);
+    gateway.kill();
+    expect_roots(&gateway, &[&old]);
+    gateway.launch();
+    gateway.wait_until_ready();
+    let rollover = |step: &[&str]| said(&gateway, &[&["site", "rollover"], step].concat());
+    assert_eq!(rollover(&["publish", "root"]).0, 0);
+    assert_eq!(rollover(&["switch", "root", "--clients-have-it"]).0, 0);
+    let new = root_of(&gateway);
+    let (code, text) = rollover(&["retire", "root"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&format!("roots does not name the root that stays, {new}")), "{text}");
+    expect_roots(&gateway, &[&old, &new]);
+    eventually("the old root is retired", || rollover(&["retire", "root"]).0 == 0);
+    gateway.kill();
+    gateway.launch();
+    gateway.wait_until_ready();
+}
+
+#[test]
+fn metrics_have_the_roots_thumbprint() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).start();
+    let root = root_of(&gateway);
+    let series =
+        format!("sitegate_site_root_expiration_timestamp_seconds{{thumbprint=\"{root}\"}}");
+    eventually("it is there", || {
+        gateway.get(gateway.metrics, "/metrics").unwrap().1.contains(&series)
+    });
+}

@@ -59,6 +59,8 @@ pub(super) fn resolve(
         }
     }
     let certificates = file.certificates.map(|c| c.into_inner());
+    let pki_only = certificates == Some(CertificatesFile::PkiOnly);
+    let roots = file.roots.map(|typed| roots(&typed, pki_only, scope)).unwrap_or_default();
     let token_issuer = match file.token_issuer {
         Some(typed) if typed.get_ref().starts_with("urn:sccm:") => {
             scope.hinted(
@@ -79,7 +81,8 @@ pub(super) fn resolve(
         hierarchy,
         state: scope.path(&file.state.map_or_else(|| STATE.to_owned(), |s| s.into_inner())),
         domains,
-        issues_certificates: certificates != Some(CertificatesFile::PkiOnly),
+        roots,
+        issues_certificates: !pki_only,
         kind: match file.kind.map(|k| k.into_inner()) {
             Some(SiteKindFile::CentralAdministration) => SiteKind::CentralAdministration,
             Some(SiteKindFile::Primary) | None => SiteKind::Primary,
@@ -94,6 +97,36 @@ pub(super) fn resolve(
         seal,
     };
     (site, blocklist)
+}
+
+fn roots(
+    typed: &Spanned<Vec<Spanned<String>>>,
+    pki_only: bool,
+    scope: &mut Scope<'_>,
+) -> Vec<String> {
+    if pki_only {
+        let message = "roots names the site's own roots, and with \"pki-only\" it has none";
+        scope.coded(ConfigCode::Conflict, typed.span(), message, "take roots out");
+    }
+    let mut roots = Vec::new();
+    for root in typed.get_ref() {
+        match thumbprint(root.get_ref()) {
+            Some(thumbprint) => roots.push(thumbprint),
+            None => scope.hinted(
+                root.span(),
+                "not the SHA-256 thumbprint of a certificate",
+                "64 hexadecimal digits, as 'sitegate site show' has them",
+            ),
+        }
+    }
+    roots
+}
+
+/// A SHA-256 thumbprint as it is written in most places: with colons, spaces or neither.
+fn thumbprint(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
+    let whole = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    whole.then(|| digits.to_ascii_uppercase())
 }
 
 /// Whoever checks a certificate would have to check another one to fetch a list over TLS.

@@ -394,6 +394,7 @@ fn authority(scene: &Scene) -> Arc<Authority> {
         scope: Scope::new(&["contoso.com"]).unwrap(),
         algorithm: Algorithm::P256,
         whole_chains: Default::default(),
+        roots: Vec::new(),
         crl_url: None,
     };
     Arc::new(Authority::new(&scene.dir.path().join("state"), params, provider()))

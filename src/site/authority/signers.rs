@@ -11,7 +11,7 @@ use super::super::ring::{self, Journal, Thing};
 use super::blocked::{self, BlockedCertificate};
 use super::{Authority, AuthorityParams, State};
 use crate::cert::issuer::{self, Points, Signer};
-use crate::cert::{Anchors, Fault};
+use crate::cert::{Anchors, Facts, Fault};
 use crate::clock::is_plausible;
 use crate::unfit::Unfit;
 
@@ -215,9 +215,14 @@ impl Authority {
                     let told = format!("is missing, and there is {stray}: restore it");
                     return Err(trouble(&ring::file(&self.dir), told));
                 }
+                self.may_make_root()
+                    .map_err(|error| Fault::new(Unfit::NotIssued, error.to_string()))?;
                 let root = issuer::root((site_code, 1), scope, *algorithm, now)?;
                 place.write(&root)?;
+                let sha256 = Facts::of_pem(&root.certificate).map(|facts| facts.sha256)?;
                 tracing::warn!(target: "sitegate::certificate", path = %place.certificate.display(),
+                    sha256, hint = "write it into [site] roots, so that no other is made if the \
+                    state directory should be missing",
                     "made the site's root; clients have to import it");
                 Ok(())
             }

@@ -20,6 +20,7 @@ fn authority(state: &Path) -> Authority {
         scope: Scope::new(&["contoso.com"]).unwrap(),
         algorithm: Algorithm::P256,
         whole_chains: Default::default(),
+        roots: Vec::new(),
         crl_url: None,
     };
     Authority::new(state, params, Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

@@ -66,6 +66,7 @@ impl Scene {
             algorithm: Algorithm::P256,
             crl_url: None,
             whole_chains: Default::default(),
+            roots: Vec::new(),
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Arc::new(Authority::new(self.dir.path(), params, provider))

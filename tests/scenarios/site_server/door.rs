@@ -63,6 +63,7 @@ impl Door {
             scope: Scope::new(&["contoso.com"]).unwrap(),
             algorithm: Algorithm::P256,
             whole_chains: Default::default(),
+            roots: Vec::new(),
             crl_url: None,
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
