@@ -16,6 +16,7 @@ use pingora_core::server::ShutdownWatch;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::binding::Binding;
 use super::census::Census;
@@ -39,6 +40,8 @@ use crate::metrics::{ConnectionEnd, Metrics};
 /// How long to wait after the system could not give a connection (no descriptors left, say): long
 /// enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often that is told: it may fail twenty times a second.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a handshake keeps its turn while its client is waited for: most of the way around the
 /// world. Later its client may still come, but others need not wait for it.
@@ -252,6 +255,7 @@ async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>)
             return;
         }
     };
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -262,7 +266,13 @@ async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>)
             Ok((stream, peer)) => admit(stream, peer, &each),
             Err(error) => {
                 each.shared.metrics.connection_ended(ConnectionEnd::AcceptFailed);
-                tracing::warn!(%error, "no connection could be accepted; trying again");
+                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(
+                        %error, address = %each.configured,
+                        "no connection could be accepted; trying again, and telling once a minute"
+                    );
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
