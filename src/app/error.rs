@@ -32,8 +32,15 @@ pub enum StartError {
     Roots(#[from] crate::site::RootsError),
     /// The system gives no thread, runtime or signal.
     #[error("the system refuses: {0}")]
-    System(#[from] std::io::Error),
+    System(std::io::Error),
     /// A defect of sitegate's own.
     #[error("{0}")]
     Defect(String),
+}
+
+// By hand: the cause is in the message, and would be told twice as its source.
+impl From<std::io::Error> for StartError {
+    fn from(cause: std::io::Error) -> Self {
+        StartError::System(cause)
+    }
 }

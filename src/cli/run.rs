@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 use super::ConfigArg;
 use crate::app::{Options, launch};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::control::machine;
 use crate::log;
 
@@ -24,7 +25,12 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
         tracing::warn!("core dumps are not prevented, and would hold keys: {error}");
     }
     let needed = machine::descriptors_needed(loaded.config.limits.connection.connections_max);
+    let least = least_descriptors(&loaded.config);
     match machine::raise_descriptors() {
+        Ok(Some(open)) if open < least => anyhow::bail!(
+            "sitegate cannot start: {open} files may be open, and it needs {least} at least: raise \
+             LimitNOFILE (ulimit -n)"
+        ),
         Ok(Some(open)) if open < needed => tracing::warn!(
             open,
             needed,
@@ -42,6 +48,15 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
             Ok(ExitCode::from(super::DEFECT))
         }
     }
+}
+
+fn least_descriptors(config: &Config) -> u64 {
+    let threads = match config.limits.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let listeners = config.site_systems.iter().flat_map(|system| system.listens()).count();
+    machine::descriptors_min(threads, listeners)
 }
 
 /// Keep keys out of core dumps, and other processes of the same user out of this one's memory

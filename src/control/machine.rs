@@ -105,6 +105,12 @@ pub fn descriptors_needed(connections_max: usize) -> u64 {
     2 * connections_max as u64
 }
 
+/// With how many open files at least a process starts: with fewer it would find files, listeners and
+/// backends missing at random. `listeners` are opened by each of `threads`.
+pub fn descriptors_min(threads: usize, listeners: usize) -> u64 {
+    (128 + threads * (8 + listeners)) as u64
+}
+
 /// Raise this process's soft limit of open files to its hard one, and say what it is then; none where
 /// there is no limit.
 ///

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use rstest::rstest;
 use sitegate::cert::forge::{Forged, Order, Pki};
 use sitegate::clock::Clock;
 
@@ -46,6 +47,29 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
         .unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(said.contains("files may have to be open, and from here 1000 can be"), "{said}");
+}
+
+#[rstest]
+fn with_too_few_descriptors_it_does_not_start(#[values(12, 40, 100)] descriptors: u32) {
+    let limit = format!("ulimit -n {descriptors}");
+    let mut gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1").first(&[], &limit));
+    gateway.launch();
+    assert_eq!(gateway.wait(), 1);
+    let told = format!("{descriptors} files may be open, and it needs");
+    assert!(gateway.log().contains(&told), "{}", gateway.log());
+    assert!(!gateway.path("state").exists(), "nothing was made");
+}
+
+#[test]
+fn with_as_few_descriptors_as_it_starts_with_it_serves() {
+    let nginx = Nginx::start();
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let least = sitegate::control::machine::descriptors_min(threads, 1);
+    let gateway = Plan::to(&nginx.url()).first(&[], &format!("ulimit -n {least}")).start();
+    // One connection for each shard, whichever gets it.
+    for _ in 0..8 {
+        assert_eq!(gateway.curl(OPEN, &[]).status, 200);
+    }
 }
 
 #[test]

@@ -211,8 +211,11 @@ pki = "pki"
             last = http_get(&address, "/readyz");
             last.as_ref().is_some_and(|(status, _)| *status == 200)
         });
-        let root = self.command(&["site", "export-root"]).output().unwrap();
-        std::fs::write(self.path("root.pem"), root.stdout).unwrap();
+        std::fs::write(self.path("root.pem"), self.export_root()).unwrap();
+    }
+
+    pub fn export_root(&self) -> Vec<u8> {
+        self.command(&["site", "export-root"]).output().unwrap().stdout
     }
 
     pub fn pid(&self) -> u32 {
