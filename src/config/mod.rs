@@ -15,6 +15,7 @@ mod schema;
 mod spanned;
 mod units;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -60,15 +61,30 @@ pub fn load_from(
     now: Timestamp,
 ) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
-    let fail = |message: String| ConfigErrors {
-        path: name.clone(),
-        text: String::new(),
-        errors: vec![ConfigError::whole(message).code(ConfigCode::Unreadable)],
+    let fail = |message: String, hint: Option<&str>| {
+        let error = ConfigError::whole(message).code(ConfigCode::Unreadable);
+        let error = match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        ConfigErrors { path: name.clone(), text: String::new(), errors: vec![error] }
     };
-    let bytes = read.map_err(|error| fail(format!("the configuration cannot be read: {error}")))?;
+    let unreadable = |error: std::io::Error| {
+        let hint = match error.kind() {
+            ErrorKind::NotFound => {
+                Some("'sitegate init' writes one; --config or SITEGATE_CONFIG names another")
+            }
+            ErrorKind::PermissionDenied => Some("run this as the user that sitegate runs as"),
+            _ => None,
+        };
+        fail(format!("the configuration cannot be read: {error}"), hint)
+    };
+    let bytes = read.map_err(unreadable)?;
     match std::str::from_utf8(&bytes) {
         Ok(text) => parse(text, &name, path.parent().unwrap_or(Path::new(".")), now),
-        Err(_) => Err(fail("the configuration is not UTF-8 text".to_owned())),
+        Err(_) => {
+            Err(fail("the configuration is not UTF-8 text".to_owned(), Some("save it as UTF-8")))
+        }
     }
 }
 

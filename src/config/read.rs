@@ -37,10 +37,7 @@ pub(super) fn section<T: DeserializeOwned + Default>(
             Ok(_) => {
                 sound.insert(key.clone(), value.clone());
             }
-            Err(error) => errors.push(ConfigError::at(
-                error.span().unwrap_or_else(|| value.span()),
-                format!("{key_name}: {}", error.message().trim_end()),
-            )),
+            Err(error) => errors.push(unfit(key_name, value, &error)),
         }
     }
     read(sound, span).unwrap_or_default()
@@ -48,6 +45,35 @@ pub(super) fn section<T: DeserializeOwned + Default>(
 
 fn read<T: DeserializeOwned>(table: Table<'_>, span: Range<usize>) -> Result<T, toml::de::Error> {
     T::deserialize(toml::Deserializer::from(Spanned::new(span, table)))
+}
+
+/// A value of another kind than its key takes. What was typed may be a secret, and is not repeated.
+fn unfit(key: &str, value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> ConfigError {
+    let message = error.message().trim_end().replace("expected a sequence", "expected a list");
+    let at = error.span().unwrap_or_else(|| value.span());
+    let whole = at == value.span();
+    let hint = match value.get_ref() {
+        DeValue::String(_) if whole && message.ends_with("expected a list") => {
+            Some(format!("write it in brackets: {key} = [\"…\"]"))
+        }
+        DeValue::String(_) if whole && message.ends_with("expected a boolean") => {
+            Some(format!("write {key} = true or {key} = false, without quotation marks"))
+        }
+        DeValue::Array(_) if whole && message.ends_with("expected a string") => {
+            Some(format!("one alone, without brackets: {key} = \"…\""))
+        }
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_)
+            if message.ends_with("expected a string") =>
+        {
+            Some(format!("write it in quotation marks: {key} = \"…\""))
+        }
+        _ => None,
+    };
+    let error = ConfigError::at(at, format!("{key}: {message}"));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 fn unknown(span: Range<usize>, key: &str, section: &str, known: &[&str]) -> ConfigError {

@@ -120,13 +120,15 @@ impl Scope<'_> {
         what: &str,
         hint: &str,
     ) -> Option<Spanned<T>> {
-        // A key that was only misspelt is not missing too.
-        let misspelt = |e: &ConfigError| {
+        // A key that was only misspelt, or has a value of another kind, is not missing too.
+        let told = |e: &ConfigError| {
             let hint = e.hint.as_deref().unwrap_or_default();
-            what.split(' ').any(|word| hint == format!("did you mean '{word}'?"))
-                && e.span.as_ref().is_some_and(|at| at.start >= section.start)
+            what.split(' ').any(|word| {
+                hint == format!("did you mean '{word}'?")
+                    || e.message.strip_prefix(word).is_some_and(|rest| rest.starts_with(": "))
+            }) && e.span.as_ref().is_some_and(|at| at.start >= section.start)
         };
-        if value.is_none() && !self.errors.iter().any(misspelt) {
+        if value.is_none() && !self.errors.iter().any(told) {
             self.coded(ConfigCode::Missing, section, format!("{what} is missing"), hint);
         }
         value
