@@ -216,7 +216,8 @@ impl Watch {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.told_polling, true) {
-                    tracing::warn!(target: "sitegate::watch", %error, "no events, polling instead");
+                    tracing::warn!(target: "sitegate::watch", %error, hint = hint(&error),
+                        "the system tells of no changes here; looking every few seconds instead");
                 }
                 None
             }
@@ -227,6 +228,19 @@ impl Watch {
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch").field("directories", &self.directories).finish_non_exhaustive()
+    }
+}
+
+/// What an operator does about a system that tells of no changes.
+fn hint(error: &notify::Error) -> &'static str {
+    const TOO_MANY: i32 = rustix::io::Errno::MFILE.raw_os_error();
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => "raise fs.inotify.max_user_watches",
+        notify::ErrorKind::Io(error) if error.raw_os_error() == Some(TOO_MANY) => {
+            "raise fs.inotify.max_user_instances, or LimitNOFILE"
+        }
+        notify::ErrorKind::PathNotFound => "the folder is not there",
+        _ => "none",
     }
 }
 

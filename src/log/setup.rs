@@ -63,7 +63,7 @@ fn filter(level: &str) -> EnvFilter {
     // pingora logs through `log`, and what matters of it is told by sitegate in its own words.
     EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new(format!(
-            "{level},pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
+            "{level},pingora_core=error,pingora_proxy=error,h2=error,rustls=error,notify=warn"
         ))
     })
 }
