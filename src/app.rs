@@ -387,7 +387,7 @@ pub use doctor::{Ailment, Severity};
 pub(crate) use doctor::{Finding, examine as doctor};
 pub(crate) use examine::{
     Examined, Examiner, access_log as examine_access_log, issuer as examine_issuer,
-    site_server as examine_site_server, state as examine_state,
+    issuers as examine_issuers, site_server as examine_site_server, state as examine_state,
     token_service as examine_token_service,
 };
 pub use issuers::read_trusted;

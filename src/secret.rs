@@ -39,6 +39,15 @@ pub enum PasswordSource {
     Env(String),
 }
 
+impl std::fmt::Display for PasswordSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PasswordSource::File(path) => path.display().fmt(f),
+            PasswordSource::Env(name) => write!(f, "the variable {name}"),
+        }
+    }
+}
+
 /// A password, wiped when dropped.
 pub struct Password(Zeroizing<String>);
 

@@ -17,9 +17,11 @@ use crate::admin::CertificateStatus;
 use crate::anchor::Anchor;
 use crate::cert::{Anchors, Fault, Rejected};
 use crate::clock::{Clock, second};
-use crate::config::{ClientCertificates, Config, Issuer, KeySource, LogSink, SiteSystem};
+use crate::config::{
+    ClientCertificates, Config, Following, Issuer, KeySource, LogSink, SiteSystem,
+};
 use crate::control::machine;
-use crate::control::site_server::Kept;
+use crate::control::site_server::{Kept, join_token};
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
@@ -27,7 +29,6 @@ use crate::secret::Password;
 use crate::site::store::{Place, Store};
 use crate::site::{Seal, TokenKeyError, Tried, owner};
 use crate::tls::TlsOptions;
-use crate::token::JoinToken;
 use crate::unfit::Unfit;
 
 /// With less space than this, in bytes, the store may soon take nothing.
@@ -197,6 +198,15 @@ impl Examiner {
     }
 }
 
+/// The issuers whose keys are looked for: not the site's own where they come with the bundle of a site
+/// server, which is looked at by itself.
+pub(crate) fn issuers(config: &Config) -> impl Iterator<Item = &Issuer> {
+    let with_bundle = [Following::token_keys(&config.site.state)];
+    config.issuers.iter().filter(
+        move |issuer| !matches!(&issuer.keys, KeySource::Files(files) if *files == with_bundle),
+    )
+}
+
 /// The keys of a token issuer, where they lie on this machine.
 pub(crate) fn issuer(issuer: &Issuer) -> Examined {
     let mut found = Examined::default();
@@ -312,21 +322,18 @@ pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
     let Some(following) = &config.site_server else { return found };
     let kept = Kept::new(&config.site.state);
     let Some(trust) = kept.trust() else {
-        let token =
-            Password::read(&following.join).map(|(text, _)| JoinToken::parse(text.reveal()));
-        match token {
-            Ok(Some(token)) if token.expires <= now.as_second() => {
+        match join_token(&following.join) {
+            Ok(token) if token.expires <= now.as_second() => {
                 found.wrong.push("the join token has expired: make a new one".to_owned());
             }
-            Ok(Some(token)) if token.name != following.name => found.wrong.push(format!(
+            Ok(token) if token.name != following.name => found.wrong.push(format!(
                 "the join token is for a gateway named {}, and this one is {}",
                 token.name, following.name
             )),
-            Ok(Some(token)) => {
+            Ok(token) => {
                 found.notes.push(format!("joins by its token at {}", token.servers.join(", ")));
             }
-            Ok(None) => found.wrong.push("the join token is not one, or is cut short".to_owned()),
-            Err(error) => found.wrong.push(format!("the join token: {error}")),
+            Err(why) => found.wrong.push(why),
         }
         return found;
     };

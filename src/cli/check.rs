@@ -10,11 +10,11 @@ use rustls::crypto::CryptoProvider;
 use super::ConfigArg;
 use super::status::certificate_text;
 use crate::app::{
-    Examined, Examiner, examine_access_log, examine_issuer, examine_site_server, examine_state,
-    examine_token_service, read_blocklist,
+    Examined, Examiner, examine_access_log, examine_issuer, examine_issuers, examine_site_server,
+    examine_state, examine_token_service, read_blocklist,
 };
 use crate::clock::Clock;
-use crate::config::{Config, Following, KeySource, SiteSystem};
+use crate::config::{Config, SiteSystem};
 use crate::control::machine;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
@@ -31,11 +31,7 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
         text.push_str(&headline(system));
         wrong += tell(&mut text, &examiner.site_system(system, &config), now)?;
     }
-    let told_elsewhere = [Following::token_keys(&config.site.state)];
-    for issuer in &config.issuers {
-        if matches!(&issuer.keys, KeySource::Files(files) if *files == told_elsewhere) {
-            continue;
-        }
+    for issuer in examine_issuers(&config) {
         writeln!(text, "  token issuer {}:", issuer.policy.name)?;
         wrong += tell(&mut text, &examine_issuer(issuer), now)?;
     }

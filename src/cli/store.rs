@@ -22,6 +22,7 @@ pub(super) fn with_present<T, F>(
 where
     F: Future<Output = anyhow::Result<T>>,
 {
+    super::is_own(config)?;
     let (_, path, is_there) = store_place(config)?;
     if !is_there {
         bail!("there is no store at {} yet; the first start makes it", path.display());

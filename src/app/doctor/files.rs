@@ -24,7 +24,7 @@ pub(super) type Served = BTreeMap<String, CertificateStatus>;
 pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding>, Served) {
     let mut found = Vec::new();
     let served = certificates(config, with, &mut found);
-    for issuer in &config.issuers {
+    for issuer in examine::issuers(config) {
         let name = issuer.policy.name.to_string();
         let wrong = examine::issuer(issuer).wrong;
         found.extend(wrong.into_iter().map(|w| Finding::new(Ailment::IssuerFiles, &*name, w)));

@@ -3,7 +3,7 @@
 
 use super::link::LinkError;
 use super::{SiteServerTask, away};
-use crate::secret::Password;
+use crate::secret::{Password, PasswordSource};
 use crate::site::server::{IdentityRequest, JoinAnswer, JoinRequest};
 use crate::tls::SiteServerTrust;
 use crate::token::{Bundle, BundleKeys, BundleTrust, JoinToken};
@@ -11,12 +11,7 @@ use crate::token::{Bundle, BundleKeys, BundleTrust, JoinToken};
 impl SiteServerTask {
     /// Join the site by the token that the operator has put here.
     pub(super) async fn join(&mut self) -> Result<(), LinkError> {
-        let refused = |words: String| LinkError::Refused { code: "join.token".into(), words };
-        let source = &self.params.following.join;
-        let (text, _) =
-            Password::read(source).map_err(|error| refused(format!("the join token: {error}")))?;
-        let token = JoinToken::parse(text.reveal())
-            .ok_or_else(|| refused("the join token is not one, or is cut short".into()))?;
+        let token = join_token(&self.params.following.join).map_err(LinkError::JoinToken)?;
         let now = self.params.clock.now();
         let name = &self.params.following.name;
         let kept_identity = self.kept.identity("identity").map_err(|error| away(&error))?;
@@ -72,6 +67,17 @@ impl SiteServerTask {
         tracing::info!(target: "sitegate::site_server", "this gateway has a new certificate");
         self.connect().map(drop)
     }
+}
+
+/// The join token that the operator has put here.
+///
+/// # Errors
+/// Where it is, and what is wrong with it.
+pub fn join_token(source: &PasswordSource) -> Result<JoinToken, String> {
+    let read = Password::read(source);
+    let (text, _) = read.map_err(|error| format!("the join token in {source}: {error}"))?;
+    JoinToken::parse(text.reveal())
+        .ok_or_else(|| format!("what is in {source} is no join token, or is cut short"))
 }
 
 /// The keys that a bundle names, before it is known who has signed it.

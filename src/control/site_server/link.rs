@@ -35,6 +35,9 @@ pub enum LinkError {
          (timedatectl)"
     )]
     Clock(String, &'static str),
+    /// There is no token to join by.
+    #[error("this gateway has nothing to join the site by: {0}")]
+    JoinToken(String),
     /// It refuses.
     #[error("the site server refuses ({code}): {words}")]
     Refused {

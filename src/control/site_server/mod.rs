@@ -30,6 +30,7 @@ use crate::tls::{SiteServerTrust, to_site_server};
 use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleRefusal, BundleTrust};
 pub use certificates::Wanted;
 use certificates::{is_due, keep_roots, renew};
+pub use joining::join_token;
 pub use kept::{Identity, Kept, Trust};
 pub use link::{Link, LinkError};
 pub use relay::relay;

@@ -421,10 +421,34 @@ fn a_join_token_is_good_once_and_for_its_own_name() {
     turned_away(elsewhere(&nginx.url(), "gw1", &token, ""), "join.used");
     let unknown = altered(&token, |said| said["secret"] = json!("A".repeat(43)));
     turned_away(elsewhere(&nginx.url(), "gw1", &unknown, ""), "join.unknown");
-    turned_away(elsewhere(&nginx.url(), "gw1", "nonsense", ""), "join.token");
+    turned_away(
+        elsewhere(&nginx.url(), "gw1", "nonsense", ""),
+        "is no join token, or is cut short",
+    );
     let audit = server.said(&["site", "audit"]);
     assert!(audit.contains("gateway.allowed") && audit.contains("gateway.joined"), "{audit}");
     assert!(!audit.contains("sitegate-join"), "{audit}");
+}
+
+#[test]
+fn a_join_token_that_is_missing_is_told_with_its_place() {
+    let gateway = elsewhere("http://127.0.0.1:1", "gw1", "", "");
+    let place = gateway.path("join-token");
+    std::fs::remove_file(&place).unwrap();
+    let told = format!("the join token in {}: No such file", place.display());
+    let check = gateway.command(&["check"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&check.stdout).contains(&told), "{check:?}");
+    turned_away(gateway, &told);
+}
+
+#[test]
+fn what_concerns_the_site_is_sent_to_the_site_server_before_and_after_joining() {
+    let gateway = elsewhere("http://127.0.0.1:1", "gw1", "", "");
+    for command in [&["site", "devices"][..], &["site", "audit"], &["token", "list"]] {
+        let out = gateway.command(command).output().unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert!(told.contains("follows a site server"), "{command:?}: {told}");
+    }
 }
 
 #[test]
