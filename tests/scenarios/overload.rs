@@ -214,6 +214,15 @@ fn key_named(n: usize) -> String {
     format!("{}.e30.e30", BASE64_URL_SAFE_NO_PAD.encode(header))
 }
 
+/// Says stop when it is dropped.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads() {
     let nginx = Nginx::start();
@@ -240,12 +249,16 @@ fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads()
     // Whatever there is once for all is there after the first few, which are counted a moment after
     // their answers.
     gateway.signal("HUP");
+    assert_eq!(gateway.curl(OPEN, &[]).status, 200);
+    eventually("its backend is known", || gateway.metric("sitegate_backend_up{") == 1.0);
     (0..10).flat_map(made_up).for_each(&mut send);
     eventually("they are counted", || gateway.metric("sitegate_denials_total{") == 30.0);
     let before = gateway.series();
     let (port, stop) = (gateway.metrics, AtomicBool::new(false));
     let began = Instant::now();
     let scraped = std::thread::scope(|scope| {
+        // Also where this one fails: the others would ask for ever.
+        let asking = Until(&stop);
         // Four that ask as often as they are answered, each of the others.
         let scraping = [(); 4].map(|()| {
             scope.spawn(|| {
@@ -267,7 +280,7 @@ fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads()
                 assert_eq!(gateway.curl(OPEN, &[]).status, 200, "others are served");
             }
         }
-        stop.store(true, Relaxed);
+        drop(asking);
         scraping.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>()
     });
     let rate = f64::from(scraped) / began.elapsed().as_secs_f64();
