@@ -13,6 +13,14 @@ use x509_parser::prelude::FromDer;
 
 use crate::clock::second;
 
+/// How long before its end an authority is warned of. Its successor has to reach everyone first.
+const ENDING: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Whether an authority that is valid until then ends soon, or has ended.
+pub fn ends_soon(until: Timestamp, now: Timestamp) -> bool {
+    now.checked_add(ENDING).is_ok_and(|soon| until <= soon)
+}
+
 /// A trusted root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
@@ -109,6 +117,12 @@ impl Anchor {
     /// authority may be meant itself.
     pub fn ended(&self, now: Timestamp) -> Option<AnchorFault> {
         self.fit_at(now).err().filter(|fault| *fault != AnchorFault::NoAuthority)
+    }
+
+    /// Its name and its end, if it is trusted now and ends within 30 days.
+    pub fn ending(&self, now: Timestamp) -> Option<String> {
+        let soon = self.ended(now).is_none() && ends_soon(self.until, now);
+        soon.then(|| format!("{} ends {}", self.subject, self.until))
     }
 
     /// The moments at which it begins and ceases to be trusted.

@@ -43,6 +43,8 @@ pub(crate) struct Examined {
     pub(crate) certificate: Option<CertificateStatus>,
     /// What is good to know.
     pub(crate) notes: Vec<String>,
+    /// Roots that end soon: a file, which, and when.
+    pub(crate) ending: Vec<String>,
     /// What is wrong: a file, and why.
     pub(crate) wrong: Vec<String>,
 }
@@ -194,6 +196,7 @@ impl Examiner {
         found
             .notes
             .push(format!("client certificates by {authorities} authorities and {crls} CRLs"));
+        found.ending.extend(state.ending.iter().cloned());
         found.wrong.extend(state.problems.iter().cloned());
     }
 }
@@ -208,7 +211,7 @@ pub(crate) fn issuers(config: &Config) -> impl Iterator<Item = &Issuer> {
 }
 
 /// The keys of a token issuer, where they lie on this machine.
-pub(crate) fn issuer(issuer: &Issuer) -> Examined {
+pub(crate) fn issuer(issuer: &Issuer, now: Timestamp) -> Examined {
     let mut found = Examined::default();
     match &issuer.keys {
         KeySource::Files(files) => {
@@ -221,6 +224,9 @@ pub(crate) fn issuer(issuer: &Issuer) -> Examined {
         }
         KeySource::Url(place) => {
             found.notes.push(format!("keys from {}, which was not asked", place.url));
+            if let Some(ca) = &place.ca {
+                roots(ca, "key_ca", now, &mut found);
+            }
         }
         KeySource::Site => found.notes.push("the site's own key".to_owned()),
     }
@@ -364,6 +370,8 @@ fn roots(path: &Path, key: &str, now: Timestamp, found: &mut Examined) {
         Ok(anchors) => {
             let unfit = |anchor: &Anchor| Some((anchor.subject().to_owned(), anchor.ended(now)?));
             let unfit: Vec<_> = anchors.iter().filter_map(unfit).collect();
+            let ending = anchors.iter().filter_map(|anchor| anchor.ending(now));
+            found.ending.extend(ending.map(|told| format!("{}: {told}", path.display())));
             if unfit.len() < anchors.iter().count() {
                 found.notes.push(format!("{key} {} can be used", path.display()));
             }

@@ -230,7 +230,7 @@ fn site_system(
             authorities: state.authorities,
             crls: state.crls,
             crl_expires: state.crl_expires,
-            problems: state.problems.clone(),
+            problems: state.problems.iter().chain(&state.ending).cloned().collect(),
         }),
         next_change: selection.next_change,
         since: served.since,

@@ -2,18 +2,15 @@
 //!
 //! Holds public parts only. Where they come from (a ca.crt, the system, the site) is for callers.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
-use crate::anchor::Anchor;
+use crate::anchor::{Anchor, ends_soon};
 use crate::pem;
 use crate::unfit::Unfit;
 
 use super::{Credential, Fault};
-
-/// How long before its end an authority is warned of. Its successor has to reach clients first.
-const ENDING: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Roots, with their dates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,8 +110,7 @@ impl Anchors {
             }
         }
         let (name, until) = last.into_iter().min_by_key(|(_, until)| *until)?;
-        let soon = now.checked_add(ENDING).is_ok_and(|soon| until <= soon);
-        soon.then(|| (name.to_owned(), until))
+        ends_soon(until, now).then(|| (name.to_owned(), until))
     }
 
     /// The roots of the names that stand above the leaf and above each authority of the chain.

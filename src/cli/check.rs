@@ -33,7 +33,7 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     }
     for issuer in examine_issuers(&config) {
         writeln!(text, "  token issuer {}:", issuer.policy.name)?;
-        wrong += tell(&mut text, &examine_issuer(issuer), now)?;
+        wrong += tell(&mut text, &examine_issuer(issuer, now), now)?;
     }
     let (what, found) = match &config.site_server {
         Some(_) => ("site server", examine_site_server(&config, now)),
@@ -91,6 +91,9 @@ fn tell(text: &mut String, found: &Examined, now: Timestamp) -> Result<usize, st
     }
     for note in &found.notes {
         writeln!(text, "    {note}")?;
+    }
+    for ending in &found.ending {
+        writeln!(text, "    soon: {ending}")?;
     }
     for wrong in &found.wrong {
         writeln!(text, "    WRONG: {wrong}")?;

@@ -49,6 +49,11 @@ impl Authorities {
         self.0.is_empty()
     }
 
+    /// Which of those that are trusted now end within 30 days, and when.
+    pub fn ending(&self, now: Timestamp) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(move |anchor| anchor.ending(now))
+    }
+
     /// What is wrong with those that are not trusted now, as sentences.
     pub fn faults(&self, now: Timestamp) -> impl Iterator<Item = String> {
         let told = move |anchor: &Anchor| {

@@ -32,6 +32,8 @@ pub struct ClientFilesState {
     pub crls: usize,
     /// When the first of those lists expires, or did.
     pub crl_expires: Option<Timestamp>,
+    /// Which authorities end within 30 days.
+    pub ending: Vec<String>,
     /// What is wrong with the files.
     pub problems: Vec<String>,
 }
@@ -114,6 +116,8 @@ impl ClientFiles {
         let ca = self.authorities.file.path().display();
         let faults = self.authorities.good.faults(now);
         problems.extend(faults.map(|fault| format!("{ca}: {fault}")));
+        let ending = self.authorities.good.ending(now).map(|told| format!("{ca}: {told}"));
+        let ending: Vec<String> = ending.collect();
         for kept in &self.crls {
             if let Some(expired) = kept.good.expires().filter(|expires| *expires < now) {
                 let path = kept.file.path().display();
@@ -123,7 +127,7 @@ impl ClientFiles {
         if changed {
             self.publish();
         }
-        self.tell(problems, changed);
+        self.tell((problems, ending), changed);
     }
 
     fn publish(&mut self) {
@@ -143,9 +147,19 @@ impl ClientFiles {
     }
 
     /// Each problem once, until it changes.
-    fn tell(&mut self, problems: Vec<String>, changed: bool) {
-        let news = problems != self.state.problems;
+    fn tell(&mut self, (problems, ending): (Vec<String>, Vec<String>), changed: bool) {
+        let mut news = ending != self.state.ending;
         if news {
+            for told in &ending {
+                tracing::warn!(
+                    target: "sitegate::clients", site_system = &*self.site_system,
+                    "{told}: put its successor into the file as well"
+                );
+            }
+            self.state.ending = ending;
+        }
+        if problems != self.state.problems {
+            news = true;
             for problem in &problems {
                 tracing::warn!(
                     target: "sitegate::clients", site_system = &*self.site_system,

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response, Url, header, redirect};
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 
 use super::address::not_public;
 use crate::cert::Anchors;
 use crate::secret::read_bounded;
+use crate::tls::ClientConfigs;
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// From the name's resolution to the last byte.
@@ -167,18 +167,16 @@ impl Web {
     fn client(&self) -> Result<Client, FetchError> {
         let unusable = |why: String| FetchError::new(FetchFault::Certificate, why);
         let roots = match &self.ca {
-            None => self.system.root_store(),
+            None => None,
             Some(path) => {
                 let told = |why: String| unusable(format!("{}: {why}", path.display()));
                 let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|e| told(e.to_string()))?;
-                Anchors::from_pem(&pem).map_err(|e| told(e.to_string()))?.root_store()
+                Some(Anchors::from_pem(&pem).map_err(|e| told(e.to_string()))?)
             }
         };
-        let tls = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| unusable(e.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = ClientConfigs::new(self.provider.clone(), self.system.root_store())
+            .map_err(|e| unusable(e.to_string()))?;
+        let tls = Arc::unwrap_or_clone(tls.trusting(roots));
         Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)

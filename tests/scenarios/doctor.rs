@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
-use sitegate::cert::forge::{Order, Pki};
+use sitegate::cert::forge::{Order, Pki, below_roots};
 use sitegate::cert::issuer::Algorithm;
 use sitegate::clock::Clock;
 
@@ -360,4 +360,33 @@ fn what_the_running_gateway_found_of_a_backend_is_told() {
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(text.contains("doctor.backend_fails"), "{text}");
     assert!(text.contains("upstream.closed"), "{text}");
+}
+
+/// A root that ends so many days from now.
+fn root_ending_in(days: i64) -> String {
+    let now = Clock::system().now();
+    let after = |days: i64| now + jiff::SignedDuration::from_hours(days * 24);
+    let dates = [(after(-300), after(days))];
+    below_roots(&dates, &Order::fit(&["localhost"], now)).unwrap().0.remove(0)
+}
+
+#[test]
+fn an_authority_that_ends_soon_is_found_wherever_it_is_named() {
+    let issuer = "[[token_issuer]]\nname = \"idp\"\nkind = \"oidc\"\nissuer = \"https://idp.invalid\"\n\
+                  audiences = [\"x\"]\ndevice_claim = \"sub\"\nkeys = \"https://idp.invalid/keys\"\n\
+                  key_ca = \"ca.pem\"\n";
+    for (place, plan) in [
+        (
+            "client_ca",
+            patient(well).site_system("client_certificate = \"request\"\nclient_ca = \"ca.pem\""),
+        ),
+        ("backend_ca", Plan::to("https://127.0.0.1:1").site_system("backend_ca = \"ca.pem\"")),
+        ("key_ca", patient(well).after(issuer)),
+    ] {
+        let gateway = Gateway::prepare(plan);
+        std::fs::write(gateway.path("ca.pem"), root_ending_in(29)).unwrap();
+        assert!(diagnosed(&gateway).contains(&"doctor.authority_ends".to_owned()), "{place}");
+        std::fs::write(gateway.path("ca.pem"), root_ending_in(31)).unwrap();
+        assert!(!diagnosed(&gateway).contains(&"doctor.authority_ends".to_owned()), "{place}");
+    }
 }

@@ -35,6 +35,7 @@ fn remote(idp: &Idp, path: &str, more: &str) -> String {
 fn prepared(nginx: &Nginx, idp: &Idp, sections: &str) -> Gateway {
     let gateway = Gateway::prepare(Plan::to(&nginx.url()).after(sections));
     std::fs::write(gateway.path("idp.pem"), &idp.root).unwrap();
+    std::fs::write(gateway.path("expired.pem"), &idp.expired_root).unwrap();
     gateway
 }
 
@@ -223,6 +224,7 @@ fn what_is_not_the_issuers_own_is_refused_with_a_reason() {
             format!("keys = \"{}\"\nprivate_hosts = [\"localhost\"]", idp.url("/keys")),
             "certificate",
         ),
+        ("expired", remote(&idp, "/keys", "").replace("idp.pem", "expired.pem"), "certificate"),
         ("good", at("good"), "ok"),
         ("liar", at("liar"), "issuer"),
         ("away", at("away"), "address"),

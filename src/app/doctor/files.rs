@@ -26,7 +26,9 @@ pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding
     let served = certificates(config, with, &mut found);
     for issuer in examine::issuers(config) {
         let name = issuer.policy.name.to_string();
-        let wrong = examine::issuer(issuer).wrong;
+        let examined = examine::issuer(issuer, with.clock.now());
+        let (wrong, ending) = (examined.wrong, examined.ending.into_iter());
+        found.extend(ending.map(|e| Finding::new(Ailment::AuthorityEnds, &*name, e)));
         found.extend(wrong.into_iter().map(|w| Finding::new(Ailment::IssuerFiles, &*name, w)));
     }
     let of_site = match config.site_server {
@@ -48,8 +50,9 @@ fn certificates(config: &Config, with: &Instruments, found: &mut Vec<Finding>) -
     let mut served = Served::new();
     for system in &config.site_systems {
         let examined = examiner.site_system(system, config);
-        let wrong = examined.wrong.into_iter();
+        let (wrong, ending) = (examined.wrong.into_iter(), examined.ending.into_iter());
         found.extend(wrong.map(|w| Finding::new(Ailment::CertificateUnfit, &*system.name, w)));
+        found.extend(ending.map(|e| Finding::new(Ailment::AuthorityEnds, &*system.name, e)));
         let Some(certificate) = examined.certificate else { continue };
         let left = certificate.not_after.as_second() - with.clock.now().as_second();
         if left < ENDS_SOON_S {

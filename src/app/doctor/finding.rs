@@ -62,6 +62,10 @@ ailments! {
     CertificateEnds "doctor.certificate_ends" Warning
         "The PKI certificate that is served ends within two weeks."
         "Have it renewed, and write the new pair into the folder; it goes live by itself.";
+    /// Whoever trusts it has to get its successor first.
+    AuthorityEnds "doctor.authority_ends" Warning
+        "An authority in client_ca, backend_ca or key_ca ends within 30 days."
+        "Put its successor into the file as well; both are trusted while both are valid.";
     /// Windows 8.1 and Server 2012 R2 share ECDHE_ECDSA suites alone with TLS libraries of today.
     OldWindows "doctor.old_windows" Note
         "The certificate has an RSA key: Windows 8.1, Server 2012 R2 and older cannot connect."

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use sitegate::cert::forge::{Order, Pki};
+use sitegate::cert::forge::{Order, below_roots};
 use sitegate::clock::Clock;
 use sitegate::purpose::Purpose;
 use sitegate::token::{MintRequest, SignerKind, TokenSigner, jwks};
@@ -21,6 +21,8 @@ pub struct Idp {
     pub port: u16,
     /// The root of its certificate, PEM.
     pub root: String,
+    /// The same root as it was before it was renewed: its time has run out.
+    pub expired_root: String,
     answers: Answers,
     asked: Arc<Mutex<Vec<String>>>,
     open: Arc<Mutex<Option<TcpListener>>>,
@@ -68,8 +70,11 @@ pub fn ok(body: &str) -> Vec<u8> {
 impl Idp {
     pub fn start() -> Idp {
         let now = Clock::system().now();
-        let pki = Pki::new("IdP", now).unwrap();
-        let leaf = pki.issue(&Order::fit(&["localhost", "127.0.0.1"], now)).unwrap();
+        let days = |days: i64| now + jiff::SignedDuration::from_hours(days * 24);
+        let dates = [(days(-10), days(100)), (days(-400), days(-1))];
+        let order = Order::fit(&["localhost", "127.0.0.1"], now);
+        let (roots, leaf) = below_roots(&dates, &order).unwrap();
+        let [root, expired_root] = <[String; 2]>::try_from(roots).unwrap();
         let chain = CertificateDer::pem_slice_iter(leaf.chain.as_bytes()).map(Result::unwrap);
         let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -83,7 +88,8 @@ impl Idp {
         let port = listener.local_addr().unwrap().port();
         let idp = Idp {
             port,
-            root: pki.root().to_owned(),
+            root,
+            expired_root,
             answers: Arc::default(),
             asked: Arc::default(),
             open: Arc::new(Mutex::new(Some(listener.try_clone().unwrap()))),
