@@ -54,6 +54,17 @@ impl std::fmt::Debug for Clock {
     }
 }
 
+/// A length of time in the largest unit that fits.
+pub fn span(seconds: u64) -> String {
+    let (number, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        7200..172_800 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A time as HTTP writes it (RFC 9110 §5.6.7).
 pub fn http_date(time: Timestamp) -> String {
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();

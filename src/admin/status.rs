@@ -277,4 +277,7 @@ pub struct IssuerStatus {
     /// When they were last fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_fetched: Option<Timestamp>,
+    /// What is wrong with its keys, or with fetching them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }

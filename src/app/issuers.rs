@@ -54,6 +54,8 @@ pub(super) struct KeysView {
     pub(super) keys: Live<KeySet>,
     /// Where they are fetched, if they are, and when that was done last.
     pub(super) fetched: Option<(String, Live<Option<Timestamp>>)>,
+    /// What is wrong with them, or with where they come from.
+    pub(super) troubles: Live<Vec<String>>,
     refetch: Option<Refetch>,
 }
 
@@ -148,16 +150,17 @@ fn start_keys(
                 Fetched::Now(at) => counted.tokens.keys_fetched(name, "ok", Some(at.as_second())),
                 Fetched::Failed(fault) => counted.tokens.keys_fetched(name, fault.as_str(), None),
             });
-            let (task, RemoteView { keys, fetched, refetch }) = RemoteKeys::start(params);
+            let (task, view) = RemoteKeys::start(params);
+            let RemoteView { keys, fetched, troubles, refetch } = view;
             let fetched = Some((place.url.clone(), fetched));
-            let view = KeysView { keys, fetched, refetch: Some(refetch) };
+            let view = KeysView { keys, fetched, troubles, refetch: Some(refetch) };
             return (Box::new(|stop| Box::pin(task.run(stop))), view);
         }
         KeySource::Files(files) => (files.clone(), None),
         KeySource::Site => (Vec::new(), authorities.tokens.clone()),
     };
     let (task, keys) = IssuerKeys::start(issuer.policy.name.clone(), files, own, on_keys);
-    let view = KeysView { keys, fetched: None, refetch: None };
+    let view = KeysView { keys, fetched: None, troubles: task.troubles(), refetch: None };
     (Box::new(|stop| Box::pin(task.run(stop))), view)
 }
 

@@ -101,6 +101,7 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                     }),
                     keys_from: view.fetched.as_ref().map(|(url, _)| url.clone()),
                     keys_fetched: view.fetched.as_ref().and_then(|(_, at)| *at.load()),
+                    problems: view.troubles.load().to_vec(),
                 })
                 .collect(),
             site_server: state.config.site_server.as_ref().map(|following| {

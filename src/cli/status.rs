@@ -160,6 +160,9 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             };
             writeln!(out, "  keys from {place}, {fetched}")?;
         }
+        for problem in &issuer.problems {
+            writeln!(out, "  warning: {problem}")?;
+        }
     }
     Ok(out)
 }

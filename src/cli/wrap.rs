@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
+use crate::clock::span;
+
 /// The widest line.
 const WIDTH: usize = 80;
 
@@ -76,17 +78,6 @@ pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
         1.. => format!("{at} (in {length})"),
         _ => format!("{at} ({length} ago)"),
     }
-}
-
-/// A length of time in its largest fitting unit.
-pub(super) fn span(seconds: u64) -> String {
-    let (number, unit) = match seconds {
-        0..120 => (seconds, "second"),
-        120..7200 => (seconds / 60, "minute"),
-        7200..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub type OnKeys = Arc<dyn Fn(&str, usize, usize) + Send + Sync>;
 /// One issuer's key set as others see it, and what is told of it.
 pub(super) struct Ring {
     name: Arc<str>,
-    told: Vec<String>,
+    told: Publisher<Vec<String>>,
     publisher: Publisher<KeySet>,
     on_keys: OnKeys,
 }
@@ -36,7 +36,12 @@ impl Ring {
     /// An empty set.
     pub(super) fn new(name: Arc<str>, on_keys: OnKeys) -> (Self, Live<KeySet>) {
         let (publisher, reader) = live(KeySet::default());
-        (Ring { name, told: Vec::new(), publisher, on_keys }, reader)
+        (Ring { name, told: live(Vec::new()).0, publisher, on_keys }, reader)
+    }
+
+    /// What is wrong with the keys, or with where they come from.
+    pub(super) fn troubles(&self) -> Live<Vec<String>> {
+        self.told.reader()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -77,11 +82,11 @@ impl Ring {
 
     /// Each trouble once, until it changes.
     pub(super) fn tell(&mut self, troubles: Vec<String>) {
-        if troubles != self.told {
+        if self.told.reader().peek(|told| *told != troubles) {
             for trouble in &troubles {
                 tracing::warn!(target: "sitegate::keys", issuer = &*self.name, "{trouble}");
             }
-            self.told = troubles;
+            self.told.publish(troubles);
         }
     }
 }
@@ -120,6 +125,11 @@ impl IssuerKeys {
         let mut keys = IssuerKeys { ring, files, own, good, troubles, watch };
         keys.look(true);
         (keys, reader)
+    }
+
+    /// What is wrong with the files at present.
+    pub fn troubles(&self) -> Live<Vec<String>> {
+        self.ring.troubles()
     }
 
     /// How many usable keys the files hold, and what is wrong with the others and with the files.

@@ -64,6 +64,8 @@ pub struct RemoteView {
     pub keys: Live<KeySet>,
     /// When they were fetched.
     pub fetched: Live<Option<Timestamp>>,
+    /// What is wrong with them, or with fetching them.
+    pub troubles: Live<Vec<String>>,
     /// Whom to ask where one is missing.
     pub refetch: Refetch,
 }
@@ -120,6 +122,7 @@ impl<P: Provides> RemoteKeys<P> {
         let (ring, keys) = Ring::new(name, on_keys);
         let (fetched, fetched_read) = live(None);
         let (asked, refetch) = refetch(interval);
+        let troubles = ring.troubles();
         let mut remote = RemoteKeys {
             provider,
             source,
@@ -135,7 +138,7 @@ impl<P: Provides> RemoteKeys<P> {
             failures: 0,
         };
         remote.recall();
-        (remote, RemoteView { keys, fetched: fetched_read, refetch })
+        (remote, RemoteView { keys, fetched: fetched_read, troubles, refetch })
     }
 
     /// Keep the keys until told to stop.

@@ -115,7 +115,7 @@ fn recall(verified: &Verified, allowed: &[Arc<str>], now: Timestamp) -> Result<(
     }
     match verified.admit(now) {
         Ok(_) => Ok(()),
-        Err(denial) => refuse(denial, "its signature is good"),
+        Err(denial) => Err(verified.refused(denial, now).naming(verified.kid())),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Fetches nothing, trusts no key that a token brings, and tells clients nothing about keys.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use super::keys::{KeySet, NoKey};
 use super::origin::{ORIGINS_MAX, Origin};
 use super::refusal::{Missed, Refusal};
 use super::text::base64url;
+use crate::clock::span;
 use crate::denial::Denial;
 use crate::live::Live;
 
@@ -106,11 +108,27 @@ fn judge<'a>(
     };
     match verified.admit(now) {
         Ok(_) => Ok(verified),
-        Err(denial) => Err(Refusal::new(denial, "its signature is good")),
+        Err(denial) => Err(verified.refused(denial, now)),
     }
 }
 
 impl Verified {
+    /// The refusal of a token whose signature is good, and by how much its time is missed: by that a
+    /// clock that is wrong is told from a token that is old.
+    pub(super) fn refused(&self, denial: Denial, now: Timestamp) -> Refusal {
+        let good = "its signature is good";
+        let away = |then: i64| span(then.abs_diff(now.as_second()));
+        let detail = match denial {
+            Denial::TokenExpired => format!("{good}; it ended {} ago", away(self.exp)),
+            Denial::TokenNotYetValid => {
+                let begins = self.nbf.into_iter().chain(self.iat).max().unwrap_or_default();
+                format!("{good}; it begins in {}", away(begins))
+            }
+            _ => return Refusal::new(denial, good),
+        };
+        Refusal { detail: Cow::Owned(detail), ..Refusal::new(denial, good) }
+    }
+
     /// Whether the token is accepted at this moment, and whose it is then.
     ///
     /// The leeway `l` widens each bound: it is accepted from `nbf - l` on and before `exp + l`

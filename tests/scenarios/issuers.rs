@@ -247,6 +247,12 @@ fn what_is_not_the_issuers_own_is_refused_with_a_reason() {
         let status = gateway.curl_as(&signer.token(&plain(name)), POLICY, &[]).status;
         assert_eq!(status, if *result == "ok" { 200 } else { 401 }, "{name}");
     }
+    let issuers = gateway.status()["issuers"].clone();
+    for (name, _, result) in &cases {
+        let issuer = issuers.as_array().unwrap().iter().find(|i| i["name"] == *name).unwrap();
+        let problems = issuer["problems"].as_array().map_or(0, Vec::len);
+        assert_eq!(problems > 0, *result != "ok", "status of {name}: {issuer}");
+    }
     for told in ["redirects are not followed", "which is loopback", "key_hosts", "UnknownIssuer"] {
         assert!(gateway.log().contains(told), "the log does not say {told}");
     }

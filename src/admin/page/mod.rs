@@ -133,6 +133,7 @@ fn issuers(status: &Status, now: Timestamp) -> Markup {
     let rows = status.issuers.iter().map(|issuer| {
         let keys = html! {
             @if issuer.keys == 0 { span.badge.bad { "none" } } @else { (issuer.keys) }
+            @for problem in &issuer.problems { div.warning { (problem) } }
             @if !issuer.key_ids.is_empty() { div.quiet { (issuer.key_ids.join(", ")) } }
         };
         let fetched = match (&issuer.keys_from, issuer.keys_fetched) {

@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
+use crate::clock::span;
+
 /// A section with one table. `id` is a word of ours.
 pub(super) fn table(
     id: &str,
@@ -59,13 +61,7 @@ pub(super) fn time(at: Timestamp) -> Markup {
 
 /// How long ago that was, or how long it will be, in the unit that fits.
 pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.as_second().abs_diff(at.as_second());
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+    span(now.as_second().abs_diff(at.as_second()))
 }
 
 #[cfg(test)]
@@ -76,10 +72,10 @@ mod tests {
     #[test]
     fn an_age_is_told_in_the_unit_that_fits_in_both_directions() {
         for (seconds, told) in [
-            (5, "5 s"),
-            (-5, "5 s"),
-            (600, "10 min"),
-            (7_200, "2 h"),
+            (5, "5 seconds"),
+            (-5, "5 seconds"),
+            (600, "10 minutes"),
+            (7_200, "2 hours"),
             (200_000, "2 days"),
             (-7_776_000, "90 days"),
         ] {

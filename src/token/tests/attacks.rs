@@ -500,6 +500,21 @@ fn times_hold_to_the_second_with_the_leeway() {
 }
 
 #[test]
+fn a_time_that_is_missed_is_told_by_how_much() {
+    use crate::token::{BearerToken, verify};
+    let token = rs256(&entra(json!({ "exp": NOW_S + 100, "nbf": NOW_S, "iat": NOW_S })));
+    let token = BearerToken::parse(token.as_bytes()).unwrap();
+    for (second, told) in [
+        (-3_599, "its signature is good; it begins in 59 minutes"),
+        (400, "its signature is good; it ended 5 minutes ago"),
+        (100 + 7_200, "its signature is good; it ended 2 hours ago"),
+    ] {
+        let refusal = verify(&token, &TRUSTED, crate::clock::second(NOW_S + second)).unwrap_err();
+        assert_eq!(refusal.detail, told);
+    }
+}
+
+#[test]
 fn a_token_that_lives_too_long_does_not_pass() {
     const DAY_S: i64 = 86_400;
     let lives = |begin: &str, days: i64, extra: i64| {
