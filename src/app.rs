@@ -25,6 +25,8 @@ mod report;
 mod running;
 mod selfcheck;
 mod site;
+mod space;
+mod store_health;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -105,6 +107,7 @@ struct App {
     front: Front,
     readiness: Readiness,
     unanswered: probe::Unanswered,
+    space: space::Watch,
     recent: Recent,
     state: Arc<Mutex<State>>,
     tasks: JoinSet<()>,
@@ -199,24 +202,22 @@ impl App {
             },
             &mut tasks,
         )?;
-        let by_store = match &followed {
-            Some(followed) => followed.blocklist.clone(),
-            None => site::start(
-                &config,
-                site::Parts {
-                    tokens: authorities.tokens.clone(),
-                    authority: authorities.certificates.clone(),
-                    shared_keys,
-                    trusted: trusted_read,
-                    joined: joined.clone(),
-                    metrics: metrics.clone(),
-                    clock: options.clock.clone(),
-                    ended: authorities.ended(),
-                    guard: guard.clone(),
-                },
-            )?,
-        };
-        joined.begin([by_file, by_store]);
+        let begun = site::start(
+            &config,
+            followed.as_ref().map(|followed| followed.blocklist.clone()),
+            site::Parts {
+                tokens: authorities.tokens.clone(),
+                authority: authorities.certificates.clone(),
+                shared_keys,
+                trusted: trusted_read,
+                joined: joined.clone(),
+                metrics: metrics.clone(),
+                clock: options.clock.clone(),
+                ended: authorities.ended(),
+                guard: guard.clone(),
+            },
+        )?;
+        joined.begin([by_file, begun.blocks]);
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
 
@@ -241,7 +242,8 @@ impl App {
             addresses: BTreeMap::new(),
             config,
         }));
-        let notes = report::notes(followed.as_ref().map(Followed::told), state_dir.clone());
+        let space = space::Watch::new(metrics.clone());
+        let notes = report::notes(followed.as_ref(), state_dir.clone(), (begun.health, &space));
         let unanswered = probe::Unanswered::default();
         let amiss = report::amiss(sites.shared(), unanswered.clone());
         let readiness = Readiness::new(metrics.clone(), amiss, notes);
@@ -266,6 +268,7 @@ impl App {
             front,
             readiness,
             unanswered,
+            space,
             recent,
             state,
             tasks,
@@ -394,3 +397,4 @@ pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
 pub use running::{Lost, Running};
 pub(crate) use site::store_place;
+pub(crate) use space::examine as examine_space;

@@ -10,8 +10,8 @@ use rustls::crypto::CryptoProvider;
 use super::ConfigArg;
 use super::status::certificate_text;
 use crate::app::{
-    Examined, Examiner, examine_access_log, examine_issuer, examine_site_server, examine_state,
-    examine_token_service, read_blocklist,
+    Examined, Examiner, examine_access_log, examine_issuer, examine_site_server, examine_space,
+    examine_state, examine_token_service, read_blocklist,
 };
 use crate::clock::Clock;
 use crate::config::{Config, Following, KeySource, SiteSystem};
@@ -50,6 +50,11 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     if !state.wrong.is_empty() {
         writeln!(text, "  state directory:")?;
         wrong += tell(&mut text, &state, now)?;
+    }
+    let space = examine_space(&config);
+    if !space.wrong.is_empty() || !space.notes.is_empty() {
+        writeln!(text, "  disk:")?;
+        wrong += tell(&mut text, &space, now)?;
     }
     blocklist(&mut text, &config)?;
     let log = examine_access_log(&config);
