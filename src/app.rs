@@ -26,6 +26,8 @@ mod report;
 mod running;
 mod selfcheck;
 mod site;
+mod space;
+mod store_health;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -54,7 +56,7 @@ use crate::token::{TokenCache, Trusted};
 use assemble::{Authorities, Sites};
 use blocklist::Joined;
 use clients::Clients;
-use data_plane::{open_access, start_front};
+use data_plane::{listen, open_access, start_front};
 use ending::{Signal, Signals};
 pub use error::StartError;
 use following::Followed;
@@ -106,6 +108,7 @@ struct App {
     front: Front,
     readiness: Readiness,
     unanswered: probe::Unanswered,
+    space: space::Watch,
     recent: Recent,
     state: Arc<Mutex<State>>,
     tasks: JoinSet<()>,
@@ -200,24 +203,22 @@ impl App {
             },
             &mut tasks,
         )?;
-        let by_store = match &followed {
-            Some(followed) => followed.blocklist.clone(),
-            None => site::start(
-                &config,
-                site::Parts {
-                    tokens: authorities.tokens.clone(),
-                    authority: authorities.certificates.clone(),
-                    shared_keys,
-                    trusted: trusted_read,
-                    joined: joined.clone(),
-                    metrics: metrics.clone(),
-                    clock: options.clock.clone(),
-                    ended: authorities.ended(),
-                    guard: guard.clone(),
-                },
-            )?,
-        };
-        joined.begin([by_file, by_store]);
+        let begun = site::start(
+            &config,
+            followed.as_ref().map(|followed| followed.blocklist.clone()),
+            site::Parts {
+                tokens: authorities.tokens.clone(),
+                authority: authorities.certificates.clone(),
+                shared_keys,
+                trusted: trusted_read,
+                joined: joined.clone(),
+                metrics: metrics.clone(),
+                clock: options.clock.clone(),
+                ended: authorities.ended(),
+                guard: guard.clone(),
+            },
+        )?;
+        joined.begin([by_file, begun.blocks]);
         let mut clients = Clients::default();
         clients.follow(&config, &options, &metrics, &mut tasks);
 
@@ -242,8 +243,9 @@ impl App {
             addresses: BTreeMap::new(),
             config,
         }));
-        let told = followed.as_ref().map(Followed::told);
-        let notes = report::notes(told, state_dir.clone(), backends.clone());
+        let space = space::Watch::new(metrics.clone());
+        let watched = (begun.health, &space);
+        let notes = report::notes(followed.as_ref(), state_dir.clone(), watched, backends.clone());
         let unanswered = probe::Unanswered::default();
         let amiss = report::amiss(sites.shared(), unanswered.clone());
         let readiness = Readiness::new(metrics.clone(), amiss, notes);
@@ -268,6 +270,7 @@ impl App {
             front,
             readiness,
             unanswered,
+            space,
             recent,
             state,
             tasks,
@@ -372,14 +375,6 @@ impl App {
     }
 }
 
-async fn listen(what: &str, address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
-    tokio::net::TcpListener::bind(address).await.map_err(|cause| StartError::Listen {
-        what: what.to_owned(),
-        address,
-        cause,
-    })
-}
-
 pub(crate) use assemble::{find_tokens, open_tokens};
 pub(crate) use authority::open_authority;
 pub(crate) use blocklist::read_blocklist;
@@ -396,3 +391,4 @@ pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
 pub use running::{Lost, Running};
 pub(crate) use site::store_place;
+pub(crate) use space::examine as examine_space;

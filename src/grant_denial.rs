@@ -81,10 +81,10 @@ denials! {
     RateLimited "request.rate" 429 "temporarily_unavailable"
         "Too many requests from this address or device."
         "Look for a client that asks in a loop; many clients behind one address need a higher token_service.requests_per_minute.";
-    /// The store does not answer.
+    /// The store cannot be used.
     StoreAway "service.store" 503 "temporarily_unavailable"
-        "The site's store does not answer, so nothing is issued."
-        "Look at the site server's log for what the database answers; sitegate tries again with each request.";
+        "The site's store cannot be used now, so nothing is issued."
+        "sitegate status on the site server says why and how to mend it; sitegate tries again by itself.";
     /// The site cannot sign.
     SigningFailed "service.signing" 500 "server_error"
         "The site's token key could not sign."

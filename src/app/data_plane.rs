@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{App, Options, StartError, observe};
@@ -74,6 +75,15 @@ pub(super) fn open_access(
             crate::config::LogSink::File(path) => path.clone(),
             _ => PathBuf::from("standard error"),
         },
+        cause,
+    })
+}
+
+/// Listen for administrators, on an address that is not the clients'.
+pub(super) async fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen {
+        what: what.to_owned(),
+        address,
         cause,
     })
 }

@@ -31,9 +31,6 @@ use crate::site::{Seal, TokenKeyError, Tried, owner};
 use crate::tls::TlsOptions;
 use crate::unfit::Unfit;
 
-/// With less space than this, in bytes, the store may soon take nothing.
-const SPACE_MIN: u64 = 64 * 1024 * 1024;
-
 /// What was found of one site system, or of one token issuer.
 #[derive(Default)]
 pub(crate) struct Examined {
@@ -254,12 +251,6 @@ pub(crate) async fn state(
     found.wrong.extend(machine::unwritable(path).map(|why| {
         format!("{}: {why}; it has to belong to the user that sitegate runs as", path.display())
     }));
-    if let Some(left) = machine::space_left(path).filter(|left| *left < SPACE_MIN) {
-        let left = left / (1024 * 1024);
-        found
-            .wrong
-            .push(format!("{}: only {left} MiB are left on its file system", path.display()));
-    }
     if let Some(authority) = open_authority(config, provider) {
         let (usable, expected) = (authority.look(now), authority.look_for_expected_roots());
         let fault = usable.err().map(|fault| format!("{fault}. {}", fault.unfit.hint()));

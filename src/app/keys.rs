@@ -46,7 +46,7 @@ pub(crate) async fn share(
         }
         bundle_keys(&config.site.state, now).map(drop).map_err(|error| error.to_string())
     };
-    let shared = match Store::open_briefly(&place).await {
+    let shared = match Store::open_at_start(&place).await {
         Ok(store) => {
             let shared = SharedKeys::start(&config.site.state, seal, &store, clock, make).await;
             store.close().await;
@@ -59,8 +59,8 @@ pub(crate) async fn share(
     match shared {
         Ok(shared) => Ok(Some(shared)),
         Err(SharedKeysError::Store(error)) if were_here => {
-            tracing::error!(path = %path.display(), %error,
-                "the site's store does not answer; the site's keys are those that are here");
+            tracing::error!(path = %path.display(), error = error.advice(),
+                "the site's store cannot be used; the site's keys are those that are here");
             Ok(None)
         }
         // What is here is newer: it serves, and nobody loses a key by a restored copy.

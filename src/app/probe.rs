@@ -9,8 +9,9 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::{App, StartError, State};
+use super::{App, StartError, State, space};
 use crate::admin::Readiness;
 use crate::front::Probe;
 use crate::metrics::Metrics;
@@ -35,6 +36,7 @@ struct Prober {
     readiness: Readiness,
     state_dir: Arc<StateDir>,
     metrics: Arc<Metrics>,
+    space: space::Watch,
 }
 
 /// What is asked for one answer.
@@ -57,6 +59,7 @@ impl App {
             readiness: self.readiness.clone(),
             state_dir: self.state_dir.clone(),
             metrics: self.metrics.clone(),
+            space: self.space.clone(),
         };
         self.tasks.spawn(prober.run(self.shutdown.subscribe()));
         Ok(())
@@ -90,6 +93,11 @@ impl Prober {
                     "the state directory is gone, or another lies in its place"
                 );
             }
+            let config = || {
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.config.clone()
+            };
+            self.space.look(config, Instant::now());
             tokio::select! {
                 _ = down.wait_for(|down| *down) => return,
                 () = tokio::time::sleep(pause) => {}
@@ -250,7 +258,8 @@ mod tests {
             unanswered: unanswered.clone(),
             readiness: readiness.clone(),
             state_dir: Arc::new(StateDir::take(dir.path(), "PS1").unwrap()),
-            metrics,
+            metrics: metrics.clone(),
+            space: space::Watch::new(metrics),
         };
         let lines = prober.ask(prober.asked()).await.into_iter().map(|(_, line)| line);
         prober.tell(lines.collect());

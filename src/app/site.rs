@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::StartError;
 use super::blocklist::Joined;
+use super::store_health;
 use crate::clock::Clock;
 use crate::config::{self, Config, KeySource, TokenServiceStore};
 use crate::live::{Live, Publisher as Publishing, live};
@@ -20,7 +22,9 @@ use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
 use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
-use crate::site::store::{Place, PostgresUrl, Published, Store, disk_takes_nothing};
+use crate::site::store::{
+    Place, PostgresUrl, Published, Store, StoreError, StoreHealth, disk_takes_nothing,
+};
 use crate::site::{
     Authority, Blocks, InForce, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
     publication, serve,
@@ -52,12 +56,20 @@ pub(super) struct Parts {
     pub guard: Guard,
 }
 
-/// Start the site's side, and say what is blocked at present.
+/// Start the site's side, and say what is blocked at present: that is `followed` where another is the
+/// site server.
 ///
 /// # Errors
 /// If there is a store and it cannot be read: without it nobody knows who is blocked. Where there
 /// has never been one, and none can be made, nobody is.
-pub(super) fn start(config: &Config, parts: Parts) -> Result<Live<Blocklist>, StartError> {
+pub(super) fn start(
+    config: &Config,
+    followed: Option<Live<Blocklist>>,
+    parts: Parts,
+) -> Result<Begun, StartError> {
+    if let Some(blocks) = followed {
+        return Ok(Begun { blocks, health: None });
+    }
     let (told, tell) = std::sync::mpsc::sync_channel(1);
     let config = config.clone();
     let guard = parts.guard.clone();
@@ -70,8 +82,8 @@ pub(super) fn start(config: &Config, parts: Parts) -> Result<Live<Blocklist>, St
             runtime.block_on(async move {
                 let mut ended = parts.ended.clone();
                 match open(&config, parts).await {
-                    Ok((store, mut tasks, blocks)) => {
-                        let _ = told.send(Ok(blocks));
+                    Ok((store, mut tasks, begun)) => {
+                        let _ = told.send(Ok(begun));
                         until(&mut ended, &mut tasks).await;
                         let rest = async { while tasks.join_next().await.is_some() {} };
                         let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
@@ -104,16 +116,24 @@ async fn until(ended: &mut watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
     }
 }
 
-type Opened = (Option<Store>, JoinSet<()>, Live<Blocklist>);
+/// What is known of the site's side once it runs.
+pub(super) struct Begun {
+    /// What its store blocks.
+    pub blocks: Live<Blocklist>,
+    /// How its store is, where it has one.
+    pub health: Option<Live<StoreHealth>>,
+}
+
+type Opened = (Option<Store>, JoinSet<()>, Begun);
 
 async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     let mut tasks = JoinSet::new();
     publish(config, &parts, &mut tasks);
     let now = parts.clock.now();
     let (place, path, is_there) = store_place(config)?;
-    let failed = |cause: &dyn std::fmt::Display| StartError::File {
+    let unusable = |error: &StoreError| StartError::File {
         path: path.clone(),
-        cause: std::io::Error::other(cause.to_string()),
+        cause: std::io::Error::other(error.advice()),
     };
     let store = match Store::open(&place, now).await {
         Ok(store) => store,
@@ -121,22 +141,26 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
             // Nobody is registered and nothing is blocked on a disk that takes nothing, and whoever
             // is blocked stays so.
             Place::Sqlite(file) => {
-                let store = Store::open_to_read(file).await.map_err(|_| failed(&error))?;
-                tracing::error!(path = %path.display(), %error,
-                    "the site's store cannot be written; it only tells who is blocked until it can");
+                let store = Store::open_to_read(file).await.map_err(|_| unusable(&error))?;
+                store.found_amiss(&error);
                 let again = (store.clone(), file.clone(), parts.clock.clone());
                 tasks.spawn(write_again(again, parts.ended.clone()));
                 store
             }
-            Place::Postgres(_) => return Err(failed(&error)),
+            Place::Postgres(_) => return Err(unusable(&error)),
         },
-        Err(error) if is_there || !error.is_of_the_disk() => return Err(failed(&error)),
+        Err(error) if is_there || !error.is_of_the_disk() => return Err(unusable(&error)),
         Err(error) => {
             tracing::error!(path = %path.display(), %error,
                 "the site has no store; it registers nobody until the next start");
-            return Ok((None, tasks, live(Blocklist::default()).1));
+            parts.metrics.site.store_works(false);
+            let health = Some(live(StoreHealth::without(&error, Instant::now())).1);
+            let begun = Begun { blocks: live(Blocklist::default()).1, health };
+            return Ok((None, tasks, begun));
         }
     };
+    store.on_event(store_health::tell(&parts.metrics));
+    tasks.spawn(store.clone().keep_watch(parts.ended.clone()));
     let (joined, metrics) = (parts.joined.clone(), parts.metrics.clone());
     let on_list = Arc::new(move |list: &Blocklist, in_force: InForce| {
         metrics.site.blocks(list.len(), in_force.version, in_force.recovered);
@@ -145,7 +169,7 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     let (follower, blocks) =
         Blocks::start(store.clone(), &config.site.state, parts.clock.clone(), on_list)
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| unusable(&error))?;
     tasks.spawn(follower.run(parts.ended.clone()));
     if let Some(shared) = parts.shared_keys.take() {
         let (store, follower) = (store.clone(), store.follow());
@@ -161,7 +185,8 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
     }
-    Ok((Some(store), tasks, blocks))
+    let health = Some(store.health());
+    Ok((Some(store), tasks, Begun { blocks, health }))
 }
 
 /// Where the store is, what it is called in errors, and whether it is there already.
@@ -351,10 +376,7 @@ async fn write_again(
             () = tokio::time::sleep(WRITE_AGAIN) => {}
         }
         match store.reopen(&file, clock.now()).await {
-            Ok(()) => {
-                tracing::info!(target: "sitegate::store", "the site's store can be written again");
-                return;
-            }
+            Ok(()) => return,
             Err(error) => tracing::debug!(target: "sitegate::store", %error, "not yet"),
         }
     }

@@ -11,7 +11,7 @@ use super::ConfigArg;
 use super::status::certificate_text;
 use crate::app::{
     Examined, Examiner, examine_access_log, examine_issuer, examine_issuers, examine_site_server,
-    examine_state, examine_token_service, read_blocklist,
+    examine_space, examine_state, examine_token_service, read_blocklist,
 };
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
@@ -46,6 +46,11 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     if !state.wrong.is_empty() {
         writeln!(text, "  state directory:")?;
         wrong += tell(&mut text, &state, now)?;
+    }
+    let space = examine_space(&config);
+    if !space.wrong.is_empty() || !space.notes.is_empty() {
+        writeln!(text, "  disk:")?;
+        wrong += tell(&mut text, &space, now)?;
     }
     blocklist(&mut text, &config)?;
     let log = examine_access_log(&config);

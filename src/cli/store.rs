@@ -6,7 +6,7 @@ use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use jiff::Timestamp;
 
 use crate::app::store_place;
@@ -47,7 +47,9 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::open_briefly(&place).await;
-        let store = store.with_context(|| format!("the store {}", path.display()))?;
+        let store =
+            store.map_err(|error| anyhow!("the store {}: {}", path.display(), error.advice()));
+        let store = store?;
         let done = act(store.clone(), now).await;
         store.close().await;
         done

@@ -94,10 +94,26 @@ pub fn unwritable(folder: &Path) -> Option<std::io::Error> {
     access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err().map(Into::into)
 }
 
-/// How many bytes are left for this process on the file system of a folder.
-pub fn space_left(folder: &Path) -> Option<u64> {
+/// The file system of a folder, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What is left for this process.
+    pub left: u64,
+    /// All of it.
+    pub total: u64,
+    /// Which one it is.
+    pub device: u64,
+}
+
+/// How much is left on the file system of a folder.
+pub fn space(folder: &Path) -> Option<Space> {
+    use std::os::unix::fs::MetadataExt;
     let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+    Some(Space {
+        left: found.f_bavail.saturating_mul(found.f_frsize),
+        total: found.f_blocks.saturating_mul(found.f_frsize),
+        device: fs::metadata(folder).ok()?.dev(),
+    })
 }
 
 /// How many files a configuration may need open: a connection's and its backend's.

@@ -16,7 +16,17 @@ pub struct SiteMetrics {
     blocks_version: IntGauge,
     recovered: IntGauge,
     roots: GaugeVec,
+    state_free: IntGauge,
+    store: OwnStore,
     following: Following,
+}
+
+/// How the process's own store is; there only where it has one.
+struct OwnStore {
+    registry: Registry,
+    up: IntGauge,
+    failures: IntCounterVec,
+    is_shown: std::sync::Once,
 }
 
 /// What a gateway has from its site server; there only where it follows one.
@@ -72,6 +82,18 @@ impl SiteMetrics {
             &["thumbprint"],
         )?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let store = OwnStore {
+            registry: r.clone(),
+            up: gauge("sitegate_store_up", "Whether the site's store can be used: 1 or 0.")?,
+            failures: IntCounterVec::new(
+                Opts::new(
+                    "sitegate_store_failures_total",
+                    "What failed at the site's store, by the cause.",
+                ),
+                &["cause"],
+            )?,
+            is_shown: std::sync::Once::new(),
+        };
         let following = Following {
             registry: r.clone(),
             version: gauge("sitegate_bundle_version", "The version of the bundle in force.")?,
@@ -104,8 +126,41 @@ impl SiteMetrics {
             blocks_version: registered(r, blocks_version)?,
             recovered: registered(r, recovered)?,
             roots: registered(r, roots)?,
+            state_free: registered(
+                r,
+                gauge(
+                    "sitegate_state_free_bytes",
+                    "Bytes that are left on the file system of the state directory.",
+                )?,
+            )?,
+            store,
             following,
         })
+    }
+
+    /// How many bytes are left on the state directory's file system.
+    pub fn state_free(&self, bytes: u64) {
+        self.state_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the process's own store can be used.
+    pub fn store_works(&self, works: bool) {
+        self.store().up.set(i64::from(works));
+    }
+
+    /// Something failed at the store, for a cause of a closed list.
+    pub fn store_failed(&self, cause: &'static str) {
+        self.store().failures.with_label_values(&[cause]).inc();
+    }
+
+    /// A gateway without a store of its own shows none of it: nobody has to mend what it has not.
+    fn store(&self) -> &OwnStore {
+        let store = &self.store;
+        store.is_shown.call_once(|| {
+            let _ = store.registry.register(Box::new(store.up.clone()));
+            let _ = store.registry.register(Box::new(store.failures.clone()));
+        });
+        store
     }
 
     /// A bundle is in force. Times in seconds since 1970.
@@ -175,7 +230,7 @@ impl SiteMetrics {
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
         let Following { version, issued, expires, reached, clock_ahead, refused, .. } =
             &self.following;
-        let gauges = [version, issued, expires, reached, clock_ahead];
+        let gauges = [version, issued, expires, reached, clock_ahead, &self.store.up];
         let gauges = gauges.into_iter().flat_map(|gauge| gauge.desc());
         self.answers
             .desc()
@@ -183,6 +238,7 @@ impl SiteMetrics {
             .chain(self.roots.desc())
             .chain(gauges)
             .chain(refused.desc())
+            .chain(self.store.failures.desc())
             .collect()
     }
 }

@@ -7,15 +7,20 @@
 mod audit;
 mod block;
 mod block_device;
+mod breaker;
 mod certificate;
 mod db;
 mod decide;
 mod device;
 mod error;
+mod fault;
 mod follow;
 mod gateway;
 mod grant;
+mod health;
 mod place;
+mod postgres;
+mod probe;
 mod publish;
 mod recover;
 mod register;
@@ -25,9 +30,11 @@ mod waiting;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use audit::{Action, AuditFilter, AuditRecord};
 pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
@@ -35,9 +42,11 @@ pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
 pub use device::{Device, DeviceFilter, DeviceKey, Origin, Via};
 pub use error::{StoreError, disk_takes_nothing};
+pub use fault::StoreFault;
 pub use follow::Follower;
 pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
+pub use health::{OnStore, StoreEvent, StoreHealth, Trouble};
 pub use place::{Place, PostgresUrl};
 pub use publish::Published;
 pub use recover::{FoundIn, Lost, RECOVERED_BY};
@@ -46,9 +55,13 @@ pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
 pub use waiting::{Approval, Approved, Dropped, Rejected, WAITING_KEPT_S};
 
 use db::Db;
+use health::Shown;
 use place::Own;
 
 use crate::live::{Live, Publisher, live};
+
+/// How long a server is waited for that may start together with this process.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The site's store. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -76,7 +89,7 @@ impl Store {
     /// What stands in the way: [`StoreError::Newer`] where a later sitegate has changed the tables,
     /// [`StoreError::ReadOnly`] where nothing can be written.
     pub async fn open(place: &Place, now: Timestamp) -> Result<Self, StoreError> {
-        let store = Store::open_briefly(place).await?;
+        let store = Store::open_at_start(place).await?;
         // It also shows at the start, not at the first device, whether anything can be written.
         store.record(Action::Opened, "store", place.kind(), "sitegate", now).await?;
         Ok(store)
@@ -87,7 +100,20 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], but that nothing can be written shows only when something is.
     pub async fn open_briefly(place: &Place) -> Result<Self, StoreError> {
-        let store = Store::with(place::connect(place).await?);
+        Store::open_within(place, Duration::ZERO).await
+    }
+
+    /// As [`Store::open_briefly`], but for a process that may start together with its database: that
+    /// is waited for a few seconds.
+    ///
+    /// # Errors
+    /// As [`Store::open_briefly`].
+    pub async fn open_at_start(place: &Place) -> Result<Self, StoreError> {
+        Store::open_within(place, PATIENCE).await
+    }
+
+    async fn open_within(place: &Place, patience: Duration) -> Result<Self, StoreError> {
+        let store = Store::with(place::connect(place, patience).await?);
         store.shared.heard.send_replace(store.block_version().await?);
         Ok(store)
     }
@@ -118,6 +144,9 @@ impl Store {
             Err(_) => &Store::open_to_read(path).await?,
         };
         self.db.replace_by(&store.db);
+        if opened.is_ok() {
+            self.db.health().succeeded(Shown::Writes, Instant::now());
+        }
         self.own(Own::clone(&store.shared.own.load()));
         opened.map(drop)
     }
@@ -137,6 +166,29 @@ impl Store {
         let looked = store.block_version().await.map(drop);
         store.close().await;
         looked
+    }
+
+    /// Whether a PostgreSQL database can be used, now and by this user. Nothing is changed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn try_out(url: &PostgresUrl) -> Result<(), StoreError> {
+        place::try_out(url).await
+    }
+
+    /// How it is, at any time.
+    pub fn health(&self) -> Live<StoreHealth> {
+        self.db.health().reader()
+    }
+
+    /// Say what kept it from being opened as it should be.
+    pub fn found_amiss(&self, error: &StoreError) {
+        self.db.health().failed(error, 0, Instant::now());
+    }
+
+    /// Tell somebody what happens to it. The first who asks is told.
+    pub fn on_event(&self, on_event: OnStore) {
+        self.db.health().tell(on_event);
     }
 
     /// Open a file as it lies on a disk that takes nothing: what is blocked can be read, and every

@@ -10,7 +10,7 @@ use sitegate::cert::forge::{Order, Pki, below_roots};
 use sitegate::cert::issuer::Algorithm;
 use sitegate::clock::Clock;
 
-use crate::support::{Gateway, Idp, Liar, Plan, Signer, Then, free_port, key_set};
+use crate::support::{Gateway, Idp, Liar, Nginx, Plan, Postgres, Signer, Then, free_port, key_set};
 
 /// What a method and a path are answered with.
 type Answering = fn(&str, &str) -> String;
@@ -81,7 +81,8 @@ fn of(plan: Plan) -> Vec<String> {
 
 fn diagnosed(gateway: &Gateway) -> Vec<String> {
     let (_, rows) = found(gateway);
-    let machine = ["doctor.not_running", "doctor.not_watchable", "doctor.watch_limit"];
+    let machine =
+        ["doctor.not_running", "doctor.not_watchable", "doctor.watch_limit", "doctor.space"];
     let ids = ids(&rows).into_iter().filter(|id| !machine.contains(id));
     let mut ids: Vec<String> = ids.map(str::to_owned).collect();
     ids.dedup();
@@ -306,7 +307,7 @@ fn a_listener_that_shakes_no_hands_is_found() {
 }
 
 #[test]
-fn folders_that_tell_of_no_change_and_a_system_with_few_watches_are_found() {
+fn folders_that_tell_of_no_change_few_watches_and_little_space_are_found() {
     if !crate::machine::can_mount() {
         return;
     }
@@ -314,7 +315,12 @@ fn folders_that_tell_of_no_change_and_a_system_with_few_watches_are_found() {
     let few = "echo 8 >few && mount --bind few /proc/sys/fs/inotify/max_user_instances";
     let deaf = "mkdir -p disk pki && mount -t tmpfs none disk && mkdir disk/a disk/b disk/c && \
                 mount -t overlay -o lowerdir=disk/a,upperdir=disk/b,workdir=disk/c none pki";
-    for (mount, wanted) in [(few, "doctor.watch_limit"), (deaf, "doctor.not_watchable")] {
+    let little = "mkdir -p state && mount -t tmpfs -o size=8m none state";
+    for (mount, wanted, says) in [
+        (few, "doctor.watch_limit", "max_user_instances 8"),
+        (deaf, "doctor.not_watchable", "overlay"),
+        (little, "doctor.space", "8 MB are left on the file system of the state directory"),
+    ] {
         let script = format!("{mount} && exec \"$0\" \"$@\"");
         let doctor = gateway.command(&["doctor", "--format", "json"]);
         let mut within = Command::new("unshare");
@@ -325,15 +331,30 @@ fn folders_that_tell_of_no_change_and_a_system_with_few_watches_are_found() {
         let row = rows.iter().find(|row| row["id"] == wanted);
         let row = row.unwrap_or_else(|| panic!("{wanted}: {rows:?}"));
         let evidence = row["evidence"].as_str().unwrap();
-        assert!(evidence.contains("max_user_instances 8") || evidence.contains("overlay"), "{row}");
+        assert!(evidence.contains(says), "{row}");
         assert_ne!(row["severity"], "error", "{row}");
     }
 }
 
 #[test]
+fn a_database_that_cannot_be_used_is_found_with_the_reason() {
+    let (mut postgres, nginx) = (Postgres::start(), Nginx::start());
+    let gateway = crate::store_health::at(&postgres, &nginx);
+    let findings = || -> Vec<Value> {
+        let rows = found(&gateway).1.into_iter();
+        rows.filter(|row| row["id"] == "doctor.store").collect()
+    };
+    assert_eq!(findings(), Vec::<Value>::new());
+    postgres.stop();
+    let rows = findings();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0]["evidence"].as_str().unwrap().contains("store.unreachable"), "{rows:?}");
+}
+
+#[test]
 fn a_site_server_with_another_clock_or_none_is_found() {
     use crate::site_server::{Server, joined};
-    let nginx = crate::support::Nginx::start();
+    let nginx = Nginx::start();
     let server = Server::planned(&nginx.url(), "", "", |_| {}, &crate::lasting::clock("-10m"));
     let gateway = joined(&nginx.url(), "gw1", &server);
     let about = |wanted: &str| {

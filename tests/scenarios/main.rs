@@ -47,6 +47,7 @@ mod site_server;
 mod soak;
 mod state;
 mod store;
+mod store_health;
 mod tls;
 mod token_service;
 mod tokens;

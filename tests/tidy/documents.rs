@@ -14,6 +14,7 @@ use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
 use sitegate::site::Refusal;
 use sitegate::site::server::SiteDenial;
+use sitegate::site::store::StoreFault;
 use sitegate::token::BundleRefusal;
 use sitegate::unfit::Unfit;
 
@@ -90,6 +91,15 @@ fn every_refusal_of_gateways_and_bundles_has_its_row() {
     for row in of_gateways.chain(of_bundles) {
         assert_eq!(text.matches(row.as_str()).count(), 1, "docs/site-server.md: {row}");
     }
+}
+
+#[test]
+fn every_fault_of_the_store_has_its_row() {
+    let wanted: Vec<String> = StoreFault::ALL
+        .iter()
+        .map(|f| format!("| `{}` | {} | {} |", f.code(), f.title(), f.hint()))
+        .collect();
+    compare("docs/store.md", &wanted);
 }
 
 #[test]
@@ -207,6 +217,7 @@ fn every_code_has_its_usual_causes_and_explain_knows_every_code() {
     let more = BundleRefusal::ALL.iter().map(|r| r.code());
     let more = more.chain(SiteDenial::ALL.iter().map(|d| d.code()));
     let more = more.chain(ConfigCode::ALL.iter().map(|code| code.as_str()));
+    let more = more.chain(StoreFault::ALL.iter().map(|fault| fault.code()));
     let more = more.chain(Refusal::ALL.iter().map(|r| r.code()));
     let more = more.chain(Why::ALL.iter().map(|why| why.as_str()));
     let (mut keys, text) = (crate::configuration::keys(), read("docs/configuration.md"));

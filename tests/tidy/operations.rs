@@ -63,6 +63,8 @@ fn busy() -> Metrics {
     metrics.clients.trusted("mp01", Some((2, 1)), Some(1_800_000_000));
     metrics.site.answered("token", Ok(()));
     metrics.site.roots([("AA", 1_900_000_000)].into_iter());
+    metrics.site.store_works(true);
+    metrics.site.store_failed("store.unreachable");
     metrics.site.bundle(7, 1_800_000_000, 1_800_345_600);
     metrics.site.bundle_refused("bundle.older");
     metrics.site.site_server_reached(true);

@@ -8,6 +8,7 @@ use super::Instruments;
 use super::finding::{Ailment, Finding};
 use crate::admin::CertificateStatus;
 use crate::app::examine::{self, Examiner};
+use crate::app::space;
 use crate::config::{Config, KeySource, TokenServiceStore};
 use crate::control::machine;
 use crate::secret::PasswordSource;
@@ -39,6 +40,9 @@ pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding
     found.extend(wrong.map(|w| Finding::new(Ailment::SiteFiles, "site", w)));
     let state = examine::state(config, with.provider.clone(), with.clock.now()).await;
     found.extend(state.wrong.into_iter().map(|w| Finding::new(Ailment::SiteFiles, "state", w)));
+    let space = space::examine(config);
+    let short = space.wrong.into_iter().chain(space.notes);
+    found.extend(short.map(|line| Finding::new(Ailment::SpaceShort, "disk", line)));
     exposed(config, &mut found);
     watched(config, &mut found);
     limits(config, &mut found);

@@ -78,6 +78,14 @@ ailments! {
     SiteFiles "doctor.site" Error
         "What the site keeps, or has from its site server, cannot be used."
         "The evidence says what; docs/site-server.md and docs/store.md tell how it should be.";
+    /// Asked of PostgreSQL, as a start would.
+    StoreFails "doctor.store" Error
+        "The site's PostgreSQL database cannot be used."
+        "The evidence says why and how to mend it; docs/store.md has every code.";
+    /// What is full takes no tokens, blocks or lines of a log.
+    SpaceShort "doctor.space" Warning
+        "Little space is left on a file system that sitegate writes to."
+        "Make room: on a full disk nobody is registered, nothing is blocked, and lines of the log are dropped.";
     /// Whoever reads a key can be the site.
     KeyExposed "doctor.key_exposed" Error
         "Others than its owner can read a private key or a secret."

@@ -8,6 +8,7 @@ mod files;
 mod finding;
 mod gateway;
 mod issuers;
+mod store;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub(crate) fn examine(
         issuers::probe(config, &with, &mut probes);
         gateway::probe(config, served, &with, &mut probes);
         gateway::probe_status(config, &mut probes);
+        store::probe(config, &mut probes);
         let mut found = Vec::new();
         while let Some(done) = probes.join_next().await {
             found.extend(done.unwrap_or_default());

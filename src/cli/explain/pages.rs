@@ -11,6 +11,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/certificates.md", include_str!("../../../docs/certificates.md")),
     ("docs/token-service.md", include_str!("../../../docs/token-service.md")),
     ("docs/site-server.md", include_str!("../../../docs/site-server.md")),
+    ("docs/store.md", include_str!("../../../docs/store.md")),
     ("docs/rollover.md", include_str!("../../../docs/rollover.md")),
     ("docs/doctor.md", include_str!("../../../docs/doctor.md")),
     ("docs/configuration.md", include_str!("../../../docs/configuration.md")),

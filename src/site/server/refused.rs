@@ -70,8 +70,8 @@ denials! {
     BundleUnknown "bundle.unknown" 409 "The gateway has a bundle that this site server does not know of: the store is an older copy.";
     /// Not one of this site's.
     BundleRefused "bundle.refused" 400 "The bundle that the gateway has is not one of this site's.";
-    /// The store does not answer.
-    Store "service.store" 503 "The site's store does not answer.";
+    /// The store cannot be used.
+    Store "service.store" 503 "The site's store cannot be used now.";
 }
 
 /// A denial, and more of it for the log.

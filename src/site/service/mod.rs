@@ -318,8 +318,13 @@ impl Serving {
     }
 }
 
-/// What the database answers is for the log of the site server, not for strangers.
+/// What the database answers is for the log of the site server, not for strangers. What ails the store
+/// itself is told there once, when it begins.
 fn away(error: StoreError) -> Refused {
-    tracing::error!(target: "sitegate::token_service", %error, "the store does not answer");
+    let (fault, cause) = (error.fault(), error.fault().code());
+    match fault.is_of_the_store() {
+        true => tracing::debug!(target: "sitegate::token_service", cause, "{error}"),
+        false => tracing::error!(target: "sitegate::token_service", cause, "{}", error.advice()),
+    }
     GrantDenial::StoreAway.into()
 }

@@ -2,13 +2,18 @@
 //!
 //! Every statement is written once, in SQL that both understand. Knows no table.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Postgres, Row as _, Sqlite, Transaction};
+use tokio::time::Instant;
 
-use super::StoreError;
+use super::breaker::Turn;
+use super::health::{Health, Shown};
+use super::postgres::{InUse, Server, bounded};
+use super::{StoreError, StoreFault};
 use crate::live::{Live, Publisher, live};
 
 /// The connections to a database, which may be replaced by others to the same: a file that could only
@@ -17,6 +22,7 @@ use crate::live::{Live, Publisher, live};
 pub(super) struct Db {
     pools: Live<Pools>,
     publisher: Arc<Mutex<Publisher<Pools>>>,
+    health: Arc<Health>,
 }
 
 /// The connections of a moment.
@@ -24,15 +30,22 @@ pub(super) struct Db {
 pub(super) enum Pools {
     /// SQLite has one writer at a time. Those of this process wait for its one connection in the
     /// order that they came, and only processes wait for each other by trying again.
-    Sqlite { write: SqlitePool, read: SqlitePool },
-    /// PostgreSQL.
-    Postgres(PgPool),
+    Sqlite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(Server),
 }
 
 /// A transaction. What is dropped without [`Tx::commit`] has not happened.
-pub(super) enum Tx {
+pub(super) struct Tx {
+    on: On,
+    health: Arc<Health>,
+}
+
+enum On {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, InUse),
 }
 
 /// A value of a statement.
@@ -113,7 +126,7 @@ macro_rules! bound {
 impl Db {
     pub(super) fn new(pools: Pools) -> Self {
         let (publisher, pools) = live(pools);
-        Db { pools, publisher: Arc::new(Mutex::new(publisher)) }
+        Db { pools, publisher: Arc::new(Mutex::new(publisher)), health: Arc::default() }
     }
 
     #[cfg(test)]
@@ -121,28 +134,48 @@ impl Db {
         self.pools.load()
     }
 
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Use another's connections from now on. What is under way ends on the ones it has.
     pub(super) fn replace_by(&self, other: &Db) {
+        self.replace(Pools::clone(&other.pools.load()));
+    }
+
+    fn replace(&self, pools: Pools) {
         let publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
-        publisher.publish(Pools::clone(&other.pools.load()));
+        publisher.publish(pools);
     }
 
     /// A transaction that will write. Nobody else writes to the same until it ends: SQLite locks
     /// out all other writers at once, PostgreSQL only those of the same rows and names.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match &*self.pools.load() {
-            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-        })
+        let on = match &*self.pools.load() {
+            Pools::Sqlite { write, .. } => {
+                let tx = write.begin_with("BEGIN IMMEDIATE").await;
+                On::Sqlite(self.health.heard(tx.map_err(StoreError::from), Shown::Answers)?)
+            }
+            Pools::Postgres(_) => {
+                self.reach(|pool| async move { pool.begin().await }).await?.into()
+            }
+        };
+        Ok(Tx { on, health: self.health.clone() })
     }
 
-    /// A transaction that reads, and sees all of one moment.
+    /// A transaction that reads, and sees all of one moment. It is dropped, not committed.
     pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
         let how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        Ok(match &*self.pools.load() {
-            Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin_with(how).await?),
-        })
+        let on = match &*self.pools.load() {
+            Pools::Sqlite { read, .. } => {
+                let tx = read.begin().await.map_err(StoreError::from);
+                On::Sqlite(self.health.heard(tx, Shown::Answers)?)
+            }
+            Pools::Postgres(_) => {
+                self.reach(|pool| async move { pool.begin_with(how).await }).await?.into()
+            }
+        };
+        Ok(Tx { on, health: self.health.clone() })
     }
 
     /// The rows of one reading statement.
@@ -151,16 +184,49 @@ impl Db {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        Ok(match &*self.pools.load() {
+        let rows = match &*self.pools.load() {
             Pools::Sqlite { read, .. } => {
-                let rows = bound!(sql, args).fetch_all(read).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
+                let rows = bound!(sql, args).fetch_all(read).await.map_err(StoreError::from);
+                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
-            Pools::Postgres(pool) => {
-                let rows = bound!(sql, args).fetch_all(pool).await?;
-                rows.into_iter().map(Row::Postgres).collect()
+            Pools::Postgres(_) => {
+                let (mut connection, _in_use) =
+                    self.reach(|pool| async move { pool.acquire().await }).await?;
+                let rows = bounded(bound!(sql, args).fetch_all(&mut *connection)).await;
+                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
-        })
+        };
+        self.health.heard(rows, Shown::Answers)
+    }
+
+    /// Something of PostgreSQL's pool, or at once the reason why there is nothing.
+    async fn reach<T, F>(&self, get: impl Fn(PgPool) -> F) -> Result<(T, InUse), StoreError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        if self.health.admit(Instant::now())? == Turn::Probe {
+            self.probe().await?;
+        }
+        let Pools::Postgres(server) = &*self.pools.load() else { return Err(StoreError::Closed) };
+        let got = server.get(&self.health, get).await;
+        self.health.heard(got, Shown::Answers)
+    }
+
+    /// Try whether PostgreSQL can be reached.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let Pools::Postgres(server) = &*self.pools.load() else { return Ok(()) };
+        let answer = server.ask().await;
+        // Connections of before an outage may be dead without knowing it. Others are kept: a server
+        // that is busy must not be given more of them.
+        let outage = [Some(StoreFault::NoAnswer), Some(StoreFault::Unreachable)];
+        if answer.is_ok() && outage.contains(&self.health.away()) {
+            self.replace(Pools::Postgres(server.renewed()));
+        }
+        self.health.heard(answer, Shown::Answers)
+    }
+
+    pub(super) fn is_postgres(&self) -> bool {
+        self.pools.peek(|pools| matches!(pools, Pools::Postgres(_)))
     }
 
     /// Let go of all connections, when those who use them are done.
@@ -170,19 +236,25 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres(server) => server.close().await,
         }
+    }
+}
+
+impl From<(Transaction<'static, Postgres>, InUse)> for On {
+    fn from((tx, in_use): (Transaction<'static, Postgres>, InUse)) -> Self {
+        On::Postgres(tx, in_use)
     }
 }
 
 impl Tx {
     /// Make it happen. When this has returned, it is on disk.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Tx::Sqlite(tx) => tx.commit().await?,
-            Tx::Postgres(tx) => tx.commit().await?,
-        }
-        Ok(())
+        let done = match self.on {
+            On::Sqlite(tx) => tx.commit().await.map_err(StoreError::from),
+            On::Postgres(tx, _in_use) => bounded(tx.commit()).await,
+        };
+        self.health.heard(done, Shown::Writes)
     }
 
     /// How many rows a statement changed.
@@ -191,10 +263,17 @@ impl Tx {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<u64, StoreError> {
-        Ok(match self {
-            Tx::Sqlite(tx) => bound!(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Tx::Postgres(tx) => bound!(sql, args).execute(&mut **tx).await?.rows_affected(),
-        })
+        let done = match &mut self.on {
+            On::Sqlite(tx) => {
+                let done = bound!(sql, args).execute(&mut **tx).await;
+                done.map(|done| done.rows_affected()).map_err(StoreError::from)
+            }
+            On::Postgres(tx, _) => {
+                let done = bounded(bound!(sql, args).execute(&mut **tx)).await;
+                done.map(|done| done.rows_affected())
+            }
+        };
+        self.health.noted(done)
     }
 
     /// The rows of a statement.
@@ -203,16 +282,17 @@ impl Tx {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        Ok(match self {
-            Tx::Sqlite(tx) => {
-                let rows = bound!(sql, args).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
+        let rows = match &mut self.on {
+            On::Sqlite(tx) => {
+                let rows = bound!(sql, args).fetch_all(&mut **tx).await.map_err(StoreError::from);
+                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
-            Tx::Postgres(tx) => {
-                let rows = bound!(sql, args).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Postgres).collect()
+            On::Postgres(tx, _) => {
+                let rows = bounded(bound!(sql, args).fetch_all(&mut **tx)).await;
+                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
-        })
+        };
+        self.health.noted(rows)
     }
 
     /// The first row of a statement.
@@ -237,7 +317,7 @@ impl Tx {
     /// names that are in no row yet. They are locked in one order, so that two cannot wait for each
     /// other. With SQLite the transaction has kept out all others already.
     pub(super) async fn lock_names(&mut self, names: &mut [&str]) -> Result<(), StoreError> {
-        let Tx::Postgres(_) = self else { return Ok(()) };
+        let On::Postgres(..) = &self.on else { return Ok(()) };
         names.sort_unstable();
         for name in names.iter() {
             // The first number keeps these locks apart from others' of the same database.
@@ -251,7 +331,7 @@ impl Tx {
     pub(super) async fn lock_devices(&mut self, ids: &mut Vec<String>) -> Result<(), StoreError> {
         ids.sort_unstable();
         ids.dedup();
-        let Tx::Postgres(_) = self else { return Ok(()) };
+        let On::Postgres(..) = &self.on else { return Ok(()) };
         for id in ids.iter() {
             let sql = "SELECT id FROM devices WHERE id = $1 FOR NO KEY UPDATE";
             self.rows(sql, &[id.into()]).await?;
@@ -261,7 +341,7 @@ impl Tx {
 
     /// Tell whoever listens on PostgreSQL, if and when this is committed.
     pub(super) async fn notify(&mut self, channel: &str) -> Result<(), StoreError> {
-        if let Tx::Postgres(_) = self {
+        if let On::Postgres(..) = &self.on {
             self.rows("SELECT pg_notify($1, '')", &[channel.into()]).await?;
         }
         Ok(())

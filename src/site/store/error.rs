@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::StoreFault;
+
 /// Why the store did not do what it was asked to. Nothing of it was done then, except where the
 /// connection was lost while a change was being confirmed: asking again is safe in either case.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +31,20 @@ pub enum StoreError {
     /// A step of the tables is not the one that this program knows.
     #[error("the store's tables cannot be brought up to date: {0}")]
     Tables(String),
-    /// The database does not answer, or the connection to it is lost.
-    #[error("the database does not answer: {0}")]
+    /// What the database server answers, or that it does not.
+    #[error("{}: {said}", clause(*.fault))]
+    Server {
+        /// What that means.
+        fault: StoreFault,
+        /// In its own words.
+        said: String,
+    },
+    /// The store's file cannot be opened or read.
+    #[error("the store's file cannot be used: {0}")]
     Unavailable(String),
+    /// Somebody has let go of it.
+    #[error("the store has been closed")]
+    Closed,
     /// Other writers did not let go in time.
     #[error("the store is busy: others have been writing for too long")]
     Busy,
@@ -53,15 +66,55 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What keeps the store from working.
+    pub fn fault(&self) -> StoreFault {
+        match self {
+            StoreError::Server { fault, .. } => *fault,
+            StoreError::File { .. } | StoreError::Unavailable(_) => StoreFault::File,
+            StoreError::Closed => StoreFault::Closed,
+            StoreError::Url => StoreFault::Url,
+            StoreError::Newer(_) => StoreFault::Newer,
+            StoreError::Tables(_) => StoreFault::Tables,
+            StoreError::Busy => StoreFault::Busy,
+            StoreError::Full => StoreFault::Full,
+            StoreError::ReadOnly => StoreFault::ReadOnly,
+            StoreError::Damaged(_) => StoreFault::Damaged,
+            StoreError::Content(_) => StoreFault::Content,
+            StoreError::Refused(_) => StoreFault::Refused,
+        }
+    }
+
+    /// The error and how to mend it, for whoever looks after the store.
+    pub fn advice(&self) -> String {
+        let fault = self.fault();
+        format!("{self} ({}). {}", fault.code(), fault.hint())
+    }
+
+    /// What the database says, without what that means.
+    pub(super) fn said(&self) -> String {
+        match self {
+            StoreError::Server { said, .. } => said.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it may be over once the disk takes something again. SQLite cannot even open its log
     /// there, and says so in several ways.
     pub fn is_of_the_disk(&self) -> bool {
         match self {
             StoreError::Full | StoreError::ReadOnly | StoreError::Unavailable(_) => true,
+            StoreError::Server { fault: StoreFault::PoolExhausted, .. } => true,
             StoreError::File { cause, .. } => disk_takes_nothing(cause),
             _ => false,
         }
     }
+}
+
+/// A fault's title within a sentence.
+fn clause(fault: StoreFault) -> String {
+    let title = fault.title().trim_end_matches('.');
+    let (first, rest) = title.split_at_checked(1).unwrap_or_default();
+    format!("{}{rest}", first.to_ascii_lowercase())
 }
 
 /// Whether a file system refuses because it is full or closed to writing, which may be over later.
@@ -75,13 +128,12 @@ impl From<sqlx::Error> for StoreError {
         use sqlx::Error;
         match error {
             Error::Database(cause) => of_database(&*cause),
-            Error::Io(cause) => StoreError::Unavailable(cause.to_string()),
-            Error::PoolTimedOut => StoreError::Unavailable("no connection in time".into()),
-            Error::PoolClosed | Error::WorkerCrashed => {
-                StoreError::Unavailable("the store has been closed".into())
-            }
-            Error::Tls(cause) => StoreError::Unavailable(format!("TLS: {cause}")),
-            Error::Protocol(cause) => StoreError::Unavailable(cause),
+            Error::Io(cause) => server(StoreFault::Unreachable, cause.to_string()),
+            Error::PoolTimedOut => server(StoreFault::PoolExhausted, "no connection in time"),
+            Error::PoolClosed | Error::WorkerCrashed => StoreError::Closed,
+            Error::Tls(cause) => server(StoreFault::Tls, cause.to_string()),
+            // What is not PostgreSQL, or a connection that ended in the middle of an answer.
+            Error::Protocol(cause) => server(StoreFault::Unreachable, cause),
             // Its text may quote the URL.
             Error::Configuration(_) => StoreError::Url,
             Error::ColumnDecode { index, source } => {
@@ -93,21 +145,17 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+fn server(fault: StoreFault, said: impl Into<String>) -> StoreError {
+    StoreError::Server { fault, said: said.into() }
+}
+
 fn of_database(cause: &dyn sqlx::error::DatabaseError) -> StoreError {
     let said = cause.message().to_owned();
     let code = cause.code().unwrap_or_default();
     // SQLite's codes are numbers with the kind in the lowest byte (sqlite.org/rescode.html),
-    // PostgreSQL's have five characters with the class in the first two.
+    // PostgreSQL's have five characters.
     if code.len() == 5 {
-        return match code.get(..2).unwrap_or_default() {
-            "08" | "57" => StoreError::Unavailable(said),
-            "53" if code == "53100" => StoreError::Full,
-            "53" => StoreError::Unavailable(said),
-            "25" => StoreError::ReadOnly,
-            "40" | "55" => StoreError::Busy,
-            "XX" => StoreError::Damaged(said),
-            _ => StoreError::Refused(said),
-        };
+        return server(StoreFault::of_sqlstate(&code), said);
     }
     match code.parse::<u32>().map(|code| code & 0xff) {
         Ok(5 | 6) => StoreError::Busy,

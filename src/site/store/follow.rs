@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::place::Own;
+use super::postgres::CONNECT_MAX;
 use super::{Store, StoreError, block};
 
 /// What PostgreSQL's listeners are told on.
@@ -137,26 +138,32 @@ impl Ear {
             Ear::Postgres { options, listener } => {
                 match listener {
                     Some(open) => {
-                        let told = tokio::select! {
-                            told = open.try_recv() => told.map(|_| ()),
-                            () = sleep_until(*next) => Ok(()),
+                        let is_lost = tokio::select! {
+                            told = open.try_recv() => !matches!(told, Ok(Some(_))),
+                            () = sleep_until(*next) => false,
                         };
-                        if told.is_err() {
+                        if is_lost {
                             *listener = None;
                         }
-                        told?;
                     }
                     // Listen first and ask afterwards, so that nothing falls between.
                     None => {
                         sleep_until(*next).await;
-                        *listener = Some(Box::new(listen_to(options).await?));
+                        // While nobody is let through, this is no other attempt beside the probe.
+                        if store.db.health().away().is_none() {
+                            match listen_to(options).await {
+                                Ok(open) => *listener = Some(Box::new(open)),
+                                Err(error) => tracing::debug!(target: "sitegate::site", %error,
+                                    "nobody tells of changes; the store is asked"),
+                            }
+                        }
                     }
                 }
                 // Being told and asking are two steps; if this is dropped between them, the next
                 // call has to ask at once.
                 *next = Instant::now();
                 let version = store.block_version().await?;
-                *next = Instant::now() + ASK_EVERY;
+                *next += if listener.is_some() { ASK_EVERY } else { LOOK_EVERY };
                 Ok(Some(version))
             }
         }
@@ -171,10 +178,13 @@ async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<
 async fn listen_to(options: &PgConnectOptions) -> Result<PgListener, StoreError> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
+        .acquire_timeout(CONNECT_MAX)
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
+    // A loss is told, and then it is made anew.
+    listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }

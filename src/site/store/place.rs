@@ -11,25 +11,27 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use zeroize::Zeroizing;
 
 use super::StoreError;
 use super::db::{Db, Pools};
+use super::postgres::{Server, connect as connect_to};
 use crate::secret::private_dir;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// How long to wait for a connection, or for another process that writes.
+/// How soon a server is asked again that may be starting.
+const CONNECT_AGAIN: Duration = Duration::from_millis(100);
+/// How long to wait for a connection to a file, or for another process that writes.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for another process that makes or changes the tables.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
 const READERS_MAX: u32 = 4;
 const PROBE_BYTES: usize = 64 * 1024;
-const POSTGRES_MAX: u32 = 10;
 
 /// Where a store lies.
 #[derive(Clone, Debug)]
@@ -100,10 +102,11 @@ impl fmt::Debug for Own {
 }
 
 /// Connect, and bring the tables up to date.
-pub(super) async fn connect(place: &Place) -> Result<(Db, Own), StoreError> {
+/// `patience` is how long a server is waited for that may be starting.
+pub(super) async fn connect(place: &Place, patience: Duration) -> Result<(Db, Own), StoreError> {
     match place {
         Place::Sqlite(path) => sqlite(path).await,
-        Place::Postgres(url) => postgres(url).await,
+        Place::Postgres(url) => postgres(url, patience).await,
     }
 }
 
@@ -190,24 +193,34 @@ fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
         })
 }
 
-async fn postgres(url: &PostgresUrl) -> Result<(Db, Own), StoreError> {
+async fn postgres(url: &PostgresUrl, patience: Duration) -> Result<(Db, Own), StoreError> {
     let options = url.options()?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_MAX)
-        .acquire_timeout(WAIT_MAX)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // A server may be told to confirm what is not on disk yet. What is stricter than
-                // "on" stays as it is.
-                let sql = "SELECT set_config('synchronous_commit', 'on', false) \
-                           WHERE current_setting('synchronous_commit') = 'off'";
-                sqlx::query(sql).execute(connection).await.map(|_| ())
-            })
-        })
-        .connect_with(options.clone())
-        .await?;
-    POSTGRES.run(&pool).await?;
-    Ok((Db::new(Pools::Postgres(pool)), Own::Postgres(options)))
+    let until = Instant::now() + patience;
+    let server = Server::new(options.clone());
+    loop {
+        match server.ask().await {
+            // It may start together with this machine.
+            Err(error) if error.fault().may_pass() && Instant::now() < until => {
+                tokio::time::sleep(CONNECT_AGAIN).await;
+            }
+            answer => break answer?,
+        }
+    }
+    POSTGRES.run(server.pool()).await?;
+    Ok((Db::new(Pools::Postgres(server)), Own::Postgres(options)))
+}
+
+/// Whether the store of a place can be used, now and by this user. Changes nothing, and makes no
+/// tables.
+pub(super) async fn try_out(url: &PostgresUrl) -> Result<(), StoreError> {
+    let mut connection = connect_to(&url.options()?).await?;
+    let sql = "SELECT current_setting('transaction_read_only')";
+    let is_read_only: String = sqlx::query(sql).fetch_one(&mut connection).await?.try_get(0)?;
+    let _ = connection.close().await;
+    match is_read_only.as_str() {
+        "off" => Ok(()),
+        _ => Err(StoreError::ReadOnly),
+    }
 }
 
 /// Nobody else makes tables in this folder while the file is held: SQLite's migrations know no lock

@@ -11,7 +11,10 @@ use sitegate::clock::Clock;
 use sitegate::sim::Device;
 use sitegate::token::SignerKind;
 
-use crate::support::{Gateway, Plan, Scribe, connect, eventually, free_port, write_pair};
+use crate::store_health;
+use crate::support::{
+    Gateway, Nginx, Plan, Postgres, Scribe, connect, eventually, free_port, write_pair,
+};
 
 fn started(plan: impl FnOnce(Plan) -> Plan) -> (Scribe, Gateway) {
     let scribe = Scribe::start();
@@ -220,6 +223,17 @@ fn a_client_gets_no_token() {
     assert!((400..500).contains(&denied.status), "{denied:?}");
     eventually("it is told", || gateway.log().contains("sitegate::token_service"));
     Runbook::of(&gateway, "A client gets no token").also(&["sitegate::token_service"]);
+}
+
+#[test]
+fn the_store_cannot_be_used() {
+    let (mut server, nginx) = (Postgres::start(), Nginx::start());
+    let gateway = store_health::at(&server, &nginx);
+    server.stop();
+    eventually("it is seen", || shown(&gateway).contains("store.unreachable"));
+    assert_eq!(gateway.metric("sitegate_store_up"), 0.0);
+    let runbook = Runbook::of(&gateway, "The store cannot be used");
+    runbook.shows(&["store.unreachable"]).also(&["doctor.store", "sitegate::store"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod approving;
 mod blocking;
 mod durable;
+mod failing;
 mod following;
 mod gateways;
 mod granting;

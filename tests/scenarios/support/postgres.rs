@@ -12,6 +12,7 @@ pub struct Postgres {
     dir: tempfile::TempDir,
     programs: PathBuf,
     durable: bool,
+    settings: Vec<String>,
     child: Option<Child>,
 }
 
@@ -34,7 +35,7 @@ impl Postgres {
         std::fs::create_dir(&data).unwrap();
         own(&data);
         copy(&template(&programs), &data);
-        let mut server = Postgres { dir, programs, durable, child: None };
+        let mut server = Postgres { dir, programs, durable, settings: Vec::new(), child: None };
         server.resume();
         server
     }
@@ -58,6 +59,9 @@ impl Postgres {
         if !self.durable {
             command.args(["-c", "fsync=off"]);
         }
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("PostgreSQL is installed by 'make setup'"));
@@ -74,6 +78,49 @@ impl Postgres {
         }
     }
 
+    /// The socket by which it is reached.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join(".s.PGSQL.5432")
+    }
+
+    /// The same for another role or database.
+    pub fn url_of(&self, user: &str, password: &str, database: &str) -> String {
+        let dir = self.dir.path().display();
+        format!("postgres://{user}:{password}@localhost/{database}?host={dir}")
+    }
+
+    /// Start it again with a setting of its own.
+    pub fn resume_with(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+        self.resume();
+    }
+
+    /// Have those who come by the socket show a password, from the next start on.
+    pub fn ask_for_passwords(&self) {
+        let file = self.dir.path().join("data/pg_hba.conf");
+        std::fs::write(file, "local all all scram-sha-256\n").unwrap();
+    }
+
+    /// Have it stand still: it takes connections and answers nobody, as on a disk that hangs.
+    pub fn freeze(&self) {
+        self.tell_all("-STOP");
+    }
+
+    /// Have it go on.
+    pub fn thaw(&self) {
+        self.tell_all("-CONT");
+    }
+
+    fn tell_all(&self, signal: &str) {
+        let Some(child) = &self.child else { return };
+        let id = child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_default();
+        let all = std::iter::once(id.to_string()).chain(children.split(' ').map(str::to_owned));
+        let all = all.filter(|id| !id.is_empty());
+        let _ = Command::new("kill").arg(signal).args(all).status();
+    }
+
     /// End it in good order; connections are cut.
     pub fn stop(&mut self) {
         self.end("-INT");
@@ -85,6 +132,7 @@ impl Postgres {
     }
 
     fn end(&mut self, signal: &str) {
+        self.thaw();
         let Some(mut child) = self.child.take() else { return };
         let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
         let _ = child.wait();

@@ -1,0 +1,76 @@
+//! What the log, the metrics and readiness say of the site's store.
+//!
+//! One line when it stops working and one when it works again, however many requests fail meanwhile.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+use crate::site::store::{OnStore, StoreEvent, StoreFault, StoreHealth};
+
+/// Tell the log and the metrics what happens to the store, which works so far.
+pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
+    let metrics = metrics.clone();
+    metrics.site.store_works(true);
+    Arc::new(move |event| match event {
+        StoreEvent::Failed(fault) => metrics.site.store_failed(fault.code()),
+        StoreEvent::Down(trouble) => {
+            metrics.site.store_works(false);
+            let (what, told) = (words(trouble.fault).0, &trouble.told);
+            tracing::error!(target: "sitegate::store", cause = trouble.fault.code(),
+                "the site's store {what}: {told}");
+        }
+        StoreEvent::Up { trouble, failed } => {
+            metrics.site.store_works(true);
+            tracing::info!(target: "sitegate::store", cause = trouble.fault.code(),
+                seconds = trouble.since.elapsed().as_secs(), failed,
+                "the site's store {} again", words(trouble.fault).1);
+        }
+    })
+}
+
+/// What it does not, and what it does once that is over.
+fn words(fault: StoreFault) -> (&'static str, &'static str) {
+    match fault.is_of_writing() {
+        true => ("cannot be written; it only tells who is blocked until it can", "can be written"),
+        false => ("cannot be used", "can be used"),
+    }
+}
+
+/// A line for readiness and status while the store cannot be used.
+pub(super) fn note(health: &StoreHealth, now: Instant) -> Option<String> {
+    let trouble = health.trouble.as_ref()?;
+    let ago = |at: Instant| now.saturating_duration_since(at).as_secs();
+    let worked = match trouble.worked {
+        Some(worked) => format!("worked last {} s ago", ago(worked)),
+        None => "has not worked since the start".to_owned(),
+    };
+    let since = ago(trouble.since);
+    let (what, told) = (words(trouble.fault).0, &trouble.told);
+    Some(format!("the site's store {what} (for {since} s, {worked}): {told}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::site::store::StoreError;
+
+    #[test]
+    fn a_note_says_what_it_is_since_when_and_how_to_mend_it() {
+        let (error, begun) = (StoreError::Full, Instant::now());
+        let mut health = StoreHealth::without(&error, begun);
+        let now = begun + Duration::from_secs(12);
+        assert_eq!(note(&StoreHealth::default(), now), None);
+        let told = note(&health, now).unwrap();
+        let wanted = "the site's store cannot be written; it only tells who is blocked until it can \
+                      (for 12 s, has not worked since the start): the store cannot grow: the disk \
+                      is full (store.full). Make room";
+        assert!(told.starts_with(wanted), "{told}");
+        health.trouble.as_mut().unwrap().worked = Some(begun - Duration::from_secs(3));
+        let told = note(&health, now).unwrap();
+        assert!(told.contains("(for 12 s, worked last 15 s ago): "), "{told}");
+    }
+}
