@@ -26,8 +26,9 @@ mod report;
 mod running;
 mod selfcheck;
 mod site;
+mod site_health;
 mod space;
-mod store_health;
+mod store_place;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -390,5 +391,5 @@ pub(crate) use reload::only_at_start;
 pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
 pub use running::{Lost, Running};
-pub(crate) use site::store_place;
 pub(crate) use space::examine as examine_space;
+pub(crate) use store_place::store_place;

@@ -11,7 +11,7 @@ use rustls::crypto::CryptoProvider;
 use super::assemble::{find_tokens, folder, names};
 use super::authority::{Allowed, allowed, open_authority};
 use super::report::certificate;
-use super::site::store_place;
+use super::store_place::store_place;
 use super::upstreams::backend_roots;
 use crate::admin::CertificateStatus;
 use crate::anchor::Anchor;

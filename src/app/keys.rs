@@ -8,7 +8,7 @@ use rustls::crypto::CryptoProvider;
 use super::StartError;
 use super::assemble::open_tokens;
 use super::authority::{look_for_expected_roots, open_authority};
-use super::site::store_place;
+use super::store_place::store_place;
 use crate::clock::Clock;
 use crate::config::{Config, TokenServiceStore};
 use crate::secret::Password;

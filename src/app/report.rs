@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::assemble::SharedSites;
 use super::backends;
@@ -12,7 +11,8 @@ use super::clients::SharedClients;
 use super::following::Followed;
 use super::issuers::SharedIssuers;
 use super::probe::Unanswered;
-use super::{State, space, store_health};
+use super::site_health::SiteHealth;
+use super::{State, space};
 use crate::admin::{
     CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, PlainHttpStatus,
     Readiness, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
@@ -26,7 +26,6 @@ use crate::front::{Census, Open};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::site::StateDir;
-use crate::site::store::StoreHealth;
 
 /// What status is made of.
 pub(super) struct Sources {
@@ -168,17 +167,13 @@ pub(super) fn amiss(
 pub(super) fn notes(
     followed: Option<&Followed>,
     state: Arc<StateDir>,
-    (store, space): (Option<Live<StoreHealth>>, &space::Watch),
+    (site, space): (SiteHealth, &space::Watch),
     to: Arc<Backends>,
 ) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
     let (told, space) = (followed.map(Followed::told), space.clone());
     move || {
         let mut notes = told.as_ref().map(|told| told.peek(Told::warnings)).unwrap_or_default();
-        notes.extend(
-            store
-                .as_ref()
-                .and_then(|store| store.peek(|health| store_health::note(health, Instant::now()))),
-        );
+        notes.extend(site.notes());
         notes.extend(space.lines());
         notes.extend(backends::warnings(&to));
         if !state.is_there() {

@@ -13,18 +13,16 @@ use tokio::time::Instant;
 
 use super::StartError;
 use super::blocklist::Joined;
-use super::store_health;
+use super::site_health::{self, SiteHealth};
+use super::store_place::store_place;
 use crate::clock::Clock;
-use crate::config::{self, Config, KeySource, TokenServiceStore};
+use crate::config::{self, Config, KeySource};
 use crate::live::{Live, Publisher as Publishing, live};
 use crate::lost::Guard;
 use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
-use crate::secret::Password;
 use crate::site::server::{BundleSources, Publisher, SiteServer};
-use crate::site::store::{
-    Place, PostgresUrl, Published, Store, StoreError, StoreHealth, disk_takes_nothing,
-};
+use crate::site::store::{Place, Published, Store, StoreError, StoreHealth, disk_takes_nothing};
 use crate::site::{
     Authority, Blocks, InForce, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
     publication, serve,
@@ -68,7 +66,7 @@ pub(super) fn start(
     parts: Parts,
 ) -> Result<Begun, StartError> {
     if let Some(blocks) = followed {
-        return Ok(Begun { blocks, health: None });
+        return Ok(Begun { blocks, health: SiteHealth::default() });
     }
     let (told, tell) = std::sync::mpsc::sync_channel(1);
     let config = config.clone();
@@ -120,8 +118,8 @@ async fn until(ended: &mut watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
 pub(super) struct Begun {
     /// What its store blocks.
     pub blocks: Live<Blocklist>,
-    /// How its store is, where it has one.
-    pub health: Option<Live<StoreHealth>>,
+    /// How it is.
+    pub health: SiteHealth,
 }
 
 type Opened = (Option<Store>, JoinSet<()>, Begun);
@@ -154,12 +152,13 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
             tracing::error!(path = %path.display(), %error,
                 "the site has no store; it registers nobody until the next start");
             parts.metrics.site.store_works(false);
-            let health = Some(live(StoreHealth::without(&error, Instant::now())).1);
+            let store = Some(live(StoreHealth::without(&error, Instant::now())).1);
+            let health = SiteHealth { store, unpublished: None };
             let begun = Begun { blocks: live(Blocklist::default()).1, health };
             return Ok((None, tasks, begun));
         }
     };
-    store.on_event(store_health::tell(&parts.metrics));
+    store.on_event(site_health::tell(&parts.metrics));
     tasks.spawn(store.clone().keep_watch(parts.ended.clone()));
     let (joined, metrics) = (parts.joined.clone(), parts.metrics.clone());
     let on_list = Arc::new(move |list: &Blocklist, in_force: InForce| {
@@ -177,35 +176,17 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     }
     tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
     let offers = |system: &config::SiteSystem| system.token_service || system.is_site_server();
+    let mut health = SiteHealth { store: Some(store.health()), unpublished: None };
     if config.site_systems.iter().any(offers) {
         match &parts.tokens {
             Some(tokens) => {
-                offer(config, &parts, tokens.clone(), &store, &mut tasks).await?;
+                health.unpublished =
+                    offer(config, &parts, tokens.clone(), &store, &mut tasks).await?;
             }
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
     }
-    let health = Some(store.health());
     Ok((Some(store), tasks, Begun { blocks, health }))
-}
-
-/// Where the store is, what it is called in errors, and whether it is there already.
-pub(crate) fn store_place(config: &Config) -> Result<(Place, PathBuf, bool), StartError> {
-    match &config.token_service.store {
-        TokenServiceStore::Embedded => {
-            let path = config.site.state.join("store").join("site.db");
-            let is_there = path.exists();
-            Ok((Place::Sqlite(path.clone()), path, is_there))
-        }
-        TokenServiceStore::Postgres(source) => {
-            let shown = PathBuf::from("token_service.store");
-            let failed = |cause| StartError::File { path: shown.clone(), cause };
-            let (url, _) = Password::read(source).map_err(failed)?;
-            let url = PostgresUrl::parse(url.reveal().trim())
-                .map_err(|cause| failed(std::io::Error::other(cause.to_string())))?;
-            Ok((Place::Postgres(url), shown.clone(), true))
-        }
-    }
 }
 
 /// Publish what the authority does, where a site system has it, or may have it by a reload. It is no
@@ -235,7 +216,7 @@ async fn offer(
     tokens: Arc<SiteTokens>,
     store: &Store,
     tasks: &mut JoinSet<()>,
-) -> Result<(), StartError> {
+) -> Result<Option<Live<Option<String>>>, StartError> {
     let own_origins = config.site_systems.iter().filter(|s| !s.is_site_server());
     let own_origins: BTreeSet<String> = own_origins.flat_map(|s| s.origins()).collect();
     let (origins, origins_read) = live(own_origins.clone());
@@ -267,7 +248,7 @@ async fn offer(
         .flat_map(|system| system.origins())
         .collect();
     if servers.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let sources = BundleSources {
         site: config.site.code.clone(),
@@ -280,7 +261,13 @@ async fn offer(
     };
     let (publisher, published) =
         Publisher::start(store.clone(), sources, parts.clock.clone()).await;
+    let unpublished = publisher.trouble();
     tasks.spawn(publisher.run(parts.ended.clone()));
+    tasks.spawn(site_health::count_bundles(
+        unpublished.clone(),
+        parts.metrics.clone(),
+        parts.ended.clone(),
+    ));
     tasks.spawn(keep_origins(published.clone(), origins, parts.ended.clone()));
     let server = SiteServer {
         site: config.site.code.clone(),
@@ -292,7 +279,8 @@ async fn offer(
         clock: parts.clock.clone(),
     };
     let path = config::SiteSystem::site_server_socket(&config.site.state);
-    answer(path, server.router(), parts.ended.clone(), tasks)
+    answer(path, server.router(), parts.ended.clone(), tasks)?;
+    Ok(Some(unpublished))
 }
 
 /// Answer the gateway in front on a socket: at once, or as soon as the disk takes that.

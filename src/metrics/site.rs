@@ -3,9 +3,9 @@
 //! Labels are closed lists alone: nothing that a client sends.
 
 use prometheus::core::{Collector, Desc};
-use prometheus::{GaugeVec, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::registered;
+use super::{int_gauges, registered};
 use crate::grant_denial::GrantDenial;
 
 /// The metrics of the site's own side.
@@ -16,6 +16,8 @@ pub struct SiteMetrics {
     blocks_version: IntGauge,
     recovered: IntGauge,
     roots: GaugeVec,
+    /// Without labels: there is no series before the first is set.
+    bundles_made: IntGaugeVec,
     state_free: IntGauge,
     store: OwnStore,
     following: Following,
@@ -126,6 +128,12 @@ impl SiteMetrics {
             blocks_version: registered(r, blocks_version)?,
             recovered: registered(r, recovered)?,
             roots: registered(r, roots)?,
+            bundles_made: int_gauges(
+                r,
+                "bundle_last_made_successful",
+                "Whether the site server could make a bundle for its gateways: 1 or 0.",
+                &[],
+            )?,
             state_free: registered(
                 r,
                 gauge(
@@ -141,6 +149,11 @@ impl SiteMetrics {
     /// How many bytes are left on the state directory's file system.
     pub fn state_free(&self, bytes: u64) {
         self.state_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether a bundle could be made for gateways.
+    pub fn bundles_made(&self, could: bool) {
+        self.bundles_made.with_label_values::<&str>(&[]).set(i64::from(could));
     }
 
     /// Whether the process's own store can be used.
@@ -236,6 +249,7 @@ impl SiteMetrics {
             .desc()
             .into_iter()
             .chain(self.roots.desc())
+            .chain(self.bundles_made.desc())
             .chain(gauges)
             .chain(refused.desc())
             .chain(self.store.failures.desc())

@@ -65,6 +65,7 @@ fn busy() -> Metrics {
     metrics.site.roots([("AA", 1_900_000_000)].into_iter());
     metrics.site.store_works(true);
     metrics.site.store_failed("store.unreachable");
+    metrics.site.bundles_made(true);
     metrics.site.bundle(7, 1_800_000_000, 1_800_345_600);
     metrics.site.bundle_refused("bundle.older");
     metrics.site.site_server_reached(true);

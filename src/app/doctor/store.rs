@@ -2,7 +2,7 @@
 
 use super::finding::{Ailment, Finding};
 use super::{Probes, within};
-use crate::app::site::store_place;
+use crate::app::store_place;
 use crate::config::Config;
 use crate::site::store::{Place, Store};
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::cert::Fault;
 use crate::clock::Clock;
+use crate::live::{Live, Publisher as Publishing, live};
 use crate::site::authority::Authority;
 use crate::site::blocks::told;
 use crate::site::key_ring::Keys;
@@ -58,7 +59,7 @@ pub struct Publisher {
     published: watch::Sender<Option<Arc<Published>>>,
     /// Of what the last bundle was made, and when it has to be made anew, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
-    told: bool,
+    trouble: Publishing<Option<String>>,
     /// Since when the store has not been the one of the last bundle.
     other_since: Option<Instant>,
 }
@@ -114,7 +115,7 @@ impl Publisher {
             announced: None,
             published,
             made_of: None,
-            told: false,
+            trouble: live(None).0,
             other_since: None,
         };
         publisher.look().await;
@@ -139,17 +140,33 @@ impl Publisher {
     async fn look(&mut self) -> Duration {
         match self.publish().await {
             Ok(()) => {
-                self.told = false;
+                self.tell(None);
                 LOOK
             }
+            // The store's own health tells.
+            Err(PublishError::Store(error)) if error.fault().is_of_the_store() => LOOK,
             Err(error) => {
-                if !std::mem::replace(&mut self.told, true) {
+                if self.tell(Some(error.to_string())) {
                     tracing::error!(target: "sitegate::site_server", %error,
                         "no bundle was made; gateways go by the one before");
                 }
                 if matches!(error, PublishError::Restored) { AGAIN } else { LOOK }
             }
         }
+    }
+
+    /// Why no bundle is made at present.
+    pub fn trouble(&self) -> Live<Option<String>> {
+        self.trouble.reader()
+    }
+
+    /// Whether that is news.
+    fn tell(&self, trouble: Option<String>) -> bool {
+        let news = self.trouble.reader().peek(|told| *told != trouble);
+        if news {
+            self.trouble.publish(trouble);
+        }
+        news
     }
 
     async fn publish(&mut self) -> Result<(), PublishError> {

@@ -11,6 +11,7 @@ use sitegate::clock::Clock;
 use sitegate::sim::Device;
 use sitegate::token::SignerKind;
 
+use crate::site_server::server_of;
 use crate::store_health;
 use crate::support::{
     Gateway, Nginx, Plan, Postgres, Scribe, connect, eventually, free_port, write_pair,
@@ -294,6 +295,23 @@ fn a_gateway_does_not_hear_of_its_site_server() {
     eventually("it is told", || gateway.log().contains("no site server answers"));
     let runbook = Runbook::of(&gateway, "A gateway does not hear of its site server");
     runbook.shows(&["no site server answers"]);
+}
+
+#[test]
+fn a_site_server_makes_no_bundle() {
+    let nginx = Nginx::start();
+    let postgres = Postgres::start();
+    let _one = server_of(&nginx.url(), &postgres, |_| {});
+    let two = server_of(&nginx.url(), &postgres, |two| {
+        let text = two.config_text();
+        two.write_config(&text.replace("/sitegate/oauth2\"", "/sitegate/other\""));
+    });
+    let gateway = &two.gateway;
+    let told = "another site server tells gateways something else";
+    eventually("it is told", || gateway.log().contains(told));
+    eventually("metrics have it", || gateway.metric("sitegate_bundle_last_made_successful") == 0.0);
+    assert!(gateway.get(gateway.metrics, "/readyz").unwrap().1.contains(told));
+    Runbook::of(gateway, "A site server makes no bundle").shows(&[told]);
 }
 
 #[test]

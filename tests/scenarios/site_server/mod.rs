@@ -292,7 +292,12 @@ async fn live(mut client: Client, bulk: String, stop: tokio::sync::watch::Receiv
 }
 
 /// Two site servers on one PostgreSQL, with one seal.
-fn two_servers(backend: &str, postgres: &Postgres) -> [Server; 2] {
+pub fn two_servers(backend: &str, postgres: &Postgres) -> [Server; 2] {
+    [(); 2].map(|()| server_of(backend, postgres, |_| {}))
+}
+
+/// One of several servers with one store, once something was done to its configuration.
+pub fn server_of(backend: &str, postgres: &Postgres, change: impl FnOnce(&Gateway)) -> Server {
     let url = postgres.url();
     let put = |gateway: &Gateway| {
         let write = |name: &str, text: &str| {
@@ -300,9 +305,9 @@ fn two_servers(backend: &str, postgres: &Postgres) -> [Server; 2] {
         };
         write("store", &url);
         write("seal", &"0123456789abcdef".repeat(3));
+        change(gateway);
     };
-    let start = || Server::prepared(backend, "seal = \"file:seal\"", "store = \"file:store\"", put);
-    [start(), start()]
+    Server::prepared(backend, "seal = \"file:seal\"", "store = \"file:store\"", put)
 }
 
 #[test]

@@ -1,13 +1,41 @@
-//! What the log, the metrics and readiness say of the site's store.
+//! What the log, the metrics and readiness say of the site's store, and of the bundle for its gateways.
 //!
-//! One line when it stops working and one when it works again, however many requests fail meanwhile.
+//! One line when the store stops working and one when it works again, however many requests fail
+//! meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::site::store::{OnStore, StoreEvent, StoreFault, StoreHealth};
+
+/// How often it is looked at for metrics.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How the site's side of a process is.
+#[derive(Clone, Default)]
+pub(super) struct SiteHealth {
+    /// Its store; none on a gateway that follows a site server.
+    pub(super) store: Option<Live<StoreHealth>>,
+    /// Why no bundle is made for its gateways; none where there are no gateways.
+    pub(super) unpublished: Option<Live<Option<String>>>,
+}
+
+impl SiteHealth {
+    /// What needs attention, a line each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let store = self.store.as_ref();
+        let store = store.and_then(|store| store.peek(|health| note(health, Instant::now())));
+        let unpublished = self.unpublished.as_ref().and_then(|why| why.load().as_ref().clone());
+        let unpublished = unpublished
+            .map(|why| format!("gateways are told nothing new: no bundle is made: {why}"));
+        store.into_iter().chain(unpublished).collect()
+    }
+}
 
 /// Tell the log and the metrics what happens to the store, which works so far.
 pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
@@ -28,6 +56,21 @@ pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
                 "the site's store {} again", words(trouble.fault).1);
         }
     })
+}
+
+/// Have the metrics say whether bundles are made, until told to stop.
+pub(super) async fn count_bundles(
+    unpublished: Live<Option<String>>,
+    metrics: Arc<Metrics>,
+    mut ended: watch::Receiver<bool>,
+) {
+    while !*ended.borrow() {
+        metrics.site.bundles_made(unpublished.peek(Option::is_none));
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
 }
 
 /// What it does not, and what it does once that is over.
@@ -53,8 +96,6 @@ pub(super) fn note(health: &StoreHealth, now: Instant) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::site::store::StoreError;
 
