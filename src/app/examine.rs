@@ -2,6 +2,7 @@
 //!
 //! Changes nothing: no authority is made, nothing is issued, fetched or listened on.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -126,7 +127,11 @@ impl Examiner {
                 found.is_covered = own.is_ok();
                 match own {
                     Ok(own) if place.is_empty() => found.notes.push(own.to_owned()),
-                    Ok(own) => found.notes.push(format!("{own}: {place} has none that is fit")),
+                    Ok(own) => {
+                        let missing = system.pki.as_ref().is_some_and(|pki| !pki.path.exists());
+                        let has = if missing { "is not there" } else { "has none that is fit" };
+                        found.notes.push(format!("{own}: {place} {has}"));
+                    }
                     Err(fault) => found.wrong.push(format!("{fault}. {}", fault.unfit.hint())),
                 }
             }
@@ -248,8 +253,16 @@ pub(crate) async fn state(
         Err(error) => found.wrong.push(format!("{}: {error}", path.display())),
     }
     found.wrong.extend(owner(path, &config.site.code).err().map(|error| error.to_string()));
-    found.wrong.extend(machine::unwritable(path).map(|why| {
-        format!("{}: {why}; it has to belong to the user that sitegate runs as", path.display())
+    if path.is_file() {
+        found.wrong.push(format!("{}: it is a file, and has to be a folder", path.display()));
+        return found;
+    }
+    found.wrong.extend(machine::unwritable(path).map(|why| match why.kind() {
+        ErrorKind::ReadOnlyFilesystem => format!("{}: {why}", path.display()),
+        _ => {
+            let owner = "it has to belong to the user that sitegate runs as";
+            format!("{}: {why}; {owner}", path.display())
+        }
     }));
     if let Some(authority) = open_authority(config, provider) {
         let (usable, expected) = (authority.look(now), authority.look_for_expected_roots());

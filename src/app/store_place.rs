@@ -12,7 +12,8 @@ pub(crate) fn store_place(config: &Config) -> Result<(Place, PathBuf, bool), Sta
     match &config.token_service.store {
         TokenServiceStore::Embedded => {
             let path = config.site.state.join("store").join("site.db");
-            let is_there = path.exists();
+            // What may not be looked at is there.
+            let is_there = path.try_exists().unwrap_or(true);
             Ok((Place::Sqlite(path.clone()), path, is_there))
         }
         TokenServiceStore::Postgres(source) => {

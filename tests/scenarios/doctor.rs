@@ -13,7 +13,7 @@ use sitegate::clock::Clock;
 use crate::support::{Gateway, Idp, Liar, Nginx, Plan, Postgres, Signer, Then, free_port, key_set};
 
 /// What a method and a path are answered with.
-type Answering = fn(&str, &str) -> String;
+pub type Answering = fn(&str, &str) -> String;
 
 /// A web server that gives one answer for each method and path.
 fn server(answer: Answering) -> String {
@@ -43,7 +43,7 @@ fn says(status: &str, fields: &str, body: &str) -> String {
 const LIST: &str = "<MPList><MP><Property Name=\"SSLState\" Value=\"0\"/></MP></MPList>";
 
 /// As a site system should answer.
-fn well(method: &str, path: &str) -> String {
+pub fn well(method: &str, path: &str) -> String {
     match (method, path) {
         ("GET", "/SMS_MP/.sms_aut?MPLIST") => says("200 OK", "", LIST),
         ("GET", "/CCM_Client/ccmsetup.cab") => says("206 Partial Content", "", "M"),
@@ -69,7 +69,7 @@ fn ids(rows: &[Value]) -> Vec<&str> {
 }
 
 /// A configuration for which nothing runs, with that backend.
-fn patient(answer: Answering) -> Plan {
+pub fn patient(answer: Answering) -> Plan {
     Plan::to(&server(answer))
 }
 

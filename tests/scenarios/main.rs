@@ -46,6 +46,7 @@ mod simulated;
 mod site_server;
 mod soak;
 mod state;
+mod states;
 mod store;
 mod store_health;
 mod tls;

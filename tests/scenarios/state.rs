@@ -1,7 +1,6 @@
 //! The state directory: whose it is, what is told of it, and who makes what in it.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Gateway, Nginx, Plan, eventually};
@@ -9,78 +8,6 @@ use crate::support::{Gateway, Nginx, Plan, eventually};
 fn said(gateway: &Gateway, command: &[&str]) -> (i32, String) {
     let out = gateway.command(command).output().unwrap();
     (out.status.code().unwrap(), String::from_utf8([out.stdout, out.stderr].concat()).unwrap())
-}
-
-type Spoil = fn(&Gateway);
-
-/// What is done to a state directory that has been made, and what is said of it.
-const SPOILT: &[(&str, Spoil, &str)] = &[
-    (
-        "the root's key is lost",
-        |g| std::fs::remove_file(g.path("state/authority/root.key")).unwrap(),
-        "root.key: the key is missing",
-    ),
-    (
-        "the root's certificate is garbage",
-        |g| std::fs::write(g.path("state/authority/root.crt"), "garbage").unwrap(),
-        "authority/root.crt",
-    ),
-    (
-        "the root's key can be read by everyone",
-        |g| {
-            let mode = std::fs::Permissions::from_mode(0o644);
-            std::fs::set_permissions(g.path("state/authority/root.key"), mode).unwrap();
-        },
-        "readable by everyone",
-    ),
-    (
-        "the token key is garbage",
-        |g| std::fs::write(g.path("state/token/token.key"), "garbage").unwrap(),
-        "token/token.key",
-    ),
-    (
-        "the store is garbage",
-        |g| {
-            for beside in ["-wal", "-shm"] {
-                let _ = std::fs::remove_file(g.path(&format!("state/store/site.db{beside}")));
-            }
-            std::fs::write(g.path("state/store/site.db"), "garbage".repeat(1_000)).unwrap();
-        },
-        "store/site.db",
-    ),
-    (
-        "it is another site's",
-        |g| std::fs::write(g.path("state/site-code"), "XYZ\n").unwrap(),
-        "the state directory of site XYZ, and [site] code is PS1",
-    ),
-    (
-        "it is a file",
-        |g| {
-            std::fs::remove_dir_all(g.path("state")).unwrap();
-            std::fs::write(g.path("state"), "").unwrap();
-        },
-        "Not a directory",
-    ),
-];
-
-#[test]
-fn check_and_doctor_open_the_state_as_a_start_would() {
-    let nginx = Nginx::start();
-    for (what, spoil, wanted) in SPOILT {
-        let mut gateway = Plan::to(&nginx.url()).site_system("token_service = true").start();
-        gateway.kill();
-        let (code, good) = said(&gateway, &["check"]);
-        assert_eq!(code, 0, "before: {good}");
-        spoil(&gateway);
-        let (code, text) = said(&gateway, &["check"]);
-        assert_eq!(code, 1, "{what}: {text}");
-        assert!(text.contains("WRONG: ") && text.contains(wanted), "{what}: {text}");
-        let (code, text) = said(&gateway, &["doctor"]);
-        assert_eq!(code, 1, "{what}: {text}");
-        // Wrapped to lines.
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains("doctor.site (state)") && text.contains(wanted), "{what}: {text}");
-    }
 }
 
 /// Every file of a folder, with its size and the time of its last change.

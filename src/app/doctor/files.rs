@@ -36,10 +36,16 @@ pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding
         Some(_) => examine::site_server(config, with.clock.now()),
         None => examine::token_service(config),
     };
-    let wrong = of_site.wrong.into_iter();
-    found.extend(wrong.map(|w| Finding::new(Ailment::SiteFiles, "site", w)));
     let state = examine::state(config, with.provider.clone(), with.clock.now()).await;
-    found.extend(state.wrong.into_iter().map(|w| Finding::new(Ailment::SiteFiles, "state", w)));
+    let log = examine::access_log(config);
+    for (about, examined) in [("site", of_site), ("state", state), ("log", log)] {
+        for wrong in examined.wrong {
+            // What makes a certificate impossible is of the state, too: it is told once.
+            if found.iter().all(|known| known.evidence != wrong) {
+                found.push(Finding::new(Ailment::SiteFiles, about, wrong));
+            }
+        }
+    }
     let space = space::examine(config);
     let short = space.wrong.into_iter().chain(space.notes);
     found.extend(short.map(|line| Finding::new(Ailment::SpaceShort, "disk", line)));
