@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup setup-demo client-libraries demo test release soak crowds fleet fuzz lint bench instructions deny clean
+.PHONY: help setup setup-demo client-libraries demo test release shuffled soak crowds fleet fuzz lint bench instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -41,6 +41,11 @@ test: setup client-libraries
 	else \
 		echo '$(CARGO) test --lib --bins --tests'; $(CARGO) test --lib --bins --tests --no-fail-fast; \
 	fi
+
+# Every test in random orders beside a load: what chance can break.
+RUNS ?= 10
+shuffled: setup client-libraries
+	@tests/shuffled $(RUNS)
 
 release:
 	@.ci/release
