@@ -47,7 +47,7 @@ use pingora_proxy::Session;
 pub use connection::BackendTls;
 pub use ctx::{RequestCtx, RequestId};
 pub use framing::judge_raw;
-pub use lane::judge_answer;
+pub use lane::{AnswerFault, judge_answer};
 pub use observe::Observing;
 pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, UnixEndpoint, Upstream, Upstreams};
 pub use replay::{Becomes, Captured, Forwarded, Replay, Step, replay};

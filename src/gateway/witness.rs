@@ -24,7 +24,7 @@ use super::attempt::Attempt;
 use super::connection::{BackendTls, NoConnection, Peer, Stream, Target};
 use super::lane::{Pool, Waiting};
 use super::under_way::Place;
-use crate::front::{ConnInfo, Deadline, Malformed, Pace, Patience};
+use crate::front::{ConnInfo, Deadline, Pace, Patience};
 use exchange::Exchange;
 
 /// Whose a connection is, once its exchange is over.
@@ -217,10 +217,9 @@ impl AsyncRead for Witness {
                 this.give_back();
                 Poll::Ready(Ok(()))
             }
-            Err(Malformed) => {
+            Err(fault) => {
                 buf.set_filled(before);
-                let what = "an answer with more than one reading";
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)))
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
             }
         }
     }

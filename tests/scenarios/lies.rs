@@ -480,3 +480,51 @@ fn comes_back(host: &str) {
         }
     }
 }
+
+/// Answers that are not passed on, and what the log says is wrong with them.
+const FAULTY: &[(&str, &str)] = &[
+    ("HTTP/2.0 200 OK\r\n\r\n", "no status line of HTTP/1.0 or 1.1 (line 1 of its head)"),
+    ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "a colon and printable characters (line 2 of its head)"),
+    ("HTTP/1.1 200 OK\r\nX: y\nZ: z\r\n\r\n", "does not end with CR LF"),
+    (
+        "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: +5\r\n\r\nhello",
+        "Content-Length is not one plain number, once (line 3 of its head)",
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "Transfer-Encoding is not chunked alone, once (line 2 of its head)",
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "both Content-Length and Transfer-Encoding",
+    ),
+    ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "and is of HTTP/1.0"),
+    (
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "switches to another protocol, which nobody asked for",
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        "a chunk is not as RFC 9112 §7.1 has it (in its body)",
+    ),
+];
+
+#[rstest::rstest]
+#[case::http1("--http1.1")]
+#[case::http2("--http2")]
+fn the_log_says_what_is_wrong_with_an_answer_and_where(#[case] protocol: &str) {
+    let liar = Liar::start(|asked, _| {
+        let number = asked.split("MPLIST").next().unwrap_or_default();
+        let number = number.rsplit('/').nth(1).unwrap_or_default();
+        let (answer, _) = FAULTY[number.parse::<usize>().unwrap_or_default()];
+        (vec![Part::Bytes(answer.as_bytes().to_vec())], Then::Close)
+    });
+    let gateway = liar.plan().start();
+    for (number, (answer, told)) in FAULTY.iter().enumerate() {
+        gateway.curl(&format!("/CCM_Client/{number}/MPLIST"), &[protocol]);
+        eventually("it is logged", || gateway.access().len() == number + 1);
+        let line = gateway.access().pop().unwrap();
+        assert_eq!(line["reason"], "upstream.response", "{answer:?}: {line}");
+        assert!(line["detail"].as_str().unwrap().contains(told), "{answer:?}: {line}");
+    }
+}

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::answer_fault::AnswerFault;
 use super::backend::Backend;
 use super::held::Held;
 use super::pool::Pool;
@@ -72,9 +73,8 @@ impl Failed {
         Failed::because(Denial::UpstreamCredentials, detail)
     }
 
-    pub(super) fn malformed() -> Self {
-        let detail = "an answer with more than one reading".to_owned();
-        Failed::because(Denial::UpstreamResponse, detail)
+    pub(super) fn malformed(fault: impl Into<AnswerFault>) -> Self {
+        Failed::because(Denial::UpstreamResponse, fault.into().to_string())
     }
 }
 

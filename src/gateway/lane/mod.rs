@@ -3,6 +3,7 @@
 //!
 //! Judges by the same rooms as pingora's phases do and knows no type of pingora's own.
 
+mod answer_fault;
 mod arrival;
 mod backend;
 mod exchange;
@@ -13,6 +14,7 @@ mod request;
 mod response;
 mod scratch;
 
+pub use answer_fault::AnswerFault;
 pub use response::judge_answer;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use super::reply;
 use crate::clock::http_date;
 use crate::denial::Denial;
 use crate::front::{Conn, ConnInfo, Cut};
+pub(super) use answer_fault::What;
 pub(super) use backend::FRESH;
 use exchange::{Answered, Failed};
 pub(super) use pool::{Pool, Waiting};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use super::answer_fault::{AnswerFault, What};
 use super::backend::Backend;
 use super::exchange::{Exchange, Failed, READ_MIN};
 use super::response::{self, Rest};
@@ -59,13 +60,13 @@ impl Exchange<'_> {
             let early = self.body_left > 0 || self.out_at < self.out.len();
             let close = self.going.close || early;
             let head = response::read(rest, self.going.bodiless, close, &mut self.back)
-                .map_err(|_| Failed::malformed())?;
+                .map_err(Failed::malformed)?;
             let Some(head) = head else { return Ok(used) };
             used += head.length;
             if head.status < 200 {
                 self.interims += 1;
                 if self.interims > INTERIM_MAX {
-                    return Err(Failed::malformed());
+                    return Err(Failed::malformed(AnswerFault::in_head(What::TooManyInterims)));
                 }
                 if head.status == 100 {
                     // Nobody asked for it, and the request is being sent anyway.
@@ -121,7 +122,7 @@ impl Exchange<'_> {
     fn take_chunks(&mut self, mut bytes: &[u8]) -> Result<(), Failed> {
         loop {
             let Some(Rest::Chunked(chunks)) = &mut self.rest else { return Ok(()) };
-            match chunks.next(&mut bytes).map_err(|_| Failed::malformed())? {
+            match chunks.next(&mut bytes).map_err(Failed::malformed)? {
                 Some(data) => {
                     self.sent += data.len();
                     self.give(data, true);

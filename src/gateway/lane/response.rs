@@ -1,7 +1,8 @@
 //! An answer's head as the backend sent it, and as the client gets it.
 
+use super::answer_fault::{AnswerFault, What};
 use super::request::put;
-use crate::front::{Chunks, Malformed};
+use crate::front::Chunks;
 use crate::gateway::framing::{HeadEnd, Lines, field, length, value_byte};
 use crate::gateway::headers;
 use crate::gateway::reply::Reply;
@@ -44,9 +45,9 @@ pub(in crate::gateway) fn read(
     bodiless: bool,
     close: bool,
     out: &mut Vec<u8>,
-) -> Result<Option<Head>, Malformed> {
+) -> Result<Option<Head>, AnswerFault> {
     match read_switching(bytes, bodiless, close, out)? {
-        Some(Head { status: 101, .. }) => Err(Malformed),
+        Some(Head { status: 101, .. }) => Err(AnswerFault::in_line(What::Switch, 1)),
         read => Ok(read),
     }
 }
@@ -60,36 +61,44 @@ pub(in crate::gateway) fn read_switching(
     bodiless: bool,
     close: bool,
     out: &mut Vec<u8>,
-) -> Result<Option<Head>, Malformed> {
-    let Some(end) = HeadEnd::default().find(bytes).map_err(|_| Malformed)? else {
-        return if bytes.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(Malformed) };
+) -> Result<Option<Head>, AnswerFault> {
+    let too_large = AnswerFault::in_head(What::HeadTooLarge);
+    let found = HeadEnd::default().find(bytes);
+    let Some(end) = found.map_err(|_| AnswerFault::in_head(What::LineEnd))? else {
+        return if bytes.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(too_large) };
     };
     if end > HEAD_BYTES_MAX {
-        return Err(Malformed);
+        return Err(too_large);
     }
     let mut lines = Lines(bytes.get(..end).unwrap_or_default());
-    let mut next = || match lines.next() {
-        Some(Ok(line)) => Ok(line),
-        _ => Err(Malformed),
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        match lines.next() {
+            Some(Ok(line)) => Ok((line, number)),
+            _ => Err(AnswerFault::in_line(What::LineEnd, number)),
+        }
     };
-    let line = next()?;
-    let (http10, status, reason) = status_line(line).ok_or(Malformed)?;
+    let (line, first) = next()?;
+    let no_status = AnswerFault::in_line(What::StatusLine, first);
+    let (http10, status, reason) = status_line(line).ok_or(no_status)?;
     let mut fields: Vec<(&str, &[u8])> = Vec::with_capacity(16);
     let mut framing = Framing::default();
     loop {
-        let line = next()?;
+        let (line, number) = next()?;
         if line.is_empty() {
             break;
         }
         if fields.len() == FIELDS_MAX {
-            return Err(Malformed);
+            return Err(AnswerFault::in_head(What::TooManyFields));
         }
-        let (name, value) = field(line).map_err(|_| Malformed)?;
-        framing.see(name, value)?;
+        let fault = |what| AnswerFault::in_line(what, number);
+        let (name, value) = field(line).map_err(|_| fault(What::Field))?;
+        framing.see(name, value).map_err(fault)?;
         fields.push((name, value));
     }
     let empty = bodiless || status < 200 || matches!(status, 204 | 304);
-    let rest = framing.rest(http10, empty)?;
+    let rest = framing.rest(http10, empty).map_err(AnswerFault::in_head)?;
     let nominated = || named(&fields, "connection");
     let keep = !http10
         && !matches!(rest, Rest::UntilClose)
@@ -172,23 +181,25 @@ struct Framing {
 }
 
 impl Framing {
-    fn see(&mut self, name: &str, value: &[u8]) -> Result<(), Malformed> {
+    fn see(&mut self, name: &str, value: &[u8]) -> Result<(), What> {
         if name.eq_ignore_ascii_case("content-length") {
-            let once = self.length.replace(length(value).map_err(|_| Malformed)?).is_none();
-            return once.then_some(()).ok_or(Malformed);
+            let length = length(value).map_err(|_| What::Length)?;
+            let once = self.length.replace(length).is_none();
+            return once.then_some(()).ok_or(What::Length);
         }
         if name.eq_ignore_ascii_case("transfer-encoding") {
             let once = !std::mem::replace(&mut self.chunked, true);
-            return (once && value.eq_ignore_ascii_case(b"chunked")).then_some(()).ok_or(Malformed);
+            let plain = once && value.eq_ignore_ascii_case(b"chunked");
+            return plain.then_some(()).ok_or(What::Coding);
         }
         Ok(())
     }
 
     /// What follows the head (RFC 9112 §6.3), where that has one reading.
-    fn rest(&self, http10: bool, empty: bool) -> Result<Rest, Malformed> {
+    fn rest(&self, http10: bool, empty: bool) -> Result<Rest, What> {
         match (self.length, self.chunked) {
-            (Some(_), true) => Err(Malformed),
-            (None, true) if http10 => Err(Malformed),
+            (Some(_), true) => Err(What::LengthAndCoding),
+            (None, true) if http10 => Err(What::CodingInHttp10),
             _ if empty => Ok(Rest::Length(0)),
             (Some(length), false) => Ok(Rest::Length(length)),
             (None, true) => Ok(Rest::Chunked(Chunks::default())),
@@ -201,7 +212,7 @@ impl Framing {
 ///
 /// # Errors
 /// If it has more than one reading, or is too large.
-pub fn judge_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+pub fn judge_answer(bytes: &[u8]) -> Result<Option<usize>, AnswerFault> {
     Ok(read(bytes, false, false, &mut Vec::new())?.map(|head| head.length))
 }
 

@@ -3,9 +3,9 @@
 //!
 //! Knows no connection and no type of pingora's.
 
-use crate::front::{Chunks, Malformed};
+use crate::front::Chunks;
 use crate::gateway::framing::{Body, HeadEnd, judge_raw};
-use crate::gateway::lane::{INTERIM_MAX, Rest, read_answer, read_switching};
+use crate::gateway::lane::{AnswerFault, INTERIM_MAX, Rest, What, read_answer, read_switching};
 
 /// One request and its answer, as they pass.
 #[derive(Default)]
@@ -112,7 +112,7 @@ impl Exchange {
 
     /// Bytes came from the backend, or its end if there are none. Returns how many of them are of
     /// this answer.
-    pub(super) fn came(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(super) fn came(&mut self, bytes: &[u8]) -> Result<usize, AnswerFault> {
         let used = match &mut self.answer {
             Answer::Head(head) => {
                 let before = head.len();
@@ -130,7 +130,7 @@ impl Exchange {
 
     /// Interim heads and the answer's own, and what there is of its body. Returns how many bytes of
     /// `bytes` are of this answer.
-    fn heads(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    fn heads(&mut self, bytes: &[u8]) -> Result<usize, AnswerFault> {
         let mut used = 0;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
@@ -149,7 +149,7 @@ impl Exchange {
             if head.status < 200 {
                 self.interims += 1;
                 if self.interims > INTERIM_MAX {
-                    return Err(Malformed);
+                    return Err(AnswerFault::in_head(What::TooManyInterims));
                 }
                 continue;
             }
@@ -160,7 +160,7 @@ impl Exchange {
         }
     }
 
-    fn rest(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    fn rest(&mut self, bytes: &[u8]) -> Result<usize, AnswerFault> {
         let Answer::Rest(rest) = &mut self.answer else { return Ok(0) };
         let (used, whole) = match rest {
             Rest::Length(left) => {

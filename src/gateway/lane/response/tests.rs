@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read_all(text: &str, bodiless: bool) -> Result<Option<(Head, String)>, Malformed> {
+fn read_all(text: &str, bodiless: bool) -> Result<Option<(Head, String)>, AnswerFault> {
     let mut out = Vec::new();
     let head = read(text.as_bytes(), bodiless, false, &mut out)?;
     Ok(head.map(|head| (head, String::from_utf8(out).unwrap())))

@@ -6,7 +6,7 @@ const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// What of an answer is passed on, and whether the connection is sound afterwards.
-fn exchange(asked: &str, answer: &str, step: usize) -> Result<(String, bool), Malformed> {
+fn exchange(asked: &str, answer: &str, step: usize) -> Result<(String, bool), AnswerFault> {
     let (mut exchange, mut passed) = (Exchange::default(), Vec::new());
     asked.as_bytes().chunks(step).for_each(|part| exchange.went(part));
     for part in answer.as_bytes().chunks(step) {
@@ -57,6 +57,7 @@ fn what_follows_an_answer_is_not_passed_on() {
 #[test]
 fn interim_answers_without_end_are_malformed() {
     let all = "HTTP/1.1 100 Continue\r\n\r\n".repeat(INTERIM_MAX + 1);
-    assert_eq!(exchange(GET, &all, all.len()), Err(Malformed));
-    assert_eq!(exchange(GET, &all, 7), Err(Malformed));
+    let fault = AnswerFault::in_head(What::TooManyInterims);
+    assert_eq!(exchange(GET, &all, all.len()), Err(fault));
+    assert_eq!(exchange(GET, &all, 7), Err(fault));
 }
