@@ -65,6 +65,7 @@ fn a_store_that_is_away_is_told_once_while_every_request_is_refused_with_its_cod
     let log = gateway.log();
     assert_eq!(count(&log, "the site's store cannot be used"), 1, "{log}");
     assert_eq!(count(&log, "the site's store can be used again"), 1, "{log}");
+    assert_eq!(count(&log, "refused: "), 0, "{log}");
     assert_eq!(register(&gateway, &bulk).status, 201);
     assert!(!log.contains("postgres://"), "the URL is a secret");
 }

@@ -308,10 +308,17 @@ impl Serving {
                 response
             }
             Err(refused) => {
-                let about = refused.about.as_deref().unwrap_or("-");
-                tracing::warn!(target: "sitegate::token_service", client, about,
-                    endpoint = endpoint.as_str(), code = refused.denial.code(),
-                    "refused: {} {}", refused.denial.title(), refused.detail);
+                let (about, code) =
+                    (refused.about.as_deref().unwrap_or("-"), refused.denial.code());
+                let (endpoint, title) = (endpoint.as_str(), refused.denial.title());
+                let line = format!("refused: {title} {}", refused.detail);
+                // An outage of the store has its own line, and refuses every client there is.
+                match refused.denial {
+                    GrantDenial::StoreAway => tracing::debug!(target: "sitegate::token_service",
+                        client, about, endpoint, code, "{line}"),
+                    _ => tracing::warn!(target: "sitegate::token_service",
+                        client, about, endpoint, code, "{line}"),
+                }
                 refused.answered(caller)
             }
         }
