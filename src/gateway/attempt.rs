@@ -84,13 +84,61 @@ impl Attempt {
         }
     }
 
-    /// The request has failed for this reason. Without a connection that was told already.
+    /// The request has failed for this reason. Without a connection that was told already, and how a
+    /// connection ends that has left HTTP says nothing of the backend.
     pub(super) fn failed(&self, denial: Denial, detail: Option<&str>) {
         let known = self.known();
+        if known.answered.is_some_and(|(status, _)| status == 101) {
+            return;
+        }
         if let (true, Some(health), Some(fault)) =
             (known.connected, &known.health, BackendFault::of(denial))
         {
             health.failed(fault, detail.unwrap_or_else(|| denial.title()), Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::gateway::connection::{Address, Peer};
+    use crate::metrics::Metrics;
+
+    #[rstest]
+    #[case::before_an_answer(None, 1)]
+    #[case::in_the_middle_of_an_answer(Some(200), 1)]
+    #[case::after_it_has_left_http(Some(101), 0)]
+    fn a_failure_counts_unless_the_connection_has_left_http(
+        #[case] status: Option<u16>,
+        #[case] failures: u32,
+    ) {
+        let metrics = Metrics::new().unwrap();
+        let health = metrics.backends.of("iis:80", "192.0.2.1:80");
+        let health = Arc::new(BackendHealth::new("192.0.2.1:80", health));
+        let peer = Peer::new(Address::Tcp("192.0.2.1:80".parse().unwrap()), None);
+        let (attempt, now) = (Attempt::default(), Instant::now());
+        attempt.reuse(&Target { peer, health: Some(health.clone()) });
+        if let Some(status) = status {
+            attempt.answered(status, Duration::ZERO, now);
+        }
+        attempt.failed(Denial::UpstreamTimeout, None);
+        assert_eq!(health.seen(now).failures_in_a_row, failures);
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_the_backends_fault_is_none_of_it() {
+        let metrics = Metrics::new().unwrap();
+        let health = metrics.backends.of("iis:80", "192.0.2.1:80");
+        let health = Arc::new(BackendHealth::new("192.0.2.1:80", health));
+        let peer = Peer::new(Address::Tcp("192.0.2.1:80".parse().unwrap()), None);
+        let attempt = Attempt::default();
+        attempt.reuse(&Target { peer, health: Some(health.clone()) });
+        for denial in Denial::ALL.iter().filter(|d| !d.code().starts_with("upstream.")) {
+            attempt.failed(*denial, None);
+        }
+        assert_eq!(health.seen(Instant::now()).last_failure, None);
     }
 }
