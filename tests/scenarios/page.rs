@@ -194,3 +194,15 @@ fn connections_are_counted_by_site_system_and_version_of_tls() {
     drop(wires);
     eventually("none is left", || open("TLSv1_3") == 0);
 }
+
+#[test]
+fn a_backend_that_is_down_is_shown_with_the_reason_and_what_to_do() {
+    let gateway = Plan::to(&format!("http://127.0.0.1:{}", free_port())).start();
+    assert!(ask(&gateway, "/", &[]).1.contains("no request yet"));
+    assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 502);
+    let (_, page) = ask(&gateway, "/", &[]);
+    for shown in ["badge bad\">down", "upstream.unreachable", "is the service running"] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    assert!(page.contains("<p class=\"warning\">backend 127.0.0.1"), "above all else: {page}");
+}

@@ -92,6 +92,7 @@ fn heading(status: &Status, now: Timestamp) -> Markup {
         @if !status.not_ready.is_empty() {
             ul.faults { @for reason in &status.not_ready { li { (reason) } } }
         }
+        @for warning in &status.warnings { p.warning { (warning) } }
         dl {
             @if !status.site.domains.is_empty() {
                 div { dt { "Domains" } dd { (status.site.domains.join(", ")) } }
