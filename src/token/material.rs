@@ -168,12 +168,18 @@ fn coordinates(point: &[u8], len: usize) -> [(&'static str, &[u8]); 2] {
     [("x", x), ("y", y)]
 }
 
-/// RFC 7518 §6.2.1.2: coordinates have the full length of the field.
+/// RFC 7518 §6.2.1.2: coordinates have the full length of the field. Some libraries (Authlib) leave out
+/// zeros at the beginning, which one key in 128 has: the number is the same, and so is the thumbprint,
+/// which is made of the full length.
 fn point(x: &[u8], y: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
-    if x.len() != len || y.len() != len {
-        return Err("has coordinates of the wrong length");
+    let mut point = vec![4];
+    for number in [x, y] {
+        let zeros = len.checked_sub(number.len()).filter(|_| !number.is_empty());
+        let zeros = zeros.ok_or("has coordinates of the wrong length")?;
+        point.resize(point.len() + zeros, 0);
+        point.extend_from_slice(number);
     }
-    Ok([&[4], x, y].concat())
+    Ok(point)
 }
 
 fn is_point(bytes: &[u8], len: usize) -> bool {

@@ -42,7 +42,9 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
         (p256(json!({ "kid": "x", "alg": "RS256" })), "alg that is not for its kind"),
         (p256(json!({ "kid": "x", "crv": "secp256k1" })), "curve other than"),
         (p256(json!({ "kid": "x", "crv": "P-521" })), "curve other than"),
-        (p256(json!({ "kid": "x", "x": "AQ" })), "coordinates of the wrong length"),
+        (p256(json!({ "kid": "x", "x": "AQ" })), "no valid public key"),
+        (p256(json!({ "kid": "x", "x": "" })), "coordinates of the wrong length"),
+        (p256(json!({ "kid": "x", "x": "A".repeat(44) })), "coordinates of the wrong length"),
         (
             p256(json!({ "kid": "x", "x": "A".repeat(43), "y": "A".repeat(43) })),
             "no valid public key",
@@ -324,4 +326,29 @@ fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
+
+// The public keys of the private keys 43 (P-256) and 176 (P-384), whose y begins with a zero.
+#[test]
+fn a_coordinate_without_its_leading_zero_is_the_same_key() {
+    for (curve, x, full, short) in [
+        (
+            "P-256",
+            "mGriUG8f8QTQQjCGHY9LSY9LxMbQCbMPdUTcEpuC0o0",
+            "ADzMwKZGDgrjKKTZfTx7YdhvxiicGJ8lJREMRBuwfpc",
+            "PMzApkYOCuMopNl9PHth2G_GKJwYnyUlEQxEG7B-lw",
+        ),
+        (
+            "P-384",
+            "0DqnSPX0jrPgxUtoPyXS4tfX4yASgqlbV6Wf-4-Uz0xDsRB8qUS5IRw1ERLeFu0Y",
+            "AAoIxgLcXgAx2tCIwZMF9rJSorw_JF96W4C0hMe5n2mBwyN0xxSnaDJV9TMfZrsG",
+            "CgjGAtxeADHa0IjBkwX2slKivD8kX3pbgLSEx7mfaYHDI3THFKdoMlX1Mx9muwY",
+        ),
+    ] {
+        let thumbprint = |y: &str| {
+            let jwk = json!({ "kty": "EC", "crv": curve, "x": x, "y": y });
+            ClientKey::from_jwk(jwk.to_string().as_bytes()).unwrap().thumbprint().to_owned()
+        };
+        assert_eq!(thumbprint(short), thumbprint(full), "{curve}");
+    }
 }
