@@ -12,9 +12,11 @@ use crate::config::{Config, LogSink};
 use crate::control::machine::{self, Space};
 use crate::metrics::Metrics;
 
-/// With less than this, in bytes, or with less than one part of so many, it is told.
+/// With less than this, in bytes, it is told; and with less than one part of so many, unless that is
+/// plenty.
 const LEFT_MIN: u64 = 100_000_000;
 const PARTS: u64 = 20;
+const PLENTY: u64 = 2_000_000_000;
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -40,7 +42,7 @@ fn places(config: &Config) -> Vec<(String, PathBuf, Space)> {
 
 /// What is to be said of a file system; nothing while enough is left.
 fn told(what: &str, folder: &Path, space: &Space) -> Option<String> {
-    let is_short = space.left < LEFT_MIN || space.left < space.total / PARTS;
+    let is_short = space.left < LEFT_MIN.max((space.total / PARTS).min(PLENTY));
     let percent = space.left.saturating_mul(100).checked_div(space.total).unwrap_or(0);
     is_short.then(|| {
         format!(
@@ -115,6 +117,8 @@ mod tests {
             (2 * GB, 10 * GB, false),
             (499_999_999, 10 * GB, true),
             (500_000_000, 10 * GB, false),
+            (2 * GB - 1, 250 * GB, true),
+            (2 * GB, 250 * GB, false),
             (99_999_999, GB, true),
             (100_000_000, GB, false),
             (0, 0, true),
