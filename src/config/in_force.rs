@@ -15,6 +15,8 @@ use crate::secret::{read_bounded, write_private};
 
 /// The name of the copy in the state directory.
 const FILE: &str = "configuration-in-force.toml";
+/// In how many entries of the file's folder a copy is looked for.
+const ENTRIES_MAX: usize = 256;
 /// What the copy's first line begins with; the path of the file follows.
 const HEAD: &str = "# sitegate keeps here what is in force of ";
 
@@ -66,7 +68,15 @@ pub fn salvage(path: &Path) -> Salvaged {
 /// The configuration that a process has taken last of the file at this path, and where it is kept.
 /// Other files that it names may be broken.
 pub fn load(path: &Path, now: Timestamp) -> Option<(Config, PathBuf)> {
-    let kept = salvage(path).state.join(FILE);
+    let named = salvage(path).state;
+    // A file that is gone names none: most often it lay beside its state.
+    let whole = std::path::absolute(path).ok()?;
+    let beside = std::fs::read_dir(base(&whole)).into_iter().flatten().take(ENTRIES_MAX).flatten();
+    let folders = std::iter::once(named).chain(beside.map(|entry| entry.path()));
+    folders.map(|folder| folder.join(FILE)).find_map(|kept| load_kept(path, kept, now))
+}
+
+fn load_kept(path: &Path, kept: PathBuf, now: Timestamp) -> Option<(Config, PathBuf)> {
     let (bytes, _) = read_bounded(&kept, 2 * FILE_BYTES_MAX).ok()?;
     let (head, text) = std::str::from_utf8(&bytes).ok()?.split_once('\n')?;
     let of = Path::new(head.strip_prefix(HEAD)?);

@@ -15,6 +15,7 @@ const BROKEN: &[(&str, Spoil)] = &[
     ("the blocklist is broken", |g| {
         std::fs::write(g.path("blocklist.toml"), "[[block]]\ndevise = 1\n").unwrap();
     }),
+    ("the file is gone", |g| std::fs::remove_file(g.path("gateway.toml")).unwrap()),
     ("the blocklist is gone", |g| std::fs::remove_file(g.path("blocklist.toml")).unwrap()),
 ];
 
