@@ -66,6 +66,8 @@ impl Attempt {
                     health.connected(took);
                 }
             }
+            // What this machine lacks says nothing of the backend.
+            (Err(why), Some(_)) if why.is_our_own() => {}
             (Err(why), Some(health)) => {
                 let fault = BackendFault::of(why.denial()).unwrap_or(BackendFault::Unreachable);
                 health.unconnected(fault, &why.to_string(), now);
@@ -126,6 +128,19 @@ mod tests {
         }
         attempt.failed(Denial::UpstreamTimeout, None);
         assert_eq!(health.seen(now).failures_in_a_row, failures);
+    }
+
+    #[rstest]
+    #[case::no_descriptor(rustix::io::Errno::MFILE, true)]
+    #[case::no_port(rustix::io::Errno::ADDRNOTAVAIL, true)]
+    #[case::refused(rustix::io::Errno::CONNREFUSED, false)]
+    #[case::no_route(rustix::io::Errno::HOSTUNREACH, false)]
+    fn what_this_machine_lacks_is_not_the_backends_fault(
+        #[case] errno: rustix::io::Errno,
+        #[case] is_our_own: bool,
+    ) {
+        let why = NoConnection::Unreachable(errno.into());
+        assert_eq!(why.is_our_own(), is_our_own);
     }
 
     #[test]

@@ -93,6 +93,16 @@ pub(super) enum NoConnection {
 }
 
 impl NoConnection {
+    /// Whether this machine gives no connection: it lacks descriptors, ports or memory, and the backend
+    /// was not asked.
+    pub(super) fn is_our_own(&self) -> bool {
+        use rustix::io::Errno;
+        const OWN: [Errno; 5] =
+            [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+        let NoConnection::Unreachable(error) = self else { return false };
+        OWN.iter().any(|own| error.raw_os_error() == Some(own.raw_os_error()))
+    }
+
     /// What becomes of the request.
     pub(super) fn denial(&self) -> Denial {
         match self {
