@@ -6,7 +6,7 @@ use std::time::Duration;
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::support::{Gateway, Liar, Nginx, Part, Plan, Then, eventually, free_port};
+use crate::support::{Gateway, Liar, Nginx, Part, Plan, Then, connect, eventually, free_port};
 
 const PATH: &str = "/SMS_MP/.sms_aut?MPLIST";
 
@@ -100,4 +100,23 @@ fn an_outage_is_told_in_one_line_in_metrics_and_in_readiness() {
     assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
     assert_eq!(address(&gateway)["state"], "up");
     eventually("it is up again", || gateway.metric("sitegate_backend_up{") == 1.0);
+}
+
+#[test]
+fn a_backend_is_not_blamed_for_descriptors_that_the_gateway_lacks() {
+    let nginx = Nginx::start();
+    let gateway = Plan::to(&nginx.url()).sections("[limits]\nthreads = 1").start();
+    let mut wire = connect(&gateway);
+    let ask = format!("GET {PATH} HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
+    // None below this number is free once its connection is accepted, so the backend's finds none.
+    wire.send(b"GET / HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n");
+    assert_eq!(wire.read_answer().0, 403);
+    gateway.limit("--nofile=3:");
+    wire.send(ask.as_bytes());
+    assert_eq!(wire.read_answer().0, 502);
+    gateway.limit("--nofile=1000:");
+    eventually("it is logged", || gateway.access().len() == 2);
+    let line = gateway.access().pop().unwrap();
+    assert!(line["detail"].as_str().unwrap().contains("Too many open files"), "{line}");
+    assert_eq!(address(&gateway)["state"], "unknown");
 }
