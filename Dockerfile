@@ -10,9 +10,10 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY docs docs
+COPY lab lab
 COPY migrations migrations
 COPY src src
-RUN cargo build --release --locked --bin sitegate \
+RUN cargo build --release --locked -p sitegate \
     && install -D target/release/sitegate /out/usr/local/bin/sitegate \
     && install -d -m 0700 /out/var/lib/sitegate
 

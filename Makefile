@@ -31,7 +31,7 @@ setup-demo:
 	@.ci/setup demo
 
 demo: setup-demo
-	$(CARGO) run --release -- demo $(DEMO_ARGS)
+	$(CARGO) run --release -p sitegate-lab -- demo $(DEMO_ARGS)
 
 # The doc tests first: the last thing to read is the runner's summary.
 test: setup client-libraries
@@ -53,11 +53,13 @@ release:
 # Many times what the tests do: SOAK=1 is what they do.
 SOAK ?= 25
 soak: setup
+	$(CARGO) build
 	SITEGATE_SOAK=$(SOAK) $(CARGO) nextest run --test scenarios --no-capture soak
+	SITEGATE_CELLS=100000 SITEGATE_SEED=$$(date +%s) $(CARGO) nextest run --test scenarios --no-capture the_protocol_of_a_client
 
 # As many clients as are meant, not a part of them: minutes, and thousands of descriptors.
 crowds: setup
-	SITEGATE_CROWD=1 $(CARGO) nextest run --test scenarios --no-capture crowds_of large_uploads what_clients_make_up windows_authentication_are_never
+	SITEGATE_CROWD=1 $(CARGO) nextest run --test scenarios --no-capture crowds_of large_uploads client_input_creates_no_metric_series windows_authentication_are_never
 
 # A thousand clients at work, through a gateway, to a simulated site system: FLEET=1000 FLEET_TIME=60s
 FLEET ?= 1000

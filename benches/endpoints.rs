@@ -1,5 +1,5 @@
-//! The token service over HTTPS: how many registrations and tokens a second one gateway gives, and
-//! what one costs it in processor time, with SQLite and with PostgreSQL (if it is installed).
+//! The token service over HTTPS: registrations and tokens per second of one gateway, and the
+//! processor time of each, with SQLite and with PostgreSQL (if it is installed).
 //!
 //! `cargo bench --bench endpoints -- [--seconds N]`
 
@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 use postgres::Postgres;
 use serde_json::json;
 use sitegate::clock::Clock;
-use sitegate::sim::{Client, Device, Trust};
 use sitegate::token::SignerKind;
+use sitegate_lab::{SimClient, SimDevice, Trust};
 use tokio::task::JoinSet;
 
 const HOST: &str = "mp01.contoso.com";
 const PATH: &str = "/sitegate/oauth2";
-/// Clients that ask at the same time.
+/// Concurrent clients.
 const CLIENTS: usize = 8;
 
 #[tokio::main]
@@ -61,7 +61,7 @@ impl Drop for Gateway {
 
 impl Gateway {
     fn start(store: Option<&str>) -> Gateway {
-        // On the disk of the build, not on a temporary file system that has none.
+        // On the build's disk, not on a temporary file system in memory.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (port, admin, metrics) = (free(), free(), free());
@@ -93,7 +93,7 @@ impl Gateway {
         (out.status.success(), String::from_utf8(out.stdout).unwrap().trim().to_owned())
     }
 
-    /// User and system time so far; that of PostgreSQL is not in it.
+    /// User and system time so far, without that of PostgreSQL.
     fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -120,10 +120,10 @@ async fn measure(store: &str, url: Option<&str>, seconds: f64) {
         let (busy, began) = (gateway.processor_time(), Instant::now());
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
-            let mut client = Client::new(at, HOST, &trust);
+            let mut client = SimClient::new(at, HOST, &trust);
             let (bulk, issuer) = (bulk.clone(), issuer.clone());
             clients.spawn(async move {
-                let fresh = || Device::new(SignerKind::P256, &issuer, PATH).unwrap();
+                let fresh = || SimDevice::new(SignerKind::P256, &issuer, PATH).unwrap();
                 let mut device = fresh();
                 device.register(&mut client, Some(&bulk), json!({})).await.expect("registered");
                 let mut done = 0_u32;
@@ -134,7 +134,7 @@ async fn measure(store: &str, url: Option<&str>, seconds: f64) {
                         told.expect("registered");
                     } else {
                         let now = Clock::system().now();
-                        // A device may ask for so many; then it is another one's turn.
+                        // A device may request only so many tokens; then another one takes over.
                         if device.token(&mut client, &[], now).await.is_err() {
                             device = fresh();
                             let told = device.register(&mut client, Some(&bulk), json!({})).await;

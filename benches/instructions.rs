@@ -1,5 +1,5 @@
-//! How many instructions a request costs in the pure rooms. A count does not depend on what else the
-//! machine does, so that a change of a few in a hundred is seen.
+//! The number of instructions of a request in the pure modules. A count does not depend on the
+//! machine's load, so that a change of a few per cent shows.
 //!
 //! `make instructions`; needs valgrind.
 
@@ -35,7 +35,7 @@ fn canonical_path() -> Option<CanonicalPath> {
 fn route(routes: (RouteTable, CanonicalPath)) -> bool {
     let (table, path) = black_box(&routes);
     let found = table.find(path, "GET").is_ok();
-    // Taking them down is not what is counted.
+    // Dropping them must not be counted.
     std::mem::forget(routes);
     found
 }

@@ -1,5 +1,5 @@
-//! The whole program on loopback: what a unit of each sort of work costs it in processor time.
-//! `make release` trains the profile-guided build with the same work.
+//! The whole program on loopback: the processor time per unit of each kind of work. `make release`
+//! trains the profile-guided build with the same work.
 //!
 //! `cargo bench --bench loopback -- [--program FILE] [--seconds N]`
 
@@ -22,7 +22,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use sitegate::sim::Backend;
+use sitegate_lab::SimulatedBackend;
 
 const HOST: &str = "mp01.contoso.com";
 const DEVICE: &str = "GUID:5E1C0DE0-1111-4222-8333-444455556666";
@@ -140,7 +140,7 @@ fn post(target: &str, token: &str, length: usize) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-/// Send a request, read its answer: the status, and the length of the body.
+/// Sends a request and reads its response. Returns the status, and the length of the body.
 fn exchange(tls: &mut Tls, request: &[u8]) -> (u16, usize) {
     tls.write_all(request).unwrap();
     let (mut buffer, mut have) = (vec![0; 64 * 1024], 0);
@@ -167,13 +167,13 @@ struct Stage {
     client: Arc<ClientConfig>,
     roots: RootCertStore,
     tokens: Vec<String>,
-    _backend: Backend,
+    _backend: SimulatedBackend,
     _dir: tempfile::TempDir,
 }
 
 impl Stage {
     fn start(program: &Path) -> Self {
-        let backend = Backend::start().unwrap();
+        let backend = SimulatedBackend::start().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let address = port();
@@ -209,7 +209,7 @@ impl Stage {
         Stage { program: run, address, client, roots, tokens, _backend: backend, _dir: dir }
     }
 
-    /// A connection that resumes an earlier session if there was one.
+    /// Opens a connection that resumes an earlier session if there was one.
     fn connect(&self) -> Tls {
         self.open(self.client.clone())
     }
@@ -235,7 +235,7 @@ impl Stage {
         send
     }
 
-    /// The processor time that the program has used.
+    /// The processor time used by the program.
     fn busy(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.program.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();

@@ -1,4 +1,4 @@
-//! What a request costs in the pure rooms, and through a whole gateway on loopback.
+//! The cost of a request in the pure modules, and through a whole gateway on loopback.
 
 #![expect(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use sitegate::config::{AccessFormat, LogSink};
 use sitegate::log::{Access, AccessLog};
 use sitegate::metrics::Metrics;
 use sitegate::route::CanonicalPath;
-use sitegate::sim::Backend;
+use sitegate_lab::SimulatedBackend;
 
 fn pure(c: &mut Criterion) {
     c.bench_function("framing: judge a head of six fields", |b| {
@@ -39,7 +39,7 @@ fn pure(c: &mut Criterion) {
     });
 }
 
-/// What the line of a request costs whoever answers it.
+/// The cost of a request's log line for the thread that answers it.
 fn logged(c: &mut Criterion) {
     let now = Clock::system().now();
     let access = Access {
@@ -67,7 +67,7 @@ fn logged(c: &mut Criterion) {
     for format in [AccessFormat::Json, AccessFormat::Combined, AccessFormat::W3c] {
         let sink = LogSink::File("/dev/null".into());
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (log, writer) = AccessLog::open((&sink, format), metrics, now).unwrap();
+        let (log, writer) = AccessLog::open(&sink, format, metrics, now).unwrap();
         let writer = writer.unwrap();
         let guard = writer.guard();
         let thread = std::thread::spawn(move || writer.run());
@@ -82,7 +82,7 @@ fn logged(c: &mut Criterion) {
 fn whole(c: &mut Criterion) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let backend = Backend::start().unwrap();
+    let backend = SimulatedBackend::start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "[site]\ncode = \"PS1\"\nstate = \"state\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\

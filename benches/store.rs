@@ -1,5 +1,5 @@
-//! The site's store: how many registrations and grants a second it confirms, and what one costs
-//! this process in processor time, with SQLite and with PostgreSQL (if it is installed).
+//! The site's store: registrations and grants per second that it confirms, and the processor time
+//! of each in this process, with SQLite and with PostgreSQL (if it is installed).
 //!
 //! `cargo bench --bench store -- [--seconds N]`
 
@@ -20,28 +20,30 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use postgres::Postgres;
 use sitegate::purpose::Purpose;
-use sitegate::site::store::{Grant, Place, PostgresUrl, Proof, Registration, Store, TokenRef, Via};
+use sitegate::site::store::{
+    Grant, PostgresUrl, Proof, Registration, Store, StorePlace, TokenRef, Via,
+};
 use uuid::Uuid;
 
-/// Clients that ask at the same time.
+/// Concurrent clients.
 const CLIENTS: [usize; 2] = [1, 16];
 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip_while(|arg| arg != "--seconds").skip(1);
     let seconds: f64 = args.next().map_or(2.0, |text| text.parse().unwrap());
-    // On the disk of the build, not on a temporary file system that has none.
+    // On the build's disk, not on a temporary file system in memory.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    measure("SQLite", &Place::Sqlite(dir.path().join("store/site.db")), seconds).await;
+    measure("SQLite", &StorePlace::Sqlite(dir.path().join("store/site.db")), seconds).await;
     if !Path::new("/usr/lib/postgresql").exists() {
         return println!("PostgreSQL is not installed");
     }
     let server = Postgres::durable();
     let url = PostgresUrl::parse(&server.url()).unwrap();
-    measure("PostgreSQL", &Place::Postgres(url), seconds).await;
+    measure("PostgreSQL", &StorePlace::Postgres(url), seconds).await;
 }
 
-async fn measure(name: &str, place: &Place, seconds: f64) {
+async fn measure(name: &str, place: &StorePlace, seconds: f64) {
     let now = Timestamp::now();
     let store = Store::open(place, now).await.unwrap();
     for clients in CLIENTS {
@@ -60,7 +62,7 @@ async fn measure(name: &str, place: &Place, seconds: f64) {
     store.close().await;
 }
 
-/// Do it for a while, so many at once; print how often, and what it cost.
+/// Repeats the work for a while, with this many at once; prints the rate and the cost.
 async fn run<T, F>(what: &str, clients: usize, seconds: f64, work: impl Fn() -> F)
 where
     T: Send + 'static,
@@ -126,11 +128,11 @@ async fn grant(store: &Store, device: &str, now: Timestamp) {
     store.grant(&grant, device).await.expect("granted");
 }
 
-/// User and system time of this process so far, which counts the threads of SQLite and not the
-/// server of PostgreSQL.
+/// User and system time of this process so far. It includes SQLite's threads, but not the
+/// PostgreSQL server.
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The name before may have spaces; the times are the 12th and 13th fields after it.
+    // The name before may contain spaces; the times are the 12th and 13th fields after it.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: u64 = fields.iter().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10)

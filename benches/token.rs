@@ -1,4 +1,4 @@
-//! What a token costs: found in a head, verified once, remembered afterwards.
+//! The cost of a token: found in a head, verified once, cached afterwards.
 
 #![expect(
     clippy::expect_used,
@@ -40,7 +40,7 @@ fn tokens(c: &mut Criterion) {
     });
 }
 
-/// A list of a hundred thousand entries in the way of an identity that is not on it.
+/// A lookup of an identity in a blocklist of a hundred thousand entries that does not contain it.
 fn blocklist(c: &mut Criterion) {
     let (list, who) = material::blocklist();
     let name = format!("token/blocklist of {} in {} KiB", list.len(), list.bytes() / 1024);

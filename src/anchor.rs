@@ -1,7 +1,7 @@
-//! A root that somebody trusts, and whether it may be trusted now.
+//! A trusted root certificate, and whether it may be trusted now.
 //!
-//! RFC 5280 §6.1.1 leaves the dates of trust anchors to whoever trusts them, and the library looks at
-//! their names and keys alone; clients refuse a chain to a root that has expired.
+//! RFC 5280 §6.1.1 leaves the validity dates of trust anchors to the relying party, and webpki
+//! checks only their names and keys; clients refuse a chain to an expired root.
 
 use std::fmt;
 
@@ -13,10 +13,11 @@ use x509_parser::prelude::FromDer;
 
 use crate::clock::second;
 
-/// How long before its end an authority is warned of. Its successor has to reach everyone first.
+/// How long before its end a warning is given for an authority. Its successor has to reach all
+/// clients first.
 const ENDING: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Whether an authority that is valid until then ends soon, or has ended.
+/// Whether an authority that is valid until `until` ends within 30 days, or has ended.
 pub fn ends_soon(until: Timestamp, now: Timestamp) -> bool {
     now.checked_add(ENDING).is_ok_and(|soon| until <= soon)
 }
@@ -35,13 +36,13 @@ pub struct Anchor {
 /// Why a root is not trusted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnchorFault {
-    /// RFC 5280 §4.1.2.5: since when.
+    /// RFC 5280 §4.1.2.5: the end of its validity.
     Expired(Timestamp),
-    /// RFC 5280 §4.1.2.5: until when.
+    /// RFC 5280 §4.1.2.5: the start of its validity.
     NotYetValid(Timestamp),
     /// RFC 5280 §4.2.1.3 and §4.2.1.9.
     NoAuthority,
-    /// RFC 5280 §4.2: the extension that nobody here knows.
+    /// RFC 5280 §4.2: an unknown critical extension, by its OID.
     CriticalUnknown(String),
 }
 
@@ -63,10 +64,10 @@ impl fmt::Display for AnchorFault {
 impl std::error::Error for AnchorFault {}
 
 impl Anchor {
-    /// A certificate as a root.
+    /// Parses a certificate as a root.
     ///
     /// # Errors
-    /// What the library says of something that is no certificate.
+    /// The parser's error if the bytes are not a certificate.
     pub fn new(der: &CertificateDer<'_>) -> Result<Self, webpki::Error> {
         let trusted = webpki::anchor_from_trusted_cert(der)?.to_owned();
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| webpki::Error::BadDer)?;
@@ -81,7 +82,7 @@ impl Anchor {
         })
     }
 
-    /// As the library takes it.
+    /// The root as a webpki trust anchor.
     pub fn trusted(&self) -> &TrustAnchor<'static> {
         &self.trusted
     }
@@ -101,8 +102,8 @@ impl Anchor {
         self.until
     }
 
-    /// Whether the way up from this leaf may end here at that time. A certificate that is listed
-    /// itself need not be an authority's: whoever lists it means it alone.
+    /// Checks that a chain from this leaf may end at this root at that time. A leaf that is listed
+    /// as a root itself need not be a CA: the operator then trusts this one certificate.
     ///
     /// # Errors
     /// Why it may not.
@@ -113,8 +114,8 @@ impl Anchor {
         }
     }
 
-    /// What keeps it from being trusted now, for whoever looks at the root alone: one that is no
-    /// authority may be meant itself.
+    /// The fault that keeps it from being trusted now, for a check of the root alone. `NoAuthority`
+    /// is not counted: the operator may trust a leaf directly.
     pub fn ended(&self, now: Timestamp) -> Option<AnchorFault> {
         self.fit_at(now).err().filter(|fault| *fault != AnchorFault::NoAuthority)
     }
@@ -125,13 +126,13 @@ impl Anchor {
         soon.then(|| format!("{} ends {}", self.subject, self.until))
     }
 
-    /// The moments at which it begins and ceases to be trusted.
+    /// The times at which it begins and ceases to be trusted.
     pub fn moments(&self) -> [Timestamp; 2] {
         let ended = self.until.checked_add(SignedDuration::from_secs(1));
         [self.from, ended.unwrap_or(Timestamp::MAX)]
     }
 
-    /// Whether it may be trusted at that time.
+    /// Checks that it may be trusted at that time.
     ///
     /// # Errors
     /// Why not.
@@ -146,8 +147,8 @@ impl Anchor {
     }
 }
 
-/// What no time mends. Certificates before version 3 have no extensions, and nothing to say whether
-/// they are an authority's: clients take the operator's word for it.
+/// A fault that does not depend on the time. Certificates before version 3 have no extensions, so
+/// nothing says whether they are a CA's: clients trust the operator's choice.
 fn flaw(certificate: &X509Certificate<'_>) -> Option<AnchorFault> {
     let mut is_authority = certificate.version().0 < 2;
     let mut may_sign = true;

@@ -1,8 +1,9 @@
 //! The composition root: a configuration becomes running services here and nowhere else.
 //!
-//! One task owns what runs and changes it; everyone else reads. `launch` reads as the table of
+//! One task owns and changes the running parts; all others read. `launch` reads as the table of
 //! contents, and `App::spawn` is the one list of tasks.
 
+mod applied;
 mod assemble;
 mod authority;
 mod backends;
@@ -42,41 +43,38 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{self, History, Readiness, Shown};
+use crate::admin::{self, AdminState, History, Readiness};
 use crate::clock::Clock;
-use crate::config::{Config, ConnLimits, Loaded};
-use crate::control::Backends;
-use crate::front::{Binding, Front};
-use crate::gateway::{Policy, UnderWay};
-use crate::live::{Publisher, live};
+use crate::config::{Config, Loaded};
+use crate::control::machine;
+use crate::front::Front;
+use crate::gateway::RequestsInFlight;
 use crate::log::{BatchGuard, Recent};
-use crate::lost::Guard;
 use crate::metrics::Metrics;
 use crate::site::StateDir;
-use crate::token::{TokenCache, Trusted};
-use assemble::{Authorities, Sites};
-use blocklist::Joined;
-use clients::Clients;
+use crate::thread_guard::ThreadGuard;
+use crate::token::TokenCache;
+use applied::Applied;
+use assemble::SiteAuthorities;
 use data_plane::{listen, open_access, start_front};
 use ending::{Signal, Signals};
 pub use error::StartError;
 use following::Followed;
-use issuers::Issuers;
 
-/// What a process is started with besides its configuration.
+/// The inputs of a process besides its configuration.
 pub struct Options {
     /// The configuration file, which is watched.
     pub path: PathBuf,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
     /// The crypto provider.
     pub provider: Arc<CryptoProvider>,
-    /// Whether SIGTERM, SIGINT and SIGHUP are this process's to handle.
+    /// Whether this process handles SIGTERM, SIGINT and SIGHUP.
     pub signals: bool,
 }
 
-/// What is shared with status, and replaced at a reload.
-struct State {
+/// State that is shared with status, and replaced at a reload.
+struct RunningState {
     config: Config,
     since: Timestamp,
     error: Option<String>,
@@ -88,40 +86,29 @@ struct App {
     options: Options,
     /// The text of the configuration in force.
     text: String,
-    /// Had by this process until it ends.
+    /// Locked by this process until it ends.
     state_dir: Arc<StateDir>,
-    /// Told of threads that have panicked.
-    guard: Guard,
+    /// Reports threads that have panicked.
+    guard: ThreadGuard,
     metrics: Arc<Metrics>,
-    tokens: Arc<TokenCache>,
-    backends: Arc<Backends>,
-    authorities: Authorities,
-    sites: Sites,
-    issuers: Issuers,
-    joined: Joined,
-    /// What the site's side judges tokens by.
-    trusted: Publisher<Vec<Trusted>>,
-    clients: Clients,
+    applied: Applied,
     followed: Option<Followed>,
-    limits: Publisher<ConnLimits>,
-    bindings: Publisher<Vec<Binding>>,
-    policy: Publisher<Policy>,
     front: Front,
     readiness: Readiness,
     unanswered: probe::Unanswered,
-    space: space::Watch,
+    space: space::SpaceWatch,
     recent: Recent,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RunningState>>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     shutdown: watch::Sender<bool>,
     _access: Option<BatchGuard>,
 }
 
-/// Start everything that a configuration names, and return once every listener is open.
+/// Starts all services of a configuration, and returns once every listener is open.
 ///
 /// # Errors
-/// What stands in the way. A certificate, a key file or a backend that is not there does not.
+/// The obstacle. A missing certificate, key file or backend is none.
 pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let (stop, stopped) = watch::channel(false);
     let (told, tell) = std::sync::mpsc::sync_channel(1);
@@ -146,7 +133,7 @@ pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
                 }
             }
         });
-        // Whoever still waits for a shard that does not drain is not waited for.
+        // A shard that does not drain is not awaited.
         runtime.shutdown_background();
         ended
     })?;
@@ -159,42 +146,44 @@ pub fn launch(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     }
 }
 
-type Started = (App, BTreeMap<String, SocketAddr>, SocketAddr, SocketAddr);
+type StartedParts = (App, BTreeMap<String, SocketAddr>, SocketAddr, SocketAddr);
 
 impl App {
     async fn start(
         loaded: Loaded,
         options: Options,
         stop: watch::Sender<bool>,
-    ) -> Result<Started, StartError> {
+    ) -> Result<StartedParts, StartError> {
         let now = options.clock.now();
         let Loaded { mut config, warnings } = loaded;
         let state_dir = Arc::new(StateDir::take(&config.site.state, &config.site.code)?);
-        let guard = Guard::default();
+        let guard = ThreadGuard::default();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Defect(e.to_string()))?);
         crate::log::count_losses(&metrics);
         let (access, access_guard) = open_access(&config, metrics.clone(), now, guard.clone())?;
-        let backends = Arc::new(Backends::new(metrics.backends.clone()));
-        let tokens = Arc::new(TokenCache::new(config.limits.token_cache));
         let mut tasks = JoinSet::new();
 
         if let Some(bundle) = following::kept(&config) {
             following::adopt(&mut config, &bundle);
         }
         let shared_keys = keys::share(&config, &options.provider, &options.clock).await?;
-        let authorities = Authorities::open(&config, options.provider.clone(), now)?;
-        let mut sites = Sites::default();
-        sites.follow(&config, &authorities, &options, &metrics, &mut tasks);
-        let mut issuers = Issuers::default();
-        issuers.follow(&config, &authorities, &options, &metrics, &mut tasks);
-        let (under_way, stopped) = (Arc::<UnderWay>::default(), stop.subscribe());
-        let (trusted, trusted_read) = live(issuers.trusted().0);
-        let joined = Joined::new(trusted_read.clone(), under_way.clone());
-        let by_file =
-            blocklist::follow(&config, issuers.shared(), &joined, &metrics, &mut tasks, stopped)?;
+        let authorities = SiteAuthorities::open(&config, options.provider.clone(), now)?;
+        let in_flight = Arc::new(RequestsInFlight::new(machine::requests_max(), &metrics));
+        let tokens = TokenCache::new(config.limits.token_cache);
+        let (mut applied, values) = Applied::new(authorities, in_flight.clone(), tokens, &metrics);
+        applied.follow(&config, &options, &metrics, &mut tasks);
+        let Applied { authorities, issuers, joined, .. } = &applied;
+        let by_file = blocklist::follow(
+            &config,
+            issuers.shared(),
+            joined,
+            &metrics,
+            &mut tasks,
+            stop.subscribe(),
+        )?;
         let followed = following::start(
             &config,
-            following::Parts {
+            following::FollowingParts {
                 joined: joined.clone(),
                 metrics: metrics.clone(),
                 clock: options.clock.clone(),
@@ -207,11 +196,11 @@ impl App {
         let begun = site::start(
             &config,
             followed.as_ref().map(|followed| followed.blocklist.clone()),
-            site::Parts {
+            site::SiteParts {
                 tokens: authorities.tokens.clone(),
                 authority: authorities.certificates.clone(),
                 shared_keys,
-                trusted: trusted_read,
+                trusted: values.trusted,
                 joined: joined.clone(),
                 metrics: metrics.clone(),
                 clock: options.clock.clone(),
@@ -220,35 +209,32 @@ impl App {
             },
         )?;
         joined.begin([by_file, begun.blocks]);
-        let mut clients = Clients::default();
-        clients.follow(&config, &options, &metrics, &mut tasks);
 
-        let (limits, limits_read) = live(config.limits.connection);
-        let (bindings, bindings_read) = live(sites.bindings(&config));
-        let judged_by = (&issuers, &joined.list(), &clients);
-        let to = (&*backends, &authorities);
-        let first = assemble::policy(&config, judged_by, to, &tokens, &metrics);
-        let (policy, policy_read) = live(first);
         let (shutdown, down) = watch::channel(false);
         let recent = access.recent();
         let front = start_front(
             &config,
-            (limits_read, bindings_read, down, guard.clone()),
+            (values.limits, values.bindings, down, guard.clone()),
             &options,
-            (policy_read, access, metrics.clone(), under_way),
+            (values.policy, access, metrics.clone(), in_flight),
         )?;
 
-        let state = Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(RunningState {
             since: now,
             error: None,
             addresses: BTreeMap::new(),
             config,
         }));
-        let space = space::Watch::new(metrics.clone());
-        let watched = (begun.health, &space);
-        let notes = report::notes(followed.as_ref(), state_dir.clone(), watched, backends.clone());
+        let space = space::SpaceWatch::new(metrics.clone());
+        let notes = report::notes(
+            followed.as_ref(),
+            state_dir.clone(),
+            begun.health,
+            &space,
+            applied.backends.clone(),
+        );
         let unanswered = probe::Unanswered::default();
-        let amiss = report::amiss(sites.shared(), unanswered.clone());
+        let amiss = report::amiss(applied.sites.shared(), unanswered.clone());
         let readiness = Readiness::new(metrics.clone(), amiss, notes);
         let mut app = App {
             options,
@@ -256,18 +242,8 @@ impl App {
             state_dir,
             guard,
             metrics,
-            tokens,
-            backends,
-            authorities,
-            sites,
-            issuers,
-            joined,
-            trusted,
-            clients,
+            applied,
             followed,
-            limits,
-            bindings,
-            policy,
             front,
             readiness,
             unanswered,
@@ -287,19 +263,19 @@ impl App {
         Ok((app, addresses, admin, metrics))
     }
 
-    /// The tasks of the control plane, besides those of site systems and issuers.
+    /// Starts the tasks of the control plane, besides those of site systems and issuers.
     async fn spawn(&mut self, now: Timestamp) -> Result<(SocketAddr, SocketAddr), StartError> {
         let history = History::default();
-        let shown = Shown {
+        let shown = AdminState {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             recent: self.recent.clone(),
             clock: self.options.clock.clone(),
             status: report::status(report::Sources {
                 state: self.state.clone(),
-                sites: self.sites.shared(),
-                issuers: self.issuers.shared(),
-                clients: self.clients.shared(),
+                sites: self.applied.sites.shared(),
+                issuers: self.applied.issuers.shared(),
+                clients: self.applied.clients.shared(),
                 readiness: self.readiness.clone(),
                 connections: self.front.count(),
                 census: self.front.census(),
@@ -308,7 +284,7 @@ impl App {
                 path: self.options.path.display().to_string(),
                 started: now,
                 told: self.followed.as_ref().map(Followed::told),
-                backends: self.backends.clone(),
+                backends: self.applied.backends.clone(),
                 clock: self.options.clock.clone(),
             }),
         };
@@ -332,25 +308,26 @@ impl App {
         let (metrics, clock) = (self.metrics.clone(), self.options.clock.clone());
         self.keep_history(history);
         self.check_itself();
-        let (policy, stop) = (self.policy.reader(), self.stop.subscribe());
+        let (policy, stop) = (self.applied.policy(), self.stop.subscribe());
         self.tasks.spawn(modes::tell(policy, metrics, clock, stop));
         self.follow_backends();
         Ok(bound)
     }
 
-    /// Turns true once everything has drained: health is told until then.
+    /// Turns true once everything has drained: health is served until then.
     fn ended(&self) -> watch::Receiver<bool> {
-        self.authorities.ended()
+        self.applied.authorities.ended()
     }
 
-    /// Follow the configuration file and the signals until told to stop, then drain.
+    /// Follows the configuration file and the signals until stopped, then drains.
     ///
     /// # Errors
-    /// A shard has panicked. What the others have under way is cut off: a part of all connections
-    /// would be refused until they have drained.
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Lost> {
+    /// A shard, or another thread or task, has ended unexpectedly. Requests in flight on the other
+    /// shards are cut off: otherwise a part of all connections would be refused until they have
+    /// drained.
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), LostThread> {
         let mut lost = pin!(self.guard.lost());
-        let mut file = reload::ConfigFile::new(&self.options.path, self.text.as_bytes());
+        let mut file = reload::WatchedConfig::new(&self.options.path, self.text.as_bytes());
         let mut signals = Signals::new(self.options.signals);
         let mut told = following::Changes::of(self.followed.as_ref());
         loop {
@@ -364,10 +341,10 @@ impl App {
                     }
                     Signal::End => break,
                 },
-                why = &mut lost => return Err(Lost::told(why)),
+                why = &mut lost => return Err(LostThread::told(why)),
                 () = told.changed() => self.adopt().await,
                 Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
-                    return Err(Lost::told(format!("a task of the control plane: {error}")));
+                    return Err(LostThread::told(format!("a task of the control plane: {error}")));
                 }
             }
         }
@@ -376,8 +353,9 @@ impl App {
     }
 }
 
-pub(crate) use assemble::{find_tokens, open_tokens};
-pub(crate) use authority::open_authority;
+pub(crate) use assemble::find_tokens;
+pub use assemble::open_tokens;
+pub use authority::open_authority;
 pub(crate) use blocklist::read_blocklist;
 pub use doctor::{Ailment, Severity};
 pub(crate) use doctor::{Finding, examine as doctor};
@@ -390,6 +368,6 @@ pub use issuers::read_trusted;
 pub(crate) use reload::only_at_start;
 pub(crate) use replay::{bindings, policy as policy_of};
 pub(crate) use report::certificate as certificate_status;
-pub use running::{Lost, Running};
+pub use running::{LostThread, Running};
 pub(crate) use space::examine as examine_space;
 pub(crate) use store_place::store_place;

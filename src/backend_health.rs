@@ -1,7 +1,7 @@
-//! Passive health of backends: what requests found at each address of a backend.
+//! Passive health checks of backends: the results of requests at each address of a backend.
 //!
-//! The connections to backends report, and log, metrics and status read. No request is sent for it.
-//! While all is well, a report writes one value at most.
+//! The connections to backends report; log, metrics and status read. No probe request is sent.
+//! While an address is healthy, a report writes one value at most.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use crate::denial::Denial;
 use crate::metrics::BackendAddressMetrics;
 
-/// So many requests in a row have to fail before an address is down, where one failure could be the
-/// fault of the request. An address without a connection is down at once.
+/// An address is down after this many consecutive failures, since one failure may be the fault of
+/// the request. An address that refuses connections is down at once.
 const FAILURES_IN_A_ROW: u32 = 3;
-/// How exact the time of the last success is. A busy address would otherwise write it for each
-/// request, and shards would wait for each other.
+/// The resolution of the time of the last success. Otherwise a busy address would write it for each
+/// request, and shards would contend.
 const SUCCESS_MS: u64 = 100;
 
 /// Why an address is down.
@@ -25,17 +25,17 @@ const SUCCESS_MS: u64 = 100;
 pub enum BackendFault {
     /// No connection.
     Unreachable,
-    /// No connection, or no answer, in time.
+    /// No connection, or no response, in time.
     Timeout,
-    /// Its certificate does not convince.
+    /// Its certificate is not trusted.
     Certificate,
-    /// It refuses sitegate's own account.
+    /// It rejects sitegate's own account.
     Credentials,
-    /// It answers with what has more than one reading.
+    /// It sends an ambiguous response.
     Response,
-    /// It closes connections before it has answered.
+    /// It closes connections before it has responded.
     Closed,
-    /// It answers 502, 503 or 504: whatever serves requests behind it does not (RFC 9110 §15.6).
+    /// It responds with 502, 503 or 504: the server behind it fails (RFC 9110 §15.6).
     Unavailable,
 }
 
@@ -51,8 +51,8 @@ impl BackendFault {
         BackendFault::Unavailable,
     ];
 
-    /// The label of metrics, and the code in log and status: that of the refusal that clients get,
-    /// except where they get the backend's own answer.
+    /// The label of metrics, and the code in log and status: that of the denial that clients
+    /// receive, unless they receive the backend's own response.
     pub fn code(self) -> &'static str {
         match self {
             BackendFault::Unreachable => Denial::UpstreamUnreachable.code(),
@@ -65,7 +65,7 @@ impl BackendFault {
         }
     }
 
-    /// The fault that a refusal tells of, if it tells of one.
+    /// The backend fault behind a denial, if there is one.
     pub fn of(denial: Denial) -> Option<Self> {
         match denial {
             Denial::UpstreamUnreachable => Some(BackendFault::Unreachable),
@@ -78,20 +78,20 @@ impl BackendFault {
         }
     }
 
-    /// What an operator does about it.
+    /// How an operator fixes it.
     pub fn hint(self) -> &'static str {
         match self {
             BackendFault::Unreachable => {
                 "is the service running, and does it listen on this address and port?"
             }
             BackendFault::Timeout => {
-                "is the server overloaded, or does a firewall drop what is sent to it?"
+                "is the server overloaded, or does a firewall drop packets to it?"
             }
             BackendFault::Certificate => {
                 "does its certificate have the name in `backend`, and does `backend_ca` name its issuer?"
             }
             BackendFault::Credentials => "is the account in `backend_auth` right, and not locked?",
-            BackendFault::Response => "`sitegate doctor` asks it and shows what it answers",
+            BackendFault::Response => "`sitegate doctor` tests it and shows its responses",
             BackendFault::Closed => "its own log says why it ends connections",
             BackendFault::Unavailable => {
                 "in IIS, the application pool has most likely stopped; its own log says why"
@@ -100,14 +100,14 @@ impl BackendFault {
     }
 }
 
-/// What is known of an address.
+/// The state of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendState {
-    /// No request went there yet.
+    /// No request was sent there yet.
     Unknown,
-    /// It answers.
+    /// It responds.
     Up,
-    /// It does not.
+    /// It does not respond.
     Down,
 }
 
@@ -131,15 +131,15 @@ pub struct Endpoint {
     pub health: Arc<BackendHealth>,
 }
 
-/// What requests found at one address of a backend.
+/// The results of requests at one address of a backend.
 #[derive(Debug)]
 pub struct BackendHealth {
-    /// As the access log has it.
+    /// The address in the notation of the access log.
     address: Box<str>,
     since: Instant,
-    /// In milliseconds after `since`, and one more; 0 for never.
+    /// The time of the last success in milliseconds after `since`, plus one; 0 for never.
     success: AtomicU64,
-    /// Whether anything failed since the last success, or nothing has succeeded yet.
+    /// Whether a request has failed since the last success, or none has succeeded yet.
     unsettled: AtomicBool,
     failures: Mutex<Failures>,
     metrics: BackendAddressMetrics,
@@ -149,29 +149,30 @@ pub struct BackendHealth {
 struct Failures {
     state_since: Option<Instant>,
     is_down: bool,
-    /// How many since the last success, and when the first of them was.
+    /// The number of failures since the last success, and the time of the first.
     in_a_row: u32,
     first: Option<Instant>,
     last: Option<(Instant, BackendFault, String)>,
 }
 
-/// The health of an address at a moment. Times are how long ago it was.
+/// A snapshot of an address's health. Times are ages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthSeen {
-    /// What is known of it.
+    /// Its state.
     pub state: BackendState,
-    /// Since when; of one that is down, since the first failure in a row.
+    /// How long it has been in that state; for one that is down, since the first of the consecutive
+    /// failures.
     pub state_since: Option<Duration>,
-    /// When it last answered.
+    /// When it last responded.
     pub last_success: Option<Duration>,
-    /// When a request last failed there, why, and what exactly.
+    /// When a request last failed there, the fault, and the details.
     pub last_failure: Option<(Duration, BackendFault, String)>,
-    /// How many requests have failed since the last that did not.
+    /// How many requests have failed since the last success.
     pub failures_in_a_row: u32,
 }
 
 impl BackendHealth {
-    /// Of an address that nothing is known of yet.
+    /// The health of an address without any requests yet.
     pub fn new(address: &str, metrics: BackendAddressMetrics) -> Self {
         BackendHealth {
             address: address.into(),
@@ -183,7 +184,7 @@ impl BackendHealth {
         }
     }
 
-    /// The address, as log and status have it.
+    /// The address, as in log and status.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -192,12 +193,12 @@ impl BackendHealth {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection was made.
+    /// Records a new connection.
     pub fn connected(&self, took: Duration) {
         self.metrics.connected(took);
     }
 
-    /// An answer has begun so long after the last byte of its request was sent.
+    /// Records that a response has begun, this long after the last byte of its request was sent.
     pub fn answered(&self, status: u16, waited: Duration, now: Instant) {
         self.metrics.answered(waited);
         if matches!(status, 502..=504) {
@@ -218,17 +219,17 @@ impl BackendHealth {
         }
     }
 
-    /// A request got no connection there.
+    /// Records that a request got no connection.
     pub fn unconnected(&self, fault: BackendFault, detail: &str, now: Instant) {
         self.failed_in_a_row(1, fault, detail, now);
     }
 
-    /// A request failed on a connection there.
+    /// Records that a request failed on a connection.
     pub fn failed(&self, fault: BackendFault, detail: &str, now: Instant) {
         self.failed_in_a_row(FAILURES_IN_A_ROW, fault, detail, now);
     }
 
-    /// A request failed there; the address is down if that many in a row have.
+    /// Records a failure; the address is down after that many consecutive ones.
     fn failed_in_a_row(&self, many: u32, fault: BackendFault, detail: &str, now: Instant) {
         self.metrics.failed(fault);
         let mut failures = self.failures();
@@ -244,7 +245,7 @@ impl BackendHealth {
         }
     }
 
-    /// Its health at this moment.
+    /// Its current health.
     pub fn seen(&self, now: Instant) -> HealthSeen {
         let ago = |then: Instant| now.saturating_duration_since(then);
         let failures = self.failures();
@@ -281,7 +282,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const MS: Duration = Duration::from_millis(1);
 
-    /// What happened in each second, and what is known at its end.
+    /// The result of each request, one per second, and the expected state.
     enum Did {
         Answers(u16),
         Fails(BackendFault),
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_that_tells_of_a_fault_of_the_backend_has_one_of_its_own() {
+    fn every_upstream_denial_has_a_backend_fault_of_its_own() {
         let faults: Vec<_> =
             Denial::ALL.iter().filter(|d| d.code().starts_with("upstream.")).collect();
         assert_eq!(faults.len(), 6);

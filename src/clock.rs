@@ -1,18 +1,19 @@
-//! What time it is. The only place that asks the machine; everyone else is told, by an argument.
+//! The current time. The only module that reads the system clock; all others take the time as an
+//! argument.
 //!
-//! A `Clock` is passed from the composition root to the few tasks that must look at the time, so
-//! that tests can turn it.
+//! The composition root passes a `Clock` to the few tasks that read the time, so that tests can set
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 
-/// A source of the present time.
+/// A source of the current time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
-/// The handle that turns a manual [`Clock`].
+/// The handle that sets a manual [`Clock`].
 #[derive(Clone)]
 pub struct Hands(Arc<AtomicI64>);
 
@@ -22,7 +23,7 @@ impl Clock {
         Clock(Arc::new(Timestamp::now))
     }
 
-    /// A clock that stands still until its hands are moved; for tests and demonstrations.
+    /// A clock that stands still until it is set through its `Hands`; for tests and demonstrations.
     pub fn manual(start: Timestamp) -> (Self, Hands) {
         let hands = Hands(Arc::new(AtomicI64::new(start.as_second())));
         let shown = hands.clone();
@@ -30,19 +31,19 @@ impl Clock {
         (Clock(Arc::new(read)), hands)
     }
 
-    /// The present time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         (self.0)()
     }
 }
 
 impl Hands {
-    /// Set the time, forwards or backwards.
+    /// Sets the time, forwards or backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_second(), Ordering::Release);
     }
 
-    /// Move the time by some seconds; negative is backwards.
+    /// Moves the time by some seconds; negative is backwards.
     pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::AcqRel);
     }
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-/// A length of time in the largest unit that fits.
+/// A duration in the largest unit that fits.
 pub fn span(seconds: u64) -> String {
     let (number, unit) = match seconds {
         0..120 => (seconds, "second"),
@@ -71,15 +72,15 @@ pub fn http_date(time: Timestamp) -> String {
     printer.timestamp_to_rfc9110_string(&time).unwrap_or_default()
 }
 
-/// 2025-01-01, before which this program was not.
+/// 2025-01-01: this program did not exist before.
 const PLAUSIBLE_FROM: i64 = 1_735_689_600;
 
-/// Whether a clock that shows this time has been set since its machine was started.
+/// Whether the time is plausible, that is, the clock has been set since the machine started.
 pub fn is_plausible(now: Timestamp) -> bool {
     now.as_second() >= PLAUSIBLE_FROM
 }
 
-/// The time that many seconds after 1970; the nearest representable one if there is none.
+/// The time that many seconds after 1970, clamped to the range of [`Timestamp`].
 pub fn second(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
         Timestamp::MIN

@@ -1,17 +1,17 @@
-//! The encoding of text files as people and Windows tools write them: UTF-8 with and without a byte
-//! order mark, and UTF-16 with one.
+//! The encoding of text files as editors and Windows tools write them: UTF-8 with and without a
+//! byte order mark, and UTF-16 with one.
 //!
-//! What is no such text is given back as it is: DER begins with neither mark. May hold keys, so what
-//! is decoded is wiped.
+//! Other bytes are returned unchanged; DER begins with neither mark. The text may hold keys, so the
+//! decoded copy is wiped when dropped.
 
 use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
-/// The bytes of a file, as UTF-8 if its mark says that they are text of another encoding.
+/// The bytes of a file, decoded to UTF-8 if their byte order mark says UTF-16.
 #[derive(Debug)]
 pub enum Decoded<'a> {
-    /// They were what they should be.
+    /// They need no decoding.
     Same(&'a [u8]),
     /// They were UTF-16.
     Utf16(Zeroizing<Vec<u8>>),
@@ -28,8 +28,8 @@ impl Deref for Decoded<'_> {
     }
 }
 
-/// Take the mark away, and make UTF-8 of UTF-16. What is not well-formed UTF-16 stays what it is,
-/// and is then no text that anybody reads.
+/// Strips the byte order mark and converts UTF-16 to UTF-8. Malformed UTF-16 is returned unchanged;
+/// the parsers then reject it.
 pub fn decode(bytes: &[u8]) -> Decoded<'_> {
     let (rest, unit): (_, fn([u8; 2]) -> u16) = match bytes {
         [0xEF, 0xBB, 0xBF, rest @ ..] => return Decoded::Same(rest),
@@ -38,16 +38,13 @@ pub fn decode(bytes: &[u8]) -> Decoded<'_> {
         _ => return Decoded::Same(bytes),
     };
     let (pairs, odd) = rest.as_chunks::<2>();
-    // As long as it can become, so that no shorter copy of a key is left behind.
+    // Full capacity in advance: a reallocation would leave an unwiped copy of part of a key behind.
     let mut text = Zeroizing::new(Vec::with_capacity(pairs.len() * 3));
     for decoded in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
         let Ok(character) = decoded else { return Decoded::Same(bytes) };
         text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
     }
-    match odd.is_empty() {
-        true => Decoded::Utf16(text),
-        false => Decoded::Same(bytes),
-    }
+    if odd.is_empty() { Decoded::Utf16(text) } else { Decoded::Same(bytes) }
 }
 
 #[cfg(test)]
@@ -55,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_one_encoding_whatever_its_mark_was() {
+    fn utf_8_and_utf_16_decode_to_the_same_text() {
         let text = "-----BEGIN \u{fc}\u{1f511}\u{ffff}";
         let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
             [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(bytes).collect()

@@ -1,17 +1,18 @@
 //! sitegate: HTTPS in front of unchanged HTTP site systems.
 //!
-//! Three values travel through this crate, each on a road of its own:
+//! Three values travel through this crate, each on its own path:
 //!
-//! * **A request**: accepted and limited by [`front`], TLS by [`tls`], parsed by pingora under
-//!   [`gateway`], which judges framing, path ([`route`]), token ([`token`]) and requirement, or the
-//!   message ([`message`]) of a client that has no token yet, removes what clients may not say, adds
-//!   who they are, and forwards.
-//! * **A certificate**: files are watched and loaded by [`control`], judged and selected by [`cert`],
-//!   made into a TLS configuration by [`tls`], tried, published, and used by the next handshake. The
-//!   embedded authority in [`site`] issues one where no PKI does.
-//! * **A configuration**: typed into one file, understood by [`config`], reloaded whole or not at all.
+//! * **A request**: accepted and limited by [`front`], TLS by [`tls`], read by a session of
+//!   [`gateway`], which checks framing, path ([`route`]), token ([`token`]) and requirement, or the
+//!   message ([`message`]) of a client that has no token yet, removes header fields that clients
+//!   may not set, adds the client's identity, and forwards.
+//! * **A certificate**: files are watched and loaded by [`control`], checked and selected by
+//!   [`cert`], made into a TLS configuration by [`tls`], tried, published, and used by the next
+//!   handshake. The embedded CA in [`site`] issues one if there is no PKI certificate.
+//! * **A configuration**: one file, resolved by [`config`], reloaded completely or not at all.
 //!
-//! Everything is put together in [`app`] and nowhere else. ARCHITECTURE.md says who may import whom.
+//! Everything is assembled in [`app`] and nowhere else. ARCHITECTURE.md defines the permitted
+//! imports.
 
 /// How this program was built: `plain`, or `profile-guided` by `make release`.
 pub const BUILD: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
@@ -19,7 +20,7 @@ pub const BUILD: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
     None => "plain",
 };
 
-/// Version and build, as people are told.
+/// Version and build, for display.
 pub const VERSION: &str = match option_env!("SITEGATE_PROFILE_GUIDED") {
     Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (profile-guided build)"),
     None => concat!(env!("CARGO_PKG_VERSION"), " (plain build)"),
@@ -33,16 +34,16 @@ pub mod denial;
 pub mod encoding;
 pub mod grant_denial;
 pub mod live;
-pub mod lost;
 pub mod metrics;
 pub mod pem;
 pub mod purpose;
 pub mod rate;
 pub mod refetch;
 pub mod secret;
+pub mod thread_guard;
 pub mod unfit;
 
-// pure rooms
+// pure modules
 pub mod cert;
 pub mod client;
 pub mod message;
@@ -61,8 +62,6 @@ pub mod tls;
 pub mod admin;
 pub mod control;
 pub mod site;
-
-pub mod sim;
 
 pub mod app;
 pub mod cli;

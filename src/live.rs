@@ -1,7 +1,7 @@
 //! A value that is replaced while others read it: certificates, key sets, configuration.
 //!
-//! Owns the only use of `arc_swap`. Whoever holds the `Publisher` writes, whoever holds a `Live`
-//! reads; a reader can never write, and reading never waits.
+//! Owns the only use of `arc_swap`. The `Publisher` writes, a `Live` reads; a reader can never
+//! write, and reading never waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,8 @@ struct Cell<T> {
     generation: AtomicU64,
 }
 
-/// The reading half: cheap to clone, never blocks, sees a whole old or a whole new value.
+/// The reading half: cheap to clone, never blocks, sees either the whole old or the whole new
+/// value.
 pub struct Live<T>(Arc<Cell<T>>);
 
 /// The writing half. There is one for each value, and it is not `Clone`.
@@ -27,17 +28,17 @@ pub fn live<T>(initial: T) -> (Publisher<T>, Live<T>) {
 }
 
 impl<T> Live<T> {
-    /// The value as it is now. Later publications do not change what was returned.
+    /// The value as it is now. Later publications do not change the returned value.
     pub fn load(&self) -> Arc<T> {
         self.0.value.load_full()
     }
 
-    /// The value for a short look, without touching its reference count.
+    /// Borrows the value briefly, without touching its reference count.
     pub fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.0.value.load())
     }
 
-    /// How many times the value was replaced since it was made.
+    /// The number of times that the value was replaced.
     pub fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)
     }
@@ -62,18 +63,18 @@ impl<T> std::fmt::Debug for Publisher<T> {
 }
 
 impl<T> Publisher<T> {
-    /// Replace the value for every reader.
+    /// Replaces the value for every reader.
     pub fn publish(&self, value: T) {
         self.publish_arc(Arc::new(value));
     }
 
-    /// As [`Publisher::publish`], for a value that is shared already.
+    /// Like [`Publisher::publish`], for a value that is already shared.
     pub fn publish_arc(&self, value: Arc<T>) {
         self.0.value.store(value);
         self.0.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// One more reading half.
+    /// Another reading half.
     pub fn reader(&self) -> Live<T> {
         Live(self.0.clone())
     }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_sees_the_value_last_published_and_keeps_what_it_loaded() {
+    fn a_reader_sees_the_latest_value_and_keeps_a_loaded_one() {
         let (publisher, reader) = live(1);
         let old = reader.load();
         publisher.publish(2);

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use sitegate::cli::{self, Cli};
 
-/// Measured to cost less than the system's allocator and than mimalloc at this work.
+/// Measured to cost less than the system's allocator and mimalloc for this workload.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Before anything else: pingora installs another one where none is there.
+    // First of all: pingora installs another provider if there is none.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     if provider.clone().install_default().is_err() {
         anstream::eprintln!("sitegate: a crypto provider was installed already");

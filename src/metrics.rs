@@ -1,14 +1,14 @@
 //! Every metric, and the only use of `prometheus`. Labels come from closed lists and from names in
 //! the configuration, never from a client.
 //!
-//! Handles are resolved when a configuration is loaded; counting a request takes no look-up.
+//! Handles are resolved when a configuration is loaded; counting a request needs no lookup.
 
 mod backends;
-mod clear;
 mod clients;
 mod connections;
 mod http2;
 mod log;
+mod plain_http;
 mod route;
 mod site;
 mod tokens;
@@ -24,11 +24,11 @@ use prometheus::{
 };
 
 pub use backends::{BackendAddressMetrics, BackendMetrics};
-pub use clear::ClearOutcome;
 pub use clients::ClientMetrics;
 pub use connections::ConnectionEnd;
 pub use http2::{Http2Error, Http2Metrics};
 pub use log::{LineLost, LogLost, LogMetrics};
+pub use plain_http::ClearOutcome;
 pub use route::RouteMetrics;
 pub use site::SiteMetrics;
 pub use tokens::TokenMetrics;
@@ -38,7 +38,7 @@ use crate::denial::Denial;
 use crate::unfit::Unfit;
 
 const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// From a cached small answer to a long poll.
+/// From a cached small response to a long poll.
 const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
@@ -56,6 +56,9 @@ pub struct Metrics {
     cache_hits: IntCounter,
     cache_misses: IntCounter,
     connections: IntGauge,
+    requests_in_flight: IntGauge,
+    requests_waited: IntCounter,
+    buffered_bytes: IntGauge,
     connections_total: IntCounter,
     connection_ends: Vec<IntCounter>,
     handshakes: IntCounterVec,
@@ -67,17 +70,17 @@ pub struct Metrics {
     staple_unusable: IntGaugeVec,
     reload_successful: IntGauge,
     reload_seconds: Gauge,
-    /// Those of tokens.
+    /// Token metrics.
     pub tokens: TokenMetrics,
-    /// Those of backends.
+    /// Backend metrics.
     pub backends: BackendMetrics,
-    /// Those of client certificates.
+    /// Client certificate metrics.
     pub clients: ClientMetrics,
-    /// Those of the site's own side.
+    /// Metrics of the site's own services.
     pub site: SiteMetrics,
-    /// Those of HTTP/2.
+    /// HTTP/2 metrics.
     pub http2: Http2Metrics,
-    /// Those of the access log.
+    /// Log metrics.
     pub log: LogMetrics,
     ready: IntGauge,
     state_present: IntGauge,
@@ -85,20 +88,41 @@ pub struct Metrics {
     known: Mutex<BTreeSet<(String, String)>>,
 }
 
-/// Counts a connection as open until dropped.
-pub struct ConnectionOpen<'a>(&'a IntGauge);
+/// Keeps a gauge incremented until dropped.
+pub struct Counted<'a>(&'a IntGauge);
 
-impl Drop for ConnectionOpen<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
+/// A gauge of whole units, kept up to date by its owner.
+#[derive(Clone, Debug)]
+pub struct Level(IntGauge);
+
+impl Level {
+    /// Adds to it.
+    pub fn add(&self, amount: usize) {
+        self.0.add(i64::try_from(amount).unwrap_or(i64::MAX));
+    }
+
+    /// Subtracts from it.
+    pub fn sub(&self, amount: usize) {
+        self.0.sub(i64::try_from(amount).unwrap_or(i64::MAX));
+    }
+
+    /// Its value; a negative one is 0.
+    pub fn get(&self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(0)
+    }
+}
+
 impl Metrics {
-    /// All metrics, registered.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// If two metrics had one name: a defect that the first test shows.
+    /// If two metrics have the same name: a bug that the first test shows.
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let r = Registry::new();
         let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -134,19 +158,19 @@ impl Metrics {
             observed: counters(
                 &r,
                 "observed_denials_total",
-                "Requests that went on because their site system observes, by why they would not.",
+                "Requests that were forwarded only because their site system observes, by denial code.",
                 &["site_system", "route", "reason"],
             )?,
             clear: counters(
                 &r,
                 "clear_requests_total",
-                "Requests that came in clear, by site system, route and what became of them.",
+                "Requests over plain HTTP, by site system, route and result.",
                 &["site_system", "route", "outcome"],
             )?,
             observing: int_gauges(
                 &r,
                 "observe_mode",
-                "1 while a site system observes and does not enforce; 0 once its time is over.",
+                "1 while a site system observes and does not enforce; 0 after observe_until.",
                 &["site_system"],
             )?,
             seconds: registered(
@@ -154,7 +178,7 @@ impl Metrics {
                 HistogramVec::new(
                     HistogramOpts::new(
                         "sitegate_request_duration_seconds",
-                        "Time from the request head to the end of the answer.",
+                        "Time from the request head to the end of the response.",
                     )
                     .buckets(SECONDS.to_vec()),
                     &["site_system", "route"],
@@ -175,7 +199,7 @@ impl Metrics {
             cache_hits: counter(
                 &r,
                 "token_cache_hits_total",
-                "Tokens whose verification was remembered.",
+                "Tokens whose verification was cached.",
             )?,
             cache_misses: counter(
                 &r,
@@ -185,6 +209,25 @@ impl Metrics {
             connections: registered(
                 &r,
                 IntGauge::new("sitegate_connections", "Client connections that are open.")?,
+            )?,
+            requests_in_flight: registered(
+                &r,
+                IntGauge::new(
+                    "sitegate_requests_in_flight",
+                    "Requests that have a backend connection, or are about to get one.",
+                )?,
+            )?,
+            requests_waited: counter(
+                &r,
+                "requests_waited_total",
+                "Requests that waited because the limit of requests in flight was reached.",
+            )?,
+            buffered_bytes: registered(
+                &r,
+                IntGauge::new(
+                    "sitegate_buffered_bytes",
+                    "Bytes buffered for requests not yet forwarded and responses not yet complete.",
+                )?,
             )?,
             connections_total: counter(&r, "connections_total", "Client connections accepted.")?,
             connection_ends,
@@ -235,7 +278,7 @@ impl Metrics {
             staple_unusable: int_gauges(
                 &r,
                 "certificate_unstapled",
-                "1 while an OCSP response lies beside a certificate and is not stapled.",
+                "1 while a certificate has an OCSP response that is not stapled.",
                 &["site_system"],
             )?,
             reload_successful: registered(
@@ -266,7 +309,7 @@ impl Metrics {
                 &r,
                 IntGauge::new(
                     "sitegate_state_present",
-                    "Whether the state directory is the one of the start.",
+                    "Whether the state directory is still the one that was opened at the start.",
                 )?,
             )?,
             clock: registered(
@@ -281,7 +324,7 @@ impl Metrics {
         })
     }
 
-    /// The text that Prometheus scrapes.
+    /// The metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
@@ -290,7 +333,7 @@ impl Metrics {
         text
     }
 
-    /// The counters of a route, made if they are new.
+    /// The metrics of a route, created if they are new.
     pub fn route(&self, site: &str, route: &str) -> RouteMetrics {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert((site.to_owned(), route.to_owned()));
@@ -307,8 +350,8 @@ impl Metrics {
         }
     }
 
-    /// Forget every route that is not among these: what a configuration no longer names must not
-    /// stay in memory or on the scrape.
+    /// Removes every route that is not among these: series of removed routes must not stay in
+    /// memory or on the scrape.
     pub fn retain_routes(&self, keep: &BTreeSet<(String, String)>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(site, route)| {
@@ -332,31 +375,47 @@ impl Metrics {
         });
     }
 
-    /// A token was known (`true`) or had to be verified.
+    /// Counts a token cache hit (`true`) or miss.
     pub fn token_cache(&self, hit: bool) {
         if hit { self.cache_hits.inc() } else { self.cache_misses.inc() }
     }
 
-    /// A connection was accepted; it is open until the guard is dropped.
-    pub fn connection_opened(&self) -> ConnectionOpen<'_> {
-        self.connections_total.inc();
-        self.connections.inc();
-        ConnectionOpen(&self.connections)
+    /// Counts a request that got a permit; it is in flight until the guard is dropped.
+    pub fn request_in_flight(&self) -> Counted<'_> {
+        self.requests_in_flight.inc();
+        Counted(&self.requests_in_flight)
     }
 
-    /// A connection ended before it carried a request.
+    /// The gauge of bytes that are buffered for clients.
+    pub fn buffered_bytes(&self) -> Level {
+        Level(self.buffered_bytes.clone())
+    }
+
+    /// Counts a request that waits for a permit.
+    pub fn request_waits(&self) {
+        self.requests_waited.inc();
+    }
+
+    /// Counts an accepted connection; it is open until the guard is dropped.
+    pub fn connection_opened(&self) -> Counted<'_> {
+        self.connections_total.inc();
+        self.connections.inc();
+        Counted(&self.connections)
+    }
+
+    /// Counts a connection that ended before it carried a request.
     pub fn connection_ended(&self, end: ConnectionEnd) {
         if let Some(counter) = self.connection_ends.get(end as usize) {
             counter.inc();
         }
     }
 
-    /// A handshake was completed. Both values come from rustls' closed lists.
+    /// Counts a completed handshake. Both values come from rustls' closed lists.
     pub fn handshake_done(&self, version: &'static str, cipher: &'static str) {
         self.handshakes.with_label_values(&[version, cipher]).inc();
     }
 
-    /// Whether a site system observes; `None` if it was never meant to.
+    /// Sets whether a site system observes; `None` if it was never configured to.
     pub fn observing(&self, site: &str, observes: Option<bool>) {
         match observes {
             Some(observes) => {
@@ -368,7 +427,7 @@ impl Metrics {
         }
     }
 
-    /// When the certificate that a source holds expires; `None` if it holds none.
+    /// Sets when the certificate of a source expires; `None` if it has none.
     pub fn certificate_expires(&self, site: &str, source: &'static str, seconds: Option<i64>) {
         match seconds {
             Some(at) => {
@@ -380,7 +439,7 @@ impl Metrics {
         }
     }
 
-    /// Which source is served, and why.
+    /// Sets which source is served, and the reason.
     pub fn certificate_served(
         &self,
         site: &str,
@@ -395,7 +454,7 @@ impl Metrics {
         }
     }
 
-    /// Why a source's certificate may not be served; `None` if it may, or if there is none.
+    /// Sets why a source's certificate may not be served; `None` if it may, or if there is none.
     pub fn certificate_rejected(&self, site: &str, source: &'static str, why: Option<Unfit>) {
         for unfit in Unfit::ALL {
             let labels = [site, source, unfit.code()];
@@ -407,12 +466,13 @@ impl Metrics {
         }
     }
 
-    /// The served certificate changed.
+    /// Counts a change of the served certificate.
     pub fn certificate_swapped(&self, site: &str, from: &str, to: &str, cause: &str) {
         self.certificate_swaps.with_label_values(&[site, from, to, cause]).inc();
     }
 
-    /// Until when an OCSP response is stapled, if one is, and whether one lies there in vain.
+    /// Sets until when an OCSP response is stapled, if one is, and whether an unusable one is
+    /// present.
     pub fn certificate_stapled(&self, site: &str, until: Option<i64>, in_vain: bool) {
         match until {
             Some(at) => self.staple_expires.with_label_values(&[site]).set(at as f64),
@@ -420,15 +480,14 @@ impl Metrics {
                 let _ = self.staple_expires.remove_label_values(&[site]);
             }
         }
-        match in_vain {
-            true => self.staple_unusable.with_label_values(&[site]).set(1),
-            false => {
-                let _ = self.staple_unusable.remove_label_values(&[site]);
-            }
+        if in_vain {
+            self.staple_unusable.with_label_values(&[site]).set(1);
+        } else {
+            let _ = self.staple_unusable.remove_label_values(&[site]);
         }
     }
 
-    /// The configuration file was read: `Some` with the time if it is in force now.
+    /// Records a reload of the configuration file: `Some` with the time if it is in force now.
     pub fn config_reloaded(&self, seconds: Option<i64>) {
         self.reload_successful.set(i64::from(seconds.is_some()));
         if let Some(seconds) = seconds {
@@ -436,17 +495,17 @@ impl Metrics {
         }
     }
 
-    /// Whether the state directory is still there.
+    /// Sets whether the state directory still exists.
     pub fn set_state_present(&self, present: bool) {
         self.state_present.set(i64::from(present));
     }
 
-    /// What /readyz answers.
+    /// Sets the result of /readyz.
     pub fn set_ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
     }
 
-    /// The time of a scrape, in seconds since 1970.
+    /// Sets the time of a scrape, in seconds since 1970.
     pub fn set_clock(&self, seconds: f64) {
         self.clock.set(seconds);
     }

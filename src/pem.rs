@@ -1,8 +1,7 @@
-//! Certificates, keys and lists of revoked certificates in the forms that files have: PEM, DER and
-//! PKCS#7, in every encoding of text.
+//! Reads certificates, keys and CRLs from files: PEM, DER and PKCS#7, in every text encoding.
 //!
-//! The one place where PEM is read. A file is read whole or refused: no part of it is lost because of
-//! how it was joined or cut.
+//! The only PEM parser. A file is read completely or refused: no part of it is lost because of how
+//! files were concatenated or truncated.
 
 use std::fmt;
 
@@ -18,41 +17,41 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
-/// The longest label that is looked for.
+/// The longest label that is recognized.
 const LABEL_BYTES_MAX: usize = 64;
 
-/// One part of a file. Whether it is what its label says is for whoever uses it.
+/// One part of a file. Whether its contents match the label is for the caller to check.
 #[derive(Debug)]
-pub enum Part {
+pub enum PemPart {
     /// A certificate.
     Certificate(CertificateDer<'static>),
-    /// A private key without a password.
+    /// An unencrypted private key.
     Key(PrivateKeyDer<'static>),
-    /// A private key that asks for one.
+    /// An encrypted private key.
     EncryptedKey,
     /// A SubjectPublicKeyInfo.
     PublicKey(Vec<u8>),
-    /// A list of revoked certificates.
+    /// A CRL.
     Crl(Vec<u8>),
-    /// A section of which the Base64 cannot be read.
+    /// A section with invalid Base64.
     Broken,
-    /// Something that is of no use here.
+    /// An irrelevant section.
     Other,
 }
 
 /// Why a file is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PemFault {
-    /// It ends before a section does: perhaps it is still being written.
+    /// It ends within a section: perhaps it is still being written.
     Cut,
     /// It ends within the line that begins or ends a section.
     CutLabel,
-    /// Anything else.
+    /// Any other fault.
     Malformed,
 }
 
 impl PemFault {
-    /// Whether more of the file could mend it.
+    /// Whether the rest of the file could fix it.
     pub fn is_cut(self) -> bool {
         self != PemFault::Malformed
     }
@@ -71,11 +70,11 @@ impl fmt::Display for PemFault {
 
 impl std::error::Error for PemFault {}
 
-/// Every part of a file, in its order. What is neither PEM, DER nor PKCS#7 has none.
+/// Every part of a file, in its order. Other data than PEM, DER or PKCS#7 gives no parts.
 ///
 /// # Errors
-/// [`PemFault`] if it cannot be told where the sections of PEM begin and end.
-pub fn parts(bytes: &[u8]) -> Result<Vec<Part>, PemFault> {
+/// [`PemFault`] if the boundaries of the PEM sections are not clear.
+pub fn parts(bytes: &[u8]) -> Result<Vec<PemPart>, PemFault> {
     let text = decode(bytes);
     if text.first() == Some(&0x30) && find(&text, BEGIN).is_none() {
         return Ok(of_der(&text));
@@ -91,37 +90,37 @@ pub fn parts(bytes: &[u8]) -> Result<Vec<Part>, PemFault> {
 /// The certificates of a file, in its order.
 ///
 /// # Errors
-/// [`PemFault`] if any section of PEM cannot be read.
+/// [`PemFault`] if any PEM section cannot be read.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     let certificate = |part| match part {
-        Part::Certificate(der) => Some(Ok(der)),
-        Part::Broken => Some(Err(PemFault::Malformed)),
+        PemPart::Certificate(der) => Some(Ok(der)),
+        PemPart::Broken => Some(Err(PemFault::Malformed)),
         _ => None,
     };
     parts(bytes)?.into_iter().filter_map(certificate).collect()
 }
 
-/// The first private key of a file; `None` where there is none that can be read without a password.
+/// The first private key of a file; `None` if there is no unencrypted one.
 pub fn private_key(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
     let key = |part| match part {
-        Part::Key(key) => Some(key),
+        PemPart::Key(key) => Some(key),
         _ => None,
     };
     parts(bytes).ok()?.into_iter().find_map(key)
 }
 
-/// A section of PEM (RFC 7468 §2). Lines may be joined: many tools write no last line end, and what
-/// others append then stands beside it.
+/// A section of PEM (RFC 7468 §2). Lines may be joined: many tools write no final newline, and
+/// appended sections then begin on the same line.
 struct Section<'a> {
     label: &'a [u8],
     body: &'a [u8],
 }
 
 impl<'a> Section<'a> {
-    /// The next one, which is taken from the text.
+    /// The next section, which is consumed from the text.
     fn next(text: &mut &'a [u8]) -> Result<Option<Self>, PemFault> {
         let Some((before, after)) = split(text, BEGIN) else {
-            // An end without its begin, or the first characters of a begin.
+            // An END without its BEGIN, or the first characters of a BEGIN.
             let line = text.rsplit(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default();
             let dashes = line.iter().position(|b| *b == b'-');
             let tail = dashes.and_then(|at| line.get(at..)).unwrap_or_default();
@@ -143,13 +142,10 @@ impl<'a> Section<'a> {
         }
         let (ended, after) = self::label(after)?;
         *text = after;
-        match ended == label {
-            true => Ok(Some(Section { label, body })),
-            false => Err(PemFault::Malformed),
-        }
+        if ended == label { Ok(Some(Section { label, body })) } else { Err(PemFault::Malformed) }
     }
 
-    fn read(&self, parts: &mut Vec<Part>) {
+    fn read(&self, parts: &mut Vec<PemPart>) {
         let kind = match self.label {
             b"CERTIFICATE" | b"X509 CERTIFICATE" | b"PKCS7" | b"CMS" => SectionKind::Certificate,
             b"PRIVATE KEY" => SectionKind::PrivateKey,
@@ -157,29 +153,29 @@ impl<'a> Section<'a> {
             b"EC PRIVATE KEY" => SectionKind::EcPrivateKey,
             b"PUBLIC KEY" => SectionKind::PublicKey,
             b"X509 CRL" => SectionKind::Crl,
-            b"ENCRYPTED PRIVATE KEY" => return parts.push(Part::EncryptedKey),
-            _ => return parts.push(Part::Other),
+            b"ENCRYPTED PRIVATE KEY" => return parts.push(PemPart::EncryptedKey),
+            _ => return parts.push(PemPart::Other),
         };
         let is_key = matches!(kind, SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey);
         if is_key && find(self.body, b"Proc-Type: 4,ENCRYPTED").is_some() {
-            return parts.push(Part::EncryptedKey);
+            return parts.push(PemPart::EncryptedKey);
         }
-        let Some(der) = self.der(kind) else { return parts.push(Part::Broken) };
+        let Some(der) = self.der(kind) else { return parts.push(PemPart::Broken) };
         parts.push(match kind {
-            SectionKind::PrivateKey => Part::Key(PrivateKeyDer::Pkcs8(der.into())),
-            SectionKind::RsaPrivateKey => Part::Key(PrivateKeyDer::Pkcs1(der.into())),
-            SectionKind::EcPrivateKey => Part::Key(PrivateKeyDer::Sec1(der.into())),
-            SectionKind::PublicKey => Part::PublicKey(der),
-            SectionKind::Crl => Part::Crl(der),
-            // AD CS gives PKCS#7 this label, too.
+            SectionKind::PrivateKey => PemPart::Key(PrivateKeyDer::Pkcs8(der.into())),
+            SectionKind::RsaPrivateKey => PemPart::Key(PrivateKeyDer::Pkcs1(der.into())),
+            SectionKind::EcPrivateKey => PemPart::Key(PrivateKeyDer::Sec1(der.into())),
+            SectionKind::PublicKey => PemPart::PublicKey(der),
+            SectionKind::Crl => PemPart::Crl(der),
+            // AD CS also uses this label for PKCS#7.
             _ => match pkcs7(&der) {
-                Some(found) => return parts.extend(found.into_iter().map(Part::Certificate)),
-                None => Part::Certificate(der.into()),
+                Some(found) => return parts.extend(found.into_iter().map(PemPart::Certificate)),
+                None => PemPart::Certificate(der.into()),
             },
         });
     }
 
-    /// The Base64 undone, by the library, whose time does not depend on a key.
+    /// The decoded Base64. The library decodes it in constant time, because it may be a key.
     fn der(&self, kind: SectionKind) -> Option<Vec<u8>> {
         let label: &[u8] = match kind {
             SectionKind::PrivateKey => b"PRIVATE KEY",
@@ -196,7 +192,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What stands before the dashes, and what behind them.
+/// The text before the dashes, and after them.
 fn label(text: &[u8]) -> Result<(&[u8], &[u8]), PemFault> {
     let within = text.get(..LABEL_BYTES_MAX + DASHES.len()).unwrap_or(text);
     match split(within, DASHES) {
@@ -218,26 +214,26 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     memchr::memmem::find(text, wanted)
 }
 
-/// What a file of DER, or what a section holds, is.
-fn of_der(der: &[u8]) -> Vec<Part> {
+/// Identifies the content of a DER file or of a section.
+fn of_der(der: &[u8]) -> Vec<PemPart> {
     let whole = |read: Option<&[u8]>| read.is_some_and(<[u8]>::is_empty);
     if whole(X509Certificate::from_der(der).ok().map(|(rest, _)| rest)) {
-        return vec![Part::Certificate(der.to_vec().into())];
+        return vec![PemPart::Certificate(der.to_vec().into())];
     }
     if let Some(certificates) = pkcs7(der) {
-        return certificates.into_iter().map(Part::Certificate).collect();
+        return certificates.into_iter().map(PemPart::Certificate).collect();
     }
     if whole(CertificateRevocationList::from_der(der).ok().map(|(rest, _)| rest)) {
-        return vec![Part::Crl(der.to_vec())];
+        return vec![PemPart::Crl(der.to_vec())];
     }
     if whole(SubjectPublicKeyInfo::from_der(der).ok().map(|(rest, _)| rest)) {
-        return vec![Part::PublicKey(der.to_vec())];
+        return vec![PemPart::PublicKey(der.to_vec())];
     }
-    PrivateKeyDer::try_from(der.to_vec()).map(Part::Key).into_iter().collect()
+    PrivateKeyDer::try_from(der.to_vec()).map(PemPart::Key).into_iter().collect()
 }
 
-/// The certificates of a PKCS#7 message, which is signed data, mostly without signers (RFC 2315 §9.1,
-/// RFC 5652 §5.1). `None` for what is none.
+/// The certificates of a PKCS#7 message, which is signed data, mostly without signers (RFC 2315
+/// §9.1, RFC 5652 §5.1). `None` if it is not one.
 fn pkcs7(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     const SIGNED_DATA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x02];
     let (rest, message) = Any::from_der(der).ok()?;
@@ -258,7 +254,7 @@ fn pkcs7(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     Some(Vec::new())
 }
 
-/// Certificates one after the other.
+/// Concatenated certificates.
 fn each(mut data: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let mut found = Vec::new();
     while !data.is_empty() {

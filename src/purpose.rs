@@ -1,13 +1,14 @@
-//! What a token is for. Routes name the purposes that they take; an unknown purpose opens nothing.
+//! The purpose of a token. Routes name the purposes that they accept; an unknown purpose grants
+//! nothing.
 
-/// The purpose of a token, read from its claims and never from what the client asks for.
+/// The purpose of a token, read from its claims and never from the client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// Opens registration alone (a bulk registration token).
+    /// Allows registration only (a bulk registration token).
     Registration,
     /// A client's work: policy, inventory, content, user services.
     Client,
-    /// Content of a distribution point alone.
+    /// Content of a distribution point only.
     Content,
     /// Boot media: content and named policy paths.
     Media,
@@ -51,7 +52,7 @@ impl Purposes {
     /// No purpose at all.
     pub const NONE: Purposes = Purposes(0);
 
-    /// The set of these.
+    /// The set of these purposes.
     #[expect(
         clippy::indexing_slicing,
         reason = "const code has no iterators; i is below the length"
@@ -65,7 +66,7 @@ impl Purposes {
         Purposes(bits)
     }
 
-    /// Whether `purpose` is in the set.
+    /// Whether the set contains `purpose`.
     pub const fn contains(self, purpose: Purpose) -> bool {
         self.0 & (1 << purpose as u8) != 0
     }

@@ -1,6 +1,6 @@
-//! How often somebody may do something: counted by a key, forgotten with time, bounded in memory.
+//! A rate limiter: counts by key, forgets with time, bounded in memory.
 //!
-//! Ground: knows no request and no answer.
+//! A base module: knows neither requests nor responses.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,34 +15,34 @@ use governor::state::StateStore;
 use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::{Quota, RateLimiter};
 
-/// Whoever is counted is remembered for the time of a quota; more of them at once are strangers with
-/// many addresses.
+/// The largest number of keys that are counted at once. A key is kept for the period of the quota;
+/// more keys than this come from attackers with many addresses.
 const REMEMBERED_MAX: usize = 100_000;
-/// How many requests pass between two looks at what can be forgotten.
+/// The number of requests between two sweeps for expired keys.
 const SWEEP_EVERY: u32 = 1_024;
 
-/// Why somebody has to wait.
+/// Why a request is over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exceeded {
-    /// They have used up their turns.
+    /// The key has used up its quota.
     Turns,
-    /// There are more of them at once than can be remembered.
+    /// Too many keys are counted already to add this one.
     Crowd,
 }
 
-/// Turns, counted for each key.
+/// A rate limiter with one quota per key.
 pub struct Rate<K: Hash + Eq + Clone> {
-    limiter: RateLimiter<K, Counted<K>, DefaultClock>,
-    /// The same as in the limiter, which does not say whom it knows.
-    counted: Counted<K>,
+    limiter: RateLimiter<K, CountedKeys<K>, DefaultClock>,
+    /// The limiter's own store, because the limiter cannot say whether it knows a key.
+    counted: CountedKeys<K>,
     remembered_max: usize,
     seen: AtomicU32,
 }
 
-/// Everybody who is counted at present.
-struct Counted<K: Hash + Eq>(Arc<DashMapStateStore<K>>);
+/// The keys that are counted now.
+struct CountedKeys<K: Hash + Eq>(Arc<DashMapStateStore<K>>);
 
-impl<K: Hash + Eq + Clone> StateStore for Counted<K> {
+impl<K: Hash + Eq + Clone> StateStore for CountedKeys<K> {
     type Key = K;
 
     fn measure_and_replace<T, F, E>(&self, key: &K, f: F) -> Result<T, E>
@@ -53,7 +53,7 @@ impl<K: Hash + Eq + Clone> StateStore for Counted<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Counted<K> {
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for CountedKeys<K> {
     fn retain_recent(&self, drop_below: Nanos) {
         ShrinkableKeyedStateStore::retain_recent(&*self.0, drop_below);
     }
@@ -72,12 +72,12 @@ impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Counted<K> {
 }
 
 impl<K: Hash + Eq + Clone> Rate<K> {
-    /// So many in a minute, all of them at once if need be.
+    /// Allows `turns` requests per minute, with a burst of the same size.
     pub fn per_minute(turns: NonZeroU32) -> Self {
         Rate::new(Quota::per_minute(turns))
     }
 
-    /// So many at once, and from then on one in each `time`.
+    /// Allows a burst of `at_once` requests, then one per `time`.
     pub fn one_in(time: Duration, at_once: NonZeroU32) -> Self {
         let quota = Quota::with_period(time).unwrap_or(Quota::per_hour(at_once));
         Rate::new(quota.allow_burst(at_once))
@@ -85,16 +85,17 @@ impl<K: Hash + Eq + Clone> Rate<K> {
 
     fn new(quota: Quota) -> Self {
         let keys = Arc::<DashMapStateStore<K>>::default();
-        let limiter = RateLimiter::new(quota, Counted(keys.clone()), DefaultClock::default());
-        let (counted, seen) = (Counted(keys), AtomicU32::new(0));
+        let limiter = RateLimiter::new(quota, CountedKeys(keys.clone()), DefaultClock::default());
+        let (counted, seen) = (CountedKeys(keys), AtomicU32::new(0));
         Rate { limiter, counted, remembered_max: REMEMBERED_MAX, seen }
     }
 
-    /// Take a turn.
+    /// Counts one request for this key.
     ///
     /// # Errors
-    /// If there is none left for this key, or too many others are counted to begin with it. Whoever
-    /// is counted already goes on: a crowd of strangers stops no one who was there before.
+    /// If the quota of this key is used up, or too many other keys are counted to add this one.
+    /// Keys that are counted already are not affected: a flood of new addresses stops no known
+    /// client.
     pub fn take(&self, who: &K) -> Result<(), Exceeded> {
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
         if seen % SWEEP_EVERY == SWEEP_EVERY - 1 {
@@ -116,7 +117,7 @@ impl<K: Hash + Eq + Clone> std::fmt::Debug for Rate<K> {
     }
 }
 
-/// Who is counted as one: an IPv6 host owns a whole /64.
+/// The key to count an address by: an IPv6 host owns a whole /64.
 pub fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !0 << 64)),
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_limiter_serves_whom_it_knows_and_nobody_new() {
+    fn a_full_limiter_serves_only_the_known() {
         let ten = NonZeroU32::new(10).unwrap();
         let rate = Rate { remembered_max: 3, ..Rate::per_minute(ten) };
         for known in 0..3 {

@@ -1,8 +1,8 @@
-//! Asking for a value to be fetched anew: whoever misses something asks and waits a little, one task
-//! fetches.
+//! Requests a refetch of a value (a key set, for example): readers that miss something ask and wait
+//! briefly, and one task fetches.
 //!
-//! Owns the bounds of it: how often, how many wait, and for how long. Knows nothing of what is
-//! fetched.
+//! Owns the bounds: the minimum interval, the number of waiters and the waiting time. Knows
+//! nothing about the value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,37 +10,38 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-/// How long whoever asks waits at most.
+/// The longest time that a caller waits.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// How many wait at once; the others go on without.
+/// The largest number of callers that wait at once; the others continue without waiting.
 const WAITING_MAX: usize = 256;
 
 /// The asking half: cheap to clone.
 #[derive(Clone)]
-pub struct Refetch(Arc<Shared>);
+pub struct Refetch(Arc<FetchState>);
 
 /// The fetching half. There is one for each value.
-pub struct Fetching(Arc<Shared>);
+pub struct Fetching(Arc<FetchState>);
 
-struct Shared {
+struct FetchState {
     interval: Duration,
     turns: Semaphore,
-    state: watch::Sender<State>,
+    state: watch::Sender<RefetchState>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct State {
-    /// When the last one began that somebody asked for.
+struct RefetchState {
+    /// Start of the last fetch that a caller asked for.
     asked: Option<Instant>,
-    /// Somebody asks, and no fetch has begun since.
+    /// A caller has asked, and no fetch has begun since.
     wanted: bool,
     under_way: bool,
     ended: u64,
 }
 
-impl State {
-    /// Whether a fetch may begin now: strangers can ask as often as they like.
+impl RefetchState {
+    /// Whether a fetch may begin now. Limited because unauthenticated clients can ask as often as
+    /// they like.
     fn may_begin(&self, interval: Duration) -> bool {
         !self.under_way && self.asked.is_none_or(|asked| asked.elapsed() >= interval)
     }
@@ -49,32 +50,32 @@ impl State {
 /// Why a fetch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It was time. Strangers have no part in it, so it stands in nobody's way: what is published a
-    /// moment later can be asked for at once.
+    /// It was due. Clients cannot cause it, so it does not count against the interval: a value
+    /// published a moment later can be asked for at once.
     Due,
-    /// Somebody asked.
+    /// A caller asked.
     Asked,
 }
 
-/// Both halves; between the beginnings of two fetches that were asked for lies at least `interval`.
+/// Returns both halves. Fetches that callers ask for begin at least `interval` apart.
 pub fn refetch(interval: Duration) -> (Fetching, Refetch) {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(FetchState {
         interval,
         turns: Semaphore::new(WAITING_MAX),
-        state: watch::Sender::new(State::default()),
+        state: watch::Sender::new(RefetchState::default()),
     });
     (Fetching(shared.clone()), Refetch(shared))
 }
 
 impl Refetch {
-    /// Wait until a fetch that is under way, or one that begins now, has ended: two seconds at
-    /// most, and not at all where none may begin or too many wait already.
+    /// Waits until a fetch that is in flight, or one that begins now, has ended: two seconds at
+    /// most. Returns at once if no fetch may begin or too many callers wait already.
     pub async fn ask(&self) {
         let Ok(_turn) = self.0.turns.try_acquire() else { return };
         let mut ends = self.0.state.subscribe();
         let now = *ends.borrow_and_update();
-        // Looked at and said in one step: a fetch that begins in between is the answer.
-        let asks = |state: &mut State| {
+        // Check and request in one step: a fetch that begins in between answers this call, too.
+        let asks = |state: &mut RefetchState| {
             let begins = state.ended == now.ended && state.may_begin(self.0.interval);
             begins && !std::mem::replace(&mut state.wanted, true)
         };
@@ -83,7 +84,7 @@ impl Refetch {
         if state.ended == now.ended && !state.wanted && !state.under_way {
             return;
         }
-        // Whether it ended, failed or hangs is for the caller to see in the value itself.
+        // The caller sees in the value itself whether the fetch succeeded, failed or hangs.
         let _ = tokio::time::timeout(WAIT, ends.wait_for(|s| s.ended != now.ended)).await;
     }
 }
@@ -95,13 +96,13 @@ impl std::fmt::Debug for Refetch {
 }
 
 impl Fetching {
-    /// Wait until somebody asks and a fetch may begin. Cancel-safe.
+    /// Waits until a caller asks and a fetch may begin. Cancel-safe.
     pub async fn wanted(&self) {
-        // Invariant: the sending half is in self, so the wait cannot end by its end.
+        // Invariant: self holds the sender, so the wait cannot end with a closed channel.
         let _ = self.0.state.subscribe().wait_for(|state| state.wanted).await;
     }
 
-    /// A fetch begins.
+    /// Marks that a fetch begins.
     pub fn begin(&self, cause: Cause) {
         self.0.state.send_modify(|state| {
             if cause == Cause::Asked {
@@ -112,7 +113,7 @@ impl Fetching {
         });
     }
 
-    /// It has ended, and whatever came of it is published.
+    /// Marks that the fetch has ended and its result is published.
     pub fn end(&self) {
         self.0.state.send_modify(|state| {
             state.under_way = false;
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_waits_for_the_fetch_and_within_the_interval_for_nothing() {
+    async fn an_asker_waits_for_a_fetch_once_per_interval() {
         let (fetching, refetch) = refetch(INTERVAL);
         let fetches = async {
             for _ in 0..2 {
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_that_hangs_holds_up_a_bounded_number_for_a_bounded_time() {
+    async fn a_hung_fetch_delays_few_askers_for_a_bounded_time() {
         let (fetching, refetch) = refetch(INTERVAL);
         fetching.begin(Cause::Asked);
         let mut tasks = tokio::task::JoinSet::new();
@@ -172,11 +173,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_that_begins_for_whatever_cause_is_the_answer_to_all_who_ask() {
+    async fn one_fetch_answers_all_who_ask() {
         let (fetching, refetch) = refetch(INTERVAL);
         let ((), (), ()) = tokio::join!(refetch.ask(), refetch.ask(), async {
             fetching.wanted().await;
-            // It is due just when it is asked for.
+            // The fetch becomes due at the moment when it is asked for.
             fetching.begin(Cause::Due);
             fetching.end();
         });
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_that_was_due_does_not_stand_in_the_way_of_one_that_is_asked_for() {
+    async fn a_due_fetch_does_not_prevent_a_requested_one() {
         let (fetching, refetch) = refetch(INTERVAL);
         fetching.begin(Cause::Due);
         fetching.end();

@@ -1,7 +1,7 @@
-//! How secrets lie on disk: written whole, readable by their owner alone, and judged when read;
-//! passwords, and where they come from.
+//! Secrets on disk: written atomically, readable by their owner only, permissions checked when
+//! read. Also passwords and their sources.
 //!
-//! Never logs or formats what it handles.
+//! Never logs or formats a secret.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Who besides its owner may read a file.
+/// Who besides its owner can read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exposure {
-    /// The owner alone.
+    /// Only the owner.
     Owner,
     /// The owner's group too.
     Group,
@@ -21,7 +21,7 @@ pub enum Exposure {
     Everyone,
 }
 
-/// Read the mode bits of a file as who may read it.
+/// Derives from a file's mode bits who can read it.
 pub fn exposure(meta: &fs::Metadata) -> Exposure {
     match meta.mode() {
         m if m & 0o007 != 0 => Exposure::Everyone,
@@ -30,7 +30,7 @@ pub fn exposure(meta: &fs::Metadata) -> Exposure {
     }
 }
 
-/// Where a password is read from, each time it is needed. The configuration never holds one.
+/// The source of a password, read each time it is needed. The configuration never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PasswordSource {
     /// The first line of a file.
@@ -51,19 +51,19 @@ impl std::fmt::Display for PasswordSource {
 /// A password, wiped when dropped.
 pub struct Password(Zeroizing<String>);
 
-/// A line that is longer than this is no password but another file.
+/// A longer line is not a password but another file.
 const PASSWORD_BYTES_MAX: u64 = 4096;
 
 impl Password {
-    /// No password: what a file has that was exported without one.
+    /// The empty password, for a PFX that was exported without one.
     pub fn empty() -> Self {
         Password(Zeroizing::default())
     }
 
-    /// Read a password, and who else may read it.
+    /// Reads a password, and reports who else can read its source.
     ///
     /// # Errors
-    /// What the system answers, or [`io::ErrorKind::InvalidData`] for what is not one line of text.
+    /// The system's error, or [`io::ErrorKind::InvalidData`] if the source is not one line of text.
     pub fn read(source: &PasswordSource) -> io::Result<(Self, Exposure)> {
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
         let (text, exposure) = match source {
@@ -80,13 +80,14 @@ impl Password {
         let line = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
-        match line.contains(['\n', '\0']) {
-            true => Err(invalid("more than one line")),
-            false => Ok((Password(Zeroizing::new(line.to_owned())), exposure)),
+        if line.contains(['\n', '\0']) {
+            Err(invalid("more than one line"))
+        } else {
+            Ok((Password(Zeroizing::new(line.to_owned())), exposure))
         }
     }
 
-    /// The password itself. Only for what opens something with it.
+    /// The password itself. Only for code that decrypts or logs in with it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -98,15 +99,15 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// What sitegate authenticates itself with at a backend (RFC 7617), wiped when dropped.
+/// The credential that sitegate sends to a backend (RFC 7617), wiped when dropped.
 pub struct BasicCredential(Zeroizing<String>);
 
 impl BasicCredential {
-    /// Read one: `user:password` in one line. And who else may read it.
+    /// Reads one line of the form `user:password`, and reports who else can read its source.
     ///
     /// # Errors
-    /// As [`Password::read`], and [`io::ErrorKind::InvalidData`] for what has no user name or has
-    /// control characters (RFC 7617 §2).
+    /// As [`Password::read`], and [`io::ErrorKind::InvalidData`] if the line has no user name or
+    /// has control characters (RFC 7617 §2).
     pub fn read(source: &PasswordSource) -> io::Result<(Self, Exposure)> {
         use base64::Engine;
         let (line, exposure) = Password::read(source)?;
@@ -120,12 +121,12 @@ impl BasicCredential {
         Ok((BasicCredential(Zeroizing::new(format!("Basic {}", &*coded))), exposure))
     }
 
-    /// One that could not be read: whoever is asked with it refuses.
+    /// A credential that could not be read: a request that needs it is refused.
     pub fn unreadable() -> Self {
         BasicCredential(Zeroizing::default())
     }
 
-    /// The value of Authorization, or `None` if it could not be read.
+    /// The value of the Authorization header, or `None` if the credential could not be read.
     pub fn field(&self) -> Option<&str> {
         Some(&**self.0).filter(|field| !field.is_empty())
     }
@@ -137,34 +138,35 @@ impl std::fmt::Debug for BasicCredential {
     }
 }
 
-/// Replace `path` by a file with these bytes, mode 0600, so that a reader sees the old or the new
-/// whole, and a crash leaves one of them.
+/// Replaces `path` atomically by a file with these bytes, mode 0600: a reader sees the whole old or
+/// the whole new file, and a crash leaves one of them.
 ///
 /// # Errors
-/// Whatever the file system answers; the old file is then still there.
+/// The file system's error; the old file is then unchanged.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written(path, bytes, 0o600)?.persist(path)?;
     sync_folder(path)
 }
 
-/// As [`write_private`], but never in the place of another file.
+/// Like [`write_private`], but never replaces an existing file.
 ///
 /// # Errors
-/// As [`write_private`]; [`io::ErrorKind::AlreadyExists`] where there is one.
+/// As [`write_private`]; [`io::ErrorKind::AlreadyExists`] if the file exists.
 pub fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written(path, bytes, 0o600)?.persist_noclobber(path)?;
     sync_folder(path)
 }
 
-/// As [`write_private`], as a file of that user and group. It is theirs before it has its name: in a
-/// folder of theirs the name may lead elsewhere a moment later.
+/// Like [`write_private`], for a file that belongs to that user and group. The owner is set before
+/// the rename: in a folder that the user owns, the name could point elsewhere a moment later.
 ///
 /// # Errors
-/// As [`write_private`]. Inside, why it stays the caller's.
+/// As [`write_private`]. The inner result says why the owner could not be changed.
 pub fn write_private_for(
     path: &Path,
     bytes: &[u8],
-    (user, group): (u32, u32),
+    user: u32,
+    group: u32,
 ) -> io::Result<io::Result<()>> {
     let file = written(path, bytes, 0o600)?;
     let given = match file.as_file().metadata() {
@@ -176,7 +178,7 @@ pub fn write_private_for(
     Ok(given)
 }
 
-/// As [`write_private`], for what everyone may read: certificates and public keys.
+/// Like [`write_private`], for files that everyone may read: certificates and public keys.
 ///
 /// # Errors
 /// As [`write_private`].
@@ -185,7 +187,7 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// A file beside `path`, whole and on the disk.
+/// A temporary file beside `path`, completely written and synced to disk.
 fn written(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(".sitegate-")
@@ -200,27 +202,27 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// The parent of a bare name is empty, and means here.
+/// The folder of a path. A bare name has an empty parent, which means the current directory.
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Make a directory, and those above it, that its owner alone may enter.
+/// Creates a directory and its parents, accessible to their owner only.
 ///
 /// # Errors
-/// Whatever the file system answers.
+/// The file system's error.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The bytes of a regular file of at most `len_max` bytes, and who may read it.
+/// Reads a regular file of at most `len_max` bytes, and reports who can read it.
 ///
-/// Opens without waiting, so that a FIFO in a file's place cannot hold the reader.
+/// Opens with O_NONBLOCK, so that a FIFO in the file's place cannot block the reader.
 ///
 /// # Errors
-/// What the file system answers, or [`io::ErrorKind::InvalidData`] for what is not a regular file
-/// or too large.
+/// The file system's error, or [`io::ErrorKind::InvalidData`] if it is not a regular file or too
+/// large.
 pub fn read_bounded(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Exposure)> {
     use std::io::Read;
     let file = fs::OpenOptions::new()
@@ -244,11 +246,12 @@ pub fn read_bounded(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>
     Ok((bytes, exposure(&meta)))
 }
 
-/// The same of a text that can say where it ends: one with the first line `# begin` is whole only if
-/// its last line is `# end`.
+/// Like [`read_bounded`], for a text that can mark its end: if its first line is `# begin`, its
+/// last line must be `# end`.
 ///
 /// # Errors
-/// As [`read_bounded`], and [`io::ErrorKind::InvalidData`] for what has a beginning and no end.
+/// As [`read_bounded`], and [`io::ErrorKind::InvalidData`] if the text has `# begin` and no `#
+/// end`.
 pub fn read_whole(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Exposure)> {
     let (bytes, exposure) = read_bounded(path, len_max)?;
     let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);

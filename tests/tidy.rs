@@ -1,5 +1,5 @@
-//! The architecture, the documents and the shipped configuration, as tests: what is said in
-//! ARCHITECTURE.md, docs/ and config/ is true of the code, or one of these fails.
+//! The architecture, the documents and the shipped configuration, as tests: each checks that a
+//! statement in ARCHITECTURE.md, docs/ or config/ is true of the code.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -14,6 +14,8 @@ mod code;
 mod configuration;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/language.rs"]
+mod language;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/operations.rs"]

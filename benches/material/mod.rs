@@ -1,4 +1,5 @@
-//! What the benches of the pure rooms work on: a request as clients send it, tokens, a long blocklist.
+//! The inputs of the benches of the pure modules: a request as clients send it, tokens, a long
+//! blocklist.
 
 #![allow(dead_code, reason = "each bench takes what it needs")]
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up shall stop")]
@@ -20,7 +21,7 @@ pub const HEAD: &[u8] = b"GET /SMS_DP_SMSPKG$/PS100012/sub%20dir/setup.exe HTTP/
 Host: dp01.contoso.com\r\nUser-Agent: SMS CCM 5.0 TS\r\nAccept: */*\r\nRange: bytes=0-1048575\r\n\
 Authorization: Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl\r\n\r\n";
 
-/// Its answer's.
+/// The head of its response.
 pub const ANSWER: &[u8] = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1048576\r\n\
 Content-Type: application/octet-stream\r\nContent-Range: bytes 0-1048575/67108864\r\n\
 Last-Modified: Tue, 01 Sep 2026 08:00:00 GMT\r\nAccept-Ranges: bytes\r\n\
@@ -39,7 +40,7 @@ pub fn routes() -> (RouteTable, CanonicalPath) {
     (RouteTable::new(Vec::new(), routes), path)
 }
 
-/// A token of each algorithm, and whom they are trusted from.
+/// A token of each algorithm, and the trust in their issuer.
 pub struct Tokens {
     /// ECDSA on P-256.
     pub es256: String,
@@ -47,14 +48,14 @@ pub struct Tokens {
     pub rs256: String,
     /// Their issuer.
     pub trusted: [Trusted; 1],
-    /// The name by which a site system accepts it.
+    /// The issuer name that a site system accepts.
     pub allowed: [Arc<str>; 1],
-    /// When they are good.
+    /// A time at which they are valid.
     pub now: Timestamp,
     _keys: Publisher<KeySet>,
 }
 
-/// Make them.
+/// Creates them.
 pub fn tokens() -> Tokens {
     let now = Timestamp::from_second(1_790_000_000).expect("a time");
     let signers = [SignerKind::P256, SignerKind::Rsa2048].map(|kind| {
@@ -83,12 +84,12 @@ pub fn tokens() -> Tokens {
     Tokens { es256, rs256, trusted, allowed: [Arc::from("site")], now, _keys: publisher }
 }
 
-/// As it is found in a request.
+/// The token as found in a request.
 pub fn bearer(token: &str) -> BearerToken<'_> {
     BearerToken::parse(token.as_bytes()).expect("a token")
 }
 
-/// The text of a blocklist of a hundred thousand entries.
+/// The text of a blocklist with a hundred thousand entries.
 pub fn long_blocklist() -> String {
     let two = |n: u128| {
         let (token, device) = (Uuid::from_u128(n), Uuid::from_u128(!n));
@@ -97,7 +98,7 @@ pub fn long_blocklist() -> String {
     (0..50_000).map(two).collect()
 }
 
-/// That list, and somebody who is not on it.
+/// That list, and an identity that is not on it.
 pub fn blocklist() -> (Blocklist, Identity) {
     let who = Identity {
         device: Some(DEVICE.to_owned()),

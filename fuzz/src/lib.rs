@@ -1,4 +1,4 @@
-//! Nothing: each target is a program in src/bin that feeds bytes to one function of sitegate.
+//! Empty: each target is a program in src/bin that passes bytes to one function of sitegate.
 //!
-//! A finding is a panic, a hang or memory without bound. What a function promises is asserted where
-//! that takes a line.
+//! A finding is a panic, a hang or unbounded memory. A target asserts the function's promises if
+//! that takes one line.

@@ -1,4 +1,4 @@
-//! Which of the last refusals are asked for, and how a script is told of them.
+//! Filters the recent denials for the page and the JSON API.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::RecentDenial;
 
-/// What the refusals are narrowed down to: words that have to be the same. Empty ones ask nothing.
+/// The filter: each non-empty field must match exactly. An empty field matches everything.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Filter {
     pub(super) reason: String,
     pub(super) site_system: String,
     pub(super) route: String,
-    /// For the page alone: whether it shows all that match, and not only the newest.
+    /// For the page only: whether it shows all matches, and not only the newest.
     pub(super) all: String,
-    /// For the page alone: `off` if it is not to load itself again.
+    /// For the page only: `off` disables the automatic refresh.
     pub(super) refresh: String,
 }
 
@@ -27,7 +27,7 @@ impl Filter {
             && is(&self.route, denial.route.as_deref().unwrap_or("none"))
     }
 
-    /// The same question as a query, with another word in place of one of its own.
+    /// The filter as a query string, with one field replaced.
     pub(super) fn query(&self, instead: Option<(&str, &str)>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, own) in [
@@ -46,12 +46,12 @@ impl Filter {
     }
 }
 
-/// The last refusals, as a script gets them.
+/// The recent denials, as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Denials {
-    /// How many are kept at present; older ones are in the access log.
+    /// How many are stored now; older ones are in the access log.
     kept: usize,
-    /// Those that were asked for, the newest first.
+    /// The matching ones, the newest first.
     denials: Vec<Arc<RecentDenial>>,
 }
 
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_stays_whole_in_a_query_and_one_word_of_it_can_be_another() {
+    fn a_filter_is_encoded_whole_and_one_term_is_replaceable() {
         let filter =
             Filter { reason: "token.missing".into(), route: "a&b=<c>".into(), ..Filter::default() };
         assert_eq!(filter.query(None), "reason=token.missing&route=a%26b%3D%3Cc%3E");

@@ -1,6 +1,6 @@
-//! The last hour, minute by minute: samples of the counters, as many as fit into an hour.
+//! The last hour, minute by minute: samples of the counters in a ring buffer.
 //!
-//! Somebody else says when to sample; this only remembers, and takes differences.
+//! The caller decides when to sample; this only stores samples and computes differences.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,12 +13,12 @@ use crate::metrics::Totals;
 /// An hour of minutes needs one sample more than it has minutes.
 const SAMPLES_MAX: usize = 61;
 
-/// What was counted between two samples, most often a minute.
+/// The counts between two samples, usually a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interval {
-    /// When it began.
+    /// When the interval began.
     pub from: Timestamp,
-    /// When it ended; of the last one, when it was asked for.
+    /// When the interval ended; for the last one, the time of the query.
     pub to: Timestamp,
     /// Requests answered.
     pub requests: u64,
@@ -26,18 +26,18 @@ pub struct Interval {
     pub denials: u64,
     /// TLS handshakes completed.
     pub handshakes: u64,
-    /// Tokens whose verification was remembered.
+    /// Tokens with a cached verification.
     pub token_cache_hits: u64,
     /// Tokens whose signature had to be verified.
     pub token_cache_misses: u64,
 }
 
-/// The samples. Cheap to clone; all clones are one.
+/// The samples. Cheap to clone; all clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct History(Arc<Mutex<VecDeque<(Timestamp, Totals)>>>);
 
 impl History {
-    /// What was counted so far.
+    /// Records the current counters.
     pub fn sample(&self, now: Timestamp, totals: Totals) {
         let mut samples = self.samples();
         if samples.len() >= SAMPLES_MAX {
@@ -46,7 +46,7 @@ impl History {
         samples.push_back((now, totals));
     }
 
-    /// The last hour up to now, the oldest first. The last interval goes on still.
+    /// The last hour up to now, the oldest first. The last interval is still open.
     pub fn hour(&self, now: Timestamp, totals: Totals) -> Vec<Interval> {
         let samples = self.samples();
         let ends = samples.iter().skip(1).copied().chain([(now, totals)]);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_is_kept_and_the_minute_that_goes_on_is_told_as_well() {
+    fn history_keeps_an_hour_and_the_current_minute() {
         let history = History::default();
         assert!(history.hour(second(0), totals(0)).is_empty());
         for minute in 0..500 {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_configuration_no_longer_counts_is_nothing_and_not_less_than_that() {
+    fn a_counter_that_decreases_counts_as_zero() {
         let history = History::default();
         history.sample(second(0), totals(100));
         history.sample(second(60), totals(5));

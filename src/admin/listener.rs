@@ -1,5 +1,5 @@
-//! The administration's own accept loop: a bounded number of connections, none of which may be
-//! silent for long. What is shown to operators must not take descriptors from clients.
+//! The accept loop of the admin and metrics listeners: a limited number of connections, each with
+//! an idle timeout. They must not take file descriptors from clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use tokio::time::{Instant, Sleep};
 
 const CONNECTIONS_MAX: usize = 64;
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// After the system could not give a connection.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A listener with limits.
+/// A listener with a connection limit.
 pub(super) struct Bounded {
     listener: TcpListener,
     turns: Arc<Semaphore>,
@@ -53,7 +53,7 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that ends when its client is silent for too long.
+/// A connection with an idle timeout.
 pub(super) struct Talking {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
@@ -71,7 +71,7 @@ impl AsyncRead for Talking {
                 self.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
                 Poll::Ready(done)
             }
-            // The end of what was read: a quiet client is one that has left.
+            // A timeout reads as end of stream: a silent client has left.
             Poll::Pending => self.silence.as_mut().poll(cx).map(Ok),
         }
     }

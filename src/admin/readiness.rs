@@ -1,23 +1,23 @@
-//! Whether this process should be sent requests.
+//! Readiness: whether a load balancer should send requests to this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::metrics::Metrics;
 
-/// Lines of the moment.
-type Lines = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+/// The current lines.
+type DetailLines = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// Whether this process should be sent requests: not before it has started, not while it drains,
+/// Whether this process should receive requests: not before it has started, not while it drains,
 /// and not while a site system has no certificate.
 #[derive(Clone)]
 pub struct Readiness {
     started: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
-    /// What is amiss with the site systems, a line each.
-    amiss: Lines,
-    /// What needs attention and is no reason to send requests elsewhere, a line each.
-    notes: Lines,
+    /// The faults of listeners and site systems, a line each.
+    amiss: DetailLines,
+    /// Warnings that are no reason to send requests elsewhere, a line each.
+    notes: DetailLines,
     metrics: Arc<Metrics>,
 }
 
@@ -37,24 +37,24 @@ impl Readiness {
         }
     }
 
-    /// Every listener is open.
+    /// Marks the process as started: every listener is open.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Release);
         let _ = self.reasons();
     }
 
-    /// No more requests, please.
+    /// Marks the process as draining.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
         let _ = self.reasons();
     }
 
-    /// What needs attention though this process is ready.
+    /// Warnings while the process is ready.
     pub fn notes(&self) -> Vec<String> {
         (self.notes)()
     }
 
-    /// Why not; nothing if ready.
+    /// Why the process is not ready; empty if it is.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if !self.started.load(Ordering::Acquire) {

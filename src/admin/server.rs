@@ -1,7 +1,7 @@
-//! The two listeners, as routers and one function that serves either.
+//! The routers of the metrics and admin listeners, and the function that serves them.
 //!
-//! The administration listener answers only requests that name this machine, so that no web page
-//! elsewhere can read it through somebody's browser.
+//! The admin listener answers only requests with a local Host and Origin, so that no web page
+//! elsewhere can read it through a user's browser (DNS rebinding).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,23 +24,23 @@ use crate::clock::Clock;
 use crate::log::Recent;
 use crate::metrics::Metrics;
 
-/// What the listeners show.
+/// The data behind the listeners.
 #[derive(Clone)]
-pub struct Shown {
+pub struct AdminState {
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether requests are welcome.
+    /// Whether the process should receive requests.
     pub readiness: Readiness,
-    /// The last refusals.
+    /// The recent denials.
     pub recent: Recent,
-    /// The time, for what is shown as an age.
+    /// The clock, for ages.
     pub clock: Clock,
-    /// The status of the moment.
+    /// The current status.
     pub status: Arc<dyn Fn() -> Status + Send + Sync>,
 }
 
-/// `/metrics`, `/livez` and `/readyz`: what may leave this machine.
-pub fn metrics_router(shown: Shown) -> Router {
+/// `/metrics`, `/livez` and `/readyz`: the endpoints that may be reachable from other hosts.
+pub fn metrics_router(shown: AdminState) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(async || "ok\n"))
@@ -48,8 +48,8 @@ pub fn metrics_router(shown: Shown) -> Router {
         .with_state(shown)
 }
 
-/// The same, the page, and what is on it for scripts: `/`, `/api/v1/status`, `/api/v1/denials`.
-pub fn admin_router(shown: Shown) -> Router {
+/// The same, plus the page and its JSON API: `/`, `/api/v1/status`, `/api/v1/denials`.
+pub fn admin_router(shown: AdminState) -> Router {
     let more = Router::new()
         .route("/", get(page))
         .route("/api/v1/status", get(status))
@@ -58,10 +58,10 @@ pub fn admin_router(shown: Shown) -> Router {
     metrics_router(shown).merge(more).layer(from_fn(confined)).layer(from_fn(names_this_machine))
 }
 
-/// Answer on a listener until told to stop.
+/// Serves a listener until stopped.
 ///
 /// # Errors
-/// If the listener is lost.
+/// If the listener fails.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -74,42 +74,39 @@ pub async fn serve(
         .await
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
+async fn metrics(State(shown): State<AdminState>) -> Response {
     let _ = shown.readiness.reasons();
     shown.metrics.set_clock(shown.clock.now().as_microsecond() as f64 / 1e6);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, shown.metrics.render()).into_response()
 }
 
-async fn readyz(State(shown): State<Shown>) -> Response {
+async fn readyz(State(shown): State<AdminState>) -> Response {
     let reasons = shown.readiness.reasons();
-    match reasons.is_empty() {
-        true => {
-            let notes = shown.readiness.notes();
-            let lines = notes.iter().map(|note| format!("warning: {note}\n"));
-            format!("ready\n{}", lines.collect::<String>()).into_response()
-        }
-        false => {
-            let text = reasons.join("\n") + "\n";
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        }
+    if reasons.is_empty() {
+        let notes = shown.readiness.notes();
+        let lines = notes.iter().map(|note| format!("warning: {note}\n"));
+        format!("ready\n{}", lines.collect::<String>()).into_response()
+    } else {
+        let text = reasons.join("\n") + "\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 
-async fn status(State(shown): State<Shown>) -> Response {
+async fn status(State(shown): State<AdminState>) -> Response {
     Json((shown.status)()).into_response()
 }
 
-async fn denials(State(shown): State<Shown>, Query(filter): Query<Filter>) -> Response {
+async fn denials(State(shown): State<AdminState>, Query(filter): Query<Filter>) -> Response {
     Json(Denials::of(shown.recent.list(), &filter)).into_response()
 }
 
-async fn page(State(shown): State<Shown>, Query(filter): Query<Filter>) -> Response {
+async fn page(State(shown): State<AdminState>, Query(filter): Query<Filter>) -> Response {
     let (status, recent) = ((shown.status)(), shown.recent.list());
     Html(page::render(&status, &recent, &filter, shown.clock.now())).into_response()
 }
 
-/// Nothing that is shown is more than it seems to be to a browser, or is kept by one.
+/// Adds security headers: browsers neither sniff content types nor store responses.
 async fn confined(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -126,7 +123,7 @@ async fn confined(request: Request, next: Next) -> Response {
     response
 }
 
-/// Host must be a name of this machine, and Origin, where a browser sends one, the same.
+/// Requires a local Host and, if a browser sends one, a local Origin.
 async fn names_this_machine(request: Request, next: Next) -> Response {
     let local = |name: header::HeaderName, headers: &HeaderMap| match headers.get(name) {
         Some(value) => value.to_str().ok().is_some_and(is_local),
@@ -135,7 +132,7 @@ async fn names_this_machine(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let one_host = headers.get_all(header::HOST).iter().count() == 1;
     if !one_host || !local(header::HOST, headers) || !local(header::ORIGIN, headers) {
-        let text = "this listener answers only to names of this machine\n";
+        let text = "this listener accepts only this machine's names in Host\n";
         return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
     }
     next.run(request).await

@@ -1,4 +1,4 @@
-//! What status shows: the words are those of metrics, logs and documentation.
+//! The status document. Its words are those of metrics, logs and documentation.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,11 @@ pub struct Status {
     pub pid: u32,
     /// When it started.
     pub started: Timestamp,
-    /// Whether it should be sent requests.
+    /// Whether it should receive requests.
     pub ready: bool,
     /// Why not.
     pub not_ready: Vec<String>,
-    /// What needs attention though it is ready.
+    /// Warnings while it is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Client connections that are open.
@@ -32,15 +32,15 @@ pub struct Status {
     pub config: ConfigStatus,
     /// The site systems, in the order of the configuration.
     pub site_systems: Vec<SiteSystemStatus>,
-    /// The backends, as requests found them.
+    /// The backends, with the health that requests found.
     #[serde(default)]
     pub backends: Vec<BackendStatus>,
     /// The token issuers.
     pub issuers: Vec<IssuerStatus>,
-    /// What it has from the site server that it follows, if it follows one.
+    /// The state of the site server that it follows, if it follows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_server: Option<SiteServerStatus>,
-    /// What was counted in the last hour, minute by minute, the oldest first.
+    /// The counts of the last hour, minute by minute, the oldest first.
     #[serde(default)]
     pub last_hour: Vec<Interval>,
 }
@@ -50,7 +50,7 @@ pub struct Status {
 pub struct SiteStatus {
     /// Its code.
     pub code: String,
-    /// The hierarchy that it belongs to, where that is configured.
+    /// The hierarchy that it belongs to, if configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hierarchy: Option<String>,
     /// The domains that it may issue certificates for.
@@ -59,42 +59,42 @@ pub struct SiteStatus {
     pub token_issuer: String,
 }
 
-/// What a gateway has from its site server.
+/// The state of a gateway's site server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SiteServerStatus {
-    /// The name by which this gateway has joined, or will.
+    /// The name with which this gateway has joined, or will.
     pub gateway: String,
-    /// Where the site's servers are; none before it has joined.
+    /// The URLs of the site's servers; none before it has joined.
     pub servers: Vec<String>,
     /// The version of the bundle in force; none before it has joined.
     pub version: Option<u64>,
-    /// When that was made.
+    /// When that bundle was made.
     pub issued: Option<Timestamp>,
-    /// When it is out of date.
+    /// When that bundle expires.
     pub expires: Option<Timestamp>,
-    /// How many devices, users, tokens and times it blocks.
+    /// The number of blocks in it: of devices, users, tokens and times.
     pub blocks: usize,
-    /// How many seconds the site server's clock is ahead of this machine's, as it was seen last.
+    /// How many seconds the site server's clock is ahead of this machine's, at the last response.
     #[serde(default)]
     pub clock_ahead_s: Option<i64>,
-    /// What stands between this gateway and its site server at present.
+    /// The current problem between this gateway and its site server.
     #[serde(default)]
     pub trouble: Option<String>,
-    /// What of this needs attention, a sentence each.
+    /// Warnings, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
-/// The configuration that is in force, and what became of the last one read.
+/// The configuration in force, and the result of the last reload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConfigStatus {
     /// The file.
     pub path: String,
     /// Since when it is in force.
     pub since: Timestamp,
-    /// Whether the file as it was last read is the one in force.
+    /// Whether the file as last read is the one in force.
     pub current: bool,
-    /// What is wrong with the file, if it is not.
+    /// The fault of the file, if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -102,9 +102,9 @@ pub struct ConfigStatus {
 /// Plain HTTP of a site system.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlainHttpStatus {
-    /// The address, with the port that was really taken.
+    /// The address, with the actual port.
     pub listen: String,
-    /// What becomes of requests there: `refuse`, `redirect` or `pass`.
+    /// The handling of requests there: `refuse`, `redirect` or `pass`.
     pub mode: String,
 }
 
@@ -115,42 +115,42 @@ pub struct SiteSystemStatus {
     pub name: String,
     /// Its roles.
     pub roles: Vec<String>,
-    /// Where it listens.
+    /// Its listen address.
     pub listen: String,
-    /// Where it listens for plain HTTP, if it does.
+    /// Its plain HTTP listener, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain_http: Option<PlainHttpStatus>,
-    /// The names it answers to.
+    /// Its host names and addresses.
     pub hosts: Vec<String>,
-    /// Its open connections, by the version of TLS.
+    /// Its open connections, by TLS version.
     #[serde(default)]
     pub connections: BTreeMap<String, usize>,
-    /// Where requests go.
+    /// Its backend.
     pub backend: String,
-    /// Where those of single roles go instead.
+    /// The backends of single roles.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub role_backends: BTreeMap<String, String>,
-    /// Whether requests that would be denied go on at present.
+    /// Whether it is observing now: requests that would be denied are forwarded.
     #[serde(default)]
     pub observes: bool,
-    /// Until when they were told to, if they were.
+    /// Until when it is configured to observe, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observe_until: Option<Timestamp>,
-    /// The certificate that the next client will be shown.
+    /// The certificate that the next client receives.
     pub certificate: Option<CertificateStatus>,
     /// Why this one, or why none.
     pub reason: String,
     /// Until when an OCSP response is stapled to it, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stapled_until: Option<Timestamp>,
-    /// What may not be served, and why.
+    /// The certificates that may not be served, with the reasons.
     pub rejected: Vec<RejectedStatus>,
-    /// What hinders nothing and should be mended.
+    /// Faults that should be fixed but do not stop the certificate from being served.
     pub warnings: Vec<String>,
-    /// By what client certificates are judged, where clients are asked for one.
+    /// The trust for client certificates, if clients are asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<ClientsStatus>,
-    /// When the choice may change by itself.
+    /// When the selection may change by itself.
     pub next_change: Option<Timestamp>,
     /// Since when this certificate is served.
     pub since: Timestamp,
@@ -158,18 +158,18 @@ pub struct SiteSystemStatus {
     pub swaps: u64,
 }
 
-/// A backend, as requests found it.
+/// A backend, with the health that requests found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackendStatus {
     /// Its host and port, or the path of its socket.
     pub name: String,
     /// The site systems whose requests go there.
     pub site_systems: Vec<String>,
-    /// The mean time, in milliseconds, from the last byte of a request to the head of its answer,
+    /// The mean time, in milliseconds, from the last byte of a request to the head of its response,
     /// over the last minute; none without a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<f64>,
-    /// Its addresses; none while its name does not resolve.
+    /// Its addresses; empty while its name does not resolve.
     pub addresses: Vec<BackendAddressStatus>,
 }
 
@@ -183,35 +183,35 @@ pub struct BackendAddressStatus {
     /// Since when it is in that state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// When it last answered.
+    /// When it last responded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<Timestamp>,
     /// When a request last failed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Timestamp>,
-    /// Why that failed: a code of the documentation.
+    /// The reason: a code of the documentation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What exactly.
+    /// The details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// How to mend it.
+    /// How to fix it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// How many requests have failed since the last that did not.
+    /// How many requests have failed since the last success.
     pub failures_in_a_row: u32,
 }
 
-/// By what client certificates are judged.
+/// The trust for client certificates.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientsStatus {
-    /// Authorities that are trusted.
+    /// Trusted CAs.
     pub authorities: usize,
-    /// Lists of revoked certificates that are asked.
+    /// CRLs that are checked.
     pub crls: usize,
-    /// When the first of those lists expires, or did.
+    /// When the first of those CRLs expires, or expired.
     pub crl_expires: Option<Timestamp>,
-    /// What is wrong with the files.
+    /// The faults of the files.
     pub problems: Vec<String>,
 }
 
@@ -226,17 +226,17 @@ pub struct CertificateStatus {
     pub issuer: String,
     /// The serial number, hexadecimal.
     pub serial: String,
-    /// The names in it.
+    /// Its subject alternative names.
     pub names: Vec<String>,
-    /// From when it is valid.
+    /// The start of its validity.
     pub not_before: Timestamp,
-    /// Until when.
+    /// The end of its validity.
     pub not_after: Timestamp,
     /// SHA-1 of the DER, upper-case hexadecimal, as Windows shows it.
     pub thumbprint: String,
     /// SHA-256 of the DER, upper-case hexadecimal.
     pub thumbprint_sha256: String,
-    /// The kind of key.
+    /// The kind and size of its key.
     pub key: String,
 }
 
@@ -245,15 +245,15 @@ pub struct CertificateStatus {
 pub struct RejectedStatus {
     /// `pki` or `site-issued`.
     pub source: String,
-    /// Why: a code of the documentation.
+    /// The reason: a code of the documentation.
     pub reason: String,
     /// The same as a sentence.
     pub title: String,
-    /// What exactly.
+    /// The details.
     pub detail: String,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: String,
-    /// What is known of the certificate.
+    /// The certificate, if it could be read.
     pub certificate: Option<CertificateStatus>,
 }
 
@@ -262,22 +262,22 @@ pub struct RejectedStatus {
 pub struct IssuerStatus {
     /// Its name.
     pub name: String,
-    /// The `iss` values that are its.
+    /// Its accepted `iss` values.
     pub accepts: Vec<String>,
-    /// The audiences that mean this site.
+    /// The audiences that stand for this site.
     pub audiences: Vec<String>,
-    /// Usable keys.
+    /// The number of usable keys.
     pub keys: usize,
-    /// The names of those that have one.
+    /// The ids of the keys that have one.
     #[serde(default)]
     pub key_ids: Vec<String>,
-    /// Where they are fetched, if they are.
+    /// The URL that they are fetched from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_from: Option<String>,
     /// When they were last fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_fetched: Option<Timestamp>,
-    /// What is wrong with its keys, or with fetching them.
+    /// The problems of its keys, or of fetching them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }

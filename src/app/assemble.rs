@@ -1,5 +1,5 @@
-//! From a configuration to site systems, issuers and a policy, and from the next configuration to
-//! the least change.
+//! Builds site systems, issuers and a policy from a configuration, and applies the next
+//! configuration with the least change.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,24 +11,20 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::authority::{Allowed, allowed, open_authority};
-use super::clients::Clients;
-use super::issuers::Issuers;
 use super::observe::Certificates;
-use super::{Options, StartError, upstreams};
+use super::{Options, StartError};
 use crate::cert::Anchors;
 use crate::client::{Authorities as ClientAuthorities, ClientTrust};
 use crate::config::{Config, Following, PkiFolder, SiteSystem};
-use crate::control::{Backends, Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
+use crate::control::{Folder, KeyMode, Rotation, RotationParams, Served, SiteIssued};
 use crate::front::{Binding, Door};
-use crate::gateway::{Policy, TokenPolicy};
-use crate::live::{Live, live};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::site::{Authority, SiteTokens};
 use crate::tls::{ClientConfigs, TlsOptions};
-use crate::token::{Blocklist, TokenCache};
 
-/// The site's own authority and token key, and whom its backends' certificates have to convince.
-pub(super) struct Authorities {
+/// The site's own CA and token key, and the TLS client configuration for backends.
+pub(super) struct SiteAuthorities {
     pub(super) certificates: Option<Arc<Authority>>,
     pub(super) tokens: Option<Arc<SiteTokens>>,
     pub(super) system: Arc<Anchors>,
@@ -37,7 +33,7 @@ pub(super) struct Authorities {
     ended: watch::Sender<bool>,
 }
 
-impl Authorities {
+impl SiteAuthorities {
     pub(super) fn open(
         config: &Config,
         provider: Arc<CryptoProvider>,
@@ -55,7 +51,7 @@ impl Authorities {
         let system = Anchors::lenient(native.certs.iter());
         let to_backends = ClientConfigs::new(provider.clone(), system.root_store())
             .map_err(|error| StartError::Defect(error.to_string()))?;
-        Ok(Authorities {
+        Ok(SiteAuthorities {
             certificates: open_authority(config, provider.clone()),
             tokens,
             system: Arc::new(system),
@@ -65,7 +61,7 @@ impl Authorities {
         })
     }
 
-    /// Makes configurations of TLS for clients.
+    /// The factory of TLS client configurations.
     pub(super) fn to_backends(&self) -> ClientConfigs {
         self.to_backends.clone()
     }
@@ -79,84 +75,87 @@ impl Authorities {
     }
 }
 
-/// The site's token key, as the configuration has it.
-pub(crate) fn open_tokens(
+/// Opens the site's token key as configured.
+///
+/// # Errors
+/// The key cannot be read or made.
+pub fn open_tokens(
     config: &Config,
     now: Timestamp,
 ) -> Result<SiteTokens, crate::site::TokenKeyError> {
     let (site, kind) = (&config.site, config.token_service.signing);
-    SiteTokens::open(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer, now)
+    SiteTokens::open(&site.state, &site.code, kind, site.hierarchy, &site.token_issuer, now)
 }
 
-/// The same for tools, which make nothing.
+/// As [`open_tokens`] for tools: creates nothing.
 pub(crate) fn find_tokens(config: &Config) -> Result<SiteTokens, crate::site::TokenKeyError> {
     let (site, kind) = (&config.site, config.token_service.signing);
-    SiteTokens::find(&site.state, (&site.code, kind), site.hierarchy, &site.token_issuer)
+    SiteTokens::find(&site.state, &site.code, kind, site.hierarchy, &site.token_issuer)
 }
 
-/// The certificate of one site system, kept by a task.
-struct Kept {
-    wish: Wish,
+/// The certificate of one site system, kept up to date by a task.
+struct KeptAuthority {
+    wish: AuthorityPlan,
     served: Live<Served>,
     stop: watch::Sender<bool>,
 }
 
-/// What a certificate depends on: if it is the same after a reload, the task goes on.
+/// The settings a certificate depends on: if they are equal after a reload, the task continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wish {
+struct AuthorityPlan {
     hosts: Vec<String>,
     tls: TlsOptions,
     pki: Option<Folder>,
-    issued: Issued,
+    issued: IssuedBy,
 }
 
-/// Where the site's own certificates come from.
+/// The source of site-issued certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Issued {
+enum IssuedBy {
     Nowhere,
     Here,
     Never(&'static str),
-    /// At the site server, which has them put into a folder.
+    /// The site server, through a folder.
     Elsewhere(Folder),
 }
 
-fn issued(config: &Config, system: &SiteSystem) -> Issued {
+fn issued(config: &Config, system: &SiteSystem) -> IssuedBy {
     match (allowed(&config.site, &system.roles), &config.site_server) {
-        (Allowed::No, _) => Issued::Nowhere,
-        (Allowed::Never(why), _) => Issued::Never(why),
-        (Allowed::Yes, None) => Issued::Here,
+        (Allowed::No, _) => IssuedBy::Nowhere,
+        (Allowed::Never(why), _) => IssuedBy::Never(why),
+        (Allowed::Yes, None) => IssuedBy::Here,
         (Allowed::Yes, Some(_)) => {
             let place = Following::certificate(&config.site.state, &system.name);
             let name = Following::CERTIFICATE_FILE.to_owned();
             let (certificate, key) = (name.clone(), name);
-            Issued::Elsewhere(Folder { certificate, key, ..Folder::new(place) })
+            IssuedBy::Elsewhere(Folder { certificate, key, ..Folder::new(place) })
         }
     }
 }
 
-/// What is served for each site system; read by status and readiness.
+/// The served state of each site system; read by status and readiness.
 pub(super) type SharedSites = Arc<Mutex<BTreeMap<String, Live<Served>>>>;
 
-/// The site systems that run.
+/// The running site systems.
 #[derive(Default)]
 pub(super) struct Sites {
-    kept: BTreeMap<String, Kept>,
+    kept: BTreeMap<String, KeptAuthority>,
     shared: SharedSites,
 }
 
 impl Sites {
-    /// Have a task for each site system of the configuration, and none besides.
+    /// Runs a task for each site system of the configuration, and stops the others.
     pub(super) fn follow(
         &mut self,
         config: &Config,
-        authorities: &Authorities,
+        authorities: &SiteAuthorities,
         options: &Options,
         metrics: &Arc<Metrics>,
         tasks: &mut JoinSet<()>,
     ) {
         let mut next = BTreeMap::new();
         for system in &config.site_systems {
-            let wish = Wish {
+            let wish = AuthorityPlan {
                 hosts: system.hosts.clone(),
                 tls: TlsOptions {
                     http2: system.http2,
@@ -167,7 +166,8 @@ impl Sites {
             };
             let before = self.kept.remove(&system.name);
             if let Some(kept) = before.as_ref().filter(|kept| kept.wish == wish) {
-                let same = Kept { wish, served: kept.served.clone(), stop: kept.stop.clone() };
+                let same =
+                    KeptAuthority { wish, served: kept.served.clone(), stop: kept.stop.clone() };
                 next.insert(system.name.clone(), same);
                 continue;
             }
@@ -176,10 +176,10 @@ impl Sites {
             params.tls = wish.tls;
             params.pki = wish.pki.clone();
             params.site_issued = match &wish.issued {
-                Issued::Nowhere => None,
-                Issued::Here => authorities.certificates.clone().map(SiteIssued::Authority),
-                Issued::Never(why) => Some(SiteIssued::Never(why)),
-                Issued::Elsewhere(folder) => Some(SiteIssued::Folder(folder.clone())),
+                IssuedBy::Nowhere => None,
+                IssuedBy::Here => authorities.certificates.clone().map(SiteIssued::Authority),
+                IssuedBy::Never(why) => Some(SiteIssued::Never(why)),
+                IssuedBy::Elsewhere(folder) => Some(SiteIssued::Folder(folder.clone())),
             };
             params.system = authorities.system.clone();
             params.observer = Certificates::new(metrics.clone());
@@ -191,7 +191,7 @@ impl Sites {
             if let Some(before) = before {
                 let _ = before.stop.send(true);
             }
-            next.insert(system.name.clone(), Kept { wish, served, stop });
+            next.insert(system.name.clone(), KeptAuthority { wish, served, stop });
         }
         for (name, gone) in std::mem::replace(&mut self.kept, next) {
             let _ = gone.stop.send(true);
@@ -205,7 +205,7 @@ impl Sites {
         self.shared.clone()
     }
 
-    /// Which site systems stand behind which address.
+    /// The listen addresses with the site systems of each.
     pub(super) fn bindings(&self, config: &Config) -> Vec<Binding> {
         let mut bindings: Vec<Binding> = Vec::new();
         for system in &config.site_systems {
@@ -265,33 +265,12 @@ pub(super) fn folder(pki: &PkiFolder) -> Folder {
     }
 }
 
-/// Hosts as names to look for in a certificate. The configuration has checked them.
+/// Hosts as server names. The configuration has validated them.
 pub(super) fn names(hosts: &[String]) -> Vec<ServerName<'static>> {
     hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect()
 }
 
-/// What requests are judged by.
-pub(super) fn policy(
-    config: &Config,
-    (issuers, blocklist, clients): (&Issuers, &Live<Blocklist>, &Clients),
-    (backends, authorities): (&Backends, &Authorities),
-    tokens: &Arc<TokenCache>,
-    metrics: &Metrics,
-) -> Policy {
-    let (trusted, refetch) = issuers.trusted();
-    let (blocklist, tokens) = (blocklist.clone(), tokens.clone());
-    let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
-    let to = |system: &SiteSystem| {
-        upstreams::of(system, &config.site.state, backends, &authorities.to_backends)
-    };
-    let clients = |system: &SiteSystem| match system.is_site_server() {
-        // Nobody vouches for gateways: the site server knows each by its own certificate.
-        true => Some(live(nobody(authorities)).1),
-        false => clients.trust(&system.name),
-    };
-    Policy::new(config, judged_by, metrics, to, clients)
-}
-
-fn nobody(authorities: &Authorities) -> ClientTrust {
+/// No client certificate is trusted by a CA.
+pub(super) fn no_ca(authorities: &SiteAuthorities) -> ClientTrust {
     ClientTrust::new(ClientAuthorities::default(), None, false, &authorities.provider)
 }

@@ -1,31 +1,27 @@
-//! The site's own authority as the configuration has it, and for which site systems it issues.
+//! The site's own CA as configured, and the site systems it issues for.
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-use crate::cert::issuer::{Algorithm, Scope};
-use crate::config::{AuthorityKey, Config, Site, SiteKind};
+use crate::cert::issuer::{CertAlgorithm, Scope};
+use crate::config::{AuthorityKey, Config, SiteConfig, SiteKind};
 use crate::route::Role;
 use crate::site::{Authority, AuthorityParams, RootsError};
 
-/// The site's authority, as the configuration has it; none where only PKI certificates are used.
-pub(crate) fn open_authority(
-    config: &Config,
-    provider: Arc<CryptoProvider>,
-) -> Option<Arc<Authority>> {
+/// The site's CA as configured; none if only PKI certificates are used.
+pub fn open_authority(config: &Config, provider: Arc<CryptoProvider>) -> Option<Arc<Authority>> {
     if !config.site.issues_certificates || config.site_server.is_some() {
         return None;
     }
-    // Without domains the site may issue for its own hosts, and nothing else.
-    let permitted: Vec<String> = match config.site.domains.is_empty() {
-        false => {
-            let literal = |host: &&String| host.parse::<std::net::IpAddr>().is_ok();
-            let hosts = config.site_systems.iter().flat_map(|s| &s.hosts);
-            let addresses = hosts.filter(literal).cloned();
-            config.site.domains.iter().cloned().chain(addresses).collect()
-        }
-        true => config.site_systems.iter().flat_map(|s| s.hosts.iter().cloned()).collect(),
+    // Without configured domains the site may issue only for its own hosts.
+    let permitted: Vec<String> = if config.site.domains.is_empty() {
+        config.site_systems.iter().flat_map(|s| s.hosts.iter().cloned()).collect()
+    } else {
+        let literal = |host: &&String| host.parse::<std::net::IpAddr>().is_ok();
+        let hosts = config.site_systems.iter().flat_map(|s| &s.hosts);
+        let addresses = hosts.filter(literal).cloned();
+        config.site.domains.iter().cloned().chain(addresses).collect()
     };
     let scope = match Scope::new(&permitted) {
         Ok(scope) => scope,
@@ -38,8 +34,8 @@ pub(crate) fn open_authority(
         site_code: config.site.code.clone(),
         scope,
         algorithm: match config.site.authority_key {
-            AuthorityKey::P256 => Algorithm::P256,
-            AuthorityKey::Rsa2048 => Algorithm::Rsa2048,
+            AuthorityKey::P256 => CertAlgorithm::P256,
+            AuthorityKey::Rsa2048 => CertAlgorithm::Rsa2048,
         },
         roots: config.site.roots.clone(),
         crl_url: config.site.crl_url.clone(),
@@ -53,7 +49,7 @@ pub(crate) fn open_authority(
     Some(Arc::new(Authority::new(&config.site.state, params, provider)))
 }
 
-/// Whether the state directory has the roots that the configuration names, if it names any.
+/// Checks that the state directory has the roots that the configuration names, if it names any.
 ///
 /// # Errors
 /// [`RootsError`].
@@ -73,16 +69,18 @@ pub(super) enum Allowed {
     Never(&'static str),
 }
 
-/// What the console's option means: on a central administration site, it is for the SMS Provider.
-pub(super) fn allowed(site: &Site, roles: &[Role]) -> Allowed {
-    // A site server is no site system of the console's: without a certificate there is no site.
+/// The meaning of the console's option: on a central administration site, it is for the SMS
+/// Provider.
+pub(super) fn allowed(site: &SiteConfig, roles: &[Role]) -> Allowed {
+    // In the console a site server is not a site system, but without a certificate there is no
+    // site.
     let provider = |role: &Role| matches!(role, Role::AdministrationService | Role::SiteServer);
     match site.kind {
         _ if !site.issues_certificates => Allowed::No,
         SiteKind::CentralAdministration if !roles.iter().all(provider) || roles.is_empty() => {
             Allowed::Never(
-                "a central administration site issues for the administration service alone, and \
-                 this site system has other roles: give it a PKI certificate",
+                "a central administration site issues certificates only for the administration \
+                 service, and this site system has other roles: give it a PKI certificate",
             )
         }
         SiteKind::CentralAdministration | SiteKind::Primary => Allowed::Yes,
@@ -94,7 +92,7 @@ mod tests {
     use super::*;
     use crate::clock::second;
 
-    fn site(keys: &str) -> Site {
+    fn site(keys: &str) -> SiteConfig {
         let text = format!(
             "[site]\ncode = \"PS1\"\n{keys}\n[[site_system]]\nname = \"a\"\n\
              roles = [\"administration-service\"]\nlisten = \"127.0.0.1:1\"\n\
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_central_administration_site_issues_for_the_administration_service_alone() {
+    fn a_central_administration_site_issues_for_its_own_roles_only() {
         let central = site("kind = \"central-administration\"");
         let (provider, point) = (Role::AdministrationService, Role::ManagementPoint);
         assert_eq!(allowed(&central, &[provider]), Allowed::Yes);

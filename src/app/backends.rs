@@ -1,4 +1,4 @@
-//! Backends as status, readiness and the doctor show them.
+//! Backend status for the status API, readiness and the doctor.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,15 +9,15 @@ use crate::config::Config;
 use crate::control::{BackendSeen, Backends};
 
 impl App {
-    /// Follow the addresses of backends, and tell of outages.
+    /// Starts name resolution and outage logging for backends.
     pub(super) fn follow_backends(&mut self) {
-        let (backends, clock) = (self.backends.clone(), self.options.clock.clone());
+        let (backends, clock) = (self.applied.backends.clone(), self.options.clock.clone());
         let stop = self.stop.subscribe();
         self.tasks.spawn(async move { backends.run(clock, stop).await });
     }
 }
 
-/// Every backend of a configuration, as requests found it.
+/// Every backend of a configuration, with the health that requests found.
 pub(super) fn status(config: &Config, backends: &Backends, now: Timestamp) -> Vec<BackendStatus> {
     let of = |seen: BackendSeen| {
         let used = config
@@ -57,7 +57,7 @@ fn address_status(address: String, seen: HealthSeen, now: Timestamp) -> BackendA
     }
 }
 
-/// What needs attention, a line each: addresses that are down, and names without one.
+/// Warnings, a line each: addresses that are down, and names that do not resolve.
 pub(super) fn warnings(backends: &Backends) -> Vec<String> {
     let mut warnings = Vec::new();
     for BackendSeen { name, endpoints, .. } in backends.seen() {

@@ -1,5 +1,5 @@
-//! What is blocked, by the operator's file and by the site's store: two lists that requests are
-//! judged by as one.
+//! Merges the operator's blocklist file and the blocks of the site's store into the one list that
+//! requests are checked against.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -10,12 +10,12 @@ use super::StartError;
 use super::issuers::SharedIssuers;
 use crate::config::Config;
 use crate::control::{BlocklistFile, OnBlocklist};
-use crate::gateway::UnderWay;
+use crate::gateway::RequestsInFlight;
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
 use crate::token::{Blocklist, IssuerNames, Trusted};
 
-/// The two lists, joined anew whenever one of them changes, or the issuers that they name.
+/// The merged list, rebuilt whenever one of the two changes, or the issuers that they name.
 #[derive(Clone)]
 pub(super) struct Joined(Arc<Inner>);
 
@@ -24,35 +24,35 @@ struct Inner {
     trusted: Live<Vec<Trusted>>,
     publisher: Mutex<Publisher<Blocklist>>,
     reader: Live<Blocklist>,
-    under_way: Arc<UnderWay>,
+    under_way: Arc<RequestsInFlight>,
 }
 
 impl Joined {
-    /// Nothing joined yet: until then nobody knows who is blocked.
-    pub(super) fn new(trusted: Live<Vec<Trusted>>, under_way: Arc<UnderWay>) -> Self {
+    /// Not merged yet: until then it is unknown who is blocked.
+    pub(super) fn new(trusted: Live<Vec<Trusted>>, under_way: Arc<RequestsInFlight>) -> Self {
         let (publisher, reader) = live(Blocklist::unheard());
         let publisher = Mutex::new(publisher);
         Joined(Arc::new(Inner { parts: OnceLock::new(), trusted, publisher, reader, under_way }))
     }
 
-    /// What is in force.
+    /// The merged list.
     pub(super) fn list(&self) -> Live<Blocklist> {
         self.0.reader.clone()
     }
 
-    /// Join these from now on; what each is at present counts at once.
+    /// Merges these lists from now on, beginning with their current contents.
     pub(super) fn begin(&self, parts: [Live<Blocklist>; 2]) {
         let _ = self.0.parts.set(parts);
         self.again();
     }
 
-    /// One of them has changed, or the issuers have, and its own reader sees it.
+    /// Rebuilds the list after one of the two, or the issuers, have changed.
     pub(super) fn again(&self) {
         self.join(&[]);
     }
 
-    /// Other issuers will be in force in a moment. Until [`Joined::again`] all names count, so that no
-    /// request falls between two configurations.
+    /// Prepares for a change of issuers. Until [`Joined::again`] the names of both sets count, so
+    /// that no request falls between two configurations.
     pub(super) fn before(&self, next: &[Trusted]) {
         self.join(next);
     }
@@ -65,12 +65,13 @@ impl Joined {
         let names = IssuerNames::of_policies(policies);
         let list = Arc::new(Blocklist::joined(parts.iter().map(Live::load), names));
         publisher.publish_arc(list.clone());
-        // In force first: what begins from then on is judged by it, what is under way is judged now.
+        // Published first: new requests are checked against it, and requests in flight are checked
+        // now.
         self.0.under_way.end_blocked(&list);
     }
 }
 
-/// The file's list of the moment, and a task that keeps it; an empty one where none is configured.
+/// The file's current list, and a task that follows the file; an empty list if none is configured.
 pub(super) fn follow(
     config: &Config,
     issuers: SharedIssuers,
@@ -96,7 +97,7 @@ pub(super) fn follow(
     Ok(list)
 }
 
-/// The blocklist of a configuration as it is now, for tools.
+/// The current blocklist of a configuration, for tools.
 pub(crate) fn read_blocklist(config: &Config) -> Result<Blocklist, StartError> {
     let Some(path) = &config.site.blocklist else { return Ok(Blocklist::default()) };
     let cause =
@@ -106,7 +107,7 @@ pub(crate) fn read_blocklist(config: &Config) -> Result<Blocklist, StartError> {
     Ok(Blocklist::joined([Arc::new(list)], names))
 }
 
-/// A name that is written wrongly would block nobody, and nobody would notice.
+/// Warns of unknown issuers: a misspelled name would silently block no device.
 fn tell_unknown(list: &Blocklist, issuers: &SharedIssuers) {
     let issuers = issuers.lock().unwrap_or_else(PoisonError::into_inner);
     for name in list.issuers() {

@@ -1,5 +1,5 @@
-//! The tasks that keep what client certificates are judged by, one for each site system that asks
-//! for them.
+//! The tasks that keep client trust (CAs and CRLs) up to date, one for each site system that
+//! requests client certificates.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,24 +14,24 @@ use crate::control::{ClientFiles, ClientFilesState};
 use crate::live::Live;
 use crate::metrics::Metrics;
 
-/// What is in force for each site system; read by status.
+/// The state of the files of each site system; read by status.
 pub(super) type SharedClients = Arc<Mutex<BTreeMap<String, ClientFilesState>>>;
 
-struct Kept {
+struct KeptClients {
     files: ClientCertificates,
     trust: Live<ClientTrust>,
     stop: watch::Sender<bool>,
 }
 
-/// The site systems that ask for certificates.
+/// The site systems that request client certificates.
 #[derive(Default)]
 pub(super) struct Clients {
-    kept: BTreeMap<String, Kept>,
+    kept: BTreeMap<String, KeptClients>,
     shared: SharedClients,
 }
 
 impl Clients {
-    /// Have a task for each site system that asks for certificates, and none besides.
+    /// Runs a task for each site system that requests client certificates, and stops the others.
     pub(super) fn follow(
         &mut self,
         config: &Config,
@@ -60,12 +60,16 @@ impl Clients {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 shared.insert(told.clone(), state.clone());
             });
-            let with = (options.clock.clone(), options.provider.clone());
-            let (task, trust) =
-                ClientFiles::start(name.as_str().into(), files.clone(), with, on_change);
+            let (task, trust) = ClientFiles::start(
+                name.as_str().into(),
+                files.clone(),
+                options.clock.clone(),
+                options.provider.clone(),
+                on_change,
+            );
             let (stop, stopped) = watch::channel(false);
             tasks.spawn(task.run(stopped));
-            self.kept.insert(name, Kept { files: files.clone(), trust, stop });
+            self.kept.insert(name, KeptClients { files: files.clone(), trust, stop });
         }
         for (name, gone) in before {
             let _ = gone.stop.send(true);
@@ -76,7 +80,7 @@ impl Clients {
         }
     }
 
-    /// Whom a site system trusts, if it asks.
+    /// The client trust of a site system, if it requests certificates.
     pub(super) fn trust(&self, site_system: &str) -> Option<Live<ClientTrust>> {
         self.kept.get(site_system).map(|kept| kept.trust.clone())
     }

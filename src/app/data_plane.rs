@@ -1,4 +1,4 @@
-//! The data plane, put together: a front whose shards each have a server that judges by the policy.
+//! Assembles the data plane: a front whose shards each have a server with the policy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,18 +10,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{App, Options, StartError, observe};
-use crate::config::{Config, ConnLimits};
+use crate::config::{Config, Limits};
 use crate::front::{Binding, Front, FrontParams, bind};
-use crate::gateway::{Gateway, Policy, Server, UnderWay};
+use crate::gateway::{Gateway, Policy, RequestsInFlight, ShardServer};
 use crate::live::Live;
 use crate::log::{AccessLog, BatchGuard};
-use crate::lost::Guard;
 use crate::metrics::Metrics;
+use crate::thread_guard::ThreadGuard;
 
-pub(super) type ForFront = (Live<ConnLimits>, Live<Vec<Binding>>, watch::Receiver<bool>, Guard);
-pub(super) type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>, Arc<UnderWay>);
+pub(super) type ForFront = (Live<Limits>, Live<Vec<Binding>>, watch::Receiver<bool>, ThreadGuard);
+pub(super) type ForGateway = (Live<Policy>, AccessLog, Arc<Metrics>, Arc<RequestsInFlight>);
 
-/// Start the shards: from here on what is bound is accepted.
+/// Starts the shards: from here on, connections to bound listeners are accepted.
 pub(super) fn start_front(
     config: &Config,
     (limits, bindings, shutdown, guard): ForFront,
@@ -50,20 +50,20 @@ pub(super) fn start_front(
     let server = move || {
         let (policy, access) = (policy.clone(), access.clone());
         let gateway = Gateway::new(policy, clock.clone(), metrics.clone(), access);
-        Server::new(gateway, idle_max, &under_way)
+        ShardServer::new(gateway, idle_max, &under_way)
     };
     Ok(Front::start(params, server)?)
 }
 
-/// Open the access log where the configuration has it.
+/// Opens the access log as configured.
 pub(super) fn open_access(
     config: &Config,
     metrics: Arc<Metrics>,
     now: Timestamp,
-    watched: Guard,
+    watched: ThreadGuard,
 ) -> Result<(AccessLog, Option<BatchGuard>), StartError> {
-    let written = (&config.log.access, config.log.access_format);
-    let opened = AccessLog::open(written, metrics, now).and_then(|(log, writer)| {
+    let (sink, format) = (&config.log.access, config.log.access_format);
+    let opened = AccessLog::open(sink, format, metrics, now).and_then(|(log, writer)| {
         let Some(writer) = writer else { return Ok((log, None)) };
         let guard = writer.guard();
         let thread = std::thread::Builder::new().name("access-log".to_owned());
@@ -79,7 +79,7 @@ pub(super) fn open_access(
     })
 }
 
-/// Listen for administrators, on an address that is not the clients'.
+/// Opens a listener for administrators, separate from the clients' addresses.
 pub(super) async fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen {
         what: what.to_owned(),
@@ -89,7 +89,7 @@ pub(super) async fn listen(what: &str, address: SocketAddr) -> Result<TcpListene
 }
 
 impl App {
-    /// Open every address of the configuration.
+    /// Opens every listen address of the configuration.
     pub(super) fn open_all(&mut self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_name = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The end of a process: what asks for it, and how it comes without cutting anybody off.
+//! Process shutdown: the signals that trigger it, and the graceful drain.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::App;
 
 impl App {
-    /// Not ready, no new connections, requests under way finish within the drain time.
+    /// Drains: not ready, no new connections, requests in flight finish within the drain time.
     pub(super) async fn drain(self, mut signals: Signals) {
         let limit = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,14 +23,15 @@ impl App {
         tokio::select! {
             _ = joined => tracing::info!("drained"),
             () = tokio::time::sleep(limit) => {
-                tracing::warn!("the drain time is over; what is under way is cut off");
+                tracing::warn!("the drain time is over; closing the remaining connections");
             }
-            () = signals.end() => tracing::warn!("told again; what is under way is cut off"),
+            () = signals.end() => tracing::warn!("second signal; closing the remaining \
+                                                  connections"),
         }
         let _ = self.stop.send(true);
-        self.authorities.end();
-        // Their tasks end when nobody can stop them any more.
-        drop((self.sites, self.issuers));
+        self.applied.authorities.end();
+        // Their tasks end when their stop channels are dropped.
+        drop((self.applied.sites, self.applied.issuers));
         let mut tasks = self.tasks;
         let _ = tokio::time::timeout(Duration::from_secs(1), async {
             while tasks.join_next().await.is_some() {}
@@ -39,14 +40,14 @@ impl App {
     }
 }
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Reload,
     End,
 }
 
-/// SIGHUP, SIGTERM and SIGINT; none of them where they are somebody else's.
+/// SIGHUP, SIGTERM and SIGINT; none of them if the process's owner handles them.
 pub(super) struct Signals(Option<[tokio::signal::unix::Signal; 3]>);
 
 impl Signals {
@@ -59,8 +60,8 @@ impl Signals {
             ])
         };
         if ours {
-            // By default these end the process: nobody means that, least of all a file that has
-            // grown to its limit. Whoever is told of them goes on, and nobody needs to listen.
+            // By default these signals end the process, which no one wants, least of all when a
+            // file has grown to its limit. Installing a handler is enough; no one needs to listen.
             let harmless = [SignalKind::user_defined1(), SignalKind::user_defined2()];
             let grown = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
             for kind in harmless.into_iter().chain([grown]) {
@@ -81,7 +82,7 @@ impl Signals {
         }
     }
 
-    /// Wait to be told to end.
+    /// Waits for a signal to end.
     async fn end(&mut self) {
         while self.next().await != Signal::End {}
     }

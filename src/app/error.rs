@@ -1,4 +1,4 @@
-//! Why a process could not start: what the operator can mend, by where it is.
+//! Errors at startup, by the place where the operator can fix them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,32 +13,32 @@ pub enum StartError {
         what: String,
         /// The address.
         address: SocketAddr,
-        /// What the system answers.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// Something in the state or log directory.
+    /// A file in the state or log directory failed.
     #[error("{path}: {cause}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system answers.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// The state directory is somebody else's.
+    /// The state directory belongs to another process or site.
     #[error(transparent)]
     State(#[from] crate::site::StateError),
-    /// The state directory has not the root that the configuration names.
+    /// The state directory lacks the root that the configuration names.
     #[error(transparent)]
     Roots(#[from] crate::site::RootsError),
-    /// The system gives no thread, runtime or signal.
+    /// The system refuses a thread, runtime or signal.
     #[error("the system refuses: {0}")]
     System(std::io::Error),
-    /// A defect of sitegate's own.
+    /// A bug in sitegate.
     #[error("{0}")]
     Defect(String),
 }
 
-// By hand: the cause is in the message, and would be told twice as its source.
+// Implemented by hand: the cause is in the message, and a `#[from]` source would repeat it.
 impl From<std::io::Error> for StartError {
     fn from(cause: std::io::Error) -> Self {
         StartError::System(cause)

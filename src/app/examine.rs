@@ -1,6 +1,6 @@
-//! A configuration and every file that it names, opened and judged as a start would do it.
+//! Opens and checks a configuration and every file that it names, as a start would.
 //!
-//! Changes nothing: no authority is made, nothing is issued, fetched or listened on.
+//! Changes nothing: creates no CA, issues and fetches nothing, and does not listen.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -16,38 +16,38 @@ use super::store_place::store_place;
 use super::upstreams::backend_roots;
 use crate::admin::CertificateStatus;
 use crate::anchor::Anchor;
-use crate::cert::{Anchors, Fault, Rejected};
+use crate::cert::{Anchors, CredentialFault, Rejected};
 use crate::clock::{Clock, second};
 use crate::config::{
-    ClientCertificates, Config, Following, Issuer, KeySource, LogSink, SiteSystem,
+    ClientCertificates, Config, Following, IssuerConfig, KeySource, LogSink, SiteSystem,
 };
 use crate::control::machine;
-use crate::control::site_server::{Kept, join_token};
+use crate::control::site_server::{BundleFiles, join_token};
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
 use crate::secret::Password;
-use crate::site::store::{Place, Store};
+use crate::site::store::{Store, StorePlace};
 use crate::site::{Seal, TokenKeyError, Tried, owner};
 use crate::tls::TlsOptions;
 use crate::unfit::Unfit;
 
-/// What was found of one site system, or of one token issuer.
+/// The result for one site system or one token issuer.
 #[derive(Default)]
 pub(crate) struct Examined {
     /// Whether a certificate covers all hosts, as far as that can be known here.
     pub(crate) is_covered: bool,
-    /// What would be served.
+    /// The certificate that would be served.
     pub(crate) certificate: Option<CertificateStatus>,
-    /// What is good to know.
+    /// Informational notes.
     pub(crate) notes: Vec<String>,
-    /// Roots that end soon: a file, which, and when.
+    /// Roots that expire soon: the file, the root, and when.
     pub(crate) ending: Vec<String>,
-    /// What is wrong: a file, and why.
+    /// Faults: the file, and why.
     pub(crate) wrong: Vec<String>,
 }
 
-/// Looks at what a configuration names.
+/// Examines the files of a configuration.
 pub(crate) struct Examiner {
     clock: Clock,
     provider: Arc<CryptoProvider>,
@@ -60,12 +60,12 @@ impl Examiner {
         Self::with(provider, clock, Arc::new(Anchors::lenient(native.certs.iter())))
     }
 
-    /// The same, with the system's roots as they were read already.
+    /// The same, with system roots that were already read.
     pub(super) fn with(provider: Arc<CryptoProvider>, clock: Clock, system: Arc<Anchors>) -> Self {
         Examiner { clock, provider, system }
     }
 
-    /// The certificates of a site system, its own, its clients' and its backend's.
+    /// Examines the certificates of a site system: its own, its clients' CAs and its backends' CAs.
     pub(crate) fn site_system(&self, system: &SiteSystem, config: &Config) -> Examined {
         let mut found = Examined::default();
         self.served(system, config, &mut found);
@@ -78,14 +78,14 @@ impl Examiner {
         found
     }
 
-    /// The certificate that would be served, and nothing else of a site system.
+    /// Examines only the certificate that would be served.
     pub(crate) fn certificate(&self, system: &SiteSystem, config: &Config) -> Examined {
         let mut found = Examined::default();
         self.served(system, config, &mut found);
         found
     }
 
-    /// What would be served, chosen by whoever chooses when it runs.
+    /// Examines the certificate that would be served, with the selection of the running process.
     fn served(&self, system: &SiteSystem, config: &Config, found: &mut Examined) {
         let mut params = RotationParams::new(system.name.clone(), names(&system.hosts));
         let client_certificates = system.clients.is_some() || system.is_site_server();
@@ -118,10 +118,10 @@ impl Examiner {
             }
             (None, Allowed::Yes) => {
                 let own = match &config.site_server {
-                    Some(_) if Kept::new(&config.site.state).trust().is_none() => {
-                        Ok("serves the site's own certificate, once it has joined")
+                    Some(_) if BundleFiles::new(&config.site.state).trust().is_none() => {
+                        Ok("serves a site-issued certificate, once it has joined")
                     }
-                    Some(_) => Ok("serves the site's own certificate"),
+                    Some(_) => Ok("serves a site-issued certificate"),
                     None => self.own(system, config),
                 };
                 found.is_covered = own.is_ok();
@@ -137,7 +137,8 @@ impl Examiner {
             }
             (None, Allowed::Never(why)) => found.wrong.push(why.to_owned()),
             (None, Allowed::No) => found.wrong.push(format!(
-                "{place}: no certificate is fit, and the site issues none: every handshake is refused"
+                "{place}: no certificate is fit, and the site issues none: every TLS handshake \
+                 will fail"
             )),
         }
         if let Some(staple) = &served.staple {
@@ -145,22 +146,23 @@ impl Examiner {
         }
     }
 
-    /// Whether the site's authority could issue for a site system.
-    fn own(&self, system: &SiteSystem, config: &Config) -> Result<&'static str, Fault> {
+    /// Checks that the site's CA could issue for a site system.
+    fn own(&self, system: &SiteSystem, config: &Config) -> Result<&'static str, CredentialFault> {
         let Some(authority) = open_authority(config, self.provider.clone()) else {
-            return Err(Fault::new(Unfit::NotIssued, "the site has no authority"));
+            return Err(CredentialFault::new(Unfit::NotIssued, "the site has no authority"));
         };
         let hosts = names(&system.hosts);
         Ok(match authority.try_out(&system.name, &hosts, self.clock.now())? {
-            Tried::Fit => "serves the site's own certificate",
+            Tried::Fit => "serves a site-issued certificate",
             Tried::AtFirstStart => {
-                "serves the site's own certificate, of a root that is made at the first start"
+                "serves a site-issued certificate; the first start creates the root"
             }
         })
     }
 
-    /// Why site systems of a configuration could not be served, though they are now, or though the
-    /// site issues certificates. One that waits for its first certificate is no reason.
+    /// The site systems of a new configuration that would have no certificate although they have
+    /// one now, or although the site issues certificates; with the reasons. A site system that
+    /// waits for its first certificate does not count.
     pub(crate) fn unserved(&self, old: &Config, new: &Config) -> Vec<String> {
         let reason = |system: &SiteSystem| {
             let before = old.site_systems.iter().find(|before| before.name == system.name);
@@ -191,8 +193,8 @@ impl Examiner {
         let on_change = Arc::new(move |state: &ClientFilesState| {
             *told.lock().unwrap_or_else(PoisonError::into_inner) = state.clone();
         });
-        let judged_by = (self.clock.clone(), self.provider.clone());
-        ClientFiles::start(name.into(), files.clone(), judged_by, on_change);
+        let (clock, provider) = (self.clock.clone(), self.provider.clone());
+        ClientFiles::start(name.into(), files.clone(), clock, provider, on_change);
         let state = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (authorities, crls) = (state.authorities, state.crls);
         found
@@ -203,17 +205,17 @@ impl Examiner {
     }
 }
 
-/// The issuers whose keys are looked for: not the site's own where they come with the bundle of a site
-/// server, which is looked at by itself.
-pub(crate) fn issuers(config: &Config) -> impl Iterator<Item = &Issuer> {
+/// The issuers with keys to examine. Excludes the site's own issuer if its keys come with the
+/// bundle of a site server, which is examined separately.
+pub(crate) fn issuers(config: &Config) -> impl Iterator<Item = &IssuerConfig> {
     let with_bundle = [Following::token_keys(&config.site.state)];
     config.issuers.iter().filter(
         move |issuer| !matches!(&issuer.keys, KeySource::Files(files) if *files == with_bundle),
     )
 }
 
-/// The keys of a token issuer, where they lie on this machine.
-pub(crate) fn issuer(issuer: &Issuer, now: Timestamp) -> Examined {
+/// Examines the keys of a token issuer, as far as they are on this machine.
+pub(crate) fn issuer(issuer: &IssuerConfig, now: Timestamp) -> Examined {
     let mut found = Examined::default();
     match &issuer.keys {
         KeySource::Files(files) => {
@@ -225,7 +227,7 @@ pub(crate) fn issuer(issuer: &Issuer, now: Timestamp) -> Examined {
             }
         }
         KeySource::Url(place) => {
-            found.notes.push(format!("keys from {}, which was not asked", place.url));
+            found.notes.push(format!("keys from {}, which was not contacted", place.url));
             if let Some(ca) = &place.ca {
                 roots(ca, "key_ca", now, &mut found);
             }
@@ -235,7 +237,7 @@ pub(crate) fn issuer(issuer: &Issuer, now: Timestamp) -> Examined {
     found
 }
 
-/// The state directory: whose it is, whether it can be written, and what of it cannot be used. Changes
+/// Examines the state directory: its owner, whether it is writable, and its unusable files. Changes
 /// nothing.
 pub(crate) async fn state(
     config: &Config,
@@ -247,20 +249,20 @@ pub(crate) async fn state(
     match path.try_exists() {
         Ok(true) => found.notes.push(path.display().to_string()),
         Ok(false) => {
-            found.notes.push(format!("{}, which is made at the first start", path.display()));
+            found.notes.push(format!("{}, which the first start creates", path.display()));
             return found;
         }
         Err(error) => found.wrong.push(format!("{}: {error}", path.display())),
     }
     found.wrong.extend(owner(path, &config.site.code).err().map(|error| error.to_string()));
     if path.is_file() {
-        found.wrong.push(format!("{}: it is a file, and has to be a folder", path.display()));
+        found.wrong.push(format!("{}: it is a file; it must be a folder", path.display()));
         return found;
     }
     found.wrong.extend(machine::unwritable(path).map(|why| match why.kind() {
         ErrorKind::ReadOnlyFilesystem => format!("{}: {why}", path.display()),
         _ => {
-            let owner = "it has to belong to the user that sitegate runs as";
+            let owner = "it must belong to the user that sitegate runs as";
             format!("{}: {why}; {owner}", path.display())
         }
     }));
@@ -273,11 +275,11 @@ pub(crate) async fn state(
         match find_tokens(config) {
             Ok(_) => {}
             Err(TokenKeyError::NotMade { .. }) => {
-                found.notes.push("a token key, which is made at the first start".to_owned());
+                found.notes.push("a token key, which the first start creates".to_owned());
             }
             Err(error) => found.wrong.push(error.to_string()),
         }
-        if let Ok((Place::Sqlite(file), _, true)) = store_place(config)
+        if let Ok((StorePlace::Sqlite(file), _, true)) = store_place(config)
             && let Err(error) = Store::look(&file).await
         {
             found.wrong.push(format!("{}: {error}", file.display()));
@@ -286,7 +288,7 @@ pub(crate) async fn state(
     found
 }
 
-/// The folder that the access log is written into.
+/// Examines the folder of the access log.
 pub(crate) fn access_log(config: &Config) -> Examined {
     let mut found = Examined::default();
     if let LogSink::File(path) = &config.log.access
@@ -298,7 +300,7 @@ pub(crate) fn access_log(config: &Config) -> Examined {
     found
 }
 
-/// Where clients get their tokens, and what knows them. Nothing is opened that a look would change.
+/// The token service's URLs and its store. Opens nothing that opening would change.
 pub(crate) fn token_service(config: &Config) -> Examined {
     let mut found = Examined::default();
     let serving = config.site_systems.iter().filter(|system| system.is_site_server());
@@ -314,23 +316,23 @@ pub(crate) fn token_service(config: &Config) -> Examined {
         found.notes.push(format!("token service: {}", config.site.token_issuer));
     }
     match store_place(config) {
-        Ok((Place::Sqlite(path), _, true)) => found.notes.push(path.display().to_string()),
-        Ok((Place::Sqlite(path), _, false)) => {
-            found.notes.push(format!("{}, which is made at the first start", path.display()));
+        Ok((StorePlace::Sqlite(path), _, true)) => found.notes.push(path.display().to_string()),
+        Ok((StorePlace::Sqlite(path), _, false)) => {
+            found.notes.push(format!("{}, which the first start creates", path.display()));
         }
-        Ok((Place::Postgres(_), ..)) => {
-            found.notes.push("PostgreSQL, which was not asked".to_owned());
+        Ok((StorePlace::Postgres(_), ..)) => {
+            found.notes.push("PostgreSQL, which was not contacted".to_owned());
         }
         Err(error) => found.wrong.push(error.to_string()),
     }
     found
 }
 
-/// What a gateway has from the site server that it follows.
+/// The stored data of the site server that a gateway follows.
 pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
     let mut found = Examined::default();
     let Some(following) = &config.site_server else { return found };
-    let kept = Kept::new(&config.site.state);
+    let kept = BundleFiles::new(&config.site.state);
     let Some(trust) = kept.trust() else {
         match join_token(&following.join) {
             Ok(token) if token.expires <= now.as_second() => {
@@ -353,7 +355,7 @@ pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
     }
     match kept.bundle(&trust) {
         Some(Ok(bundle)) if bundle.is_expired(now) => {
-            found.wrong.push("its last bundle has expired; blocks since then are not known".into());
+            found.wrong.push("its last bundle has expired; newer blocks are missing".into());
         }
         Some(Ok(bundle)) => found.notes.push(format!(
             "bundle of {}, good until {}, {} blocked",
@@ -364,7 +366,9 @@ pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
         Some(Err(refusal)) => {
             found.wrong.push(format!("its bundle on disk: {refusal} ({})", refusal.code()));
         }
-        None => found.wrong.push("it has no bundle on disk, until its site server answers".into()),
+        None => found
+            .wrong
+            .push("it has no bundle on disk, and needs its site server to get one".into()),
     }
     found
 }
@@ -382,6 +386,8 @@ fn roots(path: &Path, key: &str, now: Timestamp, found: &mut Examined) {
             let told = |(name, why)| format!("{}: {name} {why}: it is not trusted", path.display());
             found.wrong.extend(unfit.into_iter().map(told));
         }
-        Err(why) => found.wrong.push(format!("{}: {why}: nobody is trusted", path.display())),
+        Err(why) => {
+            found.wrong.push(format!("{}: {why}: no client certificate is trusted", path.display()))
+        }
     }
 }

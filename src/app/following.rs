@@ -1,5 +1,5 @@
-//! What a gateway knows from its site server, where others look for it: blocks, the names of the
-//! site's own issuer, and metrics.
+//! Passes the site server's bundle on to the parts that use it: blocklist, issuer names, and
+//! metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,53 +12,54 @@ use super::StartError;
 use super::blocklist::Joined;
 use super::site::answer;
 use crate::clock::Clock;
-use crate::config::{AuthorityKey, Config, SiteSystem, TokenService};
+use crate::config::{AuthorityKey, Config, SiteSystem, TokenServiceConfig};
 use crate::control::site_server::{
-    Kept, OnSiteServer, SiteServerParams, SiteServerTask, SiteServerView, Told, Wanted, relay,
+    BundleFiles, CertificateOrder, FollowedServer, OnSiteServer, SiteServerParams, SiteServerTask,
+    SiteServerView, relay,
 };
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
 use crate::token::{Block, Blocklist, Bundle, BundleRefusal, IssuerKind};
 
-/// How often it is asked whether the last bundle has expired.
+/// How often the last bundle is checked for expiry.
 const LOOK: Duration = Duration::from_secs(1);
 /// The configured name of the site's own issuer.
 const OWN: &str = "site";
 
 /// A gateway that follows a site server.
 pub(super) struct Followed {
-    /// What is blocked.
+    /// The blocks of the bundle.
     pub(super) blocklist: Live<Blocklist>,
-    wanted: Publisher<Vec<Wanted>>,
-    told: Live<Told>,
+    wanted: Publisher<Vec<CertificateOrder>>,
+    told: Live<FollowedServer>,
     changed: watch::Receiver<u64>,
 }
 
-/// What it is made with.
-pub(super) struct Parts {
+/// The parameters of `start`.
+pub(super) struct FollowingParts {
     pub joined: Joined,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub provider: Arc<CryptoProvider>,
     pub stop: watch::Receiver<bool>,
-    /// Turns true once everything has drained: tokens are given until then.
+    /// Turns true once everything has drained: tokens are issued until then.
     pub ended: watch::Receiver<bool>,
 }
 
-/// Begin to follow the site server of a configuration, if it names one, by what is on disk.
+/// Starts to follow the site server of a configuration, if it names one, with the state on disk.
 ///
 /// # Errors
-/// If the token service's socket cannot be made.
+/// If the token service's socket cannot be created.
 pub(super) fn start(
     config: &Config,
-    parts: Parts,
+    parts: FollowingParts,
     tasks: &mut JoinSet<()>,
 ) -> Result<Option<Followed>, StartError> {
     let Some(following) = config.site_server.clone() else { return Ok(None) };
     let (wanted, wanted_read) = live(wanted(config));
     let (publisher, blocklist) = live(Blocklist::unheard());
     let (changes, changed) = watch::channel(0);
-    let blocks = Arc::new(Blocks {
+    let blocks = Arc::new(FollowedBlocks {
         publisher: Mutex::new(publisher),
         joined: parts.joined,
         metrics: parts.metrics.clone(),
@@ -80,25 +81,25 @@ pub(super) fn start(
     tasks.spawn(task.run(parts.stop.clone()));
     tasks.spawn(keep_looking(blocks, parts.stop));
     if config.site_systems.iter().any(|system| system.token_service) {
-        let path = TokenService::socket(&config.site.state);
+        let path = TokenServiceConfig::socket(&config.site.state);
         answer(path, relay(&config.token_service.path, link), parts.ended, tasks)?;
     }
     Ok(Some(Followed { blocklist, wanted, told, changed }))
 }
 
 impl Followed {
-    /// The site systems of another configuration need certificates.
+    /// Updates the site systems that need certificates, after a reload.
     pub(super) fn reload(&self, config: &Config) {
         self.wanted.publish(wanted(config));
     }
 
-    /// What is in force.
-    pub(super) fn told(&self) -> Live<Told> {
+    /// The site server's state.
+    pub(super) fn told(&self) -> Live<FollowedServer> {
         self.told.clone()
     }
 }
 
-/// Waits for bundles.
+/// Notifies of new bundles.
 pub(super) struct Changes(Option<watch::Receiver<u64>>);
 
 impl Changes {
@@ -106,7 +107,7 @@ impl Changes {
         Changes(followed.map(|followed| followed.changed.clone()))
     }
 
-    /// Return when there is a bundle that was not there before; never where none is followed.
+    /// Returns when there is a new bundle; never if no site server is followed.
     pub(super) async fn changed(&mut self) {
         if let Some(changes) = &mut self.0
             && changes.changed().await.is_ok()
@@ -117,8 +118,8 @@ impl Changes {
     }
 }
 
-/// Read the configuration as the site server means it: the names of the site's own issuer are the
-/// site's, not this gateway's. Says whether that changes anything.
+/// Applies the bundle to the configuration: the names of the site's own issuer come from the site,
+/// not from this gateway. Returns whether that changes anything.
 pub(super) fn adopt(config: &mut Config, bundle: &Bundle) -> bool {
     let own = config.issuers.iter_mut().find(|issuer| &*issuer.policy.name == OWN);
     let mut changed = config.site.token_issuer != bundle.issuer
@@ -135,17 +136,17 @@ pub(super) fn adopt(config: &mut Config, bundle: &Bundle) -> bool {
     changed
 }
 
-/// The bundle that was in force last, for a configuration that is about to be.
+/// The last bundle in force, for a configuration that is about to be applied.
 pub(super) fn kept(config: &Config) -> Option<Bundle> {
     config.site_server.as_ref()?;
-    let kept = Kept::new(&config.site.state);
+    let kept = BundleFiles::new(&config.site.state);
     let trust = kept.trust().filter(|trust| trust.site == config.site.code)?;
     kept.bundle(&trust)?.ok()
 }
 
-fn wanted(config: &Config) -> Vec<Wanted> {
+fn wanted(config: &Config) -> Vec<CertificateOrder> {
     let issued = |_: &&SiteSystem| config.site.issues_certificates;
-    let of = |system: &SiteSystem| Wanted {
+    let of = |system: &SiteSystem| CertificateOrder {
         site_system: system.name.clone(),
         hosts: system.hosts.clone(),
         rsa: config.site.authority_key == AuthorityKey::Rsa2048,
@@ -154,7 +155,7 @@ fn wanted(config: &Config) -> Vec<Wanted> {
 }
 
 /// The blocks of the bundle in force, and whether it has expired.
-struct Blocks {
+struct FollowedBlocks {
     publisher: Mutex<Publisher<Blocklist>>,
     joined: Joined,
     metrics: Arc<Metrics>,
@@ -165,8 +166,8 @@ struct Blocks {
     changes: watch::Sender<u64>,
 }
 
-impl Blocks {
-    /// Make the list anew, if it would be another.
+impl FollowedBlocks {
+    /// Rebuilds the list if it would change.
     fn look(&self, bundle: Option<&Arc<Bundle>>) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let bundle = bundle.cloned().or_else(|| present.0.clone());
@@ -186,7 +187,7 @@ impl Blocks {
         };
         if is_stale && bundle.is_some() && !present.1 {
             tracing::error!(target: "sitegate::site_server", denies = self.deny_when_stale,
-                "the last bundle has expired: blocks since then are not known here");
+                "the last bundle has expired: newer blocks are missing here");
         }
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(list);
         *present = (bundle, is_stale);
@@ -195,7 +196,7 @@ impl Blocks {
     }
 }
 
-impl OnSiteServer for Blocks {
+impl OnSiteServer for FollowedBlocks {
     fn bundle(&self, bundle: &Arc<Bundle>) {
         self.metrics.site.bundle(bundle.version, bundle.issued, bundle.expires);
         self.look(Some(bundle));
@@ -215,8 +216,8 @@ impl OnSiteServer for Blocks {
     }
 }
 
-/// Time and configuration change what a bundle means.
-async fn keep_looking(blocks: Arc<Blocks>, mut stop: watch::Receiver<bool>) {
+/// Time and configuration change the effect of a bundle, so it is checked periodically.
+async fn keep_looking(blocks: Arc<FollowedBlocks>, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -225,7 +226,7 @@ async fn keep_looking(blocks: Arc<Blocks>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// What a bundle blocks.
+/// The blocklist of a bundle.
 fn list(bundle: &Bundle) -> Blocklist {
     let entries = bundle.blocks.iter().map(Block::as_blocking);
     Blocklist::of(entries)

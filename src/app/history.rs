@@ -1,4 +1,4 @@
-//! What is looked at once a minute: the counters, for the plots of the page, and the site's roots, for
+//! Once a minute, samples the counters for the plots of the admin page, and the site's roots for
 //! metrics.
 
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::site::{Authority, ShownKind};
 const SAMPLE: Duration = Duration::from_secs(60);
 
 impl App {
-    /// Sample from now on.
+    /// Starts sampling.
     pub(super) fn keep_history(&mut self, history: History) {
         let looked_at = LookedAt {
             history,
             metrics: self.metrics.clone(),
-            authority: self.authorities.certificates.clone(),
+            authority: self.applied.authorities.certificates.clone(),
         };
         let (clock, stop) = (self.options.clock.clone(), self.stop.subscribe());
         self.tasks.spawn(keep(looked_at, clock, stop));
@@ -38,7 +38,7 @@ struct LookedAt {
 impl LookedAt {
     fn look(&self, now: Timestamp) {
         self.history.sample(now, self.metrics.totals());
-        // What cannot be read is as it was.
+        // If the roots cannot be read, the metrics stay as they are.
         let Some(Ok(shown)) = self.authority.as_ref().map(|authority| authority.overview(now))
         else {
             return;
@@ -48,10 +48,10 @@ impl LookedAt {
     }
 }
 
-/// Look until told to stop; once at the beginning.
+/// Samples at once and then periodically, until stopped.
 async fn keep(what: LookedAt, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut due = tokio::time::interval(SAMPLE);
-    // A machine that slept has nothing to make up for.
+    // Samples missed during a suspend are not made up for.
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! The issuers that are trusted: a task for the keys of each, from one configuration to the next.
+//! The trusted token issuers: a task for the keys of each, kept across reloads.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Options;
-use super::assemble::{Authorities, find_tokens};
+use super::assemble::{SiteAuthorities, find_tokens};
 use crate::cert::Anchors;
 use crate::clock::Clock;
-use crate::config::{Config, Issuer, KeySource, KeyUrl, Site};
+use crate::config::{Config, IssuerConfig, KeySource, KeyUrl, SiteConfig};
 use crate::control::{
     Fetched, IssuerKeys, OnKeys, Provider, RemoteKeys, RemoteParams, RemoteView, Web,
 };
@@ -23,38 +23,38 @@ use crate::metrics::Metrics;
 use crate::refetch::Refetch;
 use crate::token::{self, KeySet, Trusted};
 
-/// The keys of one issuer, kept by a task.
+/// The keys of one issuer, kept up to date by a task.
 struct KeptKeys {
-    wish: Wish,
+    wish: IssuerPlan,
     view: KeysView,
     stop: watch::Sender<bool>,
 }
 
-/// What an issuer's keys depend on: if it is the same after a reload, the task goes on.
+/// The settings an issuer's keys depend on: if they are equal after a reload, the task continues.
 #[derive(Clone, PartialEq, Eq)]
-struct Wish {
+struct IssuerPlan {
     source: KeySource,
-    /// What a discovery document must name; of no matter to files.
+    /// The issuers that are accepted in a discovery document; empty for files.
     accepts: Vec<String>,
 }
 
-impl Wish {
-    fn of(issuer: &Issuer) -> Wish {
+impl IssuerPlan {
+    fn of(issuer: &IssuerConfig) -> IssuerPlan {
         let accepts = match &issuer.keys {
             KeySource::Url(_) => issuer.policy.accepts.clone(),
             KeySource::Files(_) | KeySource::Site => Vec::new(),
         };
-        Wish { source: issuer.keys.clone(), accepts }
+        IssuerPlan { source: issuer.keys.clone(), accepts }
     }
 }
 
-/// The keys of one issuer as others see them.
+/// The readable state of one issuer's keys.
 #[derive(Clone)]
 pub(super) struct KeysView {
     pub(super) keys: Live<KeySet>,
-    /// Where they are fetched, if they are, and when that was done last.
+    /// The URL that they are fetched from, if any, and the time of the last fetch.
     pub(super) fetched: Option<(String, Live<Option<Timestamp>>)>,
-    /// What is wrong with them, or with where they come from.
+    /// The problems of the keys or of their source.
     pub(super) troubles: Live<Vec<String>>,
     refetch: Option<Refetch>,
 }
@@ -62,7 +62,7 @@ pub(super) struct KeysView {
 /// The keys of each issuer; read by status.
 pub(super) type SharedIssuers = Arc<Mutex<Vec<(token::Issuer, KeysView)>>>;
 
-/// The issuers that are trusted.
+/// The trusted issuers.
 #[derive(Default)]
 pub(super) struct Issuers {
     kept: Vec<(String, KeptKeys)>,
@@ -70,11 +70,11 @@ pub(super) struct Issuers {
 }
 
 impl Issuers {
-    /// Have a task for the keys of each issuer of the configuration, and none besides.
+    /// Runs a task for the keys of each issuer of the configuration, and stops the others.
     pub(super) fn follow(
         &mut self,
         config: &Config,
-        authorities: &Authorities,
+        authorities: &SiteAuthorities,
         options: &Options,
         metrics: &Arc<Metrics>,
         tasks: &mut JoinSet<()>,
@@ -83,7 +83,7 @@ impl Issuers {
         let mut trusted = Vec::new();
         for issuer in &config.issuers {
             let name = issuer.policy.name.to_string();
-            let wish = Wish::of(issuer);
+            let wish = IssuerPlan::of(issuer);
             let same = before.iter().position(|(n, k)| *n == name && k.wish == wish);
             let kept = match same {
                 Some(place) => before.remove(place).1,
@@ -112,7 +112,7 @@ impl Issuers {
         self.shared.clone()
     }
 
-    /// The issuers with their keys, and whom to ask for newer ones.
+    /// The issuers with their keys, and the handles that request newer ones.
     pub(super) fn trusted(&self) -> (Vec<Trusted>, HashMap<Arc<str>, Refetch>) {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = shared.iter().map(|(issuer, view)| Trusted {
@@ -129,9 +129,9 @@ impl Issuers {
 type Task = Box<dyn FnOnce(watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 fn start_keys(
-    issuer: &Issuer,
-    site: &Site,
-    authorities: &Authorities,
+    issuer: &IssuerConfig,
+    site: &SiteConfig,
+    authorities: &SiteAuthorities,
     options: &Options,
     metrics: &Arc<Metrics>,
 ) -> (Task, KeysView) {
@@ -141,8 +141,9 @@ fn start_keys(
     });
     let (files, own) = match &issuer.keys {
         KeySource::Url(place) => {
-            let web = (authorities.system.clone(), options.provider.clone());
-            let mut params = remote(issuer, place, site, web, options.clock.clone());
+            let (system, provider) = (authorities.system.clone(), options.provider.clone());
+            let clock = options.clock.clone();
+            let mut params = remote(issuer, place, site, system, provider, clock);
             let counted = metrics.clone();
             params.on_keys = on_keys;
             params.on_fetch = Arc::new(move |name, fetched| match fetched {
@@ -165,10 +166,11 @@ fn start_keys(
 }
 
 fn remote(
-    issuer: &Issuer,
+    issuer: &IssuerConfig,
     place: &KeyUrl,
-    site: &Site,
-    (system, provider): (Arc<Anchors>, Arc<CryptoProvider>),
+    site: &SiteConfig,
+    system: Arc<Anchors>,
+    provider: Arc<CryptoProvider>,
     clock: Clock,
 ) -> RemoteParams {
     RemoteParams {
@@ -194,11 +196,11 @@ fn remote(
     }
 }
 
-/// The trusted issuers of a configuration with their keys as they are now, for tools. Keys from a
-/// URL are those that were kept when they were fetched last.
+/// The trusted issuers of a configuration with their current keys, for tools. Keys from a URL are
+/// the cached ones of the last fetch.
 pub fn read_trusted(config: &Config) -> Vec<Trusted> {
     let own = find_tokens(config).ok().map(Arc::new);
-    let read = |issuer: &Issuer| {
+    let read = |issuer: &IssuerConfig| {
         let (files, own) = match &issuer.keys {
             KeySource::Url(place) => {
                 let name = &issuer.policy.name;

@@ -1,5 +1,5 @@
-//! The site's keys where several site servers share a store: taken from there before anything is
-//! made with them.
+//! Shared site keys: several site servers with one store take their keys from it before they use
+//! any.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::secret::Password;
 use crate::site::store::Store;
 use crate::site::{Seal, SharedKeys, SharedKeysError, bundle_keys};
 
-/// Have the keys of the site's other servers, if they share any. Nothing is made where the
-/// configuration expects a root that is not there.
+/// Takes over the keys of the site's other servers, if they share any. Creates no keys if the
+/// configuration expects a root that is missing.
 ///
 /// # Errors
-/// If the seal cannot be read or is not theirs: keys of one's own would be a second site's. A store
-/// that does not answer is none where the keys were here before.
+/// If the seal cannot be read or does not match: separate keys would make this a second site. An
+/// unreachable store is not an error if the keys were already here.
 pub(crate) async fn share(
     config: &Config,
     provider: &Arc<CryptoProvider>,
@@ -60,10 +60,10 @@ pub(crate) async fn share(
         Ok(shared) => Ok(Some(shared)),
         Err(SharedKeysError::Store(error)) if were_here => {
             tracing::error!(path = %path.display(), error = error.advice(),
-                "the site's store cannot be used; the site's keys are those that are here");
+                "the site's store cannot be used; using the local copy of the site's keys");
             Ok(None)
         }
-        // What is here is newer: it serves, and nobody loses a key by a restored copy.
+        // The local keys are newer than those in a restored copy of the store: they stay in use.
         Err(error @ SharedKeysError::Older(..)) if were_here => {
             tracing::error!(path = %path.display(), "{error}");
             Ok(None)

@@ -1,4 +1,5 @@
-//! Tells of site systems that observe: when they begin, and when they enforce again by themselves.
+//! Logs the mode of site systems: when they begin to observe, and when they enforce again by
+//! themselves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,21 +12,21 @@ use crate::gateway::Policy;
 use crate::live::Live;
 use crate::metrics::Metrics;
 
-/// How late a change is told at most; requests are judged by the clock itself.
+/// How late a change is logged at most; requests use the clock itself.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The site systems that are meant to observe, and whether they did when last looked at.
+/// The site systems configured to observe, and whether they did at the last check.
 #[derive(Default)]
-struct Seen(BTreeMap<Arc<str>, bool>);
+struct LastModes(BTreeMap<Arc<str>, bool>);
 
-/// Look at the policy until told to stop.
+/// Checks the policy until stopped.
 pub(super) async fn tell(
     policy: Live<Policy>,
     metrics: Arc<Metrics>,
     clock: Clock,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut seen = Seen::default();
+    let mut seen = LastModes::default();
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -35,7 +36,7 @@ pub(super) async fn tell(
     }
 }
 
-impl Seen {
+impl LastModes {
     fn look(&mut self, policy: &Policy, metrics: &Metrics, clock: &Clock) {
         let now = clock.now();
         let mut before = std::mem::take(&mut self.0);
@@ -52,7 +53,7 @@ impl Seen {
             match (observes, was) {
                 (true, _) => tracing::warn!(
                     target: "sitegate::mode", site_system = &*site.name, until = %until.0,
-                    "observes: requests that would be denied go on"
+                    "observes: requests that would be denied are forwarded"
                 ),
                 (false, Some(true)) => tracing::error!(
                     target: "sitegate::mode", site_system = &*site.name, until = %until.0,

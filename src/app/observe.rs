@@ -1,4 +1,4 @@
-//! Who counts and logs what the rooms report: certificates to metrics, early refusals to the log.
+//! Reports certificate events to metrics, and early refusals to the access log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::log::{Access, AccessLog};
 use crate::metrics::Metrics;
 use crate::unfit::Unfit;
 
-/// Certificates, as metrics.
+/// Certificate events, as metrics.
 pub(super) struct Certificates {
     metrics: Arc<Metrics>,
     served: Mutex<Option<(&'static str, &'static str)>>,
@@ -55,12 +55,13 @@ impl Observer for Certificates {
     }
 }
 
-/// Told of a request that was refused before its head was complete, and of more for the log.
-pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, Denial, Option<&str>) + Send + Sync>;
+/// Called for a connection on which requests were refused unread, with the details.
+pub(super) type ReportRefusal = Arc<dyn Fn(&ConnInfo, &str) + Send + Sync>;
 
-/// Requests that were refused before their head was complete: the same counters and log.
-pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) -> OnRefusal {
-    Arc::new(move |conn, denial, detail| {
+/// HTTP/2 requests that were refused before they were complete: the same counters and log.
+pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) -> ReportRefusal {
+    Arc::new(move |conn, detail| {
+        let denial = Denial::FramingHead;
         if let Some(site) = policy.load().sites.get(&conn.site) {
             site.no_route.denied(denial);
         }
@@ -71,13 +72,12 @@ pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) ->
             client: conn.peer.ip().to_canonical(),
             local: Some(conn.local),
             connection: conn.id,
-            // Nothing else of HTTP/2 is refused before it is a request.
-            protocol: if detail.is_some() { "HTTP/2" } else { "HTTP/1.1" },
+            protocol: "HTTP/2",
             tls: conn.tls_version,
             sni: conn.sni.as_deref(),
             status: denial.status(),
             reason: Some(denial.code()),
-            detail,
+            detail: Some(detail),
             ..Access::unread()
         });
     })

@@ -1,4 +1,5 @@
-//! Asks this process's own listeners and serving threads, again and again, whether they answer.
+//! Self-monitoring: periodically checks that this process's own listeners and serving threads
+//! respond.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,43 +12,43 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{App, StartError, State, space};
+use super::{App, RunningState, StartError, space};
 use crate::admin::Readiness;
 use crate::front::Probe;
 use crate::metrics::Metrics;
 use crate::site::StateDir;
 
-/// How often everything is asked, and how long one with many addresses takes for each at least: so
-/// that asking costs next to nothing.
+/// The interval between rounds, or `EACH` times the number of probes if that is longer: so that
+/// probing costs next to nothing.
 const EVERY: Duration = Duration::from_millis(500);
 const EACH: Duration = Duration::from_millis(50);
-/// How long something may take to answer.
+/// The timeout of one probe.
 const ANSWER_TIME: Duration = Duration::from_millis(1_400);
 
-/// What does not answer, a line each.
+/// Probes without a response, a line each.
 pub(super) type Unanswered = Arc<Mutex<Vec<String>>>;
 
-/// The task that asks.
+/// The task that probes.
 struct Prober {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RunningState>>,
     probe: Probe,
     config: Arc<ClientConfig>,
     unanswered: Unanswered,
     readiness: Readiness,
     state_dir: Arc<StateDir>,
     metrics: Arc<Metrics>,
-    space: space::Watch,
+    space: space::SpaceWatch,
 }
 
-/// What is asked for one answer.
+/// A thread or a listener to probe.
 #[derive(Clone, PartialEq, Eq)]
-enum Asked {
+enum ProbeTarget {
     Shard(usize),
     Listener { address: SocketAddr, bound: SocketAddr, name: Option<ServerName<'static>> },
 }
 
 impl App {
-    /// Ask from now on. The process has started once everything has answered.
+    /// Starts probing. The process counts as started once every probe has succeeded.
     pub(super) fn probe_listeners(&mut self) -> Result<(), StartError> {
         let config = crate::tls::unjudged(self.options.provider.clone())
             .map_err(|error| StartError::Defect(error.to_string()))?;
@@ -73,7 +74,7 @@ impl Prober {
             let asked = self.asked();
             let pause = EVERY.max(EACH * u32::try_from(asked.len()).unwrap_or(u32::MAX));
             let mut unanswered = self.ask(asked).await;
-            // What a reload has closed meanwhile need not answer.
+            // Listeners that a reload has closed meanwhile need not respond.
             let open = self.asked();
             unanswered.retain(|(asked, _)| open.contains(asked));
             let unanswered = unanswered.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
@@ -90,7 +91,7 @@ impl Prober {
             if std::mem::replace(&mut has_state, is_there) && !is_there {
                 tracing::error!(
                     target: "sitegate::probe", path = %self.state_dir.path().display(),
-                    "the state directory is gone, or another lies in its place"
+                    "the state directory is missing, or another one is mounted in its place"
                 );
             }
             let config = || {
@@ -105,8 +106,9 @@ impl Prober {
         }
     }
 
-    /// Every shard, every address of plain HTTP, and every other by the name of its first site system.
-    fn asked(&self) -> Vec<Asked> {
+    /// Every shard, every plain HTTP address, and every other address with the name of its first
+    /// site system.
+    fn asked(&self) -> Vec<ProbeTarget> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listeners = BTreeMap::new();
         for system in &state.config.site_systems {
@@ -118,24 +120,24 @@ impl Prober {
         }
         let listener = |(address, name)| {
             let bound = *state.addresses.get(&address)?;
-            Some(Asked::Listener { address, bound, name })
+            Some(ProbeTarget::Listener { address, bound, name })
         };
-        let shards = (0..self.probe.shards()).map(Asked::Shard);
+        let shards = (0..self.probe.shards()).map(ProbeTarget::Shard);
         shards.chain(listeners.into_iter().filter_map(listener)).collect()
     }
 
-    /// Ask all of them at once; who does not answer.
-    async fn ask(&self, asked: Vec<Asked>) -> Vec<(Asked, String)> {
+    /// Probes all of them concurrently. Returns those without a response.
+    async fn ask(&self, asked: Vec<ProbeTarget>) -> Vec<(ProbeTarget, String)> {
         let mut answers = JoinSet::new();
         for asked in asked {
             let (probe, config) = (self.probe.clone(), self.config.clone());
             answers.spawn(async move {
                 let (what, answer) = match asked.clone() {
-                    Asked::Shard(number) => {
+                    ProbeTarget::Shard(number) => {
                         let answer = tokio::time::timeout(ANSWER_TIME, probe.shard(number)).await;
                         (format!("serving thread {number}"), answer.map(Ok))
                     }
-                    Asked::Listener { address, bound, name } => {
+                    ProbeTarget::Listener { address, bound, name } => {
                         let tls = name.map(|name| (config, name));
                         let answer = probe.listener(bound, tls);
                         let answer = tokio::time::timeout(ANSWER_TIME, answer).await;
@@ -178,12 +180,12 @@ mod tests {
     use pingora_core::server::ShutdownWatch;
 
     use super::*;
-    use crate::config::{self, ConnLimits};
+    use crate::config::{self, Limits};
     use crate::front::{Binding, Conn, Door, Front, FrontParams, Serve, bind};
     use crate::live::live;
     use crate::metrics::Metrics;
 
-    /// Serves nobody, and holds its thread for as long as it is told to.
+    /// Serves nothing, and blocks its thread until released.
     #[derive(Clone, Default)]
     struct Stuck {
         may_go: Arc<AtomicBool>,
@@ -199,12 +201,10 @@ mod tests {
                 std::thread::yield_now();
             }
         }
-
-        async fn end(&self) {}
     }
 
     #[tokio::test]
-    async fn a_thread_and_a_listener_that_do_not_answer_are_told_until_they_do() {
+    async fn a_stuck_thread_or_listener_is_reported_until_it_answers() {
         let listener = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let (bound, stuck) = (listener.address, Stuck::default());
         let door =
@@ -216,7 +216,7 @@ mod tests {
             balancers: Vec::new(),
             clear: false,
         };
-        let (_limits, limits) = live(ConnLimits::default());
+        let (_limits, limits) = live(Limits::default());
         let (_bindings, bindings) = live(vec![binding]);
         let (_shutdown, shutdown) = watch::channel(false);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -227,7 +227,7 @@ mod tests {
             bindings,
             refuse_tls: crate::tls::refusing(provider.clone()).unwrap(),
             metrics: metrics.clone(),
-            on_refusal: Arc::new(|_, _, _| {}),
+            on_refusal: Arc::new(|_, _| {}),
             shutdown,
             guard: Default::default(),
         };
@@ -245,7 +245,7 @@ mod tests {
         let base = std::path::Path::new("/nowhere");
         let config = config::parse(&text, "gateway.toml", base, now).unwrap().config;
         let addresses = BTreeMap::from([(bound, bound)]);
-        let state = State { config, since: now, error: None, addresses };
+        let state = RunningState { config, since: now, error: None, addresses };
         let dir = tempfile::tempdir().unwrap();
         let unanswered = Unanswered::default();
         let told = unanswered.clone();
@@ -259,7 +259,7 @@ mod tests {
             readiness: readiness.clone(),
             state_dir: Arc::new(StateDir::take(dir.path(), "PS1").unwrap()),
             metrics: metrics.clone(),
-            space: space::Watch::new(metrics),
+            space: space::SpaceWatch::new(metrics),
         };
         let lines = prober.ask(prober.asked()).await.into_iter().map(|(_, line)| line);
         prober.tell(lines.collect());
@@ -271,7 +271,8 @@ mod tests {
         stuck.may_go.store(true, Ordering::Release);
         let (stop, down) = watch::channel(false);
         let task = tokio::spawn(prober.run(down));
-        // It says that it has started after the first round in which all have answered.
+        // The process reports that it has started after the first round in which every probe
+        // succeeded.
         while readiness.reasons() != [""; 0] {
             tokio::task::yield_now().await;
         }

@@ -1,6 +1,6 @@
-//! The next configuration: all of it or nothing.
+//! Configuration reload: the next configuration applies completely or not at all.
 //!
-//! Whatever can fail is tried before anything is changed. No connection is closed.
+//! Every step that can fail is tried before anything changes. No connection is closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,37 +10,38 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::applied::backend_addresses;
 use super::examine::Examiner;
-use super::{App, assemble, following};
+use super::{App, following};
 use crate::config::{self, BackendAddress, Config};
-use crate::control::{Found, Watch, WholeFile, settle};
+use crate::control::{FileState, Watch, WholeFile, settle};
 use crate::front::bind;
 
-/// How often the file is looked at where no event tells of it, and how soon a configuration that could
-/// not be taken is tried again: what stood in the way may be gone.
+/// How often the file is checked without an event, and how soon a rejected configuration is tried
+/// again: its obstacle may be gone.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// The configuration file over time.
-pub(super) struct ConfigFile {
+/// The watched configuration file.
+pub(super) struct WatchedConfig {
     file: WholeFile,
     watch: Watch,
     last: Zeroizing<Vec<u8>>,
-    /// Whether what it held last could not be taken.
+    /// Whether its last contents were rejected.
     pub(super) has_failed: bool,
 }
 
-impl ConfigFile {
-    /// Follow the file, of which this was read.
+impl WatchedConfig {
+    /// Follows the file; `text` is its contents as already read.
     pub(super) fn new(path: &Path, text: &[u8]) -> Self {
         let path = std::path::absolute(path).unwrap_or(path.to_owned());
         let (own, folder) = (path.clone(), path.parent().map(PathBuf::from).unwrap_or_default());
         let watch = Watch::new([folder], LOOK).only(move |entry| entry == own);
         let file = WholeFile::new(path, config::FILE_BYTES_MAX, watch.renames()).has(text);
-        ConfigFile { file, watch, last: Zeroizing::new(text.to_owned()), has_failed: false }
+        WatchedConfig { file, watch, last: Zeroizing::new(text.to_owned()), has_failed: false }
     }
 
-    /// Wait until there is something to reload: another text, whole, or the same again after it could
-    /// not be taken. Cancel-safe.
+    /// Waits until there is something to reload: a changed and complete text, or the same again
+    /// after it was rejected. Cancel-safe.
     pub(super) async fn changed(&mut self) -> std::io::Result<Zeroizing<Vec<u8>>> {
         loop {
             let pause = self.file.pause();
@@ -49,18 +50,18 @@ impl ConfigFile {
                 () = settle([pause]) => {}
             }
             match self.file.look() {
-                Found::Whole(bytes) => {
+                FileState::Whole(bytes) => {
                     self.last = bytes;
                     return Ok(self.last.clone());
                 }
-                Found::Unreadable(error) => return Err(error),
-                Found::Same if self.has_failed => return Ok(self.last.clone()),
-                Found::Same | Found::Settling => {}
+                FileState::Unreadable(error) => return Err(error),
+                FileState::Same if self.has_failed => return Ok(self.last.clone()),
+                FileState::Same | FileState::Settling => {}
             }
         }
     }
 
-    /// What is there now, whole or not.
+    /// The current contents, complete or not.
     pub(super) fn take(&mut self) -> std::io::Result<Zeroizing<Vec<u8>>> {
         self.last = self.file.take()?;
         Ok(self.last.clone())
@@ -68,8 +69,8 @@ impl ConfigFile {
 }
 
 impl App {
-    /// Make what was read of the file the configuration in force, or keep the old one and say why.
-    /// Returns whether it was taken.
+    /// Applies the file's contents, or keeps the old configuration and logs the reason. Returns
+    /// whether it was applied.
     pub(super) async fn reload(&mut self, read: std::io::Result<Zeroizing<Vec<u8>>>) -> bool {
         let now = self.options.clock.now();
         let outcome = match config::load_from(&self.options.path, read, now) {
@@ -108,23 +109,23 @@ impl App {
         taken
     }
 
-    /// Keep the text in force for tools, which may find the file broken.
+    /// Stores the text in force for tools, which may find the file broken.
     pub(super) fn keep_text(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = config::in_force::keep(&self.options.path, &self.text, &state.config.site.state);
         if let Err(error) = kept {
             tracing::warn!(target: "sitegate::config", %error,
-                "the configuration in force cannot be kept in the state directory");
+                "the configuration in force cannot be saved in the state directory");
         }
     }
 
-    /// The site server may call the site's own issuer by another name from now on.
+    /// Applies a new name of the site's own issuer from the site server.
     pub(super) async fn adopt(&mut self) {
         let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone())
         else {
             return;
         };
-        // Not in place: a file that is bad at this moment must not hide the change for ever.
+        // On a copy: a file that is invalid at this moment must not hide the change forever.
         let changed = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             following::adopt(&mut state.config.clone(), &bundle)
@@ -132,7 +133,7 @@ impl App {
         if !changed {
             return;
         }
-        // Of the text in force, whatever the file holds by now.
+        // Based on the text in force, not on the file's current contents.
         let base = self.options.path.parent().unwrap_or(Path::new("."));
         let name = self.options.path.display().to_string();
         let outcome = match config::parse(&self.text, &name, base, self.options.clock.now()) {
@@ -149,7 +150,7 @@ impl App {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             (state.config.clone(), state.addresses.clone())
         };
-        // What the site server calls the site's issuer is no change of the file.
+        // The issuer's name from the site server is not a change of the file.
         if let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone()) {
             following::adopt(&mut config, &bundle);
             following::adopt(&mut old, &bundle);
@@ -161,7 +162,7 @@ impl App {
         }
         self.resolvable(&old, &config).await?;
         let (provider, clock) = (self.options.provider.clone(), self.options.clock.clone());
-        let examiner = Examiner::with(provider, clock, self.authorities.system.clone());
+        let examiner = Examiner::with(provider, clock, self.applied.authorities.system.clone());
         let unserved = examiner.unserved(&old, &config);
         if !unserved.is_empty() {
             return Err(unserved.join("\n"));
@@ -172,44 +173,17 @@ impl App {
         for address in wanted.iter().filter(|address| !open.contains_key(address)) {
             let listener = bind(*address, self.front.shards()).map_err(|cause| {
                 let own = open.values().any(|bound| bound.port() == address.port());
-                let hint = match own {
-                    true => "; sitegate itself listens on this port, so this takes a restart",
-                    false => "",
+                let hint = if own {
+                    "; sitegate itself listens on this port, so this takes a restart"
+                } else {
+                    ""
                 };
                 format!("cannot listen on {address}: {cause}{hint}")
             })?;
             fresh.push((*address, listener));
         }
 
-        self.sites.follow(
-            &config,
-            &self.authorities,
-            &self.options,
-            &self.metrics,
-            &mut self.tasks,
-        );
-        self.issuers.follow(
-            &config,
-            &self.authorities,
-            &self.options,
-            &self.metrics,
-            &mut self.tasks,
-        );
-        self.clients.follow(&config, &self.options, &self.metrics, &mut self.tasks);
-        let trusted = self.issuers.trusted().0;
-        self.joined.before(&trusted);
-        let judges = (&self.issuers, &self.joined.list(), &self.clients);
-        let to = (&*self.backends, &self.authorities);
-        let policy = assemble::policy(&config, judges, to, &self.tokens, &self.metrics);
-        let counted = policy.counted();
-        self.policy.publish(policy);
-        self.trusted.publish(trusted);
-        self.joined.again();
-        self.limits.publish(config.limits.connection);
-        self.bindings.publish(self.sites.bindings(&config));
-        self.metrics.retain_routes(&counted);
-        self.backends.retain(&backend_addresses(&config));
-
+        self.applied.follow(&config, &self.options, &self.metrics, &mut self.tasks);
         if let Some(followed) = &self.followed {
             followed.reload(&config);
         }
@@ -231,7 +205,7 @@ impl App {
         Ok(())
     }
 
-    /// A backend whose name does not resolve is most likely a typing error: keep what works.
+    /// A backend name that does not resolve is most likely a typo: keep the working configuration.
     async fn resolvable(&self, old: &Config, new: &Config) -> Result<(), String> {
         let known = backend_addresses(old);
         for address in backend_addresses(new).difference(&known) {
@@ -244,21 +218,16 @@ impl App {
     }
 }
 
-fn backend_addresses(config: &Config) -> BTreeSet<BackendAddress> {
-    let backends = config.site_systems.iter().flat_map(|system| system.backends());
-    backends.map(|backend| backend.address.clone()).collect()
-}
-
 fn tell(error: &str) {
     for line in error.lines() {
         tracing::error!(
             target: "sitegate::config",
-            "the configuration was not reloaded, the old one stays: {line}"
+            "the configuration was not reloaded, the previous one stays in force: {line}"
         );
     }
 }
 
-/// What differs of that which is fixed when the process starts.
+/// The changed settings that take effect only at a restart.
 pub(crate) fn only_at_start(old: &Config, new: &Config) -> Vec<&'static str> {
     let offered = |config: &Config| config.site_systems.iter().any(|s| s.token_service);
     let threads_differ = old.limits.threads != new.limits.threads;
@@ -283,11 +252,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_configuration_that_is_written_slowly_is_seen_once_and_whole() {
+    async fn a_slowly_written_configuration_is_read_once_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, "before").unwrap();
-        let mut file = ConfigFile::new(&path, b"before");
+        let mut file = WatchedConfig::new(&path, b"before");
         let writer = async {
             for text in ["", "[site]\n", "[site]\ncode = 'PS1'\n"] {
                 std::fs::write(&path, text).unwrap();
@@ -303,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, "same").unwrap();
-        let mut file = ConfigFile::new(&path, b"same");
+        let mut file = WatchedConfig::new(&path, b"same");
         let wait = Duration::from_secs(3_600);
         assert!(tokio::time::timeout(wait, file.changed()).await.is_err());
         file.has_failed = true;

@@ -1,5 +1,5 @@
-//! What requests would be judged by, made of a configuration and its files without starting anything:
-//! for whoever replays one.
+//! Builds the request policy from a configuration and its files without starting anything, to
+//! replay requests offline.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::live::{Live, live};
 use crate::metrics::Metrics;
 use crate::token::TokenCache;
 
-/// The policy that a start with this configuration would judge by at that clock's time. Connects to
-/// nothing; keys from a URL are those that were kept last.
+/// The policy that a start with this configuration would apply at that clock's time. Connects to
+/// nothing; keys from a URL are the cached ones.
 ///
 /// # Errors
-/// If the blocklist cannot be used: nothing would start then.
+/// If the blocklist is unusable: the process would not start then.
 pub(crate) fn policy(
     config: &Config,
     clock: &Clock,
@@ -48,12 +48,12 @@ fn clients(
         return Some(live(ClientTrust::new(Authorities::default(), None, false, provider)).1);
     }
     let files = system.clients.clone()?;
-    let judged_by = (clock.clone(), provider.clone());
+    let (clock, provider) = (clock.clone(), provider.clone());
     let name = system.name.as_str().into();
-    Some(ClientFiles::start(name, files, judged_by, Arc::new(|_| {})).1)
+    Some(ClientFiles::start(name, files, clock, provider, Arc::new(|_| {})).1)
 }
 
-/// What stands behind the listening addresses of a configuration, without certificates.
+/// The listen addresses of a configuration with their site systems, without certificates.
 pub(crate) fn bindings(config: &Config) -> Vec<Binding> {
     let mut bindings: Vec<Binding> = Vec::new();
     for system in &config.site_systems {

@@ -1,4 +1,4 @@
-//! What status and readiness say, put together from what runs.
+//! Assembles status and readiness from the running parts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::following::Followed;
 use super::issuers::SharedIssuers;
 use super::probe::Unanswered;
 use super::site_health::SiteHealth;
-use super::{State, space};
+use super::{RunningState, space};
 use crate::admin::{
     CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, PlainHttpStatus,
     Readiness, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
@@ -20,35 +20,35 @@ use crate::admin::{
 use crate::cert::Facts;
 use crate::clock::{Clock, second};
 use crate::config::{Config, SiteSystem};
-use crate::control::site_server::Told;
+use crate::control::site_server::FollowedServer;
 use crate::control::{Backends, ClientFilesState, Served};
-use crate::front::{Census, Open};
+use crate::front::{ByTlsVersion, OpenConnections};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::site::StateDir;
 
-/// What status is made of.
+/// The sources of the status.
 pub(super) struct Sources {
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<RunningState>>,
     pub(super) sites: SharedSites,
     pub(super) issuers: SharedIssuers,
     pub(super) clients: SharedClients,
     pub(super) readiness: Readiness,
     pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
-    pub(super) census: Census,
+    pub(super) census: OpenConnections,
     pub(super) history: History,
     pub(super) metrics: Arc<Metrics>,
     pub(super) path: String,
     pub(super) started: Timestamp,
-    pub(super) told: Option<Live<Told>>,
+    pub(super) told: Option<Live<FollowedServer>>,
     pub(super) backends: Arc<Backends>,
     pub(super) clock: Clock,
 }
 
-/// The status of the moment, as a function.
+/// The current status, as a function.
 pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> {
     Arc::new(move || {
-        // Before any lock is taken: readiness looks at the site systems too.
+        // Before any lock is taken: readiness locks the site systems too.
         let not_ready = sources.readiness.reasons();
         let (now, open) = (sources.clock.now(), sources.census.open());
         let last_hour = sources.history.hour(now, sources.metrics.totals());
@@ -136,12 +136,12 @@ fn site(config: &Config) -> SiteStatus {
     }
 }
 
-fn connections(open: &Open, name: &str) -> BTreeMap<String, usize> {
+fn connections(open: &ByTlsVersion, name: &str) -> BTreeMap<String, usize> {
     let own = open.iter().filter(|((site, _), _)| &**site == name);
     own.map(|((_, version), count)| ((*version).to_owned(), *count)).collect()
 }
 
-/// What is amiss with listeners and site systems, as a function for readiness.
+/// The faults of listeners and site systems, as a function for readiness.
 pub(super) fn amiss(
     sites: SharedSites,
     unanswered: Unanswered,
@@ -163,23 +163,25 @@ pub(super) fn amiss(
     }
 }
 
-/// What needs attention though this process is ready, as a function for readiness.
+/// Warnings while the process is ready, as a function for readiness.
 pub(super) fn notes(
     followed: Option<&Followed>,
     state: Arc<StateDir>,
-    (site, space): (SiteHealth, &space::Watch),
+    site: SiteHealth,
+    space: &space::SpaceWatch,
     to: Arc<Backends>,
 ) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
     let (told, space) = (followed.map(Followed::told), space.clone());
     move || {
-        let mut notes = told.as_ref().map(|told| told.peek(Told::warnings)).unwrap_or_default();
+        let mut notes =
+            told.as_ref().map(|told| told.peek(FollowedServer::warnings)).unwrap_or_default();
         notes.extend(site.notes());
         notes.extend(space.lines());
         notes.extend(backends::warnings(&to));
         if !state.is_there() {
             notes.push(format!(
-                "the state directory {} is gone, or another lies in its place: put it back, or the \
-                 next start makes a new root and new keys",
+                "the state directory {} is missing, or another one is mounted in its place: put it \
+                 back, or the next start makes a new root and new keys",
                 state.path().display()
             ));
         }

@@ -1,4 +1,4 @@
-//! A running process, for whoever has started it.
+//! A handle to a running process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,40 +10,39 @@ use tokio::sync::watch;
 pub struct Running {
     /// The addresses that site systems listen on, by name.
     pub addresses: BTreeMap<String, SocketAddr>,
-    /// Where page, API and status are.
+    /// The address of admin page, API and status.
     pub admin: SocketAddr,
-    /// Where metrics and health are.
+    /// The address of metrics and health.
     pub metrics: SocketAddr,
     pub(super) stop: watch::Sender<bool>,
-    pub(super) thread: JoinHandle<Result<(), Lost>>,
+    pub(super) thread: JoinHandle<Result<(), LostThread>>,
 }
 
-/// A thread that the process needs has ended by itself, and why.
+/// A thread that the process needs has ended unexpectedly; the reason.
 #[derive(Debug, thiserror::Error)]
-#[error("a thread has ended that sitegate cannot go on without: {0}")]
-pub struct Lost(pub(super) String);
+#[error("a thread that sitegate needs has ended: {0}")]
+pub struct LostThread(pub(super) String);
 
-impl Lost {
-    /// Say it in the log, too. What is gone is done by nobody any more: the process is better started
-    /// anew.
+impl LostThread {
+    /// Also logs it. The thread's work is no longer done, so the process should be restarted.
     pub(super) fn told(why: String) -> Self {
-        tracing::error!(why, "a thread or a task has ended; so does the process");
-        Lost(why)
+        tracing::error!(why, "a thread or a task has ended; the process exits");
+        LostThread(why)
     }
 }
 
 impl Running {
-    /// Begin to end: no new connections, requests under way finish within the drain time.
+    /// Begins to shut down: no new connections, requests in flight finish within the drain time.
     pub fn stop(&self) {
         let _ = self.stop.send(true);
     }
 
-    /// Wait for the end.
+    /// Waits for the end.
     ///
     /// # Errors
-    /// A thread has ended by itself, and what it did is not done any more: start the process anew.
-    pub fn join(self) -> Result<(), Lost> {
+    /// A thread has ended unexpectedly, and its work is no longer done: restart the process.
+    pub fn join(self) -> Result<(), LostThread> {
         let ended = self.thread.join();
-        ended.unwrap_or_else(|_| Err(Lost("control panicked".to_owned())))
+        ended.unwrap_or_else(|_| Err(LostThread("control panicked".to_owned())))
     }
 }

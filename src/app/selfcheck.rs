@@ -1,5 +1,6 @@
-//! Asks the management points of this process through their own ports, as a client would, and says
-//! so in words that administrators search for. Only where there are files for CMTrace to say it in.
+//! Sends a test request to the management points of this process through their own ports, as a
+//! client would, and logs the result in the words that administrators search for. Runs only if
+//! there is a folder for CMTrace logs.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,28 +15,28 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::assemble::SharedSites;
-use super::{App, State};
+use super::{App, RunningState};
 use crate::config::SiteSystem;
 use crate::front::at_home;
 use crate::route::Role;
 use crate::tls::ClientConfigs;
 
-/// The first one waits until the ports are open.
+/// The first check waits until the ports are open.
 const FIRST: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(60);
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-/// As much of an answer as has its status.
+/// Enough of a response to contain its status.
 const HEAD_BYTES: usize = 256;
 
-/// What is asked, and whom.
+/// The periodic check.
 struct SelfCheck {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RunningState>>,
     sites: SharedSites,
     configs: ClientConfigs,
 }
 
-/// One site system to ask.
-struct Asked {
+/// One site system to check.
+struct CheckTarget {
     name: String,
     host: String,
     address: SocketAddr,
@@ -43,15 +44,15 @@ struct Asked {
 }
 
 impl App {
-    /// Check from now on, if the configuration has a folder for CMTrace.
+    /// Starts checking, if the configuration has a folder for CMTrace.
     pub(super) fn check_itself(&mut self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.config.log.cmtrace.is_none() {
             return;
         }
         drop(state);
-        let (state, sites) = (self.state.clone(), self.sites.shared());
-        let check = SelfCheck { state, sites, configs: self.authorities.to_backends() };
+        let (state, sites) = (self.state.clone(), self.applied.sites.shared());
+        let check = SelfCheck { state, sites, configs: self.applied.authorities.to_backends() };
         self.tasks.spawn(check.run(self.stop.subscribe()));
     }
 }
@@ -70,16 +71,16 @@ impl SelfCheck {
         }
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    fn asked(&self) -> Vec<CheckTarget> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let ask = |system: &SiteSystem| {
             let address = at_home(*state.addresses.get(&system.listen)?);
             let served = sites.get(&system.name)?.load();
-            // A load balancer that says nothing is none, and here nobody speaks as one.
+            // A load balancer's address must send a PROXY header, and this check does not.
             let balanced = system.balancers.iter().any(|net| net.contains(&address.ip()));
             let is_asked = system.roles.contains(&Role::ManagementPoint) && !balanced;
-            is_asked.then(|| Asked {
+            is_asked.then(|| CheckTarget {
                 name: system.name.clone(),
                 host: system.hosts.first().cloned().unwrap_or_default(),
                 address,
@@ -93,7 +94,7 @@ impl SelfCheck {
     }
 }
 
-impl Asked {
+impl CheckTarget {
     async fn ask(&self) -> Result<http::StatusCode, String> {
         let config = self.config.clone().ok_or("no certificate is fit")?;
         let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
@@ -109,20 +110,20 @@ impl Asked {
         let limited = (&mut tls).take(HEAD_BYTES as u64).read_to_end(&mut head).await;
         status(&head).ok_or_else(|| match limited {
             Err(error) => error.to_string(),
-            Ok(_) => "the answer is not HTTP".to_owned(),
+            Ok(_) => "the response is not HTTP".to_owned(),
         })
     }
 }
 
-/// The status of an answer, from its first bytes.
+/// The status of a response, from its first bytes.
 fn status(head: &[u8]) -> Option<http::StatusCode> {
     let code = head.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     http::StatusCode::from_bytes(code).ok()
 }
 
-type Outcome = Result<Result<http::StatusCode, String>, tokio::time::error::Elapsed>;
+type CheckOutcome = Result<Result<http::StatusCode, String>, tokio::time::error::Elapsed>;
 
-fn tell(site_system: &str, outcome: Outcome) {
+fn tell(site_system: &str, outcome: CheckOutcome) {
     let reason = |status: http::StatusCode| status.canonical_reason().unwrap_or_default();
     match outcome {
         Ok(Ok(status)) if status.is_success() => tracing::info!(
@@ -137,7 +138,7 @@ fn tell(site_system: &str, outcome: Outcome) {
             target: "sitegate::selfcheck", site_system, "Http test request failed: {error}"
         ),
         Err(_) => tracing::error!(
-            target: "sitegate::selfcheck", site_system, "Http test request failed: no answer"
+            target: "sitegate::selfcheck", site_system, "Http test request failed: no response"
         ),
     }
 }

@@ -1,6 +1,5 @@
-//! The site's own side of a process: its store, what that blocks, and its token service, on a
-//! thread of their own, because a swap of certificates must not wait for signatures and
-//! transactions.
+//! The site's own services: its store, the blocks in it, and its token service, on a separate
+//! thread: a certificate swap must not wait for signatures and transactions.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,52 +17,54 @@ use super::store_place::store_place;
 use crate::clock::Clock;
 use crate::config::{self, Config, KeySource};
 use crate::live::{Live, Publisher as Publishing, live};
-use crate::lost::Guard;
 use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
-use crate::site::server::{BundleSources, Publisher, SiteServer};
-use crate::site::store::{Place, Published, Store, StoreError, StoreHealth, disk_takes_nothing};
+use crate::site::server::{BundlePublisher, BundleSources, SiteServer};
+use crate::site::store::{
+    PublishedBundle, Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing,
+};
 use crate::site::{
-    Authority, Blocks, InForce, ServiceParams, SharedKeys, SiteTokens, TokenService, listen,
+    Authority, InForce, ServiceParams, SharedKeys, SiteBlocks, SiteTokens, TokenService, listen,
     publication, serve,
 };
+use crate::thread_guard::ThreadGuard;
 use crate::token::{Blocklist, Bundle, Trusted};
 
-/// How often what has run out is removed from the store.
+/// How often expired entries are removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// How often that is tried again which the disk did not take: to write the store, to make a socket.
+/// The interval between retries of failed disk writes: of the store, or of a socket.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long a bundle is good for, in seconds: a weekend without the site server, and a day more.
+/// The lifetime of a bundle, in seconds: a weekend without the site server, and a day more.
 const BUNDLE_LIFE_S: i64 = 4 * 86_400;
 
-/// What the site's side is made with.
-pub(super) struct Parts {
+/// The parameters of `start`.
+pub(super) struct SiteParts {
     pub tokens: Option<Arc<SiteTokens>>,
     pub authority: Option<Arc<Authority>>,
-    /// The site's keys, where several site servers have them in common.
+    /// The site's keys, if several site servers share them.
     pub shared_keys: Option<SharedKeys>,
     pub trusted: Live<Vec<Trusted>>,
     pub joined: Joined,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
-    /// Turns true once everything has drained: tokens are given until then.
+    /// Turns true once everything has drained: tokens are issued until then.
     pub ended: watch::Receiver<bool>,
-    /// Told when one of its tasks panics.
-    pub guard: Guard,
+    /// Reports a panic of one of its tasks.
+    pub guard: ThreadGuard,
 }
 
-/// Start the site's side, and say what is blocked at present: that is `followed` where another is the
+/// Starts the site's services, and returns the current blocks: `followed` if another host is the
 /// site server.
 ///
 /// # Errors
-/// If there is a store and it cannot be read: without it nobody knows who is blocked. Where there
-/// has never been one, and none can be made, nobody is.
+/// If there is a store and it cannot be read: without it no one knows who is blocked. If none has
+/// ever existed and none can be created, no one is blocked.
 pub(super) fn start(
     config: &Config,
     followed: Option<Live<Blocklist>>,
-    parts: Parts,
+    parts: SiteParts,
 ) -> Result<Begun, StartError> {
     if let Some(blocks) = followed {
         return Ok(Begun { blocks, health: SiteHealth::default() });
@@ -98,8 +99,8 @@ pub(super) fn start(
     tell.recv().unwrap_or_else(|_| Err(StartError::Defect("the site's thread ended".to_owned())))
 }
 
-/// Wait for the end. A task that has panicked takes the thread with it, and so the process: what it did
-/// is not done any more.
+/// Waits for the end. A task that panics takes down the thread, and so the process, because its
+/// work is no longer done.
 async fn until(ended: &mut watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
     loop {
         tokio::select! {
@@ -114,17 +115,17 @@ async fn until(ended: &mut watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
     }
 }
 
-/// What is known of the site's side once it runs.
+/// The running site services.
 pub(super) struct Begun {
-    /// What its store blocks.
+    /// The blocks in its store.
     pub blocks: Live<Blocklist>,
-    /// How it is.
+    /// Its health.
     pub health: SiteHealth,
 }
 
 type Opened = (Option<Store>, JoinSet<()>, Begun);
 
-async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
+async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartError> {
     let mut tasks = JoinSet::new();
     publish(config, &parts, &mut tasks);
     let now = parts.clock.now();
@@ -136,21 +137,25 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     let store = match Store::open(&place, now).await {
         Ok(store) => store,
         Err(error) if is_there && error.is_of_the_disk() => match &place {
-            // Nobody is registered and nothing is blocked on a disk that takes nothing, and whoever
-            // is blocked stays so.
-            Place::Sqlite(file) => {
+            // On a disk without space no device is registered and no new one is blocked, but
+            // existing blocks stay in force.
+            StorePlace::Sqlite(file) => {
                 let store = Store::open_to_read(file).await.map_err(|_| unusable(&error))?;
                 store.found_amiss(&error);
-                let again = (store.clone(), file.clone(), parts.clock.clone());
-                tasks.spawn(write_again(again, parts.ended.clone()));
+                tasks.spawn(write_again(
+                    store.clone(),
+                    file.clone(),
+                    parts.clock.clone(),
+                    parts.ended.clone(),
+                ));
                 store
             }
-            Place::Postgres(_) => return Err(unusable(&error)),
+            StorePlace::Postgres(_) => return Err(unusable(&error)),
         },
         Err(error) if is_there || !error.is_of_the_disk() => return Err(unusable(&error)),
         Err(error) => {
             tracing::error!(path = %path.display(), %error,
-                "the site has no store; it registers nobody until the next start");
+                "the site has no store; no client can register until the next start");
             parts.metrics.site.store_works(false);
             let store = Some(live(StoreHealth::without(&error, Instant::now())).1);
             let health = SiteHealth { store, unpublished: None };
@@ -166,7 +171,7 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
         joined.again();
     });
     let (follower, blocks) =
-        Blocks::start(store.clone(), &config.site.state, parts.clock.clone(), on_list)
+        SiteBlocks::start(store.clone(), &config.site.state, parts.clock.clone(), on_list)
             .await
             .map_err(|error| unusable(&error))?;
     tasks.spawn(follower.run(parts.ended.clone()));
@@ -189,9 +194,9 @@ async fn open(config: &Config, mut parts: Parts) -> Result<Opened, StartError> {
     Ok((Some(store), tasks, Begun { blocks, health }))
 }
 
-/// Publish what the authority does, where a site system has it, or may have it by a reload. It is no
-/// reason to let nobody in that it cannot be.
-fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) {
+/// Serves the CA's publications, if a site system routes to them or may do so after a reload. A
+/// failure is no reason to refuse clients.
+fn publish(config: &Config, parts: &SiteParts, tasks: &mut JoinSet<()>) {
     let published = |system: &config::SiteSystem| {
         system.routes.iter().any(|route| route.destination == Destination::Publication)
     };
@@ -203,16 +208,18 @@ fn publish(config: &Config, parts: &Parts, tasks: &mut JoinSet<()>) {
     let router = publication(&config.site.state, PUBLICATION);
     match answer(path, router, parts.ended.clone(), tasks) {
         Err(error) if is_meant => {
-            tracing::error!(%error, "what the site's authority publishes is not to be had");
+            tracing::error!(%error, "CRLs and issuer certificates of the site's authority are not \
+                                     available");
         }
-        Err(error) => tracing::debug!(%error, "nothing could be published"),
+        Err(error) => tracing::debug!(%error, "CRLs and issuer certificates could not be \
+                                               published"),
         Ok(()) => {}
     }
 }
 
 async fn offer(
     config: &Config,
-    parts: &Parts,
+    parts: &SiteParts,
     tokens: Arc<SiteTokens>,
     store: &Store,
     tasks: &mut JoinSet<()>,
@@ -238,7 +245,7 @@ async fn offer(
     let router = service.router();
     tracing::info!(issuer = config.site.token_issuer, "the token service runs");
     if config.site_systems.iter().any(|system| system.token_service) {
-        let path = config::TokenService::socket(&config.site.state);
+        let path = config::TokenServiceConfig::socket(&config.site.state);
         answer(path, router.clone(), parts.ended.clone(), tasks)?;
     }
     let servers: Vec<String> = config
@@ -260,7 +267,7 @@ async fn offer(
         life_s: BUNDLE_LIFE_S,
     };
     let (publisher, published) =
-        Publisher::start(store.clone(), sources, parts.clock.clone()).await;
+        BundlePublisher::start(store.clone(), sources, parts.clock.clone()).await;
     let unpublished = publisher.trouble();
     tasks.spawn(publisher.run(parts.ended.clone()));
     tasks.spawn(site_health::count_bundles(
@@ -283,7 +290,8 @@ async fn offer(
     Ok(Some(unpublished))
 }
 
-/// Answer the gateway in front on a socket: at once, or as soon as the disk takes that.
+/// Serves requests from the gateway in front on a Unix socket: at once, or as soon as the disk has
+/// space for it.
 pub(super) fn answer(
     path: PathBuf,
     router: axum::Router,
@@ -294,7 +302,7 @@ pub(super) fn answer(
         Ok(listener) => Some(listener),
         Err(error) if disk_takes_nothing(&error) => {
             tracing::error!(%error, path = %path.display(),
-                "clients are not answered there until the disk takes a socket");
+                "the socket cannot be created on a full disk; trying again");
             None
         }
         Err(cause) => return Err(StartError::File { path, cause }),
@@ -312,15 +320,15 @@ pub(super) fn answer(
             found = listen(&path).ok();
         };
         if let Err(error) = serve(listener, router, ended).await {
-            tracing::error!(%error, path = %path.display(), "a socket was lost");
+            tracing::error!(%error, path = %path.display(), "a listening socket was lost");
         }
     });
     Ok(())
 }
 
-/// What tokens may be limited to is what the bundle names: gateways come and go.
+/// The permitted audiences of tokens follow the bundle: gateways come and go.
 async fn keep_origins(
-    mut published: watch::Receiver<Option<Arc<Published>>>,
+    mut published: watch::Receiver<Option<Arc<PublishedBundle>>>,
     origins: Publishing<BTreeSet<String>>,
     mut ended: watch::Receiver<bool>,
 ) {
@@ -353,11 +361,8 @@ fn params(config: &Config, origins: Live<BTreeSet<String>>) -> ServiceParams {
     }
 }
 
-/// Try to write the store until that works: a disk that was full at the start has room again.
-async fn write_again(
-    (store, file, clock): (Store, PathBuf, Clock),
-    mut ended: watch::Receiver<bool>,
-) {
+/// Retries to write the store until it works: a disk that was full at the start has space again.
+async fn write_again(store: Store, file: PathBuf, clock: Clock, mut ended: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => return,
@@ -378,7 +383,8 @@ async fn sweep(store: Store, clock: Clock, mut ended: watch::Receiver<bool>) {
             _ = every.tick() => {}
         }
         if let Err(error) = store.sweep(clock.now()).await {
-            tracing::warn!(target: "sitegate::store", %error, "nothing was swept");
+            tracing::warn!(target: "sitegate::store", %error, "expired records were not removed \
+                                                               from the store");
         }
     }
 }

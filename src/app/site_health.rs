@@ -1,7 +1,8 @@
-//! What the log, the metrics and readiness say of the site's store, and of the bundle for its gateways.
+//! Reports the health of the site's store, and of the bundle for its gateways, to log, metrics and
+//! readiness.
 //!
-//! One line when the store stops working and one when it works again, however many requests fail
-//! meanwhile.
+//! One line when the store stops working and one when it works again, however many requests fail in
+//! between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,31 +14,31 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::site::store::{OnStore, StoreEvent, StoreFault, StoreHealth};
 
-/// How often it is looked at for metrics.
+/// How often it is sampled for metrics.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How the site's side of a process is.
+/// The health of the site's services.
 #[derive(Clone, Default)]
 pub(super) struct SiteHealth {
     /// Its store; none on a gateway that follows a site server.
     pub(super) store: Option<Live<StoreHealth>>,
-    /// Why no bundle is made for its gateways; none where there are no gateways.
+    /// Why no bundle is made for its gateways; none if there are no gateways.
     pub(super) unpublished: Option<Live<Option<String>>>,
 }
 
 impl SiteHealth {
-    /// What needs attention, a line each.
+    /// Warnings, a line each.
     pub(super) fn notes(&self) -> Vec<String> {
         let store = self.store.as_ref();
         let store = store.and_then(|store| store.peek(|health| note(health, Instant::now())));
         let unpublished = self.unpublished.as_ref().and_then(|why| why.load().as_ref().clone());
         let unpublished = unpublished
-            .map(|why| format!("gateways are told nothing new: no bundle is made: {why}"));
+            .map(|why| format!("gateways receive no updates: no bundle can be made: {why}"));
         store.into_iter().chain(unpublished).collect()
     }
 }
 
-/// Tell the log and the metrics what happens to the store, which works so far.
+/// Reports the store's events to the log and the metrics; the store works at first.
 pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
     let metrics = metrics.clone();
     metrics.site.store_works(true);
@@ -58,7 +59,7 @@ pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
     })
 }
 
-/// Have the metrics say whether bundles are made, until told to stop.
+/// Exports to metrics whether bundles are made, until stopped.
 pub(super) async fn count_bundles(
     unpublished: Live<Option<String>>,
     metrics: Arc<Metrics>,
@@ -73,11 +74,12 @@ pub(super) async fn count_bundles(
     }
 }
 
-/// What it does not, and what it does once that is over.
+/// The text for a store that fails, and for one that has recovered.
 fn words(fault: StoreFault) -> (&'static str, &'static str) {
-    match fault.is_of_writing() {
-        true => ("cannot be written; it only tells who is blocked until it can", "can be written"),
-        false => ("cannot be used", "can be used"),
+    if fault.is_of_writing() {
+        ("cannot be written; until it can, only blocks are read from it", "can be written")
+    } else {
+        ("cannot be used", "can be used")
     }
 }
 
@@ -100,15 +102,15 @@ mod tests {
     use crate::site::store::StoreError;
 
     #[test]
-    fn a_note_says_what_it_is_since_when_and_how_to_mend_it() {
+    fn a_store_note_gives_cause_duration_and_remedy() {
         let (error, begun) = (StoreError::Full, Instant::now());
         let mut health = StoreHealth::without(&error, begun);
         let now = begun + Duration::from_secs(12);
         assert_eq!(note(&StoreHealth::default(), now), None);
         let told = note(&health, now).unwrap();
-        let wanted = "the site's store cannot be written; it only tells who is blocked until it can \
-                      (for 12 s, has not worked since the start): the store cannot grow: the disk \
-                      is full (store.full). Make room";
+        let wanted = "the site's store cannot be written; until it can, only blocks are read from \
+                      it (for 12 s, has not worked since the start): the store cannot grow: the \
+                      disk is full (store.full). Free disk space";
         assert!(told.starts_with(wanted), "{told}");
         health.trouble.as_mut().unwrap().worked = Some(begun - Duration::from_secs(3));
         let told = note(&health, now).unwrap();

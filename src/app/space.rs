@@ -1,5 +1,5 @@
-//! How much is left on the file systems that a process writes to: a full one costs tokens, blocks and
-//! lines of a log, and nothing warns of it but this.
+//! Monitors free space on the file systems that the process writes to: a full one loses tokens,
+//! blocks and log lines, and only this warns of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,15 +12,14 @@ use crate::config::{Config, LogSink};
 use crate::control::machine::{self, Space};
 use crate::metrics::Metrics;
 
-/// With less than this, in bytes, it is told; and with less than one part of so many, unless that is
-/// plenty.
+/// Warns below this many bytes, and below this fraction (one of `PARTS`), unless `PLENTY` is free.
 const LEFT_MIN: u64 = 100_000_000;
 const PARTS: u64 = 20;
 const PLENTY: u64 = 2_000_000_000;
-/// How often it is looked at.
+/// How often it is checked.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// What a process writes to: what it is called, and its folder. One for each file system.
+/// The folders that the process writes to, with their description. One for each file system.
 fn places(config: &Config) -> Vec<(String, PathBuf, Space)> {
     let state = &config.site.state;
     let mut folders = vec![("the state directory".to_owned(), state.clone())];
@@ -40,50 +39,47 @@ fn places(config: &Config) -> Vec<(String, PathBuf, Space)> {
     found
 }
 
-/// What is to be said of a file system; nothing while enough is left.
+/// The warning for a file system; none while enough is free.
 fn told(what: &str, folder: &Path, space: &Space) -> Option<String> {
     let is_short = space.left < LEFT_MIN.max((space.total / PARTS).min(PLENTY));
     let percent = space.left.saturating_mul(100).checked_div(space.total).unwrap_or(0);
     is_short.then(|| {
         format!(
-            "{}: {} MB are left on the file system of {what}, {percent} % of it",
+            "{}: {} MB are free on the file system of {what}, {percent} % of it",
             folder.display(),
             space.left / 1_000_000
         )
     })
 }
 
-/// What is short. So little that the store may soon take nothing is wrong.
+/// Reports low space. So little that the store may soon fail is a fault.
 pub(crate) fn examine(config: &Config) -> Examined {
     let mut found = Examined::default();
     for (what, folder, space) in places(config) {
-        let into = match space.left < LEFT_MIN {
-            true => &mut found.wrong,
-            false => &mut found.notes,
-        };
+        let into = if space.left < LEFT_MIN { &mut found.wrong } else { &mut found.notes };
         into.extend(told(&what, &folder, &space));
     }
     found
 }
 
-/// What is short while a process runs, looked at every few seconds.
+/// Low space while the process runs, checked every few seconds.
 #[derive(Clone)]
-pub(super) struct Watch {
+pub(super) struct SpaceWatch {
     seen: Arc<Mutex<(Option<Instant>, Vec<String>)>>,
     metrics: Arc<Metrics>,
 }
 
-impl Watch {
+impl SpaceWatch {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Watch { seen: Arc::default(), metrics }
+        SpaceWatch { seen: Arc::default(), metrics }
     }
 
-    /// A line for each file system that is short.
+    /// A line for each file system that is low on space.
     pub(super) fn lines(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    /// Look, if it is time to.
+    /// Checks, if the interval has passed.
     pub(super) fn look(&self, config: impl FnOnce() -> Config, now: Instant) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0.is_some_and(|last| now.saturating_duration_since(last) < EVERY) {
@@ -98,9 +94,10 @@ impl Watch {
         }
         let lines: Vec<String> =
             places.iter().filter_map(|(what, folder, space)| told(what, folder, space)).collect();
-        // Their figures change all the time; how many there are says whether one began or ended.
+        // The figures change all the time; the number of lines shows whether a shortage began or
+        // ended.
         if lines.len() > seen.1.len() {
-            tracing::warn!(target: "sitegate::probe", "little space is left: {}", lines.join("; "));
+            tracing::warn!(target: "sitegate::probe", "little disk space is left: {}", lines.join("; "));
         }
         seen.1 = lines;
     }
@@ -111,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn little_space_is_told_by_bytes_or_by_its_part() {
+    fn low_space_is_reported_by_bytes_or_by_share() {
         const GB: u64 = 1_000_000_000;
         for (left, total, is_told) in [
             (2 * GB, 10 * GB, false),
@@ -131,7 +128,7 @@ mod tests {
         let line = told("the state directory", Path::new("/state"), &space).unwrap();
         assert_eq!(
             line,
-            "/state: 42 MB are left on the file system of the state directory, 4 % of it"
+            "/state: 42 MB are free on the file system of the state directory, 4 % of it"
         );
     }
 }

@@ -1,12 +1,13 @@
-//! Backends made ready to connect to: their addresses, and whom their certificates convince.
+//! Builds upstreams from configured backends: addresses, TLS trust, and credentials.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
 use crate::cert::Anchors;
-use crate::config::{Backend, BackendAddress, BackendTimes, SiteSystem, TokenService};
+use crate::config::{BackendAddress, BackendConfig, BackendTimes, SiteSystem, TokenServiceConfig};
 use crate::control::Backends;
 use crate::gateway::{BackendTls, UnixEndpoint, Upstream, Upstreams};
 use crate::live::live;
@@ -14,25 +15,25 @@ use crate::route::Destination;
 use crate::secret::{BasicCredential, PasswordSource, read_bounded};
 use crate::tls::ClientConfigs;
 
-/// Where the requests of a site system go.
+/// The upstreams of a site system.
 pub(super) fn of(
     system: &SiteSystem,
     state: &Path,
     backends: &Backends,
     tls: &ClientConfigs,
 ) -> Upstreams {
-    let ready = |backend: &Backend| upstream(backend, backends, tls);
+    let ready = |backend: &BackendConfig| upstream(backend, backends, tls);
     let of_roles = system.role_backends.iter();
     let idle = system.backend.times.idle.min(OWN_IDLE);
     Upstreams {
         backend: ready(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, ready(backend))).collect(),
-        token_service: system.token_service.then(|| own(TokenService::socket(state), idle)),
+        token_service: system.token_service.then(|| own(TokenServiceConfig::socket(state), idle)),
         publication: publishes(system).then(|| own(SiteSystem::publication_socket(state), idle)),
     }
 }
 
-fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upstream {
+fn upstream(backend: &BackendConfig, backends: &Backends, tls: &ClientConfigs) -> Upstream {
     let (addresses, unix) = match &backend.address {
         BackendAddress::Host(host, port) => (backends.addresses(host, *port), None),
         BackendAddress::Unix(path) => {
@@ -50,17 +51,21 @@ fn upstream(backend: &Backend, backends: &Backends, tls: &ClientConfigs) -> Upst
         tls: backend.tls_name.as_ref().map(to),
         credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
         times: backend.times,
+        in_flight: Arc::default(),
+        requests_max: backend.requests.unwrap_or(usize::MAX),
     }
 }
 
-/// The same with nothing to connect to, for whoever only asks what would become of a request.
+/// The same without any connection, for decisions about requests offline.
 pub(super) fn of_nowhere(system: &SiteSystem) -> Upstreams {
-    let nowhere = |backend: &Backend| Upstream {
+    let nowhere = |backend: &BackendConfig| Upstream {
         addresses: live(Vec::new()).1,
         unix: None,
         tls: None,
         credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
         times: backend.times,
+        in_flight: Arc::default(),
+        requests_max: backend.requests.unwrap_or(usize::MAX),
     };
     let of_roles = system.role_backends.iter();
     Upstreams {
@@ -78,7 +83,7 @@ fn publishes(system: &SiteSystem) -> bool {
 /// How long an idle connection to a service of this process is kept at most.
 const OWN_IDLE: Duration = Duration::from_secs(55);
 
-/// A service of this process, by its socket.
+/// A service of this process, through its socket.
 fn own(socket: PathBuf, idle: Duration) -> Upstream {
     let times = BackendTimes {
         connect: Duration::from_secs(2),
@@ -92,10 +97,12 @@ fn own(socket: PathBuf, idle: Duration) -> Upstream {
         tls: None,
         credential: None,
         times,
+        in_flight: Arc::default(),
+        requests_max: usize::MAX,
     }
 }
 
-/// Read when the configuration is.
+/// The credential file is read when the configuration is.
 fn credential(url: &str, source: &PasswordSource) -> BasicCredential {
     match BasicCredential::read(source) {
         Ok((credential, _)) => credential,
@@ -108,8 +115,8 @@ fn credential(url: &str, source: &PasswordSource) -> BasicCredential {
 
 const CA_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The authorities that the operator named. Without any of them there nobody is trusted: whoever
-/// wants no others does not want the system's either.
+/// The CAs that the operator named. If none is usable, nothing is trusted: an operator who
+/// restricts the CAs does not want the system's either.
 fn trusted_or_nobody(path: &Path) -> Anchors {
     backend_roots(path).unwrap_or_else(|why| {
         tracing::error!(path = %path.display(), why, "backend_ca cannot be used");
@@ -117,13 +124,10 @@ fn trusted_or_nobody(path: &Path) -> Anchors {
     })
 }
 
-/// The authorities in a file, or why there are none.
+/// The CAs in a file, or why there are none.
 pub(super) fn backend_roots(path: &Path) -> Result<Anchors, String> {
     let (pem, _) = read_bounded(path, CA_BYTES_MAX).map_err(|error| error.to_string())?;
     let found = Anchors::from_pem(&pem);
     let found = found.map_err(|fault| fault.detail.trim_start_matches("ca: ").to_owned())?;
-    match found.is_empty() {
-        true => Err("it holds no certificate authority".to_owned()),
-        false => Ok(found),
-    }
+    if found.is_empty() { Err("it holds no certificate authority".to_owned()) } else { Ok(found) }
 }

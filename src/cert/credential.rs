@@ -1,6 +1,6 @@
-//! A credential: a certificate, the authorities above it, and the key that belongs to it.
+//! A credential: a certificate, the CA certificates above it, and its private key.
 //!
-//! Puts the chain in order. Judges nothing beyond that, and never
+//! Orders the chain. Checks nothing beyond that, and never
 //! shows a key.
 
 use std::collections::VecDeque;
@@ -11,13 +11,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::pem::{self, Part, PemFault};
+use crate::pem::{self, PemFault, PemPart};
 use crate::unfit::Unfit;
 
 use super::facts::{Outline, outline};
-use super::{Facts, Fault};
+use super::{CredentialFault, Facts};
 
-/// Who issued a credential, as far as preference goes.
+/// The issuer of a credential, for the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// The operator's public key infrastructure; preferred.
@@ -30,7 +30,7 @@ impl Source {
     /// Both, in order of preference.
     pub const ALL: [Source; 2] = [Source::Pki, Source::SiteIssued];
 
-    /// The word in status, metric and log.
+    /// The word in status, metrics and log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Source::Pki => "pki",
@@ -45,44 +45,44 @@ impl fmt::Display for Source {
     }
 }
 
-/// A chain, leaf first, and the key said to belong to it. Whether it may be served is for
-/// [`check`](super::check()) to say.
+/// A chain, leaf first, and its presumed key. [`check`](super::check()) decides whether it may be
+/// served.
 #[derive(Clone)]
 pub struct Credential {
     source: Source,
     chain: Vec<CertificateDer<'static>>,
     facts: Facts,
     issuers: Vec<Facts>,
-    key: Key,
+    key: CredentialKey,
 }
 
 #[derive(Clone)]
-enum Key {
+enum CredentialKey {
     Belongs(Arc<dyn SigningKey>),
     BelongsElsewhere,
-    /// The library cannot load it: too small, or of a kind it does not know.
+    /// The library cannot load it: too small, or of an unknown kind.
     Unusable,
 }
 
-/// A server's chain is a leaf and a few authorities; a whole trust store pasted below the leaf
-/// would travel with every handshake.
+/// A server's chain is a leaf and a few CA certificates; a whole trust store pasted below the leaf
+/// would be sent in every handshake.
 const CHAIN_LEN_MAX: usize = 10;
 
 impl Credential {
-    /// Read a credential from the bytes of a certificate file and a key file; the key may also be
-    /// in the certificate's file, then `key` is `None`.
+    /// Reads a credential from the bytes of a certificate file and a key file; if the key is in the
+    /// certificate's file, `key` is `None`.
     ///
-    /// Takes PEM, DER and PKCS#7 as [`pem::parts`] does, PKCS#8, PKCS#1 and SEC1 keys, and chains in
-    /// any order.
+    /// Accepts PEM, DER and PKCS#7 as [`pem::parts`] does, PKCS#8, PKCS#1 and SEC1 keys, and chains
+    /// in any order.
     ///
     /// # Errors
-    /// [`Unfit::Incomplete`], [`Unfit::Malformed`] or [`Unfit::KeyEncrypted`], and which file.
+    /// [`Unfit::Incomplete`], [`Unfit::Malformed`] or [`Unfit::KeyEncrypted`], and the file.
     pub fn parse(
         certificate: &[u8],
         key: Option<&[u8]>,
         source: Source,
         provider: &CryptoProvider,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, CredentialFault> {
         let first = Sections::read("certificate", certificate)?;
         let second = key.map(|key| Sections::read("key", key)).transpose()?.unwrap_or_default();
         if first.certificates.is_empty() {
@@ -91,16 +91,16 @@ impl Credential {
         if second.keys.is_empty() && first.keys.is_empty() {
             let encrypted = first.encrypted || second.encrypted;
             return Err(match key {
-                _ if encrypted => Fault::from(Unfit::KeyEncrypted),
+                _ if encrypted => CredentialFault::from(Unfit::KeyEncrypted),
                 Some(key) => second.without("key", key),
-                None => Fault::new(Unfit::Incomplete, "no private key"),
+                None => CredentialFault::new(Unfit::Incomplete, "no private key"),
             });
         }
         let keys = second.keys.into_iter().chain(first.keys);
         Self::from_der(first.certificates, keys, source, provider)
     }
 
-    /// Put together what was read: certificates in any order, and the keys that came with them.
+    /// Assembles a credential from certificates in any order and the keys that came with them.
     ///
     /// # Errors
     /// [`Unfit::Malformed`] or [`Unfit::Incomplete`].
@@ -109,15 +109,15 @@ impl Credential {
         keys: impl IntoIterator<Item = PrivateKeyDer<'static>>,
         source: Source,
         provider: &CryptoProvider,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, CredentialFault> {
         let found = certificates.into_iter().map(|der| Ok((outline(&der)?, der)));
-        let found = found.collect::<Result<Vec<_>, Fault>>()?;
+        let found = found.collect::<Result<Vec<_>, CredentialFault>>()?;
         let keys = keys.into_iter();
         let keys = keys.map(|key| provider.key_provider.load_private_key(key).ok()).collect();
-        arrange(source, found, keys).ok_or_else(|| Fault::from(Unfit::Incomplete))
+        arrange(source, found, keys).ok_or_else(|| CredentialFault::from(Unfit::Incomplete))
     }
 
-    /// Who issued it.
+    /// Its issuer.
     pub fn source(&self) -> Source {
         self.source
     }
@@ -127,30 +127,30 @@ impl Credential {
         &self.chain
     }
 
-    /// What the leaf says about itself.
+    /// The leaf's facts.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// What the authorities above the leaf say about themselves, in the chain's order.
+    /// The facts of the CA certificates above the leaf, in the order of the chain.
     pub fn issuers(&self) -> &[Facts] {
         &self.issuers
     }
 
-    /// Chain and key as rustls takes them.
+    /// Chain and key as rustls needs them.
     ///
     /// # Errors
-    /// [`Unfit::KeyMismatch`] or [`Unfit::KeyWeak`] where the key cannot speak for the chain.
-    pub fn certified_key(&self) -> Result<CertifiedKey, Fault> {
+    /// [`Unfit::KeyMismatch`] or [`Unfit::KeyWeak`] if the key cannot be used for the chain.
+    pub fn certified_key(&self) -> Result<CertifiedKey, CredentialFault> {
         match &self.key {
-            Key::Belongs(key) => Ok(CertifiedKey::new(self.chain.clone(), key.clone())),
-            Key::BelongsElsewhere => Err(Unfit::KeyMismatch.into()),
-            Key::Unusable => Err(Unfit::KeyWeak.into()),
+            CredentialKey::Belongs(key) => Ok(CertifiedKey::new(self.chain.clone(), key.clone())),
+            CredentialKey::BelongsElsewhere => Err(Unfit::KeyMismatch.into()),
+            CredentialKey::Unusable => Err(Unfit::KeyWeak.into()),
         }
     }
 }
 
-/// The same source and the same certificates. A key cannot differ where both belong.
+/// The same source and the same certificates. The key cannot differ where both match their leaf.
 impl PartialEq for Credential {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source && self.chain == other.chain
@@ -168,9 +168,9 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Find the leaf, the key that belongs to it, and the way up.
+/// Finds the leaf, its key, and the chain above it.
 ///
-/// The leaf is the certificate that a key belongs to; where none fits, the one that issued no other.
+/// The leaf is the certificate that matches a key; without a match, the one that issued no other.
 fn arrange(
     source: Source,
     mut found: Vec<(Outline, CertificateDer<'static>)>,
@@ -184,12 +184,13 @@ fn arrange(
             keys.iter().flatten().filter(move |key| belongs(o, key)).map(move |key| (at, key))
         })
     };
-    // A private authority may have used its own key for the leaf's file: prefer what is no authority.
+    // A private CA may have used its own key for the leaf's file: prefer a certificate that is not
+    // a CA.
     let pair = pairs().find(|(at, _)| found.get(*at).is_some_and(|(o, _)| !o.facts.is_ca));
     let (at, key) = match pair.or_else(|| pairs().next()) {
-        Some((at, key)) => (at, Key::Belongs(key.clone())),
-        None if keys.iter().all(Option::is_none) => (lowest(&found), Key::Unusable),
-        None => (lowest(&found), Key::BelongsElsewhere),
+        Some((at, key)) => (at, CredentialKey::Belongs(key.clone())),
+        None if keys.iter().all(Option::is_none) => (lowest(&found), CredentialKey::Unusable),
+        None => (lowest(&found), CredentialKey::BelongsElsewhere),
     };
     if at >= found.len() {
         return None;
@@ -201,7 +202,7 @@ fn arrange(
     Some(credential)
 }
 
-/// The position of the certificate that issued no other of the file, not an authority if possible.
+/// The position of the certificate that issued no other of the file, preferably not a CA.
 fn lowest(found: &[(Outline, CertificateDer<'static>)]) -> usize {
     let issued_another = |at: usize, outline: &Outline| {
         found.iter().enumerate().any(|(other, (o, _))| other != at && o.issuer == outline.subject)
@@ -212,8 +213,8 @@ fn lowest(found: &[(Outline, CertificateDer<'static>)]) -> usize {
     found.iter().enumerate().min_by_key(rank).map_or(0, |(at, _)| at)
 }
 
-/// Append the issuers, nearest first; several of one name are cross-signed and all kept. What leads
-/// nowhere is left out.
+/// Appends the issuers, nearest first; several with the same name are cross-signed and all kept.
+/// Certificates outside the chain are left out.
 fn climb(
     credential: &mut Credential,
     issuer: Vec<u8>,
@@ -234,7 +235,7 @@ fn climb(
     }
 }
 
-/// The sections of one file that matter here.
+/// The relevant sections of one file.
 #[derive(Default)]
 struct Sections {
     certificates: Vec<CertificateDer<'static>>,
@@ -244,39 +245,39 @@ struct Sections {
 }
 
 impl Sections {
-    fn read(file: &str, bytes: &[u8]) -> Result<Self, Fault> {
+    fn read(file: &str, bytes: &[u8]) -> Result<Self, CredentialFault> {
         let mut sections = Sections::default();
         for part in pem::parts(bytes).map_err(|fault| pem_fault(file, fault))? {
             match part {
-                Part::Certificate(der) => sections.certificates.push(der),
-                Part::Key(key) => sections.keys.push(key),
-                Part::EncryptedKey => sections.encrypted = true,
-                Part::PublicKey(_) => sections.public_key = true,
-                Part::Broken => return Err(pem_fault(file, PemFault::Malformed)),
-                Part::Crl(_) | Part::Other => {}
+                PemPart::Certificate(der) => sections.certificates.push(der),
+                PemPart::Key(key) => sections.keys.push(key),
+                PemPart::EncryptedKey => sections.encrypted = true,
+                PemPart::PublicKey(_) => sections.public_key = true,
+                PemPart::Broken => return Err(pem_fault(file, PemFault::Malformed)),
+                PemPart::Crl(_) | PemPart::Other => {}
             }
         }
         Ok(sections)
     }
 
-    /// Why a file holds nothing of what it should.
-    fn without(&self, file: &str, bytes: &[u8]) -> Fault {
+    /// The fault of a file without the expected content.
+    fn without(&self, file: &str, bytes: &[u8]) -> CredentialFault {
         if self.public_key {
-            Fault::new(Unfit::Incomplete, format!("{file}: only a public key"))
+            CredentialFault::new(Unfit::Incomplete, format!("{file}: only a public key"))
         } else if bytes.iter().all(u8::is_ascii_whitespace) {
-            Fault::new(Unfit::Incomplete, format!("{file}: empty"))
+            CredentialFault::new(Unfit::Incomplete, format!("{file}: empty"))
         } else if !self.keys.is_empty() || !self.certificates.is_empty() {
-            Fault::new(Unfit::Incomplete, format!("{file}: something else is in its place"))
+            CredentialFault::new(Unfit::Incomplete, format!("{file}: it is not a regular file"))
         } else {
-            Fault::new(Unfit::Malformed, format!("{file}: neither PEM, DER nor PKCS#7"))
+            CredentialFault::new(Unfit::Malformed, format!("{file}: neither PEM, DER nor PKCS#7"))
         }
     }
 }
 
-/// Tell a file that is still being written from one that is broken.
-pub(super) fn pem_fault(file: &str, fault: PemFault) -> Fault {
+/// Distinguishes a file that is still being written from a broken one.
+pub(super) fn pem_fault(file: &str, fault: PemFault) -> CredentialFault {
     let unfit = if fault.is_cut() { Unfit::Incomplete } else { Unfit::Malformed };
-    Fault::new(unfit, format!("{file}: {fault}"))
+    CredentialFault::new(unfit, format!("{file}: {fault}"))
 }
 
 #[cfg(test)]

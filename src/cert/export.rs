@@ -7,19 +7,19 @@ use rustls_pki_types::CertificateDer;
 use crate::pem;
 use crate::unfit::Unfit;
 
-use super::Fault;
+use super::CredentialFault;
 
 /// The first certificate of a PEM file as DER: a `.cer` as Windows imports it.
 ///
 /// # Errors
-/// [`Unfit::Malformed`] where there is none.
-pub fn certificate_der(file: &[u8]) -> Result<CertificateDer<'static>, Fault> {
+/// [`Unfit::Malformed`] if there is none.
+pub fn certificate_der(file: &[u8]) -> Result<CertificateDer<'static>, CredentialFault> {
     let first = pem::certificates(file).ok().and_then(|found| found.into_iter().next());
-    first.ok_or_else(|| Fault::new(Unfit::Malformed, "no certificate in PEM"))
+    first.ok_or_else(|| CredentialFault::new(Unfit::Malformed, "no certificate in PEM"))
 }
 
-/// A PKCS#7 message that holds certificates and nothing else, as DER: a `.p7b` as Windows imports
-/// it (RFC 2315 §9.1, the degenerate case without content and signers).
+/// A PKCS#7 message that holds only certificates, as DER: a `.p7b` as Windows imports it (RFC 2315
+/// §9.1, the degenerate case without content and signers).
 pub fn p7b(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
     const SIGNED_DATA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x02];
     const DATA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x01];

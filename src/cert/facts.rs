@@ -1,6 +1,6 @@
-//! What a certificate says about itself, in words for status, log and page.
+//! The fields of a certificate, in readable form for status, log and page.
 //!
-//! Reads DER and judges nothing; no verdict may rest on what is only for display.
+//! Reads DER and checks nothing; no verdict may depend on the display-only fields.
 
 use std::net::IpAddr;
 
@@ -14,9 +14,9 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 use crate::clock::second;
 use crate::unfit::Unfit;
 
-use super::Fault;
+use super::CredentialFault;
 
-/// The kind of a certificate's public key, as far as it matters to TLS clients.
+/// The kind of a certificate's public key, as relevant to TLS clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// RSA of any size.
@@ -29,7 +29,7 @@ pub enum KeyKind {
     Other,
 }
 
-/// What a certificate says about itself (RFC 5280 §4.1 and §4.2).
+/// The fields of a certificate (RFC 5280 §4.1 and §4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The subject's distinguished name.
@@ -58,34 +58,34 @@ pub struct Facts {
     pub signature: String,
     /// Whether that signature uses SHA-2 or better.
     pub signature_strong: bool,
-    /// Whether it is a certificate authority's (basic constraints).
+    /// Whether it is a CA certificate (basic constraints).
     pub is_ca: bool,
-    /// Extended key usages: `serverAuth` and so on, or dotted where the name is not known.
+    /// Extended key usages: `serverAuth` and so on, or dotted for unknown ones.
     pub usages: Vec<String>,
-    /// Whether its key usage, if it has one, permits signatures (TLS 1.3 cannot do without).
+    /// Whether its key usage, if present, permits digital signatures (TLS 1.3 requires that).
     pub may_sign: bool,
     /// Critical extensions that clients would not understand, dotted.
     pub critical_unknown: Vec<String>,
 }
 
 impl Facts {
-    /// What a certificate says, from its DER.
+    /// The facts of a certificate, from its DER.
     ///
     /// # Errors
     /// [`Unfit::Malformed`].
-    pub fn of(der: &[u8]) -> Result<Self, Fault> {
+    pub fn of(der: &[u8]) -> Result<Self, CredentialFault> {
         outline(der).map(|outline| outline.facts)
     }
 
-    /// Of the first certificate in PEM.
+    /// The facts of the first certificate in PEM.
     ///
     /// # Errors
-    /// [`Unfit::Malformed`] where there is none.
-    pub fn of_pem(pem: &str) -> Result<Facts, Fault> {
+    /// [`Unfit::Malformed`] if there is none.
+    pub fn of_pem(pem: &str) -> Result<Facts, CredentialFault> {
         Ok(outline(&super::certificate_der(pem.as_bytes())?)?.facts)
     }
 
-    /// When the certificate should be renewed: at two thirds of its life.
+    /// When the certificate should be renewed: at two thirds of its lifetime.
     pub fn renewal(&self) -> Timestamp {
         let life = self.not_after.as_second().saturating_sub(self.not_before.as_second());
         second(self.not_before.as_second().saturating_add(life / 3 * 2))
@@ -107,25 +107,26 @@ impl Facts {
         self.not_after.checked_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether the extended key usages name server authentication itself.
+    /// Whether the extended key usages include serverAuth explicitly.
     pub fn server_auth(&self) -> bool {
         self.usages.iter().any(|usage| usage == "serverAuth")
     }
 }
 
-/// Facts, and the raw parts by which certificates of one file find each other.
+/// Facts, and the raw fields by which certificates of one file are matched.
 pub(super) struct Outline {
     pub facts: Facts,
     pub subject: Vec<u8>,
     pub issuer: Vec<u8>,
-    /// As DER has it, with its sign.
+    /// The DER integer, with its sign byte.
     pub serial: Vec<u8>,
     pub spki: Vec<u8>,
 }
 
-/// Read one certificate.
-pub(super) fn outline(der: &[u8]) -> Result<Outline, Fault> {
-    let malformed = |why: String| Fault::new(Unfit::Malformed, format!("certificate: {why}"));
+/// Reads one certificate.
+pub(super) fn outline(der: &[u8]) -> Result<Outline, CredentialFault> {
+    let malformed =
+        |why: String| CredentialFault::new(Unfit::Malformed, format!("certificate: {why}"));
     let (rest, x509) =
         x509_parser::parse_x509_certificate(der).map_err(|e| malformed(e.to_string()))?;
     if !rest.is_empty() {
@@ -171,7 +172,7 @@ fn facts(der: &[u8], x509: &X509Certificate<'_>) -> Facts {
     facts
 }
 
-/// Take note of an extension; whether it is one that clients process (as webpki does).
+/// Records an extension. Returns whether clients process it (as webpki does).
 fn note(facts: &mut Facts, extension: &ParsedExtension<'_>) -> bool {
     match extension {
         ParsedExtension::SubjectAlternativeName(san) => {
@@ -251,7 +252,7 @@ fn signature(algorithm: &AlgorithmIdentifier<'_>) -> (String, bool) {
     (name.to_owned(), strong)
 }
 
-/// Whether a signature is by SHA-2 or better.
+/// Whether a signature uses SHA-2 or better.
 pub(super) fn strong(algorithm: &AlgorithmIdentifier<'_>) -> bool {
     signature(algorithm).1
 }
@@ -275,8 +276,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo); `None` for what is no
-/// certificate.
+/// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo); `None` if the bytes are
+/// not a certificate.
 pub fn spki_sha256(der: &[u8]) -> Option<[u8; 32]> {
     let outline = outline(der).ok()?;
     digest::digest(&digest::SHA256, &outline.spki).as_ref().try_into().ok()

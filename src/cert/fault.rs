@@ -1,32 +1,32 @@
-//! One reason why a certificate may not be served, with what was seen.
+//! One reason why a certificate may not be served, with details.
 //!
-//! The reason is from the closed list; the detail is for people and never holds a key.
+//! The reason is from the closed list; the detail is for people and never contains a key.
 
 use crate::unfit::Unfit;
 
-/// A reason from the closed list, and the particulars an operator needs to find its cause.
+/// A reason from the closed list, and the details that an operator needs to find its cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct CredentialFault {
     /// The reason: metric label, log code and documentation heading.
     pub unfit: Unfit,
-    /// What was seen: a path, a date, a name. May be empty.
+    /// The details: a path, a date, a name. May be empty.
     pub detail: String,
 }
 
-impl Fault {
-    /// A reason with its particulars.
+impl CredentialFault {
+    /// A reason with its details.
     pub fn new(unfit: Unfit, detail: impl Into<String>) -> Self {
-        Fault { unfit, detail: detail.into() }
+        CredentialFault { unfit, detail: detail.into() }
     }
 }
 
-impl From<Unfit> for Fault {
+impl From<Unfit> for CredentialFault {
     fn from(unfit: Unfit) -> Self {
-        Fault { unfit, detail: String::new() }
+        CredentialFault { unfit, detail: String::new() }
     }
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for CredentialFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.detail.as_str() {
             "" => self.unfit.fmt(f),
@@ -35,4 +35,4 @@ impl std::fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for CredentialFault {}

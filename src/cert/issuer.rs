@@ -1,7 +1,7 @@
-//! How the site issues its own: the root *SMS Issuing*, the role-signing authority below it, and
-//! the certificates of site systems.
+//! The site's own CA: issues the root *SMS Issuing*, the role-signing CA below it, and the
+//! certificates of site systems.
 //!
-//! One of the few files that know rcgen. Hands out keys as PEM for the caller to keep; writes
+//! One of the few files that use rcgen. Returns keys as PEM for the caller to store; writes
 //! nothing.
 
 mod crl;
@@ -24,16 +24,16 @@ pub use scope::Scope;
 
 use super::export::{SEQUENCE, tlv};
 use super::facts::outline;
-use super::request::Request;
-use super::{Facts, Fault, certificate_der};
+use super::request::SigningRequest;
+use super::{CredentialFault, Facts, certificate_der};
 
-/// The kind of key that the site issues with and for.
+/// The kind of key that the site signs with and issues for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Algorithm {
-    /// ECDSA on P-256: small, fast, and all that the older Windows have in common with us.
+pub enum CertAlgorithm {
+    /// ECDSA on P-256: small, fast, and the only curve that older Windows versions also support.
     #[default]
     P256,
-    /// RSA of 2048 bits, for clients that take nothing else.
+    /// RSA of 2048 bits, for clients that accept nothing else.
     Rsa2048,
 }
 
@@ -55,38 +55,45 @@ const DAY: i64 = 24 * 60 * 60;
 const ROOT_LIFE: i64 = 3653 * DAY;
 const ROLE_LIFE: i64 = 1826 * DAY;
 const LEAF_LIFE: i64 = 90 * DAY;
-/// How much earlier than its issue a certificate begins, in seconds: clients' clocks are behind ours
-/// as often as ahead.
+/// How much before its issue a certificate becomes valid, in seconds: clients' clocks are behind
+/// ours as often as ahead.
 pub const BACKDATED: i64 = 60 * 60;
 
-/// Make the root: ten years, at most one authority below it. `site_code` and the date tell it
-/// apart from other sites' and from its successors, and its generation from one of the same day.
+/// Makes the root: ten years, at most one CA below it. `site_code` and the date distinguish it from
+/// other sites' roots and from its successors, and its generation from one of the same day.
 ///
 /// # Errors
-/// [`Unfit::NotIssued`] with what the cryptography says.
+/// [`Unfit::NotIssued`] with the cryptography's error.
 pub fn root(
-    (site_code, generation): (&str, u32),
+    site_code: &str,
+    generation: u32,
     scope: &Scope,
-    algorithm: Algorithm,
+    algorithm: CertAlgorithm,
     now: Timestamp,
-) -> Result<Pair, Fault> {
-    root_for(&generate(algorithm)?, (site_code, generation), scope, now)
+) -> Result<Pair, CredentialFault> {
+    root_for(&generate(algorithm)?, site_code, generation, scope, now)
 }
 
-/// Make the root certificate for a key that exists: finishes a first start that was cut short.
+/// Makes the root certificate for an existing key: completes a first start that was interrupted.
 ///
 /// # Errors
-/// [`Unfit::NotIssued`] where the key is none or the cryptography fails.
-pub fn root_of(key: &str, site_code: &str, scope: &Scope, now: Timestamp) -> Result<Pair, Fault> {
-    root_for(&KeyPair::from_pem(key).map_err(failed)?, (site_code, 1), scope, now)
+/// [`Unfit::NotIssued`] if the key is invalid or the cryptography fails.
+pub fn root_of(
+    key: &str,
+    site_code: &str,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Pair, CredentialFault> {
+    root_for(&KeyPair::from_pem(key).map_err(failed)?, site_code, 1, scope, now)
 }
 
 fn root_for(
     key: &KeyPair,
-    (site_code, generation): (&str, u32),
+    site_code: &str,
+    generation: u32,
     scope: &Scope,
     now: Timestamp,
-) -> Result<Pair, Fault> {
+) -> Result<Pair, CredentialFault> {
     let date = now.strftime("%Y-%m-%d");
     let unit = match generation {
         0 | 1 => format!("{site_code} {date}"),
@@ -98,12 +105,16 @@ fn root_for(
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
 }
 
-/// The certificate of the key that signs the site's tokens, as DER. Nobody builds a chain to it: it
-/// names the key by its thumbprint, as Configuration Manager's own tokens do.
+/// The certificate of the key that signs the site's tokens, as DER. No chain is built to it: it
+/// identifies the key by its thumbprint, as Configuration Manager's own tokens do.
 ///
 /// # Errors
-/// [`Unfit::NotIssued`] where the key is none or the cryptography fails.
-pub fn token_certificate(pkcs8: &[u8], site_code: &str, now: Timestamp) -> Result<Vec<u8>, Fault> {
+/// [`Unfit::NotIssued`] if the key is invalid or the cryptography fails.
+pub fn token_certificate(
+    pkcs8: &[u8],
+    site_code: &str,
+    now: Timestamp,
+) -> Result<Vec<u8>, CredentialFault> {
     let key = KeyPair::from_pem(&pem("PRIVATE KEY", pkcs8)).map_err(failed)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = subject("SMS Token Signing".to_owned(), Some(site_code.to_owned()));
@@ -112,7 +123,8 @@ pub fn token_certificate(pkcs8: &[u8], site_code: &str, now: Timestamp) -> Resul
     Ok(params.self_signed(&key).map_err(failed)?.der().to_vec())
 }
 
-/// Whether the key of an authority, of which the certificate is given as PEM, signed a certificate.
+/// Whether a certificate was signed with the key of a CA; `authority` is that CA's certificate as
+/// PEM.
 pub fn is_signed_by(authority: &str, certificate: &[u8]) -> bool {
     let Ok(authority) = certificate_der(authority.as_bytes()) else { return false };
     let parsed = (
@@ -132,7 +144,7 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// An authority that can sign: its certificate and its key.
+/// A CA that can sign: its certificate and its key.
 pub struct Signer {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -140,64 +152,70 @@ pub struct Signer {
     points: Option<Points>,
 }
 
-/// Where clients find what an authority publishes; written into what it signs.
+/// The URLs of a CA's publications; written into the certificates it signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Points {
-    /// Its list of revoked certificates (RFC 5280 §4.2.1.13).
+    /// Its CRL (RFC 5280 §4.2.1.13).
     pub crl: String,
     /// Its certificate (caIssuers, RFC 5280 §4.2.2.1).
     pub certificate: String,
 }
 
 impl Signer {
-    /// Read an authority's certificate and key from PEM.
+    /// Reads a CA's certificate and key from PEM.
     ///
     /// # Errors
-    /// [`Unfit::Malformed`], or [`Unfit::KeyMismatch`] where they are not of one issue.
-    pub fn load(certificate: &str, key: &str) -> Result<Self, Fault> {
+    /// [`Unfit::Malformed`], or [`Unfit::KeyMismatch`] if they do not belong together.
+    pub fn load(certificate: &str, key: &str) -> Result<Self, CredentialFault> {
         let der = certificate_der(certificate.as_bytes())?;
         let read = outline(&der)?;
-        let key = KeyPair::from_pem(key).map_err(|_| Fault::new(Unfit::Malformed, "key"))?;
+        let key =
+            KeyPair::from_pem(key).map_err(|_| CredentialFault::new(Unfit::Malformed, "key"))?;
         if rcgen::PublicKeyData::subject_public_key_info(&key) != read.spki {
             return Err(Unfit::KeyMismatch.into());
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)
-            .map_err(|e| Fault::new(Unfit::Malformed, e.to_string()))?;
+            .map_err(|e| CredentialFault::new(Unfit::Malformed, e.to_string()))?;
         let certificate = certificate.to_owned();
         Ok(Signer { issuer, certificate, facts: read.facts, points: None })
     }
 
-    /// The same, with what it signs saying where its list and its certificate are found.
+    /// The same, with the URLs of its CRL and its certificate in the certificates it signs.
     pub fn publishing(self, points: Option<Points>) -> Self {
         Signer { points, ..self }
     }
 
-    /// What the authority's certificate says about itself.
+    /// The facts of the CA's certificate.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// The authority's certificate as PEM.
+    /// The CA's certificate as PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// Whether this authority's key signed the other's certificate.
+    /// Whether this CA's key signed the other's certificate.
     pub fn signed(&self, other: &Signer) -> bool {
         let other = certificate_der(other.certificate.as_bytes());
         other.is_ok_and(|other| is_signed_by(&self.certificate, &other))
     }
 
-    /// Make the role-signing authority: five years, no authority below it, the same constraints.
+    /// Makes the role-signing CA: five years, no CA below it, the same constraints.
     ///
     /// # Errors
     /// [`Unfit::NotIssued`].
-    pub fn role(&self, scope: &Scope, algorithm: Algorithm, now: Timestamp) -> Result<Pair, Fault> {
+    pub fn role(
+        &self,
+        scope: &Scope,
+        algorithm: CertAlgorithm,
+        now: Timestamp,
+    ) -> Result<Pair, CredentialFault> {
         self.sign(authority("SMS Role Signing", None, 0, scope), ROLE_LIFE, algorithm, now)
     }
 
-    /// Make the certificate of a site system, which Windows calls *SMS Role SSL Certificate*: 90
-    /// days, for all its hosts. The chain has this authority's certificate in it.
+    /// Makes the certificate of a site system, which Windows calls *SMS Role SSL Certificate*: 90
+    /// days, for all its hosts. The chain includes this CA's certificate.
     ///
     /// # Errors
     /// [`Unfit::NotIssued`].
@@ -205,26 +223,26 @@ impl Signer {
         &self,
         name: &str,
         hosts: &[ServerName<'static>],
-        algorithm: Algorithm,
+        algorithm: CertAlgorithm,
         now: Timestamp,
-    ) -> Result<Pair, Fault> {
+    ) -> Result<Pair, CredentialFault> {
         let params = leaf(name, hosts)?;
         let mut pair = self.sign(params, LEAF_LIFE, algorithm, now)?;
         pair.certificate.push_str(&self.certificate);
         Ok(pair)
     }
 
-    /// As [`Signer::leaf`], for a key that is somebody else's: the chain, and what it says.
+    /// As [`Signer::leaf`], for the key of a certificate request: returns the chain and its facts.
     ///
     /// # Errors
     /// [`Unfit::NotIssued`].
     pub fn leaf_of(
         &self,
-        request: &Request,
+        request: &SigningRequest,
         name: &str,
         hosts: &[ServerName<'static>],
         now: Timestamp,
-    ) -> Result<(String, Facts), Fault> {
+    ) -> Result<(String, Facts), CredentialFault> {
         let mut params = leaf(name, hosts)?;
         self.limit(&mut params, LEAF_LIFE, now);
         let certificate = params.signed_by(&request.key, &self.issuer).map_err(failed)?;
@@ -232,21 +250,22 @@ impl Signer {
         Ok((format!("{}{}", certificate.pem(), self.certificate), facts))
     }
 
-    /// Sign for a new key.
+    /// Signs for a new key.
     fn sign(
         &self,
         mut params: CertificateParams,
         life: i64,
-        algorithm: Algorithm,
+        algorithm: CertAlgorithm,
         now: Timestamp,
-    ) -> Result<Pair, Fault> {
+    ) -> Result<Pair, CredentialFault> {
         self.limit(&mut params, life, now);
         let key = generate(algorithm)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
     }
 
-    /// Nothing outlives its authority, and everything says where its list is.
+    /// Sets the validity, never beyond the CA's own, and the URLs of the CRL and of the CA
+    /// certificate.
     fn limit(&self, params: &mut CertificateParams, life: i64, now: Timestamp) {
         let own = self.facts.not_after.as_second().saturating_sub(now.as_second());
         set_validity(params, after(now, -BACKDATED), after(now, life.min(own)));
@@ -273,11 +292,14 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-pub(super) fn leaf(name: &str, hosts: &[ServerName<'static>]) -> Result<CertificateParams, Fault> {
+pub(super) fn leaf(
+    name: &str,
+    hosts: &[ServerName<'static>],
+) -> Result<CertificateParams, CredentialFault> {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(common_name(name, hosts), None);
     params.subject_alt_names = hosts.iter().map(alternative).collect::<Result<_, _>>()?;
-    // Says CA:FALSE aloud, and makes rcgen write the subject key identifier.
+    // States CA:FALSE explicitly, and makes rcgen write the subject key identifier.
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -304,9 +326,9 @@ fn subject(common_name: String, unit: Option<String>) -> DistinguishedName {
     name
 }
 
-/// The first host, if it fits (RFC 5280 appendix A.1, ub-common-name). An address there would be
-/// taken for a DNS name by clients that hold common names to the name constraints too, and a
-/// constrained chain would fail; words with a space are not.
+/// The first host, if it fits (RFC 5280 appendix A.1, ub-common-name). Clients that apply name
+/// constraints to common names too would take an address there for a DNS name, and a constrained
+/// chain would fail; text with a space is not taken for a name.
 fn common_name(name: &str, hosts: &[ServerName<'static>]) -> String {
     match hosts.first() {
         Some(ServerName::DnsName(host)) if host.as_ref().len() <= 64 => host.as_ref().to_owned(),
@@ -314,33 +336,38 @@ fn common_name(name: &str, hosts: &[ServerName<'static>]) -> String {
     }
 }
 
-fn alternative(host: &ServerName<'static>) -> Result<SanType, Fault> {
+fn alternative(host: &ServerName<'static>) -> Result<SanType, CredentialFault> {
     match host {
         ServerName::DnsName(name) => {
             let name = name.as_ref().to_owned().try_into().map_err(failed)?;
             Ok(SanType::DnsName(name))
         }
         ServerName::IpAddress(ip) => Ok(SanType::IpAddress((*ip).into())),
-        _ => Err(Fault::new(Unfit::NotIssued, "a host is neither DNS name nor IP address")),
+        _ => Err(CredentialFault::new(
+            Unfit::NotIssued,
+            "a host is neither a DNS name nor an IP address",
+        )),
     }
 }
 
-pub(super) fn generate(algorithm: Algorithm) -> Result<KeyPair, Fault> {
+pub(super) fn generate(algorithm: CertAlgorithm) -> Result<KeyPair, CredentialFault> {
     match algorithm {
-        Algorithm::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-        Algorithm::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
+        CertAlgorithm::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        CertAlgorithm::Rsa2048 => {
+            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)
+        }
     }
     .map_err(failed)
 }
 
-/// Set the validity, kept within what a certificate can say.
+/// Sets the validity, clamped to the range that a certificate can express.
 pub(super) fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch(from);
     params.not_after = epoch + since_epoch(until);
 }
 
-/// A time within what a certificate can say, counted from 1970.
+/// A time since 1970, clamped to the range that a certificate can express.
 fn since_epoch(time: Timestamp) -> Duration {
     Duration::from_secs(time.as_second().clamp(0, 253_402_300_799).unsigned_abs())
 }
@@ -349,8 +376,8 @@ fn after(now: Timestamp, seconds: i64) -> Timestamp {
     now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now)
 }
 
-fn failed(error: rcgen::Error) -> Fault {
-    Fault::new(Unfit::NotIssued, error.to_string())
+fn failed(error: rcgen::Error) -> CredentialFault {
+    CredentialFault::new(Unfit::NotIssued, error.to_string())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What RFC 5280 knows and the library that follows chains does not: most clients accept a chain that
-//! is refused for it, and the operator is told so.
+//! The parts of RFC 5280 that webpki does not process: most clients accept a chain that is refused
+//! for one of them, and the log says so.
 //!
-//! Words alone. No verdict rests on them.
+//! Only texts. No verdict depends on them.
 
 use webpki::Error;
 use x509_parser::certificate::X509Certificate;
@@ -10,8 +10,7 @@ use x509_parser::prelude::FromDer;
 
 use super::{Anchors, Credential, Facts};
 
-/// Extensions of policies (RFC 5280 §4.2.1.4, §4.2.1.5, §4.2.1.11 and §4.2.1.14), which may be
-/// critical.
+/// Policy extensions (RFC 5280 §4.2.1.4, §4.2.1.5, §4.2.1.11 and §4.2.1.14), which may be critical.
 const POLICIES: [(&str, &str); 4] = [
     ("2.5.29.32", "certificatePolicies"),
     ("2.5.29.33", "policyMappings"),
@@ -19,7 +18,7 @@ const POLICIES: [(&str, &str); 4] = [
     ("2.5.29.54", "inhibitAnyPolicy"),
 ];
 
-/// The critical extensions that are not processed, with the names of those that others know.
+/// The critical extensions that are not processed, with the names of those that other clients know.
 pub(super) fn extensions(facts: &Facts) -> String {
     let named = |oid: &String| match POLICIES.iter().find(|(known, _)| known == oid) {
         Some((_, name)) => format!("{name} ({oid})"),
@@ -28,14 +27,15 @@ pub(super) fn extensions(facts: &Facts) -> String {
     facts.critical_unknown.iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
-/// Which limit of sitegate's a chain has met, if the error is of one.
+/// The limitation of sitegate that a chain has met, if the error comes from one.
 pub(super) fn told(credential: &Credential, anchors: &Anchors, error: &Error) -> Option<String> {
     match error {
         Error::UnsupportedCriticalExtension => {
             let mut chain = std::iter::once(credential.facts()).chain(credential.issuers());
             let facts = chain.find(|facts| !facts.critical_unknown.is_empty())?;
             Some(format!(
-                "sitegate does not process the critical extension {} of {}, though others may",
+                "sitegate does not process the critical extension {} of {}, though other TLS \
+                 software may",
                 extensions(facts),
                 facts.subject
             ))
@@ -45,8 +45,8 @@ pub(super) fn told(credential: &Credential, anchors: &Anchors, error: &Error) ->
             let mut above = credential.chain().iter().skip(1).chain(roots);
             let constrained = above.find_map(|der| constrains_directories(der))?;
             Some(format!(
-                "sitegate does not process name constraints for directory names, which {constrained} \
-                 has, though others may"
+                "sitegate does not process name constraints for directory names, which \
+                 {constrained} has, though other TLS software may"
             ))
         }
         Error::MaximumPathDepthExceeded => {
@@ -56,7 +56,7 @@ pub(super) fn told(credential: &Credential, anchors: &Anchors, error: &Error) ->
     }
 }
 
-/// The name of an authority that has constraints for directory names.
+/// The name of a CA with constraints on directory names.
 fn constrains_directories(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let found = certificate.extensions().iter().any(|extension| {
@@ -99,7 +99,7 @@ mod tests {
         judged(false, between, change, leaf)
     }
 
-    /// What is wrong with a leaf below intermediates, of which the highest is changed.
+    /// The fault of a leaf below intermediates; the highest of them is changed.
     fn judged(
         process_more: bool,
         between: usize,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_sitegates_own_is_told_as_one() {
+    fn a_limit_of_sitegate_itself_is_reported_as_such() {
         let policies = |oid: [u64; 4], content: &'static [u8]| {
             move |params: &mut CertificateParams| {
                 params.custom_extensions = vec![critical(&oid, content)];
@@ -158,8 +158,8 @@ mod tests {
         };
         let of = |oid: &str| {
             format!(
-                "on the way to a root: sitegate does not process the critical extension {oid} of \
-                 CN=CA 0, though others may"
+                "in the chain to a root: sitegate does not process the critical extension {oid} of \
+                 CN=CA 0, though other TLS software may"
             )
         };
         for (found, unfit, told) in [
@@ -186,14 +186,14 @@ mod tests {
             (
                 fault(1, directory, nothing),
                 Unfit::Constrained,
-                "on the way to a root: sitegate does not process name constraints for directory \
-                 names, which CN=CA 0 has, though others may"
+                "in the chain to a root: sitegate does not process name constraints for directory \
+                 names, which CN=CA 0 has, though other TLS software may"
                     .to_owned(),
             ),
             (
                 fault(8, nothing, nothing),
                 Unfit::Untrusted,
-                "on the way to a root: sitegate follows chains of at most six intermediates"
+                "in the chain to a root: sitegate follows chains of at most six intermediates"
                     .to_owned(),
             ),
         ] {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_process_is_fit_where_the_operator_says_so_and_nothing_else() {
+    fn extensions_other_clients_process_are_fit_only_if_configured() {
         let constraints = |permitted_subtrees: Vec<GeneralSubtree>, excluded_subtrees| {
             move |params: &mut CertificateParams| {
                 params.name_constraints = Some(NameConstraints {
@@ -228,13 +228,14 @@ mod tests {
         let more = |between, change: &dyn Fn(&mut CertificateParams)| {
             judged(true, between, change, nothing).map(|(unfit, _)| unfit)
         };
-        // Fit: what others process.
+        // Fit: extensions that other clients process.
         assert_eq!(more(1, &policy), None);
         assert_eq!(more(2, &ext([2, 5, 29, 54], &[2, 1, 0])), None);
         assert_eq!(more(8, &nothing), None);
         assert_eq!(more(1, &constraints(vec![directory()], vec![])), None);
         assert_eq!(more(1, &constraints(vec![directory(), dns("mp01")], vec![])), None);
-        // Unfit as before: other names, another use, a path that is too long, what nobody knows.
+        // Still unfit: names outside the constraints, another usage, a path that is too long, an
+        // unknown extension.
         let constrained = Some(Unfit::Constrained);
         assert_eq!(
             more(1, &constraints(vec![directory(), dns("contoso.com")], vec![])),
@@ -262,13 +263,14 @@ mod tests {
         }
         let short = with_policy(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
         assert_eq!((more(1, &short), more(2, &short).is_some()), (None, true));
-        // The leaf's own critical extensions stop the library of every client like it.
+        // The leaf's own critical extensions are refused by the library of every client of this
+        // kind.
         let leaf = ext([2, 5, 29, 32], &[0x30, 6, 0x30, 4, 6, 2, 0x2A, 3]);
         assert_eq!(judged(true, 1, nothing, leaf).unwrap().0, Unfit::CriticalUnknown);
     }
 
     #[test]
-    fn a_chain_of_strangers_leads_nowhere_however_much_clients_process() {
+    fn a_chain_to_a_false_root_stays_unfit() {
         let key = || KeyPair::generate().unwrap();
         let params = authority("Root CA");
         let (real, false_root) = (key(), key());

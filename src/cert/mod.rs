@@ -1,7 +1,7 @@
-//! Certificates as values: what a credential is, whether a client would accept it, which one to
-//! serve, and how the site issues its own.
+//! Certificates as values: credentials, the checks a client would make, the selection of the one to
+//! serve, and the site's own CA.
 //!
-//! No files, no sockets, no clock: bytes and the time come in as arguments.
+//! No files, no sockets, no clock: bytes and the time are arguments.
 
 mod anchors;
 mod check;
@@ -9,7 +9,6 @@ mod credential;
 mod export;
 mod facts;
 mod fault;
-pub mod forge;
 pub mod issuer;
 mod limits;
 mod ocsp;
@@ -25,7 +24,7 @@ pub use check::{Expectation, check, faults};
 pub use credential::{Credential, Source};
 pub use export::{certificate_der, p7b};
 pub use facts::{Facts, KeyKind, spki_sha256};
-pub use fault::Fault;
+pub use fault::CredentialFault;
 pub use ocsp::{Staple, Unstapled};
 pub use select::{Judged, Offer, Rejected, Selection, Why, select};
 pub use verdicts::Verdicts;

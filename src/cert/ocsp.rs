@@ -1,7 +1,8 @@
-//! An OCSP response beside a certificate (RFC 6960), which the handshake staples to it (RFC 6066
-//! §8): whether it is for that certificate, signed by who may, and until when it holds.
+//! OCSP stapling: reads the OCSP response beside a certificate (RFC 6960), which the handshake
+//! staples (RFC 6066 §8), and verifies its certificate, its signer and its validity.
 //!
-//! One of two files that know x509_ocsp. Asks nobody: the response was fetched by someone else.
+//! One of two files that use x509_ocsp. Contacts no responder: the operator's tooling fetches the
+//! response.
 
 use std::sync::Arc;
 
@@ -20,19 +21,19 @@ use crate::clock::second;
 
 /// Responses have one or two KiB.
 const BYTES_MAX: usize = 16 * 1024;
-/// Certificates of responders in one response that are looked at.
+/// The most responder certificates of one response that are examined.
 const RESPONDERS_MAX: usize = 4;
 
 /// A response for one certificate, its signature verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Staple {
-    /// As it is stapled.
+    /// The bytes to staple.
     pub der: Arc<[u8]>,
-    /// When it was known to be true.
+    /// When the status was known to be correct.
     pub this_update: Timestamp,
-    /// When it, or the certificate of its responder, ceases to hold.
+    /// When it, or the certificate of its responder, expires.
     pub next_update: Timestamp,
-    /// Whether it says that the certificate has been revoked.
+    /// Whether the certificate has been revoked.
     pub revoked: bool,
 }
 
@@ -40,12 +41,12 @@ pub struct Staple {
 pub type Unstapled = &'static str;
 
 impl Staple {
-    /// Read a response for the leaf of a credential. Its issuer is looked for in the chain and among
-    /// the anchors; it signed itself, or a responder to which it gave OCSPSigning (RFC 6960
-    /// §4.2.2.2).
+    /// Reads a response for the leaf of a credential. The leaf's issuer is searched in the chain
+    /// and among the anchors; the response must be signed by it, or by a responder that it gave
+    /// OCSPSigning (RFC 6960 §4.2.2.2).
     ///
     /// # Errors
-    /// Why the response is not for this leaf, or nobody's word.
+    /// Why the response is not for this leaf, or not validly signed.
     pub fn read(
         der: &[u8],
         credential: &Credential,
@@ -57,7 +58,7 @@ impl Staple {
             return Err("too large to be sent with every handshake");
         }
         let outer = OcspResponse::from_der(der).map_err(|_| malformed)?;
-        let bytes = outer.response_bytes.ok_or("the responder answered with an error")?;
+        let bytes = outer.response_bytes.ok_or("the responder returned an error")?;
         let basic = bytes.response.as_bytes();
         let response = BasicOcspResponse::from_der(basic).map_err(|_| malformed)?;
         let leaf = credential.chain().first().ok_or(malformed)?;
@@ -72,7 +73,7 @@ impl Staple {
                 Some((spki, singles.find(|single| meant(&single.cert_id))?))
             })
             .ok_or(if issuers.is_empty() {
-                "the certificate's issuer is not at hand"
+                "the certificate of the issuer is missing"
             } else {
                 foreign
             })?;
@@ -96,14 +97,14 @@ impl Staple {
         })
     }
 
-    /// Whether it may be stapled at that time.
+    /// Checks whether it may be stapled at that time.
     ///
     /// # Errors
     /// Why not.
     pub fn holds(&self, now: Timestamp) -> Result<(), Unstapled> {
         match () {
             () if self.revoked => Err("it says that the certificate has been revoked"),
-            () if now < self.this_update => Err("it is of the future"),
+            () if now < self.this_update => Err("its thisUpdate is in the future"),
             () if now >= self.next_update => Err("it has expired"),
             () => Ok(()),
         }
@@ -120,7 +121,8 @@ fn time(time: &OcspGeneralizedTime) -> Timestamp {
     second(i64::try_from(time.0.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
 }
 
-/// The public keys of whoever may have issued the leaf: of that name, in the chain or trusted.
+/// The public keys of the possible issuers of the leaf: those of that name, in the chain or
+/// trusted.
 fn issuers(credential: &Credential, anchors: &Anchors, name: &[u8]) -> Vec<Vec<u8>> {
     let above = credential.chain().iter().skip(1).filter_map(|der| outline(der).ok());
     let above = above.filter(|found| found.subject == name).map(|found| found.spki);
@@ -148,7 +150,7 @@ fn is_for(id: &CertId, issuer: &[u8], spki: &[u8], serial: &[u8]) -> bool {
         && is(&key, id.issuer_key_hash.as_bytes())
 }
 
-/// When the certificate ends of the responder who signed, if the issuer made it one.
+/// When the certificate of the responder that signed expires, if the issuer authorized it.
 fn responder(
     response: &BasicOcspResponse,
     basic: &[u8],
@@ -168,8 +170,8 @@ fn responder(
     })
 }
 
-/// Whether a certificate or a response, each of which begins with what is signed, how, and the
-/// signature, was signed with that key.
+/// Whether a certificate or a response was signed with that key. Both begin with the signed part,
+/// the algorithm, and the signature.
 fn verified(der: &[u8], spki: &[u8], provider: &CryptoProvider) -> bool {
     let parts = || {
         let (_, whole) = Any::from_der(der).ok()?;
@@ -189,7 +191,7 @@ fn verified(der: &[u8], spki: &[u8], provider: &CryptoProvider) -> bool {
     })
 }
 
-/// The kind of a public key, and its bits.
+/// The algorithm of a public key, and its bits.
 fn public_key(spki: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (_, whole) = Any::from_der(spki).ok()?;
     let (rest, kind) = Any::from_der(whole.data).ok()?;

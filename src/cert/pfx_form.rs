@@ -1,4 +1,5 @@
-//! What else lies under the name of a PFX, and forms of PFX that are not read: the right word for each.
+//! Recognizes files that are misnamed as PFX and PFX variants that are not supported, for a
+//! specific error message.
 //!
 //! Opens nothing, and never shows a password.
 
@@ -9,12 +10,12 @@ use zeroize::Zeroizing;
 use crate::encoding::decode;
 use crate::unfit::Unfit;
 
-use super::Fault;
+use super::CredentialFault;
 
 /// PBMAC1 (RFC 9579), as an OBJECT IDENTIFIER in DER.
 const PBMAC1: &[u8] = &[6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 5, 14];
 
-/// A PFX that was made text, as vaults and pipelines hand it out; `None` for what is none.
+/// A PFX in base64, as vaults and pipelines provide it; `None` if the bytes are not one.
 pub(super) fn of_base64(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let text = decode(bytes);
     // Base64 of a SEQUENCE begins with M.
@@ -26,16 +27,20 @@ pub(super) fn of_base64(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     STANDARD.decode(&*plain).ok().map(Zeroizing::new).filter(|der| der.first() == Some(&0x30))
 }
 
-/// What is said of an algorithm of which no more is known.
-pub(super) const UNKNOWN: &str = "an algorithm that is not known";
+/// The text for an unknown algorithm.
+pub(super) const UNKNOWN: &str = "an unknown algorithm";
 
 /// Why a file could not be opened as PKCS#12 in DER, if its form says more than the fault.
-pub(super) fn told(bytes: &[u8], password: &str, fault: &Fault) -> Option<(Unfit, &'static str)> {
+pub(super) fn told(
+    bytes: &[u8],
+    password: &str,
+    fault: &CredentialFault,
+) -> Option<(Unfit, &'static str)> {
     let has = |wanted: &[u8]| memchr::memmem::find(bytes, wanted).is_some();
     let malformed = fault.unfit == Unfit::Malformed;
     if (malformed || fault.detail == UNKNOWN) && has(PBMAC1) {
-        let why = "its integrity is protected by PBMAC1 (RFC 9579), which is not known here: \
-                   export it with an HMAC of SHA-256, without pbmac1";
+        let why = "its integrity is protected by PBMAC1 (RFC 9579), which is not supported: export \
+                   it with an HMAC of SHA-256, without pbmac1";
         return Some((Unfit::PfxProtection, why));
     }
     if !malformed {
@@ -51,15 +56,15 @@ pub(super) fn told(bytes: &[u8], password: &str, fault: &Fault) -> Option<(Unfit
                    -deststoretype PKCS12";
         return Some((Unfit::Malformed, why));
     }
-    // A length that is not said, of the whole or of a content in pieces.
+    // An indefinite length of the whole file, or a content in segments.
     if bytes.starts_with(&[0x30, 0x80]) || bytes.first() == Some(&0x30) && has(&[0x24, 0x80, 4]) {
-        let why = "PKCS#12 in BER, as pk12util and some Java tools write it, which is not read: \
-                   export it again with openssl pkcs12 or from Windows";
+        let why = "PKCS#12 in BER, as pk12util and some Java tools write it, which is not \
+                   supported: export it again with openssl pkcs12 or from Windows";
         return Some((Unfit::Malformed, why));
     }
     if bytes.first() == Some(&0x30) && password.chars().any(|c| c > '\u{ffff}') {
-        let why =
-            "a password with characters beyond U+FFFF is not known here: export it with another";
+        let why = "a password with characters beyond U+FFFF is not supported: export it with \
+                   another password";
         return Some((Unfit::PfxProtection, why));
     }
     None
@@ -67,14 +72,15 @@ pub(super) fn told(bytes: &[u8], password: &str, fault: &Fault) -> Option<(Unfit
 
 #[cfg(test)]
 mod tests {
+    use sitegate_forge::{ForgeError, Order, Pki, Protection, pfx};
+
     use super::*;
-    use crate::cert::forge::{Order, Pki, Protection, pfx};
     use crate::cert::{Source, pfx::open};
     use crate::clock::second;
 
     const NOW: i64 = 1_800_000_000;
 
-    fn file(password: &str) -> Result<Vec<u8>, Fault> {
+    fn file(password: &str) -> Result<Vec<u8>, ForgeError> {
         let pki = Pki::new("Contoso", second(NOW)).unwrap();
         let forged = pki.issue(&Order::fit(&["mp01"], second(NOW))).unwrap();
         pfx((&forged.chain, &forged.key), password, Protection::Modern, 4)

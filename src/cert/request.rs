@@ -1,7 +1,6 @@
-//! Certificates for keys that stay where they are: what a gateway on another host asks for, and by
-//! what it shows who it is.
+//! Certificate requests and gateway identities: certificates for keys that never leave their host.
 //!
-//! Of a request only the key is taken; names come from whoever issues. Writes nothing.
+//! A request contributes only its key; the issuer decides the names. Writes nothing.
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -13,29 +12,30 @@ use x509_parser::public_key::PublicKey as Parsed;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
-use super::Fault;
-use super::issuer::{Algorithm, Pair, generate, leaf, set_validity};
+use super::CredentialFault;
+use super::issuer::{CertAlgorithm, Pair, generate, leaf, set_validity};
 use crate::unfit::Unfit;
 
 /// Larger than any request with an RSA key of 8192 bits.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
-/// How long a gateway is known by one certificate, in days.
+/// The lifetime of a gateway's identity certificate, in days.
 const IDENTITY_DAYS: i64 = 90;
 
-/// A certificate signing request (RFC 2986) whose signature is good, and whose key is fit.
+/// A certificate signing request (RFC 2986) with a verified signature and a fit key.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct SigningRequest {
     pub(super) key: PublicKey,
 }
 
-impl Request {
-    /// Read a request from PEM.
+impl SigningRequest {
+    /// Reads a request from PEM.
     ///
     /// # Errors
-    /// [`Unfit::Malformed`] for what is none or was not signed with its own key,
-    /// [`Unfit::KeyWeak`] for a key that clients would not take.
-    pub fn parse(pem: &str) -> Result<Self, Fault> {
-        let malformed = |why: String| Fault::new(Unfit::Malformed, format!("request: {why}"));
+    /// [`Unfit::Malformed`] if it is not a request or not signed with its own key,
+    /// [`Unfit::KeyWeak`] for a key that clients would not accept.
+    pub fn parse(pem: &str) -> Result<Self, CredentialFault> {
+        let malformed =
+            |why: String| CredentialFault::new(Unfit::Malformed, format!("request: {why}"));
         if pem.len() > REQUEST_BYTES_MAX {
             return Err(malformed("too large".into()));
         }
@@ -43,8 +43,8 @@ impl Request {
         let key = read.map_err(|error| malformed(error.to_string()))?.public_key;
         let spki = key.subject_public_key_info();
         match is_fit(&spki) {
-            Some(true) => Ok(Request { key }),
-            Some(false) => Err(Fault::new(
+            Some(true) => Ok(SigningRequest { key }),
+            Some(false) => Err(CredentialFault::new(
                 Unfit::KeyWeak,
                 "a request's key is P-256, P-384 or RSA of 2048 to 8192 bits",
             )),
@@ -63,12 +63,12 @@ fn is_fit(spki: &[u8]) -> Option<bool> {
     })
 }
 
-/// Make a key and a request for a certificate of it. The request names nobody: whoever issues knows
-/// the names.
+/// Makes a key and a certificate request for it. The request has no subject: the issuer knows the
+/// names.
 ///
 /// # Errors
-/// [`Unfit::NotIssued`] with what the cryptography says.
-pub fn request(algorithm: Algorithm) -> Result<(String, Zeroizing<String>), Fault> {
+/// [`Unfit::NotIssued`] with the cryptography's error.
+pub fn request(algorithm: CertAlgorithm) -> Result<(String, Zeroizing<String>), CredentialFault> {
     let key = generate(algorithm)?;
     let mut nobody = CertificateParams::default();
     nobody.distinguished_name = rcgen::DistinguishedName::new();
@@ -76,31 +76,31 @@ pub fn request(algorithm: Algorithm) -> Result<(String, Zeroizing<String>), Faul
     Ok((request.pem().map_err(failed)?, key.serialize_pem().into()))
 }
 
-/// Make a key and a request for a server's certificate for these hosts (RFC 2986), for an authority
-/// that takes the names from it.
+/// Makes a key and a request for a server certificate for these hosts (RFC 2986), for a CA that
+/// takes the names from the request.
 ///
 /// # Errors
-/// [`Unfit::NotIssued`] with what the cryptography says, or for a host that is no name.
+/// [`Unfit::NotIssued`] with the cryptography's error, or for a host that is not a name.
 pub fn server_request(
     name: &str,
     hosts: &[ServerName<'static>],
-    algorithm: Algorithm,
-) -> Result<(String, Zeroizing<String>), Fault> {
+    algorithm: CertAlgorithm,
+) -> Result<(String, Zeroizing<String>), CredentialFault> {
     let key = generate(algorithm)?;
     let mut params = leaf(name, hosts)?;
-    // Of who issues a request says nothing.
+    // A request does not name its issuer.
     params.use_authority_key_identifier_extension = false;
     let request = params.serialize_request(&key).map_err(failed)?;
     Ok((request.pem().map_err(failed)?, key.serialize_pem().into()))
 }
 
-/// Make the certificate by which a gateway shows who it is: its own, of which the site server keeps
-/// the thumbprint (RFC 8705 §2.2). Ninety days.
+/// Makes the certificate with which a gateway authenticates: self-signed, with its thumbprint
+/// stored by the site server (RFC 8705 §2.2). Ninety days.
 ///
 /// # Errors
-/// [`Unfit::NotIssued`] with what the cryptography says.
-pub fn identity(name: &str, now: Timestamp) -> Result<Pair, Fault> {
-    let key = generate(Algorithm::P256)?;
+/// [`Unfit::NotIssued`] with the cryptography's error.
+pub fn identity(name: &str, now: Timestamp) -> Result<Pair, CredentialFault> {
+    let key = generate(CertAlgorithm::P256)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, format!("Gateway {name}"));
@@ -113,8 +113,8 @@ pub fn identity(name: &str, now: Timestamp) -> Result<Pair, Fault> {
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
 }
 
-fn failed(error: rcgen::Error) -> Fault {
-    Fault::new(Unfit::NotIssued, error.to_string())
+fn failed(error: rcgen::Error) -> CredentialFault {
+    CredentialFault::new(Unfit::NotIssued, error.to_string())
 }
 
 #[cfg(test)]
@@ -129,9 +129,9 @@ mod tests {
 
     fn signer() -> Signer {
         let scope = Scope::new(&["contoso.com"]).unwrap();
-        let made = root(("PS1", 1), &scope, Algorithm::P256, now()).unwrap();
+        let made = root("PS1", 1, &scope, CertAlgorithm::P256, now()).unwrap();
         let root = Signer::load(&made.certificate, &made.key).unwrap();
-        let role = root.role(&scope, Algorithm::P256, now()).unwrap();
+        let role = root.role(&scope, CertAlgorithm::P256, now()).unwrap();
         Signer::load(&role.certificate, &role.key).unwrap()
     }
 
@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn of_a_request_the_key_alone_comes_into_the_certificate() {
-        for algorithm in [Algorithm::P256, Algorithm::Rsa2048] {
+        for algorithm in [CertAlgorithm::P256, CertAlgorithm::Rsa2048] {
             let key = generate(algorithm).unwrap();
             let mut params = CertificateParams::new(vec!["evil.example".into()]).unwrap();
             params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
             let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-            let asked = Request::parse(&pem).unwrap();
+            let asked = SigningRequest::parse(&pem).unwrap();
             let hosts = [ServerName::try_from("mp.contoso.com").unwrap()];
             let (chain, made) = signer().leaf_of(&asked, "mp", &hosts, now()).unwrap();
             assert_eq!((made.dns, made.is_ca), (vec!["mp.contoso.com".to_owned()], false));
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_request_that_is_broken_or_weak_is_not_read() {
-        let (pem, _) = request(Algorithm::P256).unwrap();
-        Request::parse(&pem).unwrap();
-        // Not what its key has signed.
+        let (pem, _) = request(CertAlgorithm::P256).unwrap();
+        SigningRequest::parse(&pem).unwrap();
+        // Not signed by its key.
         let end = pem.find("\n-----END").unwrap() - 20;
         let other = if pem.as_bytes()[end] == b'A' { "B" } else { "A" };
         let mut forged = pem.clone();
@@ -170,11 +170,14 @@ mod tests {
             "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----",
             &forged,
         ] {
-            assert_eq!(Request::parse(bad).map(drop).map_err(|f| f.unfit), Err(Unfit::Malformed));
+            assert_eq!(
+                SigningRequest::parse(bad).map(drop).map_err(|f| f.unfit),
+                Err(Unfit::Malformed)
+            );
         }
         let odd = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let pem = CertificateParams::default().serialize_request(&odd).unwrap().pem().unwrap();
-        assert_eq!(Request::parse(&pem).map(drop).map_err(|f| f.unfit), Err(Unfit::KeyWeak));
+        assert_eq!(SigningRequest::parse(&pem).map(drop).map_err(|f| f.unfit), Err(Unfit::KeyWeak));
     }
 
     #[test]

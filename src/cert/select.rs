@@ -1,7 +1,8 @@
-//! Which credential to serve: the operator's if fit, else the site's, else the last one served.
+//! Selects the credential to serve: the operator's if fit, else the site-issued one, else the last
+//! one served.
 //!
-//! A pure function of what the sources offer and of the time. It remembers nothing, so asking twice
-//! cannot flap.
+//! A pure function of the sources' offers and the time. It keeps no state, so repeated calls cannot
+//! flap.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +11,15 @@ use jiff::Timestamp;
 
 use crate::unfit::Unfit;
 
-use super::{Credential, Facts, Fault, Source};
+use super::{Credential, CredentialFault, Facts, Source};
 
-/// A credential and everything that is wrong with it now.
+/// A credential and its current faults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// The credential.
     pub credential: Arc<Credential>,
-    /// Its faults, the most telling first; none means fit.
-    pub faults: Vec<Fault>,
+    /// Its faults, the most relevant first; none means fit.
+    pub faults: Vec<CredentialFault>,
 }
 
 impl Judged {
@@ -32,17 +33,17 @@ impl Judged {
     }
 }
 
-/// What one source has to offer.
+/// The offer of one source.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// Which source.
+    /// The source.
     pub source: Source,
-    /// What is there now, or why nothing can be made of it.
-    pub found: Result<Judged, Fault>,
-    /// The last fit credential of this source, held while something worse lies in its place; `None`
-    /// once the operator has withdrawn it.
+    /// The current credential, or why there is none.
+    pub found: Result<Judged, CredentialFault>,
+    /// The last fit credential of this source, kept while a worse one is in its place; `None` once
+    /// the operator has withdrawn it.
     pub kept: Option<Judged>,
-    /// What else lies there, and why something better was found.
+    /// The other credentials of the source, and why a better one was preferred.
     pub passed_over: Vec<Rejected>,
 }
 
@@ -72,24 +73,24 @@ impl Offer {
     }
 }
 
-/// Why this credential is served: the word in status, metric and log.
+/// Why this credential is served: the word in status, metrics and log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// The PKI certificate is fit.
     PkiFit,
-    /// What lies in the PKI folder is unfit; the last fit certificate from there goes on.
+    /// The certificate in the PKI folder is unfit; the last fit one from there stays in use.
     PkiKept,
-    /// The PKI has given none.
+    /// There is no PKI certificate.
     SiteIssuedNoPki,
-    /// What the PKI has given is unfit.
+    /// The PKI certificate is unfit.
     SiteIssuedPkiUnfit,
-    /// Nothing fit is left; the last one served has expired and goes on, because clients that
-    /// still accept it are better served than turned away.
+    /// No fit certificate is left; the last one served has expired and stays in use, because
+    /// clients that still accept it are better served than refused.
     LastServedExpired,
-    /// Nothing fit is left; the last one served was withdrawn, nothing else is wrong with it, and
-    /// there is nothing to put in its place.
+    /// No fit certificate is left; the last one served was withdrawn, has no other fault, and has
+    /// no replacement.
     LastServedWithdrawn,
-    /// Nothing can be served.
+    /// No certificate can be served.
     NothingFit,
 }
 
@@ -105,7 +106,7 @@ impl Why {
         Why::NothingFit,
     ];
 
-    /// The word in status, metric and log.
+    /// The word in status, metrics and log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Why::PkiFit => "pki-fit",
@@ -118,7 +119,7 @@ impl Why {
         }
     }
 
-    /// Whether clients are, or are about to be, turned away.
+    /// Whether clients are, or are about to be, refused.
     pub const fn alarming(self) -> bool {
         matches!(self, Why::LastServedExpired | Why::LastServedWithdrawn | Why::NothingFit)
     }
@@ -130,32 +131,33 @@ impl fmt::Display for Why {
     }
 }
 
-/// What a source has to offer and may not be served, with the most telling reason.
+/// A credential that may not be served, with the most relevant reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Which source.
+    /// Its source.
     pub source: Source,
-    /// Why not.
-    pub fault: Fault,
-    /// What the certificate says about itself, where it could be read.
+    /// The reason.
+    pub fault: CredentialFault,
+    /// The certificate's facts, if it could be read.
     pub facts: Option<Facts>,
 }
 
-/// The outcome: what to serve, why, what was passed over, and when to ask again.
+/// The result: the credential to serve, the reason, the rejected ones, and when to select again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
-    /// What to serve; `None` refuses handshakes.
+    /// The credential to serve; `None` refuses handshakes.
     pub chosen: Option<Arc<Credential>>,
     /// Why this one.
     pub why: Why,
-    /// What may not be served, and what was passed over for something better of its source.
+    /// The credentials that may not be served, and those passed over for a better one of their
+    /// source.
     pub rejected: Vec<Rejected>,
-    /// When the passing of time alone may change the outcome.
+    /// When time alone may change the result.
     pub next_change: Option<Timestamp>,
 }
 
-/// Choose among what the sources offer. `serving` is what is being served, judged as everything
-/// else; it only goes on when no source has anything fit.
+/// Selects among the offers of the sources. `serving` is the credential in use, checked like the
+/// others; it stays in use only when no source has a fit one.
 pub fn select(offers: &[Offer], serving: Option<&Judged>, now: Timestamp) -> Selection {
     let (chosen, why) = choose(offers, serving);
     Selection {
@@ -171,9 +173,10 @@ pub fn select(offers: &[Offer], serving: Option<&Judged>, now: Timestamp) -> Sel
 
 fn choose<'a>(offers: &'a [Offer], serving: Option<&'a Judged>) -> (Option<&'a Judged>, Why) {
     let of = |source| offers.iter().filter(move |offer| offer.source == source);
-    let site_issued = match of(Source::Pki).all(Offer::absent) {
-        true => Why::SiteIssuedNoPki,
-        false => Why::SiteIssuedPkiUnfit,
+    let site_issued = if of(Source::Pki).all(Offer::absent) {
+        Why::SiteIssuedNoPki
+    } else {
+        Why::SiteIssuedPkiUnfit
     };
     let fit = of(Source::Pki)
         .find_map(Offer::found_fit)
@@ -189,8 +192,8 @@ fn choose<'a>(offers: &'a [Offer], serving: Option<&'a Judged>) -> (Option<&'a J
     }
 }
 
-/// The earliest future end or beginning of validity along any chain in play, or renewal of a
-/// certificate of our own.
+/// The earliest future start or end of validity along any chain in play, or the renewal of a
+/// site-issued certificate.
 fn next_change(offers: &[Offer], serving: Option<&Judged>, now: Timestamp) -> Option<Timestamp> {
     let in_play = offers.iter().flat_map(Offer::judged).chain(serving);
     let passed_over = offers.iter().flat_map(|offer| &offer.passed_over);

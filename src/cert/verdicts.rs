@@ -1,7 +1,7 @@
-//! What was found wrong with credentials, remembered for as long as time cannot change it.
+//! Cache of certificate checks, valid as long as time cannot change the result.
 //!
-//! A folder is looked at with every event in it, and each look judges all that lies there; without
-//! this, most of a swap would be spent on checking the same signatures again.
+//! A folder is checked at every event in it, and each check covers all its credentials; without the
+//! cache, most of the time of a swap would go to verifying the same signatures again.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -9,24 +9,24 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 
-use super::{Anchors, Credential, Expectation, Fault, faults};
+use super::{Anchors, Credential, CredentialFault, Expectation, faults};
 
-/// Verdicts on credentials that are still in use somewhere: it keeps nobody's key in memory.
+/// Check results for credentials that are still in use: weak references keep no key in memory.
 #[derive(Debug, Default)]
-pub struct Verdicts(Mutex<Vec<Verdict>>);
+pub struct Verdicts(Mutex<Vec<CachedVerdict>>);
 
 #[derive(Debug)]
-struct Verdict {
+struct CachedVerdict {
     credential: Weak<Credential>,
     anchors: Weak<Anchors>,
     hosts: Vec<ServerName<'static>>,
     at: Timestamp,
-    faults: Vec<Fault>,
+    faults: Vec<CredentialFault>,
 }
 
 impl Verdicts {
-    /// The same as [`faults`], and cheaper the second time. One provider only: it is no part of
-    /// what is remembered.
+    /// The same as [`faults`], and cheaper the second time. For one provider only: it is not part
+    /// of the cache key.
     pub fn faults(
         &self,
         credential: &Arc<Credential>,
@@ -34,11 +34,11 @@ impl Verdicts {
         hosts: &[ServerName<'static>],
         provider: &CryptoProvider,
         now: Timestamp,
-    ) -> Vec<Fault> {
+    ) -> Vec<CredentialFault> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|v| v.credential.strong_count() > 0 && v.anchors.strong_count() > 0);
-        // The very same, not equals: of equal credentials one may lack its key.
-        let same = |v: &Verdict| {
+        // The same allocation, not an equal value: of equal credentials one may lack its key.
+        let same = |v: &CachedVerdict| {
             v.credential.as_ptr() == Arc::as_ptr(credential)
                 && v.anchors.as_ptr() == Arc::as_ptr(anchors)
                 && v.hosts == hosts
@@ -50,7 +50,7 @@ impl Verdicts {
             return verdict.faults.clone();
         }
         let found = faults(credential, &Expectation { hosts, anchors, provider }, now);
-        let verdict = Verdict {
+        let verdict = CachedVerdict {
             credential: Arc::downgrade(credential),
             anchors: Arc::downgrade(anchors),
             hosts: hosts.to_vec(),
@@ -65,8 +65,8 @@ impl Verdicts {
     }
 }
 
-/// Whether nothing of the chain or its roots began or ended between two moments. Validity is in whole seconds,
-/// of which the last belongs to it: a second on either side is left for that.
+/// Whether no certificate of the chain or its roots became valid or expired between two moments.
+/// Validity is in whole seconds, including the last one: a second on either side allows for that.
 fn steady(credential: &Credential, anchors: &Anchors, one: Timestamp, other: Timestamp) -> bool {
     let second = SignedDuration::from_secs(1);
     let (from, until) =

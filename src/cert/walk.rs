@@ -1,8 +1,8 @@
-//! The way up to a root by RFC 5280 §6.1, but for policies and names of directories: for chains at
-//! which the library ends with a limit of its own, where the operator has said that clients go on.
+//! Path validation by RFC 5280 §6.1, without policies and directory names: for chains that exceed
+//! webpki's limits, if the operator has configured that clients accept them.
 //!
-//! Judges the certificate that this machine serves, never a client's or a backend's. Its work is
-//! bounded.
+//! Used only for the certificate that this machine serves, never for a client's or a backend's. Its
+//! work is bounded.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use x509_parser::prelude::FromDer;
 use super::facts::{ip, strong};
 use super::{Anchors, Credential, Facts};
 
-/// A chain has ten certificates at most; cross-signed ones may be tried in several orders.
+/// A chain has at most ten certificates; cross-signed ones may be tried in several orders.
 const SIGNATURES_MAX: u32 = 64;
 
-/// Whether a root that is trusted now stands above the credential.
+/// Whether the chain leads to a root that is trusted now.
 pub(super) fn leads_to_a_root(credential: &Credential, anchors: &Anchors, now: Timestamp) -> bool {
     let mut chain = credential.chain().iter();
     let Some(leaf) = chain.next().and_then(|der| X509Certificate::from_der(der).ok()) else {
@@ -40,14 +40,14 @@ pub(super) fn leads_to_a_root(credential: &Credential, anchors: &Anchors, now: T
 struct Walk<'a> {
     issuers: &'a [X509Certificate<'a>],
     roots: &'a [X509Certificate<'a>],
-    /// What the leaf says.
+    /// The leaf's facts.
     facts: &'a Facts,
     now: i64,
     budget: Cell<u32>,
 }
 
 impl Walk<'_> {
-    /// Whether a way leads up from a certificate; `used` are the authorities below.
+    /// Whether a path leads up from a certificate; `used` are the CAs below.
     fn up(&self, below: &X509Certificate<'_>, used: &mut Vec<usize>) -> bool {
         let others = used.len();
         let is_issuer = |above: &X509Certificate<'_>| {
@@ -81,7 +81,8 @@ impl Walk<'_> {
             && below.verify_signature(Some(above.public_key())).is_ok()
     }
 
-    /// Whether what an authority says of itself lets it stand over so many others and the leaf.
+    /// Whether a CA certificate's extensions permit it to be above that many other CAs and the
+    /// leaf.
     fn may_issue(&self, authority: &X509Certificate<'_>, others: usize) -> bool {
         authority.extensions().iter().all(|extension| match extension.parsed_extension() {
             ParsedExtension::BasicConstraints(basic) => {
@@ -137,7 +138,7 @@ fn is_below(name: &str, base: &str) -> bool {
     above.is_some_and(|above| base.is_empty() || above.is_empty() || above.ends_with('.'))
 }
 
-/// An address and its mask, one behind the other.
+/// An address followed by its mask.
 fn is_in(address: IpAddr, base: &[u8]) -> bool {
     let (network, mask) = base.split_at(base.len() / 2);
     let octets = match address {

@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use super::wrap::plain;
 use super::{ConfigArg, store};
 use crate::site::store::{
-    Approval, Approved, Device, DeviceFilter, DeviceKey, Rejected, Store, Via,
+    Approval, Approved, Device, DeviceFilter, DeviceKey, RejectedKeys, Store, Via,
 };
 
 /// What is approved.
 #[derive(Debug, clap::Args)]
-pub(super) struct Which {
-    /// The devices. Where more than one key waits for a device, --key says which.
+pub(super) struct WhichKeys {
+    /// The devices. If more than one key waits for a device, choose one with --key.
     #[arg(value_name = "GUID:…")]
     devices: Vec<String>,
-    /// The thumbprint of the key to let in, as 'site devices --pending' shows it.
+    /// The thumbprint of the key to approve, as 'site devices --pending' shows it.
     #[arg(
         long,
         value_name = "THUMBPRINT",
@@ -26,23 +26,23 @@ pub(super) struct Which {
         conflicts_with = "all_pending"
     )]
     key: Option<String>,
-    /// Leave the keys that the device has worked with until now in use. Without this they are
-    /// retired: a machine that was installed anew has them no more.
+    /// Keep the device's present keys in use. By default they are retired, because a reinstalled
+    /// machine no longer has them.
     #[arg(long)]
     keep_keys: bool,
-    /// All new devices for which exactly one key waits. Those for which more do, and those that work
-    /// and are claimed by another key, are named and left for a decision.
+    /// All new devices with exactly one pending key. Devices with several pending keys, and devices
+    /// in use that another key claims, are listed and not changed.
     #[arg(long)]
     all_pending: bool,
 }
 
-pub(super) fn approve(config: &ConfigArg, which: &Which) -> anyhow::Result<ExitCode> {
+pub(super) fn approve(config: &ConfigArg, which: &WhichKeys) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     if which.devices.is_empty() != which.all_pending {
-        bail!("name devices, or say --all-pending");
+        bail!("name devices, or use --all-pending");
     }
     if which.key.is_some() && which.devices.len() != 1 {
         bail!("--key is a key of one device: name that device alone");
@@ -68,7 +68,7 @@ pub(super) fn approve(config: &ConfigArg, which: &Which) -> anyhow::Result<ExitC
 async fn approve_one(
     store: &Store,
     id: &str,
-    which: &Which,
+    which: &WhichKeys,
     now: Timestamp,
 ) -> anyhow::Result<bool> {
     let Some(device) = store.device(id).await? else {
@@ -86,7 +86,10 @@ async fn approve_one(
     };
     if which.all_pending && device.approved {
         // Its key would be retired for one that nobody has looked at.
-        anstream::eprintln!("{} works, and another key claims it: approve it by its id", device.id);
+        anstream::eprintln!(
+            "{} has a key in use, and another key claims it: approve it by its id",
+            device.id
+        );
         tell_waiting(&device);
         return Ok(false);
     }
@@ -102,8 +105,8 @@ async fn approve_one(
         }
         Approved::Unknown => "is not registered any more",
         Approved::Blocked => "is blocked, or that key is: unblock it first",
-        Approved::NotWaiting => "has no such key that waits",
-        Approved::Several => "is claimed by more than one key: name the right one with --key",
+        Approved::NotWaiting => "has no such pending key",
+        Approved::Several => "is claimed by more than one key: choose one with --key",
     };
     anstream::eprintln!("{} {told}", device.id);
     // As it is now: another key may have come since.
@@ -140,13 +143,14 @@ pub(super) fn reject(config: &ConfigArg, device: &str, key: &str) -> anyhow::Res
         Ok(store.reject(device, key, &store::actor(), now).await?)
     })?;
     let (told, code) = match answer {
-        Rejected::Yes { forgotten: false } => ("rejected", ExitCode::SUCCESS),
-        Rejected::Yes { forgotten: true } => {
-            ("rejected; no other key waited, so the device's record is gone", ExitCode::SUCCESS)
-        }
-        Rejected::Unknown => ("not rejected: no such device", ExitCode::from(super::FAILED)),
-        Rejected::NotWaiting => {
-            ("not rejected: no such key waits for the device", ExitCode::from(super::FAILED))
+        RejectedKeys::Yes { forgotten: false } => ("rejected", ExitCode::SUCCESS),
+        RejectedKeys::Yes { forgotten: true } => (
+            "rejected; no other key was pending, so the device's record was removed",
+            ExitCode::SUCCESS,
+        ),
+        RejectedKeys::Unknown => ("not rejected: no such device", ExitCode::from(super::FAILED)),
+        RejectedKeys::NotWaiting => {
+            ("not rejected: the device has no such pending key", ExitCode::from(super::FAILED))
         }
     };
     anstream::eprintln!("{told}");
@@ -161,7 +165,7 @@ pub(super) fn waits(key: &DeviceKey) -> String {
 fn came(key: &DeviceKey) -> String {
     let mut told = key.added.to_string();
     let Some(origin) = &key.origin else {
-        return told + ", it is not known by what";
+        return told + ", with an unknown credential";
     };
     let voucher = match origin.via {
         Via::BulkToken => "bulk token",

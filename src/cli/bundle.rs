@@ -12,19 +12,19 @@ use serde::Serialize;
 use super::{ConfigArg, Format, store};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::site_server::Kept;
+use crate::control::site_server::BundleFiles;
 use crate::secret::{read_bounded, write_public};
 use crate::site::store::Store;
 use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write the bundle in force, to be carried into a network that the site server does not reach.
+    /// Export the bundle in force, for a network that cannot reach the site server.
     Export {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Take a bundle that was carried here, on a gateway that has joined the site.
+    /// Import an exported bundle on a gateway that has joined the site.
     Import {
         /// The file.
         file: PathBuf,
@@ -62,13 +62,13 @@ fn export(arg: &ConfigArg) -> anyhow::Result<ExitCode> {
 /// The bundle that is in force here: on a gateway the one it follows, else the site server's own.
 fn in_force(config: &Config) -> anyhow::Result<String> {
     if config.site_server.is_some() {
-        let path = Kept::new(&config.site.state).dir().join("bundle.jws");
+        let path = BundleFiles::new(&config.site.state).dir().join("bundle.jws");
         let read = read_bounded(&path, BUNDLE_BYTES_MAX as u64);
         let (bytes, _) = read.with_context(|| format!("{}", path.display()))?;
         return Ok(std::str::from_utf8(&bytes)?.to_owned());
     }
     let found = store::with_present(config, async |store: Store, _| Ok(store.bundle().await?))?;
-    let found = found.context("there is no bundle; a site server makes one when it runs")?;
+    let found = found.context("there is no bundle yet; start the site server, which makes one")?;
     Ok(found.text)
 }
 
@@ -86,12 +86,12 @@ fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
     let read = read_bounded(file, BUNDLE_BYTES_MAX as u64);
     let (bytes, _) = read.with_context(|| format!("{}", file.display()))?;
     let text = std::str::from_utf8(&bytes).context("this is no bundle")?.trim();
-    let kept = Kept::new(&config.site.state);
+    let kept = BundleFiles::new(&config.site.state);
     let trust = kept.trust().context("this gateway has not joined a site yet")?;
     let keys = BundleKeys::of(&trust.keys);
     let judged = BundleTrust { site: &config.site.code, keys: &keys, version: trust.version };
     let bundle = Bundle::open(text, &judged)
-        .map_err(|refusal| anyhow::anyhow!("not taken ({}): {refusal}", refusal.code()))?;
+        .map_err(|refusal| anyhow::anyhow!("rejected ({}): {refusal}", refusal.code()))?;
     if bundle.version == trust.version {
         anstream::eprintln!("this bundle is in force already");
         return Ok(ExitCode::SUCCESS);
@@ -99,14 +99,14 @@ fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
     let path = kept.incoming();
     write_public(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
     anstream::eprintln!(
-        "the bundle of {} is good; the running gateway takes it at once, or the next start does",
+        "the bundle of {} is valid; the running gateway loads it at once, or the next start does",
         crate::clock::second(bundle.issued)
     );
     Ok(ExitCode::SUCCESS)
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct BundleReport {
     site: String,
     version: u64,
     issued: Timestamp,
@@ -129,7 +129,7 @@ fn show(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
     };
     let bundle = Bundle::peek(&in_force(&loaded.config)?).context("this is no bundle")?;
     let now = Clock::system().now();
-    let shown = Shown {
+    let shown = BundleReport {
         version: bundle.version,
         issued: crate::clock::second(bundle.issued),
         expires: crate::clock::second(bundle.expires),

@@ -36,7 +36,7 @@ pub(super) enum Without {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what would be served for each site system by the files that are there.
+    /// Show which certificate each site system would serve from the files as they are.
     List {
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
@@ -44,7 +44,7 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Show what would be served at another time, by the files that are there.
+    /// Show which certificate each site system would serve at another time.
     WhatIf {
         /// The time, with an offset from UTC.
         #[arg(long, value_name = "TIME")]
@@ -58,12 +58,12 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Show the certificates of a file: PEM, DER or PFX. With a key in it, whether it is fit for each
-    /// site system.
+    /// Show the certificates in a file: PEM, DER or PFX. If it has a key, also whether it is fit
+    /// for each site system.
     Show {
         /// The file.
         file: PathBuf,
-        /// What opens a PFX: file:PATH or env:NAME; an empty password without it.
+        /// The password of a PFX: file:PATH or env:NAME [default: an empty password].
         #[arg(long, value_name = "SOURCE", value_parser = source)]
         password: Option<PasswordSource>,
         /// How to write it.
@@ -72,11 +72,13 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Make a key and a request for a PKI's certificate, or what certreq makes one from.
+    /// Make a key and a certificate request (CSR) for your PKI, or a request file (INF) for
+    /// certreq.
     Csr(super::csr::Args),
-    /// Put a PFX into the PKI folder of a site system, if it is fit: it goes live by itself.
+    /// Import a PFX into the PKI folder of a site system, if it is fit. sitegate serves it without
+    /// a restart.
     Import {
-        /// The file; pki_password of the site system has to open it.
+        /// The file; its password must be the site system's pki_password.
         file: PathBuf,
         /// The site system.
         #[arg(long, value_name = "NAME")]
@@ -90,7 +92,7 @@ fn source(text: &str) -> Result<PasswordSource, String> {
     match text.split_once(':') {
         Some(("file", path)) => Ok(PasswordSource::File(path.into())),
         Some(("env", name)) => Ok(PasswordSource::Env(name.to_owned())),
-        _ => Err("file:PATH or env:NAME; a password itself does not belong here".to_owned()),
+        _ => Err("file:PATH or env:NAME; do not pass the password itself".to_owned()),
     }
 }
 
@@ -111,7 +113,7 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
 }
 
 #[derive(Serialize)]
-struct Row {
+struct CredentialRow {
     site_system: String,
     at: Timestamp,
     certificate: Option<CertificateStatus>,
@@ -138,16 +140,16 @@ fn served(
     }
     let row = |system: &SiteSystem| {
         let Examined { certificate, notes, wrong, .. } = examiner.certificate(system, &config);
-        Row { site_system: system.name.clone(), at, certificate, notes, wrong }
+        CredentialRow { site_system: system.name.clone(), at, certificate, notes, wrong }
     };
-    let rows: Vec<Row> = config.site_systems.iter().map(row).collect();
+    let rows: Vec<CredentialRow> = config.site_systems.iter().map(row).collect();
     let good = rows.iter().all(|row| row.wrong.is_empty());
     match format {
         Format::Json => super::print_json(&rows)?,
         Format::Text => {
             let mut out = String::new();
             for row in &rows {
-                let Row { site_system, certificate, notes, wrong, .. } = row;
+                let CredentialRow { site_system, certificate, notes, wrong, .. } = row;
                 match certificate {
                     Some(certificate) => {
                         writeln!(out, "{site_system}: serves {} at {at}", certificate.source)?;
@@ -188,7 +190,7 @@ struct Fitness {
 }
 
 #[derive(Serialize)]
-struct Seen {
+struct ServedCertificate {
     certificates: Vec<CertificateStatus>,
     usages: Vec<String>,
     has_key: bool,
@@ -276,12 +278,13 @@ fn show(
     let facts = found.chain.iter().filter_map(|der| Facts::of(der).ok());
     let facts: Vec<Facts> = facts.collect();
     ensure!(!facts.is_empty(), "{}: it holds no certificate", path.display());
-    let systems = match config.config.exists() {
-        true => match super::load(config) {
+    let systems = if config.config.exists() {
+        match super::load(config) {
             Ok(loaded) => loaded.config.site_systems,
             Err(code) => return Ok(code),
-        },
-        false => Vec::new(),
+        }
+    } else {
+        Vec::new()
     };
     let roots = system_roots();
     let fitness = found.credential.iter().flat_map(|credential| {
@@ -291,7 +294,7 @@ fn show(
             Fitness { site_system: system.name.clone(), fit: faults.is_empty(), faults }
         })
     });
-    let seen = Seen {
+    let seen = ServedCertificate {
         fitness: fitness.collect(),
         certificates: facts.iter().map(|facts| certificate_status("file", facts)).collect(),
         usages: facts.first().map(|facts| facts.usages.clone()).unwrap_or_default(),
@@ -313,9 +316,10 @@ fn show(
     }
     out.push_str(if seen.has_key { "its key is in the file\n" } else { "no key is in the file\n" });
     for Fitness { site_system, faults, .. } in &seen.fitness {
-        match faults.is_empty() {
-            true => writeln!(out, "fit for {site_system}")?,
-            false => writeln!(out, "NOT fit for {site_system}")?,
+        if faults.is_empty() {
+            writeln!(out, "fit for {site_system}")?;
+        } else {
+            writeln!(out, "NOT fit for {site_system}")?;
         }
         faults.iter().for_each(|fault| out.push_str(&super::wrap::wrapped(fault, 2)));
     }
@@ -345,7 +349,7 @@ fn import(
     let system = system.with_context(|| format!("there is no site system {name}"))?;
     let pki = system.pki.as_ref().with_context(|| format!("{name} has no pki folder"))?;
     let found = contents(path, pki.password.as_ref(), &provider)
-        .context("it is opened with the site system's pki_password, or without a password")?;
+        .context("sitegate opens it with the site system's pki_password, or without a password")?;
     let Some(credential) = found.credential else { bail!("{}: no key is in it", path.display()) };
     let Some(bytes) = found.pfx else {
         bail!("this is for PFX files; write PEM as {} and {}", pki.certificate, pki.key)
@@ -361,16 +365,20 @@ fn import(
     let full = pfx_names(&pki.path).map_or(0, |names| names.len()) >= PFX_MAX;
     ensure!(
         !full || to.exists(),
-        "{} holds {PFX_MAX} PFX files, and none of more is looked at",
+        "{} holds {PFX_MAX} PFX files, the maximum; further ones are ignored",
         pki.path.display()
     );
-    let given = write_private_for(&to, &bytes, owner(&config, &pki.path)?);
+    let (user, group) = owner(&config, &pki.path)?;
+    let given = write_private_for(&to, &bytes, user, group);
     if let Err(error) = given.with_context(|| to.display().to_string())? {
         anstream::eprintln!(
-            "sitegate: {} stays yours ({error}); see that the service's user may read it",
+            "sitegate: {} still belongs to you ({error}); make it readable for the service's user",
             to.display()
         );
     }
-    anstream::eprintln!("imported as {}; a running sitegate looks at it by itself", to.display());
+    anstream::eprintln!(
+        "imported as {}; a running sitegate loads it without a restart",
+        to.display()
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -16,12 +16,12 @@ use super::{ConfigArg, Format, store};
 use crate::admin::CertificateStatus;
 use crate::app::{certificate_status, open_authority, store_place};
 use crate::cert::issuer::RevocationReason;
-use crate::cert::{Facts, Fault, p7b};
+use crate::cert::{CredentialFault, Facts, p7b};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::site_server::Kept;
+use crate::control::site_server::BundleFiles;
 use crate::site::store::{Action, RoleCertificate, Store};
-use crate::site::{Authority, BlockError, BlockedCertificate, Shown, ShownKind};
+use crate::site::{Authority, AuthorityFacts, BlockError, BlockedCertificate, ShownKind};
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(super) enum RootFormat {
@@ -33,13 +33,13 @@ pub(super) enum RootFormat {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Block a certificate for good: it is on the list of revoked ones at once, and whoever serves
-    /// it gets a new one with a new key.
+    /// Revoke a certificate permanently: it is on the CRL at once, and the gateway that serves it
+    /// gets a new one with a new key.
     Block {
         /// The site system, or a thumbprint, SHA-1 or SHA-256, as site show has them.
         #[arg(value_name = "NAME|THUMBPRINT")]
         which: String,
-        /// Why; written into the list.
+        /// The reason; written into the CRL.
         #[arg(long, value_parser = reason, value_name = "REASON")]
         reason: RevocationReason,
         #[command(flatten)]
@@ -54,7 +54,7 @@ fn reason(text: &str) -> Result<RevocationReason, String> {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct IssuedRow {
     name: String,
     kind: &'static str,
     state: &'static str,
@@ -63,8 +63,8 @@ struct Row {
     certificate: CertificateStatus,
 }
 
-impl Row {
-    fn of(shown: Shown) -> Self {
+impl IssuedRow {
+    fn of(shown: AuthorityFacts) -> Self {
         let (kind, name) = match shown.kind {
             ShownKind::Root => ("root", "SMS Issuing".to_owned()),
             ShownKind::Role => ("role", "SMS Role Signing".to_owned()),
@@ -73,7 +73,7 @@ impl Row {
             }
         };
         let certificate = certificate_status("site-issued", &shown.facts);
-        Row { name, kind, state: shown.state.as_str(), reason: shown.reason, certificate }
+        IssuedRow { name, kind, state: shown.state.as_str(), reason: shown.reason, certificate }
     }
 }
 
@@ -83,7 +83,7 @@ fn authority(config: &Config, provider: Arc<CryptoProvider>) -> anyhow::Result<A
     open_authority(config, provider).context(none)
 }
 
-fn plain(fault: Fault) -> anyhow::Error {
+fn plain(fault: CredentialFault) -> anyhow::Error {
     anyhow::anyhow!("{fault}")
 }
 
@@ -108,7 +108,7 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
     })?;
     let (name, sha256) = (&blocked.name, &blocked.sha256);
     anstream::eprintln!("blocked the certificate {sha256} of {name}");
-    anstream::eprintln!("a running sitegate has a new one in its place within seconds");
+    anstream::eprintln!("a running sitegate replaces it within seconds");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,13 +128,13 @@ async fn elsewhere(
     });
     let known = known.ok_or_else(|| BlockError::Unknown(which.to_owned()))?;
     let name = format!("{} at {}", known.site_system, known.gateway);
-    let blocked = authority.block_elsewhere((&name, &known.certificate), reason, now)?;
+    let blocked = authority.block_elsewhere(&name, &known.certificate, reason, now)?;
     store.block_role_certificate(&known.thumbprint, &store::actor(), now).await?;
     Ok(blocked)
 }
 
 /// The certificates that gateways on other hosts have, and what each is good for.
-fn of_gateways(known: Vec<RoleCertificate>, rows: &[Row]) -> Vec<Row> {
+fn of_gateways(known: Vec<RoleCertificate>, rows: &[IssuedRow]) -> Vec<IssuedRow> {
     let latest = |one: &RoleCertificate| {
         let same = |other: &&RoleCertificate| {
             other.gateway == one.gateway && other.site_system == one.site_system
@@ -150,7 +150,7 @@ fn of_gateways(known: Vec<RoleCertificate>, rows: &[Row]) -> Vec<Row> {
             (false, true) => "in force",
             (false, false) => "old",
         };
-        (!is_listed).then(|| Row {
+        (!is_listed).then(|| IssuedRow {
             name: format!("SMS Role SSL Certificate of {} at {}", known.site_system, known.gateway),
             kind: "site-system",
             state,
@@ -172,7 +172,7 @@ pub(super) fn show(
     };
     let now = Clock::system().now();
     let shown = authority(&config, provider)?.overview(now).map_err(plain)?;
-    let mut rows: Vec<Row> = shown.into_iter().map(Row::of).collect();
+    let mut rows: Vec<IssuedRow> = shown.into_iter().map(IssuedRow::of).collect();
     if store_place(&config)?.2 {
         let known = store::with_present(&config, async |store: Store, now: Timestamp| {
             Ok(store.role_certificates(now).await?)
@@ -192,7 +192,7 @@ pub(super) fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(text: &mut String, row: &Row, now: Timestamp) -> std::fmt::Result {
+fn describe(text: &mut String, row: &IssuedRow, now: Timestamp) -> std::fmt::Result {
     write!(text, "{}: {}", row.name, row.state)?;
     match &row.reason {
         Some(reason) => writeln!(text, " ({reason})")?,
@@ -212,9 +212,9 @@ pub(super) fn export_root(
         Err(code) => return Ok(code),
     };
     let pem = match &config.site_server {
-        Some(_) => Kept::new(&config.site.state)
+        Some(_) => BundleFiles::new(&config.site.state)
             .roots()
-            .context("this gateway has not heard of its site server yet")?,
+            .context("this gateway has not reached its site server yet")?,
         None => authority(&config, provider)?.root_pem().map_err(plain)?,
     };
     let roots = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;

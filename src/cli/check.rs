@@ -63,8 +63,8 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     descriptors(&mut text, &config)?;
     let verdict = match wrong {
         0 => "good".to_owned(),
-        1 => "good, but for 1 thing in what it names".to_owned(),
-        n => format!("good, but for {n} things in what it names"),
+        1 => "the configuration is valid, but 1 problem was found".to_owned(),
+        n => format!("the configuration is valid, but {n} problems were found"),
     };
     super::print(&format!("{}: {verdict}\n{text}", arg.config.display()))?;
     Ok(match wrong {
@@ -110,12 +110,12 @@ fn tell(text: &mut String, found: &Examined, now: Timestamp) -> Result<usize, st
 
 /// A process that is started from here has this command's limit; a service may have another.
 fn descriptors(text: &mut String, config: &Config) -> std::fmt::Result {
-    let needed = machine::descriptors_needed(config.limits.connection.connections_max);
+    let needed = machine::descriptors_needed(config.limits.connections);
     match machine::raise_descriptors() {
         Ok(Some(open)) if open < needed => writeln!(
             text,
-            "  limits: {needed} files may have to be open, and from here {open} can be (LimitNOFILE in \
-             the unit, ulimit -n in a shell)"
+            "  limits: {needed} open files may be needed, and the limit here is {open} \
+             (LimitNOFILE in the unit, ulimit -n in a shell)"
         ),
         _ => Ok(()),
     }

@@ -11,12 +11,12 @@ use clap::ValueEnum;
 use rustls_pki_types::ServerName;
 
 use super::ConfigArg;
-use crate::cert::issuer::Algorithm;
+use crate::cert::issuer::CertAlgorithm;
 use crate::cert::request::server_request;
 use crate::secret::write_new_private;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Key {
+pub(super) enum CsrKey {
     /// RSA of 2048 bits, which every Windows takes.
     Rsa2048,
     /// ECDSA on P-256: small and fast.
@@ -32,10 +32,11 @@ pub(super) struct Args {
     /// Where the key is written; it must not be there yet.
     #[arg(long, value_name = "FILE", required_unless_present = "inf")]
     key: Option<PathBuf>,
-    /// What kind of key.
+    /// The type of the key.
     #[arg(long, value_enum, default_value = "rsa2048")]
-    algorithm: Key,
-    /// Write what certreq -new takes on Windows, where the key is made and stays; nothing is made here.
+    algorithm: CsrKey,
+    /// Write the INF file for certreq -new on Windows, which makes and keeps the key; no key is
+    /// made here.
     #[arg(long, conflicts_with_all = ["key", "algorithm"])]
     inf: bool,
     /// The certificate template, for --inf.
@@ -64,8 +65,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let hosts: Vec<ServerName<'static>> =
         system.hosts.iter().filter_map(|host| ServerName::try_from(host.clone()).ok()).collect();
     let algorithm = match args.algorithm {
-        Key::Rsa2048 => Algorithm::Rsa2048,
-        Key::P256 => Algorithm::P256,
+        CsrKey::Rsa2048 => CertAlgorithm::Rsa2048,
+        CsrKey::P256 => CertAlgorithm::P256,
     };
     let (request, key) = server_request(name, &hosts, algorithm)
         .map_err(|fault| anyhow::anyhow!("no request was made: {fault}"))?;
@@ -76,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Err(error);
     }
     anstream::eprintln!(
-        "the key is {}; submit the request, and put certificate and key into the PKI folder \
+        "the key is {}; submit the request, then put certificate and key into the PKI folder \
          together. On a Windows authority: certreq -submit -attrib CertificateTemplate:WebServer",
         path.display()
     );
@@ -88,7 +89,7 @@ fn keep(path: &Path, key: &[u8]) -> anyhow::Result<()> {
     let shown = path.display();
     match write_new_private(path, key) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("{shown} is there already, and was left as it is")
+            bail!("{shown} exists already, and was not changed")
         }
         done => done.with_context(|| shown.to_string()),
     }

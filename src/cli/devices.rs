@@ -19,7 +19,7 @@ const ROWS: u32 = 1_000;
 
 /// Which devices are listed.
 #[derive(Debug, clap::Args)]
-pub(super) struct Which {
+pub(super) struct WhichDevices {
     /// Only those that wait for approval.
     #[arg(long)]
     pending: bool,
@@ -35,7 +35,7 @@ pub(super) struct Which {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct DeviceRow {
     device: String,
     state: &'static str,
     via: &'static str,
@@ -43,13 +43,13 @@ struct Row {
     renewed: Option<Timestamp>,
     entra: Option<String>,
     block_reason: Option<String>,
-    keys: Vec<KeyRow>,
+    keys: Vec<DeviceKeyRow>,
     #[serde(skip)]
     waiting: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct KeyRow {
+struct DeviceKeyRow {
     thumbprint: String,
     added: Timestamp,
     waits: bool,
@@ -61,10 +61,10 @@ struct KeyRow {
     client_name: Option<String>,
 }
 
-impl KeyRow {
+impl DeviceKeyRow {
     fn of(key: DeviceKey) -> Self {
         let origin = key.origin;
-        KeyRow {
+        DeviceKeyRow {
             thumbprint: key.thumbprint,
             added: key.added,
             waits: !key.active,
@@ -76,7 +76,7 @@ impl KeyRow {
     }
 }
 
-impl Row {
+impl DeviceRow {
     fn of(device: Device) -> Self {
         let waits = !device.approved || device.keys.iter().any(|key| !key.active);
         let state = match (device.blocked.is_some(), waits) {
@@ -84,7 +84,7 @@ impl Row {
             (false, true) => "waits",
             (false, false) => "approved",
         };
-        Row {
+        DeviceRow {
             waiting: device.waiting().map(approve::waits).collect(),
             state,
             via: device.via.as_str(),
@@ -92,21 +92,25 @@ impl Row {
             renewed: device.renewed,
             entra: device.entra,
             block_reason: device.block_reason,
-            keys: device.keys.into_iter().map(KeyRow::of).collect(),
+            keys: device.keys.into_iter().map(DeviceKeyRow::of).collect(),
             device: device.id,
         }
     }
 }
 
-pub(super) fn list(config: &ConfigArg, which: &Which, format: Format) -> anyhow::Result<ExitCode> {
+pub(super) fn list(
+    config: &ConfigArg,
+    which: &WhichDevices,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     let filter = DeviceFilter { pending: which.pending, blocked: which.blocked };
-    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, _| {
+    let rows: Vec<DeviceRow> = store::with_present(&loaded.config, async |store: Store, _| {
         let found = store.devices(filter, which.limit, which.after.as_deref()).await?;
-        Ok(found.into_iter().map(Row::of).collect())
+        Ok(found.into_iter().map(DeviceRow::of).collect())
     })?;
     match format {
         Format::Json => super::print_json(&rows)?,
@@ -133,7 +137,8 @@ pub(super) fn list(config: &ConfigArg, which: &Which, format: Format) -> anyhow:
 pub(super) fn block_device(
     config: &ConfigArg,
     device: &str,
-    (tokens, reason): (bool, Option<&str>),
+    tokens: bool,
+    reason: Option<&str>,
     waits: bool,
 ) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
@@ -157,19 +162,19 @@ pub(super) struct Change {
 }
 
 fn told_block(done: &DeviceBlock, tokens: bool) -> String {
-    let mut told = match done.changed {
-        true => "blocked\n".to_owned(),
-        false => "was blocked already\n".to_owned(),
-    };
+    let mut told =
+        if done.changed { "blocked\n".to_owned() } else { "was blocked already\n".to_owned() };
     for device in &done.devices {
-        told.push_str(&format!("    device {device} is blocked, with all that it is known by\n"));
+        told.push_str(&format!(
+            "    device {device} is blocked, with its keys, certificates and Entra id\n"
+        ));
     }
     for gone in &done.dropped {
         let (key, device) = (&gone.key, &gone.device);
-        told.push_str(&format!("    key {key} waits for {device} no more\n"));
+        told.push_str(&format!("    key {key} no longer waits for {device}\n"));
     }
     if done.devices.is_empty() && !done.dropped.is_empty() {
-        told.push_str("    no device is blocked: nothing of this worked for one\n");
+        told.push_str("    no device is blocked: only pending keys match\n");
     }
     if tokens && done.bulk_tokens.is_empty() {
         told.push_str("    no bulk token is known by which it came, and none is blocked\n");
@@ -215,9 +220,10 @@ pub(super) fn block_in(
 ) -> anyhow::Result<ExitCode> {
     store::with(config, async |store: Store, now| {
         let actor = store::actor();
-        let changed = match unblock {
-            true => store.unblock(what, &actor, now).await?,
-            false => store.block(what, reason, &actor, now).await?,
+        let changed = if unblock {
+            store.unblock(what, &actor, now).await?
+        } else {
+            store.block(what, reason, &actor, now).await?
         };
         anstream::eprintln!(
             "{}",
@@ -236,7 +242,7 @@ pub(super) fn block_in(
 /// Wait until a change is in force, and say where it is and where it is not.
 async fn where_in_force(store: &Store, config: &Config, waits: bool) -> anyhow::Result<()> {
     if waits {
-        for line in super::heard::tell(store, config).await? {
+        for line in super::propagation::tell(store, config).await? {
             anstream::eprintln!("    {line}");
         }
     }

@@ -24,7 +24,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file that is to take the place of the configuration.
+    /// The file that would replace the configuration.
     new: PathBuf,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
@@ -46,7 +46,7 @@ struct Difference {
 
 /// The same for scripts.
 #[derive(Serialize)]
-struct Told<'a> {
+struct DiffReport<'a> {
     keys: &'a [Difference],
     /// What differs that only a restart changes, whether by a key of its own or by another.
     restart: &'a [&'static str],
@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, provider: Arc<CryptoProvider>) -> anyhow::Result<
     let unserved = Examiner::new(provider, Clock::system()).unserved(&old, &new);
     match args.format {
         Format::Json => {
-            super::print_json(&Told { keys: &rows, restart: &fixed, unserved: &unserved })?;
+            super::print_json(&DiffReport { keys: &rows, restart: &fixed, unserved: &unserved })?;
         }
         Format::Text => super::print(&text(&rows, &fixed, &unserved))?,
     }
@@ -121,14 +121,14 @@ fn text(rows: &[Difference], fixed: &[&str], unserved: &[String]) -> String {
         text.push_str("No key differs.\n");
     }
     for why in unserved {
-        let _ = writeln!(text, "A reload does not take it: {why}");
+        let _ = writeln!(text, "A reload would refuse this file: {why}");
     }
     if !fixed.is_empty() {
         // Some follow from keys elsewhere, such as the name of the site's tokens from the first host.
         let _ = writeln!(text, "Only a restart changes: {}.", fixed.join(", "));
-        text.push_str("A reload does not take a file with that in it, and nothing of it.\n");
+        text.push_str("A reload refuses a file with such a change as a whole.\n");
     } else if !rows.is_empty() && unserved.is_empty() {
-        text.push_str("Everything is in force once the file is in place.\n");
+        text.push_str("A reload applies all of it as soon as the file is in place.\n");
     }
     text
 }

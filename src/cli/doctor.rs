@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct FindingRow {
     id: &'static str,
     severity: Severity,
     about: String,
@@ -31,10 +31,10 @@ struct Row {
     hint: &'static str,
 }
 
-impl Row {
+impl FindingRow {
     fn of(finding: Finding) -> Self {
         let Finding { ailment, about, evidence } = finding;
-        Row {
+        FindingRow {
             id: ailment.code(),
             severity: ailment.severity(),
             about,
@@ -53,7 +53,7 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
         Err(code) => return Ok(code),
     };
     let found = doctor(&config, provider, Clock::system())?;
-    let rows: Vec<Row> = found.into_iter().map(Row::of).collect();
+    let rows: Vec<FindingRow> = found.into_iter().map(FindingRow::of).collect();
     match args.format {
         Format::Json => super::print_json(&rows)?,
         Format::Text => super::print(&text(&rows)?)?,
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
     Ok(if bad { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn text(rows: &[Row]) -> Result<String, std::fmt::Error> {
+fn text(rows: &[FindingRow]) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     for row in rows {
         let severity = row.severity.as_str().to_ascii_uppercase();

@@ -19,7 +19,7 @@ use crate::cert::issuer::RevocationReason;
 use crate::clock::Clock;
 use crate::config::{Config, SiteKind};
 use crate::route::Role;
-use crate::site::store::{Gateway, Joining, Store};
+use crate::site::store::{GatewayRecord, Joining, Store};
 use crate::site::{BlockError, Ring, Stage, Thing, bundle_keys};
 use crate::tls::root_key_name;
 use crate::token::{Bundle, JOIN_LIFE_MAX_S, JoinToken};
@@ -29,23 +29,23 @@ use crate::token::{Bundle, JOIN_LIFE_MAX_S, JoinToken};
 pub(super) struct Join {
     /// The gateway's name, as in its own [site_server].
     name: String,
-    /// A name or IP address that its site systems may be addressed by; several times for several.
+    /// A host name or IP address of its site systems; repeat it for several.
     #[arg(long = "host", value_name = "HOST", required = true)]
     hosts: Vec<String>,
-    /// A role that its site systems may have; several times for several.
+    /// A role that its site systems may have; repeat it for several.
     #[arg(long = "role", value_name = "ROLE", required = true, value_parser = known_role)]
     roles: Vec<String>,
-    /// Where the gateway finds the site's servers, if that is not where they are configured.
+    /// The URL of a site server as the gateway reaches it, if it differs from the configured one.
     #[arg(long = "server", value_name = "URL")]
     servers: Vec<String>,
-    /// For how many hours it can be used; at most 24.
+    /// How many hours it is valid; at most 24.
     #[arg(long, default_value_t = 24)]
     hours: u32,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum GatewayCommand {
-    /// List the gateways on other hosts, and what each of them has.
+    /// List the gateways on other hosts, and the bundle and certificates of each.
     List {
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
@@ -53,11 +53,11 @@ pub(super) enum GatewayCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Put a gateway out of the site: it is told nothing any more, and its certificates are blocked.
+    /// Revoke a gateway: it receives no more bundles, and its certificates are blocked.
     Revoke {
         /// The gateway's name.
         name: String,
-        /// Why, for whoever asks later.
+        /// The reason, for the audit log.
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
@@ -67,9 +67,10 @@ pub(super) enum GatewayCommand {
 
 fn known_role(text: &str) -> Result<String, String> {
     let known = Role::ALL.into_iter().filter(|role| *role != Role::SiteServer).map(Role::as_str);
-    match known.clone().any(|role| role == text) {
-        true => Ok(text.to_owned()),
-        false => Err(format!("known: {}", known.collect::<Vec<_>>().join(", "))),
+    if known.clone().any(|role| role == text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("known: {}", known.collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -81,8 +82,8 @@ pub(super) fn serve(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Re
     };
     if !is_site_server(&loaded.config) {
         anstream::eprintln!(
-            "sitegate: {} has no site system with the role site-server, so there is nothing to \
-             serve to gateways; config/site-server.toml is an example",
+            "sitegate: {} has no site system with the role site-server, so it cannot serve \
+             gateways; config/site-server.toml is an example",
             arg.config.display()
         );
         return Ok(ExitCode::from(super::BAD_CONFIG));
@@ -120,20 +121,19 @@ pub(super) fn join_token(
     for host in &hosts {
         is_within(config, host)?;
     }
-    let servers = match join.servers.is_empty() {
-        false => join.servers.clone(),
-        true => {
-            let serving = config.site_systems.iter().filter(|system| system.is_site_server());
-            serving.flat_map(|system| system.origins()).collect()
-        }
+    let servers = if join.servers.is_empty() {
+        let serving = config.site_systems.iter().filter(|system| system.is_site_server());
+        serving.flat_map(|system| system.origins()).collect()
+    } else {
+        join.servers.clone()
     };
     if let Some(bad) = servers.iter().find(|url| !url.starts_with("https://")) {
-        bail!("{bad} is not where a site server can be: write https:// and its host");
+        bail!("{bad} is not a URL of a site server: write https:// and its host");
     }
     let authority = open_authority(config, provider)
         .context("this site issues no certificates (certificates = \"pki-only\")")?;
     let root = authority.root_pem().map_err(|fault| {
-        anyhow::anyhow!("{fault}; start the site server once, and it makes its root")
+        anyhow::anyhow!("{fault}; start the site server once; it makes its root")
     })?;
     let root = certificate_der(root.as_bytes()).map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let root = root_key_name(&root).context("the site's root cannot be read")?;
@@ -141,10 +141,13 @@ pub(super) fn join_token(
     let now = Clock::system().now();
     let signers = bundle_keys(&config.site.state, now)?;
     if life_s > JOIN_LIFE_MAX_S {
-        bail!("a join token is good for 24 hours at most: whoever has it can be the gateway");
+        bail!(
+            "a join token is valid for 24 hours at most: any host that has it can join as this \
+             gateway"
+        );
     }
-    let names = (root.as_str(), signers.current().kid());
-    let token = JoinToken::make(&join.name, servers, names, life_s, now)?;
+    let bundle_key = signers.current().kid();
+    let token = JoinToken::make(&join.name, servers, &root, bundle_key, life_s, now)?;
     let expires = now + SignedDuration::from_secs(life_s);
     store::with(config, async |store: Store, now: Timestamp| {
         let joining = Joining {
@@ -157,8 +160,8 @@ pub(super) fn join_token(
         Ok(store.allow_join(&joining, &store::actor(), now).await?)
     })?;
     anstream::eprintln!(
-        "Good once, until {expires}. Put it into a file on the gateway that only sitegate may read, \
-         and name that in [site_server] join."
+        "Valid for one use, until {expires}. Put it into a file on the gateway that only sitegate \
+         may read, and name the file in [site_server] join."
     );
     super::print(&format!("{}\n", *token.reveal()))?;
     Ok(ExitCode::SUCCESS)
@@ -172,13 +175,15 @@ fn is_within(config: &Config, host: &str) -> anyhow::Result<()> {
     let below = |domain: &String| {
         host == domain || host.strip_suffix(domain.as_str()).is_some_and(|r| r.ends_with('.'))
     };
-    match config.site.domains.iter().any(below) {
-        true => Ok(()),
-        false if config.site.domains.is_empty() => bail!(
-            "the site's root is for its own hosts alone: write [site] domains, with a new root, \
+    if config.site.domains.iter().any(below) {
+        Ok(())
+    } else if config.site.domains.is_empty() {
+        bail!(
+            "the site's root is limited to its own hosts: write [site] domains, with a new root, \
              before gateways on other hosts can have certificates"
-        ),
-        false => bail!("{host} is in none of the site's domains"),
+        )
+    } else {
+        bail!("{host} is in none of the site's domains")
     }
 }
 
@@ -196,7 +201,7 @@ pub(super) fn lacking(config: &Config, thing: Thing, ring: &Ring) -> anyhow::Res
         })?;
     let is_told = told.as_ref().is_some_and(|bundle| names_it(bundle, thing, ring.stage()));
     let version = told.as_ref().map_or(u64::MAX, |bundle| bundle.version);
-    let of_the_old = |gateway: &Gateway| {
+    let of_the_old = |gateway: &GatewayRecord| {
         let mut latest = BTreeMap::new();
         for certificate in certificates.iter().filter(|c| c.gateway == gateway.name) {
             latest.insert(&certificate.site_system, certificate);
@@ -204,7 +209,7 @@ pub(super) fn lacking(config: &Config, thing: Thing, ring: &Ring) -> anyhow::Res
         let before = |issued: Timestamp| ring.since.is_some_and(|since| issued <= since);
         latest.values().any(|certificate| before(certificate.issued))
     };
-    let lacks = |gateway: &Gateway| match (thing, ring.stage()) {
+    let lacks = |gateway: &GatewayRecord| match (thing, ring.stage()) {
         // It comes with each certificate.
         (Thing::Intermediate, Stage::Published) => false,
         (Thing::Root | Thing::Intermediate, Stage::Switched) => of_the_old(gateway),
@@ -231,7 +236,7 @@ fn names_it(bundle: &Bundle, thing: Thing, stage: Stage) -> bool {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct GatewayRow {
     gateway: String,
     state: &'static str,
     hosts: Vec<String>,
@@ -243,9 +248,9 @@ struct Row {
     revoke_reason: Option<String>,
 }
 
-impl Row {
-    fn of(gateway: Gateway, current: u64) -> Row {
-        Row {
+impl GatewayRow {
+    fn of(gateway: GatewayRecord, current: u64) -> GatewayRow {
+        GatewayRow {
             state: if gateway.revoked.is_some() { "revoked" } else { "joined" },
             is_current: gateway.bundle == current,
             gateway: gateway.name,
@@ -276,10 +281,10 @@ fn list(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, _| {
+    let rows: Vec<GatewayRow> = store::with_present(&loaded.config, async |store: Store, _| {
         let current = store.bundle_version().await?;
         let all = store.gateways().await?;
-        Ok(all.into_iter().map(|gateway| Row::of(gateway, current)).collect())
+        Ok(all.into_iter().map(|gateway| GatewayRow::of(gateway, current)).collect())
     })?;
     if format == Format::Json {
         super::print_json(&rows)?;
@@ -302,7 +307,9 @@ fn list(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
         }
     }
     if rows.is_empty() {
-        anstream::eprintln!("no gateway has joined; 'sitegate site join-token' lets one in");
+        anstream::eprintln!(
+            "no gateway has joined; 'sitegate site join-token' makes a token to join"
+        );
     }
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -328,10 +335,10 @@ fn revoke(
             let shown = format!("{} at {name}", one.site_system);
             let Some(authority) = &authority else { continue };
             let why = RevocationReason::PrivilegeWithdrawn;
-            match authority.block_elsewhere((&shown, &one.certificate), why, now) {
+            match authority.block_elsewhere(&shown, &one.certificate, why, now) {
                 Ok(_) | Err(BlockError::Already(_)) => {}
                 Err(error) => {
-                    anstream::eprintln!("{shown} is on no list of revoked certificates: {error}")
+                    anstream::eprintln!("{shown} is not on the CRL: {error}")
                 }
             }
         }
@@ -339,13 +346,12 @@ fn revoke(
     })?;
     match done {
         None => {
-            bail!("no gateway is named {name}; 'sitegate site gateway list' shows those there are")
+            bail!("no gateway is named {name}; 'sitegate site gateway list' lists all")
         }
         Some(false) => anstream::eprintln!("{name} was revoked before"),
         Some(true) => anstream::eprintln!(
-            "{name} is told nothing any more. Its own clients are served by what it knows until \
-             its bundle expires, and for ever with stale = \"serve\": take it off the network if it is \
-             not to be trusted."
+            "{name} receives no more bundles. It serves its own clients until its bundle expires, \
+             and forever with stale = \"serve\": take it off the network if you do not trust it."
         ),
     }
     Ok(ExitCode::SUCCESS)

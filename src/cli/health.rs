@@ -1,4 +1,4 @@
-//! `health`
+//! `health`: whether a running gateway is ready.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,10 +17,10 @@ const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The metrics listener to ask, instead of the configuration's.
+    /// The metrics listener to query, instead of the configuration's.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<SocketAddr>,
-    /// Wait until it is ready, for so many seconds at most [default if given without a number: 30].
+    /// Wait until it is ready, at most this many seconds [default if given without a number: 30].
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "30")]
     wait: Option<u64>,
     #[command(flatten)]
@@ -43,17 +43,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }
 
-/// Fetch from a listener of this machine.
-pub(super) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
+/// Fetch from a listener of this machine: the status and the body.
+///
+/// # Errors
+/// No listener answers there, or not in HTTP.
+pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     let address = at_home(address);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
-        .with_context(|| format!("no gateway answers at {address}"))?;
+        .with_context(|| format!("no gateway responds at {address}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the response is not HTTP")?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((status.context("the answer has no status")?, body.to_owned()))
+    Ok((status.context("the response has no status")?, body.to_owned()))
 }

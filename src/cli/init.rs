@@ -24,16 +24,16 @@ pub(super) struct Args {
     /// hosts].
     #[arg(long, value_name = "DOMAIN")]
     domain: Vec<String>,
-    /// A name by which clients reach the site system, the first one first.
+    /// A host name that clients use for the site system; repeat it for several, the main one first.
     #[arg(long, value_name = "NAME", required = true)]
     host: Vec<String>,
-    /// A role, as it is written in roles.
+    /// A role, as in the configuration's roles.
     #[arg(long, value_name = "ROLE", default_value = "management-point")]
     role: Vec<String>,
-    /// The web server that it stands before.
+    /// The web server behind sitegate.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:80")]
     backend: String,
-    /// Where clients connect to.
+    /// The address that clients connect to.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:443")]
     listen: String,
     /// The state directory.
@@ -96,28 +96,28 @@ fn text(args: &Args) -> String {
     let domains = list(&domains);
     format!(
         r#"# The configuration of sitegate. Every key and its default: docs/configuration.md.
-# A changed file is read by itself; look for mistakes before: sitegate check
+# A changed file is reloaded automatically; check it before: sitegate check
 
 [site]
 code = {code}
 # The site's own authority and keys. Back it up; keep it private.
 state = {state}
-# What the site's root may issue for. It is written into the root when that is made, at the first
-# start, and cannot be changed afterwards: write all domains that the site may ever need.
+# The domains that the site's root may issue certificates for. They are written into the root at the
+# first start, and cannot be changed afterwards: write all domains that the site may ever need.
 domains = {domains}
 
 [[site_system]]
 # Its name in logs, metrics and status.
 name = {name}
-# Whose routes it has: sitegate config explain ROLE
+# Its roles open its routes: sitegate config explain ROLE
 roles = {roles}
-# Where clients connect to.
+# The address that clients connect to.
 listen = {listen}
 # The names that clients use; its certificate covers all of them.
 hosts = {hosts}
-# The web server that stays as it is.
+# The web server behind sitegate; it stays unchanged.
 backend = {backend}
-# The watched folder of a PKI's certificate, if there is one; the site issues its own otherwise.
+# The watched folder of a PKI certificate, if there is one; otherwise the site issues one.
 #pki = "/etc/sitegate/certs/pki/{short}"
 "#,
         code = quoted(site_code),

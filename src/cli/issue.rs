@@ -14,7 +14,7 @@ use crate::site::store::{Grant, Store};
 use crate::token::{MintRequest, lifetime_s as usual_life};
 
 /// A token that the operator asks for.
-pub(super) struct Wish<'a> {
+pub(super) struct TokenOrder<'a> {
     pub(super) purpose: Purpose,
     pub(super) device: Option<&'a str>,
     pub(super) user: Option<&'a str>,
@@ -59,7 +59,7 @@ impl Uses {
 }
 
 /// Sign, record, and only then hand out.
-pub(super) fn issue(config: &ConfigArg, wish: &Wish<'_>) -> anyhow::Result<ExitCode> {
+pub(super) fn issue(config: &ConfigArg, wish: &TokenOrder<'_>) -> anyhow::Result<ExitCode> {
     let loaded = match super::load(config) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -70,7 +70,7 @@ pub(super) fn issue(config: &ConfigArg, wish: &Wish<'_>) -> anyhow::Result<ExitC
     let asked_s = wish.lifetime.map(|span| i64::try_from(span.0.as_secs())).transpose()?;
     let (usual_s, _) = usual_life(wish.purpose, wish.bound_to.is_some());
     let lifetime_s = asked_s.unwrap_or(usual_s);
-    let Wish { purpose, device, user, audience, bound_to, scope, .. } = *wish;
+    let TokenOrder { purpose, device, user, audience, bound_to, scope, .. } = *wish;
     let id = uuid::Uuid::new_v4();
     let request = MintRequest {
         purpose,

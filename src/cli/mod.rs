@@ -4,24 +4,21 @@
 //! (usage), 78 (bad configuration at start).
 
 mod approve;
-mod backend;
 mod bundle;
 mod cert;
 mod certificates;
 mod check;
-mod client;
 mod csr;
-mod demo;
 mod devices;
 mod diff;
 mod doctor;
 pub mod explain;
 mod gateways;
-mod health;
-mod heard;
+pub mod health;
 mod init;
 mod issue;
 mod pages;
+mod propagation;
 mod restored;
 mod roles;
 mod rollover;
@@ -29,7 +26,7 @@ mod run;
 mod schema;
 mod site;
 mod status;
-mod store;
+pub mod store;
 mod token;
 mod wrap;
 
@@ -65,44 +62,39 @@ pub struct Cli {
 enum Command {
     /// Run the gateway.
     Run(ConfigArg),
-    /// Check a configuration and every file that it names, and say everything that is wrong.
+    /// Check a configuration and every file that it names, and report all errors.
     Check(ConfigArg),
-    /// Certificates: what is served and why, what a file holds, and what would be served when.
+    /// Certificates: what is served and why, what a file contains, and what would be served at
+    /// another time.
     #[command(subcommand)]
     Cert(cert::Command),
-    /// Write what a shell completes after sitegate.
+    /// Write a shell's completion script.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Look for what is amiss with certificates, backends, issuers, clocks and this machine.
+    /// Look for problems with certificates, backends, issuers, clocks and this machine.
     Doctor(doctor::Args),
-    /// Show what sitegate does: simulated site systems, a gateway, and every step of the way.
-    Demo(demo::Args),
-    /// Run a simulated site system, to put a gateway in front of it.
-    Backend(backend::Args),
-    /// Ask a gateway as clients do: one through all that clients do, or a fleet as a load.
-    Client(client::Args),
-    /// Ask a running gateway whether it is ready; exits 0 if it is.
+    /// Check whether a running gateway is ready; exits 0 if it is.
     Health(health::Args),
     /// Show what a running gateway serves, and why.
     Status(status::Args),
-    /// Say what a code means, or what becomes of a captured request, and why.
+    /// Explain a code, or how a captured request would be handled, and why.
     Explain(explain::Args),
-    /// Write a first configuration; it asks nothing and replaces no file.
+    /// Write a first configuration, without questions; existing files are not replaced.
     Init(init::Args),
-    /// Write the manual, or a page for each command into a folder.
+    /// Write the manual page, or one page for each command into a folder.
     Man {
-        /// The folder; the first page alone goes to standard output without it.
+        /// The folder [default: only the first page, to standard output].
         #[arg(value_name = "DIR")]
         folder: Option<PathBuf>,
     },
     /// Write the JSON schema of the configuration, for editors.
     Schema,
-    /// What a configuration means.
+    /// Show what a configuration means.
     #[command(subcommand)]
     Config(roles::Command),
-    /// The site's own authority.
+    /// The site's own certificate authority, devices and gateways.
     #[command(subcommand)]
     Site(site::Command),
     /// Tokens of the site.
@@ -125,7 +117,7 @@ pub(crate) struct ConfigArg {
 
 /// How data is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub enum Format {
     /// For people.
     #[default]
     Text,
@@ -146,9 +138,6 @@ pub fn dispatch(cli: Cli, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitC
         Command::Init(args) => init::run(args),
         Command::Man { folder } => pages::man(folder.as_deref()),
         Command::Doctor(args) => doctor::run(args, provider),
-        Command::Demo(args) => demo::run(args, provider),
-        Command::Backend(args) => backend::run(args),
-        Command::Client(args) => client::run(args, provider),
         Command::Health(args) => health::run(args),
         Command::Status(args) => status::run(args),
         Command::Explain(args) => explain::run(args, provider),
@@ -189,7 +178,7 @@ fn in_force(arg: &ConfigArg, code: ExitCode) -> Result<Loaded, ExitCode> {
     let found = config::in_force::load(&arg.config, Clock::system().now());
     let (config, kept) = found.ok_or(code)?;
     anstream::eprintln!(
-        "sitegate: going by the configuration that was in force last, kept in {}",
+        "sitegate: using the configuration that was in force last, saved in {}",
         kept.display()
     );
     let (path, text) = (kept.display().to_string(), String::new());
@@ -216,7 +205,8 @@ fn is_own(config: &config::Config) -> anyhow::Result<()> {
     match &config.site_server {
         None => Ok(()),
         Some(_) => anyhow::bail!(
-            "this gateway follows a site server ([site_server]): do it there, with its configuration"
+            "this gateway follows a site server ([site_server]): run the command there, with its \
+             configuration"
         ),
     }
 }
@@ -227,12 +217,18 @@ fn tell(errors: &ConfigErrors) {
 }
 
 /// Write data.
-fn print(text: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn print(text: &str) -> anyhow::Result<()> {
     print_styled(&plain(text))
 }
 
 /// The same for text that has styles, and nothing in it that others wrote.
-fn print_styled(text: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// As [`print`].
+pub fn print_styled(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -243,6 +239,9 @@ fn print_styled(text: &str) -> anyhow::Result<()> {
 }
 
 /// Write data as JSON.
-fn print_json<T: serde::Serialize>(data: &T) -> anyhow::Result<()> {
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json<T: serde::Serialize>(data: &T) -> anyhow::Result<()> {
     print_styled(&wrap::plain_json(&(serde_json::to_string_pretty(data)? + "\n")))
 }

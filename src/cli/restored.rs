@@ -10,7 +10,7 @@ use super::{ConfigArg, Format, store};
 use crate::site::store::{BlockEntry, BlockedOwned, Store};
 
 #[derive(Serialize)]
-struct Row {
+struct ForgottenRow {
     kind: &'static str,
     id: String,
     issuer: Option<String>,
@@ -18,7 +18,7 @@ struct Row {
     since: Timestamp,
 }
 
-impl Row {
+impl ForgottenRow {
     fn of(entry: BlockEntry) -> Self {
         let (kind, id, issuer, before) = match entry.what {
             BlockedOwned::Token { issuer, id } => ("token", id, Some(issuer), None),
@@ -28,7 +28,7 @@ impl Row {
                 ("issued-before", String::new(), Some(issuer), Some(before))
             }
         };
-        Row { kind, id, issuer, before, since: entry.at }
+        ForgottenRow { kind, id, issuer, before, since: entry.at }
     }
 }
 
@@ -37,18 +37,19 @@ pub(super) fn run(config: &ConfigArg, forget: bool, format: Format) -> anyhow::R
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, now| {
-        let found = store.recovered().await?;
-        if forget {
-            store.forget_recovered(&store::actor(), now).await?;
-        }
-        Ok(found.into_iter().map(Row::of).collect())
-    })?;
+    let rows: Vec<ForgottenRow> =
+        store::with_present(&loaded.config, async |store: Store, now| {
+            let found = store.recovered().await?;
+            if forget {
+                store.forget_recovered(&store::actor(), now).await?;
+            }
+            Ok(found.into_iter().map(ForgottenRow::of).collect())
+        })?;
     match format {
         Format::Json => super::print_json(&rows)?,
         Format::Text => {
             let mut text = String::new();
-            for Row { kind, id, issuer, before, since } in &rows {
+            for ForgottenRow { kind, id, issuer, before, since } in &rows {
                 write!(text, "{kind:<13}  {id}")?;
                 if let Some(before) = before {
                     write!(text, "{before}")?;
@@ -64,11 +65,12 @@ pub(super) fn run(config: &ConfigArg, forget: bool, format: Format) -> anyhow::R
     anstream::eprintln!(
         "{}",
         match (rows.len(), forget) {
-            (0, _) => "a restored copy has forgotten nothing that is blocked".to_owned(),
+            (0, _) => "no blocks are missing from a restored copy".to_owned(),
             (n, true) => format!("unblocked: {n}"),
             (n, false) => format!(
-                "not in the copy of the store that was restored, and in force all the same: {n}; \
-                 'sitegate site restored --forget' unblocks all, 'site unblock' and 'token unblock' one"
+                "blocks that the restored copy of the store does not have, still in force: {n}; \
+                 'sitegate site restored --forget' unblocks all, 'site unblock' and 'token \
+                 unblock' one"
             ),
         }
     );

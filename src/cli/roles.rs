@@ -13,15 +13,15 @@ use crate::route::{Role, Route, TokenHandling, Translation, preset};
 /// `config`
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Show what a role opens, to whom, and why.
+    /// Show what a role opens, to which clients, and why.
     Explain(Args),
-    /// Show what another file would change, and what of it takes a restart.
+    /// Show what another file would change, and which changes need a restart.
     Diff(super::diff::Args),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The role, as it is written in `roles`; all of them without it.
+    /// The role, as in the configuration's `roles` [default: all].
     #[arg(value_name = "ROLE")]
     role: Option<String>,
     /// How it is written.
@@ -31,7 +31,7 @@ pub(super) struct Args {
 
 /// A route as JSON.
 #[derive(Serialize)]
-struct Explained {
+struct ExplainedRole {
     role: &'static str,
     name: String,
     path: String,
@@ -55,9 +55,9 @@ struct Explained {
     reason: String,
 }
 
-impl Explained {
+impl ExplainedRole {
     fn of(role: Role, route: &Route) -> Self {
-        Explained {
+        ExplainedRole {
             role: role.as_str(),
             name: route.name.to_string(),
             path: route.pattern.to_string(),
@@ -104,7 +104,7 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
     match args.format {
         Format::Json => {
             let all: Vec<_> =
-                routes.iter().map(|(role, route)| Explained::of(*role, route)).collect();
+                routes.iter().map(|(role, route)| ExplainedRole::of(*role, route)).collect();
             super::print_json(&all)?;
         }
         Format::Text => super::print(&text(&roles, &routes))?,

@@ -15,7 +15,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::site::store::{Action, Store};
 use crate::site::{
-    JWKS_CACHED_S, Refused, Rollover, Shown, ShownKind, ShownState, Step, Terms, Thing,
+    AuthorityFacts, JWKS_CACHED_S, Rollover, RolloverStep, ShownKind, ShownState, StepRefused,
+    Terms, Thing,
 };
 
 #[derive(Debug, Args)]
@@ -38,16 +39,16 @@ struct ShowArgs {
 
 #[derive(Debug, Subcommand)]
 enum StepCommand {
-    /// Show how far each has come, and what its next step waits for.
+    /// Show the state of each rollover, and what its next step waits for.
     Show(ShowArgs),
-    /// Make the next one and hand it out, without using it.
+    /// Make the next root, role authority or key and publish it, without using it.
     Publish {
         /// What.
         thing: ThingArg,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Put the next one in force; the one before is still trusted.
+    /// Put the next one in force; the previous one is still trusted.
     Switch {
         /// What.
         thing: ThingArg,
@@ -57,7 +58,7 @@ enum StepCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Let go of the one before.
+    /// Stop trusting the previous one.
     Retire {
         /// What.
         thing: ThingArg,
@@ -93,27 +94,28 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
         None => show(&command.show, provider),
         Some(StepCommand::Show(args)) => show(&args, provider),
         Some(StepCommand::Publish { thing, config }) => {
-            step(&config, (thing.thing(), Step::Publish), Terms::default(), provider)
+            step(&config, thing.thing(), RolloverStep::Publish, Terms::default(), provider)
         }
         Some(StepCommand::Switch { thing, clients_have_it, config }) => {
             let terms = Terms { clients_have_it, ..Terms::default() };
-            step(&config, (thing.thing(), Step::Switch), terms, provider)
+            step(&config, thing.thing(), RolloverStep::Switch, terms, provider)
         }
         Some(StepCommand::Retire { thing, tokens_end_now, config }) => {
             let terms = Terms { tokens_end_now, ..Terms::default() };
-            step(&config, (thing.thing(), Step::Retire), terms, provider)
+            step(&config, thing.thing(), RolloverStep::Retire, terms, provider)
         }
     }
 }
 
 fn rollover(config: &Config, provider: Arc<CryptoProvider>) -> Rollover {
-    let token_key = (config.site.code.as_str(), config.token_service.signing);
-    Rollover::new(&config.site.state, token_key, open_authority(config, provider))
+    let (state, kind) = (&config.site.state, config.token_service.signing);
+    Rollover::new(state, &config.site.code, kind, open_authority(config, provider))
 }
 
 fn step(
     config: &ConfigArg,
-    (thing, step): (Thing, Step),
+    thing: Thing,
+    step: RolloverStep,
     terms: Terms<'_>,
     provider: Arc<CryptoProvider>,
 ) -> anyhow::Result<ExitCode> {
@@ -123,7 +125,7 @@ fn step(
     };
     store::is_ours(&config.site.state.join(".lock"))?;
     super::is_own(&config)?;
-    if (thing, step) == (Thing::Root, Step::Retire) {
+    if (thing, step) == (Thing::Root, RolloverStep::Retire) {
         expects_what_stays(&config, &provider)?;
     }
     let rollover = rollover(&config, provider);
@@ -157,37 +159,36 @@ fn step(
 fn expects_what_stays(config: &Config, provider: &Arc<CryptoProvider>) -> anyhow::Result<()> {
     let Some(authority) = open_authority(config, provider.clone()) else { return Ok(()) };
     let shown = authority.overview(Clock::system().now())?;
-    let in_force = |row: &&Shown| row.kind == ShownKind::Root && row.state == ShownState::InForce;
+    let in_force =
+        |row: &&AuthorityFacts| row.kind == ShownKind::Root && row.state == ShownState::InForce;
     let Some(root) = shown.iter().find(in_force) else { return Ok(()) };
     anyhow::ensure!(
         config.site.roots.is_empty() || config.site.roots.contains(&root.facts.sha256),
-        "[site] roots does not name the root that stays, {}: write it there first, or the next start \
-         would be refused",
+        "[site] roots does not name the root that stays, {}: write it there first, or the next start will fail",
         root.facts.sha256
     );
     Ok(())
 }
 
 /// What the administrator has to know or do after a step.
-fn what_follows(thing: Thing, step: Step, terms: &Terms<'_>) -> Vec<String> {
+fn what_follows(thing: Thing, step: RolloverStep, terms: &Terms<'_>) -> Vec<String> {
     let text = match (thing, step) {
-        (Thing::Root, Step::Publish) => {
+        (Thing::Root, RolloverStep::Publish) => {
             "import what 'sitegate site export-root' writes now into every client, then switch with \
              --clients-have-it"
         }
-        (Thing::Root | Thing::Intermediate, Step::Switch) => {
-            "a running sitegate issues every certificate anew within seconds"
+        (Thing::Root | Thing::Intermediate, RolloverStep::Switch) => {
+            "a running sitegate reissues every certificate within seconds"
         }
-        (Thing::Root, Step::Retire) => "remove the old root from the clients",
-        (Thing::TokenKey, Step::Publish) => {
+        (Thing::Root, RolloverStep::Retire) => "remove the old root from the clients",
+        (Thing::TokenKey, RolloverStep::Publish) => {
             return vec![format!("switch in {} minutes at the earliest", JWKS_CACHED_S / 60)];
         }
-        (Thing::TokenKey, Step::Switch) => {
+        (Thing::TokenKey, RolloverStep::Switch) => {
             "retire the old one when its last token has ended, or with --tokens-end-now"
         }
-        (Thing::TokenKey, Step::Retire) if terms.tokens_end_now => {
-            "a running sitegate refuses every token of the old key from its next request on; clients \
-             get new ones by their own keys, bulk, content and media tokens have to be issued again"
+        (Thing::TokenKey, RolloverStep::Retire) if terms.tokens_end_now => {
+            "a running sitegate refuses every token of the old key from its next request on; clients get new ones with their own keys; issue bulk, content and media tokens again"
         }
         _ => return Vec::new(),
     };
@@ -195,7 +196,7 @@ fn what_follows(thing: Thing, step: Step, terms: &Terms<'_>) -> Vec<String> {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct KeyRow {
     thing: &'static str,
     stage: &'static str,
     since: Option<Timestamp>,
@@ -212,8 +213,8 @@ struct Wait {
 }
 
 impl Wait {
-    fn of(refused: Refused) -> Self {
-        let Refused { refusal, detail } = refused;
+    fn of(refused: StepRefused) -> Self {
+        let StepRefused { refusal, detail } = refused;
         Wait { code: refusal.code(), title: refusal.title(), detail, hint: refusal.hint() }
     }
 }
@@ -231,7 +232,7 @@ fn show(args: &ShowArgs, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCo
         let laggards = gateways::lacking(&config, thing, &ring)?;
         let terms = Terms { laggards: &laggards, ..Terms::default() };
         let progress = rollover.progress(thing, &terms, now)?;
-        rows.push(Row {
+        rows.push(KeyRow {
             thing: thing.as_str(),
             stage: progress.ring.stage().as_str(),
             since: progress.ring.since,
@@ -246,17 +247,18 @@ fn show(args: &ShowArgs, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(rows: &[Row]) -> Result<String, std::fmt::Error> {
+fn text(rows: &[KeyRow]) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     for row in rows {
-        let Row { thing, stage, next_step, .. } = row;
+        let KeyRow { thing, stage, next_step, .. } = row;
         match row.since {
             Some(since) => writeln!(text, "{thing:<13} {stage}, since {since}")?,
             None => writeln!(text, "{thing:<13} {stage}")?,
         }
-        match row.waits.is_empty() {
-            true => writeln!(text, "    next: {next_step}")?,
-            false => writeln!(text, "    next: {next_step}, which waits:")?,
+        if row.waits.is_empty() {
+            writeln!(text, "    next: {next_step}")?;
+        } else {
+            writeln!(text, "    next: {next_step}, which waits:")?;
         }
         for Wait { code, title, detail, .. } in &row.waits {
             writeln!(text, "        {title} ({code})")?;

@@ -22,9 +22,9 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     let clock = Clock::system();
     let _log = log::init(&loaded.config.log, &clock);
     if let Err(error) = dumps {
-        tracing::warn!("core dumps are not prevented, and would hold keys: {error}");
+        tracing::warn!("core dumps cannot be disabled, and could contain keys: {error}");
     }
-    let needed = machine::descriptors_needed(loaded.config.limits.connection.connections_max);
+    let needed = machine::descriptors_needed(loaded.config.limits.connections);
     let least = least_descriptors(&loaded.config);
     match machine::raise_descriptors() {
         Ok(Some(open)) if open < least => anyhow::bail!(
@@ -34,7 +34,8 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
         Ok(Some(open)) if open < needed => tracing::warn!(
             open,
             needed,
-            "fewer files may be open than limits.connections needs: raise LimitNOFILE, or lower it"
+            "the limit of open files is less than limits.connections needs: raise LimitNOFILE, or \
+             lower it"
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),

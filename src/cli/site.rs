@@ -24,22 +24,22 @@ pub(super) enum Command {
     /// List the devices that have registered.
     Devices {
         #[command(flatten)]
-        which: devices::Which,
+        which: devices::WhichDevices,
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Let devices in that wait for approval, each by one key that waits. Keys that the device has
-    /// worked with are retired; other keys that wait go on waiting.
+    /// Approve devices that wait for approval, each with one pending key. Previous keys of the
+    /// device are retired; its other pending keys stay pending.
     Approve {
         #[command(flatten)]
-        which: approve::Which,
+        which: approve::WhichKeys,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Drop a key that waits for approval. To keep it from coming again, block its thumbprint.
+    /// Reject a key that waits for approval. To prevent another attempt, block its thumbprint.
     Reject {
         /// The device.
         #[arg(value_name = "GUID:…")]
@@ -50,16 +50,16 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Block a device with all that it is known by, or a user, and say where that is in force. A key
-    /// that only waits is dropped alone, and the device it claims to be works on.
+    /// Block a device with its keys, certificates and Entra id, or a user, and report where the
+    /// block is in force. A pending key is dropped alone; the device it claims is not blocked.
     Block {
         #[command(flatten)]
         who: Who,
-        /// Block the bulk registration tokens that let the device in as well: it could come back as
-        /// a new device by them.
+        /// Also block the bulk registration tokens that registered the device: it could register
+        /// again with them.
         #[arg(long, requires = "device")]
         with_bulk_token: bool,
-        /// Why, for whoever asks later.
+        /// The reason, for the audit log.
         #[arg(long)]
         reason: Option<String>,
         /// Do not wait until it is in force.
@@ -68,7 +68,7 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Take a block back.
+    /// Remove a block.
     Unblock {
         #[command(flatten)]
         who: Who,
@@ -78,9 +78,10 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Show what a restored copy of the store had forgotten and is blocked all the same, or forget it.
+    /// Show blocks that a restored copy of the store does not have and that stay in force, or
+    /// remove them.
     Restored {
-        /// Unblock all of it: the copy is right.
+        /// Remove all of these blocks: the restored copy is right.
         #[arg(long)]
         forget: bool,
         /// How to write it.
@@ -89,7 +90,7 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Show who did what, the latest first.
+    /// Show the audit log, latest first.
     Audit {
         /// How many lines at most.
         #[arg(long, default_value_t = 100)]
@@ -102,7 +103,7 @@ pub(super) enum Command {
     },
     /// Run a site server: a gateway whose configuration has the role site-server.
     Serve(ConfigArg),
-    /// Let a gateway on another host join the site: writes a token that is good once.
+    /// Let a gateway on another host join the site: writes a token that is valid once.
     JoinToken {
         #[command(flatten)]
         join: gateways::Join,
@@ -112,17 +113,17 @@ pub(super) enum Command {
     /// Gateways on other hosts.
     #[command(subcommand)]
     Gateway(gateways::GatewayCommand),
-    /// What the site server tells its gateways.
+    /// The bundle that the site server sends to its gateways.
     #[command(subcommand)]
     Bundle(bundle::Command),
-    /// What concerns one of the site's own certificates.
+    /// One of the site's own certificates.
     Certificate {
         #[command(subcommand)]
         command: certificates::Command,
     },
     /// Roll over the root, the role authority, or a key: publish, switch, retire.
     Rollover(rollover::Command),
-    /// Write the site's root, for clients to trust; while it is rolled over, both.
+    /// Write the site's root for clients to trust; during a rollover, both roots.
     ExportRoot {
         /// PEM, DER as Windows imports it, or PKCS#7.
         #[arg(long, value_enum, default_value_t)]
@@ -163,8 +164,8 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
             let change = devices::Change { unblock: false, waits: !no_wait };
             match &who.device {
                 Some(device) => {
-                    let how = (with_bulk_token, reason.as_deref());
-                    devices::block_device(&config, device, how, change.waits)
+                    let reason = reason.as_deref();
+                    devices::block_device(&config, device, with_bulk_token, reason, change.waits)
                 }
                 None => devices::block(&config, &who.blocked(), reason.as_deref(), change),
             }

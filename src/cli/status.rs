@@ -13,7 +13,7 @@ use crate::admin::{BackendStatus, CertificateStatus, Status};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The administration listener to ask, instead of the configuration's.
+    /// The administration listener to query, instead of the configuration's.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<SocketAddr>,
     /// How to write it.
@@ -28,7 +28,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (code, body) = super::health::get(address, "/api/v1/status")?;
     anyhow::ensure!(code == 200, "the gateway at {address} answers {code}: {}", body.trim());
     let status: Status =
-        serde_json::from_str(&body).context("the gateway's answer is of another version")?;
+        serde_json::from_str(&body).context("the gateway's response is of another version")?;
     match args.format {
         Format::Json => super::print_json(&status)?,
         Format::Text => super::print(&text(&status, crate::clock::Clock::system().now())?)?,
@@ -56,7 +56,7 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
     writeln!(
         out,
         "{}",
-        if status.config.current { "" } else { " (the file has changed and is BAD)" }
+        if status.config.current { "" } else { " (the file has changed and has ERRORS)" }
     )?;
     for line in status.config.error.iter().flat_map(|error| error.lines()) {
         writeln!(out, "  {line}")?;
@@ -84,8 +84,8 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
         writeln!(out, "\n{} ({roles}) on {} to {}", site.name, site.listen, site.backend)?;
         if let Some(plain) = &site.plain_http {
             let becomes = match plain.mode.as_str() {
-                "pass" => "PASSES: nobody is asked for a token there",
-                "redirect" => "is sent to https",
+                "pass" => "PASSES: no token is required there",
+                "redirect" => "redirects to https",
                 _ => "is refused",
             };
             writeln!(out, "  plain HTTP on {} {becomes}", plain.listen)?;
@@ -96,7 +96,10 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
         match (site.observe_until, site.observes) {
             (Some(until), true) => {
                 let until = when(until, now);
-                writeln!(out, "  OBSERVES until {until}: requests that would be denied go on")?;
+                writeln!(
+                    out,
+                    "  OBSERVES until {until}: requests that would be denied are forwarded"
+                )?;
             }
             (Some(until), false) => {
                 writeln!(out, "  enforces: observe_until was {}", when(until, now))?;
@@ -138,7 +141,7 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
             }
         }
         if let Some(next) = site.next_change {
-            writeln!(out, "  next change by itself: {}", when(next, now))?;
+            writeln!(out, "  next scheduled change: {}", when(next, now))?;
         }
     }
     for backend in &status.backends {
@@ -170,8 +173,8 @@ pub(super) fn text(status: &Status, now: Timestamp) -> Result<String, std::fmt::
 fn backend_text(out: &mut String, backend: &BackendStatus, now: Timestamp) -> std::fmt::Result {
     write!(out, "\nbackend {} of {}", backend.name, backend.site_systems.join(", "))?;
     match backend.first_byte_ms {
-        Some(ms) => writeln!(out, ": answers after {ms:.1} ms on average in the last minute")?,
-        None => writeln!(out, ": no answer in the last minute")?,
+        Some(ms) => writeln!(out, ": responds after {ms:.1} ms on average in the last minute")?,
+        None => writeln!(out, ": no response in the last minute")?,
     }
     if backend.addresses.is_empty() {
         writeln!(out, "  its name does NOT RESOLVE")?;
@@ -190,8 +193,8 @@ fn backend_text(out: &mut String, backend: &BackendStatus, now: Timestamp) -> st
         }
         if at.state == "down" {
             match at.last_success {
-                Some(success) => writeln!(out, "    last answer {}", when(success, now))?,
-                None => writeln!(out, "    it has not answered since the start")?,
+                Some(success) => writeln!(out, "    last response {}", when(success, now))?,
+                None => writeln!(out, "    it has not responded since the start")?,
             }
             if let Some(hint) = &at.hint {
                 writeln!(out, "    {hint}")?;

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use crate::app::store_place;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::site::store::{Place, Store};
+use crate::site::store::{Store, StorePlace};
 
-/// Do something with the store of a configuration, and let go of it. There must be one.
+/// As [`with`]; there must be a store.
 pub(super) fn with_present<T, F>(
     config: &Config,
     act: impl FnOnce(Store, Timestamp) -> F,
@@ -30,17 +30,18 @@ where
     with(config, act)
 }
 
-/// As [`with_present`]; a store that is not there is made.
-pub(super) fn with<T, F>(
-    config: &Config,
-    act: impl FnOnce(Store, Timestamp) -> F,
-) -> anyhow::Result<T>
+/// Do something with the store of a configuration, and let go of it. A store that is not there is
+/// made.
+///
+/// # Errors
+/// The store cannot be opened, or `act` fails.
+pub fn with<T, F>(config: &Config, act: impl FnOnce(Store, Timestamp) -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
     super::is_own(config)?;
     let (place, path, _) = store_place(config)?;
-    if let Place::Sqlite(path) = &place {
+    if let StorePlace::Sqlite(path) = &place {
         is_ours(path)?;
     }
     let now = Clock::system().now();

@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::issue::{Uses, Wish, issue};
+use super::issue::{TokenOrder, Uses, issue};
 use super::{ConfigArg, Format, devices, store};
 use crate::app::{read_blocklist, read_trusted};
 use crate::cert::certificate_der;
@@ -30,7 +30,7 @@ pub(super) enum Command {
     Issue {
         /// What it is for.
         #[arg(long, value_enum, default_value_t)]
-        kind: Kind,
+        kind: TokenKindArg,
         /// The device: GUID: and a GUID.
         #[arg(long, value_name = "GUID:…")]
         device: Option<String>,
@@ -40,41 +40,41 @@ pub(super) enum Command {
         /// The audience.
         #[arg(long, default_value = "urn:sccm:service")]
         audience: String,
-        /// How long it lives, as "30m", "8h" or "3d", instead of the kind's usual life.
+        /// Its lifetime, as "30m", "8h" or "3d", instead of the default of its purpose.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         lifetime: Option<Span>,
-        /// Bind it to the client certificate in this file (PEM or DER): it then opens for the holder
-        /// of that certificate's key alone.
+        /// Bind it to the client certificate in this file (PEM or DER): it is then accepted only
+        /// from the holder of that certificate's key.
         #[arg(long, value_name = "FILE")]
         certificate: Option<std::path::PathBuf>,
         /// How often it can be exchanged for another token, or register: a number or "unlimited".
         #[arg(long, value_name = "NUMBER", value_parser = Uses::parse)]
         uses: Option<Uses>,
-        /// Limit it to a package, by its package or content id; may be there several times.
+        /// Limit it to a package, by its package or content id; repeat it for several.
         #[arg(long, value_name = "ID")]
         package: Vec<String>,
-        /// Limit it to a path and all below; may be there several times.
+        /// Limit it to a path and all below; repeat it for several.
         #[arg(long, value_name = "/PREFIX")]
         path: Vec<String>,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Issue a bulk registration token: whoever holds it can register clients until it ends.
+    /// Issue a bulk registration token: anyone who has it can register clients until it expires.
     Bulk {
-        /// How long it lives: three days unless said otherwise, seven at most.
+        /// Its lifetime, at most seven days [default: three days].
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         lifetime: Option<Span>,
-        /// How many registrations it opens: 1000 unless said otherwise; a number or "unlimited".
+        /// How many registrations it allows: a number or "unlimited" [default: 1000].
         #[arg(long, value_name = "NUMBER", value_parser = Uses::parse)]
         uses: Option<Uses>,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Block one token, or everything that was issued before a moment, and say where that is in force.
+    /// Block one token, or all tokens issued before a time, and report where the block is in force.
     Block {
         #[command(flatten)]
-        which: Which,
-        /// Why, for whoever asks later.
+        which: WhichTokens,
+        /// The reason, for the audit log.
         #[arg(long)]
         reason: Option<String>,
         /// Do not wait until it is in force.
@@ -83,22 +83,23 @@ pub(super) enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Take a block back.
+    /// Remove a block.
     Unblock {
         #[command(flatten)]
-        which: Which,
+        which: WhichTokens,
         /// Do not wait until it is in force.
         #[arg(long)]
         no_wait: bool,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// List the tokens that the site has issued, the latest first. No token itself is kept.
+    /// List the tokens that the site has issued, latest first. The tokens themselves are not
+    /// stored.
     List {
         /// Those of one device.
         #[arg(long, value_name = "GUID:…")]
         device: Option<String>,
-        /// Those that have ended, too.
+        /// Expired ones, too.
         #[arg(long)]
         all: bool,
         /// How many at most.
@@ -125,25 +126,25 @@ pub(super) enum Command {
 /// What is blocked.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Tokens {
+struct TokensReport {
     /// The token's id: token_id in the access log, UniqueId or jti in the token.
     id: Option<String>,
-    /// Everything that was issued before this moment, as 2026-11-01T00:00:00Z.
+    /// All tokens that were issued before this time, as 2026-11-01T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     issued_before: Option<Timestamp>,
 }
 
 /// What is blocked, and of whom.
 #[derive(Debug, clap::Args)]
-pub(super) struct Which {
+pub(super) struct WhichTokens {
     #[command(flatten)]
-    tokens: Tokens,
+    tokens: TokensReport,
     /// The iss of the tokens, if they are not the site's own.
     #[arg(long, value_name = "ISS")]
     issuer: Option<String>,
 }
 
-impl Which {
+impl WhichTokens {
     fn blocked<'a>(&'a self, own: &'a str) -> Blocked<'a> {
         let issuer = self.issuer.as_deref().unwrap_or(own);
         match (&self.tokens.id, self.tokens.issued_before) {
@@ -154,8 +155,8 @@ impl Which {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum Kind {
-    /// A client's work.
+pub(super) enum TokenKindArg {
+    /// Normal use by a client.
     #[default]
     Client,
     /// Registration of new clients, in bulk.
@@ -168,14 +169,14 @@ pub(super) enum Kind {
     TaskSequence,
 }
 
-impl Kind {
+impl TokenKindArg {
     fn purpose(self) -> Purpose {
         match self {
-            Kind::Client => Purpose::Client,
-            Kind::Registration => Purpose::Registration,
-            Kind::Content => Purpose::Content,
-            Kind::BootMedia => Purpose::Media,
-            Kind::TaskSequence => Purpose::TaskSequence,
+            TokenKindArg::Client => Purpose::Client,
+            TokenKindArg::Registration => Purpose::Registration,
+            TokenKindArg::Content => Purpose::Content,
+            TokenKindArg::BootMedia => Purpose::Media,
+            TokenKindArg::TaskSequence => Purpose::TaskSequence,
         }
     }
 }
@@ -202,7 +203,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
             let packages = package.iter().map(|id| format!("package:{id}"));
             let scope: Vec<_> = packages.chain(path.iter().map(|p| format!("path:{p}"))).collect();
             let scope = scope.join(" ");
-            let wish = Wish {
+            let wish = TokenOrder {
                 purpose: kind.purpose(),
                 device: device.as_deref(),
                 user: user.as_deref(),
@@ -215,7 +216,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
             issue(&config, &wish)
         }
         Command::Bulk { lifetime, uses, config } => {
-            let wish = Wish {
+            let wish = TokenOrder {
                 purpose: Purpose::Registration,
                 device: None,
                 user: None,
@@ -247,7 +248,7 @@ const AUDIENCE: &str = "urn:sccm:service";
 
 fn block(
     config: &ConfigArg,
-    which: &Which,
+    which: &WhichTokens,
     reason: Option<&str>,
     change: devices::Change,
 ) -> anyhow::Result<ExitCode> {
@@ -260,7 +261,7 @@ fn block(
 }
 
 #[derive(serde::Serialize)]
-struct Row {
+struct IssuedTokenRow {
     id: String,
     purpose: &'static str,
     device: Option<String>,
@@ -274,9 +275,9 @@ struct Row {
     blocked: bool,
 }
 
-impl Row {
+impl IssuedTokenRow {
     fn of(token: IssuedToken) -> Self {
-        Row {
+        IssuedTokenRow {
             id: token.id.to_string(),
             purpose: token.purpose.as_str(),
             device: token.device,
@@ -304,18 +305,24 @@ fn list(
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let rows: Vec<Row> = store::with_present(&loaded.config, async |store: Store, now| {
-        let live_at = (!all).then_some(now);
-        let filter = TokenFilter { device, purpose: None, live_at };
-        Ok(store.tokens(filter, limit, None).await?.into_iter().map(Row::of).collect())
-    })?;
+    let rows: Vec<IssuedTokenRow> =
+        store::with_present(&loaded.config, async |store: Store, now| {
+            let live_at = (!all).then_some(now);
+            let filter = TokenFilter { device, purpose: None, live_at };
+            Ok(store
+                .tokens(filter, limit, None)
+                .await?
+                .into_iter()
+                .map(IssuedTokenRow::of)
+                .collect())
+        })?;
     match format {
         Format::Json => super::print_json(&rows)?,
         Format::Text => {
             let mut text = String::new();
             for row in &rows {
                 let whose = row.device.as_deref().or(row.user.as_deref()).unwrap_or("-");
-                let Row { id, purpose, expires, .. } = row;
+                let IssuedTokenRow { id, purpose, expires, .. } = row;
                 write!(text, "{id}  {purpose:<13}  {whose}  until {expires}")?;
                 if let Some(scope) = &row.scope {
                     write!(text, "  {scope}")?;
@@ -360,12 +367,13 @@ fn inspect_one(
         }
     }
     let now = Clock::system().now();
-    let (trusted, blocklist) = match config.config.exists() {
-        true => match super::load(config) {
+    let (trusted, blocklist) = if config.config.exists() {
+        match super::load(config) {
             Ok(loaded) => (read_trusted(&loaded.config), read_blocklist(&loaded.config)?),
             Err(code) => return Ok(code),
-        },
-        false => Default::default(),
+        }
+    } else {
+        Default::default()
     };
     let inspection = inspect(&text, &trusted, &blocklist, now);
     match format {

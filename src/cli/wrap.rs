@@ -17,25 +17,14 @@ pub(super) fn wrapped(text: &str, indent: usize) -> String {
 
 /// The same, with `first` in the place of the first line's spaces.
 pub(super) fn hanging(first: &str, text: &str, indent: usize) -> String {
-    let mut out = String::new();
-    let mut line = format!("{first:<indent$}");
-    let mut empty = true;
-    for word in text.split_whitespace() {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            out.push_str(&line);
-            out.push('\n');
-            line = " ".repeat(indent);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    out.push_str(line.trim_end());
-    out.push('\n');
-    out
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (first, rest) = (format!("{first:<indent$}"), " ".repeat(indent));
+    let lines = textwrap::Options::new(WIDTH)
+        .initial_indent(&first)
+        .subsequent_indent(&rest)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    format!("{}\n", textwrap::fill(&words, lines).trim_end())
 }
 
 /// Without anything that a terminal would act upon, or that changes the order of what is read:
@@ -86,7 +75,7 @@ mod tests {
     use crate::clock::second;
 
     #[test]
-    fn what_others_wrote_does_nothing_to_a_terminal_and_stays_json_where_it_is_json() {
+    fn foreign_text_is_escaped_for_terminals_and_json_stays_valid() {
         let evil = "a\u{1b}[2J\u{202e}b\u{61c}\u{7f}\u{9b}é\n";
         assert_eq!(plain(evil), "a\\u{1b}[2J\\u{202e}b\\u{61c}\\u{7f}\\u{9b}é\n");
         let json = serde_json::to_string(evil).unwrap();
@@ -96,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_no_wider_than_a_terminal_and_times_have_their_distance() {
+    fn lines_are_wrapped_at_the_terminal_width() {
         let text = wrapped(&"word ".repeat(60), 4);
         assert!(text.lines().all(|line| line.len() <= WIDTH && line.starts_with("    word")));
         assert_eq!(hanging("a:", "b c", 4), "a:  b c\n");

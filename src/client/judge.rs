@@ -1,7 +1,7 @@
-//! Whether a client's certificate is good: a way up to a trusted authority, now, for clients, and
-//! not revoked (RFC 5280 §6).
+//! Validates client certificates: a chain to a trusted CA, validity, client usage, and revocation
+//! (RFC 5280 §6).
 //!
-//! A pure function of certificates, trust and time. Its work is bounded whatever a client sends.
+//! A pure function of certificates, trust and time. Its work is bounded for any client input.
 
 use std::time::Duration;
 
@@ -19,23 +19,23 @@ use crate::anchor::Anchor;
 use crate::clock::second;
 use crate::denial::Denial;
 
-/// Good, or why not: the denial, and more of it for the log.
-pub type Verdict = Result<(), (Denial, &'static str)>;
+/// Valid, or the denial and details for the log.
+pub type CertificateVerdict = Result<(), (Denial, &'static str)>;
 
-/// A verdict, and until when it cannot change by the passing of time alone.
+/// A verdict, and until when time alone cannot change it.
 #[derive(Clone, Debug)]
 pub(super) struct Judgement {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: CertificateVerdict,
     pub(super) until: Timestamp,
 }
 
-/// The longest time for which a verdict is remembered: not all dates on the way are known here.
+/// The longest time for which a verdict is cached: not all dates in the chain are known here.
 const REMEMBERED: SignedDuration = SignedDuration::from_secs(60);
-/// Certificates of one name. An authority with a new key is cross-signed and has two or three;
-/// with more of them the ways to try grow as their factorial.
+/// The most certificates with the same name. A CA with a new key is cross-signed and has two or
+/// three; with more, the number of possible paths grows as their factorial.
 const NAMESAKES_MAX: usize = 3;
 
-/// Judge a chain, leaf first; an empty one was too long to be kept.
+/// Validates a chain, leaf first; an empty one was too large to be stored.
 pub(super) fn judge(
     chain: &[CertificateDer<'_>],
     trust: &ClientTrust,
@@ -51,7 +51,7 @@ pub(super) fn judge(
         let after = validity.not_after.timestamp().saturating_add(1);
         [second(validity.not_before.timestamp()), second(after)]
     });
-    // A list is good through the second in which it expires.
+    // A CRL is valid through the second in which it expires.
     let lists = trust.moments().filter_map(|at| at.checked_add(SignedDuration::from_secs(1)).ok());
     let latest = now.checked_add(REMEMBERED).unwrap_or(Timestamp::MAX);
     let authorities = trust.anchors().iter().flat_map(Anchor::moments);
@@ -67,12 +67,12 @@ fn verdict(
     parsed: &[X509Certificate<'_>],
     trust: &ClientTrust,
     now: Timestamp,
-) -> Verdict {
+) -> CertificateVerdict {
     let untrusted = |why| Err((Denial::CertificateUntrusted, why));
     let Some((leaf, issuers)) = chain.split_first() else {
         return untrusted("the chain has too many certificates or bytes");
     };
-    // A client that sends anything but certificates is not worth a guess.
+    // The chain must consist only of readable certificates.
     let Some(facts) = parsed.first().filter(|_| parsed.len() == chain.len()) else {
         return untrusted("a certificate of the chain cannot be read");
     };
@@ -101,12 +101,13 @@ fn verdict(
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        // Whether the way up is good but for its end.
+        // Whether the path is valid except for the root's validity.
         let others: Vec<_> =
             trust.anchors().iter().map(|anchor| anchor.trusted().clone()).collect();
-        match others.len() > trusted.len() && verify_by(&others, None).is_ok() {
-            true => Err((Denial::CertificateUntrusted, "the authority may not be trusted now")),
-            false => Err(translate(error)),
+        if others.len() > trusted.len() && verify_by(&others, None).is_ok() {
+            Err((Denial::CertificateUntrusted, "the authority is not valid now"))
+        } else {
+            Err(translate(error))
         }
     };
     let lists = trust.lists();
@@ -114,27 +115,28 @@ fn verdict(
         (None, _) => verify(None)?,
         (Some(_), Err(_)) => {
             verify(None)?;
-            return Err((Denial::CertificateRevocationUnknown, "there is no CRL to ask"));
+            return Err((Denial::CertificateRevocationUnknown, "there is no CRL"));
         }
         (Some(_), Ok(asked)) => {
-            let asked = match trust.expired_crls_count {
-                true => asked,
-                false => asked.with_expiration_policy(ExpirationPolicy::Enforce),
+            let asked = if trust.expired_crls_count {
+                asked
+            } else {
+                asked.with_expiration_policy(ExpirationPolicy::Enforce)
             };
-            // Authorities are looked up where there is a list for them; the client must be in one.
+            // CAs are checked if there is a CRL for them; the client must be covered by one.
             verify(Some(asked.with_status_policy(UnknownStatusPolicy::Allow).build()))?;
             verify(Some(asked.with_depth(RevocationCheckDepth::EndEntity).build()))?;
         }
     }
-    // RFC 5280 lets a certificate without extended key usages serve for everything; Configuration
-    // Manager asks for clientAuth by name, and so do we.
+    // RFC 5280 lets a certificate without extended key usages serve every purpose; Configuration
+    // Manager requires clientAuth explicitly, and so does this check.
     match facts.extended_key_usage() {
         Ok(Some(usage)) if usage.value.client_auth => Ok(()),
         _ => Err((Denial::CertificateUsage, "no extended key usage clientAuth")),
     }
 }
 
-/// Words of our own: the library's hold what the client sent.
+/// Fixed texts: the library's messages contain client input.
 fn translate(error: Error) -> (Denial, &'static str) {
     use Denial::{
         CertificateExpired, CertificateRevocationUnknown, CertificateRevoked, CertificateUntrusted,
@@ -155,10 +157,10 @@ fn translate(error: Error) -> (Denial, &'static str) {
             (CertificateRevocationUnknown, "the CRL is not signed by the issuer")
         }
         Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => {
-            (CertificateUsage, "only for other usages")
+            (CertificateUsage, "only for other key usages")
         }
-        Error::UnknownIssuer => (CertificateUntrusted, "no way up to a trusted authority"),
-        Error::CaUsedAsEndEntity => (CertificateUntrusted, "an authority's own certificate"),
+        Error::UnknownIssuer => (CertificateUntrusted, "no chain to a trusted authority"),
+        Error::CaUsedAsEndEntity => (CertificateUntrusted, "a certificate of an authority itself"),
         Error::NameConstraintViolation => {
             (CertificateUntrusted, "outside its authority's name constraints")
         }
@@ -176,7 +178,7 @@ fn translate(error: Error) -> (Denial, &'static str) {
         | Error::MaximumPathDepthExceeded
         | Error::MaximumSignatureChecksExceeded
         | Error::MaximumNameConstraintComparisonsExceeded => {
-            (CertificateUntrusted, "the way up is too long to follow")
+            (CertificateUntrusted, "the chain is too long")
         }
         _ => (CertificateUntrusted, "not a well-formed chain"),
     }

@@ -1,6 +1,7 @@
-//! The certificates that a client sent in its handshake, and the key of whose first one it proved.
+//! The client certificate chain of a TLS handshake, in which the client has proved possession of
+//! the leaf's key.
 //!
-//! Bounded: a stranger decides how many there are. Remembers its last verdict and nothing else.
+//! The size is bounded, because an unauthenticated client decides it. Caches only the last verdict.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -10,26 +11,26 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::judge::{Judgement, Verdict, judge};
+use super::judge::{CertificateVerdict, Judgement, judge};
 use super::trust::ClientTrust;
 
-/// A leaf, a few authorities, and room for cross-signed ones.
+/// A leaf, a few CA certificates, and room for cross-signed ones.
 const CHAIN_LEN_MAX: usize = 10;
 const CHAIN_BYTES_MAX: usize = 64 * 1024;
 
-/// What a client proved of itself when its connection was opened.
+/// The client certificate of a connection.
 pub struct Presented {
-    /// Leaf first. Empty if there were too many, or they were too large.
+    /// Leaf first. Empty if there were too many certificates, or they were too large.
     chain: Vec<CertificateDer<'static>>,
     /// SHA-256 of the leaf, upper-case hex.
     sha256: Arc<str>,
-    /// The same as base64url, as tokens have it.
+    /// The same as base64url, as in tokens.
     x5t_s256: Box<str>,
     last: Mutex<Option<Remembered>>,
 }
 
-/// A verdict and what it depends on. The trust is not kept alive: a list of revoked certificates
-/// may be large, and connections are many.
+/// A cached verdict and its inputs. Holds the trust weakly: a CRL may be large, and connections are
+/// many.
 struct Remembered {
     trust: Weak<ClientTrust>,
     at: Timestamp,
@@ -57,20 +58,20 @@ impl Presented {
         &self.sha256
     }
 
-    /// The same thumbprint as tokens have it: base64url without padding.
+    /// The same thumbprint as in tokens: base64url without padding.
     pub fn x5t_s256(&self) -> &str {
         &self.x5t_s256
     }
 
-    /// Whether this is the certificate with that thumbprint (RFC 8705 §3.1: `x5t#S256`, base64url
-    /// without padding). Its key was proved in the handshake; who issued it plays no part.
+    /// Whether the leaf has that thumbprint (RFC 8705 §3.1: `x5t#S256`, base64url without padding).
+    /// The handshake has proved possession of its key; its issuer is irrelevant here.
     pub fn is(&self, x5t_s256: &str) -> bool {
         *self.x5t_s256 == *x5t_s256
     }
 
-    /// Whether it is good by what is trusted at that time. Judged anew only when the trust was
-    /// replaced, or when the passing of time may have changed the outcome.
-    pub fn verdict(&self, trust: &Arc<ClientTrust>, now: Timestamp) -> Verdict {
+    /// Whether it is valid for that trust at that time. Validates again only when the trust was
+    /// replaced, or when time may have changed the result.
+    pub fn verdict(&self, trust: &Arc<ClientTrust>, now: Timestamp) -> CertificateVerdict {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(remembered) = &*last
             && std::ptr::eq(remembered.trust.as_ptr(), Arc::as_ptr(trust))

@@ -1,6 +1,6 @@
-//! Whom a site system trusts to vouch for clients: authorities, and what they have revoked.
+//! Client trust of a site system: its CAs and their CRLs.
 //!
-//! Parses whole files or nothing. Which of them are in force is for whoever reads them.
+//! Parses whole files or nothing. The caller decides which of them are in force.
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
@@ -11,19 +11,20 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::anchor::Anchor;
 use crate::clock::second;
-use crate::pem::{self, Part};
+use crate::pem::{self, PemPart};
 
 /// Why a file is not used, for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unusable(String);
 
-/// The authorities of one file.
+/// The CAs of one file.
 #[derive(Clone, Debug, Default)]
 pub struct Authorities(Vec<Anchor>);
 
 impl Authorities {
-    /// Every certificate of a file, PEM, DER or PKCS#7, as a trust anchor (RFC 5280 §6.1.1 d).
+    /// Parses every certificate of a file, PEM, DER or PKCS#7, as a trust anchor (RFC 5280 §6.1.1
+    /// d).
     ///
     /// # Errors
     /// If one of them cannot be read, or there is none.
@@ -33,9 +34,10 @@ impl Authorities {
         };
         let found = pem::certificates(file).map_err(|fault| Unusable(fault.to_string()))?;
         let anchors: Vec<_> = found.iter().map(anchor).collect::<Result<_, Unusable>>()?;
-        match anchors.is_empty() {
-            true => Err(Unusable("there is no certificate in it".to_owned())),
-            false => Ok(Authorities(anchors)),
+        if anchors.is_empty() {
+            Err(Unusable("there is no certificate in it".to_owned()))
+        } else {
+            Ok(Authorities(anchors))
         }
     }
 
@@ -49,22 +51,25 @@ impl Authorities {
         self.0.is_empty()
     }
 
-    /// Which of those that are trusted now end within 30 days, and when.
+    /// The currently trusted CAs that expire within 30 days, and when.
     pub fn ending(&self, now: Timestamp) -> impl Iterator<Item = String> {
         self.0.iter().filter_map(move |anchor| anchor.ending(now))
     }
 
-    /// What is wrong with those that are not trusted now, as sentences.
+    /// The faults of the CAs that are not trusted now, as sentences.
     pub fn faults(&self, now: Timestamp) -> impl Iterator<Item = String> {
         let told = move |anchor: &Anchor| {
             let fault = anchor.ended(now)?;
-            Some(format!("the authority {} {fault}: nobody is trusted by it", anchor.subject()))
+            Some(format!(
+                "the authority {} {fault}: no certificate it issued is trusted",
+                anchor.subject()
+            ))
         };
         self.0.iter().filter_map(told)
     }
 }
 
-/// The lists of revoked certificates of one file or several, the newest first.
+/// The CRLs of one or more files, the newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Crls(Vec<Crl>);
 
@@ -76,7 +81,7 @@ struct Crl {
 }
 
 impl Crls {
-    /// Every list of a file, PEM or DER (RFC 5280 §5).
+    /// Parses every CRL of a file, PEM or DER (RFC 5280 §5).
     ///
     /// # Errors
     /// If one of them cannot be read, or there is none.
@@ -87,19 +92,19 @@ impl Crls {
         let mut found = Vec::new();
         for part in pem::parts(bytes).map_err(|fault| Unusable(fault.to_string()))? {
             match part {
-                Part::Crl(der) => found.push(crl(&der)?),
-                Part::Broken => return Err(Unusable("not well-formed PEM".to_owned())),
+                PemPart::Crl(der) => found.push(crl(&der)?),
+                PemPart::Broken => return Err(Unusable("not well-formed PEM".to_owned())),
                 _ => {}
             }
         }
-        match found.is_empty() {
-            true => Err(Unusable("there is no CRL in it".to_owned())),
-            false => Ok(Crls(found)),
+        if found.is_empty() {
+            Err(Unusable("there is no CRL in it".to_owned()))
+        } else {
+            Ok(Crls(found))
         }
     }
 
-    /// These and others. Where two are for the same certificates, the newer is the one that is
-    /// asked.
+    /// These and others. Of two CRLs for the same certificates, the newer one is checked.
     pub fn and(mut self, others: Crls) -> Self {
         self.0.extend(others.0);
         self.0.sort_by_key(|crl| std::cmp::Reverse(crl.this_update));
@@ -122,7 +127,7 @@ impl Crls {
     }
 }
 
-/// webpki reads what decides; when it expires, it does not tell.
+/// webpki parses the CRL for verification but does not expose its expiry.
 fn crl(der: &[u8]) -> Result<Crl, Unusable> {
     let list = OwnedCertRevocationList::from_der(der)
         .map_err(|error| Unusable(format!("not a CRL that can be used: {error:?}")))?;
@@ -136,19 +141,19 @@ fn crl(der: &[u8]) -> Result<Crl, Unusable> {
     })
 }
 
-/// What a site system's clients are judged by.
+/// The trust for a site system's clients.
 #[derive(Clone)]
 pub struct ClientTrust {
     pub(super) authorities: Authorities,
-    /// `None` where revocation is not looked at.
+    /// `None` if revocation is not checked.
     pub(super) crls: Option<Crls>,
     pub(super) expired_crls_count: bool,
     pub(super) algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
 }
 
 impl ClientTrust {
-    /// Trust these authorities. With lists of revoked certificates, a client's certificate must be
-    /// covered by one; whether one that has expired still counts is `expired_crls_count`.
+    /// Trusts these CAs. With CRLs, a client's certificate must be covered by one;
+    /// `expired_crls_count` decides whether an expired one still counts.
     pub fn new(
         authorities: Authorities,
         crls: Option<Crls>,
@@ -159,22 +164,22 @@ impl ClientTrust {
         ClientTrust { authorities, crls, expired_crls_count, algorithms }
     }
 
-    /// How many authorities there are.
+    /// How many CAs there are.
     pub fn authorities(&self) -> usize {
         self.authorities.len()
     }
 
-    /// The lists of revoked certificates; `None` where revocation is not looked at.
+    /// The CRLs; `None` if revocation is not checked.
     pub fn crls(&self) -> Option<&Crls> {
         self.crls.as_ref()
     }
 
-    /// Each authority, with its dates.
+    /// Each CA, with its validity.
     pub(super) fn anchors(&self) -> &[Anchor] {
         &self.authorities.0
     }
 
-    /// Those that the way up from this leaf may end at now.
+    /// The trust anchors that a chain from this leaf may end at now.
     pub(super) fn trusted(&self, leaf: &[u8], now: Timestamp) -> Vec<TrustAnchor<'static>> {
         let fit = |anchor: &&Anchor| anchor.fit_for(leaf, now).is_ok();
         self.authorities.0.iter().filter(fit).map(|anchor| anchor.trusted().clone()).collect()
@@ -184,7 +189,7 @@ impl ClientTrust {
         self.crls.iter().flat_map(|crls| &crls.0).map(|crl| &*crl.list).collect()
     }
 
-    /// The moments at which a list expires. It is good through that second.
+    /// The times at which a CRL expires. It is valid through that second.
     pub(super) fn moments(&self) -> impl Iterator<Item = Timestamp> {
         self.crls.iter().flat_map(|crls| &crls.0).map(|crl| crl.next_update)
     }

@@ -1,9 +1,9 @@
-//! What kind of thing is wrong with a configuration: a closed list. A code is what reports, logs and
-//! the documentation share; the message beside it says what it is about.
+//! The kinds of configuration errors: a closed list. Reports, logs and the documentation share the
+//! codes; the message beside a code gives the details.
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident $code:literal;)+) => {
-        /// What kind of thing is wrong.
+        /// The kind of a configuration error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ConfigCode { $($(#[doc = $doc])+ $variant,)+ }
 
@@ -22,20 +22,20 @@ macro_rules! codes {
 codes! {
     /// The file cannot be read.
     Unreadable "config.unreadable";
-    /// It is no TOML.
+    /// It is not valid TOML.
     Syntax "config.syntax";
     /// A key or a section that does not exist.
     UnknownKey "config.unknown_key";
-    /// A key that has to be there is not.
+    /// A required key is missing.
     Missing "config.missing";
-    /// A value that its key cannot have.
+    /// An invalid value.
     Value "config.value";
-    /// Two things contradict each other, or one needs another.
+    /// Two settings contradict each other, or one requires another.
     Conflict "config.conflict";
-    /// A file or variable that is named is missing or no good.
+    /// A file or variable that is named is missing or unusable.
     File "config.file";
     /// A secret would be readable by others.
     Exposed "config.exposed";
-    /// Something stands open that should not stay so: a warning.
+    /// An insecure setting that should not be permanent: a warning.
     Open "config.open";
 }

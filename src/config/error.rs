@@ -1,5 +1,5 @@
-//! What is wrong with a configuration, told to the person who wrote it: what, where with a caret,
-//! and how to mend it. All of it, not the first.
+//! Configuration errors for the operator: the fault, its place with a caret, and how to fix it.
+//! Collects all errors, not only the first.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,18 +8,18 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::code::ConfigCode;
 
-/// One thing that is wrong.
+/// One error or warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Which kind of thing it is.
+    /// Its kind.
     pub code: ConfigCode,
-    /// What is wrong, as a clause.
+    /// The fault, as a clause.
     pub message: String,
-    /// The bytes of the file that it is about.
+    /// Its place in the file, in bytes.
     pub span: Option<Range<usize>>,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: Option<String>,
-    /// Whether the configuration can be used all the same.
+    /// Whether it is only a warning: the configuration can be used.
     pub warning: bool,
 }
 
@@ -36,13 +36,13 @@ impl ConfigError {
         ConfigError { code, message, span: None, hint: None, warning: false }
     }
 
-    /// The same, of another kind than a value that cannot be.
+    /// The same, with another code than `ConfigCode::Value`.
     pub fn code(mut self, code: ConfigCode) -> Self {
         self.code = code;
         self
     }
 
-    /// The same, with how to mend it.
+    /// The same, with a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -55,7 +55,7 @@ impl ConfigError {
     }
 }
 
-/// Everything that is wrong with one file.
+/// All errors of one file.
 #[derive(Clone, Debug)]
 pub struct ConfigErrors {
     /// The file, as it was named.

@@ -9,9 +9,10 @@ mod words;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::limits::LimitsFile;
 use super::schema;
 use super::spanned::Spanned;
-use super::units::{Size, Span};
+use super::units::Span;
 pub(super) use tables::{AltAuthFile, BackendAuthFile, PlainHttpFile, RoleBackendFile, RouteFile};
 pub(super) use words::{
     AccessFormatFile, AlgorithmFile, ApprovalFile, AuthorityKeyFile, CertificatesFile,
@@ -119,57 +120,6 @@ pub(super) struct LogFile {
     pub(super) access: Typed<String>,
 }
 
-/// `[limits]`
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct LimitsFile {
-    /// Threads that serve clients; 0 is as many as the machine has processors.
-    #[schemars(extend("default" = 0))]
-    pub(super) threads: Typed<u16>,
-    /// Client connections at once.
-    #[schemars(range(min = 1), extend("default" = 20000))]
-    pub(super) connections: Typed<u32>,
-    /// TLS handshakes at once; more wait, within their `handshake_time`.
-    #[schemars(range(min = 1), extend("default" = 512))]
-    pub(super) handshakes: Typed<u32>,
-    /// Connections at once from one IPv4 address or IPv6 /64; not counted by default.
-    #[schemars(range(min = 1))]
-    pub(super) per_address: Typed<u32>,
-    /// From accepting a connection to the end of its handshake.
-    #[schemars(extend("default" = "10s"))]
-    pub(super) handshake_time: Typed<Span>,
-    /// From the first byte of a request head to its last.
-    #[schemars(extend("default" = "20s"))]
-    pub(super) header_time: Typed<Span>,
-    /// The largest request head; 1KiB to 512KiB.
-    #[schemars(extend("default" = "64KiB"))]
-    pub(super) header_bytes: Typed<Size>,
-    /// The most fields in a request head.
-    #[schemars(range(min = 1, max = 256), extend("default" = 128))]
-    pub(super) headers: Typed<u16>,
-    /// The longest request target; 1KiB to 512KiB.
-    #[schemars(extend("default" = "16KiB"))]
-    pub(super) uri_bytes: Typed<Size>,
-    /// How long a connection may stay without a request.
-    #[schemars(extend("default" = "120s"))]
-    pub(super) idle_time: Typed<Span>,
-    /// The least rate of a request body once its grace is used up.
-    #[schemars(extend("default" = 240))]
-    pub(super) body_bytes_per_second: Typed<u32>,
-    /// How long a request body may stall or fall behind that rate.
-    #[schemars(extend("default" = "30s"))]
-    pub(super) body_grace: Typed<Span>,
-    /// How long a client may take nothing of an answer that is ready for it.
-    #[schemars(extend("default" = "5m"))]
-    pub(super) send_stall: Typed<Span>,
-    /// How long requests under way may go on after SIGTERM.
-    #[schemars(extend("default" = "10m"))]
-    pub(super) drain_time: Typed<Span>,
-    /// How many verified tokens are remembered.
-    #[schemars(range(min = 1), extend("default" = 100000))]
-    pub(super) token_cache: Typed<u32>,
-}
-
 /// `[token_service]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -258,6 +208,9 @@ pub(super) struct SiteSystemFile {
     /// Idle connections that each thread keeps.
     #[schemars(extend("default" = 256))]
     pub(super) backend_connections: Typed<u32>,
+    /// Requests in flight at once; by default what leaves room for other backends.
+    #[schemars(range(min = 1))]
+    pub(super) backend_requests: Typed<u32>,
     /// As whom sitegate asks the backend; clients ask it as themselves without.
     pub(super) backend_auth: Typed<BackendAuthFile>,
     /// Whether tokens may leave this machine by http; otherwise that is an error.

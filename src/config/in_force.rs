@@ -1,5 +1,5 @@
-//! What tools go by while the file is broken or gone: the configuration that a process took last, kept
-//! in its state directory, and where its listeners are.
+//! The configuration in force for tools, while the file is broken or missing: a copy of the last
+//! one that a process applied, in its state directory, and the addresses of its listeners.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use crate::secret::{read_bounded, write_private};
 
 /// The name of the copy in the state directory.
 const FILE: &str = "configuration-in-force.toml";
-/// In how many entries of the file's folder a copy is looked for.
+/// The most entries of the file's folder that are searched for a copy.
 const ENTRIES_MAX: usize = 256;
-/// What the copy's first line begins with; the path of the file follows.
+/// The beginning of the copy's first line; the path of the file follows.
 const HEAD: &str = "# sitegate keeps here what is in force of ";
 
-/// Keep the text of the file at `path` as the one in force. Nothing is kept where there is no state
+/// Stores the text of the file at `path` as the one in force. Stores nothing without a state
 /// directory.
 ///
 /// # Errors
-/// What the file system answers.
+/// The file system's error.
 pub fn keep(path: &Path, text: &str, state: &Path) -> io::Result<()> {
     let kept = state.join(FILE);
     let text = format!("{HEAD}{}\n{text}", std::path::absolute(path)?.display());
@@ -35,16 +35,16 @@ pub fn keep(path: &Path, text: &str, state: &Path) -> io::Result<()> {
     write_private(&kept, text.as_bytes())
 }
 
-/// What a broken file can still be asked.
+/// The settings that can be read from a broken file.
 pub struct Salvaged {
-    /// Where status is asked.
+    /// The address of the status API.
     pub admin: SocketAddr,
-    /// Where metrics and readiness are asked.
+    /// The address of metrics and readiness.
     pub metrics: SocketAddr,
     state: PathBuf,
 }
 
-/// Read of a file, which may be broken or gone, what can be read; what cannot has its default.
+/// Reads as much as possible from a file, which may be broken or missing; the rest has its default.
 pub fn salvage(path: &Path) -> Salvaged {
     let bytes = read_bounded(path, FILE_BYTES_MAX).map(|(bytes, _)| bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -65,11 +65,11 @@ pub fn salvage(path: &Path) -> Salvaged {
     }
 }
 
-/// The configuration that a process has taken last of the file at this path, and where it is kept.
-/// Other files that it names may be broken.
+/// The last configuration that a process has applied from the file at this path, and the path of
+/// the copy. Other files that it names may be broken.
 pub fn load(path: &Path, now: Timestamp) -> Option<(Config, PathBuf)> {
     let named = salvage(path).state;
-    // A file that is gone names none: most often it lay beside its state.
+    // A missing file names no state directory: usually it was beside it.
     let whole = std::path::absolute(path).ok()?;
     let beside = std::fs::read_dir(base(&whole)).into_iter().flatten().take(ENTRIES_MAX).flatten();
     let folders = std::iter::once(named).chain(beside.map(|entry| entry.path()));
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_of_a_broken_file_is_read_and_the_rest_has_its_default() {
+    fn a_broken_file_yields_its_readable_keys_and_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
         let own = "[site]\nstate = \"own\"\n[admin]\nlisten = \"192.0.2.1:1\"\n";

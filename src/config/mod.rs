@@ -1,12 +1,14 @@
-//! The configuration: one TOML file, read into what was typed and resolved into what it means.
+//! The configuration: one TOML file, parsed into raw sections and resolved into typed settings.
 //!
-//! Collects every error with its place. Reads files only to check that they are there and good;
-//! starts nothing and keeps nothing.
+//! Collects every error with its place. Reads other files only to check that they exist and are
+//! valid; starts nothing and stores nothing.
 
 mod code;
+mod declared;
 mod error;
 mod file;
 pub mod in_force;
+mod limits;
 mod place;
 mod read;
 mod resolve;
@@ -21,37 +23,39 @@ use std::path::Path;
 use jiff::Timestamp;
 
 pub use code::ConfigCode;
+pub use declared::{KeyDeclaration, in_toml};
 pub use error::{ConfigError, ConfigErrors};
+pub use limits::Limits;
 pub use resolved::{
-    AccessFormat, AltAuth, AuthorityKey, Backend, BackendAddress, BackendTimes, ClientCertificates,
-    Config, ConnLimits, Following, Issuer, KeySource, KeyUrl, Limits, LogFormat, LogSink, Logging,
-    MessageGuard, ObserveUntil, PkiFolder, PlainHttp, PlainHttpMode, Site, SiteKind, SiteSystem,
-    TokenService, TokenServiceStore,
+    AccessFormat, AltAuth, AuthorityKey, BackendAddress, BackendConfig, BackendTimes,
+    ClientCertificates, Config, Following, IssuerConfig, KeySource, KeyUrl, LogFormat, LogSink,
+    Logging, MessageGuard, ObserveUntil, PkiFolder, PlainHttp, PlainHttpMode, SiteConfig, SiteKind,
+    SiteSystem, TokenServiceConfig, TokenServiceStore,
 };
 pub use schema::schema;
 pub use units::{Size, Span};
 
-/// A configuration that is larger is none.
+/// The largest file that is read as a configuration.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A configuration that holds, and what its author should know all the same.
+/// A valid configuration, with its warnings.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the file means.
+    /// The resolved configuration.
     pub config: Config,
     /// Warnings, in the order of the file.
     pub warnings: ConfigErrors,
 }
 
-/// Read and resolve a configuration file. `now` is what times in it are compared with.
+/// Reads and resolves a configuration file. Times in it are compared with `now`.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in it.
 pub fn load(path: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
     load_from(path, crate::secret::read_whole(path, FILE_BYTES_MAX).map(|(bytes, _)| bytes), now)
 }
 
-/// The same of what was read of the file already.
+/// The same with the file's contents already read.
 ///
 /// # Errors
 /// As [`load`].
@@ -74,7 +78,9 @@ pub fn load_from(
             ErrorKind::NotFound => {
                 Some("'sitegate init' writes one; --config or SITEGATE_CONFIG names another")
             }
-            ErrorKind::PermissionDenied => Some("run this as the user that sitegate runs as"),
+            ErrorKind::PermissionDenied => {
+                Some("run this command as the user that sitegate runs as")
+            }
             _ => None,
         };
         fail(format!("the configuration cannot be read: {error}"), hint)
@@ -88,10 +94,10 @@ pub fn load_from(
     }
 }
 
-/// Resolve a configuration from its text. Relative paths in it are relative to `base`.
+/// Resolves a configuration from its text. Relative paths in it are relative to `base`.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in it.
 pub fn parse(text: &str, name: &str, base: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
     let (config, mut errors) = resolve::resolve(text, base, now);
     errors.sort_by_key(|e| e.span.as_ref().map_or(usize::MAX, |s| s.start));

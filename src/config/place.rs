@@ -1,13 +1,13 @@
-//! URLs that are fetched: https alone, with a host and nobody's password.
+//! Checks of URLs to fetch: https only, with a host and without user information.
 //!
-//! Reads text; what a host leads to is judged where it is connected to.
+//! Checks only the text; the addresses that a host resolves to are checked at the connection.
 
-/// Why a text is no URL that can be fetched; `None` if it is one.
+/// Why a text is not a URL that may be fetched; `None` if it is one.
 pub(super) fn url_fault(text: &str) -> Option<&'static str> {
     let Ok(uri) = text.parse::<http::Uri>() else { return Some("not a URL") };
     let Some(authority) = uri.authority() else { return Some("a URL without a host") };
     if uri.scheme_str() != Some("https") {
-        return Some("not an https URL; keys must not come in clear");
+        return Some("not an https URL; keys must not be fetched over plain HTTP");
     }
     if authority.as_str().contains('@') {
         return Some("a URL with a user name");
@@ -18,7 +18,8 @@ pub(super) fn url_fault(text: &str) -> Option<&'static str> {
     None
 }
 
-/// A host as it is compared: lower case, an IPv6 address without brackets. `None` for what is none.
+/// A host in normalized form: lower case, an IPv6 address without brackets. `None` if it is
+/// invalid.
 pub(super) fn host(text: &str) -> Option<String> {
     let bare = text.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(text);
     match bare.parse::<std::net::IpAddr>() {

@@ -1,7 +1,7 @@
-//! From text to typed sections, with every fault of every key collected.
+//! Parses text into typed sections, and collects every fault of every key.
 //!
-//! serde stops at the first fault of a table. Each key is therefore tried on its own first; what
-//! fails is reported and left out, and the rest is read as a whole.
+//! serde stops at the first fault of a table. Each key is therefore tried separately first; a
+//! faulty one is reported and left out, and the rest is read as a whole.
 
 use std::ops::Range;
 
@@ -12,11 +12,11 @@ use toml::de::{DeTable, DeValue};
 use super::code::ConfigCode;
 use super::error::ConfigError;
 
-/// A table of the file while it is read.
+/// A table of the file during parsing.
 pub(super) type Table<'i> = DeTable<'i>;
 
-/// Read a table as the section `T`, whose fields all have a default. Unknown keys and values that
-/// do not fit are reported; the section is then read without them.
+/// Reads a table as the section `T`, whose fields all have a default. Unknown keys and invalid
+/// values are reported; the section is then read without them.
 pub(super) fn section<T: DeserializeOwned + Default>(
     table: &Table<'_>,
     span: Range<usize>,
@@ -47,7 +47,7 @@ fn read<T: DeserializeOwned>(table: Table<'_>, span: Range<usize>) -> Result<T, 
     T::deserialize(toml::Deserializer::from(Spanned::new(span, table)))
 }
 
-/// A value of another kind than its key takes. What was typed may be a secret, and is not repeated.
+/// A value of a wrong type. The value may be a secret, so the message does not repeat it.
 fn unfit(key: &str, value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> ConfigError {
     let message = error.message().trim_end().replace("expected a sequence", "expected a list");
     let at = error.span().unwrap_or_else(|| value.span());
@@ -60,7 +60,7 @@ fn unfit(key: &str, value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> Co
             Some(format!("write {key} = true or {key} = false, without quotation marks"))
         }
         DeValue::Array(_) if whole && message.ends_with("expected a string") => {
-            Some(format!("one alone, without brackets: {key} = \"…\""))
+            Some(format!("write one string, without brackets: {key} = \"…\""))
         }
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_)
             if message.ends_with("expected a string") =>
@@ -85,7 +85,7 @@ fn unknown(span: Range<usize>, key: &str, section: &str, known: &[&str]) -> Conf
     }
 }
 
-/// The known word that `word` was probably meant to be.
+/// The known word that `word` is probably a misspelling of.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
@@ -95,7 +95,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, k)| k)
 }
 
-/// A sub-table, or an error that says what was expected.
+/// A sub-table, or an error that names the expected type.
 pub(super) fn table<'t, 'i>(
     value: &'t Spanned<DeValue<'i>>,
     name: &str,
@@ -128,7 +128,7 @@ pub(super) fn tables<'t, 'i>(
     found
 }
 
-/// The names of a struct's fields, asked of its own `Deserialize`.
+/// The names of a struct's fields, from its own `Deserialize`.
 fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
     struct Ask<'a>(&'a mut &'static [&'static str]);
 

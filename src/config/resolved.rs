@@ -1,4 +1,4 @@
-//! What a configuration means: every default filled in, every name looked up, every path absolute.
+//! The resolved configuration: every default filled in, every name looked up, every path absolute.
 
 mod backend;
 mod following;
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use backend::{Backend, BackendAddress, BackendTimes};
+pub use backend::{BackendAddress, BackendConfig, BackendTimes};
 pub use following::Following;
-pub use issuer::{Issuer, KeySource, KeyUrl};
+pub use issuer::{IssuerConfig, KeySource, KeyUrl};
 pub use judging::{AltAuth, MessageGuard, ObserveUntil, PlainHttp, PlainHttpMode};
 
+use super::limits::Limits;
 use crate::route::{Role, RouteTable};
 use crate::secret::PasswordSource;
 use crate::token::{SignerKind, TokenSource};
@@ -25,28 +26,28 @@ use crate::token::{SignerKind, TokenSource};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The site.
-    pub site: Site,
-    /// Where page, API and status are served.
+    pub site: SiteConfig,
+    /// The address of admin page, API and status.
     pub admin: SocketAddr,
-    /// Where metrics and health are served.
+    /// The address of metrics and health.
     pub metrics: SocketAddr,
-    /// What is logged, and where.
+    /// The logs and their destinations.
     pub log: Logging,
-    /// What one client, and all of them, may take.
+    /// The limits of one client, and of all of them.
     pub limits: Limits,
-    /// The service that gives clients their tokens.
-    pub token_service: TokenService,
-    /// The site server that this gateway follows, where it has no authority of its own.
+    /// The service that issues tokens to clients.
+    pub token_service: TokenServiceConfig,
+    /// The site server that this gateway follows, if it has no CA of its own.
     pub site_server: Option<Following>,
     /// The site systems, in the order of the file.
     pub site_systems: Vec<SiteSystem>,
-    /// Whose tokens are accepted, in the order of the file.
-    pub issuers: Vec<Issuer>,
+    /// The trusted token issuers, in the order of the file.
+    pub issuers: Vec<IssuerConfig>,
 }
 
 /// `[site]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct SiteConfig {
     /// The three characters of the site code.
     pub code: String,
     /// The hierarchy's GUID.
@@ -55,21 +56,22 @@ pub struct Site {
     pub state: PathBuf,
     /// The domains that the site may issue certificates for.
     pub domains: Vec<String>,
-    /// The SHA-256 thumbprints of the site's roots, upper-case hexadecimal; none if any will do.
+    /// The SHA-256 thumbprints of the site's roots, upper-case hexadecimal; empty if any root is
+    /// accepted.
     pub roots: Vec<String>,
-    /// Whether the site issues certificates where no PKI does.
+    /// Whether the site issues certificates if there is no PKI certificate.
     pub issues_certificates: bool,
-    /// What kind of site it is.
+    /// The kind of the site.
     pub kind: SiteKind,
-    /// Below which URL clients find lists of revoked certificates.
+    /// The base URL of the CRLs, for clients.
     pub crl_url: Option<String>,
-    /// The kind of key of the issuing authority.
+    /// The kind of key of the issuing CA.
     pub authority_key: AuthorityKey,
     /// The `iss` of the site's own tokens.
     pub token_issuer: String,
-    /// The file that says which tokens, devices and users are refused.
+    /// The file with the blocked tokens, devices and users.
     pub blocklist: Option<PathBuf>,
-    /// What seals the site's keys in a store that several site servers share.
+    /// The secret that encrypts the site's keys in a store that several site servers share.
     pub seal: Option<PasswordSource>,
 }
 
@@ -78,7 +80,7 @@ pub struct Site {
 pub enum SiteKind {
     /// A site with clients.
     Primary,
-    /// A site above others, whose one role for us is the SMS Provider.
+    /// A site above others; of its roles only the SMS Provider is used here.
     CentralAdministration,
 }
 
@@ -94,41 +96,41 @@ pub enum AuthorityKey {
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logging {
-    /// How log lines on standard error look.
+    /// The format of log lines on standard error.
     pub format: LogFormat,
-    /// Which lines are written: a level, or a filter in the form of `RUST_LOG`.
+    /// The filter of log lines: a level, or directives in the form of `RUST_LOG`.
     pub level: String,
-    /// The folder of logs that CMTrace reads, if there are to be any.
+    /// The folder of CMTrace logs, if configured.
     pub cmtrace: Option<PathBuf>,
-    /// How the lines of the access log look.
+    /// The format of access log lines.
     pub access_format: AccessFormat,
-    /// Where the access log goes.
+    /// The destination of the access log.
     pub access: LogSink,
 }
 
 /// `[token_service]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenService {
-    /// Where it is on each site system that has it: canonical, without a slash at its end.
+pub struct TokenServiceConfig {
+    /// Its path on each site system that offers it: canonical, without a trailing slash.
     pub path: String,
-    /// Whether a client that proves itself is let in at once.
+    /// Whether a client that proves its identity is approved at once.
     pub approval_automatic: bool,
-    /// Whether a client may bring a device id that the site does not know.
+    /// Whether a client may claim a device id that the site does not know.
     pub claims_accepted: bool,
-    /// What the site's tokens are signed with.
+    /// The kind of key that signs the site's tokens.
     pub signing: SignerKind,
-    /// How long after its last token a client may come back.
+    /// How long after the expiry of its last token a client may return.
     pub return_grace: Duration,
-    /// Registrations from one address in a minute.
+    /// Registrations per minute from one address.
     pub registrations_per_minute: NonZeroU32,
-    /// Other requests from one address in a minute.
+    /// Other requests per minute from one address.
     pub requests_per_minute: NonZeroU32,
-    /// Where the site's store is.
+    /// The site's store.
     pub store: TokenServiceStore,
 }
 
-impl TokenService {
-    /// The socket on which it answers the gateway.
+impl TokenServiceConfig {
+    /// The Unix socket on which it serves the gateway.
     pub fn socket(state: &Path) -> PathBuf {
         state.join("token-service.sock")
     }
@@ -139,7 +141,7 @@ impl TokenService {
 pub enum TokenServiceStore {
     /// A file in the state directory.
     Embedded,
-    /// A PostgreSQL database, whose URL is there.
+    /// A PostgreSQL database; the source holds its URL.
     Postgres(PasswordSource),
 }
 
@@ -158,80 +160,21 @@ pub enum AccessFormat {
     /// Everything, a JSON object for each request.
     #[default]
     Json,
-    /// As Apache and nginx have it.
+    /// The combined format of Apache and nginx.
     Combined,
-    /// As IIS has it.
+    /// The W3C format of IIS.
     W3c,
 }
 
 /// `log.access`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
-    /// Nowhere.
+    /// None.
     Off,
     /// Standard error.
     Stderr,
     /// A file.
     File(PathBuf),
-}
-
-/// `[limits]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Shards, each a thread; as many as the machine has processors unless set.
-    pub threads: usize,
-    /// What one connection may take.
-    pub connection: ConnLimits,
-    /// Fields in a request head.
-    pub headers: usize,
-    /// Bytes of a request target.
-    pub uri_bytes: usize,
-    /// How long requests under way may go on after SIGTERM.
-    pub drain_time: Duration,
-    /// How many verified tokens are remembered.
-    pub token_cache: usize,
-}
-
-/// What one connection may take. Applies to connections accepted after it was set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnLimits {
-    /// Connections at once, over all listeners.
-    pub connections_max: usize,
-    /// TLS handshakes at once, over all listeners; more wait within their handshake time.
-    pub handshakes_max: usize,
-    /// Connections at once from one IPv4 address or one IPv6 /64; `None` does not count.
-    pub per_address_max: Option<usize>,
-    /// From accept to the end of the TLS handshake.
-    pub handshake_time: Duration,
-    /// From the first byte of a request head to its last.
-    pub header_time: Duration,
-    /// The bytes of a request head.
-    pub header_bytes: usize,
-    /// Without a request under way.
-    pub idle_time: Duration,
-    /// The least bytes per second of a request body, once `body_grace` is used up.
-    pub body_bytes_per_second: u32,
-    /// How long a request body may stall or fall behind the rate.
-    pub body_grace: Duration,
-    /// How long a client may take nothing of a response that is ready for it.
-    pub send_stall: Duration,
-}
-
-impl Default for ConnLimits {
-    fn default() -> Self {
-        ConnLimits {
-            connections_max: 20_000,
-            handshakes_max: 512,
-            per_address_max: None,
-            handshake_time: Duration::from_secs(10),
-            header_time: Duration::from_secs(20),
-            header_bytes: 64 * 1024,
-            idle_time: Duration::from_secs(120),
-            body_bytes_per_second: 240,
-            body_grace: Duration::from_secs(30),
-            send_stall: Duration::from_secs(300),
-        }
-    }
 }
 
 /// `[[site_system]]`
@@ -241,54 +184,55 @@ pub struct SiteSystem {
     pub name: String,
     /// Its roles, whose presets make its routes.
     pub roles: Vec<Role>,
-    /// Where it listens.
+    /// Its listen address.
     pub listen: SocketAddr,
     /// Whether it is the default for unknown names on its address.
     pub default: bool,
-    /// The networks of load balancers that speak the PROXY protocol; the same for all site systems
+    /// The networks of load balancers that send the PROXY protocol; the same for all site systems
     /// of an address.
     pub balancers: Vec<IpNet>,
-    /// The names and addresses it answers to, lower case.
+    /// Its host names and addresses, lower case.
     pub hosts: Vec<String>,
-    /// Where requests go.
-    pub backend: Backend,
-    /// Where those of single roles go instead.
-    pub role_backends: Vec<(Role, Backend)>,
-    /// Where its PKI certificate lies.
+    /// Its backend.
+    pub backend: BackendConfig,
+    /// The backends of single roles.
+    pub role_backends: Vec<(Role, BackendConfig)>,
+    /// The folder of its PKI certificate.
     pub pki: Option<PkiFolder>,
-    /// Whose certificates clients are asked for, if they are.
+    /// The trust for client certificates, if clients are asked for them.
     pub clients: Option<ClientCertificates>,
     /// The names of the issuers whose tokens it accepts.
     pub issuers: Vec<String>,
-    /// Until when requests that its routes or their tokens speak against go on all the same, where
-    /// it observes.
+    /// The end of observe mode, if configured: until then, requests that its routes or their tokens
+    /// would deny are forwarded.
     pub observe_until: Option<ObserveUntil>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
-    /// Whether namespaces with Windows authentication are carried.
+    /// Whether namespaces with Windows authentication are forwarded.
     pub windows_auth: bool,
-    /// Whether a client's `traceparent` is carried on.
+    /// Whether a client's `traceparent` is forwarded.
     pub trust_traceparent: bool,
-    /// What the messages of clients with a token have to be.
+    /// The check of messages from clients with a token.
     pub message_guard: MessageGuard,
-    /// The endpoints that they may be for; `None` for any.
+    /// The endpoints that those messages may address; `None` for any.
     pub message_endpoints: Option<Vec<String>>,
-    /// What messages without a token may ask for besides what clients without one need.
+    /// The requests that messages without a token may contain, besides those that clients without a
+    /// token need.
     pub message_requests: Vec<String>,
-    /// Who may use the AltAuth namespaces; `None` for nobody.
+    /// The rules of the AltAuth namespaces; `None` denies them.
     pub alt_auth: Option<AltAuth>,
-    /// What it does with plain HTTP; `None` where it does not listen for it.
+    /// Its plain HTTP listener; `None` if it has none.
     pub plain_http: Option<PlainHttp>,
     /// Whether the token service is offered.
     pub token_service: bool,
-    /// Where clients put their tokens.
+    /// Where tokens are read from in a request.
     pub token_sources: Vec<TokenSource>,
     /// The routes: its own on top of its roles'.
     pub routes: RouteTable,
 }
 
 impl SiteSystem {
-    /// Every address that it listens on, that of TLS first.
+    /// Every address that it listens on, the TLS one first.
     pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
         std::iter::once(self.listen).chain(self.plain_http.as_ref().map(|plain| plain.listen))
     }
@@ -298,23 +242,23 @@ impl SiteSystem {
         self.roles.contains(&Role::SiteServer)
     }
 
-    /// The socket on which the site server of this process answers.
+    /// The Unix socket on which the site server of this process serves.
     pub fn site_server_socket(state: &Path) -> PathBuf {
         state.join("site-server.sock")
     }
 
-    /// The socket on which this process gives out what its authority publishes.
+    /// The Unix socket on which this process serves the publications of its CA.
     pub fn publication_socket(state: &Path) -> PathBuf {
         state.join("publication.sock")
     }
 
     /// All its backends, its own first.
-    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+    pub fn backends(&self) -> impl Iterator<Item = &BackendConfig> {
         let of_roles = self.role_backends.iter().map(|(_, backend)| backend);
         std::iter::once(&self.backend).chain(of_roles)
     }
 
-    /// How clients address it: `https://`, a host, and the port unless it is 443.
+    /// Its URLs for clients: `https://`, a host, and the port unless it is 443.
     pub fn origins(&self) -> impl Iterator<Item = String> {
         let port = match self.listen.port() {
             443 => String::new(),
@@ -327,35 +271,34 @@ impl SiteSystem {
     }
 }
 
-/// A watched folder with a certificate, its key and perhaps the root that stands behind it.
+/// A watched folder with a certificate, its key and perhaps its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PkiFolder {
     /// The folder.
     pub path: PathBuf,
-    /// The file with the certificate and the authorities above it.
+    /// The file with the certificate and the CA certificates above it.
     pub certificate: String,
     /// The file with the key.
     pub key: String,
-    /// The file with the root; a path elsewhere is as good.
+    /// The file with the root; may be a path elsewhere.
     pub ca: String,
     /// Whether the operator has named it.
     pub ca_named: bool,
     /// Whether clients process more of a chain than is processed here.
     pub process_more: bool,
-    /// What opens its PFX files; an empty password if nothing is said.
+    /// The source of the password of its PFX files; `None` means an empty password.
     pub password: Option<PasswordSource>,
-    /// Whether a key that everyone can read is used.
+    /// Whether a world-readable key is used.
     pub key_exposed_allowed: bool,
 }
 
-/// By what client certificates are judged. All files are watched.
+/// The trust for client certificates. All files are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// The file with the authorities that vouch for clients.
+    /// The file with the CAs that vouch for clients.
     pub ca: PathBuf,
-    /// The files with what those authorities have revoked; without any, revocation is not looked
-    /// at.
+    /// The files with the CRLs of those CAs; without any, revocation is not checked.
     pub crls: Vec<PathBuf>,
-    /// Whether a list that has expired still counts.
+    /// Whether an expired CRL is still used.
     pub expired_crls_count: bool,
 }

@@ -1,7 +1,7 @@
-//! The JSON schema of the file, for editors: made of the types that read it.
+//! The JSON schema of the configuration file, for editors: generated from the types that parse it.
 //!
-//! It never refuses what sitegate accepts. What it cannot say (that files are there, that names are
-//! known, that keys go together) is for `sitegate check` to say.
+//! It accepts every file that sitegate accepts. Rules that it cannot express (existing files, known
+//! names, keys that depend on each other) are left to `sitegate check`.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::units::{Size, Span};
 use crate::purpose::Purpose;
 use crate::route::Role;
 
-/// The schema of a configuration file, of the dialect that editors of TOML know best (draft 7), and
+/// The schema of a configuration file, in the dialect that TOML editors support best (draft 7), and
 /// without references, so that each key has its description beside it.
 pub fn schema() -> Value {
     let mut settings = SchemaSettings::draft07().for_deserialize().with_transform(in_terms_of_toml);
@@ -25,7 +25,7 @@ pub fn schema() -> Value {
     settings.into_generator().into_root_schema_for::<ConfigFile>().to_value()
 }
 
-/// TOML has no null, and nobody reads what Rust calls its integers.
+/// Adapts the schema to TOML, which has no null, and removes Rust's integer formats.
 fn in_terms_of_toml(schema: &mut Schema) {
     transform_subschemas(&mut in_terms_of_toml, schema);
     let null = Value::from("null");
@@ -57,7 +57,7 @@ fn in_terms_of_toml(schema: &mut Schema) {
     }
 }
 
-/// A value is what it is, wherever it stands.
+/// The schema of a spanned value is that of the value.
 impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         true
@@ -96,7 +96,7 @@ impl JsonSchema for Size {
     }
 }
 
-/// The words of a list that the file names and the code resolves.
+/// A string from a list of words.
 fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Schema {
     json_schema!({ "type": "string", "enum": words.into_iter().collect::<Vec<_>>() })
 }
@@ -121,7 +121,7 @@ pub(super) fn requirement(_: &mut SchemaGenerator) -> Schema {
     words(REQUIREMENTS.iter().map(|(word, _)| *word))
 }
 
-/// A time with an offset, which TOML has a type for and JSON has not: editors hand it on as text.
+/// A time with an offset: a type in TOML but not in JSON, so editors pass it as text.
 pub(super) fn instant(_: &mut SchemaGenerator) -> Schema {
     let date = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]";
     let time = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})$";

@@ -1,18 +1,18 @@
-//! A value and the place in the file where it was typed.
+//! A value and its place in the file.
 //!
-//! Ours and not toml's own, so that the schema sees through it to the value.
+//! Our own type and not toml's, so that the schema sees through it to the value.
 
 use std::ops::Range;
 
 use serde::Deserialize;
 
-/// A value with the bytes of the file that it stands in.
+/// A value with its byte range in the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Spanned<T>(toml::Spanned<T>);
 
 impl<T> Spanned<T> {
-    /// The bytes of the file that it stands in.
+    /// Its byte range in the file.
     pub(super) fn span(&self) -> Range<usize> {
         self.0.span()
     }

@@ -1,4 +1,4 @@
-//! Durations and sizes as people type them: `"30s"`, `"2MiB"`.
+//! Durations and sizes in readable form: `"30s"`, `"2MiB"`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, Visitor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
-/// A size in bytes: a number and nothing, `B`, `KiB`, `MiB` or `GiB`.
+/// A size in bytes: a number and no unit, `B`, `KiB`, `MiB`, `GiB` or `TiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -20,7 +20,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
 }
 
 impl Span {
-    /// Read a duration.
+    /// Parses a duration.
     pub fn parse(text: &str) -> Option<Span> {
         let (n, unit) = split(text)?;
         let ms = match unit {
@@ -36,7 +36,7 @@ impl Span {
 }
 
 impl Size {
-    /// Read a size.
+    /// Parses a size.
     pub fn parse(text: &str) -> Option<Size> {
         let (n, unit) = split(text)?;
         let factor = match unit {

@@ -1,10 +1,10 @@
-//! Which addresses are public: what a URL from outside may lead to.
+//! SSRF protection: tells public IP addresses from special-purpose ones, for URLs from outside.
 //!
-//! Judges addresses, never names: a name can mean anything by the time it is used.
+//! Checks addresses, never host names: a name can resolve to something else by the time it is used.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why an address is not one of the public Internet's; `None` if it is.
+/// Why an address is not a public Internet address; `None` if it is public.
 pub(super) fn not_public(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(v4) => v4_fault(v4),
@@ -28,8 +28,8 @@ fn v4_fault(ip: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// What is outside 2000::/3 is not global unicast (RFC 4291 §2.4); where an IPv4 address is inside,
-/// that is the one that is reached.
+/// Addresses outside 2000::/3 are not global unicast (RFC 4291 §2.4). An embedded IPv4 address is
+/// the one that is reached, so it decides.
 fn v6_fault(ip: Ipv6Addr) -> Option<&'static str> {
     let embedded = |a: u16, b: u16| {
         let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());

@@ -1,7 +1,6 @@
-//! The backends that are in use: the addresses of their names, which are resolved again and again,
-//! and how they are.
+//! The backends in use: periodic DNS resolution of their names, their health, outage logging.
 //!
-//! An address that was found is kept until another is: a resolver that is away stops nothing.
+//! Addresses stay in use until another resolution succeeds: a failing resolver stops no traffic.
 
 mod outage;
 
@@ -21,30 +20,30 @@ use crate::metrics::BackendMetrics;
 use outage::Outage;
 
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-/// How soon an outage is told.
+/// How often health is sampled for outages and metrics.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Over how many looks the mean wait is taken: a minute.
+/// The mean wait is taken over this many samples: a minute.
 const LOOKS_KEPT: usize = 60;
-/// What metrics have for an address while the backend's name does not resolve.
+/// The address label in metrics while the backend's name does not resolve.
 const NO_ADDRESS: &str = "none";
 
 /// The backends that are in use.
 pub struct Backends {
-    known: Mutex<BTreeMap<BackendAddress, Known>>,
+    known: Mutex<BTreeMap<BackendAddress, KnownAddress>>,
     metrics: BackendMetrics,
 }
 
-/// A backend.
-struct Known {
+/// One backend.
+struct KnownAddress {
     name: String,
-    endpoints: Endpoints,
+    endpoints: WatchedEndpoints,
     /// By address.
     outages: BTreeMap<String, Outage>,
-    /// How many answers had begun, and the seconds they were waited for, at the last looks.
+    /// At the latest samples: how many responses had begun, and the total seconds waited for them.
     waits: VecDeque<(u64, f64)>,
 }
 
-enum Endpoints {
+enum WatchedEndpoints {
     Host(Publisher<Vec<Endpoint>>),
     Unix(Arc<BackendHealth>),
 }
@@ -54,26 +53,25 @@ enum Endpoints {
 pub struct BackendSeen {
     /// Its name: host and port, or the path of its socket.
     pub name: String,
-    /// The same as the configuration has it.
+    /// The same in the form of the configuration.
     pub address: BackendAddress,
-    /// The mean time that requests of the last minute waited for an answer to begin, if there was
-    /// any.
+    /// The mean time to first byte over the last minute, if there were responses.
     pub first_byte: Option<Duration>,
-    /// Its addresses with their health; none while its name does not resolve.
+    /// Its addresses with their health; empty while its name does not resolve.
     pub endpoints: Vec<(String, HealthSeen)>,
 }
 
-impl Known {
+impl KnownAddress {
     fn healths(&self) -> Vec<Arc<BackendHealth>> {
         match &self.endpoints {
-            Endpoints::Host(endpoints) => {
+            WatchedEndpoints::Host(endpoints) => {
                 endpoints.reader().load().iter().map(|endpoint| endpoint.health.clone()).collect()
             }
-            Endpoints::Unix(health) => vec![health.clone()],
+            WatchedEndpoints::Unix(health) => vec![health.clone()],
         }
     }
 
-    /// The mean wait of what was answered since the first look that is kept.
+    /// The mean wait of the responses since the oldest stored sample.
     fn mean_wait(&self, (answers, seconds): (u64, f64)) -> Option<Duration> {
         let (answers_before, seconds_before) = self.waits.front().copied().unwrap_or_default();
         let answers = answers.checked_sub(answers_before).filter(|answers| *answers > 0)?;
@@ -82,12 +80,12 @@ impl Known {
 }
 
 impl Backends {
-    /// None yet.
+    /// No backends yet.
     pub fn new(metrics: BackendMetrics) -> Self {
         Backends { known: Mutex::default(), metrics }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<BackendAddress, Known>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<BackendAddress, KnownAddress>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,16 +93,18 @@ impl Backends {
         Arc::new(BackendHealth::new(address, self.metrics.of(backend, address)))
     }
 
-    /// The addresses of a backend, from now on. Empty while its name does not resolve.
+    /// The live addresses of a backend. Empty while its name does not resolve.
     pub fn addresses(&self, host: &str, port: u16) -> Live<Vec<Endpoint>> {
         let address = BackendAddress::Host(host.to_owned(), port);
         let mut all = self.known();
-        if let Some(Known { endpoints: Endpoints::Host(publisher), .. }) = all.get(&address) {
+        if let Some(KnownAddress { endpoints: WatchedEndpoints::Host(publisher), .. }) =
+            all.get(&address)
+        {
             return publisher.reader();
         }
         let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
-            // The next look says that there is none.
+            // The next sample reports the missing address.
             Err(_) => (host, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default(),
         };
         let name = address.to_string();
@@ -113,24 +113,26 @@ impl Backends {
             health: self.health(&name, &address.to_string()),
         };
         let (publisher, reader) = live(found.into_iter().map(of).collect());
-        all.insert(address, Known::new(name, Endpoints::Host(publisher)));
+        all.insert(address, KnownAddress::new(name, WatchedEndpoints::Host(publisher)));
         reader
     }
 
-    /// The health of a backend that is reached by a unix socket.
+    /// The health of a backend that is reached through a Unix socket.
     pub fn socket(&self, path: &std::path::Path) -> Arc<BackendHealth> {
         let address = BackendAddress::Unix(path.to_owned());
         let mut all = self.known();
-        if let Some(Known { endpoints: Endpoints::Unix(health), .. }) = all.get(&address) {
+        if let Some(KnownAddress { endpoints: WatchedEndpoints::Unix(health), .. }) =
+            all.get(&address)
+        {
             return health.clone();
         }
         let name = address.to_string();
         let health = self.health(&name, &name);
-        all.insert(address, Known::new(name, Endpoints::Unix(health.clone())));
+        all.insert(address, KnownAddress::new(name, WatchedEndpoints::Unix(health.clone())));
         health
     }
 
-    /// Forget the backends that are not among these.
+    /// Forgets the backends that are not among these.
     pub fn retain(&self, keep: &BTreeSet<BackendAddress>) {
         self.known().retain(|address, known| {
             let stays = keep.contains(address);
@@ -150,7 +152,7 @@ impl Backends {
         self.metrics.forget_address(backend, address);
     }
 
-    /// Every backend, as requests found it.
+    /// Every backend with the health that requests found.
     pub fn seen(&self) -> Vec<BackendSeen> {
         let now = Instant::now();
         let all = self.known();
@@ -167,15 +169,14 @@ impl Backends {
         seen.collect()
     }
 
-    /// Resolve all names every now and then, and tell of outages, until told to stop.
+    /// Resolves all names periodically and logs outages, until stopped.
     pub async fn run(&self, clock: Clock, stop: watch::Receiver<bool>) {
         let resolve = every(RESOLVE_EVERY, stop.clone(), || self.resolve_all());
         let look = every(LOOK_EVERY, stop, async || self.look(&clock));
         tokio::join!(resolve, look);
     }
 
-    /// Look at every backend once: metrics of the moment, and a line in the log where an outage
-    /// has begun or ended.
+    /// Samples every backend once: updates the gauges, and logs each outage that began or ended.
     fn look(&self, clock: &Clock) {
         let now = Instant::now();
         for known in self.known().values_mut() {
@@ -187,10 +188,10 @@ impl Backends {
                     state => Some(state == BackendState::Up),
                 };
                 let at = |ago: Duration| clock.now().as_second() as f64 - ago.as_secs_f64();
-                let of = (&*known.name, health.address());
-                self.metrics.seen(of, up, seen.last_success.map(at));
+                let address = health.address();
+                self.metrics.seen(&known.name, address, up, seen.last_success.map(at));
                 let outage = known.outages.entry(health.address().to_owned()).or_default();
-                outage.look(of, &seen, now);
+                outage.look(&known.name, address, &seen, now);
             }
             let none = healths.is_empty();
             known.outages.entry(NO_ADDRESS.to_owned()).or_default().look_for_name(
@@ -198,9 +199,10 @@ impl Backends {
                 none,
                 now,
             );
-            match none {
-                true => self.metrics.seen((&known.name, NO_ADDRESS), Some(false), None),
-                false => self.forget(&known.name, NO_ADDRESS),
+            if none {
+                self.metrics.seen(&known.name, NO_ADDRESS, Some(false), None);
+            } else {
+                self.forget(&known.name, NO_ADDRESS);
             }
             if known.waits.len() >= LOOKS_KEPT {
                 known.waits.pop_front();
@@ -224,11 +226,11 @@ impl Backends {
         }
     }
 
-    /// A name resolves to these addresses. Those that it had keep their health.
+    /// Publishes the addresses that a name resolved to. Addresses that stay keep their health.
     fn found(&self, address: BackendAddress, found: BTreeSet<SocketAddr>) {
         let mut all = self.known();
         let Some(known) = all.get_mut(&address) else { return };
-        let Endpoints::Host(publisher) = &known.endpoints else { return };
+        let WatchedEndpoints::Host(publisher) = &known.endpoints else { return };
         let before = publisher.reader().load();
         if found.is_empty() || before.iter().map(|e| e.address).collect::<BTreeSet<_>>() == found {
             return;
@@ -246,13 +248,13 @@ impl Backends {
     }
 }
 
-impl Known {
-    fn new(name: String, endpoints: Endpoints) -> Self {
-        Known { name, endpoints, outages: BTreeMap::new(), waits: VecDeque::new() }
+impl KnownAddress {
+    fn new(name: String, endpoints: WatchedEndpoints) -> Self {
+        KnownAddress { name, endpoints, outages: BTreeMap::new(), waits: VecDeque::new() }
     }
 }
 
-/// Do this at once and then in these intervals, until told to stop.
+/// Runs this at once and then at this interval, until stopped.
 async fn every<F: Future<Output = ()>>(
     interval: Duration,
     mut stop: watch::Receiver<bool>,

@@ -1,6 +1,7 @@
-//! The blocklist over time: one file is watched, read and published.
+//! Hot reload of the blocklist: one file is watched, read and published.
 //!
-//! A file that is broken or gone unblocks nobody: the last good list stays in force, loudly.
+//! A broken or missing file unblocks no device: the last good list stays in force, with errors
+//! logged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,17 +10,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::watch::Watch;
-use super::whole::{Found, WholeFile, settle};
+use super::whole_file::{FileState, WholeFile, settle};
 use crate::live::{Live, Publisher, live};
 use crate::secret::read_whole;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 
 const POLL: Duration = Duration::from_secs(30);
 
-/// Told of every new reading: the list that is in force from now on, or `None` if the file is not.
+/// Called after every read: with the list that is now in force, or `None` if the file is unusable.
 pub type OnBlocklist = Arc<dyn Fn(Option<&Blocklist>) + Send + Sync>;
 
-/// The task that keeps the blocklist.
+/// The task that follows the blocklist file.
 pub struct BlocklistFile {
     file: WholeFile,
     told: String,
@@ -29,13 +30,13 @@ pub struct BlocklistFile {
 }
 
 impl BlocklistFile {
-    /// Read the file, so that requests can be judged from the first on.
+    /// Reads the file, so that the first request can already be checked.
     ///
     /// # Errors
-    /// What is wrong with the file, a line for each fault. Without a list nobody can tell who is
-    /// blocked, so nothing may be served.
+    /// The faults of the file, one per line. Without a list no device is known to be blocked, so
+    /// the gateway must not serve.
     pub fn start(path: PathBuf, on_list: OnBlocklist) -> Result<(Self, Live<Blocklist>), String> {
-        // Armed before the first look, so that no change falls between the two.
+        // Armed before the first read, so that no change falls between the two.
         let watch = Watch::new(path.parent().map(PathBuf::from), POLL);
         let (publisher, reader) = live(Blocklist::default());
         let file = WholeFile::new(path, BLOCKLIST_BYTES_MAX as u64, watch.renames());
@@ -47,7 +48,7 @@ impl BlocklistFile {
         Ok((file, reader))
     }
 
-    /// Read a list once.
+    /// Reads a list once.
     ///
     /// # Errors
     /// As [`BlocklistFile::start`].
@@ -58,7 +59,7 @@ impl BlocklistFile {
         }
     }
 
-    /// Keep the list until told to stop.
+    /// Follows the file until stopped.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow_and_update() {
             let pause = self.file.pause();
@@ -73,7 +74,7 @@ impl BlocklistFile {
                 for line in trouble.lines() {
                     tracing::error!(
                         target: "sitegate::blocklist",
-                        "the blocklist was not read, the one before it stays in force: {line}"
+                        "the blocklist was not read, the previous one stays in force: {line}"
                     );
                 }
                 self.told = trouble;
@@ -81,13 +82,13 @@ impl BlocklistFile {
         }
     }
 
-    /// Look at the file; publish it if it changed, is whole and is good.
+    /// Checks the file; publishes it if it changed, is complete and is valid.
     fn look(&mut self) -> Result<(), String> {
         match self.file.look() {
-            Found::Same | Found::Settling if self.told.is_empty() => Ok(()),
-            Found::Same | Found::Settling => Err(self.told.clone()),
-            Found::Whole(bytes) => self.read_in(&bytes),
-            Found::Unreadable(error) => Err(self.unreadable(&error)),
+            FileState::Same | FileState::Settling if self.told.is_empty() => Ok(()),
+            FileState::Same | FileState::Settling => Err(self.told.clone()),
+            FileState::Whole(bytes) => self.read_in(&bytes),
+            FileState::Unreadable(error) => Err(self.unreadable(&error)),
         }
     }
 
@@ -104,7 +105,7 @@ impl BlocklistFile {
                 if entries * 2 < before {
                     tracing::warn!(
                         target: "sitegate::blocklist",
-                        %path, before, entries, "more than half of the blocklist's entries are gone"
+                        %path, before, entries, "more than half of the blocklist's entries were removed"
                     );
                 } else {
                     tracing::info!(
@@ -139,7 +140,7 @@ mod tests {
 
     async fn settled(file: &mut BlocklistFile) -> Result<(), String> {
         let _ = file.look();
-        tokio::time::advance(crate::control::supply::SETTLE).await;
+        tokio::time::advance(crate::control::source::SETTLE).await;
         file.look()
     }
 

@@ -1,7 +1,8 @@
-//! Whom a site system trusts to vouch for clients, over time: files are watched, read and published.
+//! Hot reload of a site system's client trust: its CA and CRL files are watched, read and
+//! published.
 //!
-//! A file that is broken or gone takes nothing away: what it held when it was last good stays in
-//! force, and is complained of. A list of revoked certificates expires all the same.
+//! A broken or missing file removes nothing: its last good content stays in force, and the fault is
+//! logged. A CRL still expires.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 
 use super::watch::{Renames, Watch};
-use super::whole::{Found, WholeFile, settle};
+use super::whole_file::{FileState, WholeFile, settle};
 use crate::client::{Authorities, ClientTrust, Crls, Unusable};
 use crate::clock::Clock;
 use crate::config::ClientCertificates;
@@ -20,35 +21,35 @@ use crate::live::{Live, Publisher, live};
 
 const POLL: Duration = Duration::from_secs(30);
 const CA_BYTES_MAX: u64 = 1024 * 1024;
-/// Lists of large authorities have some hundred thousand entries of forty bytes.
+/// The CRLs of large CAs have some hundred thousand entries of forty bytes.
 const CRL_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// What is in force, as status and metrics show it.
+/// The trust in force, for status and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFilesState {
-    /// Authorities that are trusted.
+    /// Trusted CAs.
     pub authorities: usize,
-    /// Lists of revoked certificates that are asked.
+    /// CRLs that are checked.
     pub crls: usize,
-    /// When the first of those lists expires, or did.
+    /// When the first of those CRLs expires, or expired.
     pub crl_expires: Option<Timestamp>,
-    /// Which authorities end within 30 days.
+    /// CAs that expire within 30 days.
     pub ending: Vec<String>,
-    /// What is wrong with the files.
+    /// The faults of the files.
     pub problems: Vec<String>,
 }
 
-/// Told of the state whenever it changes.
+/// Called with the state whenever it changes.
 pub type OnClientFiles = Arc<dyn Fn(&ClientFilesState) + Send + Sync>;
 
-/// The task that keeps one site system's trust in clients.
+/// The task that keeps one site system's client trust up to date.
 pub struct ClientFiles {
     site_system: Arc<str>,
     files: ClientCertificates,
     clock: Clock,
     provider: Arc<CryptoProvider>,
-    authorities: Kept<Authorities>,
-    crls: Vec<Kept<Crls>>,
+    authorities: KeptFile<Authorities>,
+    crls: Vec<KeptFile<Crls>>,
     state: ClientFilesState,
     watch: Watch,
     publisher: Publisher<ClientTrust>,
@@ -56,11 +57,12 @@ pub struct ClientFiles {
 }
 
 impl ClientFiles {
-    /// Read once, so that requests can be judged from the first on.
+    /// Reads once, so that the first request can already be checked.
     pub fn start(
         site_system: Arc<str>,
         files: ClientCertificates,
-        (clock, provider): (Clock, Arc<CryptoProvider>),
+        clock: Clock,
+        provider: Arc<CryptoProvider>,
         on_change: OnClientFiles,
     ) -> (Self, Live<ClientTrust>) {
         let paths = std::iter::once(&files.ca).chain(&files.crls);
@@ -68,8 +70,9 @@ impl ClientFiles {
             paths.filter_map(|file| file.parent().map(PathBuf::from)).collect();
         let watch = Watch::new(folders, POLL);
         let renames = || watch.renames();
-        let authorities = Kept::of(&files.ca, CA_BYTES_MAX, renames());
-        let crls = files.crls.iter().map(|path| Kept::of(path, CRL_BYTES_MAX, renames())).collect();
+        let authorities = KeptFile::of(&files.ca, CA_BYTES_MAX, renames());
+        let crls =
+            files.crls.iter().map(|path| KeptFile::of(path, CRL_BYTES_MAX, renames())).collect();
         let nobody = ClientTrust::new(Authorities::default(), None, false, &provider);
         let (publisher, reader) = live(nobody);
         let mut clients = ClientFiles {
@@ -88,7 +91,7 @@ impl ClientFiles {
         (clients, reader)
     }
 
-    /// Keep the trust until told to stop.
+    /// Follows the files until stopped.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow_and_update() {
             let pauses: Vec<_> = std::iter::once(self.authorities.file.pause())
@@ -104,7 +107,7 @@ impl ClientFiles {
         }
     }
 
-    /// Read the files; publish if something that can be used has changed.
+    /// Reads the files; publishes if usable content has changed.
     fn look(&mut self, first: bool) {
         let mut problems = Vec::new();
         let mut changed = first;
@@ -127,7 +130,7 @@ impl ClientFiles {
         if changed {
             self.publish();
         }
-        self.tell((problems, ending), changed);
+        self.tell(problems, ending, changed);
     }
 
     fn publish(&mut self) {
@@ -142,18 +145,18 @@ impl ClientFiles {
         tracing::info!(
             target: "sitegate::clients", site_system = &*self.site_system,
             authorities = self.state.authorities, crls = self.state.crls,
-            "what client certificates are judged by was read"
+            "client_ca and client_crl were read"
         );
     }
 
-    /// Each problem once, until it changes.
-    fn tell(&mut self, (problems, ending): (Vec<String>, Vec<String>), changed: bool) {
+    /// Logs each problem once, until it changes.
+    fn tell(&mut self, problems: Vec<String>, ending: Vec<String>, changed: bool) {
         let mut news = ending != self.state.ending;
         if news {
             for told in &ending {
                 tracing::warn!(
                     target: "sitegate::clients", site_system = &*self.site_system,
-                    "{told}: put its successor into the file as well"
+                    "{told}: add its successor to the file"
                 );
             }
             self.state.ending = ending;
@@ -163,7 +166,7 @@ impl ClientFiles {
             for problem in &problems {
                 tracing::warn!(
                     target: "sitegate::clients", site_system = &*self.site_system,
-                    "{problem}; what was last good stays in force"
+                    "{problem}; the last valid version stays in force"
                 );
             }
             self.state.problems = problems;
@@ -182,34 +185,36 @@ impl std::fmt::Debug for ClientFiles {
     }
 }
 
-/// A file, and what it last held that could be used.
-struct Kept<T> {
+/// A file and its last usable content.
+struct KeptFile<T> {
     file: WholeFile,
     good: T,
     problem: Option<String>,
 }
 
-impl<T: Default> Kept<T> {
+impl<T: Default> KeptFile<T> {
     fn of(path: &Path, len_max: u64, renames: Renames) -> Self {
         let file = WholeFile::new(path.to_owned(), len_max, renames);
-        Kept { file, good: T::default(), problem: None }
+        KeptFile { file, good: T::default(), problem: None }
     }
 
-    /// Look at the file, the first time whether it is whole or not; whether what is good has changed.
+    /// Checks the file, the first time whether it is complete or not. Returns whether the usable
+    /// content has changed.
     fn look(
         &mut self,
         first: bool,
         parse: impl Fn(&[u8]) -> Result<T, Unusable>,
         problems: &mut Vec<String>,
     ) -> bool {
-        let found = match first {
-            true => self.file.take().map_or_else(Found::Unreadable, Found::Whole),
-            false => self.file.look(),
+        let found = if first {
+            self.file.take().map_or_else(FileState::Unreadable, FileState::Whole)
+        } else {
+            self.file.look()
         };
         let parsed = match found {
-            Found::Same | Found::Settling => None,
-            Found::Whole(bytes) => Some(parse(&bytes).map_err(|problem| problem.to_string())),
-            Found::Unreadable(error) => Some(Err(error.to_string())),
+            FileState::Same | FileState::Settling => None,
+            FileState::Whole(bytes) => Some(parse(&bytes).map_err(|problem| problem.to_string())),
+            FileState::Unreadable(error) => Some(Err(error.to_string())),
         };
         let changed = matches!(parsed, Some(Ok(_)));
         match parsed {

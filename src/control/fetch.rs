@@ -1,7 +1,8 @@
-//! Fetches small documents by https: the only use of reqwest.
+//! Fetches small documents over HTTPS: the only use of reqwest.
 //!
-//! Follows no redirect, uses no proxy, decodes nothing, and connects to public addresses alone,
-//! unless the host is one that the operator named. What is checked is what is connected to.
+//! Follows no redirect, uses no proxy, decodes no content coding, and connects only to public
+//! addresses (SSRF protection) unless the operator named the host. The address that is checked is
+//! the one that is connected to.
 
 use std::error::Error as _;
 use std::io;
@@ -24,12 +25,12 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const WHOLE_TIME: Duration = Duration::from_secs(10);
 const CA_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A way to fetch documents.
+/// An HTTPS client with its trust anchors and address rules.
 #[derive(Clone)]
 pub struct Web {
     /// The crypto provider.
     pub provider: Arc<CryptoProvider>,
-    /// The roots that are trusted where `ca` is none.
+    /// The trusted roots, if `ca` is none.
     pub system: Arc<Anchors>,
     /// A PEM file with the roots to trust instead; read for each fetch.
     pub ca: Option<PathBuf>,
@@ -37,34 +38,34 @@ pub struct Web {
     pub private_hosts: Vec<String>,
 }
 
-/// A document.
+/// A fetched document.
 #[derive(Debug)]
 pub struct Document {
     pub(super) body: Vec<u8>,
-    /// How long it may be taken for fresh, as far as its server says (RFC 9111 §4.2).
+    /// How long it is fresh, as its server declares (RFC 9111 §4.2).
     pub(super) max_age: Option<Duration>,
-    /// Its server's clock, as it says.
+    /// Its `Date` header.
     pub(super) date: Option<String>,
 }
 
-/// Why something could not be fetched, or is not used: a closed list, and a metric label.
+/// Why a fetch failed or its document is not used: a closed list, and a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchFault {
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     Unreachable,
-    /// The time was over.
+    /// The time limit was exceeded.
     Timeout,
-    /// The address is not public, or the host not one that keys may come from.
+    /// The address is not public, or keys may not come from this host.
     Address,
     /// The server's certificate is not trusted.
     Certificate,
-    /// Another status than 200; redirects are not followed.
+    /// A status other than 200; redirects are not followed.
     Status,
     /// Larger than allowed.
     TooLarge,
-    /// Not what it should be: no key set, or no discovery document.
+    /// Not a valid key set or discovery document.
     Malformed,
-    /// The discovery document is another issuer's.
+    /// The discovery document names another issuer.
     Issuer,
 }
 
@@ -88,9 +89,9 @@ impl FetchFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct FetchError {
-    /// Which.
+    /// The fault.
     pub fault: FetchFault,
-    /// What happened, in words.
+    /// The details, in words.
     pub detail: String,
 }
 
@@ -100,11 +101,11 @@ impl FetchError {
     }
 }
 
-/// A URL that may be fetched: https, a host, and nobody's name or password in it.
+/// A URL that may be fetched: https, with a host and without user information.
 #[derive(Clone, Debug)]
-pub(super) struct Place(Url);
+pub(super) struct FetchUrl(Url);
 
-impl Place {
+impl FetchUrl {
     pub(super) fn parse(text: &str) -> Result<Self, FetchError> {
         let malformed =
             |why: &str| FetchError::new(FetchFault::Malformed, format!("{why}: {text:.200}"));
@@ -115,10 +116,10 @@ impl Place {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(malformed("a URL with a user name"));
         }
-        Ok(Place(url))
+        Ok(FetchUrl(url))
     }
 
-    /// The host as it will be connected to: lower case, addresses in their usual form.
+    /// The host that is connected to: lower case, addresses in their canonical form.
     pub(super) fn host(&self) -> &str {
         let host = self.0.host_str().unwrap_or_default();
         host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
@@ -126,18 +127,18 @@ impl Place {
 }
 
 impl Web {
-    /// Fetch a document of at most `len_max` bytes.
+    /// Fetches a document of at most `len_max` bytes.
     pub(super) async fn fetch(
         &self,
-        place: &Place,
+        place: &FetchUrl,
         len_max: usize,
     ) -> Result<Document, FetchError> {
-        // Addresses are never resolved, so the resolver does not see them.
+        // An IP address in the URL is never resolved, so the resolver does not check it.
         if let Ok(ip) = place.host().parse::<IpAddr>()
             && !self.is_named(place.host())
             && let Some(why) = not_public(ip)
         {
-            let refused = Refused(format!("{ip} is {why}"));
+            let refused = FetchRefused(format!("{ip} is {why}"));
             return Err(FetchError::new(FetchFault::Address, refused.to_string()));
         }
         let client = self.client()?;
@@ -149,7 +150,7 @@ impl Web {
         check_head(&answer, len_max)?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| judge(&error))? {
-            // Counted as it comes: a chunked answer announces no length.
+            // Counted as it arrives: a chunked response announces no length.
             if body.len() + chunk.len() > len_max {
                 return Err(too_large(len_max));
             }
@@ -194,7 +195,7 @@ impl Web {
     }
 }
 
-/// Resolves names to addresses that may be connected to.
+/// Resolves names to the addresses that may be connected to.
 struct Resolver(Web);
 
 impl Resolve for Resolver {
@@ -208,12 +209,13 @@ impl Resolve for Resolver {
     }
 }
 
-/// The addresses that may be connected to: all of a named host, of others the public ones.
+/// The addresses that may be connected to: all addresses of a named host, only the public ones of
+/// other hosts.
 fn fit(
     name: &str,
     found: impl Iterator<Item = SocketAddr>,
     named: bool,
-) -> Result<Vec<SocketAddr>, Refused> {
+) -> Result<Vec<SocketAddr>, FetchRefused> {
     let (mut fit, mut why) = (Vec::new(), None);
     for address in found {
         match not_public(address.ip()).filter(|_| !named) {
@@ -222,15 +224,15 @@ fn fit(
         }
     }
     match (fit.is_empty(), why) {
-        (true, Some((ip, fault))) => Err(Refused(format!("{name} is {ip}, which is {fault}"))),
+        (true, Some((ip, fault))) => Err(FetchRefused(format!("{name} is {ip}, which is {fault}"))),
         _ => Ok(fit),
     }
 }
 
-/// An address that is not connected to.
+/// An address that is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}; name the host in private_hosts if that is meant")]
-struct Refused(String);
+#[error("{0}; if that is intended, name the host in private_hosts")]
+struct FetchRefused(String);
 
 fn check_head(answer: &Response, len_max: usize) -> Result<(), FetchError> {
     let status = answer.status();
@@ -243,7 +245,7 @@ fn check_head(answer: &Response, len_max: usize) -> Result<(), FetchError> {
     }
     let coding = answer.headers().get(header::CONTENT_ENCODING);
     if coding.is_some_and(|coding| coding != "identity") {
-        let detail = "it answers with a content coding that nobody asked for";
+        let detail = "its response has a content coding that was not requested";
         return Err(FetchError::new(FetchFault::Malformed, detail));
     }
     match answer.content_length() {
@@ -256,7 +258,7 @@ fn too_large(len_max: usize) -> FetchError {
     FetchError::new(FetchFault::TooLarge, format!("it is larger than {} KiB", len_max / 1024))
 }
 
-/// `max-age`, less the time that a cache on the way kept it (RFC 9111 §4.2.1 and §4.2.3).
+/// `max-age`, less the time that the response spent in caches (RFC 9111 §4.2.1 and §4.2.3).
 fn max_age(answer: &Response) -> Option<Duration> {
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let age = text(header::AGE).and_then(|age| age.trim().parse().ok()).unwrap_or(0);
@@ -270,7 +272,7 @@ fn fresh_for(cache_control: &str, age_s: u64) -> Option<Duration> {
         match name.trim().to_ascii_lowercase().as_str() {
             "no-store" | "no-cache" => return Some(Duration::ZERO),
             "max-age" if fresh.is_none() => {
-                // What cannot be read is stale (§4.2.1).
+                // An unreadable value counts as stale (§4.2.1).
                 let value = value.trim().trim_matches('"');
                 fresh = Some(value.parse::<u64>().unwrap_or(0).saturating_sub(age_s));
             }
@@ -280,30 +282,27 @@ fn fresh_for(cache_control: &str, age_s: u64) -> Option<Duration> {
     fresh.map(Duration::from_secs)
 }
 
-/// What an error of reqwest is about, found among its causes.
+/// Classifies an error of reqwest by its causes.
 fn judge(error: &reqwest::Error) -> FetchError {
     let mut told = Vec::new();
-    let mut fault = match error.is_timeout() {
-        true => FetchFault::Timeout,
-        false => FetchFault::Unreachable,
-    };
+    let mut fault = if error.is_timeout() { FetchFault::Timeout } else { FetchFault::Unreachable };
     let mut cause = error.source();
     while let Some(error) = cause {
         if of_tls(error).is_some() {
             fault = FetchFault::Certificate;
-        } else if error.is::<Refused>() {
+        } else if error.is::<FetchRefused>() {
             fault = FetchFault::Address;
         }
         told.push(error.to_string());
         cause = error.source();
     }
-    // The last cause says it; those above repeat it, or say that something failed.
+    // The last cause is the specific one; those above repeat it, or only say that something failed.
     let detail = told.pop().unwrap_or_else(|| error.to_string());
     FetchError::new(fault, detail)
 }
 
-/// The error of TLS that an error is, however often it is wrapped: the source of an `io::Error` is
-/// not what it wraps, but what stands behind that.
+/// The TLS error within an error, however deeply it is wrapped: the `source` of an `io::Error` is
+/// not the error it wraps but that error's own source.
 pub(super) fn of_tls<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a rustls::Error> {
@@ -316,20 +315,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_https_and_its_host_is_the_one_that_is_connected_to() {
+    fn a_key_url_is_https_and_names_the_host_connected_to() {
         for (text, host) in [
             ("https://Login.Example/keys", "login.example"),
             ("https://[::1]:8443/keys", "::1"),
-            // Spellings of 127.0.0.1 that no check of text would know.
+            // Spellings of 127.0.0.1 that no check of the text would recognize.
             ("https://2130706433/keys", "127.0.0.1"),
             ("https://0x7f.1/keys", "127.0.0.1"),
             ("https://good.example\\@127.0.0.1/", "good.example"),
         ] {
-            assert_eq!(Place::parse(text).map(|p| p.host().to_owned()), Ok(host.into()), "{text}");
+            assert_eq!(
+                FetchUrl::parse(text).map(|p| p.host().to_owned()),
+                Ok(host.into()),
+                "{text}"
+            );
         }
         for bad in ["http://a.example/", "file:///etc/passwd", "https://u:p@a.example/", "keys", ""]
         {
-            assert!(Place::parse(bad).is_err(), "{bad}");
+            assert!(FetchUrl::parse(bad).is_err(), "{bad}");
         }
     }
 

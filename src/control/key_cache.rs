@@ -1,6 +1,6 @@
-//! The last good keys of an issuer on disk, so that a restart does not need the issuer.
+//! Disk cache of an issuer's last good keys, so that a restart does not need the issuer.
 //!
-//! A file that is not what was written, or from elsewhere, is no file. Keeps public keys alone.
+//! A damaged or foreign file counts as missing. Stores only public keys.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,45 +14,45 @@ use crate::token::FILE_BYTES_MAX;
 /// Keys as they were fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Kept {
-    /// What they were fetched for; another configuration does not use them.
+pub(super) struct CachedKeys {
+    /// The source that they were fetched for; another configuration does not use them.
     pub(super) source: String,
-    /// When.
+    /// When they were fetched.
     pub(super) fetched: Timestamp,
     /// The JWK set, byte for byte.
     pub(super) keys: String,
 }
 
-/// The file of one issuer.
+/// The cache file of one issuer.
 pub(super) struct KeyCache {
     path: PathBuf,
-    /// Whether the last writing failed: told once, until one succeeds.
+    /// Whether the last write failed: logged once, until one succeeds.
     failed: bool,
 }
 
 impl KeyCache {
-    /// The file of an issuer in a state directory. Names of issuers hold no slash.
+    /// The file of an issuer in a state directory. Issuer names contain no slash.
     pub(super) fn new(state: &Path, issuer: &str) -> Self {
         KeyCache { path: state.join("keys").join(format!("{issuer}.json")), failed: false }
     }
 
-    /// What is kept, if it was kept for this source.
-    pub(super) fn read(&self, source: &str) -> Option<Kept> {
-        // A JWK set is text of JSON in JSON: quotes become longer, at most twice as long.
+    /// The cached keys, if they were cached for this source.
+    pub(super) fn read(&self, source: &str) -> Option<CachedKeys> {
+        // The JWK set is JSON text inside JSON: escaping its quotes at most doubles it.
         let bytes = match read_bounded(&self.path, 2 * FILE_BYTES_MAX as u64 + 4096) {
             Ok((bytes, _)) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => return self.unusable(&error.to_string()),
         };
-        match serde_json::from_slice::<Kept>(&bytes) {
+        match serde_json::from_slice::<CachedKeys>(&bytes) {
             Ok(kept) if kept.source == source => Some(kept),
-            Ok(_) => self.unusable("it was kept for another configuration"),
+            Ok(_) => self.unusable("it was saved for another configuration"),
             Err(error) => self.unusable(&error.to_string()),
         }
     }
 
-    /// Keep keys. A failure, such as a full disk, hinders nothing but the next start.
-    pub(super) fn write(&mut self, kept: &Kept) {
+    /// Stores keys. A failure, such as a full disk, affects only the next start.
+    pub(super) fn write(&mut self, kept: &CachedKeys) {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let written = serde_json::to_vec(kept)
             .map_err(io::Error::other)
@@ -64,16 +64,16 @@ impl KeyCache {
             tracing::warn!(
                 target: "sitegate::keys",
                 path = %self.path.display(), %error,
-                "fetched keys cannot be kept for the next start"
+                "fetched keys cannot be saved for the next start"
             );
         }
         self.failed = failed;
     }
 
-    fn unusable(&self, why: &str) -> Option<Kept> {
+    fn unusable(&self, why: &str) -> Option<CachedKeys> {
         tracing::warn!(
             target: "sitegate::keys",
-            path = %self.path.display(), "kept keys are not used: {why}"
+            path = %self.path.display(), "saved keys are not used: {why}"
         );
         None
     }
@@ -84,12 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_read_again_and_what_is_damaged_or_anothers_is_not() {
+    fn the_key_cache_ignores_damaged_and_foreign_entries() {
         let state = tempfile::tempdir().unwrap();
         let mut cache = KeyCache::new(state.path(), "idp");
         assert_eq!(cache.read("a"), None);
         let keys = "{\"keys\": [\"\u{e4}\"]}".to_owned();
-        let kept = Kept { source: "a".into(), fetched: Timestamp::UNIX_EPOCH, keys };
+        let kept = CachedKeys { source: "a".into(), fetched: Timestamp::UNIX_EPOCH, keys };
         cache.write(&kept);
         assert_eq!(cache.read("a"), Some(kept.clone()));
         assert_eq!(cache.read("b"), None);
@@ -107,7 +107,7 @@ mod tests {
         std::fs::write(state.path().join("keys"), "a file where the folder should be").unwrap();
         let mut cache = KeyCache::new(state.path(), "idp");
         let (source, keys) = ("a".to_owned(), String::new());
-        let kept = Kept { source, fetched: Timestamp::UNIX_EPOCH, keys };
+        let kept = CachedKeys { source, fetched: Timestamp::UNIX_EPOCH, keys };
         cache.write(&kept);
         cache.write(&kept);
         assert!(cache.failed);

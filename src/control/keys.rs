@@ -1,7 +1,7 @@
-//! The keys of one token issuer over time: files are watched, read and published as a key set.
+//! Hot reload of a token issuer's keys: files are watched, read and published as a key set.
 //!
-//! A file that holds nothing usable does not take away the keys it held before: only a file that
-//! can be read, or that is gone for good, does.
+//! A file without usable keys does not remove the keys that it held earlier. Only a valid file
+//! without keys, or its removal, does.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::watch::Watch;
-use super::whole::{Found, WholeFile, settle};
+use super::whole_file::{FileState, WholeFile, settle};
 use crate::live::{Live, Publisher, live};
 use crate::secret::read_whole;
 use crate::site::SiteTokens;
@@ -21,25 +21,25 @@ use crate::token::{FILE_BYTES_MAX, KeySet};
 
 const POLL: Duration = Duration::from_secs(30);
 
-/// Told how many keys an issuer has, and how many were refused.
+/// Called with an issuer's name, its number of keys, and the number of refused keys.
 pub type OnKeys = Arc<dyn Fn(&str, usize, usize) + Send + Sync>;
 
-/// One issuer's key set as others see it, and what is told of it.
-pub(super) struct Ring {
+/// One issuer's published key set, and the problems reported for it.
+pub(super) struct WatchedKeys {
     name: Arc<str>,
     told: Publisher<Vec<String>>,
     publisher: Publisher<KeySet>,
     on_keys: OnKeys,
 }
 
-impl Ring {
+impl WatchedKeys {
     /// An empty set.
     pub(super) fn new(name: Arc<str>, on_keys: OnKeys) -> (Self, Live<KeySet>) {
         let (publisher, reader) = live(KeySet::default());
-        (Ring { name, told: live(Vec::new()).0, publisher, on_keys }, reader)
+        (WatchedKeys { name, told: live(Vec::new()).0, publisher, on_keys }, reader)
     }
 
-    /// What is wrong with the keys, or with where they come from.
+    /// The problems of the keys or of their source.
     pub(super) fn troubles(&self) -> Live<Vec<String>> {
         self.told.reader()
     }
@@ -48,14 +48,14 @@ impl Ring {
         &self.name
     }
 
-    /// Make the keys of these texts (name, bytes) the issuer's.
+    /// Publishes the keys of these texts (name, bytes) as the issuer's.
     pub(super) fn publish(&self, texts: &[(&str, &[u8])]) {
         let (set, problems) = KeySet::parse(texts);
         self.publish_set(set, problems.len());
     }
 
-    /// The same for one text, unless it holds no key at all. Returns whether it does, and what is
-    /// wrong with it.
+    /// The same for one text, unless it holds no usable key. Returns whether it holds one, and the
+    /// problems found.
     pub(super) fn publish_if_usable(&self, name: &str, bytes: &[u8]) -> (bool, Vec<String>) {
         let (set, problems) = KeySet::parse(&[(name, bytes)]);
         let usable = !set.is_empty();
@@ -65,7 +65,7 @@ impl Ring {
         (usable, problems.iter().map(ToString::to_string).collect())
     }
 
-    /// There are no keys yet.
+    /// Reports that there are no keys yet.
     pub(super) fn publish_none(&self) {
         (self.on_keys)(&self.name, 0, 0);
     }
@@ -80,7 +80,7 @@ impl Ring {
         self.publisher.publish(set);
     }
 
-    /// Each trouble once, until it changes.
+    /// Logs each problem once, until it changes.
     pub(super) fn tell(&mut self, troubles: Vec<String>) {
         if self.told.reader().peek(|told| *told != troubles) {
             for trouble in &troubles {
@@ -91,21 +91,21 @@ impl Ring {
     }
 }
 
-/// The task that keeps one issuer's keys.
+/// The task that keeps one issuer's keys up to date.
 pub struct IssuerKeys {
-    ring: Ring,
+    ring: WatchedKeys,
     files: Vec<WholeFile>,
-    /// The site's own keys, as they were read last.
+    /// The site's own keys, as last read.
     own: Option<(Arc<SiteTokens>, String)>,
     good: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
-    /// What is wrong with each file.
+    /// The problems of each file.
     troubles: HashMap<PathBuf, Vec<String>>,
     watch: Watch,
 }
 
 impl IssuerKeys {
-    /// Read once, so that requests can be judged from the first on. `own` are the site's own
-    /// keys, which this task makes follow their folder.
+    /// Reads once, so that the first request can already be checked. `own` are the site's own keys;
+    /// this task reloads them when their folder changes.
     pub fn start(
         name: Arc<str>,
         files: Vec<PathBuf>,
@@ -118,7 +118,7 @@ impl IssuerKeys {
             let read = own.jwks();
             (own, read)
         });
-        let (ring, reader) = Ring::new(name, on_keys);
+        let (ring, reader) = WatchedKeys::new(name, on_keys);
         let (good, troubles) = Default::default();
         let whole = |path| WholeFile::new(path, FILE_BYTES_MAX as u64, watch.renames());
         let files = files.into_iter().map(whole).collect();
@@ -127,12 +127,12 @@ impl IssuerKeys {
         (keys, reader)
     }
 
-    /// What is wrong with the files at present.
+    /// The current problems of the files.
     pub fn troubles(&self) -> Live<Vec<String>> {
         self.ring.troubles()
     }
 
-    /// How many usable keys the files hold, and what is wrong with the others and with the files.
+    /// How many usable keys the files hold, and the problems of the other keys and of the files.
     pub fn examine(files: &[PathBuf]) -> (usize, Vec<String>) {
         let (mut usable, mut troubles) = (0, Vec::new());
         for file in files {
@@ -149,7 +149,7 @@ impl IssuerKeys {
         (usable, troubles)
     }
 
-    /// Keep the keys until told to stop.
+    /// Follows the files until stopped.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow_and_update() {
             let pauses: Vec<_> = self.files.iter().map(WholeFile::pause).collect();
@@ -163,18 +163,19 @@ impl IssuerKeys {
         }
     }
 
-    /// Look at the files; publish if they changed.
+    /// Checks the files; publishes if they changed.
     fn look(&mut self, first: bool) {
         let mut changed = first;
         for file in &mut self.files {
             let path = file.path().to_owned();
-            let found = match first {
-                true => file.take().map_or_else(Found::Unreadable, Found::Whole),
-                false => file.look(),
+            let found = if first {
+                file.take().map_or_else(FileState::Unreadable, FileState::Whole)
+            } else {
+                file.look()
             };
             let troubles = match found {
-                Found::Same | Found::Settling => continue,
-                Found::Whole(bytes) => {
+                FileState::Same | FileState::Settling => continue,
+                FileState::Whole(bytes) => {
                     let shown = path.display().to_string();
                     let (set, problems) = KeySet::parse(&[(&shown, &bytes)]);
                     if !set.is_empty() || problems.is_empty() || !self.good.contains_key(&path) {
@@ -183,7 +184,7 @@ impl IssuerKeys {
                     }
                     problems.iter().map(ToString::to_string).collect()
                 }
-                Found::Unreadable(error) => {
+                FileState::Unreadable(error) => {
                     let is_gone = error.kind() == io::ErrorKind::NotFound;
                     changed |= is_gone && self.good.remove(&path).is_some();
                     vec![format!("{}: {error}", path.display())]

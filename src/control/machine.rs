@@ -1,6 +1,7 @@
-//! What the machine says of itself: who listens where, limits, file systems, and modes of files.
+//! Diagnostics of the host: listening processes, limits, file systems, and file modes.
 //!
-//! Linux's /proc, as far as it may be read; where it may not, nothing is said. Changes nothing.
+//! Reads Linux's /proc as far as permitted; where it is not, reports nothing. Only
+//! `raise_descriptors` changes anything.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,21 +13,21 @@ use crate::secret::{Exposure, exposure};
 /// A process that holds a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its id.
+    /// Its process id.
     pub pid: u32,
     /// Its name.
     pub name: String,
 }
 
 impl Holder {
-    /// Whether it is a sitegate.
+    /// Whether it is a sitegate process.
     pub fn is_sitegate(&self) -> bool {
         self.name == "sitegate"
     }
 }
 
-/// The processes that listen on an address, or on its port of every address. Those of other users
-/// are seen by root alone.
+/// The processes that listen on an address, or on its port of every address. Only root sees those
+/// of other users.
 pub fn holders(address: SocketAddr) -> Vec<Holder> {
     let mut sockets = BTreeSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -47,7 +48,7 @@ pub fn holders(address: SocketAddr) -> Vec<Holder> {
         .collect()
 }
 
-/// The socket of a line of /proc/net/tcp, if it listens on that address.
+/// The socket in a line of /proc/net/tcp, if it listens on that address.
 fn listening(line: &str, address: SocketAddr) -> Option<String> {
     let mut words = line.split_whitespace();
     let (local, state) = (words.nth(1)?, words.nth(1)?);
@@ -58,7 +59,7 @@ fn listening(line: &str, address: SocketAddr) -> Option<String> {
     (ours && (wide || ip == address.ip())).then(|| words.nth(5).map(|i| format!("socket:[{i}]")))?
 }
 
-/// An address as the kernel prints it: words in the machine's order.
+/// An address as the kernel prints it: words in the machine's byte order.
 fn decoded(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok();
     match hex.len() {
@@ -88,7 +89,7 @@ pub fn descriptors(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Why this process could not write into a folder, if it could not.
+/// Why this process cannot write to a folder; `None` if it can.
 pub fn unwritable(folder: &Path) -> Option<std::io::Error> {
     use rustix::fs::{Access, access};
     access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err().map(Into::into)
@@ -97,15 +98,15 @@ pub fn unwritable(folder: &Path) -> Option<std::io::Error> {
 /// The file system of a folder, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// What is left for this process.
+    /// Space that is available to this process.
     pub left: u64,
-    /// All of it.
+    /// Total space.
     pub total: u64,
-    /// Which one it is.
+    /// The device number.
     pub device: u64,
 }
 
-/// How much is left on the file system of a folder.
+/// The space on the file system of a folder.
 pub fn space(folder: &Path) -> Option<Space> {
     use std::os::unix::fs::MetadataExt;
     let found = rustix::fs::statvfs(folder).ok()?;
@@ -116,22 +117,30 @@ pub fn space(folder: &Path) -> Option<Space> {
     })
 }
 
-/// How many files a configuration may need open: a connection's and its backend's.
+/// How many files a configuration may need open: one for each connection and one for its backend
+/// connection.
 pub fn descriptors_needed(connections_max: usize) -> u64 {
     2 * connections_max as u64
 }
 
-/// With how many open files at least a process starts: with fewer it would find files, listeners and
-/// backends missing at random. `listeners` are opened by each of `threads`.
+/// The fewest open files with which a process starts: with fewer it would randomly fail to open
+/// files, listeners and backend connections. `listeners` are opened by each of `threads`.
 pub fn descriptors_min(threads: usize, listeners: usize) -> u64 {
     (128 + threads * (8 + listeners)) as u64
 }
 
-/// Raise this process's soft limit of open files to its hard one, and say what it is then; none where
-/// there is no limit.
+/// How many requests may have a backend connection at once: half of the open-file limit, which
+/// leaves the other half to client connections.
+pub fn requests_max() -> usize {
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    open.map_or(usize::MAX, |open| usize::try_from(open / 2).unwrap_or(usize::MAX))
+}
+
+/// Raises this process's soft limit of open files to its hard limit and returns it; `None` if there
+/// is no limit.
 ///
 /// # Errors
-/// What the system answers; the limit stays as it was.
+/// The system's error; the limit stays as it was.
 pub fn raise_descriptors() -> std::io::Result<Option<u64>> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -141,7 +150,7 @@ pub fn raise_descriptors() -> std::io::Result<Option<u64>> {
     Ok(maximum)
 }
 
-/// How many instances and watches of inotify a user may have.
+/// How many inotify instances and watches a user may have.
 pub fn inotify() -> (Option<u64>, Option<u64>) {
     let read = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
@@ -150,7 +159,7 @@ pub fn inotify() -> (Option<u64>, Option<u64>) {
     (read("max_user_instances"), read("max_user_watches"))
 }
 
-/// The kind of file system of a folder, if it is one whose changes may go unnoticed.
+/// The file system type of a folder, if its changes may go unnoticed by inotify.
 pub fn unwatchable(folder: &Path) -> Option<String> {
     let place = fs::canonicalize(folder).ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -158,30 +167,30 @@ pub fn unwatchable(folder: &Path) -> Option<String> {
     is_deaf(kind).then(|| kind.to_owned())
 }
 
-/// Changes by other machines, or below the upper layer, cause no event.
+/// Changes by other machines, or below an overlay's upper layer, cause no inotify event.
 fn is_deaf(kind: &str) -> bool {
     let network = ["nfs", "cifs", "smb", "9p", "afs", "ceph", "virtiofs", "fuse", "lustre", "gfs2"];
     network.iter().any(|name| kind.starts_with(name)) || kind == "overlay"
 }
 
-/// The file system that a path is on, by the text of /proc/self/mountinfo.
+/// The type of the file system that a path is on, from the text of /proc/self/mountinfo.
 fn file_system<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
     let parsed = mounts.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?.replace("\\040", " ");
         Some((PathBuf::from(point), after.split(' ').next()?))
     });
-    // The last of several mounts on one point hides those before.
+    // The last of several mounts on one mount point hides the earlier ones.
     let over = parsed.filter(|(point, _)| path.starts_with(point));
     over.max_by_key(|(point, _)| point.components().count()).map(|(_, kind)| kind)
 }
 
-/// Whether others than its owner and its group may read a file.
+/// Whether a file is readable by users other than its owner and group.
 pub fn is_exposed(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| exposure(&meta) == Exposure::Everyone)
 }
 
-/// Keys below a folder that everyone may read.
+/// Key files below a folder that are world-readable.
 pub fn exposed_keys(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     look_below(folder, 4, &mut found);

@@ -1,18 +1,18 @@
-//! The certificate road's impure half: files are watched and loaded, judged and selected, tried and
-//! published.
+//! The certificate path's impure half: watches and loads files, checks and selects credentials,
+//! tries and publishes them. Also follows backends, issuer keys and the site server.
 //!
-//! A broken file, folder or credential stops neither a port nor another site system. Nothing here
-//! knows about requests.
+//! A broken file or credential stops no listener or other site system. No knowledge of requests.
 
 mod address;
 mod backends;
 mod blocklist;
+mod cert_folder;
+mod choose;
 mod clients;
 mod fetch;
 mod key_cache;
 mod keys;
 pub mod machine;
-mod pick;
 mod provider;
 mod remote_keys;
 mod report;
@@ -20,13 +20,13 @@ mod rotation;
 mod schedule;
 mod served;
 pub mod site_server;
-mod store;
-mod supply;
+mod source;
 mod watch;
-mod whole;
+mod whole_file;
 
 pub use backends::{BackendSeen, Backends};
 pub use blocklist::{BlocklistFile, OnBlocklist};
+pub use cert_folder::{Candidate, CertFolder, Folder, KeyMode, LoadedFolder, PFX_MAX, pfx_names};
 pub use clients::{ClientFiles, ClientFilesState, OnClientFiles};
 pub use fetch::{FetchError, FetchFault, Web};
 pub use keys::{IssuerKeys, OnKeys};
@@ -35,7 +35,6 @@ pub use remote_keys::{Fetched, OnFetch, RemoteKeys, RemoteParams, RemoteView};
 pub use report::{Observer, Warning};
 pub use rotation::{Nudge, Rotation, RotationParams};
 pub use served::Served;
-pub use store::{Candidate, Folder, KeyMode, Loaded, PFX_MAX, Store, pfx_names};
-pub use supply::SiteIssued;
+pub use source::SiteIssued;
 pub use watch::{Renames, Watch};
-pub use whole::{Found, WholeFile, settle};
+pub use whole_file::{FileState, WholeFile, settle};

@@ -1,12 +1,12 @@
-//! A token issuer's keys as it publishes them: a JWK set at a URL, found by discovery or named.
+//! A token issuer's published keys: a JWK set at a configured URL or found by OIDC discovery.
 //!
-//! Keys come from the host that was configured, or from one that was named beside it.
+//! Keys come only from the configured host or from a host in `key_hosts`.
 
 use std::future::Future;
 
 use serde::Deserialize;
 
-use super::fetch::{Document, FetchError, FetchFault, Place, Web};
+use super::fetch::{Document, FetchError, FetchFault, FetchUrl, Web};
 use crate::token::FILE_BYTES_MAX;
 
 const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
@@ -20,82 +20,80 @@ pub struct Published {
     pub(super) document: Document,
 }
 
-/// Where an issuer's keys are published.
+/// A source of an issuer's published keys.
 pub trait Provides: Send {
-    /// Fetch them now.
+    /// Fetches the keys now.
     fn fetch(&self) -> impl Future<Output = Result<Published, FetchError>> + Send;
 }
 
 /// An issuer on the network.
 pub struct Provider {
-    /// The way to it.
+    /// The HTTPS client.
     pub web: Web,
-    /// Its key set, or its discovery document.
+    /// The URL of its key set or of its discovery document.
     pub url: String,
-    /// Which of the two.
+    /// Whether `url` is that of a discovery document.
     pub discovery: bool,
-    /// The values of `iss` of which the discovery document must name one.
+    /// The accepted values of `iss`; the discovery document must name one of them.
     pub accepts: Vec<String>,
-    /// Hosts besides the discovery document's that keys may come from.
+    /// Hosts that keys may come from, besides the discovery document's host.
     pub key_hosts: Vec<String>,
 }
 
-/// OpenID Connect Discovery 1.0 §3, as far as it matters here; RFC 8414 §2 has the same names.
+/// The metadata that is used from OpenID Connect Discovery 1.0 §3; RFC 8414 §2 has the same names.
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
-    /// What AD FS writes as `iss` into access tokens; `issuer` stands in its identity tokens alone.
+    /// The `iss` that AD FS writes into access tokens; `issuer` appears only in its identity
+    /// tokens.
     access_token_issuer: Option<String>,
     jwks_uri: String,
 }
 
 impl Provides for Provider {
     async fn fetch(&self) -> Result<Published, FetchError> {
-        let place = match self.discovery {
-            true => self.discover().await?,
-            false => self.url.clone(),
-        };
-        let document = self.web.fetch(&Place::parse(&place)?, FILE_BYTES_MAX).await?;
+        let place = if self.discovery { self.discover().await? } else { self.url.clone() };
+        let document = self.web.fetch(&FetchUrl::parse(&place)?, FILE_BYTES_MAX).await?;
         Ok(Published { from: place, document })
     }
 }
 
 impl Provider {
-    /// Fetch the keys and keep nothing: the Date of whoever gave them, as it says.
+    /// Fetches the keys without storing them. Returns the `Date` header of the response.
     ///
     /// # Errors
-    /// Why they could not be fetched.
+    /// Why the fetch failed.
     pub async fn look(&self) -> Result<Option<String>, FetchError> {
         self.fetch().await.map(|published| published.document.date)
     }
 
     async fn discover(&self) -> Result<String, FetchError> {
-        let place = Place::parse(&self.url)?;
+        let place = FetchUrl::parse(&self.url)?;
         let found = self.web.fetch(&place, DISCOVERY_BYTES_MAX).await?;
         self.key_place(&place, &found.body)
     }
 
-    /// Where the discovery document says the keys are, if it may say so.
-    fn key_place(&self, discovery: &Place, document: &[u8]) -> Result<String, FetchError> {
+    /// The `jwks_uri` of the discovery document, if the document may name it.
+    fn key_place(&self, discovery: &FetchUrl, document: &[u8]) -> Result<String, FetchError> {
         let metadata: Metadata = serde_json::from_slice(document).map_err(|_| {
-            let detail = "the discovery document is no JSON with issuer and jwks_uri";
+            let detail = "the discovery document is not JSON with issuer and jwks_uri";
             FetchError::new(FetchFault::Malformed, detail)
         })?;
-        // Discovery 1.0 §4.3: else one issuer could speak for another.
+        // Discovery 1.0 §4.3: otherwise one issuer could speak for another.
         let of_access_tokens = metadata.access_token_issuer.as_ref();
         let of_access_tokens =
             of_access_tokens.filter(|iss| host_of(iss) == Some(discovery.host()));
         let named = [Some(&metadata.issuer), of_access_tokens];
         if !named.into_iter().flatten().any(|iss| self.accepts.contains(iss)) {
             let told = shown(&metadata.issuer);
-            let detail = format!("the discovery document is the one of issuer {told}");
+            let detail = format!("the discovery document is of another issuer: {told}");
             return Err(FetchError::new(FetchFault::Issuer, detail));
         }
-        let keys = Place::parse(&metadata.jwks_uri)?;
+        let keys = FetchUrl::parse(&metadata.jwks_uri)?;
         let named = self.key_hosts.iter().any(|host| host.eq_ignore_ascii_case(keys.host()));
         if keys.host() != discovery.host() && !named {
             let detail = format!(
-                "jwks_uri is on another host, {}; name it in key_hosts if that is meant",
+                "jwks_uri is on another host, {}; if that is intended, name it in key_hosts",
                 keys.host()
             );
             return Err(FetchError::new(FetchFault::Address, detail));
@@ -104,13 +102,13 @@ impl Provider {
     }
 }
 
-/// The host of an `iss` that is a URL. AD FS's has the scheme http, and nothing is fetched from it.
+/// The host of an `iss` that is a URL. AD FS's has the scheme http; nothing is fetched from it.
 fn host_of(iss: &str) -> Option<&str> {
     let rest = iss.strip_prefix("https://").or_else(|| iss.strip_prefix("http://"))?;
     rest.split('/').next()
 }
 
-/// Something a server said, for a log line.
+/// Text from a server, made printable and short for a log line.
 fn shown(text: &str) -> String {
     text.chars().take(200).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
 }
@@ -120,8 +118,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_discovery_document_speaks_for_the_issuer_of_its_access_tokens_too() {
-        let place = Place::parse("https://adfs.example/adfs/.well-known/openid-configuration");
+    fn a_discovery_document_names_its_access_token_issuer() {
+        let place = FetchUrl::parse("https://adfs.example/adfs/.well-known/openid-configuration");
         let place = place.unwrap();
         let provider = |iss: &str| Provider {
             web: Web {
@@ -142,7 +140,7 @@ mod tests {
             ("https://adfs.example/adfs", trust, true),
             ("https://adfs.example/adfs", "", true),
             ("https://other.example", trust, false),
-            // Only of its own host.
+            // Accepted only for its own host.
             (
                 "http://other.example/adfs/services/trust",
                 "http://other.example/adfs/services/trust",
@@ -156,10 +154,7 @@ mod tests {
             let read = provider(iss).key_place(&place, document.as_bytes());
             assert_eq!(
                 read.map_err(|error| error.fault),
-                match found {
-                    true => Ok(keys.to_owned()),
-                    false => Err(FetchFault::Issuer),
-                },
+                if found { Ok(keys.to_owned()) } else { Err(FetchFault::Issuer) },
                 "{iss} {access}"
             );
         }

@@ -1,7 +1,7 @@
-//! The keys of one token issuer that come from a URL: fetched ahead of their age and when somebody
-//! misses one, kept on disk, published as a key set.
+//! Remote keys of a token issuer: fetched before they expire and when a token names an unknown key,
+//! cached on disk, published as a key set.
 //!
-//! Keys that work stay until the issuer itself publishes others: nothing that fails takes them away.
+//! Working keys stay until the issuer itself publishes others: no failure removes them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::fetch::{FetchError, FetchFault};
-use super::key_cache::{Kept, KeyCache};
-use super::keys::{OnKeys, Ring};
+use super::key_cache::{CachedKeys, KeyCache};
+use super::keys::{OnKeys, WatchedKeys};
 use super::provider::{Provider, Provides, Published};
 use super::schedule;
 use crate::clock::Clock;
@@ -22,106 +22,98 @@ use crate::live::{Live, Publisher, live};
 use crate::refetch::{Cause, Fetching, Refetch, refetch};
 use crate::token::KeySet;
 
-/// Told of each fetch: the issuer, and the time in seconds after 1970, or why there is none. A time
-/// without a fetch is that of kept keys.
+/// Called after each fetch: with the issuer's name, and the time of the fetch or its fault. Also
+/// called with the fetch time of cached keys.
 pub type OnFetch = Arc<dyn Fn(&str, Fetched) + Send + Sync>;
 
-/// What came of looking for keys.
+/// The outcome of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub enum Fetched {
-    /// Kept keys are used, which were fetched at this time.
+    /// Cached keys are in use; they were fetched at this time.
     Kept(Timestamp),
-    /// They were fetched at this time.
+    /// The keys were fetched at this time.
     Now(Timestamp),
-    /// They were not.
+    /// The fetch failed.
     Failed(FetchFault),
 }
 
-/// What an issuer's remote keys are kept by.
-pub struct RemoteParams {
+/// The parameters of an issuer's remote keys.
+pub struct RemoteParams<P = Provider> {
     /// The configured name of the issuer.
     pub name: Arc<str>,
     /// Where its keys are published.
-    pub provider: Provider,
+    pub provider: P,
     /// The state directory.
     pub state: PathBuf,
-    /// How old keys may become, whatever the issuer says.
+    /// The maximum age of the keys, which overrides the age that the issuer declares.
     pub refresh: Option<Duration>,
-    /// The least time between two fetches for a key that somebody missed.
+    /// The minimum time between two fetches that unknown keys trigger.
     pub refetch_interval: Duration,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Told how many keys there are.
+    /// Called with the number of keys.
     pub on_keys: OnKeys,
-    /// Told of each fetch.
+    /// Called after each fetch.
     pub on_fetch: OnFetch,
 }
 
-/// What others see of an issuer's remote keys.
+/// The readable state of an issuer's remote keys.
 #[derive(Clone, Debug)]
 pub struct RemoteView {
-    /// The keys of the moment.
+    /// The current keys.
     pub keys: Live<KeySet>,
     /// When they were fetched.
     pub fetched: Live<Option<Timestamp>>,
-    /// What is wrong with them, or with fetching them.
+    /// The problems of the keys or of fetching them.
     pub troubles: Live<Vec<String>>,
-    /// Whom to ask where one is missing.
+    /// Requests a fetch when a key is missing.
     pub refetch: Refetch,
 }
 
-/// The task that keeps one issuer's remote keys.
+/// The task that keeps one issuer's remote keys up to date.
 pub struct RemoteKeys<P = Provider> {
     provider: P,
     source: String,
     cache: KeyCache,
     refresh: Option<Duration>,
     clock: Clock,
-    ring: Ring,
+    ring: WatchedKeys,
     on_fetch: OnFetch,
     fetched: Publisher<Option<Timestamp>>,
     asked: Fetching,
-    /// The document whose keys are published.
+    /// The document with the published keys.
     good: Option<Vec<u8>>,
-    /// What is wrong with some of them.
+    /// The problems of some of its keys.
     faults: Vec<String>,
     failures: u32,
 }
 
 impl RemoteKeys {
-    /// Begin with the keys that were kept, if there are any. Fetching begins with [`Self::run`].
+    /// Starts with the cached keys, if there are any. Fetching begins with [`Self::run`].
     pub fn start(params: RemoteParams) -> (Self, RemoteView) {
-        let RemoteParams { provider, name, state, refresh, refetch_interval, clock, .. } = params;
-        let source = RemoteKeys::source(&provider.url, &provider.accepts);
-        let told = (params.on_keys, params.on_fetch);
-        let cache = KeyCache::new(&state, &name);
-        RemoteKeys::with(provider, (name, source), cache, (refresh, refetch_interval), clock, told)
+        let source = RemoteKeys::source(&params.provider.url, &params.provider.accepts);
+        RemoteKeys::with(params, source)
     }
 
-    /// The keys that were kept for an issuer, for tools.
+    /// The cached keys of an issuer, for tools.
     pub fn kept(state: &Path, issuer: &str, source: &str) -> KeySet {
         let kept = KeyCache::new(state, issuer).read(source);
         kept.map(|kept| KeySet::parse(&[("kept keys", kept.keys.as_bytes())]).0).unwrap_or_default()
     }
 
-    /// What keys are kept for: where they are, and who the issuer is.
+    /// The cache key: the URL of the keys and the issuers that are accepted.
     pub fn source(url: &str, accepts: &[String]) -> String {
         format!("{url} of {}", accepts.join(", "))
     }
 }
 
 impl<P: Provides> RemoteKeys<P> {
-    fn with(
-        provider: P,
-        (name, source): (Arc<str>, String),
-        cache: KeyCache,
-        (refresh, interval): (Option<Duration>, Duration),
-        clock: Clock,
-        (on_keys, on_fetch): (OnKeys, OnFetch),
-    ) -> (Self, RemoteView) {
-        let (ring, keys) = Ring::new(name, on_keys);
+    fn with(params: RemoteParams<P>, source: String) -> (Self, RemoteView) {
+        let RemoteParams { name, provider, state, refresh, clock, on_fetch, .. } = params;
+        let cache = KeyCache::new(&state, &name);
+        let (ring, keys) = WatchedKeys::new(name, params.on_keys);
         let (fetched, fetched_read) = live(None);
-        let (asked, refetch) = refetch(interval);
+        let (asked, refetch) = refetch(params.refetch_interval);
         let troubles = ring.troubles();
         let mut remote = RemoteKeys {
             provider,
@@ -141,7 +133,7 @@ impl<P: Provides> RemoteKeys<P> {
         (remote, RemoteView { keys, fetched: fetched_read, troubles, refetch })
     }
 
-    /// Keep the keys until told to stop.
+    /// Fetches and publishes the keys until stopped.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut due = Instant::now();
         loop {
@@ -162,7 +154,7 @@ impl<P: Provides> RemoteKeys<P> {
         }
     }
 
-    /// Use what was kept.
+    /// Publishes the cached keys.
     fn recall(&mut self) {
         let Some(kept) = self.cache.read(&self.source) else {
             return self.ring.publish_none();
@@ -174,7 +166,7 @@ impl<P: Provides> RemoteKeys<P> {
             tracing::info!(
                 target: "sitegate::keys",
                 issuer = self.ring.name(), fetched = %kept.fetched, age_s = age,
-                "keys that were kept are used until they are fetched"
+                "using saved keys until they are fetched"
             );
             self.good = Some(kept.keys.into_bytes());
             self.fetched.publish(Some(kept.fetched));
@@ -184,7 +176,7 @@ impl<P: Provides> RemoteKeys<P> {
         }
     }
 
-    /// Publish what was fetched, if it is usable. Returns when to fetch again.
+    /// Publishes fetched keys, if usable. Returns the delay until the next fetch.
     fn learn(&mut self, found: Result<Published, FetchError>) -> Duration {
         match found.and_then(|published| self.take(published)) {
             Ok(max_age) => {
@@ -201,7 +193,7 @@ impl<P: Provides> RemoteKeys<P> {
                 self.failures = self.failures.saturating_add(1);
                 (self.on_fetch)(self.ring.name(), Fetched::Failed(error.fault));
                 let kept = match self.good {
-                    Some(_) => "those from before stay in use",
+                    Some(_) => "previous keys stay in use",
                     None => "there are none yet",
                 };
                 self.ring.tell(vec![format!("the keys were not fetched, {kept}: {error}")]);
@@ -216,7 +208,7 @@ impl<P: Provides> RemoteKeys<P> {
         if self.good.as_ref() != Some(&document.body) {
             let (usable, faults) = self.ring.publish_if_usable(&from, &document.body);
             if !usable {
-                let why = faults.first().map_or("it is an empty set", String::as_str);
+                let why = faults.first().map_or("its key set is empty", String::as_str);
                 let detail = format!("{from} holds no key that can be used: {why}");
                 return Err(FetchError::new(FetchFault::Malformed, detail));
             }
@@ -226,16 +218,16 @@ impl<P: Provides> RemoteKeys<P> {
         self.fetched.publish(Some(now));
         (self.on_fetch)(self.ring.name(), Fetched::Now(now));
         if let Ok(keys) = String::from_utf8(document.body) {
-            self.cache.write(&Kept { source: self.source.clone(), fetched: now, keys });
+            self.cache.write(&CachedKeys { source: self.source.clone(), fetched: now, keys });
         }
         Ok(document.max_age)
     }
 }
 
-/// A number from 0 up to 1.
+/// A random number from 0 up to 1.
 fn chance() -> f64 {
     let mut bytes = [0; 4];
-    // Without randomness there is less spreading, and nothing else.
+    // Without randomness only the jitter is lost.
     let _ = rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

@@ -1,53 +1,55 @@
-//! What becomes of certificates, told once: to the log, and to whoever counts.
+//! Reports changes of certificates, once each: to the log and to an observer (metrics).
 //!
-//! Words are the codes of the closed lists. Nothing is told again until it has changed.
+//! The words are the codes of the closed lists. A report is repeated only when it has changed.
 
 use jiff::Timestamp;
 
-use crate::cert::{Fault, Offer, Rejected, Selection, Source, Unstapled, Why};
+use crate::cert::{CredentialFault, Offer, Rejected, Selection, Source, Unstapled, Why};
 use crate::unfit::Unfit;
 
-/// Who counts: metrics, for instance. All arguments are configured names or from closed lists.
+/// Receives the reports, for metrics. All arguments are configured names or from closed lists.
 pub trait Observer: Send + Sync {
     /// Another credential is served, or none (`to` is `None`).
     fn swapped(&self, site_system: &str, from: Option<Source>, to: Option<Source>, cause: Why) {
         let _ = (site_system, from, to, cause);
     }
 
-    /// What is served now and why: told at each swap, and when only the reason has changed.
+    /// The credential that is served now and the reason: called at each swap, and when only the
+    /// reason has changed.
     fn chosen(&self, site_system: &str, source: Option<Source>, why: Why) {
         let _ = (site_system, source, why);
     }
 
-    /// Why what a source offers may not be served; `None` once that is over.
+    /// Why a source's credential may not be served; `None` once that is over.
     fn rejected(&self, site_system: &str, source: Source, unfit: Option<Unfit>) {
         let _ = (site_system, source, unfit);
     }
 
-    /// When what a source has to offer expires; `None` when it has nothing.
+    /// When a source's credential expires; `None` when it has none.
     fn expires(&self, site_system: &str, source: Source, not_after: Option<Timestamp>) {
         let _ = (site_system, source, not_after);
     }
 
-    /// Until when an OCSP response is stapled, if one is, and whether one lies there in vain.
+    /// Until when the stapled OCSP response is valid, if one is stapled, and whether an unusable
+    /// one is present.
     fn stapled(&self, site_system: &str, next_update: Option<Timestamp>, in_vain: bool) {
         let _ = (site_system, next_update, in_vain);
     }
 }
 
-/// Nobody counts.
+/// Discards all reports.
 impl Observer for () {}
 
-/// What hinders nothing and should be mended all the same.
+/// A fault that should be fixed but does not stop the certificate from being served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// The key is readable by its group.
     KeyGroupReadable,
-    /// The site's certificate could not be renewed though it is time.
-    RenewalOverdue(Fault),
-    /// The OCSP response beside the certificate is of no use.
+    /// The site-issued certificate is due for renewal and could not be renewed.
+    RenewalOverdue(CredentialFault),
+    /// The OCSP response beside the certificate is unusable.
     Unstapled(Unstapled),
-    /// An authority above the certificate ends soon: which, and when.
+    /// A CA above the certificate expires soon: its name, and when.
     AuthorityEnding(String, Timestamp),
 }
 
@@ -72,26 +74,31 @@ impl std::fmt::Display for Warning {
             }
             Warning::Unstapled(why) => write!(f, "the OCSP response is not stapled: {why}"),
             Warning::AuthorityEnding(name, until) => {
-                write!(f, "the authority {name} ends at {until}, and the certificate with it")
+                write!(
+                    f,
+                    "the authority {name} expires at {until}, and the certificate is unfit from \
+                     then on"
+                )
             }
         }
     }
 }
 
-/// What is nobody's fault: an empty folder, and last year's certificate beside this year's.
+/// Whether a rejection needs no warning: an empty folder, or last year's certificate beside this
+/// year's.
 fn quiet(rejected: &Rejected) -> bool {
     matches!(rejected.fault.unfit, Unfit::Absent | Unfit::Superseded)
 }
 
-/// What was told last, so as not to tell it again.
+/// The last reports, so as not to repeat them.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct LastReport {
     rejected: Vec<Rejected>,
     warnings: Vec<(Source, Warning)>,
     expires: Vec<(Source, Option<Timestamp>)>,
 }
 
-/// Tells for one site system.
+/// Reports for one site system.
 pub(super) struct Reporter<'a> {
     pub name: &'a str,
     pub port: u16,
@@ -103,7 +110,7 @@ impl Reporter<'_> {
         let to = selection.chosen.as_ref().map(|credential| credential.source());
         self.observer.swapped(self.name, from, to, selection.why);
         if let Some(chosen) = &selection.chosen {
-            // The words of Configuration Manager's own log.
+            // The wording of Configuration Manager's own log.
             let (thumbprint, port) = (&chosen.facts().sha1, self.port);
             tracing::info!(target: "sitegate::certificate", site_system = self.name,
                 "Bound certificate {thumbprint} to port {port}");
@@ -111,7 +118,7 @@ impl Reporter<'_> {
         self.outcome(from, selection);
     }
 
-    /// Say what is served now and why: also when only the reason has changed.
+    /// Reports the credential served now and the reason, also when only the reason has changed.
     pub fn outcome(&self, from: Option<Source>, selection: &Selection) {
         let facts = selection.chosen.as_ref().map(|credential| credential.facts());
         let source = selection.chosen.as_ref().map(|credential| credential.source());
@@ -131,8 +138,8 @@ impl Reporter<'_> {
         }
     }
 
-    /// Tell of what is newly rejected. What is nobody's fault is told by the outcome alone.
-    pub fn rejected(&self, told: &mut Told, rejected: Vec<Rejected>) {
+    /// Reports new rejections. Those that need no warning appear only in the outcome.
+    pub fn rejected(&self, told: &mut LastReport, rejected: Vec<Rejected>) {
         for new in rejected.iter().filter(|new| !told.rejected.contains(new)) {
             if quiet(new) {
                 continue;
@@ -143,7 +150,8 @@ impl Reporter<'_> {
                 detail = new.fault.detail, thumbprint, hint = new.fault.unfit.hint(),
                 "certificate rejected");
         }
-        // One reason for each source, the most telling: what it would have served comes first.
+        // One reason for each source, the most relevant: that of the credential it would have
+        // served comes first.
         let reason = |list: &[Rejected], source| {
             list.iter().find(|r| r.source == source && !quiet(r)).map(|r| r.fault.unfit)
         };
@@ -156,7 +164,7 @@ impl Reporter<'_> {
         told.rejected = rejected;
     }
 
-    pub fn warned(&self, told: &mut Told, warnings: Vec<(Source, Warning)>) {
+    pub fn warned(&self, told: &mut LastReport, warnings: Vec<(Source, Warning)>) {
         for (source, warning) in warnings.iter().filter(|new| !told.warnings.contains(new)) {
             tracing::warn!(target: "sitegate::certificate", site_system = self.name,
                 source = source.as_str(), code = warning.code(), "{warning}");
@@ -164,7 +172,7 @@ impl Reporter<'_> {
         told.warnings = warnings;
     }
 
-    pub fn expires(&self, told: &mut Told, offers: &[Offer]) {
+    pub fn expires(&self, told: &mut LastReport, offers: &[Offer]) {
         let ends = |offer: &Offer| {
             let held = offer.found.as_ref().ok().or(offer.kept.as_ref());
             (offer.source, held.map(|judged| judged.credential.facts().not_after))

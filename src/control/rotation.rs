@@ -1,7 +1,8 @@
-//! The certificate of one site system over time: look, judge, choose, try, publish, wait.
+//! Certificate rotation of one site system: check, select, validate with a trial handshake,
+//! publish, wait.
 //!
-//! The one place that publishes it. Never publishes what a client would refuse while there is
-//! something better, and never stops because something is broken.
+//! The only writer of the served certificate. Never publishes a certificate that clients would
+//! refuse while a better one exists, and no fault stops it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,46 +15,48 @@ use rustls_pki_types::ServerName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cert::{Anchors, Credential, Fault, Offer, Selection, Source, Staple, Verdicts, select};
+use crate::cert::{
+    Anchors, Credential, CredentialFault, Offer, Selection, Source, Staple, Verdicts, select,
+};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::site::Authority;
-use crate::tls::{Client, TlsOptions, server_config, trial};
+use crate::tls::{TlsOptions, TrialClient, server_config, trial};
 
-use super::report::{Observer, Reporter, Told, Warning};
+use super::cert_folder::{CertFolder, Folder};
+use super::report::{LastReport, Observer, Reporter, Warning};
 use super::served::Served;
-use super::store::{Folder, Store};
-use super::supply::{Holding, Judge, SETTLE_LOOK, SiteIssued, Supply};
+use super::source::{CredentialSource, Holding, Judge, SETTLE_LOOK, SiteIssued};
 use super::watch::Watch;
 
-/// What a site system's certificate depends on.
+/// The parameters of a site system's rotation.
 #[derive(Clone)]
 pub struct RotationParams {
     /// The site system's configured name.
     pub name: String,
     /// The port that it is served on, for the log.
     pub port: u16,
-    /// The hosts that its certificate has to cover.
+    /// The hosts that its certificate must cover.
     pub hosts: Vec<ServerName<'static>>,
-    /// How its TLS is to be.
+    /// Its TLS options.
     pub tls: TlsOptions,
-    /// Where the operator's certificate lies, if anywhere.
+    /// The folder of the operator's certificate, if configured.
     pub pki: Option<Folder>,
-    /// Where site-issued certificates come from; `None` for PKI only.
+    /// The source of site-issued certificates; `None` for PKI only.
     pub site_issued: Option<SiteIssued>,
     /// The system's roots, for folders that bring none.
     pub system: Arc<Anchors>,
-    /// How often to look where no event tells of a change.
+    /// The polling interval, for changes without an event.
     pub poll: Duration,
-    /// Who counts.
+    /// Receives the reports.
     pub observer: Arc<dyn Observer>,
-    /// What an earlier rotation of the same site system served, so that a reload of the
-    /// configuration loses nothing.
+    /// The state of an earlier rotation of the same site system, so that a configuration reload
+    /// loses nothing.
     pub previous: Option<Arc<Served>>,
 }
 
 impl RotationParams {
-    /// A site system with neither source yet, looked at every 30 seconds.
+    /// A site system without sources, polled every 30 seconds.
     pub fn new(name: impl Into<String>, hosts: Vec<ServerName<'static>>) -> Self {
         RotationParams {
             name: name.into(),
@@ -72,10 +75,10 @@ impl RotationParams {
 
 /// The longest sleep: clocks jump, and a timer does not notice.
 const POLL: Duration = Duration::from_secs(30);
-/// The same while nothing is served: at a start before the clock is set, a client is waiting.
+/// The same while nothing is served: at a start before the clock is set, clients are waiting.
 const POLL_WITHOUT: Duration = Duration::from_secs(2);
 
-/// What handshakes are to use, the roots it was judged by, and what is stapled to it.
+/// A server configuration, the roots that its credential was checked against, and its staple.
 #[derive(Default)]
 struct Prepared {
     config: Option<Arc<ServerConfig>>,
@@ -83,34 +86,34 @@ struct Prepared {
     staple: Option<Staple>,
 }
 
-/// Asks a rotation to look now.
+/// Triggers an immediate evaluation of a rotation.
 #[derive(Clone, Debug, Default)]
 pub struct Nudge(Arc<Notify>);
 
 impl Nudge {
-    /// Look now.
+    /// Triggers the evaluation.
     pub fn now(&self) {
         self.0.notify_one();
     }
 }
 
-/// The task that keeps a site system's certificate.
+/// The task that keeps a site system's certificate up to date.
 pub struct Rotation {
     params: RotationParams,
     clock: Clock,
     provider: Arc<CryptoProvider>,
-    supplies: Vec<Supply>,
+    supplies: Vec<CredentialSource>,
     watch: Watch,
     nudge: Nudge,
-    failed: Vec<(Arc<Credential>, Fault)>,
+    failed: Vec<(Arc<Credential>, CredentialFault)>,
     verdicts: Verdicts,
-    told: Told,
+    told: LastReport,
     publisher: Publisher<Served>,
 }
 
 impl Rotation {
-    /// Look once, so that a listener knows what to serve before it accepts. Never fails: with
-    /// nothing fit, what is live refuses handshakes and says why.
+    /// Evaluates once, so that a listener has a certificate before it accepts. Never fails: without
+    /// a fit certificate the published state refuses handshakes and gives the reason.
     pub fn start(
         mut params: RotationParams,
         clock: Clock,
@@ -119,7 +122,7 @@ impl Rotation {
         let folders = [&params.pki, &site_folder(&params)].map(Option::clone);
         let mut directories: Vec<_> =
             folders.iter().flatten().flat_map(Folder::directories).collect();
-        // A rollover's steps, and what is blocked.
+        // For the steps of a rollover, and for blocked certificates.
         let authority = authority(&params).map(Authority::watched);
         directories.extend(authority.clone());
         let folders: Vec<Folder> = folders.into_iter().flatten().collect();
@@ -138,19 +141,19 @@ impl Rotation {
             nudge: Nudge::default(),
             failed: Vec::new(),
             verdicts: Verdicts::default(),
-            told: Told::default(),
+            told: LastReport::default(),
             publisher,
         };
         rotation.evaluate();
         (rotation, reader)
     }
 
-    /// A handle that makes it look now.
+    /// A handle that triggers an immediate evaluation.
     pub fn nudge(&self) -> Nudge {
         self.nudge.clone()
     }
 
-    /// Keep the certificate until told to stop.
+    /// Runs the rotation until stopped.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow_and_update() {
             let pause = self.pause();
@@ -161,7 +164,8 @@ impl Rotation {
                 () = self.nudge.0.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            // Whoever came in its place has issued already, and perhaps for other hosts.
+            // After a reload, the successor has already issued certificates, perhaps for other
+            // hosts.
             if *stop.borrow() {
                 return;
             }
@@ -169,9 +173,9 @@ impl Rotation {
         }
     }
 
-    /// Until when nothing can change but by an event.
+    /// The time until the next evaluation, unless an event comes earlier.
     fn pause(&self) -> Duration {
-        if self.supplies.iter().any(Supply::settling) {
+        if self.supplies.iter().any(CredentialSource::settling) {
             return SETTLE_LOOK;
         }
         let (next, why) = self
@@ -182,22 +186,22 @@ impl Rotation {
         let longest = self.params.poll.min(longest);
         let until = next.map(|next| self.clock.now().duration_until(next));
         match until.map(Duration::try_from) {
-            // A moment's grace, so as not to wake just before it.
+            // One millisecond more, so as not to wake just before that time.
             Some(Ok(until)) => longest.min(until + Duration::from_millis(1)),
             Some(Err(_)) => Duration::from_millis(1),
             None => longest,
         }
     }
 
-    /// Look at every source, choose, and publish what has changed.
+    /// Checks every source, selects, and publishes the changes.
     fn evaluate(&mut self) {
         let now = self.clock.now();
         let serving = self.publisher.reader().load();
         let instant = Instant::now();
-        // Each round takes one credential out of the running, so this ends.
+        // Each round excludes one credential, so this ends.
         let offers = loop {
             let judge = judge(&self.params, &self.provider, &self.failed, &self.verdicts);
-            let offer = |supply: &mut Supply| supply.offer(&judge, now, instant);
+            let offer = |supply: &mut CredentialSource| supply.offer(&judge, now, instant);
             let offers: Vec<Offer> = self.supplies.iter_mut().map(offer).collect();
             let last = serving.holding().map(|last| Holding {
                 staple: self
@@ -221,30 +225,30 @@ impl Rotation {
         reporter.expires(&mut self.told, &offers);
     }
 
-    /// What is held of the credential that was chosen.
+    /// The holding of the selected credential.
     fn holding(&self, serving: &Served, selection: &Selection) -> Option<Holding> {
         let chosen = selection.chosen.as_ref()?;
-        let mut held = self.supplies.iter().flat_map(Supply::holdings);
+        let mut held = self.supplies.iter().flat_map(CredentialSource::holdings);
         let found = held.find(|holding| holding.credential == *chosen).cloned();
         found.or_else(|| serving.holding().filter(|holding| holding.credential == *chosen))
     }
 
-    /// What is stapled changes by the passing of time as well, and so do the roots.
+    /// The staple and the roots also change with time alone, so their times count as well.
     fn expect_others(&self, serving: &Served, selection: &mut Selection, now: Timestamp) {
         let holding = self.holding(serving, selection);
-        let held = self.supplies.iter().flat_map(Supply::holdings).chain(&holding);
+        let held = self.supplies.iter().flat_map(CredentialSource::holdings).chain(&holding);
         let moments = held.flat_map(Holding::moments).filter(|at| *at > now);
         selection.next_change = moments.chain(selection.next_change).min();
     }
 
-    /// The configuration for what was chosen: the present one if it is served already, else a new
-    /// one that a client has tried.
+    /// The configuration for the selected credential: the current one if it is already served, else
+    /// a new one that passed a trial handshake.
     fn prepare(
         &self,
         serving: &Served,
         selection: &Selection,
         now: Timestamp,
-    ) -> Result<Prepared, (Arc<Credential>, Fault)> {
+    ) -> Result<Prepared, (Arc<Credential>, CredentialFault)> {
         let Some(chosen) = &selection.chosen else {
             return Ok(Prepared::default());
         };
@@ -261,11 +265,12 @@ impl Rotation {
         let config =
             server_config(chosen, staple.as_ref(), &self.params.tls, self.provider.clone())
                 .map_err(fail)?;
-        // No client would accept what has expired, and it is served all the same.
+        // No client accepts an expired certificate, so a trial would fail; it is served
+        // nevertheless.
         if !selection.why.alarming() {
             let (hosts, provider) = (&self.params.hosts, &self.provider);
             let anchors = &anchors.for_trial(chosen);
-            trial(&config, &Client { anchors, hosts, provider }, now).map_err(fail)?;
+            trial(&config, &TrialClient { anchors, hosts, provider }, now).map_err(fail)?;
         }
         Ok(Prepared { config: Some(config), anchors, staple })
     }
@@ -303,7 +308,7 @@ impl Rotation {
         self.tell(serving, &served, swapped);
     }
 
-    /// After publishing: nobody's handshake waits for a log.
+    /// Reports after publishing, so that no handshake waits for a log write.
     fn tell(&mut self, before: &Served, after: &Served, swapped: bool) {
         let reporter = reporter(&self.params);
         let source_of = |served: &Served| served.selection.chosen.as_ref().map(|c| c.source());
@@ -324,8 +329,8 @@ impl Rotation {
         self.params.observer.stapled(&self.params.name, until, in_vain);
     }
 
-    /// Let every source keep what has proved fit, and forget failed trials of what none holds any
-    /// more.
+    /// Lets every source keep the credential that proved fit, and forgets the failed trials of
+    /// credentials that no source holds any more.
     fn remember(&mut self, now: Timestamp) {
         let judge = judge(&self.params, &self.provider, &self.failed, &self.verdicts);
         for supply in &mut self.supplies {
@@ -333,7 +338,7 @@ impl Rotation {
         }
         let supplies = &self.supplies;
         self.failed.retain(|(credential, _)| {
-            let mut held = supplies.iter().flat_map(Supply::holdings);
+            let mut held = supplies.iter().flat_map(CredentialSource::holdings);
             held.any(|holding| holding.credential == *credential)
         });
     }
@@ -352,10 +357,10 @@ fn site_folder(params: &RotationParams) -> Option<Folder> {
     }
 }
 
-fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<Supply> {
+fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<CredentialSource> {
     let folder = |folder: &Folder, source, system: &Arc<Anchors>| {
-        let store = Store::new(folder.clone(), source, provider.clone());
-        Supply::folder(store, source, system.clone())
+        let store = CertFolder::new(folder.clone(), source, provider.clone());
+        CredentialSource::folder(store, source, system.clone())
     };
     let pki = params.pki.as_ref().map(|pki| {
         let system = params.system.as_ref().clone().processing_more(pki.process_more);
@@ -363,10 +368,10 @@ fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<Supp
     });
     let site_issued = params.site_issued.as_ref().map(|site_issued| match site_issued {
         SiteIssued::Authority(authority) => {
-            Supply::authority(authority.clone(), params.name.clone())
+            CredentialSource::authority(authority.clone(), params.name.clone())
         }
-        SiteIssued::Never(why) => Supply::never(why),
-        // The system's roots have no say in what the site issued.
+        SiteIssued::Never(why) => CredentialSource::never(why),
+        // The system's roots do not apply to site-issued certificates.
         SiteIssued::Folder(site) => folder(site, Source::SiteIssued, &Arc::default()),
     });
     pki.into_iter().chain(site_issued).collect()
@@ -375,7 +380,7 @@ fn supplies(params: &RotationParams, provider: &Arc<CryptoProvider>) -> Vec<Supp
 fn judge<'a>(
     params: &'a RotationParams,
     provider: &'a CryptoProvider,
-    failed: &'a [(Arc<Credential>, Fault)],
+    failed: &'a [(Arc<Credential>, CredentialFault)],
     verdicts: &'a Verdicts,
 ) -> Judge<'a> {
     Judge { hosts: &params.hosts, provider, failed, verdicts, authority: authority(params) }

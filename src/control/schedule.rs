@@ -1,31 +1,32 @@
-//! When keys are fetched again: ahead of their age, and after a failure ever later.
+//! The schedule of key fetches: ahead of their expiry, and exponential backoff after failures.
 //!
-//! Pure: chance comes in as a number from 0 up to 1, so that many gateways do not ask at one moment.
+//! Pure: the random number (from 0 up to 1) is an argument. Jitter keeps many gateways from
+//! fetching at the same moment.
 
 use std::time::Duration;
 
-/// The bounds of what an issuer may say about the age of its keys.
+/// The bounds of the age that an issuer may declare for its keys.
 const AGE_MIN: Duration = Duration::from_secs(5 * 60);
 const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Where it says nothing.
+/// The age if the issuer declares none.
 const AGE: Duration = Duration::from_secs(3600);
 
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// How old fetched keys may become before they are fetched again: what is configured, else what
-/// the issuer says, within bounds.
+/// How old fetched keys may become before they are fetched again: the configured age, else the one
+/// that the issuer declares, within bounds.
 pub(super) fn age(configured: Option<Duration>, max_age: Option<Duration>) -> Duration {
     configured.unwrap_or_else(|| max_age.unwrap_or(AGE).clamp(AGE_MIN, AGE_MAX))
 }
 
-/// When to fetch again after a success: at 70 to 80 % of the age, so that it never passes.
+/// The delay after a successful fetch: 70 to 80 % of the age, so that the keys never pass it.
 pub(super) fn ahead(age: Duration, chance: f64) -> Duration {
     age.mul_f64(0.8 - 0.1 * chance)
 }
 
-/// When to try again after so many failures in a row: twice as late each time, and 50 to 100 % of
-/// that.
+/// The delay after so many consecutive failures: it doubles each time, with a jitter of 50 to 100
+/// %.
 pub(super) fn retry(failures: u32, chance: f64) -> Duration {
     let doubled = RETRY_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(RETRY_MAX).mul_f64(0.5 + 0.5 * chance)
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_is_what_is_configured_else_what_the_issuer_says_within_bounds() {
+    fn a_key_set_age_is_configured_or_max_age_within_bounds() {
         let s = Duration::from_secs;
         for (configured, max_age, expected) in [
             (None, None, s(3600)),
@@ -50,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_fetched_ahead_of_their_age_and_failures_are_retried_ever_later_up_to_a_bound() {
+    fn keys_are_fetched_early_and_retries_back_off_to_a_bound() {
         for chance in [0.0, 0.5, 0.999] {
             let next = ahead(AGE, chance);
             assert!(next <= AGE.mul_f64(0.8) && next >= AGE.mul_f64(0.7), "{next:?}");

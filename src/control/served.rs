@@ -1,6 +1,6 @@
-//! What a site system serves now, as handshakes, status and readiness read it.
+//! The served state of a site system, as handshakes, status and readiness read it.
 //!
-//! Written by the rotation alone.
+//! Only the rotation writes it.
 
 use std::sync::Arc;
 
@@ -10,29 +10,30 @@ use rustls::ServerConfig;
 use crate::cert::{Anchors, Selection, Source, Staple, select};
 
 use super::report::Warning;
-use super::supply::Holding;
+use super::source::Holding;
 
-/// What is served, and how that came about. Handshakes read `config`, status the rest.
+/// The served certificate and how it was selected. Handshakes read `config`, status the rest.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The configuration for handshakes; `None` refuses them.
     pub config: Option<Arc<ServerConfig>>,
-    /// The choice: what, why, what was passed over, and when it may change.
+    /// The selection: the credential, the reason, the credentials passed over, and when it may
+    /// change.
     pub selection: Selection,
-    /// Since when this certificate is served, or none.
+    /// Since when this certificate, or none, is served.
     pub since: Timestamp,
     /// How often the certificate has been replaced.
     pub swaps: u64,
-    /// What hinders nothing and should be mended all the same.
+    /// Faults that should be fixed but do not stop the certificate from being served.
     pub warnings: Vec<(Source, Warning)>,
-    /// The OCSP response that is stapled.
+    /// The stapled OCSP response.
     pub staple: Option<Staple>,
     pub(super) anchors: Arc<Anchors>,
 }
 
 impl Served {
-    /// The roots by which what is served was judged, as a client of this machine needs them: one
-    /// that trusts them is content.
+    /// The roots that the served certificate was checked against, as a client on this machine needs
+    /// them: a client that trusts them accepts the certificate.
     pub fn anchors(&self) -> Anchors {
         let chosen = self.selection.chosen.as_ref();
         chosen.map_or_else(Anchors::default, |chosen| self.anchors.for_trial(chosen))
@@ -44,8 +45,8 @@ impl Served {
         Some(Holding { credential, anchors: self.anchors.clone(), staple })
     }
 
-    /// What is live before the first look: what an earlier rotation served, if there was one, but
-    /// without its configuration, because options of TLS may be what was reloaded.
+    /// The state before the first evaluation: that of an earlier rotation if there was one, but
+    /// without its configuration, because the reload may have changed the TLS options.
     pub(super) fn before(previous: Option<&Served>, now: Timestamp) -> Self {
         let nothing = || Served {
             config: None,

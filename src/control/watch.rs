@@ -1,8 +1,7 @@
-//! Waits until something changed in directories, existing or not.
+//! Watches directories, existing or not, for changes (inotify, with polling as a fallback).
 //!
-//! Owns the only use of notify. Says no more than "look again", and of names that something was
-//! renamed to them: what happened is for the eyes of whoever looks, because events are lost, doubled
-//! and late, and contents are not.
+//! Owns the only use of notify. Reports only that something may have changed, and names that were
+//! renamed to: events are lost, doubled and late, so callers compare the contents.
 
 mod renames;
 
@@ -21,21 +20,21 @@ use tokio::time::Instant;
 
 pub use renames::Renames;
 
-/// Directories under watch. Files are watched by their directories: a watch on a file dies when
-/// the file is replaced.
+/// Watched directories. A file is watched through its directory: a watch on a file ends when the
+/// file is replaced.
 pub struct Watch {
     directories: Arc<[PathBuf]>,
     meant: Option<Meant>,
-    /// Of each directory, whether anything may be behind a name there.
+    /// For each directory, whether any name in it may lead to a watched file.
     links: Links,
-    /// Each directory as it was when that was last looked at: nothing is listed twice.
+    /// Each directory's state at its last scan: an unchanged one is not listed again.
     looked: Vec<Option<Edition>>,
     poll: Duration,
     changed: Arc<Notify>,
     renames: Renames,
-    /// What lies in the directories, as it was when that was last looked at.
+    /// The hash of the directories' contents at the last comparison.
     lies: u64,
-    /// When that is looked at next, and when it is time to look whatever lies there.
+    /// The time of the next comparison, and of the next unconditional wake-up.
     next: (Instant, Instant),
     armed: Vec<Armed>,
     /// Ends its thread when dropped.
@@ -43,30 +42,31 @@ pub struct Watch {
     told_polling: bool,
 }
 
-/// Whether an entry of a watched directory is worth a look.
+/// Whether an entry of a watched directory is relevant.
 type Meant = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
-/// Whether each directory holds links, in their order.
+/// Whether each directory holds links, in the order of the directories.
 type Links = Arc<[AtomicBool]>;
-/// What is meant, and where there are links.
+/// The filter, and which directories hold links.
 type Only = (Meant, Links);
 
-/// What of a directory changes with its entries, and of a file with its contents: device, inode,
-/// size, and the time of the last change in seconds and nanoseconds.
+/// The metadata that changes with a directory's entries or a file's contents: device, inode, size,
+/// and the time of the last change in seconds and nanoseconds.
 type Edition = (u64, u64, u64, i64, i64);
-/// A directory as it was when its watch was set: path, device and inode.
+/// A directory when its watch was set: path, device and inode.
 type Armed = (PathBuf, u64, u64);
 
-/// How often sizes and times are compared: what is written by another name of a file, by a mount of
-/// it, behind a link or on a network file system gives no event.
+/// How often sizes and times are compared: a write through another name of a file, through another
+/// mount, behind a link or on a network file system causes no event.
 const COMPARE: Duration = Duration::from_secs(1);
-/// How often to look where the system grants no events.
+/// The polling interval if the system grants no events.
 const POLL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
-/// In a directory with more entries than this, any event is worth a look: looking costs less then.
+/// In a directory with more entries than this, every event counts: filtering would cost more than
+/// checking.
 const ENTRIES_MAX: usize = 256;
 
 impl Watch {
-    /// Watch directories, and look every `poll` besides (network file systems give no events). A
-    /// directory that does not exist is awaited, one that is replaced is followed.
+    /// Watches directories, and wakes up every `poll` besides (network file systems give no
+    /// events). A directory that does not exist is awaited, one that is replaced is followed.
     pub fn new(directories: impl IntoIterator<Item = PathBuf>, poll: Duration) -> Self {
         let directories: Arc<[PathBuf]> = directories.into_iter().map(absolute).collect();
         let mut watch = Watch {
@@ -88,10 +88,10 @@ impl Watch {
         watch
     }
 
-    /// Of what happens within the directories, take only what happens to entries that are `meant`,
-    /// by their absolute path: whoever writes a file under another name first wakes nobody before
-    /// it is renamed. In a directory that holds links, or a file with several names, anything may be
-    /// behind a name, and counts. What is written by a name elsewhere is found by looking.
+    /// Reports only changes of entries for which `meant` is true, by their absolute path: a file
+    /// that is written under a temporary name causes no wake-up before its rename. In a directory
+    /// that holds links, or a file with several hard links, any name may lead to a relevant file,
+    /// so every event counts. Writes through a name elsewhere are found by the periodic comparison.
     pub fn only(mut self, meant: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.meant = Some(Arc::new(meant));
         self.watcher = None;
@@ -100,13 +100,13 @@ impl Watch {
         self
     }
 
-    /// The names in these directories to which something was renamed.
+    /// The names in these directories that were renamed to.
     pub fn renames(&self) -> Renames {
         self.renames.clone()
     }
 
-    /// Wait until it is worth looking again. Cancel-safe: an event that nobody waited for ends the
-    /// next wait at once.
+    /// Waits for a possible change. Cancel-safe: an event that came between two waits ends the next
+    /// one at once.
     pub async fn changed(&mut self) {
         self.rearm();
         loop {
@@ -128,7 +128,7 @@ impl Watch {
         self.next.1 = Instant::now() + poll;
     }
 
-    /// What lies in the directories, as a number that differs when it does.
+    /// A hash of the directories' contents.
     fn compared(&self) -> u64 {
         let number = |of: &dyn Fn(&mut DefaultHasher)| {
             let mut hasher = DefaultHasher::new();
@@ -140,7 +140,7 @@ impl Watch {
             let is_link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
             self.meant.as_ref().is_none_or(|meant| meant(path)) || is_link()
         };
-        // Of the directory itself, which one it is: a file beside those that are meant changes its time.
+        // Of the directory itself only its identity counts: an irrelevant file changes its time.
         let of_place = |dir: &Path| {
             number(&|hasher| {
                 (dir, edition(dir).map(|(device, inode, ..)| (device, inode))).hash(hasher);
@@ -157,32 +157,32 @@ impl Watch {
         self.directories.iter().map(of_directory).fold(0, u64::wrapping_add)
     }
 
-    /// Whether the system gives events; otherwise there is only polling.
+    /// Whether the system delivers events; otherwise there is only polling.
     pub fn has_events(&self) -> bool {
         self.watcher.is_some()
     }
 
-    /// Set the watches anew if the directories are not those they were set on. What happened in
-    /// between is not lost: callers look after this.
+    /// Sets the watches anew if the directories were replaced. Changes in between are not lost:
+    /// callers check the files after this.
     fn rearm(&mut self) {
         if let Some(meant) = &self.meant {
             let of_each = self.directories.iter().zip(self.links.iter()).zip(&mut self.looked);
             for ((dir, links), looked) in of_each {
                 let now = edition(dir);
-                // What comes in the same moment as a look is told by its own event.
+                // A change at the same moment as the scan causes its own event.
                 if now.is_none() || std::mem::replace(looked, now) != now {
                     links.store(has_links(dir, meant), Ordering::Relaxed);
                 }
             }
         }
-        // Again after arming: a directory may have come while its parent was not watched yet.
+        // Again after arming: a directory may have appeared while its parent was not watched yet.
         for _ in 0..3 {
             let wanted: Vec<Armed> = self.directories.iter().flat_map(|dir| places(dir)).collect();
             if self.watcher.is_some() && wanted == self.armed {
                 return;
             }
             if self.watcher.is_some() {
-                // The directories changed under the old watches, so there is something to see.
+                // The directories changed under the old watches, so the files may have changed too.
                 self.changed.notify_one();
             }
             self.watcher = self.arm(&wanted);
@@ -217,7 +217,7 @@ impl Watch {
             Err(error) => {
                 if !std::mem::replace(&mut self.told_polling, true) {
                     tracing::warn!(target: "sitegate::watch", %error, hint = hint(&error),
-                        "the system tells of no changes here; looking every few seconds instead");
+                        "inotify does not work here; polling every few seconds instead");
                 }
                 None
             }
@@ -231,7 +231,7 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// What an operator does about a system that tells of no changes.
+/// The hint for an operator whose system delivers no events.
 fn hint(error: &notify::Error) -> &'static str {
     const TOO_MANY: i32 = rustix::io::Errno::MFILE.raw_os_error();
     match &error.kind {
@@ -244,21 +244,21 @@ fn hint(error: &notify::Error) -> &'static str {
     }
 }
 
-/// What a name leads to at present.
+/// The metadata of a path's target.
 fn edition(path: &Path) -> Option<Edition> {
     let found = fs::metadata(path).ok()?;
     Some((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
-/// Event paths are what was watched with a name appended, so only like can be compared with like.
-/// The parent of a bare file name is empty, and means here.
+/// Event paths are the watched path with a name appended, so both sides must be absolute. The
+/// parent of a bare file name is empty, and means the current directory.
 pub(super) fn absolute(path: PathBuf) -> PathBuf {
     let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Where to watch for a directory: itself and its parent, in which it may be replaced; or, as long
-/// as it does not exist, the nearest directory above, in which the way to it will begin.
+/// The paths to watch for a directory: itself and its parent, in which it may be replaced; while it
+/// does not exist, its nearest existing ancestor.
 fn places(dir: &Path) -> Vec<Armed> {
     let identify = |path: &Path| {
         let meta = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
@@ -268,8 +268,8 @@ fn places(dir: &Path) -> Vec<Armed> {
     identify(dir).into_iter().chain(above.next()).collect()
 }
 
-/// Whether an event is worth a look: everything without a path (an overflow, an error), and every
-/// change on the way to or within a directory. Reading is no change; our own would never end.
+/// Whether an event is relevant: every event without a path (an overflow, an error), and every
+/// change on the path to a directory or within it. Reads are ignored: our own would never end.
 fn concerns(directories: &[PathBuf], only: Option<&Only>, event: &notify::Result<Event>) -> bool {
     let Ok(event) = event else { return true };
     let read = match event.kind {
@@ -279,14 +279,14 @@ fn concerns(directories: &[PathBuf], only: Option<&Only>, event: &notify::Result
     };
     let near = |path: &PathBuf| {
         directories.iter().enumerate().any(|(n, dir)| {
-            dir.starts_with(path) || (path.starts_with(dir) && is_meant((n, dir), path, only))
+            dir.starts_with(path) || (path.starts_with(dir) && is_meant(n, dir, path, only))
         })
     };
     event.need_rescan() || (!read && (event.paths.is_empty() || event.paths.iter().any(near)))
 }
 
-/// Whether a change of an entry of a directory can be one of the files that are meant.
-fn is_meant((n, dir): (usize, &Path), path: &Path, only: Option<&Only>) -> bool {
+/// Whether a change of a directory entry may concern a relevant file.
+fn is_meant(n: usize, dir: &Path, path: &Path, only: Option<&Only>) -> bool {
     let Some((meant, links)) = only.filter(|_| path.parent() == Some(dir)) else { return true };
     let Some(links) = links.get(n) else { return true };
     if fs::symlink_metadata(path).is_ok_and(|found| leads_on(&found)) {
@@ -295,13 +295,13 @@ fn is_meant((n, dir): (usize, &Path), path: &Path, only: Option<&Only>) -> bool 
     links.load(Ordering::Relaxed) || meant(path)
 }
 
-/// Whether what is written by one name is seen by another.
+/// Whether a write through one name may be visible through another.
 fn leads_on(found: &fs::Metadata) -> bool {
     found.is_symlink() || (found.is_file() && found.nlink() > 1)
 }
 
-/// Whether a directory holds a link or a second name of what is meant, or so much that looking for
-/// one costs more than looking.
+/// Whether a directory holds a link or a second hard link of a relevant file, or so many entries
+/// that searching for one costs more than checking the files.
 fn has_links(dir: &Path, meant: &Meant) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
     entries.enumerate().any(|(n, entry)| {

@@ -1,4 +1,4 @@
-//! Which site system a connection is for: the address it came to and the name in its ClientHello.
+//! Picks the site system of a connection by the local address and the SNI in its ClientHello.
 //!
 //! The only site system on an address is its default; with several, one may be marked.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
-/// Gives the TLS configuration to use for the next handshake, or none while no certificate is fit.
+/// Returns the TLS configuration for the next handshake, or `None` while no certificate is fit.
 pub type TlsSource = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
 
 /// One site system behind an address.
@@ -16,45 +16,45 @@ pub type TlsSource = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
 pub struct Door {
     /// The site system's configured name.
     pub site: Arc<str>,
-    /// The names it answers to, lower case.
+    /// Its host names, lower case.
     pub hosts: Vec<String>,
-    /// Its TLS configuration of the moment; never asked for on an address of plain HTTP.
+    /// Its current TLS configuration; not used on a plain-HTTP address.
     pub tls: TlsSource,
 }
 
 /// All site systems behind one listening address.
 #[derive(Clone)]
 pub struct Binding {
-    /// The address as configured; port 0 takes any free one.
+    /// The configured address; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// The site systems, in the order of the configuration.
+    /// The site systems, in configuration order.
     pub doors: Vec<Door>,
-    /// The site system for connections without a name, or with an unknown one.
+    /// The site system for connections without SNI, or with an unknown name.
     pub default: Option<usize>,
-    /// The networks of load balancers, whose connections begin with a PROXY protocol header; those
-    /// of all others do not.
+    /// The networks of load balancers. Connections from them begin with a PROXY protocol header;
+    /// all others do not.
     pub balancers: Vec<IpNet>,
-    /// Whether it is an address of plain HTTP: its connections are no TLS, and whose they are is said
-    /// by each request.
+    /// Whether it is a plain-HTTP address: no TLS, and each request names its site system.
     pub clear: bool,
 }
 
 /// The site system picked for a connection.
 pub struct Picked<'a> {
-    /// Where it leads.
+    /// The site system.
     pub door: &'a Door,
-    /// Picked for want of a name that is known, so the request's Host has to say more.
+    /// Whether it is the default, because SNI named no known host; the request's Host must say
+    /// more.
     pub by_default: bool,
 }
 
 impl Binding {
-    /// Whether a connection from that address is a load balancer's.
+    /// Checks whether an address belongs to a load balancer.
     pub(super) fn is_balancer(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.balancers.iter().any(|network| network.contains(&address))
     }
 
-    /// The site system that a connection is for, or none if its name is unknown and there is no
+    /// Returns the site system of a connection, or `None` if its name is unknown and there is no
     /// default.
     pub fn pick(&self, sni: Option<&str>) -> Option<Picked<'_>> {
         let named = sni.and_then(|sni| {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_site_system_is_the_default_for_old_boot_media_and_unknown_names() {
+    fn a_single_site_system_is_the_default_for_unknown_names() {
         let only = binding(&[&["mp01.contoso.com"]], None);
         for (sni, by_default) in
             [(None, true), (Some("other"), true), (Some("MP01.Contoso.com."), false)]
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_balancer_is_one_by_its_address_also_where_that_comes_mapped_into_ipv6() {
+    fn a_balancer_is_recognized_by_address_even_ipv4_mapped() {
         let binding = binding(&[&["mp01"]], None);
         for (address, listed) in [
             ("192.0.2.255", true),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn with_several_an_unknown_name_is_refused_unless_one_is_marked_the_default() {
+    fn an_unknown_name_is_refused_without_a_marked_default() {
         let hosts: &[&[&str]] = &[&["mp01"], &["dp01"]];
         assert!(binding(hosts, None).pick(Some("x")).is_none());
         assert!(binding(hosts, None).pick(None).is_none());

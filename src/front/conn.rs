@@ -1,7 +1,8 @@
-//! A client connection as a stream with deadlines: header time, body rate, idle time, send stall.
+//! A client connection as a stream with deadlines: header time, minimum body rate, idle time, send
+//! stall.
 //!
-//! Deadlines run on tokio's clock and only while the client is the one that is waited for. Buffers
-//! exist only while something is in them.
+//! Deadlines run on tokio's clock, and only while the gateway waits for the client. Buffers exist
+//! only while they hold data.
 
 use std::io;
 use std::pin::Pin;
@@ -9,40 +10,35 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::body_rate::BodyRate;
 use super::deadline::Deadline;
 use super::frames::FrameWatch;
-use super::lingering::Lingering;
+use super::lingering_close::LingeringClose;
 use super::low_water::LowWater;
-use super::patience::{Pace, Patience};
-use super::pingora::Digests;
 use super::refusal::OnRefusal;
 use super::state::{ConnInfo, Cut, Phase};
-use super::transport::Transport;
-use crate::config::ConnLimits;
-use crate::denial::Denial;
+use super::transport::{self, Transport};
+use crate::config::Limits;
 use crate::metrics::Metrics;
 
 /// Small writes are gathered up to this size, so that a head and a short body are one TLS record.
 const GATHER_BYTES: usize = 4096;
-/// What is read at a time where somebody has to see how much there is.
-const LITTLE_BYTES: usize = 8 * 1024;
-/// How late, at most, the end of the last HTTP/2 stream is noticed by the idle deadline.
+/// The longest delay until the idle deadline sees the end of the last HTTP/2 stream.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// A client's connection: a stream of bytes that ends when its client is too slow.
+/// A client's connection: a byte stream that ends when its client is too slow.
 pub struct Conn {
     pub(super) transport: Transport,
     pub(super) info: Arc<ConnInfo>,
     http2: bool,
-    /// There for HTTP/2, whose parser refuses requests by itself.
+    /// Present for HTTP/2, whose parser refuses requests by itself.
     pub(super) frames: Option<Box<FrameWatch>>,
-    limits: ConnLimits,
+    limits: Limits,
     pub(super) on_refusal: OnRefusal,
-    /// What is gathered for one TLS record.
+    /// Bytes gathered for one TLS record.
     gathered: Vec<u8>,
     sent: usize,
     /// The phase, and the number of requests so far, that `since` belongs to.
@@ -50,34 +46,29 @@ pub struct Conn {
     requests: u32,
     since: Instant,
     head_bytes: usize,
-    pub(super) answered_head: bool,
-    /// While the client is waited for in a body.
-    patience: Patience,
+    /// The minimum body rate, while the gateway waits for a body.
+    patience: BodyRate,
     stalled: Option<Instant>,
     timer: Deadline,
-    /// Bytes of a body that are known to be still to come.
+    /// Body bytes known to be still to come.
     expected: u64,
     low_water: LowWater,
-    pub(super) lingering: Lingering,
-    /// Bytes that were read, and are to be read again.
-    unread: BytesMut,
-    /// There once another parser reads this connection, which has to be watched.
-    pub(super) parser: Option<Box<Digests>>,
+    pub(super) lingering: LingeringClose,
 }
 
 impl Conn {
     pub(super) fn new(
         transport: Transport,
         info: ConnInfo,
-        limits: ConnLimits,
+        limits: Limits,
         on_refusal: OnRefusal,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let http2 = transport.is_http2();
+        let http2 = transport::is_http2(&transport);
         Conn {
             http2,
             frames: http2.then(|| Box::new(FrameWatch::new(metrics.clone()))),
-            patience: patience(&limits),
+            patience: BodyRate::new(&limits),
             limits,
             on_refusal,
             gathered: Vec::new(),
@@ -86,71 +77,62 @@ impl Conn {
             requests: 0,
             since: Instant::now(),
             head_bytes: 0,
-            answered_head: false,
             stalled: None,
             timer: Deadline::default(),
             expected: 0,
             low_water: LowWater::default(),
-            lingering: Lingering::default(),
-            unread: BytesMut::new(),
-            parser: None,
+            lingering: LingeringClose::default(),
             info: Arc::new(info),
             transport,
         }
     }
 
-    /// What is known of the connection.
+    /// Returns the facts of the connection.
     pub fn info(&self) -> &Arc<ConnInfo> {
         &self.info
     }
 
-    /// Whether HTTP/2 was agreed on.
+    /// Checks whether HTTP/2 was negotiated.
     pub fn is_http2(&self) -> bool {
         self.http2
     }
 
-    /// Leave the connection to pingora, whose parser is watched from here on. `unread` was read
-    /// from it already, and is the beginning of a request.
-    ///
-    /// # Errors
-    /// None that the bytes of a client can cause.
-    pub fn for_pingora(mut self, unread: BytesMut) -> io::Result<Box<Self>> {
-        let digests = Digests::new(self.transport.tcp(), &self.info)?;
-        self.parser = Some(Box::new(digests));
-        self.unread = unread;
-        self.head_bytes = 0;
-        Ok(Box::new(self))
-    }
-
-    /// A part of the next request head was read together with the request that just ended.
+    /// A part of the next request head was read together with the previous request.
     pub fn head_began(&mut self) {
         self.info.state.set_phase(Phase::Head);
         self.enter(Phase::Head);
     }
 
-    /// That many bytes of the body of the request under way are still to come.
+    /// Sets the number of body bytes still to come for the request in flight.
     pub fn expect_body(&mut self, bytes: u64) {
         self.expected = bytes;
     }
 
-    /// The client was answered in the middle of what it sends, or the answer may be the last thing
-    /// it can read: see that it can.
+    /// The client was answered while it still sends, or the response may be the last data that it
+    /// can read: requests a lingering close.
     pub fn linger(&mut self) {
         self.lingering.wanted = true;
     }
 
-    /// Take up to `bytes` of what is sent before the client has to take them: much for bulk, to be
-    /// sent in few system calls; little for a client that is slow, to be held in little memory.
+    /// Limits the data that is buffered for the client before it reads. A large limit suits bulk
+    /// transfers, with few system calls; a small one suits a slow client, with little memory.
     pub fn set_send_buffer(&mut self, bytes: usize) {
-        self.transport.set_buffer_limit(bytes);
+        transport::set_buffer_limit(&mut self.transport, bytes);
     }
 
-    /// The phase of the moment; entering one starts its clock.
+    /// Returns the minimum body rate for a new body.
+    pub(super) fn patience(&self) -> BodyRate {
+        BodyRate::new(&self.limits)
+    }
+
+    /// Returns the current phase; a new phase starts its clock.
     pub(super) fn phase(&mut self) -> Phase {
-        let phase = match self.http2 {
-            true if self.info.state.is_busy() => Phase::Answer,
-            true => Phase::Idle,
-            false => self.info.state.phase(),
+        let phase = if !self.http2 {
+            self.info.state.phase()
+        } else if self.info.state.is_busy() {
+            Phase::Answer
+        } else {
+            Phase::Idle
         };
         let requests = self.info.state.requests();
         if phase != self.seen || (requests != self.requests && !self.http2) {
@@ -164,67 +146,39 @@ impl Conn {
         self.seen = phase;
         self.since = Instant::now();
         match phase {
-            Phase::Body => self.patience = patience(&self.limits),
+            Phase::Body => self.patience = BodyRate::new(&self.limits),
             Phase::Idle | Phase::Head => {
                 self.head_bytes = 0;
-                self.answered_head = false;
             }
             Phase::Answer => {}
         }
     }
 
-    /// Read from the transport: little at a time where somebody asked for that.
-    fn poll_transport(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.parser.is_none() || !self.info.state.reads_little() {
-            return Pin::new(&mut self.transport).poll_read(cx, out);
-        }
-        let mut piece = [0; LITTLE_BYTES];
-        let room = piece.get_mut(..out.remaining().min(LITTLE_BYTES)).unwrap_or_default();
-        let mut read = ReadBuf::new(room);
-        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read))?;
-        out.put_slice(read.filled());
-        Poll::Ready(Ok(()))
-    }
-
-    /// Bytes came: a head begins or goes on, or a body earns patience.
-    fn received(&mut self, phase: Phase, received: &[u8]) -> io::Result<()> {
+    /// Records received bytes: a head begins or continues, or a body earns grace.
+    fn received(&mut self, phase: Phase, received: &[u8]) {
         if let Some(frames) = &mut self.frames {
             frames.came(received);
         }
         if self.http2 || received.is_empty() {
-            return Ok(());
+            return;
         }
         match phase {
             Phase::Idle => {
                 self.info.state.set_phase(Phase::Head);
                 self.enter(Phase::Head);
                 self.head_bytes = received.len();
-                self.see_head(received);
             }
             Phase::Head => {
                 self.head_bytes += received.len();
-                self.see_head(received);
             }
             Phase::Body => {
                 self.patience.earn(received.len());
                 self.expected = self.expected.saturating_sub(received.len() as u64);
-                let tcp = self.transport.tcp().stream();
+                let tcp = transport::tcp(&self.transport).stream();
                 self.low_water.received(tcp, received.len(), self.expected);
-                if self.parser.is_some() && !self.info.state.see_body(received) {
-                    return Err(self.cut(Cut::Framing));
-                }
-            }
-            Phase::Answer if self.parser.is_some() => {
-                // Whatever comes now is the next request's, or is found to be odd there.
-                self.info.state.see_body(received);
             }
             Phase::Answer => {}
         }
-        Ok(())
     }
 
     fn sent_frames(&mut self, bytes: &[u8]) {
@@ -233,16 +187,10 @@ impl Conn {
         }
     }
 
-    fn see_head(&self, received: &[u8]) {
-        if self.parser.is_some() {
-            self.info.state.see_head(received);
-        }
-    }
-
-    /// When the client must have sent something, if it must.
+    /// Returns the deadline for the client's next bytes, if there is one.
     fn deadline(&mut self, phase: Phase) -> Option<(Instant, Cut)> {
         match phase {
-            // Who is silent before a handshake has no longer either.
+            // A client that is silent after connecting gets no longer than for a handshake.
             Phase::Idle if self.info.clear.is_some() && self.requests == 0 => {
                 let time = self.limits.idle_time.min(self.limits.handshake_time);
                 Some((self.since + time, Cut::No))
@@ -256,12 +204,12 @@ impl Conn {
         }
     }
 
-    /// Whether `deadline` has passed; if not, be woken when it does.
+    /// Checks whether `deadline` has passed; if not, the task is woken when it does.
     pub(super) fn passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         self.timer.passed(cx, deadline)
     }
 
-    /// Nothing to read: hold the client to its deadline.
+    /// Nothing to read: enforces the client's deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<io::Result<()>> {
         let Some((deadline, cut)) = self.deadline(phase) else { return Poll::Pending };
         if !self.passed(cx, deadline) {
@@ -269,12 +217,11 @@ impl Conn {
         }
         match phase {
             Phase::Idle => {
-                // To the reader this is the client's own end of a quiet connection.
+                // The reader sees this as the client's own close of an idle connection.
                 let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
                 Poll::Ready(Ok(()))
             }
-            Phase::Head => Poll::Ready(Err(self.refuse(cx, cut, Denial::LimitTime))),
-            Phase::Body => Poll::Ready(Err(self.cut(cut))),
+            Phase::Head | Phase::Body => Poll::Ready(Err(self.cut(cut))),
             _ => Poll::Pending,
         }
     }
@@ -284,7 +231,7 @@ impl Conn {
         io::Error::new(io::ErrorKind::TimedOut, "the client was too slow")
     }
 
-    /// Hand what was gathered to TLS; the memory is let go once it is empty.
+    /// Writes the gathered bytes to TLS, and frees the buffer once it is empty.
     pub(super) fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.gathered.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match Pin::new(&mut self.transport).poll_write(cx, rest) {
@@ -302,7 +249,7 @@ impl Conn {
         Poll::Ready(Ok(()))
     }
 
-    /// The client takes nothing: hold it to its deadline.
+    /// The client reads nothing: enforces its deadline.
     fn poll_stall<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let since = *self.stalled.get_or_insert_with(Instant::now);
         if self.passed(cx, since + self.limits.send_stall) {
@@ -310,10 +257,6 @@ impl Conn {
         }
         Poll::Pending
     }
-}
-
-fn patience(limits: &ConnLimits) -> Patience {
-    Patience::new(Pace { grace: limits.body_grace, bytes_per_second: limits.body_bytes_per_second })
 }
 
 impl AsyncRead for Conn {
@@ -325,28 +268,23 @@ impl AsyncRead for Conn {
         let me = self.get_mut();
         let phase = me.phase();
         if phase == Phase::Head && me.head_bytes >= me.limits.header_bytes {
-            return Poll::Ready(Err(me.refuse(cx, Cut::HeaderBytes, Denial::LimitHead)));
-        }
-        if !me.unread.is_empty() {
-            let n = out.remaining().min(me.unread.len());
-            let again = me.unread.split_to(n);
-            out.put_slice(&again);
-            return Poll::Ready(me.received(phase, &again));
+            return Poll::Ready(Err(me.cut(Cut::HeaderBytes)));
         }
         let before = out.filled().len();
-        match me.poll_transport(cx, out) {
+        match Pin::new(&mut me.transport).poll_read(cx, out) {
             Poll::Ready(done) => {
                 done?;
-                Poll::Ready(me.received(phase, out.filled().get(before..).unwrap_or_default()))
+                me.received(phase, out.filled().get(before..).unwrap_or_default());
+                Poll::Ready(Ok(()))
             }
             Poll::Pending => {
-                // Whoever waits for the client wants it to have what was written so far.
+                // A read that waits for the client first sends it all gathered bytes.
                 if !me.gathered.is_empty()
                     && let Poll::Ready(Err(error)) = me.poll_gathered(cx)
                 {
                     return Poll::Ready(Err(error));
                 }
-                me.low_water.waits(cx, me.transport.tcp().stream());
+                me.low_water.waits(cx, transport::tcp(&me.transport).stream());
                 me.poll_deadline(cx, phase)
             }
         }
@@ -360,7 +298,6 @@ impl AsyncWrite for Conn {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        me.answered_head |= me.seen == Phase::Head;
         if me.gathered.len() + bytes.len() <= GATHER_BYTES {
             me.gathered.extend_from_slice(bytes);
             me.sent_frames(bytes);

@@ -1,17 +1,17 @@
-//! A moment after which a wait is over, on tokio's clock: cheap to move, because the timer itself is
-//! only moved when it fires.
+//! A deadline on tokio's clock. It is cheap to move, because the timer itself moves only when it
+//! fires.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
-/// The timer of one party that is waited for. Takes no memory until it is first asked.
+/// The timer of one wait. Takes no memory until its first use.
 #[derive(Debug, Default)]
 pub struct Deadline(Option<Pin<Box<Sleep>>>);
 
 impl Deadline {
-    /// Whether `moment` has passed; if not, the task is woken when it does.
+    /// Checks whether `moment` has passed; if not, the task is woken when it does.
     pub fn passed(&mut self, cx: &mut Context<'_>, moment: Instant) -> bool {
         let timer = match &mut self.0 {
             Some(timer) => {

@@ -1,7 +1,8 @@
-//! What passes over a connection of HTTP/2, frame by frame: what its parser refuses is told to nobody
-//! but the client, by a frame.
+//! Watches the HTTP/2 frames of a connection: the h2 parser reports its refusals only to the
+//! client, as RST_STREAM and GOAWAY frames.
 //!
-//! Reads the heads of frames and the codes of two kinds; judges nothing, and keeps a few counts.
+//! Reads frame heads and the error codes of these two kinds. Judges nothing, and keeps a few
+//! counts.
 
 use std::sync::Arc;
 
@@ -12,29 +13,30 @@ const HEAD_BYTES: usize = 9;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
-/// More streams than a client may have open at once.
+/// Above the number of streams that a client may have open at once.
 const OPEN_MAX: usize = 256;
 
 /// The frames of one direction.
 #[derive(Debug, Default)]
 struct Frames {
-    /// The head of the frame that is passing, and the beginning of its payload.
+    /// The head of the current frame, and the beginning of its payload.
     begun: [u8; HEAD_BYTES + 8],
     filled: usize,
-    /// Bytes that are still to come of what is not looked at.
+    /// Bytes still to skip.
     skip: usize,
 }
 
-/// What is seen of a frame: its kind, its stream, and the first eight bytes of its payload.
-type Seen = (u8, u32, [u8; 8]);
+/// The parsed part of a frame: its kind, its stream, and the first eight bytes of its payload.
+type FrameHead = (u8, u32, [u8; 8]);
 
 impl Frames {
     fn after(skip: usize) -> Self {
         Frames { skip, ..Frames::default() }
     }
 
-    /// The next frame whose beginning is whole in `bytes`, which is advanced past that.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Seen> {
+    /// Returns the next frame whose beginning is complete in `bytes`, and advances `bytes` past
+    /// that.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
         loop {
             let skipped = self.skip.min(bytes.len());
             *bytes = bytes.get(skipped..).unwrap_or_default();
@@ -62,7 +64,7 @@ impl Frames {
         }
     }
 
-    /// The length of the frame's payload, once its head is there.
+    /// Returns the length of the frame's payload, once its head is complete.
     fn payload(&self) -> Option<usize> {
         let [a, b, c, ..] = self.begun;
         let length = u32::from_be_bytes([0, a, b, c]);
@@ -70,18 +72,18 @@ impl Frames {
     }
 }
 
-/// Both directions, and what they add up to.
+/// Both directions, and their counts.
 pub(super) struct FrameWatch {
     metrics: Arc<Metrics>,
     came: Frames,
     went: Frames,
     last: u32,
-    /// Streams that the client has opened, and of which it has heard nothing yet.
+    /// Streams that the client has opened and that have had no response.
     open: Vec<u32>,
-    /// How many it has heard of: they were answered, or reset.
+    /// The number of streams that were answered or reset.
     heard: u32,
     errors: [u32; Http2Error::ALL.len()],
-    /// Whether the whole connection was ended by an error.
+    /// Whether an error ended the whole connection.
     broken: bool,
 }
 
@@ -99,7 +101,7 @@ impl FrameWatch {
         }
     }
 
-    /// Bytes came from the client.
+    /// Reads bytes from the client.
     pub(super) fn came(&mut self, mut bytes: &[u8]) {
         while let Some((kind, stream, _)) = self.came.next(&mut bytes) {
             match kind {
@@ -117,7 +119,7 @@ impl FrameWatch {
         }
     }
 
-    /// Bytes went to the client.
+    /// Reads bytes to the client.
     pub(super) fn went(&mut self, mut bytes: &[u8]) {
         while let Some((kind, stream, [a, b, c, d, rest @ ..])) = self.went.next(&mut bytes) {
             match kind {
@@ -132,7 +134,7 @@ impl FrameWatch {
         }
     }
 
-    /// Whether nothing was heard of a stream so far; it is not asked for again.
+    /// Checks whether a stream has had no response so far, and forgets it.
     fn is_open(&mut self, stream: u32) -> bool {
         let place = self.open.iter().position(|open| *open == stream);
         place.map(|place| self.open.swap_remove(place)).is_some()
@@ -152,9 +154,9 @@ impl FrameWatch {
         true
     }
 
-    /// What to say of the connection once it is over, if requests were refused of which nobody else
-    /// has heard: `begun` is how many have become one. They are at least so many, because a request
-    /// that the client took back may have been one of either kind.
+    /// Returns a summary for a closed connection, if the parser refused requests. `begun` is the
+    /// number of requests that reached the gateway. The count is a lower bound: a stream that the
+    /// client reset may be of either kind.
     pub(super) fn refused(&self, begun: u32) -> Option<String> {
         let unread = self.heard.saturating_sub(begun);
         if unread == 0 && !self.broken {
@@ -183,10 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_before_it_was_a_request_is_told_wherever_the_bytes_are_cut() {
+    fn a_stream_refused_by_the_parser_is_reported_at_any_split() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let opened = [1, 3, 5, 7].map(|stream| frame(HEADERS, stream, b"block")).concat();
-        // The client takes one back, and sends trailers on another.
+        // The client resets one stream, and sends trailers on another.
         let more = [frame(RST_STREAM, 7, &[0; 4]), frame(HEADERS, 1, b"trailers")].concat();
         let came = [preface, frame(4, 0, b""), opened, more].concat();
         let went = [

@@ -1,6 +1,7 @@
-//! From an accepted socket to TLS with the site system that its ClientHello asks for.
+//! The TLS handshake: from an accepted socket to TLS with the site system that the ClientHello
+//! names.
 //!
-//! A name that nobody here has, and a site system without a certificate, are told by an alert.
+//! An alert reports an unknown name or a site system without a certificate.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,26 +15,26 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
-use super::open::Each;
-use super::shard::Shared;
+use super::shard::ProcessState;
+use super::shard_connections::Each;
 use super::state::{ConnInfo, ConnState};
 use super::tcp::Tcp;
 use crate::client::Presented;
 use crate::metrics::ConnectionEnd;
 
-/// The kind of a record that a hello comes in (RFC 8446 §5.1).
+/// The content type of a handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
-/// What a record in clear holds at most.
+/// The most bytes of a plaintext record.
 const RECORD_BYTES_MAX: usize = 16 * 1024;
 
-/// The connection, the site system that it is for, and whether that was picked for want of a name.
+/// The connection, its site system, and whether that is the default because no name matched.
 type Shaken = (TlsStream<Tcp>, Arc<str>, bool);
 
-/// As much of a hello as is waited for: the usual ones are shorter.
+/// The most bytes of a ClientHello to wait for. The usual ones are shorter.
 const HELLO_BYTES: usize = 4096;
 
-/// Wait until the first record of TLS is there, or what cannot be one, or the client's end. Nothing
-/// is taken: what is not whole stays with the system, where it costs us no memory.
+/// Waits for the first complete TLS record, for bytes that cannot be one, or for the client's
+/// close. Reads nothing: an incomplete record stays in the kernel and costs no memory here.
 pub(super) async fn hello_came(stream: &TcpStream) {
     let whole = || {
         let mut buffer = [0; HELLO_BYTES];
@@ -46,10 +47,10 @@ pub(super) async fn hello_came(stream: &TcpStream) {
             [first, rest @ ..] => *first == HANDSHAKE && rest.len() < 4,
             [] => false,
         };
-        // To the runtime: nothing is there until more comes.
+        // Tell the runtime that the socket is not ready until more bytes arrive.
         if partly { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     };
-    // Whatever else is wrong with the connection is found by whoever reads it.
+    // The next read reports any other error of the connection.
     while let Ok(ready) = stream.ready(Interest::READABLE).await {
         if ready.is_read_closed() {
             return;
@@ -71,7 +72,7 @@ pub(super) async fn handshake<A>(
         bindings.iter().find(|b| b.listen == each.configured).ok_or(ConnectionEnd::NameUnknown)?;
     let io = Tcp::new(stream);
     if let [door] = binding.doors.as_slice() {
-        // Nothing to choose: spare the second look at the ClientHello.
+        // With one site system the ClientHello need not be read in advance.
         let Some(config) = (door.tls)() else {
             let _ = TlsAcceptor::from(shared.refuse_tls.clone()).accept(io).await;
             return Err(ConnectionEnd::NoCertificate);
@@ -91,7 +92,7 @@ pub(super) async fn handshake<A>(
             Ok((tls, site, by_default))
         }
         (picked, _) => {
-            // Completes with an alert, so that the client learns that it was refused.
+            // Completes with an alert, so that the client learns of the refusal.
             let _ = start.into_stream(shared.refuse_tls.clone()).await;
             Err(match picked {
                 Some(_) => ConnectionEnd::NoCertificate,
@@ -114,8 +115,9 @@ pub(super) fn describe(
     tls: &TlsStream<Tcp>,
     site: Arc<str>,
     by_default: bool,
-    (peer, local): (SocketAddr, SocketAddr),
-    shared: &Shared,
+    peer: SocketAddr,
+    local: SocketAddr,
+    shared: &ProcessState,
 ) -> Option<ConnInfo> {
     let session = tls.get_ref().1;
     let peer_ip = HeaderValue::from_str(&peer.ip().to_canonical().to_string()).ok()?;
@@ -135,12 +137,9 @@ pub(super) fn describe(
     })
 }
 
-/// A connection to an address of plain HTTP. It begins as the first site system's there: which one is
-/// meant is said by the Host of each request.
-pub(super) fn in_clear<A>(
-    each: &Each<A>,
-    (peer, local): (SocketAddr, SocketAddr),
-) -> Option<ConnInfo> {
+/// Describes a connection to a plain-HTTP address. It starts with the address's default or first
+/// site system: the Host of each request selects the right one.
+pub(super) fn in_clear<A>(each: &Each<A>, peer: SocketAddr, local: SocketAddr) -> Option<ConnInfo> {
     let bindings = each.shared.bindings.load();
     let binding = bindings.iter().find(|binding| binding.listen == each.configured)?;
     let door = binding.default.and_then(|n| binding.doors.get(n)).or(binding.doors.first())?;

@@ -1,15 +1,15 @@
-//! How many connections there may be, in all and of one address.
+//! Connection limits: in total and per address.
 //!
-//! Counts only; what happens when a limit is reached is decided where it is reached.
+//! Only counts; the caller decides what a reached limit means.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::ConnLimits;
+use crate::config::Limits;
 
-/// Whose limit an address counts against: an IPv6 host owns a whole /64, so that is what counts.
+/// Returns the address to count. For IPv6 that is the /64 network, because a host owns a whole one.
 fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -23,7 +23,7 @@ fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Connections at once by address. Holds an entry only while a connection of that address is open.
+/// Open connections by address. An entry exists only while a connection of its address is open.
 #[derive(Debug, Default)]
 pub struct AddressLimit(Mutex<HashMap<IpAddr, usize>>);
 
@@ -64,7 +64,7 @@ pub(super) struct Admitted {
     address: Option<IpAddr>,
 }
 
-/// Why a connection was closed as soon as it was accepted.
+/// The reason to close a connection as soon as it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Connections,
@@ -72,19 +72,19 @@ pub(super) enum Full {
 }
 
 impl Admission {
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Count a connection: of that address, or of nobody's while a load balancer has not said yet
-    /// whose it is.
+    /// Counts a connection toward an address. `None` while a load balancer has not announced the
+    /// client.
     pub(super) fn admit(
         self: &Arc<Self>,
         address: Option<IpAddr>,
-        limits: &ConnLimits,
+        limits: &Limits,
     ) -> Result<Admitted, Full> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections_max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Connections);
         }
@@ -97,9 +97,9 @@ impl Admission {
 }
 
 impl Admitted {
-    /// Count the connection as one of that address.
-    pub(super) fn count(&mut self, address: IpAddr, limits: &ConnLimits) -> Result<(), Full> {
-        if let Some(max) = limits.per_address_max
+    /// Counts the connection toward an address.
+    pub(super) fn count(&mut self, address: IpAddr, limits: &Limits) -> Result<(), Full> {
+        if let Some(max) = limits.per_address
             && self.address.is_none()
         {
             if !self.admission.addresses.enter(address, max) {
@@ -124,8 +124,8 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
-    fn limits(connections_max: usize, per_address_max: Option<usize>) -> ConnLimits {
-        ConnLimits { connections_max, per_address_max, ..ConnLimits::default() }
+    fn limits(connections: usize, per_address: Option<usize>) -> Limits {
+        Limits { connections, per_address, ..Limits::default() }
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_behind_a_balancer_are_counted_each_and_the_balancer_is_not() {
+    fn clients_behind_a_balancer_are_counted_individually() {
         let admission = Arc::new(Admission::default());
         let limits = limits(10, Some(1));
         let client = "192.0.2.1".parse().unwrap();

@@ -1,5 +1,5 @@
-//! Listening sockets: one for each shard on the same address, so that the kernel spreads
-//! connections over the shards without a hand-over between threads.
+//! Listening sockets: one for each shard on the same address (SO_REUSEPORT), so that the kernel
+//! spreads connections over the shards and none moves between threads.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -11,16 +11,16 @@ const BACKLOG: i32 = 4096;
 /// A bound address, with a socket for each shard.
 #[derive(Debug)]
 pub struct Listener {
-    /// The address that was really taken.
+    /// The actual address.
     pub address: SocketAddr,
     pub(super) sockets: Vec<TcpListener>,
 }
 
-/// Bind `address` for that many shards.
+/// Binds `address` for this many shards.
 ///
 /// # Errors
-/// What the system answers; in particular that the address is in use, also by another process that
-/// would share it (two gateways on one port would each answer for half of the clients).
+/// The system's error; in particular that the address is in use, even by another process that would
+/// share it (two gateways on one port would each answer half of the clients).
 pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Listener> {
     let probe = socket(address, false)?;
     let address = match probe.local_addr()?.as_socket() {
@@ -38,7 +38,7 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Listener> {
     Ok(Listener { address, sockets })
 }
 
-/// An address of this machine where something listens there.
+/// Returns an address of this machine at which a listener can be reached.
 pub fn at_home(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -48,7 +48,8 @@ pub fn at_home(listening: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listening.port())
 }
 
-/// A bound socket. Without `shared` the bind fails if anyone listens there already.
+/// Returns a bound socket. Without `shared`, the bind fails if another socket listens there
+/// already.
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_someone_listens_on_is_refused_even_if_it_could_be_shared() {
+    fn an_address_in_use_is_refused_even_if_shareable() {
         let first = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         assert_eq!(first.sockets.len(), 2);
         let again = bind(first.address, 2).unwrap_err();

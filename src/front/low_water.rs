@@ -1,7 +1,7 @@
-//! Receiving in bulk: while much is still to come, the system is told to wake the receiver once a good
-//! piece is there, instead of for each segment (SO_RCVLOWAT, socket(7)).
+//! Bulk receive: while many bytes are still to come, the kernel wakes the receiver once per piece
+//! instead of once per segment (SO_RCVLOWAT, socket(7)).
 //!
-//! A hint and no more: nobody waits longer for it than [`PATIENCE`], and where the system refuses it,
+//! Only a hint: a receiver waits at most [`PATIENCE`] longer, and if the system refuses the option,
 //! nothing changes.
 
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::deadline::Deadline;
 
 sockopt_impl!(
-    /// The bytes that must be there before a receiver is woken.
+    /// The bytes that must be available before a receiver is woken.
     RcvLowat,
     SetOnly,
     libc::SOL_SOCKET,
@@ -23,27 +23,27 @@ sockopt_impl!(
     usize
 );
 
-/// A good piece: a few TLS records, for one system call each way.
+/// The size of a piece: a few TLS records, for one system call each way.
 const PIECE: usize = 64 * 1024;
-/// How long a sender may take for a piece. One that takes longer is slow, and is passed on as it comes.
+/// The longest wait for a piece. A slower sender's bytes are relayed as they arrive.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// What must come of a slow sender before it is tried again.
+/// The bytes to receive from a slow sender before the mark is raised again.
 const REST_BYTES: usize = 16 * PIECE;
 
-/// The low-water mark of one socket, which nobody else moves.
+/// The low-water mark of one socket. Only this value changes it.
 #[derive(Debug, Default)]
 pub struct LowWater {
     raised: bool,
-    /// Since when a piece is waited for.
+    /// The start of the wait for a piece.
     since: Option<Instant>,
     deadline: Deadline,
-    /// What is still to be received before the mark is raised again.
+    /// The bytes to receive before the mark is raised again.
     rest: usize,
 }
 
 impl LowWater {
-    /// Something was received, and `left` bytes at least are still to come that are not in a buffer
-    /// of the program's own.
+    /// Records that `bytes` were received. At least `left` bytes are still to come that are not in
+    /// a buffer of the program.
     pub fn received(&mut self, socket: &impl AsFd, bytes: usize, left: u64) {
         self.since = None;
         self.rest = self.rest.saturating_sub(bytes);
@@ -53,8 +53,8 @@ impl LowWater {
         }
     }
 
-    /// Nothing is there to be received. Once a piece takes too long, the receiver is woken for
-    /// whatever there is.
+    /// The socket is empty. Once a piece takes too long, lowers the mark, so that the receiver is
+    /// woken for any bytes.
     pub fn waits(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) {
         if !self.raised {
             return;
@@ -62,7 +62,7 @@ impl LowWater {
         let since = *self.since.get_or_insert_with(Instant::now);
         if self.deadline.passed(cx, since + PATIENCE) {
             self.rest = REST_BYTES;
-            // The system looks at once whether that much is there, and wakes.
+            // The kernel checks the new mark at once, and wakes the receiver.
             self.set(socket, false);
         }
     }
@@ -97,7 +97,7 @@ mod tests {
         (sender, listener.accept().unwrap().0)
     }
 
-    /// Whether a receiver is woken, once `bytes` are there.
+    /// Checks whether a receiver is woken once `bytes` are available.
     fn wakes(receiver: &TcpStream, bytes: usize) -> bool {
         let mut there = vec![0; bytes];
         while receiver.peek(&mut there).unwrap() < bytes {}
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn while_much_is_to_come_a_receiver_is_woken_for_pieces_and_near_the_end_for_each_byte() {
+    fn the_low_water_mark_is_raised_only_far_from_the_end() {
         let (mut sender, receiver) = pair();
         let mut low_water = LowWater::default();
         sender.write_all(&[1; 1000]).unwrap();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_sender_is_waited_for_once_and_then_passed_on_as_it_comes() {
+    async fn a_slow_sender_is_waited_for_only_once() {
         let (mut sender, receiver) = pair();
         receiver.set_nonblocking(true).unwrap();
         let mut receiver = tokio::net::TcpStream::from_std(receiver).unwrap();

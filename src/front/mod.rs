@@ -1,40 +1,39 @@
-//! The front door: accepts connections, bounds them, makes them TLS, and hands each one as a stream
-//! with deadlines to whatever speaks HTTP on it.
+//! The front: accepts connections, limits them, does the TLS handshake, and passes each one to the
+//! HTTP server as a stream with deadlines.
 //!
 //! Knows nothing of requests, routes or tokens; never reads a certificate file.
 
 mod binding;
-mod census;
+mod body_rate;
 mod chunks;
 mod conn;
 mod deadline;
 mod frames;
 mod handshake;
+mod handshake_limit;
 mod limits;
-mod lingering;
+mod lingering_close;
 mod listener;
 mod low_water;
-mod open;
-mod patience;
+mod open_connections;
 mod pingora;
 mod probe;
 mod proxy_header;
 mod refusal;
 mod shard;
+mod shard_connections;
 mod state;
 mod tcp;
 mod transport;
-mod turns;
-mod watch;
 
 pub use binding::{Binding, Door, Picked, TlsSource};
-pub use census::{Census, Open};
-pub use chunks::{Chunks, Malformed};
+pub use body_rate::BodyRate;
+pub use chunks::{Chunks, Malformed, is_token_byte};
 pub use conn::Conn;
 pub use deadline::Deadline;
 pub use limits::{AddressLimit, Admission};
 pub use listener::{Listener, at_home, bind};
-pub use patience::{Pace, Patience};
+pub use open_connections::{ByTlsVersion, OpenConnections};
 pub use probe::Probe;
 pub use proxy_header::judge_proxy_header;
 pub use shard::{Front, FrontParams, Serve};

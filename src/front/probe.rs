@@ -1,5 +1,6 @@
-//! Whether what is open is served: every shard has to answer, and every listener a connection of this
-//! process's own. Such connections are known by their port, and neither counted nor logged.
+//! A self-check of the front: every shard must answer, and every listener must answer a connection
+//! from this process. Such connections are recognized by their port, and neither counted nor
+//! logged.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,23 +17,23 @@ use tokio_rustls::TlsConnector;
 
 use super::handshake::handshake;
 use super::listener::at_home;
-use super::open::Each;
 use super::shard::Command;
+use super::shard_connections::Each;
 
-/// What a listener of plain HTTP answers a connection of this process's own.
+/// The answer of a plain-HTTP listener to a connection from this process.
 const HERE: &[u8] = b"here";
 
-/// The addresses from which this process connects to itself at the moment.
+/// The addresses from which this process now connects to itself.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct OwnProbes {
     count: AtomicUsize,
     addresses: Mutex<HashSet<SocketAddr>>,
 }
 
-impl Own {
-    /// Whether a connection comes from this process.
+impl OwnProbes {
+    /// Checks whether a connection comes from this process.
     pub(super) fn has(&self, peer: SocketAddr) -> bool {
-        // Nearly always there is none, and then nothing is locked.
+        // Nearly always there is none, and then no lock is taken.
         self.count.load(Ordering::Acquire) > 0 && {
             let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             addresses.contains(&canonical(peer))
@@ -53,7 +54,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 struct Entered {
-    own: Arc<Own>,
+    own: Arc<OwnProbes>,
     address: SocketAddr,
 }
 
@@ -65,25 +66,25 @@ impl Drop for Entered {
     }
 }
 
-/// Asks the front of this process whether it serves. Clones ask the same front.
+/// Checks whether the front of this process serves. Clones check the same front.
 #[derive(Clone)]
 pub struct Probe {
     shards: Vec<mpsc::UnboundedSender<Command>>,
-    own: Arc<Own>,
+    own: Arc<OwnProbes>,
 }
 
 impl Probe {
-    pub(super) fn new(shards: Vec<mpsc::UnboundedSender<Command>>, own: Arc<Own>) -> Self {
+    pub(super) fn new(shards: Vec<mpsc::UnboundedSender<Command>>, own: Arc<OwnProbes>) -> Self {
         Probe { shards, own }
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// Wait until a shard answers, which takes no longer than what it is doing. Never ends where it
-    /// does not.
+    /// Waits until a shard answers, which takes no longer than its current work. Never returns if
+    /// the shard does not answer.
     pub async fn shard(&self, number: usize) {
         let (done, answered) = oneshot::channel();
         let sent =
@@ -93,11 +94,11 @@ impl Probe {
         }
     }
 
-    /// Wait until a bound address answers: by a handshake for that name, or to whoever connects where
-    /// it is plain HTTP. A handshake that is refused by an alert is an answer.
+    /// Waits until a bound address answers: with a TLS handshake for this name, or on plain HTTP
+    /// with the answer to a connection. A handshake refused by an alert is an answer.
     ///
     /// # Errors
-    /// What the system answers, or what came instead.
+    /// The system's error, or the unexpected answer.
     pub async fn listener(
         &self,
         bound: SocketAddr,
@@ -108,7 +109,7 @@ impl Probe {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // The port is known before anybody can see the connection.
+        // The port is registered before the front can see the connection.
         socket.bind(SocketAddr::new(to.ip(), 0))?;
         let _entered = self.own.enter(socket.local_addr()?);
         let mut stream = socket.connect(to).await?;
@@ -131,7 +132,7 @@ fn is_alert(error: &io::Error) -> bool {
     matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
-/// Answer a connection of this process's own, and close it.
+/// Answers a connection from this process, and closes it.
 pub(super) async fn answer<A>(mut stream: TcpStream, each: Each<A>, clear: bool) {
     if clear {
         let _ = stream.write_all(HERE).await;
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_its_own_as_long_as_it_is_entered() {
-        let own = Arc::new(Own::default());
+        let own = Arc::new(OwnProbes::default());
         let address = "127.0.0.1:4711".parse().unwrap();
         assert!(!own.has(address));
         let entered = own.enter(address);

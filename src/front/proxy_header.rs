@@ -1,7 +1,7 @@
-//! The header by which a load balancer says whose connection it passes on (PROXY protocol version 2),
-//! read to its last byte and no further.
+//! The PROXY protocol header (version 2), by which a load balancer announces the client of a
+//! connection. Reads exactly the header and not a byte more.
 //!
-//! Only for connections from addresses that are listed. Says who the client is, and nothing else.
+//! Only for connections from listed addresses. Supplies only the client's address.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,43 +9,44 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::limits::{Admitted, Full};
-use crate::config::ConnLimits;
+use crate::config::Limits;
 use crate::metrics::ConnectionEnd;
 
-/// The PROXY protocol's specification, §2.2.
+/// PROXY protocol specification, §2.2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_BYTES: usize = 16;
-/// What fits into one segment of any network with the fixed part, and what balancers say at most.
+/// The most bytes after the fixed part: together they fit into one segment of any network, and
+/// balancers send no more.
 const REST_BYTES_MAX: usize = 520;
 
-/// Whose connection it is.
+/// The announced owner of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announced {
-    /// The balancer's own (a health check), or it does not say.
+    /// The balancer itself (a health check), or unspecified.
     Unsaid,
-    /// That client's.
+    /// This client.
     Client(SocketAddr),
 }
 
-/// Why a connection of a load balancer is ended.
+/// The fault for which a load balancer's connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// It begins with something else, or what it says has no reading.
+enum ProxyHeaderFault {
+    /// It does not begin with the header, or the header is malformed.
     Malformed,
     /// It ended before its first byte, as TCP health checks do.
     Silent,
 }
 
-/// Read the header of a load balancer's connection. Returns the client's address, which is counted
-/// from here on; the balancer's own is not.
+/// Reads the header of a load balancer's connection. Returns the client's address, which counts
+/// toward the limits from here on; the balancer's own does not.
 ///
 /// # Errors
-/// Why the connection is to end.
+/// The reason to close the connection.
 pub(super) async fn client_of<R: AsyncRead + Unpin>(
     stream: &mut R,
     balancer: SocketAddr,
     admitted: &mut Admitted,
-    limits: &ConnLimits,
+    limits: &Limits,
 ) -> Result<SocketAddr, ConnectionEnd> {
     match read(stream).await {
         Ok(Announced::Unsaid) => Ok(balancer),
@@ -54,40 +55,40 @@ pub(super) async fn client_of<R: AsyncRead + Unpin>(
             Err(Full::Address) => Err(ConnectionEnd::TooManyOfAddress),
             Err(Full::Connections) => Err(ConnectionEnd::TooMany),
         },
-        Err(Fault::Silent) => Err(ConnectionEnd::HandshakeClosed),
-        Err(Fault::Malformed) => {
+        Err(ProxyHeaderFault::Silent) => Err(ConnectionEnd::HandshakeClosed),
+        Err(ProxyHeaderFault::Malformed) => {
             tracing::debug!(%balancer, "a load balancer sent no PROXY protocol header");
             Err(ConnectionEnd::ProxyHeader)
         }
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Announced, Fault> {
+async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Announced, ProxyHeaderFault> {
     let mut fixed = [0; FIXED_BYTES];
     let mut read = 0;
     while let Some(free) = fixed.get_mut(read..).filter(|free| !free.is_empty()) {
         read += match stream.read(free).await {
-            Ok(0) if read == 0 => return Err(Fault::Silent),
+            Ok(0) if read == 0 => return Err(ProxyHeaderFault::Silent),
             Ok(n) if n > 0 => n,
             Err(error) if error.kind() == ErrorKind::ConnectionReset && read == 0 => {
-                return Err(Fault::Silent);
+                return Err(ProxyHeaderFault::Silent);
             }
-            _ => return Err(Fault::Malformed),
+            _ => return Err(ProxyHeaderFault::Malformed),
         };
-        // Whoever speaks another protocol need not be waited for.
+        // Do not wait for more from a peer that speaks another protocol.
         let so_far = fixed.get(..read.min(SIGNATURE.len())).unwrap_or_default();
         if !SIGNATURE.starts_with(so_far) {
-            return Err(Fault::Malformed);
+            return Err(ProxyHeaderFault::Malformed);
         }
     }
     let mut rest = [0; REST_BYTES_MAX];
-    let rest = rest.get_mut(..rest_of(&fixed)?).ok_or(Fault::Malformed)?;
-    stream.read_exact(rest).await.map_err(|_| Fault::Malformed)?;
+    let rest = rest.get_mut(..rest_of(&fixed)?).ok_or(ProxyHeaderFault::Malformed)?;
+    stream.read_exact(rest).await.map_err(|_| ProxyHeaderFault::Malformed)?;
     announced(&fixed, rest)
 }
 
-/// Judge the header at the beginning of `bytes`, without a connection: its length, if it is whole and
-/// has one reading.
+/// Judges the header at the start of `bytes`, without a connection. Returns its length, if it is
+/// complete and has one reading.
 pub fn judge_proxy_header(bytes: &[u8]) -> Option<usize> {
     let (fixed, after) = bytes.split_first_chunk::<FIXED_BYTES>()?;
     let length = rest_of(fixed).ok()?;
@@ -95,16 +96,16 @@ pub fn judge_proxy_header(bytes: &[u8]) -> Option<usize> {
     Some(FIXED_BYTES + length)
 }
 
-/// How much follows the fixed part.
-fn rest_of(fixed: &[u8; FIXED_BYTES]) -> Result<usize, Fault> {
+/// Returns the number of bytes after the fixed part.
+fn rest_of(fixed: &[u8; FIXED_BYTES]) -> Result<usize, ProxyHeaderFault> {
     let [signature @ .., command, _, high, low] = fixed;
     let length = usize::from(u16::from_be_bytes([*high, *low]));
     let known = signature == SIGNATURE && matches!(command, 0x20 | 0x21);
-    (known && length <= REST_BYTES_MAX).then_some(length).ok_or(Fault::Malformed)
+    (known && length <= REST_BYTES_MAX).then_some(length).ok_or(ProxyHeaderFault::Malformed)
 }
 
-/// What a whole header says. Whatever follows the addresses in it is passed over.
-fn announced(fixed: &[u8; FIXED_BYTES], rest: &[u8]) -> Result<Announced, Fault> {
+/// Parses a complete header. Skips all bytes after the addresses.
+fn announced(fixed: &[u8; FIXED_BYTES], rest: &[u8]) -> Result<Announced, ProxyHeaderFault> {
     let [.., command, family, _, _] = fixed;
     if *command == 0x20 {
         return Ok(Announced::Unsaid);
@@ -112,21 +113,23 @@ fn announced(fixed: &[u8; FIXED_BYTES], rest: &[u8]) -> Result<Announced, Fault>
     let (ip, ports): (IpAddr, &[u8]) = match family {
         0x00 => return Ok(Announced::Unsaid),
         0x11 => {
-            let (source, after) = rest.split_first_chunk::<4>().ok_or(Fault::Malformed)?;
-            let (_, ports) = after.split_first_chunk::<4>().ok_or(Fault::Malformed)?;
+            let (source, after) =
+                rest.split_first_chunk::<4>().ok_or(ProxyHeaderFault::Malformed)?;
+            let (_, ports) = after.split_first_chunk::<4>().ok_or(ProxyHeaderFault::Malformed)?;
             (Ipv4Addr::from(*source).into(), ports)
         }
         0x21 => {
-            let (source, after) = rest.split_first_chunk::<16>().ok_or(Fault::Malformed)?;
-            let (_, ports) = after.split_first_chunk::<16>().ok_or(Fault::Malformed)?;
+            let (source, after) =
+                rest.split_first_chunk::<16>().ok_or(ProxyHeaderFault::Malformed)?;
+            let (_, ports) = after.split_first_chunk::<16>().ok_or(ProxyHeaderFault::Malformed)?;
             (Ipv6Addr::from(*source).into(), ports)
         }
-        // Datagrams, unix sockets, and what does not exist yet.
-        _ => return Err(Fault::Malformed),
+        // Datagrams, unix sockets, and unassigned values.
+        _ => return Err(ProxyHeaderFault::Malformed),
     };
-    let ([source, ..], _) = ports.as_chunks::<2>() else { return Err(Fault::Malformed) };
+    let ([source, ..], _) = ports.as_chunks::<2>() else { return Err(ProxyHeaderFault::Malformed) };
     if ports.len() < 4 {
-        return Err(Fault::Malformed);
+        return Err(ProxyHeaderFault::Malformed);
     }
     Ok(Announced::Client(SocketAddr::new(ip.to_canonical(), u16::from_be_bytes(*source))))
 }
@@ -138,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// A header: version and command, family and transport, and what follows.
+    /// Builds a header: version and command, family and transport, and the rest.
     fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         [&SIGNATURE[..], &[command, family], &length, rest].concat()
@@ -151,8 +154,9 @@ mod tests {
         [&address(source)[..], &address("2001:db8::1"), &[0x30, 0x39, 0x01, 0xbb]].concat()
     }
 
-    /// What is made of bytes that come in pieces of that size, and how many are left.
-    fn of(bytes: &[u8], step: usize) -> (Result<Announced, Fault>, usize) {
+    /// Returns the result for bytes that arrive in pieces of this size, and the number of bytes
+    /// left.
+    fn of(bytes: &[u8], step: usize) -> (Result<Announced, ProxyHeaderFault>, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let (mut near, mut far) = tokio::io::duplex(step);
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_a_balancer_may_send_is_refused() {
+    fn malformed_proxy_headers_are_refused_at_any_split() {
         for bytes in [
             b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 443\r\n".to_vec(),
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello, world".to_vec(),
@@ -212,10 +216,14 @@ mod tests {
             SIGNATURE[..5].to_vec(),
         ] {
             for step in [1, 5, 4096] {
-                assert_eq!(of(&bytes, step).0, Err(Fault::Malformed), "{bytes:?} by {step}");
+                assert_eq!(
+                    of(&bytes, step).0,
+                    Err(ProxyHeaderFault::Malformed),
+                    "{bytes:?} by {step}"
+                );
             }
         }
-        assert_eq!(of(b"", 1), (Err(Fault::Silent), 0));
+        assert_eq!(of(b"", 1), (Err(ProxyHeaderFault::Silent), 0));
     }
 
     proptest! {
@@ -224,9 +232,10 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..64),
             length: u8, signed: bool, step in 1_usize..9,
         ) {
-            let bytes = match signed {
-                true => [&SIGNATURE[..], &[0x21, 0x11, 0, length % 40], &bytes].concat(),
-                false => bytes,
+            let bytes = if signed {
+                [&SIGNATURE[..], &[0x21, 0x11, 0, length % 40], &bytes].concat()
+            } else {
+                bytes
             };
             let (pieces, whole) = (of(&bytes, step), of(&bytes, 4096));
             prop_assert_eq!(pieces.0, whole.0);

@@ -1,5 +1,5 @@
-//! Shards: one thread and one runtime for each core, each with its own sockets and its own server,
-//! so that a request never crosses threads. Accepts, shakes hands, serves, drains.
+//! Shards: one thread and one runtime per core, each with its own sockets and its own server, so
+//! that a request never crosses threads. Accepts, does the handshake, serves, drains.
 //!
 //! The list of shards is fixed at start; addresses come and go with the configuration.
 
@@ -17,69 +17,68 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::either::Either;
 
 use super::binding::Binding;
-use super::census::Census;
 use super::conn::Conn;
 use super::handshake::{describe, handshake, hello_came, in_clear};
+use super::handshake_limit::HandshakeLimit;
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
-use super::open::{Each, Open};
-use super::probe::{Own, Probe, answer};
+use super::open_connections::OpenConnections;
+use super::probe::{OwnProbes, Probe, answer};
 use super::proxy_header::client_of;
 use super::refusal::OnRefusal;
+use super::shard_connections::{Each, ShardConnections};
 use super::state::ConnInfo;
 use super::tcp::Tcp;
 use super::transport::Transport;
-use super::turns::Turns;
-use crate::config::ConnLimits;
+use crate::config::Limits;
 use crate::live::Live;
-use crate::lost::Guard;
 use crate::metrics::{ConnectionEnd, Metrics};
+use crate::thread_guard::ThreadGuard;
 
-/// How long to wait after the system could not give a connection (no descriptors left, say): long
+/// The pause after the system could not accept a connection (out of descriptors, for example): long
 /// enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often that is told: it may fail twenty times a second.
+/// The interval between log lines for that: it may fail twenty times a second.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a handshake keeps its turn while its client is waited for: most of the way around the
-/// world. Later its client may still come, but others need not wait for it.
+/// How long a handshake in progress counts toward the limit: a round trip most of the way around
+/// the world. After that the client may still continue, but others need not wait for it.
 const TURN: Duration = Duration::from_millis(250);
 
-/// How often the server of a shard looks after what it keeps.
+/// The interval of a shard's periodic cleanup.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// What serves HTTP on a finished connection.
+/// Serves HTTP on an established connection.
 pub trait Serve: Send + Sync + 'static {
-    /// Serve a connection to its end. `shutdown` turns true when no further request is wanted.
+    /// Serves a connection to its end. `shutdown` turns true when no further request is wanted.
     fn serve(&self, conn: Conn, shutdown: &ShutdownWatch) -> impl Future<Output = ()> + Send;
 
     /// Called every few seconds.
     fn tidy(&self);
-
-    /// Called once, when no connection is accepted any more.
-    fn end(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// What a front needs to begin.
+/// The parameters of a front.
 pub struct FrontParams {
-    /// Threads, each with a runtime of its own.
+    /// The number of threads, each with a runtime of its own.
     pub shards: usize,
-    /// Limits for connections accepted from now on.
-    pub limits: Live<ConnLimits>,
-    /// Which site systems stand behind which address.
+    /// The limits for new connections.
+    pub limits: Live<Limits>,
+    /// The site systems behind each address.
     pub bindings: Live<Vec<Binding>>,
-    /// The configuration for connections whose name nobody here has: it refuses with an alert.
+    /// The configuration for connections with an unknown name: it refuses with an alert.
     pub refuse_tls: Arc<ServerConfig>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Told of requests that were refused before their head was complete.
+    /// Receives HTTP/2 connections on which requests were refused unread.
     pub on_refusal: OnRefusal,
-    /// Turns true when the process is to end.
+    /// Turns true when the process shuts down.
     pub shutdown: ShutdownWatch,
-    /// Told when a shard panics: its sockets are closed, and nobody serves what they had.
-    pub guard: Guard,
+    /// Reports a panic of a shard: its sockets are closed, and its connections are no longer
+    /// served.
+    pub guard: ThreadGuard,
 }
 
 pub(super) enum Command {
@@ -92,38 +91,38 @@ pub(super) enum Command {
 pub struct Front {
     shards: Vec<(mpsc::UnboundedSender<Command>, thread::JoinHandle<()>)>,
     admission: Arc<Admission>,
-    census: Census,
-    own: Arc<Own>,
+    census: OpenConnections,
+    own: Arc<OwnProbes>,
 }
 
-/// What every connection of the process shares.
-pub(super) struct Shared {
-    limits: Live<ConnLimits>,
+/// The state that all connections of the process share.
+pub(super) struct ProcessState {
+    limits: Live<Limits>,
     pub(super) bindings: Live<Vec<Binding>>,
     pub(super) refuse_tls: Arc<ServerConfig>,
     metrics: Arc<Metrics>,
     on_refusal: OnRefusal,
     shutdown: ShutdownWatch,
     admission: Arc<Admission>,
-    census: Census,
-    own: Arc<Own>,
-    turns: Turns,
+    census: OpenConnections,
+    own: Arc<OwnProbes>,
+    turns: HandshakeLimit,
     pub(super) next_id: AtomicU64,
 }
 
 impl Front {
-    /// Start the shards. `server` makes what serves HTTP, once for each shard.
+    /// Starts the shards. `server` creates the HTTP server of each shard.
     ///
     /// # Errors
     /// If the system gives no thread or no runtime.
     ///
     /// # Panics
-    /// Where `server` does: before anything is accepted, and not in a thread of its own.
+    /// If `server` panics: in the calling thread, before any connection is accepted.
     pub fn start<A: Serve>(params: FrontParams, server: impl Fn() -> Arc<A>) -> io::Result<Front> {
-        let (admission, census) = (Arc::new(Admission::default()), Census::default());
-        let own = Arc::<Own>::default();
-        let handshakes_max = params.limits.peek(|l| l.handshakes_max);
-        let shared = Arc::new(Shared {
+        let (admission, census) = (Arc::new(Admission::default()), OpenConnections::default());
+        let own = Arc::<OwnProbes>::default();
+        let handshakes_max = params.limits.peek(|l| l.handshakes);
+        let shared = Arc::new(ProcessState {
             limits: params.limits,
             bindings: params.bindings,
             refuse_tls: params.refuse_tls,
@@ -133,7 +132,7 @@ impl Front {
             admission: admission.clone(),
             census: census.clone(),
             own: own.clone(),
-            turns: Turns::new(handshakes_max),
+            turns: HandshakeLimit::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
         let guard = params.guard;
@@ -152,16 +151,16 @@ impl Front {
         Ok(Front { shards, admission, census, own })
     }
 
-    /// Accept connections on a bound address from now on, for the binding of `configured`.
+    /// Starts accepting connections on a bound address, for the binding of `configured`.
     pub fn open(&self, configured: SocketAddr, listener: Listener) {
         let address = listener.address;
         for ((commands, _), socket) in self.shards.iter().zip(listener.sockets) {
-            // A shard that is gone has ended with the process; there is nothing to open then.
+            // A shard that is gone has ended with the process, so there is nothing to open.
             let _ = commands.send(Command::Open { address, configured, socket });
         }
     }
 
-    /// Accept no more on an address. Connections that are open stay open.
+    /// Stops accepting connections on an address. Open connections stay open.
     pub async fn close(&self, address: SocketAddr) {
         for (commands, _) in &self.shards {
             let (done, closed) = oneshot::channel();
@@ -171,29 +170,29 @@ impl Front {
         }
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// What asks whether it serves.
+    /// Returns a probe of this front.
     pub fn probe(&self) -> Probe {
         let shards = self.shards.iter().map(|(commands, _)| commands.clone()).collect();
         Probe::new(shards, self.own.clone())
     }
 
-    /// How many connections are open, as a function.
+    /// Returns a function that counts the open connections.
     pub fn count(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
         let admission = self.admission.clone();
         Arc::new(move || admission.open())
     }
 
-    /// How many connections each site system has.
-    pub fn census(&self) -> Census {
+    /// Returns the open connections by site system.
+    pub fn census(&self) -> OpenConnections {
         self.census.clone()
     }
 
-    /// Wait until every shard has drained. Blocks the calling thread.
+    /// Waits until every shard has drained. Blocks the calling thread.
     pub fn join(self) {
         for (commands, thread) in self.shards {
             drop(commands);
@@ -204,10 +203,10 @@ impl Front {
 
 async fn run<A: Serve>(
     mut inbox: mpsc::UnboundedReceiver<Command>,
-    shared: Arc<Shared>,
+    shared: Arc<ProcessState>,
     server: Arc<A>,
 ) {
-    let open = Arc::new(Open::default());
+    let open = Arc::new(ShardConnections::default());
     let mut accepting: HashMap<SocketAddr, Arc<Notify>> = HashMap::new();
     let mut shutdown = shared.shutdown.clone();
     let mut tidy = tokio::time::interval(TIDY);
@@ -241,9 +240,8 @@ async fn run<A: Serve>(
     for stop in accepting.values() {
         stop.notify_one();
     }
-    // What was accepted in the same turn is counted before it is waited for.
+    // Connections accepted in the same turn must be counted before the wait.
     tokio::task::yield_now().await;
-    server.end().await;
     open.wait_until_none().await;
 }
 
@@ -270,7 +268,7 @@ async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>)
                     told = Some(Instant::now());
                     tracing::warn!(
                         %error, address = %each.configured,
-                        "no connection could be accepted; trying again, and telling once a minute"
+                        "no connection could be accepted; trying again (logged once a minute)"
                     );
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -309,11 +307,11 @@ fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
     }
 }
 
-/// What an accepted connection is, by the address it came to.
+/// The kind of an accepted connection, by its addresses.
 #[derive(Clone, Copy)]
 struct Arriving {
     peer: SocketAddr,
-    /// Whether a load balancer says whose it is.
+    /// Whether a load balancer announces the client.
     balanced: bool,
     /// Whether it is plain HTTP.
     clear: bool,
@@ -323,7 +321,7 @@ async fn serve<A: Serve>(
     stream: TcpStream,
     arriving: Arriving,
     each: Each<A>,
-    limits: ConnLimits,
+    limits: Limits,
     admitted: Admitted,
 ) {
     let shared = &each.shared;
@@ -331,7 +329,7 @@ async fn serve<A: Serve>(
     let opened = shared.metrics.connection_opened();
     let mut admitted = admitted;
     let arrived = arrive(stream, arriving, &each, &limits, &mut admitted);
-    // On the heap, where it is gone once it is over, and not in what an idle connection keeps.
+    // Boxed, so that its memory is freed afterwards and is not part of an idle connection's state.
     let arrived = Box::pin(tokio::time::timeout(limits.handshake_time, arrived));
     let (transport, info) = match arrived.await {
         Ok(Ok(Some(arrived))) => arrived,
@@ -345,7 +343,7 @@ async fn serve<A: Serve>(
     let conn = Conn::new(transport, info, limits, shared.on_refusal.clone(), &shared.metrics);
     let counted = shared.census.enter(conn.info());
     let mut shutdown = shared.shutdown.clone();
-    // Seen by whoever asks "has it changed?", also if it changed before this connection.
+    // A server that waits for a change must see it, even if it came before this connection.
     if *shutdown.borrow() {
         shutdown.mark_changed();
     }
@@ -353,29 +351,27 @@ async fn serve<A: Serve>(
     drop((counted, opened));
 }
 
-/// Learn whose connection it is, and make it TLS unless its address is one of plain HTTP. `None` if
-/// the system does not know it any more.
+/// Determines the client, and does the TLS handshake unless the address is plain HTTP. `None` if
+/// the system no longer knows the connection.
 async fn arrive<A>(
     mut stream: TcpStream,
     Arriving { peer, balanced, clear }: Arriving,
     each: &Each<A>,
-    limits: &ConnLimits,
+    limits: &Limits,
     admitted: &mut Admitted,
 ) -> Result<Option<(Transport, ConnInfo)>, ConnectionEnd> {
     let shared = &each.shared;
     let Ok(local) = stream.local_addr() else { return Ok(None) };
-    let client = match balanced {
-        true => client_of(&mut stream, peer, admitted, limits).await?,
-        false => peer,
-    };
+    let client =
+        if balanced { client_of(&mut stream, peer, admitted, limits).await? } else { peer };
     if clear {
-        let info = in_clear(each, (client, local));
-        return Ok(info.map(|info| (Transport::Clear(Tcp::new(stream)), info)));
+        let info = in_clear(each, client, local);
+        return Ok(info.map(|info| (Either::Right(Tcp::new(stream)), info)));
     }
-    // Who says nothing, or half of something, takes no turn from those who do.
+    // A client that sends nothing, or half a record, does not count toward the handshake limit.
     hello_came(&stream).await;
-    // Waiting for a turn counts against the handshake's own time, so the queue is bounded.
-    let turn = shared.turns.turn(limits.handshakes_max).await;
+    // The wait counts against the handshake timeout, so the queue is bounded.
+    let turn = shared.turns.turn(limits.handshakes).await;
     let mut shaking = pin!(handshake(stream, each));
     let shaken = match tokio::time::timeout(TURN, &mut shaking).await {
         Ok(shaken) => shaken,
@@ -385,8 +381,8 @@ async fn arrive<A>(
         }
     };
     let (tls, site, by_default) = shaken?;
-    let info = describe(&tls, site, by_default, (client, local), shared);
-    Ok(info.map(|info| (Transport::Tls(tls), info)))
+    let info = describe(&tls, site, by_default, client, local, shared);
+    Ok(info.map(|info| (Either::Left(tls), info)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! A TCP stream that keeps no read buffer of its own while idle.
+//! A TCP stream without a read buffer of its own while it is idle.
 //!
-//! Reads go through buffers that the thread lends, so that a large `recv` needs no memory per
-//! connection; a buffer stays with one only while there are bytes in it that the reader did not take.
+//! Reads use buffers that the thread lends, so that a large `recv` needs no memory per connection.
+//! A stream keeps a buffer only while it holds bytes that the reader has not taken.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// As large as a few TLS records: one system call for what usually arrives together.
+/// The size of a few TLS records: one system call for data that usually arrives together.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Buffers that a thread keeps for the next read, beyond those that hold something.
+/// Spare buffers per thread, beyond those in use.
 const SPARE_MAX: usize = 8;
 
 thread_local! {
@@ -41,7 +41,7 @@ pub(super) struct Tcp {
     left: Option<Left>,
 }
 
-/// What was received and not yet taken.
+/// Bytes that were received but not taken.
 #[derive(Debug)]
 struct Left {
     buffer: Box<[u8]>,
@@ -87,9 +87,10 @@ impl AsyncRead for Tcp {
         let end = read.filled().len();
         let taken = out.remaining().min(end);
         out.put_slice(read.filled().get(..taken).unwrap_or_default());
-        match taken < end {
-            true => me.left = Some(Left { buffer, taken, end }),
-            false => give_back(buffer),
+        if taken < end {
+            me.left = Some(Left { buffer, taken, end });
+        } else {
+            give_back(buffer);
         }
         received
     }

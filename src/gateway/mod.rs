@@ -1,58 +1,27 @@
-//! The gateway proper: requests judged by the policy of the moment, in one of two lanes.
+//! The data path: judges each request by the current policy, forwards it to a backend and relays
+//! the response.
 //!
-//! The only room besides the front that knows pingora. Knows nothing of certificates or files.
+//! Knows nothing of certificates or files.
 
-mod added;
-mod answer;
-mod arrival;
-mod attempt;
-mod bootstrap;
-mod certificate;
-mod clear;
-mod connection;
-mod ctx;
-mod decide;
-mod framing;
-mod guard;
-mod headers;
-mod hollow;
-mod hops;
-mod host;
-mod lane;
-mod linked;
-mod links;
-mod observe;
-mod phases;
-mod policy;
+mod exchange;
+mod judge;
 mod record;
-mod rejudge;
 mod replay;
-mod reply;
-mod rewrite;
 mod server;
-mod switch;
-mod trace;
-mod under_way;
-mod upgrade;
-mod upstream;
-mod view;
-mod witness;
+mod session;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Version;
-use pingora_proxy::Session;
-
-pub use connection::BackendTls;
-pub use ctx::{RequestCtx, RequestId};
-pub use framing::judge_raw;
-pub use lane::{AnswerFault, judge_answer};
-pub use observe::Observing;
-pub use policy::{NO_ROUTE, Policy, SitePolicy, TokenPolicy, UnixEndpoint, Upstream, Upstreams};
-pub use replay::{Becomes, Captured, Forwarded, Replay, Step, replay};
-pub use server::Server;
-pub use under_way::UnderWay;
+pub use exchange::{AnswerFault, BackendTls, Bound, RequestsInFlight, judge_answer};
+pub use judge::framing::judge_raw;
+pub use judge::observe::Observing;
+pub use judge::policy::{
+    NO_ROUTE, Policy, SitePolicy, TokenPolicy, UnixEndpoint, Upstream, Upstreams,
+};
+pub use record::ctx::{RequestCtx, RequestId};
+pub use replay::{Becomes, Captured, Forwarded, Replay, ReplayStep, replay};
+pub use server::ShardServer;
 
 use crate::clock::Clock;
 use crate::denial::Denial;
@@ -60,30 +29,33 @@ use crate::front::ConnInfo;
 use crate::live::Live;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
-use certificate::{ClientCertificate, certificate_of};
-use decide::{Head, Refused};
-use framing::Body;
-use lane::Pool;
-use under_way::Shard;
-use view::{conn_of, fields_of, framing_of, host_of};
+use exchange::{BufferLimit, InFlightShard, Permits, Pool};
+use judge::certificate::{ClientCertificate, certificate_of};
+use judge::decide::{self, Refused};
+use judge::framing::RequestHead;
+use judge::head::JudgedHead;
+use judge::{hops, observe, plain_http, trace};
 
-type Outcome<T> = pingora_core::Result<T>;
-
-/// Handles requests by the policy of the moment.
+/// Handles requests by the current policy.
 #[derive(Clone)]
 pub struct Gateway {
     policy: Live<Policy>,
     clock: Clock,
     metrics: Arc<Metrics>,
     access: AccessLog,
-    /// The backends' connections that wait for a request.
+    /// Idle backend connections.
     pool: Arc<Pool>,
-    /// The requests that a block ends.
-    under_way: Arc<Shard>,
+    /// The requests in flight on this shard, which a block ends.
+    under_way: Arc<InFlightShard>,
+    /// The limits on requests in flight.
+    permits: Option<Arc<Permits>>,
+    /// The account of bytes buffered for requests and responses.
+    buffered: Arc<BufferLimit>,
 }
 
 impl Gateway {
-    /// A gateway for one shard or for all: it holds no state of its own, and keeps no connection.
+    /// Creates a gateway for one shard or for all. It keeps no idle connection and has no permits
+    /// until [`ShardServer::new`] sets them.
     pub fn new(
         policy: Live<Policy>,
         clock: Clock,
@@ -91,72 +63,25 @@ impl Gateway {
         access: AccessLog,
     ) -> Self {
         let (pool, under_way) = (Arc::default(), Arc::default());
-        Gateway { policy, clock, metrics, access, pool, under_way }
+        let buffered = BufferLimit::new(metrics.buffered_bytes());
+        Gateway { policy, clock, metrics, access, pool, under_way, permits: None, buffered }
     }
 
-    /// Judge a request; remember what was found in its context.
-    fn judge(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Refused> {
-        let policy = self.policy.load();
-        ctx.policy = Some(policy.clone());
-        let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
-        let body_empty = session.as_downstream_mut().is_body_empty();
-        if raw.is_none() {
-            // A stream that its client's window holds up does not hold up the connection, which
-            // is all that the front sees.
-            session.as_downstream_mut().set_write_timeout(Some(policy.send_stall));
-        }
-        let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
-        ctx.site = policy.site_of(conn, host_of(session.req_header()));
-        ctx.clear = conn.clear.is_some();
-        let body = framing_of(session.req_header(), raw.as_deref(), body_empty, &policy)?;
-        if ctx.in_flight.as_ref().is_some_and(|f| f.odd_request_line()) {
-            return Err(Denial::FramingHead.into());
-        }
-        if raw.is_some() {
-            conn.state.expect_body(match body {
-                Body::Empty => Some(0),
-                Body::Length(length) => Some(length),
-                Body::Chunked => None,
-            })?;
-        }
-        ctx.body = body;
-        let request = session.req_header();
-        if request.version == Version::HTTP_11 {
-            let bodiless = body == Body::Empty;
-            let fields = fields_of(&request.headers);
-            ctx.asks = upgrade::judge(request.method.as_str(), bodiless, fields)?;
-        }
-        self.decide(&policy, session, ctx)
-    }
-
-    /// Decide on a request that pingora holds: a look that may be taken twice.
+    /// Decides on a request. The decision may be repeated for the same request.
     fn decide(
         &self,
         policy: &Policy,
-        session: &Session,
+        info: &ConnInfo,
+        head: &RequestHead<'_>,
         ctx: &mut RequestCtx,
     ) -> Result<(), Refused> {
-        let conn = conn_of(session).ok_or(Denial::GatewayInternal)?;
-        let certificate = self.certificate(conn, ctx);
-        let request = session.req_header();
-        let fields: Vec<_> = fields_of(&request.headers).collect();
-        let head = Head {
-            method: request.method.as_str(),
-            target: request.raw_path(),
-            host: host_of(request).ok_or(Denial::HostInvalid)?,
-            body: ctx.body,
-            asks: ctx.asks,
-            by_default: conn.by_default,
-            client: conn.peer.ip().to_canonical(),
-            local: conn.local,
-            clear: conn.clear.is_some(),
-            certificate: certificate.as_ref(),
-            fields: fields.iter().copied(),
-        };
+        let certificate = self.certificate(info, ctx);
+        let head = JudgedHead::of(head, info, certificate.as_ref(), ctx.asks);
         self.admit(policy, head, ctx)
     }
 
-    /// The client's certificate, judged by the files of the moment; remembered in the context.
+    /// Returns the client's certificate, judged by the current files, and records it in the
+    /// context.
     fn certificate<'c>(
         &self,
         conn: &'c ConnInfo,
@@ -167,17 +92,17 @@ impl Gateway {
         certificate
     }
 
-    /// Decide on a request whose framing is sound; remember what was found in its context.
+    /// Decides on a request whose framing is sound, and records the findings in its context.
     fn admit<'a, F>(
         &self,
         policy: &Policy,
-        head: Head<'a, F>,
+        head: JudgedHead<'a, F>,
         ctx: &mut RequestCtx,
     ) -> Result<(), Refused>
     where
         F: Iterator<Item = (&'a str, &'a [u8])> + Clone,
     {
-        // A site system that is no longer configured: its connections are not another's.
+        // The site system is no longer configured. Its connections do not pass to another.
         let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
         ctx.hops = hops::Hops::of(head.fields.clone())?;
         if site.trusts_traces {
@@ -185,16 +110,17 @@ impl Gateway {
         }
         let now = self.clock.now();
         let seen = policy.blocklist.generation();
-        let (route, verdict) = match head.clear {
-            false => decide::decide(policy, &site, &head, now),
-            true => clear::decide(policy, &site, &head, now),
+        let (route, verdict) = if head.clear {
+            plain_http::decide(policy, &site, &head, now)
+        } else {
+            decide::decide(policy, &site, &head, now)
         };
         ctx.route = route;
         ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = match verdict {
-            // Newer keys come first: they may let it in as whoever it is from.
+            // Newer keys come before observe mode: with them the token may verify.
             Err(refused) if head.clear => {
-                ctx.moved = clear::moved(&site, &refused, &head);
+                ctx.moved = plain_http::moved(&site, &refused, &head);
                 observe::relax(policy, &site, route, &head, refused, now)
             }
             Err(refused) if refused.missed.is_none() || ctx.last_look => {
@@ -211,8 +137,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// Take a turn of a route that counts them, for a request that was admitted and is not left to
-    /// another reader: nobody uses up turns by what its head refuses, or two by one request.
+    /// Counts a request against its route's rate limit: once, and only after its head was accepted.
+    /// A request that the client must repeat over HTTP/1.1 is not counted.
     fn take_turn(&self, client: IpAddr, ctx: &mut RequestCtx) -> Result<(), Refused> {
         let Some(site) = &ctx.site else { return Ok(()) };
         site.takes_turn(ctx.route, client.to_canonical()).map_err(|denial| {

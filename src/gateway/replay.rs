@@ -1,6 +1,6 @@
-//! One captured request, judged by the same rooms as on the wire, and told step by step.
+//! Replays one captured request: the same modules judge it as on the wire, and report step by step.
 //!
-//! For whoever asks why. Sends nothing, counts nothing, and shows no credential.
+//! Serves `sitegate explain`. Sends nothing, counts nothing, and shows no credential.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -10,21 +10,21 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::added;
-use super::bootstrap;
-use super::certificate::{ClientCertificate, certificate_of};
-use super::clear;
-use super::ctx::RequestCtx;
-use super::decide::{self, Head, Pass, Refused};
-use super::framing::{Body, RequestHead};
-use super::headers::RequestRules;
-use super::hops::{self, Hops};
-use super::host::{self, Asked};
-use super::lane;
-use super::observe;
-use super::policy::{Policy, SitePolicy};
-use super::trace::Trace;
-use super::upgrade::{self, Asks};
+use super::exchange::write_added;
+use super::judge::certificate::{ClientCertificate, certificate_of};
+use super::judge::decide::{self, Pass, Refused};
+use super::judge::framing::{Body, RequestHead, Version, parse};
+use super::judge::head::JudgedHead;
+use super::judge::headers::RequestRules;
+use super::judge::hops::{self, Hops};
+use super::judge::host::{self, ConnectionTarget};
+use super::judge::observe;
+use super::judge::plain_http;
+use super::judge::policy::{Policy, SitePolicy};
+use super::judge::trace::Trace;
+use super::judge::upgrade::{self, Asks};
+use super::record::ctx::RequestCtx;
+use super::session;
 use crate::client::Presented;
 use crate::denial::Denial;
 use crate::front::{ConnInfo, ConnState};
@@ -35,19 +35,19 @@ mod message;
 
 use message::{Captive, bootstrap_message, judge_message};
 
-/// A request as it was captured, and what is known of its connection.
+/// A captured request and the known facts of its connection.
 pub struct Captured<'a> {
     /// The site system that the connection is for.
     pub site: &'a str,
-    /// Whether it was picked for want of a known server name.
+    /// Whether the site system is the listener's default, because SNI named no known host.
     pub by_default: bool,
     /// The client's address.
     pub client: IpAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
-    /// The configured address of plain HTTP, if it came to that.
+    /// The configured plain-HTTP address, if the request came there.
     pub clear: Option<SocketAddr>,
-    /// The certificates that the client sent, leaf first; that it has the key is taken for granted.
+    /// The certificates that the client sent, leaf first. Possession of the key is assumed.
     pub certificate: &'a [CertificateDer<'a>],
     /// The head, from its request line to its empty line.
     pub head: &'a [u8],
@@ -55,54 +55,54 @@ pub struct Captured<'a> {
     pub body: &'a [u8],
 }
 
-/// What one room says of the request.
+/// The finding of one module about the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// The room.
+pub struct ReplayStep {
+    /// The module.
     pub room: &'static str,
-    /// What it says.
+    /// The finding.
     pub says: String,
 }
 
-/// What becomes of the request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub enum Becomes {
-    /// It ends here.
+    /// The gateway refuses it.
     Refused {
         /// The reason.
         denial: Denial,
-        /// More of it, as the access log would have it.
+        /// Details, as in the access log.
         detail: Option<String>,
     },
-    /// It goes on.
+    /// The gateway forwards it.
     Forwarded(Forwarded),
 }
 
-/// A request as the backend would get it.
+/// A request as the backend would receive it.
 #[derive(Clone, Debug)]
 pub struct Forwarded {
-    /// Where it goes.
+    /// The destination.
     pub destination: Destination,
     /// The method.
     pub method: String,
     /// The target.
     pub target: String,
-    /// The fields that are left out.
+    /// The removed fields.
     pub removed: Vec<String>,
-    /// The fields that sitegate writes, a credential or an id in words.
+    /// The fields that sitegate writes. Credentials and ids are replaced by a description.
     pub added: Vec<(&'static str, String)>,
-    /// Why it would be refused, if its site system did not observe.
+    /// The denial that enforcing would give, if the site system observes.
     pub observed: Option<Denial>,
 }
 
 /// A request that was replayed.
 #[derive(Clone)]
 pub struct Replay {
-    /// What each room says, in the order in which they are asked.
-    pub steps: Vec<Step>,
-    /// The token as it is, for those who look into it. Not for any log.
+    /// The findings of the modules, in the order in which they run.
+    pub steps: Vec<ReplayStep>,
+    /// The raw token, for callers that inspect it. Not for any log.
     pub token: Option<String>,
-    /// What becomes of it.
+    /// The outcome.
     pub outcome: Becomes,
 }
 
@@ -116,9 +116,9 @@ impl std::fmt::Debug for Replay {
     }
 }
 
-/// Judge a captured request at that time.
+/// Judges a captured request as of `now`.
 pub fn replay(policy: &Arc<Policy>, captured: &Captured<'_>, now: Timestamp) -> Replay {
-    let mut told = Told::default();
+    let mut told = Trail::default();
     let outcome = walk(policy, captured, now, &mut told).unwrap_or_else(|refused| {
         Becomes::Refused { denial: refused.denial, detail: refused.detail }
     });
@@ -126,14 +126,14 @@ pub fn replay(policy: &Arc<Policy>, captured: &Captured<'_>, now: Timestamp) -> 
 }
 
 #[derive(Default)]
-struct Told {
-    steps: Vec<Step>,
+struct Trail {
+    steps: Vec<ReplayStep>,
     token: Option<String>,
 }
 
-impl Told {
+impl Trail {
     fn say(&mut self, room: &'static str, says: impl Into<String>) {
-        self.steps.push(Step { room, says: says.into() });
+        self.steps.push(ReplayStep { room, says: says.into() });
     }
 }
 
@@ -141,15 +141,17 @@ fn walk(
     policy: &Arc<Policy>,
     captured: &Captured<'_>,
     now: Timestamp,
-    told: &mut Told,
+    told: &mut Trail,
 ) -> Result<Becomes, Refused> {
     let mut ctx = RequestCtx::new();
     ctx.policy = Some(policy.clone());
     ctx.site = policy.sites.get(captured.site).cloned();
     let site = ctx.site.clone().ok_or(Denial::HostMisdirected)?;
-    let head = lane::read_head(captured.head, policy)?;
+    let clear = captured.clear.is_some();
+    let head = parse(captured.head)?.in_origin_form(clear);
+    head.judge(policy.limits.headers, policy.limits.header_bytes, clear)?;
     ctx.body = head.body;
-    if !head.http10 {
+    if head.version == Version::Http11 {
         let fields = head.fields.iter().copied();
         ctx.asks = upgrade::judge(head.method, head.body == Body::Empty, fields)?;
     }
@@ -157,7 +159,7 @@ fn walk(
     let info = connection(captured, &site);
     let certificate = certificate_of(&info, &site, now);
     ctx.certificate = certificate.as_ref().map(|c| (c.sha256().clone(), c.good().is_some()));
-    let asked = Head { asks: ctx.asks, ..lane::asked(&head, &info, certificate.as_ref()) };
+    let asked = JudgedHead::of(&head, &info, certificate.as_ref(), ctx.asks);
     ctx.hops = Hops::of(head.fields.iter().copied())?;
     tell_route(policy, &site, &asked, told);
     tell_certificate(&site, certificate.as_ref(), told);
@@ -166,8 +168,8 @@ fn walk(
     let (route, verdict) = match captured.clear {
         None => decide::decide(policy, &site, &asked, now),
         Some(_) => {
-            told.say("transport", "plain HTTP: no token is believed there, and none is asked for");
-            clear::decide(policy, &site, &asked, now)
+            told.say("transport", "plain HTTP: tokens are ignored there, and none is required");
+            plain_http::decide(policy, &site, &asked, now)
         }
     };
     let relax = |refused| observe::relax(policy, &site, route, &asked, refused, now);
@@ -180,12 +182,12 @@ fn walk(
     let body = Captive::of(head.body, captured.body);
     let pass = match verdict {
         Ok(pass) => pass,
-        Err(refused) if bootstrap::may_be_one(&refused, &ctx) => {
-            bootstrap_message(&ctx, (&head, body), refused, now, told)?
+        Err(refused) if session::may_be_newcomer(&refused, &ctx) => {
+            bootstrap_message(&ctx, &head, body, refused, now, told)?
         }
         Err(refused) => {
             if refused.missed.is_some() {
-                told.say("keys", "a running gateway would ask the issuer for newer keys first");
+                told.say("keys", "a running gateway would fetch newer keys from the issuer first");
             }
             return Err(refused);
         }
@@ -219,7 +221,7 @@ fn connection(captured: &Captured<'_>, site: &SitePolicy) -> ConnInfo {
 }
 
 fn framing_in_words(head: &RequestHead<'_>, asks: Asks) -> String {
-    let version = if head.http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+    let version = head.version.as_str();
     let body = match head.body {
         Body::Empty => "no body".to_owned(),
         Body::Length(length) => format!("a body of {length} bytes"),
@@ -230,15 +232,16 @@ fn framing_in_words(head: &RequestHead<'_>, asks: Asks) -> String {
     format!("one reading: {} by {version}, {fields} fields, {body}{asks}", head.method)
 }
 
-/// Host, path, route and method, as far as they are good: the decision asks the same in this order.
-fn tell_route<F>(policy: &Policy, site: &SitePolicy, head: &Head<'_, F>, told: &mut Told) {
-    let asked = Asked { by_default: head.by_default, local: head.local };
+/// Reports host, path, route and method up to the first that fails. The decision checks them in the
+/// same order.
+fn tell_route<F>(policy: &Policy, site: &SitePolicy, head: &JudgedHead<'_, F>, told: &mut Trail) {
+    let asked = ConnectionTarget { by_default: head.by_default, local: head.local };
     if host::judge(head.host, &site.hosts, asked).is_err() {
         return;
     }
     let named = String::from_utf8_lossy(head.host);
     told.say("host", format!("{named} is a host of {}", site.name));
-    let Ok(path) = CanonicalPath::parse(head.target, policy.uri_bytes_max) else { return };
+    let Ok(path) = CanonicalPath::parse(head.target, policy.limits.uri_bytes) else { return };
     told.say("path", format!("routes see {}", path.as_str()));
     let Some(route) = site.routes.covering(&path) else { return };
     told.say("route", format!("{} covers it ({}): {}", route.name, route.pattern, route.reason));
@@ -248,9 +251,10 @@ fn tell_route<F>(policy: &Policy, site: &SitePolicy, head: &Head<'_, F>, told: &
     }
     told.say("method", format!("{} is one of the route's", head.method));
     let purposes: Vec<_> = route.purposes.iter().map(|purpose| purpose.as_str()).collect();
-    let purposes = match purposes.is_empty() {
-        true => String::new(),
-        false => format!(", by a token for {}", purposes.join(" or ")),
+    let purposes = if purposes.is_empty() {
+        String::new()
+    } else {
+        format!(", by a token for {}", purposes.join(" or "))
     };
     told.say("requires", format!("{}{purposes}", route.requirement.as_str()));
 }
@@ -258,7 +262,7 @@ fn tell_route<F>(policy: &Policy, site: &SitePolicy, head: &Head<'_, F>, told: &
 fn tell_certificate(
     site: &SitePolicy,
     certificate: Option<&ClientCertificate<'_>>,
-    told: &mut Told,
+    told: &mut Trail,
 ) {
     match certificate.map(|certificate| (certificate.sha256(), certificate.verdict())) {
         Some((sha256, Ok(()))) => told.say("certificate", format!("{sha256} is good")),
@@ -270,7 +274,7 @@ fn tell_certificate(
     }
 }
 
-fn tell_token(site: &SitePolicy, head: &RequestHead<'_>, told: &mut Told) {
+fn tell_token(site: &SitePolicy, head: &RequestHead<'_>, told: &mut Trail) {
     let Ok(Some(token)) = token::find(head.fields.iter().copied(), &site.token_sources) else {
         return;
     };
@@ -279,7 +283,7 @@ fn tell_token(site: &SitePolicy, head: &RequestHead<'_>, told: &mut Told) {
     told.token = Some(token.as_str().to_owned());
 }
 
-fn tell_pass(pass: &Pass, told: &mut Told) {
+fn tell_pass(pass: &Pass, told: &mut Trail) {
     if let Some(observed) = &pass.observed {
         tell_observed(observed, told);
     }
@@ -294,7 +298,7 @@ fn tell_pass(pass: &Pass, told: &mut Told) {
     );
 }
 
-fn tell_observed(refused: &Refused, told: &mut Told) {
+fn tell_observed(refused: &Refused, told: &mut Trail) {
     told.say("mode", format!("observes; enforcing would refuse it: {}", refused.denial));
 }
 
@@ -316,10 +320,10 @@ fn forwarded(
     let removed = gone.map(|(name, _)| name.to_owned()).collect();
     let host = fields().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value);
     let mut added = Vec::new();
-    let Ok(()) = added::write(ctx, info, host, |name, value| {
+    let Ok(()) = write_added(ctx, info, host, |name, value| {
         let shown = match name {
             "Authorization" => "(the account of backend_auth)".to_owned(),
-            "traceparent" if ctx.trace.is_some() => "(the client's, carried on)".to_owned(),
+            "traceparent" if ctx.trace.is_some() => "(the client's, forwarded)".to_owned(),
             "X-Request-Id" | "traceparent" | hops::FIELD => "(its own)".to_owned(),
             _ => String::from_utf8_lossy(value).into_owned(),
         };

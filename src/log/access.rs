@@ -1,6 +1,7 @@
-//! The access log: one line for each request, with the decision and its reason; as JSON, all of it.
+//! The access log: one line for each request, with the decision and its reason. The JSON format has
+//! all fields.
 //!
-//! Never a token, a query or a header beyond those named here.
+//! Never contains a token, a query or a header beyond those named here.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,7 +17,7 @@ use crate::metrics::{LogLost, Metrics};
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// One request, as it is logged.
+/// A log entry for one request.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/access-log.md has a row for each field")]
 pub struct Access<'a> {
@@ -130,7 +131,7 @@ impl Access<'_> {
 }
 
 thread_local! {
-    /// Where lines are made, one after the other: none is longer than its fields may be.
+    /// A reused buffer for formatting one line at a time; the field limits bound its size.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -149,7 +150,7 @@ fn cut_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S:
     }
 }
 
-/// Where lines go, and where the last refusals are kept. Cheap to clone; writing never waits.
+/// The sink of access log lines, and the recent denials. Cheap to clone; writing never blocks.
 #[derive(Clone, Default)]
 pub struct AccessLog {
     batch: Option<Batch>,
@@ -163,12 +164,13 @@ impl AccessLog {
         AccessLog::default()
     }
 
-    /// A log into a sink, begun at that time, and who writes it, on a thread of its own.
+    /// A log into a sink, starting at that time, and its writer, which runs on its own thread.
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
     pub fn open(
-        (sink, format): (&LogSink, AccessFormat),
+        sink: &LogSink,
+        format: AccessFormat,
         metrics: Arc<Metrics>,
         now: Timestamp,
     ) -> io::Result<(Self, Option<Writer>)> {
@@ -191,17 +193,18 @@ impl AccessLog {
         Ok((AccessLog { batch: Some(batch), format, recent: Recent::default() }, Some(writer)))
     }
 
-    /// Whether anybody wants to know of a request: of one that something was against, always.
+    /// Whether a request must be logged: always for a denied one.
     pub fn wants(&self, refused: bool) -> bool {
         refused || self.batch.is_some()
     }
 
-    /// The last refusals.
+    /// The recent denials.
     pub fn recent(&self) -> Recent {
         self.recent.clone()
     }
 
-    /// Write one line, or drop it if the sink cannot keep up; remember it if it is of a refusal.
+    /// Writes one line, or drops it if the sink cannot keep up; also stores a denial in the recent
+    /// ones.
     pub fn write(&self, access: &Access<'_>) {
         self.recent.tell(access);
         let Some(batch) = &self.batch else { return };

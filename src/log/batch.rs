@@ -1,5 +1,5 @@
-//! Lines that are written together, by a thread of the writer's own: to whoever puts one it costs a
-//! copy, and neither a wake-up nor a call of the system. What finds no room is dropped and counted.
+//! Batched log writes on a dedicated thread: for the caller a line costs a copy, without a wake-up
+//! or a system call. Lines beyond the buffer's capacity are dropped and counted.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,20 +11,20 @@ use crate::metrics::LineLost;
 
 /// How long a line waits for others.
 const GATHER: Duration = Duration::from_millis(10);
-/// So much is not waited for any longer.
+/// With this many bytes the batch is written at once.
 const WORTH_WRITING: usize = 256 * 1024;
-/// What may wait while nothing is taken.
+/// The most bytes that may wait while the sink is blocked.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long the end of a process waits for what is not written yet.
+/// How long the end of a process waits for unwritten lines.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// The lines that wait. Cheap to clone; each clone puts into the same batch.
+/// The waiting lines. Cheap to clone; all clones share one batch.
 #[derive(Clone)]
-pub(super) struct Batch(Arc<Shared>);
+pub(super) struct Batch(Arc<BatchState>);
 
-struct Shared {
-    waiting: Mutex<Waiting>,
-    /// There is something to do for the thread.
+struct BatchState {
+    waiting: Mutex<WaitingLines>,
+    /// Wakes the thread.
     work: Condvar,
     /// The thread has ended.
     ended: Condvar,
@@ -32,49 +32,49 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     lines: Vec<u8>,
     closed: bool,
     has_ended: bool,
 }
 
-/// Writes a batch: what its thread does.
+/// Writes a batch, on its own thread.
 pub struct Writer {
     batch: Batch,
     sink: Sink<Box<dyn Write + Send>>,
-    head: Option<Head>,
+    head: Option<FileHeader>,
 }
 
-/// The file that is written, and what it has to begin with before a line.
-type Head = (File, fn(&[u8]) -> Option<String>);
+/// The output file, and the function that makes its header from the first line.
+type FileHeader = (File, fn(&[u8]) -> Option<String>);
 
-/// Has what waits written when dropped, within a second.
+/// On drop, has the waiting lines written, within a second.
 pub struct BatchGuard(Batch);
 
 impl Batch {
-    /// A batch before a file or a stream, and who writes it.
+    /// A batch for a file or a stream, and its writer.
     pub(super) fn before(
         inner: impl Write + Send + 'static,
         losses: Arc<Losses>,
     ) -> (Self, Writer) {
         let sink = Sink::new(Box::new(inner) as Box<dyn Write + Send>, losses.clone());
         let (waiting, work, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
-        let batch = Batch(Arc::new(Shared { waiting, work, ended, losses }));
+        let batch = Batch(Arc::new(BatchState { waiting, work, ended, losses }));
         (batch.clone(), Writer { batch, sink, head: None })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingLines> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Put a whole line.
+    /// Appends a whole line.
     pub(super) fn put(&self, line: &[u8]) {
         let mut waiting = self.lock();
         let before = waiting.lines.len();
         let after = before + line.len();
         if after > BYTES_MAX || waiting.has_ended {
             drop(waiting);
-            self.0.losses.count(LineLost::QueueFull, 1, &"they come faster than they are taken");
+            self.0.losses.count(LineLost::QueueFull, 1, &"they come faster than they are written");
             return;
         }
         waiting.lines.extend_from_slice(line);
@@ -86,17 +86,17 @@ impl Batch {
 }
 
 impl Writer {
-    /// Write what comes until the batch is closed and empty: the thread of its own.
+    /// Writes lines until the batch is closed and empty. Runs on its own thread.
     pub fn run(mut self) {
         let shared = &self.batch.0;
         let mut lines = Vec::new();
         loop {
             let waiting = self.batch.lock();
-            let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
+            let idle = |waiting: &mut WaitingLines| waiting.lines.is_empty() && !waiting.closed;
             let waiting =
                 shared.work.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
             let few =
-                |waiting: &mut Waiting| waiting.lines.len() < WORTH_WRITING && !waiting.closed;
+                |waiting: &mut WaitingLines| waiting.lines.len() < WORTH_WRITING && !waiting.closed;
             let waited = shared.work.wait_timeout_while(waiting, GATHER, few);
             let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut waiting.lines, &mut lines);
@@ -113,19 +113,19 @@ impl Writer {
                 self.sink.begin_anew();
                 lines.splice(..0, head.into_bytes());
             }
-            // It never fails, and counts what it loses.
+            // It never fails; it counts lost lines.
             let _ = self.sink.write(&lines);
             lines.clear();
             lines.shrink_to(2 * WORTH_WRITING);
         }
     }
 
-    /// The same for a file that has a head whenever it is empty.
+    /// The same for a file that gets a header whenever it is empty.
     pub(super) fn headed(self, file: File, before: fn(&[u8]) -> Option<String>) -> Self {
         Writer { head: Some((file, before)), ..self }
     }
 
-    /// What ends it.
+    /// A guard that closes the batch.
     pub fn guard(&self) -> BatchGuard {
         BatchGuard(self.batch.clone())
     }
@@ -137,15 +137,15 @@ impl Drop for BatchGuard {
         let mut waiting = batch.lock();
         waiting.closed = true;
         batch.0.work.notify_one();
-        // Nobody waits for ever for a disk that hangs.
-        let open = |waiting: &mut Waiting| !waiting.has_ended;
+        // A hanging disk does not block the exit forever.
+        let open = |waiting: &mut WaitingLines| !waiting.has_ended;
         let waited = batch.0.ended.wait_timeout_while(waiting, LAST_WRITE, open);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         waiting.has_ended = true;
         let left = waiting.lines.iter().filter(|byte| **byte == b'\n').count();
         drop(waiting);
         if left > 0 {
-            let why = "the process ends before they are taken";
+            let why = "the process ends before they are written";
             batch.0.losses.count(LineLost::QueueFull, left as u64, &why);
         }
     }
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::metrics::{LogLost, Metrics};
 
-    /// Tells what is written at once, and waits until it may.
+    /// Reports each write at once, and blocks until released.
     struct Slow {
         told: mpsc::Sender<Vec<u8>>,
         may: mpsc::Receiver<()>,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_written_together_in_their_order_and_those_without_room_are_counted() {
+    fn batched_lines_keep_their_order_and_overflow_is_counted() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let losses = Arc::new(Losses::before(LogLost::Access));
         losses.count_with(metrics.clone());
@@ -188,7 +188,7 @@ mod tests {
         std::thread::spawn(move || writer.run());
         batch.put(b"first\n");
         assert_eq!(written.recv().unwrap(), b"first\n");
-        // The disk is at it: all of these wait.
+        // The write is still blocked: all of these wait.
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         for _ in 0..BYTES_MAX / line.len() + 3 {
             batch.put(&line);

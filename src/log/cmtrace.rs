@@ -1,7 +1,7 @@
-//! The same events as on standard error, in files that CMTrace reads: one for each component, rolled
-//! over by size to `.lo_`.
+//! The events of standard error also as CMTrace log files: one for each component, rotated by size
+//! to `.lo_`.
 //!
-//! A layer makes lines, a thread of the writer's own puts them into files: nobody waits for a disk.
+//! A layer formats the lines, a dedicated thread writes them: no caller waits for a disk.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,11 +20,11 @@ use super::queue::Queue;
 use super::sink::append;
 use crate::clock::Clock;
 
-/// How large a file becomes before it is put aside.
+/// The size at which a file is rotated.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
-/// The components that have files of their own: the last word of an event's target. All others
-/// share the first.
+/// The components with their own files, by the last word of an event's target. All others share the
+/// first.
 const COMPONENTS: [&str; 13] = [
     "sitegate",
     "certificate",
@@ -41,7 +41,7 @@ const COMPONENTS: [&str; 13] = [
     "selfcheck",
 ];
 
-/// Makes a line of each event.
+/// Formats each event as a line.
 pub(super) struct CmTrace {
     queue: Queue,
     clock: Clock,
@@ -64,8 +64,8 @@ impl<S: Subscriber> Layer<S> for CmTrace {
         let thread = format!("{:?}", std::thread::current().id());
         let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
         let name = COMPONENTS.get(place).copied().unwrap_or("sitegate");
-        let line = line(&text.whole(), &now, (name, &thread), *metadata.level());
-        // The first byte says into which file it goes.
+        let line = line(&text.whole(), &now, name, &thread, *metadata.level());
+        // The first byte selects the file.
         let mut bytes = vec![u8::try_from(place).unwrap_or(0)];
         bytes.extend_from_slice(line.as_bytes());
         self.queue.put(&bytes);
@@ -77,8 +77,8 @@ fn component(target: &str) -> usize {
     COMPONENTS.iter().position(|name| *name == word).unwrap_or(0)
 }
 
-fn line(text: &str, now: &Zoned, (component, thread): (&str, &str), level: Level) -> String {
-    // West of Greenwich is positive, as in Windows.
+fn line(text: &str, now: &Zoned, component: &str, thread: &str, level: Level) -> String {
+    // As in Windows, the bias is positive west of Greenwich.
     let bias = -now.offset().seconds() / 60;
     let sign = if bias < 0 { '-' } else { '+' };
     let kind = match level {
@@ -95,13 +95,13 @@ fn line(text: &str, now: &Zoned, (component, thread): (&str, &str), level: Level
     )
 }
 
-/// A text that cannot end its line, nor the mark that is around it.
+/// Escapes a text so that it cannot end its line or its enclosing markup.
 fn harmless(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     text.replace("]LOG]!>", "]LOG]_!>")
 }
 
-/// The message of an event, and its fields after it.
+/// The message of an event, followed by its fields.
 #[derive(Default)]
 struct Text {
     message: String,
@@ -116,7 +116,7 @@ impl Text {
     fn put(&mut self, field: &Field, value: &dyn std::fmt::Display) {
         let _ = match field.name() {
             "message" => write!(self.message, "{value}"),
-            // Where in its sources another library said it.
+            // Source locations from other libraries.
             name if name.starts_with("log.") => Ok(()),
             name => write!(self.fields, " {name}={value}"),
         };
@@ -133,8 +133,7 @@ impl Visit for Text {
     }
 }
 
-/// The files of a folder, each opened when its first line comes, and again after it could not be
-/// written.
+/// The files of a folder, each opened for its first line, and reopened after a failed write.
 pub(super) struct Files {
     folder: PathBuf,
     open: BTreeMap<usize, (File, u64)>,
@@ -161,7 +160,7 @@ impl Files {
             std::fs::rename(&path, self.folder.join(format!("{name}.lo_")))?;
             (file, size) = (append(&path)?, 0);
         }
-        // A line that the disk cuts off is taken back, so that it does not run into the next one.
+        // A partially written line is truncated, so that it does not run into the next one.
         if let Err(error) = file.write_all(line) {
             let _ = file.set_len(size);
             return Err(error);
@@ -195,20 +194,20 @@ mod tests {
 
     #[test]
     fn a_line_is_one_that_cmtrace_reads_with_the_bias_of_windows() {
-        let told = line("Bound certificate AB to port 443", &at(-7), ("x", "7"), Level::INFO);
+        let told = line("Bound certificate AB to port 443", &at(-7), "x", "7", Level::INFO);
         assert_eq!(
             told,
             "<![LOG[Bound certificate AB to port 443]LOG]!><time=\"14:24:33.329+420\" date=\"06-26-2015\" component=\"x\" context=\"\" type=\"1\" thread=\"7\" file=\"\">\r\n"
         );
         for (zone, bias) in [(0, ".329+000\""), (2, ".329-120\"")] {
-            assert!(line("x", &at(zone), ("x", "1"), Level::WARN).contains(bias), "{zone}");
+            assert!(line("x", &at(zone), "x", "1", Level::WARN).contains(bias), "{zone}");
         }
-        assert!(line("x", &at(0), ("x", "1"), Level::ERROR).contains("type=\"3\""));
+        assert!(line("x", &at(0), "x", "1", Level::ERROR).contains("type=\"3\""));
     }
 
     #[test]
     fn no_text_ends_its_line_or_its_mark() {
-        let told = line("a\r\nb]LOG]!><time=\"\u{1b}[0m", &at(0), ("x", "1"), Level::INFO);
+        let told = line("a\r\nb]LOG]!><time=\"\u{1b}[0m", &at(0), "x", "1", Level::INFO);
         assert_eq!((told.matches('\n').count(), told.matches("]LOG]!>").count()), (1, 1));
     }
 

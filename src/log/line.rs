@@ -1,7 +1,7 @@
-//! A request as one line of the access log, in each of its formats.
+//! Formats a request as one line of the access log, in each of its formats.
 //!
-//! One request is one line, whatever a client sends: what could end a line, a word or a quotation is
-//! written otherwise. Never a query.
+//! One request is one line for any client input: characters that could end a line, a word or a
+//! quotation are escaped (log injection). Never contains a query.
 
 use std::fmt::Write;
 
@@ -11,12 +11,12 @@ use super::access::Access;
 use super::recent::cut;
 use crate::config::AccessFormat;
 
-/// What a client may make one field of a line: longer values are cut.
+/// The maximum length of a field from a client: longer values are truncated.
 pub(super) const FIELD_CHARS_MAX: usize = 512;
 
 const W3C_FIELDS: &str = "date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) sc-status sc-substatus sc-win32-status time-taken";
 
-/// What a log begins with, and begins with again after each start.
+/// The header of a log, repeated at each start.
 pub(super) fn header(format: AccessFormat, now: Timestamp) -> String {
     match format {
         AccessFormat::Json | AccessFormat::Combined => String::new(),
@@ -31,14 +31,14 @@ fn w3c_header(date: &str) -> String {
     )
 }
 
-/// The head that a log in the W3C's format has again where somebody emptied the file, before a line
-/// that says when: whatever copies and truncates it would leave lines that say of no field what it is.
+/// The header of a W3C log that was truncated, taking its date from the next line. After
+/// copytruncate the file would otherwise lack its `#Fields` header.
 pub(super) fn header_before(line: &[u8]) -> Option<String> {
     let date = line.get(..19).filter(|date| !date.starts_with(b"#"))?;
     Some(w3c_header(std::str::from_utf8(date).ok()?))
 }
 
-/// Write the line of a request, with its end.
+/// Writes the line of a request, with its newline.
 pub(super) fn line(format: AccessFormat, access: &Access<'_>, line: &mut Vec<u8>) -> Option<()> {
     match format {
         AccessFormat::Json => serde_json::to_writer(&mut *line, access).ok()?,
@@ -49,12 +49,13 @@ pub(super) fn line(format: AccessFormat, access: &Access<'_>, line: &mut Vec<u8>
     Some(())
 }
 
-/// Who it was: the user, or the device, that a token named.
+/// The user or the device in the token.
 fn who<'a>(access: &'a Access<'_>) -> &'a str {
     access.user.or(access.device).unwrap_or_default()
 }
 
-/// As Apache and nginx write it: `%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`.
+/// The combined format of Apache and nginx: `%h %l %u %t "%r" %>s %b "%{Referer}i"
+/// "%{User-Agent}i"`.
 fn combined(access: &Access<'_>) -> String {
     let mut line = String::with_capacity(256);
     let time = access.time.strftime("%d/%b/%Y:%H:%M:%S +0000");
@@ -76,7 +77,7 @@ fn combined(access: &Access<'_>) -> String {
     line
 }
 
-/// As IIS writes it (W3C Extended Log File Format).
+/// The format of IIS (W3C Extended Log File Format).
 fn w3c(access: &Access<'_>) -> String {
     let mut line = String::with_capacity(256);
     let _ = write!(line, "{} ", access.time.strftime("%Y-%m-%d %H:%M:%S"));
@@ -100,8 +101,8 @@ fn w3c(access: &Access<'_>) -> String {
     line
 }
 
-/// A text between quotation marks: quotation marks, backslashes and whatever is no character that
-/// is seen become `\xHH`.
+/// Escapes text within quotation marks: quotation marks, backslashes and non-printable or non-ASCII
+/// characters become `\xHH`.
 fn quoted(line: &mut String, text: &str) {
     for c in cut(text, FIELD_CHARS_MAX).chars() {
         match c {
@@ -111,8 +112,8 @@ fn quoted(line: &mut String, text: &str) {
     }
 }
 
-/// A text that is one word: a blank becomes `+`, as IIS has it, and whatever else could end a word
-/// or a line, or is not ASCII, is written in percents. `-` is nothing.
+/// Escapes text as one word: a space becomes `+`, as in IIS; other characters that could end a word
+/// or a line, or are not ASCII, are percent-encoded. `-` stands for an empty text.
 fn word(line: &mut String, text: &str) {
     if text.is_empty() {
         return line.push('-');
@@ -187,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_request_is_one_line_of_as_many_fields_whatever_a_client_sends(
+        fn one_request_is_one_line_for_any_client_input(
             method in any::<String>(), path in any::<String>(), agent in any::<String>()
         ) {
             let access = access(&method, &path, &agent);

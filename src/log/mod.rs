@@ -1,7 +1,6 @@
-//! Logs: what sitegate says about itself, on standard error and in files for CMTrace, and one line
-//! for each request.
+//! Logs: events on standard error and in CMTrace files, and the access log.
 //!
-//! Writing never holds up a request: lines that cannot be written in time are dropped.
+//! Logging never blocks a request: lines that cannot be written in time are dropped.
 
 mod access;
 mod batch;
@@ -15,4 +14,4 @@ mod sink;
 pub use access::{Access, AccessLog};
 pub use batch::{BatchGuard, Writer};
 pub use recent::{Recent, RecentDenial};
-pub use setup::{Guard, count_losses, init};
+pub use setup::{LogGuard, count_losses, init};

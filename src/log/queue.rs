@@ -1,5 +1,5 @@
-//! Lines that wait to be written by a thread of the writer's own: nobody else waits for a disk or a
-//! terminal. What finds no place is dropped and counted.
+//! A queue of log lines with a dedicated writer thread: no caller waits for a disk or a terminal.
+//! Lines beyond its capacity are dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::sink::{Losses, Sink};
 use crate::metrics::LineLost;
 
-/// The lines that wait. Cheap to clone; each clone puts into the same queue.
+/// The waiting lines. Cheap to clone; all clones share one queue.
 #[derive(Clone)]
 pub(super) struct Queue {
     writer: NonBlocking,
     losses: Arc<Losses>,
-    /// How many found no place in it, and how many of these were counted.
+    /// The number of lines dropped by the queue, and how many of them were counted.
     full: ErrorCounter,
     counted: Arc<AtomicUsize>,
 }
 
 impl Queue {
-    /// A queue before a file or a stream, and the guard that writes out what waits when dropped.
+    /// A queue for a file or a stream, and the guard that writes the waiting lines when dropped.
     pub(super) fn before(
         inner: impl Write + Send + 'static,
         losses: Arc<Losses>,
@@ -33,20 +33,24 @@ impl Queue {
         (Queue { writer, losses, full, counted: Arc::default() }, guard)
     }
 
-    /// Put a whole line.
+    /// Appends a whole line.
     pub(super) fn put(&self, line: &[u8]) {
-        // Lossy: the only failure is a worker that is gone, and then there is no log.
+        // Lossy: the only failure is a worker that has ended, and then there is no log.
         let _ = self.writer.clone().write_all(line);
         let full = self.full.dropped_lines();
         if full != self.counted.load(Ordering::Relaxed) {
             let before = self.counted.fetch_max(full, Ordering::Relaxed);
             let lines = full.saturating_sub(before) as u64;
-            self.losses.count(LineLost::QueueFull, lines, &"they come faster than they are taken");
+            self.losses.count(
+                LineLost::QueueFull,
+                lines,
+                &"they come faster than they are written",
+            );
         }
     }
 }
 
-/// Each write is a line: what formats events writes each of them at once.
+/// Each write is a line: the event formatter writes each of them at once.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);

@@ -1,7 +1,7 @@
-//! The last refusals, kept for those who run sitegate: a ring of bounded memory.
+//! The recent denials, for operators: a ring buffer of bounded memory.
 //!
-//! Told of refusals alone, so that a request that passes costs nothing here. Holds no token, no query
-//! and no more of what a client sent than stands in it.
+//! Records only denials, so a request that passes costs nothing here. Stores no token, no query,
+//! and no more client input than its fields hold.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,55 +12,55 @@ use serde::Serialize;
 
 use super::access::Access;
 
-/// How much of a path is kept, in characters.
+/// The stored length of a path, in characters.
 const PATH_CHARS_MAX: usize = 200;
-/// How much of a method.
+/// The stored length of a method.
 const METHOD_CHARS_MAX: usize = 32;
-/// How much of what was wrong in particular.
+/// The stored length of the details.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// A request that was refused, would have been, or failed after it had passed.
+/// A request that was denied, would have been, or failed after it had passed.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecentDenial {
-    /// When it was over.
+    /// When the request ended.
     pub time: Timestamp,
     /// Its id, the same as in the access log.
     pub request_id: Box<str>,
-    /// The site system that it was for.
+    /// Its site system.
     pub site_system: Box<str>,
     /// The client's address.
     pub client: IpAddr,
-    /// The method, at most 32 characters of it; empty if the head was not read.
+    /// The method, at most 32 characters; empty if the head was not read.
     pub method: Box<str>,
-    /// The path without its query, at most 200 characters of it.
+    /// The path without its query, at most 200 characters.
     pub path: Box<str>,
     /// The route, if one was found.
     pub route: Option<Box<str>>,
-    /// The status of the answer; 0 if there was none.
+    /// The status of the response; 0 if there was none.
     pub status: u16,
-    /// `denied`, `would-deny`, or `allowed` for what failed afterwards.
+    /// `denied`, `would-deny`, or `allowed` for a request that failed afterwards.
     pub decision: Box<str>,
-    /// The code of the refusal.
+    /// The code of the denial.
     pub reason: Box<str>,
-    /// What was wrong in particular, at most 300 characters of it.
+    /// The details, at most 300 characters.
     pub detail: Option<Box<str>>,
 }
 
-/// The last refusals. Cheap to clone; all clones are one ring.
+/// The recent denials. Cheap to clone; all clones share one ring.
 #[derive(Clone, Debug, Default)]
 pub struct Recent(Arc<Mutex<VecDeque<Arc<RecentDenial>>>>);
 
 impl Recent {
-    /// How many are kept.
+    /// How many are stored.
     pub const MAX: usize = 1000;
 
-    /// Those that are kept, the newest first.
+    /// The stored denials, the newest first.
     pub fn list(&self) -> Vec<Arc<RecentDenial>> {
         let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ring.iter().rev().cloned().collect()
     }
 
-    /// A request is over; it is kept if there was something against it.
+    /// Records a finished request, if it has a denial reason.
     pub(super) fn tell(&self, access: &Access<'_>) {
         let Some(reason) = access.reason else { return };
         let denial = Arc::new(RecentDenial {
@@ -76,7 +76,7 @@ impl Recent {
             reason: reason.into(),
             detail: access.detail.map(|detail| cut(detail, DETAIL_CHARS_MAX).into()),
         });
-        // What is made and what is freed is so outside the lock: it is held for a few instructions.
+        // Allocation and deallocation are outside the lock, which is held for a few instructions.
         let oldest = {
             let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let oldest = (ring.len() >= Self::MAX).then(|| ring.pop_front()).flatten();
@@ -87,7 +87,7 @@ impl Recent {
     }
 }
 
-/// At most so many characters of a text.
+/// At most this many characters of a text.
 pub(super) fn cut(text: &str, chars: usize) -> &str {
     match text.char_indices().nth(chars) {
         Some((at, _)) => text.get(..at).unwrap_or(text),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_thousand_are_kept_the_newest_first_and_none_that_passed() {
+    fn the_last_thousand_denials_are_kept_newest_first() {
         let recent = Recent::default();
         for n in 0..1500 {
             recent.tell(&access(&n.to_string(), "/x", Some("token.missing")));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_cut_at_two_hundred_characters_whatever_they_are() {
+    fn a_path_is_cut_at_two_hundred_characters() {
         let recent = Recent::default();
         for text in ["x".repeat(100_000), "\u{1F600}".repeat(300)] {
             recent.tell(&access("1", &text, Some("path.ambiguous")));

@@ -1,6 +1,6 @@
-//! What sitegate says about itself: text or JSON on standard error, and files for CMTrace.
+//! Log initialization: text or JSON on standard error, and files for CMTrace.
 //!
-//! To journald it says how grave a line is, and leaves the time to it.
+//! Under journald, lines carry a priority and no timestamp.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -22,15 +22,15 @@ use crate::clock::Clock;
 use crate::config::{LogFormat, Logging};
 use crate::metrics::{LogLost, Metrics};
 
-/// Writes out what is queued when dropped.
-pub struct Guard(#[expect(dead_code, reason = "held for its drop")] Vec<WorkerGuard>);
+/// Writes the queued lines when dropped.
+pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] Vec<WorkerGuard>);
 
-/// What the process's own logs have lost; they are there before there is anything to count with.
+/// The losses of the process's own logs; created before there are metrics to count them.
 static OWN: OnceLock<[Arc<Losses>; 2]> = OnceLock::new();
 
-/// Send events to standard error, and into files if the configuration has a folder for them, from
-/// now on. `RUST_LOG` overrides the configured level.
-pub fn init(logging: &Logging, clock: &Clock) -> Guard {
+/// Installs the subscriber: events go to standard error, and into files if the configuration has a
+/// folder for them. `RUST_LOG` overrides the configured level.
+pub fn init(logging: &Logging, clock: &Clock) -> LogGuard {
     let losses = [LogLost::Stderr, LogLost::Cmtrace].map(|log| Arc::new(Losses::before(log)));
     let [stderr, files] = &losses;
     let (queue, guard) = Queue::before(std::io::stderr(), stderr.clone());
@@ -49,10 +49,10 @@ pub fn init(logging: &Logging, clock: &Clock) -> Guard {
         Ok(()) => drop(OWN.set(losses)),
         Err(error) => tracing::debug!(%error, "a log was set up already"),
     }
-    Guard(guards)
+    LogGuard(guards)
 }
 
-/// Count from now on what the process's own logs lose.
+/// Starts to count the losses of the process's own logs.
 pub fn count_losses(metrics: &Arc<Metrics>) {
     for losses in OWN.get().into_iter().flatten() {
         losses.count_with(metrics.clone());
@@ -60,11 +60,9 @@ pub fn count_losses(metrics: &Arc<Metrics>) {
 }
 
 fn filter(level: &str) -> EnvFilter {
-    // pingora logs through `log`, and what matters of it is told by sitegate in its own words.
+    // pingora logs through `log`; sitegate logs the relevant events itself.
     EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(format!(
-            "{level},pingora_core=error,pingora_proxy=error,h2=error,rustls=error,notify=warn"
-        ))
+        EnvFilter::new(format!("{level},pingora_core=error,h2=error,rustls=error,notify=warn"))
     })
 }
 
@@ -75,7 +73,7 @@ fn to_stderr(format: LogFormat, queue: Queue) -> Stderr {
     match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text if is_journal() => {
-            layer.with_ansi(false).event_format(Journal::new()).boxed()
+            layer.with_ansi(false).event_format(JournalFormat::new()).boxed()
         }
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -84,24 +82,24 @@ fn to_stderr(format: LogFormat, queue: Queue) -> Stderr {
     }
 }
 
-/// Whether standard error is journald's (systemd.exec(5), `JOURNAL_STREAM`): the variable is
-/// inherited by whoever is started with another standard error, too.
+/// Whether standard error is journald's (systemd.exec(5), `JOURNAL_STREAM`). The variable alone is
+/// not enough: child processes with another standard error inherit it too.
 fn is_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(std::io::stderr())
         .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// A line for journald: its priority first (sd-daemon(3)), and no time, which journald knows.
-struct Journal(Format<Full, ()>);
+/// A line for journald: its priority first (sd-daemon(3)), and no timestamp, which journald adds.
+struct JournalFormat(Format<Full, ()>);
 
-impl Journal {
+impl JournalFormat {
     fn new() -> Self {
-        Journal(Format::default().without_time().with_level(false).with_ansi(false))
+        JournalFormat(Format::default().without_time().with_level(false).with_ansi(false))
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Journal
+impl<S, N> FormatEvent<S, N> for JournalFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -120,7 +118,7 @@ where
             Level::INFO => 6,
             _ => 7,
         };
-        // Each line of a text of several would be another entry, of no priority.
+        // Each line of a multi-line text becomes an entry, and needs its own priority.
         for line in line.lines() {
             writeln!(writer, "<{priority}>{line}")?;
         }

@@ -1,7 +1,7 @@
-//! Where the lines of a log are written, and what becomes of those that cannot be: they are dropped,
-//! counted, and told of once for each outage.
+//! The writing end of a log: lines that cannot be written are dropped and counted, with one warning
+//! for each outage.
 //!
-//! What could be written of a line before the disk was full never runs into the next one.
+//! A partially written line (disk full) never runs into the next one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{LineLost, LogLost, Metrics};
 
-/// An outage is over once nothing was dropped for this long: one that comes and goes is one.
+/// An outage is over once nothing was dropped for this long: a flapping one is one outage.
 const OUTAGE: Duration = Duration::from_secs(60);
 
-/// The mode of a file that is made here: logs name devices, users and addresses, which are not for
-/// everybody on the machine. A stricter umask holds; so does the mode of a file that exists.
+/// The mode of a new log file: logs name devices, users and addresses, and should not be
+/// world-readable. A stricter umask applies; an existing file keeps its mode.
 const MODE: u32 = 0o640;
 
-/// Open a file for appending lines, made if it is not there.
+/// Opens a file for appending lines, and creates it if it does not exist.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub(super) fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(MODE).open(path)
 }
 
-/// What was dropped, counted.
+/// Counts dropped lines.
 pub(super) struct Losses {
     log: LogLost,
     metrics: OnceLock<Arc<Metrics>>,
@@ -35,17 +35,17 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Of that log, before there is anything to count with.
+    /// For that log, before there are metrics.
     pub(super) fn before(log: LogLost) -> Self {
         Losses { log, metrics: OnceLock::new(), last: Mutex::default() }
     }
 
-    /// Count from now on.
+    /// Counts into these metrics from now on.
     pub(super) fn count_with(&self, metrics: Arc<Metrics>) {
         let _ = self.metrics.set(metrics);
     }
 
-    /// Lines were dropped. Tells the log of it if that begins an outage.
+    /// Counts dropped lines. Logs a warning if they begin an outage.
     pub(super) fn count(&self, why: LineLost, lines: u64, cause: &dyn std::fmt::Display) {
         if let Some(metrics) = self.metrics.get() {
             metrics.log.lost(self.log, why, lines);
@@ -66,10 +66,10 @@ impl Losses {
     }
 }
 
-/// A file or a stream, to which each write is one line, or several.
+/// A file or a stream; each write is one or more lines.
 pub(super) struct Sink<W> {
     inner: W,
-    /// Whether a part of a line was written, and its end was not.
+    /// Whether the last line was written only partially.
     torn: bool,
     losses: Arc<Losses>,
 }
@@ -79,12 +79,12 @@ impl<W: Write> Sink<W> {
         Sink { inner, torn: false, losses }
     }
 
-    /// What was torn is gone: somebody emptied the file.
+    /// Forgets a partial line, because the file was truncated.
     pub(super) fn begin_anew(&mut self) {
         self.torn = false;
     }
 
-    /// Fails with what could not be written.
+    /// On failure, returns the unwritten bytes.
     fn lines<'l>(&mut self, lines: &'l [u8]) -> Result<(), (io::Error, &'l [u8])> {
         if self.torn {
             self.put(b"\n").map_err(|(error, _)| (error, lines))?;
@@ -110,7 +110,7 @@ impl<W: Write> Sink<W> {
 }
 
 impl<W: Write> Write for Sink<W> {
-    /// Never fails: there is nobody who could do more about it than count.
+    /// Never fails: the caller could do no more than count the loss.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if let Err((error, lost)) = self.lines(lines) {
             let ends = lost.iter().filter(|byte| **byte == b'\n').count();
@@ -129,13 +129,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_made_for_its_user_and_group_and_keeps_the_mode_that_it_has() {
+    fn an_existing_log_keeps_its_mode() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
         append(&path).unwrap();
-        // This test's umask may be stricter, not laxer.
+        // The umask of this test may be stricter, not laxer.
         assert_eq!(mode() & !MODE, 0, "{:o}", mode());
         for kept in [0o644, 0o600, 0o660] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(kept)).unwrap();
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// A disk with so much room.
+    /// A disk with this much space.
     struct Disk {
         written: Vec<u8>,
         room: usize,
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_the_disk_cuts_off_does_not_run_into_the_next_one_and_is_counted() {
+    fn a_line_cut_off_by_the_disk_does_not_run_into_the_next() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let losses = Arc::new(Losses::before(LogLost::Access));
         losses.count_with(metrics.clone());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_begins_once_however_long_it_lasts_and_again_after_it_was_over() {
+    fn an_outage_begins_once_until_it_is_over() {
         let losses = Losses::before(LogLost::Access);
         let begin = Instant::now();
         for (second, begins) in [(0, true), (1, false), (59, false), (110, false), (169, false)] {

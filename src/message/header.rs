@@ -1,57 +1,57 @@
-//! The envelope's XML: `<Msg>` with the fields that decide what becomes of the message, and how its
-//! payload is written.
+//! The envelope's XML: `<Msg>` with the fields that decide how the message is routed and how its
+//! payload is encoded.
 
 use super::value::is_plain_field;
 use super::xml::{self, Tag, Unread, Visitor, is_space};
-use super::{Encoding, Envelope, Fault};
+use super::{Encoding, Envelope, MessageFault};
 
 const ENDPOINT_BYTES_MAX: usize = 64;
 
 /// The fields that are read, in the order of [`Reading::found`].
 const FIELDS: [&str; 3] = ["SourceID", "TargetEndpoint", "TargetAddress"];
 
-/// The hook that compresses a payload, as its name stands in an envelope.
+/// The hook that compresses a payload, as an envelope names it.
 const ZLIB: &str = "zlib-compress";
 
-/// Read an envelope.
-pub(super) fn read(text: &str) -> Result<Envelope, Fault> {
+/// Reads an envelope.
+pub(super) fn read(text: &str) -> Result<Envelope, MessageFault> {
     let mut reading = Reading::default();
     xml::read(text, &mut reading)?;
     reading.end(text)
 }
 
-impl From<Unread> for Fault {
+impl From<Unread> for MessageFault {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::Form => Fault::Xml,
-            Unread::Depth => Fault::Depth,
-            Unread::Markup => Fault::Markup,
+            Unread::Form => MessageFault::Xml,
+            Unread::Depth => MessageFault::Depth,
+            Unread::Markup => MessageFault::Markup,
         }
     }
 }
 
 #[derive(Default)]
 struct Reading {
-    /// The field whose content is being read.
+    /// The field that is being read.
     open: Option<usize>,
     found: [Option<String>; FIELDS.len()],
-    /// How often the name of each field stood in a tag.
+    /// How often the name of each field occurs in a tag.
     named: [usize; FIELDS.len()],
-    /// Whether anything stands in the envelope that is no plain value.
+    /// Whether the envelope has any value that is not plain.
     odd: bool,
     written: Written,
 }
 
 impl Visitor for Reading {
-    type Fault = Fault;
+    type Fault = MessageFault;
 
     fn is_root(&self, name: &str) -> bool {
         name == "Msg"
     }
 
-    fn open(&mut self, tag: &Tag<'_>) -> Result<(), Fault> {
+    fn open(&mut self, tag: &Tag<'_>) -> Result<(), MessageFault> {
         if self.open.is_some() {
-            return Err(Fault::Place);
+            return Err(MessageFault::Place);
         }
         let odd = |value: &str| value.contains('&') || !is_plain_field(value);
         self.odd |= tag.attributes().any(|(_, value)| odd(&value));
@@ -60,8 +60,8 @@ impl Visitor for Reading {
         self.count(field);
         let plain = FIELDS.contains(&tag.name()) && tag.attributes().next().is_none();
         let place = self.found.get_mut(field).filter(|_| plain && tag.depth == 2);
-        match place.ok_or(Fault::Place)? {
-            Some(_) => Err(Fault::Place),
+        match place.ok_or(MessageFault::Place)? {
+            Some(_) => Err(MessageFault::Place),
             place @ None => {
                 *place = Some(String::new());
                 self.open = Some(field);
@@ -78,7 +78,7 @@ impl Visitor for Reading {
         self.written.in_hooks &= depth > 2;
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Fault> {
+    fn text(&mut self, text: &str) -> Result<(), MessageFault> {
         self.odd |= !is_plain_field(text);
         if let Some(Some(found)) = self.open.and_then(|field| self.found.get_mut(field)) {
             found.push_str(text);
@@ -86,11 +86,12 @@ impl Visitor for Reading {
         Ok(())
     }
 
-    /// In a field they would split its content, and parsers differ in what they make of that.
-    fn section(&mut self, text: Option<&str>) -> Result<(), Fault> {
+    /// Refuses CDATA sections and references inside a field: they split its content, and parsers
+    /// differ in how they join it.
+    fn section(&mut self, text: Option<&str>) -> Result<(), MessageFault> {
         self.odd |= !text.is_some_and(is_plain_field);
         match self.open {
-            Some(_) => Err(Fault::Markup),
+            Some(_) => Err(MessageFault::Markup),
             None => Ok(()),
         }
     }
@@ -103,41 +104,42 @@ impl Reading {
         }
     }
 
-    fn end(self, text: &str) -> Result<Envelope, Fault> {
-        // A name that stands anywhere else, in an attribute or a section of characters, is there for
-        // a reader that searches the text.
+    fn end(self, text: &str) -> Result<Envelope, MessageFault> {
+        // A field name anywhere else, in an attribute or a CDATA section, is there to deceive a
+        // reader that searches the text.
         let text = text.to_ascii_lowercase();
         for (name, named) in FIELDS.iter().zip(self.named) {
             if text.matches(&name.to_ascii_lowercase()).count() != named {
-                return Err(Fault::Place);
+                return Err(MessageFault::Place);
             }
         }
         let [source_id, endpoint, address] = self.found;
-        let endpoint = endpoint.ok_or(Fault::TargetEndpoint)?;
+        let endpoint = endpoint.ok_or(MessageFault::TargetEndpoint)?;
         let target_endpoint = endpoint.trim_matches(is_space).to_owned();
         if !is_endpoint(&target_endpoint) {
-            return Err(Fault::TargetEndpoint);
+            return Err(MessageFault::TargetEndpoint);
         }
         if address.is_some_and(|address| names_another(&address, &target_endpoint)) {
-            return Err(Fault::TargetAddress);
+            return Err(MessageFault::TargetAddress);
         }
         let source_id = source_id.filter(|id| !id.is_empty());
         let encoding = self.written.encoding(&text);
-        match source_id.as_deref().is_none_or(is_client) {
-            true => Ok(Envelope { source_id, target_endpoint, encoding, is_plain: !self.odd }),
-            false => Err(Fault::SourceId),
+        if source_id.as_deref().is_none_or(is_client) {
+            Ok(Envelope { source_id, target_endpoint, encoding, is_plain: !self.odd })
+        } else {
+            Err(MessageFault::SourceId)
         }
     }
 }
 
-/// What an envelope says of how its payload is written. Only what is known has a meaning: a hook
-/// that is not could make anything of a payload.
+/// The payload encoding that an envelope declares. Only known hooks are accepted: an unknown one
+/// could transform the payload in any way.
 #[derive(Default)]
 struct Written {
     in_hooks: bool,
-    /// How often each of `Hooks`, `Body`, `Payload` and the hook that compresses were seen.
+    /// How often each of `Hooks`, `Body`, `Payload` and the compression hook occurred.
     seen: [usize; 4],
-    /// Elements that are called so, or begin with it.
+    /// The number of elements with a local name that begins with `hook`, in any case.
     hooks: usize,
     odd: bool,
 }
@@ -173,12 +175,12 @@ impl Written {
         self.odd |= !known;
     }
 
-    /// What it comes to, in an envelope with this text in lower case.
+    /// The resulting encoding. `text` is the envelope in lower case.
     fn encoding(&self, text: &str) -> Encoding {
         let [.., zlib] = self.seen;
         match zlib {
             _ if self.odd || self.seen.iter().any(|times| *times > 1) => Encoding::Unclear,
-            // Others are there for a reader that searches the text.
+            // More occurrences are there to deceive a reader that searches the text.
             _ if text.matches(ZLIB).count() != zlib => Encoding::Unclear,
             _ if text.matches("<hook").count() != self.hooks => Encoding::Unclear,
             0 => Encoding::Plain,
@@ -187,8 +189,8 @@ impl Written {
     }
 }
 
-/// Whether an attribute of `Body` leaves the payload whole. A length cuts its end off at most, and
-/// nothing well-formed is left of a request then.
+/// Whether an attribute of `Body` leaves the payload whole. A `Length` can at most cut off its end,
+/// and a truncated request is not well-formed.
 fn is_whole(name: &str, value: &str) -> bool {
     match name {
         "Type" => value == "ByteRange",
@@ -198,7 +200,7 @@ fn is_whole(name: &str, value: &str) -> bool {
     }
 }
 
-/// The field of this name, in any case and of any namespace.
+/// The field of this name, in any case and any namespace.
 fn field_of(local_name: &str) -> Option<usize> {
     FIELDS.iter().position(|field| field.eq_ignore_ascii_case(local_name))
 }
@@ -211,13 +213,13 @@ fn is_endpoint(name: &str) -> bool {
     (1..=ENDPOINT_BYTES_MAX).contains(&name.len()) && name.chars().all(is_word)
 }
 
-/// Whether an address (`mp:[http]MP_LocationManager`) has the name of another endpoint in it.
+/// Whether an address (`mp:[http]MP_LocationManager`) contains the name of another endpoint.
 fn names_another(address: &str, endpoint: &str) -> bool {
     let mut words = address.split(|c| !is_word(c));
     words.any(|word| word != endpoint && word.to_ascii_lowercase().starts_with("mp_"))
 }
 
-/// `GUID:` and a GUID.
+/// Whether this is `GUID:` and a GUID.
 fn is_client(id: &str) -> bool {
     let Some(guid) = id.strip_prefix("GUID:") else { return false };
     let digits = guid.split('-').map(|part| part.bytes().all(|b| b.is_ascii_hexdigit()));

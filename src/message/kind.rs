@@ -1,22 +1,23 @@
-//! The requests that a management point knows, by who has to send them without a token.
+//! The message types that a management point serves, and which of them clients send without a
+//! token.
 //!
-//! Data alone. Microsoft publishes no list: these are the names that clients write into their logs,
-//! and those that the management point compares with (public analyses of CVE-2024-43468).
+//! Data only. Microsoft publishes no list: these names are from client logs and from the management
+//! point's own comparisons (public analyses of CVE-2024-43468).
 
-use super::Request;
+use super::PayloadRequest;
 
-/// Where a client finds its site.
+/// The endpoint where a client locates its site.
 const LOCATION: &str = "MP_LocationManager";
-/// Where a client registers.
+/// The endpoint where a client registers.
 const REGISTRATION: &str = "MP_ClientRegistration";
 
-/// The payload of a registration, which says by its type what is asked for.
+/// The root element of a registration; its `RequestType` names the kind.
 pub(super) const REGISTERS: &str = "ClientRegistrationRequest";
-/// Where a client's own installation files are, or any other content.
+/// A request for the location of content, including the client's own installation files.
 pub(super) const CONTENT: &str = "ContentLocationRequest";
 
-/// What a client asks before it can have a token. Of content it asks for its own installation files
-/// alone, which is seen to beside this list.
+/// Requests that a client sends before it can have a token. A content request is allowed only for
+/// the client's own installation files; [`PayloadRequest::is_open`] checks that separately.
 const NEWCOMERS: &[&str] = &[
     "SiteInformationRequest",
     "AssignedSiteRequest",
@@ -25,36 +26,36 @@ const NEWCOMERS: &[&str] = &[
     CONTENT,
 ];
 
-/// What registrations are.
+/// The kinds of registration.
 const REGISTRATIONS: &[&str] = &["Registration", "ConfirmRegistration"];
 
-/// What clients at work ask besides, where nobody asks them for a token: in clear, on AltAuth routes
-/// and by Windows authentication. That content is not a client's own is no matter there.
+/// Requests that registered clients send besides, where no token is required: over plain HTTP, on
+/// AltAuth routes and with Windows authentication. All content may be asked for there.
 const UNASKED: &[&str] = &[CONTENT, "WSUSLocationRequest"];
 
-/// Who asks without a token.
+/// Why a client sends no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A client that has none yet.
+    /// It has none yet.
     Newcomer,
-    /// A client that may be at work, and is not asked for one.
+    /// It may be registered, but no token is required here.
     Unasked,
 }
 
-/// Whether an endpoint is open to everyone, by its name as clients write it.
+/// Whether an endpoint is open to all, by its name as clients write it.
 pub(super) fn is_open(endpoint: &str) -> bool {
     matches!(endpoint, LOCATION | REGISTRATION)
 }
 
-/// Whether a management point could take a name for that of such an endpoint: logs of clients have
-/// them in lower case as well.
+/// Like [`is_open`], in any letter case: a management point could take such a name for an open
+/// endpoint, and client logs also have the names in lower case.
 pub(super) fn is_one_of_the_open(endpoint: &str) -> bool {
     [LOCATION, REGISTRATION].iter().any(|open| open.eq_ignore_ascii_case(endpoint))
 }
 
-impl Request {
-    /// Whether somebody may ask this without a token at an endpoint that is open. `more` are the
-    /// kinds that an operator has added.
+impl PayloadRequest {
+    /// Whether this request may be sent without a token to an open endpoint. `more` are the kinds
+    /// that the operator has added.
     pub fn is_open(&self, endpoint: &str, asker: Asker, more: &[String]) -> bool {
         let registers = endpoint.eq_ignore_ascii_case(REGISTRATION);
         if self.registers() != registers {

@@ -1,4 +1,4 @@
-//! The request in a message's payload: what is asked for, and that every value in it is plain.
+//! The request in a message's payload. Reads its type and checks that every value is plain.
 
 use super::Encoding;
 use super::inflate::inflate;
@@ -7,61 +7,62 @@ use super::text::decode_little_endian;
 use super::value::{is_plain_attribute, is_plain_blob, is_word};
 use super::xml::{self, Tag, Unread, Visitor, is_space};
 
-/// More than a client with many addresses and boundary groups has.
+/// More than a client with many addresses and boundary groups sends.
 const ELEMENTS_MAX: usize = 1024;
 const KIND_BYTES_MAX: usize = 64;
 
-/// What a payload asks for.
+/// A parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct PayloadRequest {
     /// The root element.
     root: String,
-    /// What a registration says it is.
+    /// The `RequestType` of a registration.
     registers_as: Option<String>,
     /// Whether it asks for content other than the client's own installation files.
     names_content: bool,
 }
 
-/// Why a payload is not read as a request.
+/// Why a payload is not accepted as a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// More parts, fewer, or something behind them.
+    /// Not exactly two parts, or bytes after them.
     #[error("the body is not two parts and its end")]
     Parts,
-    /// What stands beside the sender's id in the envelope may end up where that did.
+    /// The other fields of the envelope may end up in the database as the sender's id does.
     #[error("a field of the envelope is not plain")]
     Field,
-    /// Two answers to the question how the payload is written, or one that is not known.
+    /// Contradictory or unknown declarations of the payload's encoding.
     #[error("the envelope has hooks or a body that are not known")]
     Hooks,
-    /// Not what its hook says.
+    /// Not what its hook declares.
     #[error("the payload is not one whole zlib stream")]
     Zlib,
-    /// A bomb.
+    /// A decompression bomb.
     #[error("the payload is larger than any request")]
     Size,
-    /// Not UTF-16, or characters that XML does not have.
+    /// Not UTF-16, or with characters that XML does not allow.
     #[error("the payload is not UTF-16 text")]
     Text,
-    /// Not well-formed.
+    /// Not well-formed XML.
     #[error("the payload is not well-formed XML")]
     Xml,
-    /// Comments, entities, sections, namespaces: where parsers differ, and no client writes it.
+    /// Comments, entities, CDATA sections or namespaces: parsers treat them differently, and
+    /// clients never write them.
     #[error("the payload has markup other than elements, attributes and text")]
     Markup,
-    /// Elements without end.
+    /// Too many elements, or nested too deeply.
     #[error("the payload has too many elements, or they are nested too deeply")]
     Depth,
-    /// Two of what a request has one of, or a request within a request.
+    /// A duplicate of something that must be unique, or a request within a request.
     #[error("the payload holds something twice that a request has once")]
     Twice,
-    /// Something that could end up in a statement of the site's database as more than a value.
+    /// A value that could become more than a value in a statement of the site's database.
     #[error("a value of the payload is not plain: {0}")]
     Value(String),
 }
 
-impl Request {
-    /// What it is called: for a registration by its type, for all others by the root element.
+impl PayloadRequest {
+    /// The request's type: `RequestType` for a registration, the root element for all others.
     pub fn kind(&self) -> &str {
         self.registers_as.as_deref().unwrap_or(&self.root)
     }
@@ -87,35 +88,35 @@ impl From<Unread> for Unreadable {
     }
 }
 
-/// Read a payload that is written so.
-pub(super) fn read(payload: &[u8], encoding: Encoding) -> Result<Request, Unreadable> {
+/// Reads a payload with this encoding.
+pub(super) fn read(payload: &[u8], encoding: Encoding) -> Result<PayloadRequest, Unreadable> {
     let text = match encoding {
         Encoding::Plain => decode_little_endian(payload),
         Encoding::Zlib => decode_little_endian(&inflate(payload)?),
         Encoding::Unclear => return Err(Unreadable::Hooks),
     };
     let text = text.map_err(|_| Unreadable::Text)?;
-    let mut reading = Reading::default();
+    let mut reading = PayloadReading::default();
     xml::read(&text, &mut reading)?;
     reading.end(&text)
 }
 
 #[derive(Default)]
-struct Reading {
+struct PayloadReading {
     elements: usize,
-    /// Tags with the root's name.
+    /// The number of tags with the root's name.
     tags: usize,
     root: String,
-    /// What the root holds directly.
+    /// The names of the root's children.
     children: Vec<String>,
-    /// Whether content is named, wherever a reader may look for it.
+    /// Whether any element names content, at any depth.
     content: bool,
     registers_as: Option<String>,
-    /// The element whose text is read.
+    /// The name of the last element that was opened, for errors about text.
     element: String,
 }
 
-impl Visitor for Reading {
+impl Visitor for PayloadReading {
     type Fault = Unreadable;
 
     fn is_root(&self, name: &str) -> bool {
@@ -165,14 +166,8 @@ impl Visitor for Reading {
 
     fn text(&mut self, text: &str) -> Result<(), Unreadable> {
         let text = text.trim_matches(is_space);
-        let plain = match &*self.root == REGISTERS {
-            true => is_plain_blob(text),
-            false => is_word(text),
-        };
-        match plain {
-            true => Ok(()),
-            false => Err(Unreadable::Value(format!("text in {}", self.element))),
-        }
+        let plain = if &*self.root == REGISTERS { is_plain_blob(text) } else { is_word(text) };
+        if plain { Ok(()) } else { Err(Unreadable::Value(format!("text in {}", self.element))) }
     }
 
     fn section(&mut self, _: Option<&str>) -> Result<(), Unreadable> {
@@ -180,9 +175,9 @@ impl Visitor for Reading {
     }
 }
 
-impl Reading {
-    fn end(self, text: &str) -> Result<Request, Unreadable> {
-        // The name of a request that stands anywhere else is there for a reader that searches.
+impl PayloadReading {
+    fn end(self, text: &str) -> Result<PayloadRequest, Unreadable> {
+        // A request name anywhere else is there to deceive a parser that searches the text.
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let mut requests = words.filter(|word| is_request(word));
         let tags = if is_request(&self.root) { self.tags } else { 0 };
@@ -191,7 +186,7 @@ impl Reading {
         }
         let own = self.children.iter().any(|child| child == "ClientPackage") && !self.content;
         let names_content = self.root == CONTENT && !own;
-        Ok(Request { root: self.root, registers_as: self.registers_as, names_content })
+        Ok(PayloadRequest { root: self.root, registers_as: self.registers_as, names_content })
     }
 }
 

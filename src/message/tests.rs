@@ -1,4 +1,5 @@
-//! The room's tests: what clients send, and everything that looks like it to some readers only.
+//! Tests of the module: real messages of clients, and look-alikes that only some parsers would
+//! accept.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -22,7 +23,7 @@ fn be(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
 
-/// A body whose first part has these fields and this content, with a payload after it.
+/// A body with a first part that has these header fields and this content, and a payload after it.
 fn body(boundary: &str, fields: &str, content: &[u8]) -> Vec<u8> {
     let payload = "Content-Type: application/octet-stream\r\n\r\nx\x01\x02--\r\n";
     let begin = format!("--{boundary}\r\n{fields}\r\n");
@@ -34,11 +35,11 @@ fn message(xml: &str) -> Vec<u8> {
     body(BOUNDARY, PLAIN, &[b"\xff\xfe", &le(xml)[..]].concat())
 }
 
-fn read(xml: &str) -> Result<Envelope, Fault> {
+fn read(xml: &str) -> Result<Envelope, MessageFault> {
     envelope(TYPE, &message(xml))
 }
 
-/// A registration with something in the place of its endpoint, and something before it.
+/// A registration with this endpoint, and with `before` in front of it.
 fn with(before: &str, endpoint: &str) -> String {
     format!(
         "<Msg SchemaVersion=\"1.1\">{before}<TargetEndpoint>{endpoint}</TargetEndpoint>\
@@ -47,7 +48,7 @@ fn with(before: &str, endpoint: &str) -> String {
 }
 
 #[test]
-fn registration_and_location_are_open_to_everyone_and_policy_is_not() {
+fn registration_and_location_are_open_and_policy_is_not() {
     let registration = read(REGISTRATION).unwrap();
     assert_eq!(registration.source_id, None);
     assert_eq!(registration.target_endpoint, "MP_ClientRegistration");
@@ -64,7 +65,7 @@ fn registration_and_location_are_open_to_everyone_and_policy_is_not() {
 }
 
 #[test]
-fn utf_16_is_read_in_either_order_and_as_little_endian_without_a_mark() {
+fn utf_16_is_read_in_either_byte_order() {
     for content in [
         [b"\xff\xfe", &le(LOCATION)[..]].concat(),
         [b"\xfe\xff", &be(LOCATION)[..]].concat(),
@@ -87,12 +88,12 @@ fn utf_16_is_read_in_either_order_and_as_little_endian_without_a_mark() {
         vec![],
     ] {
         let read = envelope(TYPE, &body(BOUNDARY, PLAIN, &content));
-        assert!(matches!(read, Err(Fault::Text | Fault::Xml)), "{read:?}");
+        assert!(matches!(read, Err(MessageFault::Text | MessageFault::Xml)), "{read:?}");
     }
 }
 
 #[test]
-fn parts_may_be_named_the_boundary_free_and_the_first_part_the_last() {
+fn multipart_parts_may_be_named_and_boundaries_arbitrary() {
     let content = le(REGISTRATION);
     for boundary in ["----7e8f(free)'form'+1:2?/,=_.", "x", &"b".repeat(70)] {
         let fields = format!("Content-Disposition: form-data; name=\"Msg\"\r\n{PLAIN}");
@@ -132,24 +133,27 @@ fn a_content_type_that_names_no_one_boundary_is_refused(
     content_type: &str,
 ) {
     let body = body("x", PLAIN, &le(REGISTRATION));
-    assert_eq!(envelope(content_type.as_bytes(), &body), Err(Fault::ContentType));
+    assert_eq!(envelope(content_type.as_bytes(), &body), Err(MessageFault::ContentType));
 }
 
 #[test]
 fn a_body_that_begins_with_another_boundary_is_refused() {
-    // To a reader that goes by the content type, the policy request is the first part.
+    // A parser that uses the content type sees the policy request as the first part.
     let inner = body("y", PLAIN, &le(REGISTRATION));
     let hidden = [&inner[..], b"\r\n", &message(POLICY)].concat();
-    assert_eq!(envelope(TYPE, &hidden), Err(Fault::Boundary));
+    assert_eq!(envelope(TYPE, &hidden), Err(MessageFault::Boundary));
     let good = message(REGISTRATION);
     for before in ["\r\n", "\n", " ", "preamble\r\n", "-"] {
-        assert_eq!(envelope(TYPE, &[before.as_bytes(), &good].concat()), Err(Fault::Boundary));
+        assert_eq!(
+            envelope(TYPE, &[before.as_bytes(), &good].concat()),
+            Err(MessageFault::Boundary)
+        );
     }
     let line = format!("--{BOUNDARY}");
     let longer = String::from_utf8_lossy(&good).replacen(&line, &format!("{line}x"), 1);
-    assert_eq!(envelope(TYPE, longer.as_bytes()), Err(Fault::Boundary));
-    assert_eq!(envelope(TYPE, good.strip_prefix(b"-").unwrap()), Err(Fault::Boundary));
-    assert_eq!(envelope(TYPE, b""), Err(Fault::Boundary));
+    assert_eq!(envelope(TYPE, longer.as_bytes()), Err(MessageFault::Boundary));
+    assert_eq!(envelope(TYPE, good.strip_prefix(b"-").unwrap()), Err(MessageFault::Boundary));
+    assert_eq!(envelope(TYPE, b""), Err(MessageFault::Boundary));
 }
 
 #[test]
@@ -180,72 +184,93 @@ fn a_part_that_ends_where_only_some_look_is_refused() {
         ("--x\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\nf:\r\ng:\r\nh:\r\ni:\r\n\r\n", "\r\n--x--"),
     ] {
         let read = part(begin, end);
-        assert!(matches!(read, Err(Fault::Part | Fault::Text)), "{begin:?} {end:?}: {read:?}");
+        assert!(
+            matches!(read, Err(MessageFault::Part | MessageFault::Text)),
+            "{begin:?} {end:?}: {read:?}"
+        );
     }
     let large = body(BOUNDARY, PLAIN, &le(&" ".repeat(40_000)));
-    assert_eq!(envelope(TYPE, &large), Err(Fault::Size));
+    assert_eq!(envelope(TYPE, &large), Err(MessageFault::Size));
 }
 
 #[rstest]
-#[case::injection(&format!("<SourceID>{CLIENT}'; exec xp_cmdshell 'whoami'--</SourceID>"), Fault::SourceId)]
-#[case::short("<SourceID>GUID:5E5A6A2C</SourceID>", Fault::SourceId)]
-#[case::space(&format!("<SourceID> {CLIENT}</SourceID>"), Fault::SourceId)]
-#[case::line(&format!("<SourceID>{CLIENT}\n</SourceID>"), Fault::SourceId)]
-#[case::prefix("<SourceID>5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>", Fault::SourceId)]
-#[case::lower("<SourceID>guid:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>", Fault::SourceId)]
-#[case::braces("<SourceID>GUID:{5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C}</SourceID>", Fault::SourceId)]
-#[case::digits("<SourceID>GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4G</SourceID>", Fault::SourceId)]
-#[case::groups("<SourceID>GUID:5E5A6A2C1-D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>", Fault::SourceId)]
+#[case::injection(&format!("<SourceID>{CLIENT}'; exec xp_cmdshell 'whoami'--</SourceID>"), MessageFault::SourceId)]
+#[case::short("<SourceID>GUID:5E5A6A2C</SourceID>", MessageFault::SourceId)]
+#[case::space(&format!("<SourceID> {CLIENT}</SourceID>"), MessageFault::SourceId)]
+#[case::line(&format!("<SourceID>{CLIENT}\n</SourceID>"), MessageFault::SourceId)]
+#[case::prefix("<SourceID>5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>", MessageFault::SourceId)]
+#[case::lower(
+    "<SourceID>guid:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>",
+    MessageFault::SourceId
+)]
+#[case::braces(
+    "<SourceID>GUID:{5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C}</SourceID>",
+    MessageFault::SourceId
+)]
+#[case::digits(
+    "<SourceID>GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4G</SourceID>",
+    MessageFault::SourceId
+)]
+#[case::groups(
+    "<SourceID>GUID:5E5A6A2C1-D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>",
+    MessageFault::SourceId
+)]
 #[case::wide(
     "<SourceID>GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4\u{ff23}</SourceID>",
-    Fault::SourceId
+    MessageFault::SourceId
 )]
-#[case::twice(&format!("<SourceID>{CLIENT}</SourceID><SourceID>x</SourceID>"), Fault::Place)]
-#[case::empty_twice("<SourceID/><SourceID/>", Fault::Place)]
-#[case::deeper("<Hooks><SourceID>'</SourceID></Hooks>", Fault::Place)]
-#[case::both(&format!("<SourceID>{CLIENT}</SourceID><X><SourceID>'</SourceID></X>"), Fault::Place)]
-#[case::inside(&format!("<SourceID>{CLIENT}<SourceID>'</SourceID></SourceID>"), Fault::Place)]
-#[case::child(&format!("<SourceID><X/>{CLIENT}</SourceID>"), Fault::Place)]
-#[case::other_case("<sourceid>'</sourceid>", Fault::Place)]
-#[case::namespace("<m:SourceID xmlns:m=\"m\">'</m:SourceID>", Fault::Place)]
-#[case::attribute("<SourceID x=\"'\"/>", Fault::Place)]
-#[case::other_endpoint("<X><TargetEndpoint>MP_PolicyManager</TargetEndpoint></X>", Fault::Place)]
-#[case::first_endpoint("<TargetEndpoint>MP_PolicyManager</TargetEndpoint>", Fault::Place)]
-#[case::in_cdata("<X><![CDATA[<SourceID>'</SourceID>]]></X>", Fault::Place)]
-#[case::in_attribute("<X a='SourceID>x'/>", Fault::Place)]
-#[case::in_entities("<X>&lt;SourceID&gt;'&lt;/SourceID&gt;</X>", Fault::Place)]
-#[case::cdata(&format!("<SourceID><![CDATA[{CLIENT}]]></SourceID>"), Fault::Markup)]
-#[case::cdata_tail(&format!("<SourceID>{CLIENT}<![CDATA[']]></SourceID>"), Fault::Markup)]
-#[case::comment(&format!("<SourceID>{CLIENT}<!-- ' --></SourceID>"), Fault::Markup)]
-#[case::comment_away("<!-- <SourceID>'</SourceID> -->", Fault::Markup)]
-#[case::instruction("<?x <SourceID>'</SourceID>?>", Fault::Markup)]
+#[case::twice(&format!("<SourceID>{CLIENT}</SourceID><SourceID>x</SourceID>"), MessageFault::Place)]
+#[case::empty_twice("<SourceID/><SourceID/>", MessageFault::Place)]
+#[case::deeper("<Hooks><SourceID>'</SourceID></Hooks>", MessageFault::Place)]
+#[case::both(&format!("<SourceID>{CLIENT}</SourceID><X><SourceID>'</SourceID></X>"), MessageFault::Place)]
+#[case::inside(&format!("<SourceID>{CLIENT}<SourceID>'</SourceID></SourceID>"), MessageFault::Place)]
+#[case::child(&format!("<SourceID><X/>{CLIENT}</SourceID>"), MessageFault::Place)]
+#[case::other_case("<sourceid>'</sourceid>", MessageFault::Place)]
+#[case::namespace("<m:SourceID xmlns:m=\"m\">'</m:SourceID>", MessageFault::Place)]
+#[case::attribute("<SourceID x=\"'\"/>", MessageFault::Place)]
+#[case::other_endpoint(
+    "<X><TargetEndpoint>MP_PolicyManager</TargetEndpoint></X>",
+    MessageFault::Place
+)]
+#[case::first_endpoint("<TargetEndpoint>MP_PolicyManager</TargetEndpoint>", MessageFault::Place)]
+#[case::in_cdata("<X><![CDATA[<SourceID>'</SourceID>]]></X>", MessageFault::Place)]
+#[case::in_attribute("<X a='SourceID>x'/>", MessageFault::Place)]
+#[case::in_entities("<X>&lt;SourceID&gt;'&lt;/SourceID&gt;</X>", MessageFault::Place)]
+#[case::cdata(&format!("<SourceID><![CDATA[{CLIENT}]]></SourceID>"), MessageFault::Markup)]
+#[case::cdata_tail(&format!("<SourceID>{CLIENT}<![CDATA[']]></SourceID>"), MessageFault::Markup)]
+#[case::comment(&format!("<SourceID>{CLIENT}<!-- ' --></SourceID>"), MessageFault::Markup)]
+#[case::comment_away("<!-- <SourceID>'</SourceID> -->", MessageFault::Markup)]
+#[case::instruction("<?x <SourceID>'</SourceID>?>", MessageFault::Markup)]
 #[case::reference(
     "<SourceID>&#71;UID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C</SourceID>",
-    Fault::Markup
+    MessageFault::Markup
 )]
-#[case::entity("<X>&evil;</X>", Fault::Markup)]
-#[case::entity_in_attribute("<X a=\"&evil;\"/>", Fault::Markup)]
-#[case::address("<TargetAddress>mp:[http]MP_PolicyManager</TargetAddress>", Fault::TargetAddress)]
+#[case::entity("<X>&evil;</X>", MessageFault::Markup)]
+#[case::entity_in_attribute("<X a=\"&evil;\"/>", MessageFault::Markup)]
+#[case::address(
+    "<TargetAddress>mp:[http]MP_PolicyManager</TargetAddress>",
+    MessageFault::TargetAddress
+)]
 fn what_would_reach_the_database_or_another_endpoint_is_refused(
     #[case] before: &str,
-    #[case] fault: Fault,
+    #[case] fault: MessageFault,
 ) {
     assert_eq!(read(&with(before, "MP_ClientRegistration")), Err(fault), "{before}");
 }
 
 #[rstest]
-#[case::markup("MP_ClientRegistration<!---->", Fault::Markup)]
-#[case::cdata("<![CDATA[MP_ClientRegistration]]>", Fault::Markup)]
-#[case::reference("MP&#95;ClientRegistration", Fault::Markup)]
-#[case::empty("", Fault::TargetEndpoint)]
-#[case::two("MP_ClientRegistration MP_PolicyManager", Fault::TargetEndpoint)]
-#[case::path("../MP_ClientRegistration", Fault::TargetEndpoint)]
-#[case::look_alike("M\u{420}_ClientRegistration", Fault::TargetEndpoint)]
+#[case::markup("MP_ClientRegistration<!---->", MessageFault::Markup)]
+#[case::cdata("<![CDATA[MP_ClientRegistration]]>", MessageFault::Markup)]
+#[case::reference("MP&#95;ClientRegistration", MessageFault::Markup)]
+#[case::empty("", MessageFault::TargetEndpoint)]
+#[case::two("MP_ClientRegistration MP_PolicyManager", MessageFault::TargetEndpoint)]
+#[case::path("../MP_ClientRegistration", MessageFault::TargetEndpoint)]
+#[case::look_alike("M\u{420}_ClientRegistration", MessageFault::TargetEndpoint)]
 #[case::long(
     "MP_ClientRegistrationMP_ClientRegistrationMP_ClientRegistrationMP_",
-    Fault::TargetEndpoint
+    MessageFault::TargetEndpoint
 )]
-fn an_endpoint_is_one_plain_name(#[case] endpoint: &str, #[case] fault: Fault) {
+fn an_endpoint_is_one_plain_name(#[case] endpoint: &str, #[case] fault: MessageFault) {
     assert_eq!(read(&with("", endpoint)), Err(fault));
 }
 
@@ -268,33 +293,33 @@ fn what_is_not_well_formed_or_has_another_root_is_refused() {
     let good = with("", "MP_ClientRegistration");
     let doctype = "<!DOCTYPE Msg [<!ENTITY e SYSTEM \"file:///c:/x\">]>";
     for (xml, fault) in [
-        ("", Fault::Xml),
-        ("Msg", Fault::Xml),
-        ("<Msg/>", Fault::TargetEndpoint),
-        (&good.replace("</Msg>", ""), Fault::Xml),
-        (&good.replace("</Timeout>", "</Timeoutx>"), Fault::Xml),
-        (&good.replace("Msg", "msg"), Fault::Xml),
-        (&good.replace("Timeout>", "Time\u{f6}ut>"), Fault::Xml),
-        (&good.replace("60000", "a & b"), Fault::Xml),
-        (&good.replace("60000", "a ]]> b"), Fault::Xml),
-        (&good.replace("60000", "&#0;"), Fault::Xml),
-        (&good.replace("60000", "&#xFFFF;"), Fault::Xml),
-        (&good.replace("60000", "&#xD800;"), Fault::Xml),
-        (&good.replace("\"1.1\"", "\"1.1\" SchemaVersion=\"1.1\""), Fault::Xml),
-        (&good.replace("\"1.1\"", "1.1"), Fault::Xml),
-        (&good.replace("1.1", "<"), Fault::Xml),
-        (&good.replace("1.1", "a & b"), Fault::Xml),
-        (&format!("{good}{good}"), Fault::Xml),
-        (&format!("{good}x"), Fault::Xml),
-        (&format!("x{good}"), Fault::Xml),
-        (&format!("&amp;{good}"), Fault::Xml),
-        (&format!("<X>{good}</X>"), Fault::Xml),
-        (&format!("{doctype}{good}"), Fault::Markup),
-        (&format!("{good}<!-- -->"), Fault::Markup),
-        (&format!(" <?xml version=\"1.0\"?>{good}"), Fault::Xml),
-        (&format!("<?xml version=\"1.1\"?>{good}"), Fault::Xml),
-        (&format!("<?xml version=\"1.0\" encoding=\"utf-7\"?>{good}"), Fault::Xml),
-        (&with(&"<a>".repeat(16), "x"), Fault::Depth),
+        ("", MessageFault::Xml),
+        ("Msg", MessageFault::Xml),
+        ("<Msg/>", MessageFault::TargetEndpoint),
+        (&good.replace("</Msg>", ""), MessageFault::Xml),
+        (&good.replace("</Timeout>", "</Timeoutx>"), MessageFault::Xml),
+        (&good.replace("Msg", "msg"), MessageFault::Xml),
+        (&good.replace("Timeout>", "Time\u{f6}ut>"), MessageFault::Xml),
+        (&good.replace("60000", "a & b"), MessageFault::Xml),
+        (&good.replace("60000", "a ]]> b"), MessageFault::Xml),
+        (&good.replace("60000", "&#0;"), MessageFault::Xml),
+        (&good.replace("60000", "&#xFFFF;"), MessageFault::Xml),
+        (&good.replace("60000", "&#xD800;"), MessageFault::Xml),
+        (&good.replace("\"1.1\"", "\"1.1\" SchemaVersion=\"1.1\""), MessageFault::Xml),
+        (&good.replace("\"1.1\"", "1.1"), MessageFault::Xml),
+        (&good.replace("1.1", "<"), MessageFault::Xml),
+        (&good.replace("1.1", "a & b"), MessageFault::Xml),
+        (&format!("{good}{good}"), MessageFault::Xml),
+        (&format!("{good}x"), MessageFault::Xml),
+        (&format!("x{good}"), MessageFault::Xml),
+        (&format!("&amp;{good}"), MessageFault::Xml),
+        (&format!("<X>{good}</X>"), MessageFault::Xml),
+        (&format!("{doctype}{good}"), MessageFault::Markup),
+        (&format!("{good}<!-- -->"), MessageFault::Markup),
+        (&format!(" <?xml version=\"1.0\"?>{good}"), MessageFault::Xml),
+        (&format!("<?xml version=\"1.1\"?>{good}"), MessageFault::Xml),
+        (&format!("<?xml version=\"1.0\" encoding=\"utf-7\"?>{good}"), MessageFault::Xml),
+        (&with(&"<a>".repeat(16), "x"), MessageFault::Depth),
     ] {
         assert_eq!(read(xml), Err(fault), "{xml}");
     }
@@ -322,8 +347,7 @@ proptest! {
         let _ = read(&with(&xml, "MP_ClientRegistration"));
     }
 
-    /// Whatever one change makes of a message that needs a token, it is not open to everyone, unless
-    /// the change is in the very name of the endpoint.
+    /// Changing any one byte of a message that needs a token never opens it.
     #[test]
     fn no_single_change_opens_a_policy_message(at in any::<prop::sample::Index>(), byte: u8) {
         let mut bytes = message(POLICY);
@@ -332,7 +356,8 @@ proptest! {
         prop_assert!(!envelope(TYPE, &bytes).is_ok_and(|read| read.is_open_to_everyone()));
     }
 
-    /// However a body is cut, so much of it as the first part needs says what the whole says.
+    /// A body that is cut anywhere has the same envelope as the whole, from the prefix that holds
+    /// the first part.
     #[test]
     fn a_body_that_arrives_in_pieces_has_the_envelope_of_the_whole(
         bytes in prop_oneof![

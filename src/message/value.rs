@@ -1,10 +1,9 @@
-//! The values that stand in requests: which characters they may have, by what they are.
+//! The values in requests: the characters that each kind of value may contain.
 //!
-//! Some of them end up in statements of the site's database. None may end a literal there, begin a
-//! comment or another statement, or become such a character in a narrower character set.
+//! Some values end up in SQL statements of the site's database. None may end a literal there, begin
+//! a comment or another statement, or turn into such a character in a narrower character set.
 
-/// What stands in an attribute of a free choice: what an adapter or an Active Directory site is
-/// called.
+/// The attributes with free text, by element: names of adapters, Active Directory sites and so on.
 const NAMES: &[(&str, &[&str])] = &[
     ("ADSite", &["Name"]),
     ("Adapter", &["Name", "Description", "DnsSuffix"]),
@@ -15,16 +14,13 @@ const NAMES: &[(&str, &[&str])] = &[
 
 const NAME_CHARS_MAX: usize = 256;
 const WORD_BYTES_MAX: usize = 256;
-/// A certificate in hexadecimal digits has two or three KiB.
+/// A certificate in hexadecimal digits takes two or three KiB.
 const BLOB_BYTES_MAX: usize = 32 * 1024;
 
 /// Whether the raw value of an attribute is plain.
 pub(super) fn is_plain_attribute(element: &str, attribute: &str, value: &str) -> bool {
     let named = NAMES.iter().any(|(of, names)| *of == element && names.contains(&attribute));
-    match named {
-        true => is_name(&value.replace("&amp;", "&")),
-        false => is_word(value),
-    }
+    if named { is_name(&value.replace("&amp;", "&")) } else { is_word(value) }
 }
 
 /// Whether the text in an element of a registration is plain: keys, certificates and signatures.
@@ -33,8 +29,8 @@ pub(super) fn is_plain_blob(text: &str) -> bool {
     is_word(text) || (text.len() <= BLOB_BYTES_MAX && text.bytes().all(byte))
 }
 
-/// Whether what stands in a field of an envelope is plain: names, ids in braces, keys and signatures,
-/// in lines and between semicolons, as clients list what they are called.
+/// Whether the text in a field of an envelope is plain: names, ids in braces, keys and signatures.
+/// Lines and semicolons separate them, as in the lists of names that clients send.
 pub(super) fn is_plain_field(text: &str) -> bool {
     text.split([';', '\r', '\n']).all(|one| {
         let one = one.trim_matches(' ');
@@ -48,7 +44,7 @@ pub(super) fn is_word(text: &str) -> bool {
     text.len() <= WORD_BYTES_MAX && text.bytes().all(byte) && !begins_comment(text)
 }
 
-/// A name as people and drivers give them: letters of any language, and marks that are not SQL's.
+/// A free-text name: letters of any language, and punctuation that SQL does not use.
 fn is_name(text: &str) -> bool {
     let mark = |c: char| " ._:-#()[]/\\+,@&*=$~!".contains(c) || matches!(c, '\u{ae}' | '\u{2122}');
     let plain = |c: char| mark(c) || is_letter(c) || is_combining(c);
@@ -60,7 +56,7 @@ fn begins_comment(text: &str) -> bool {
     dashes || text.contains("/*") || text.contains("*/")
 }
 
-/// Whether the dashes at this place are those of a label in an internationalised host name.
+/// Whether the dashes at this position belong to an `xn--` label of an internationalised host name.
 fn is_in_host_name(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let after = text.get(at + 2..).unwrap_or_default();
@@ -68,15 +64,15 @@ fn is_in_host_name(text: &str, at: usize) -> bool {
     label.eq_ignore_ascii_case("xn") && after.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// A letter or digit that is no apostrophe in a Windows code page.
+/// A letter or digit that no Windows code page maps to an apostrophe.
 fn is_letter(c: char) -> bool {
     let modifier =
         matches!(c, '\u{2b0}'..='\u{2ff}' | '\u{7f4}' | '\u{7f5}' | '\u{a78b}' | '\u{a78c}');
     c.is_alphanumeric() && !modifier
 }
 
-/// The marks without which some languages cannot be written: accents that were not composed, points
-/// and vowels of Hebrew and Arabic, the scripts of India, Thai, Lao, Burmese, Khmer, and kana's.
+/// Combining marks that some languages need: decomposed accents, points and vowels of Hebrew and
+/// Arabic, the scripts of India, Thai, Lao, Burmese, Khmer, and kana's.
 fn is_combining(c: char) -> bool {
     matches!(
         c,

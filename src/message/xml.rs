@@ -1,7 +1,8 @@
-//! XML in the one form that all parsers agree on: elements, attributes and text. quick-xml finds the
-//! marks; what XML demands beyond them, and what only some parsers would see, is judged here.
+//! XML in the one form that all parsers agree on: elements, attributes and text. quick-xml
+//! tokenizes; this module enforces the rest of XML's rules and refuses markup that parsers treat
+//! differently.
 //!
-//! Knows no element by name: that is its visitors'.
+//! Knows no element by name; the visitors do.
 
 use std::borrow::Cow;
 
@@ -13,20 +14,20 @@ use super::text::is_xml;
 const DEPTH_MAX: usize = 16;
 const ATTRIBUTES_MAX: usize = 32;
 
-/// Why a text is not read as XML.
+/// Why a text is not accepted as XML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// Not well-formed, or of another root.
+    /// Not well-formed, or with another root.
     Form,
-    /// Elements in elements without end.
+    /// Elements nested too deeply.
     Depth,
-    /// Comments, instructions, document types, entities: where parsers differ.
+    /// Comments, processing instructions, document types, entities: parsers treat them differently.
     Markup,
 }
 
-/// Who is told what stands in a document, in its order.
+/// Receives the events of a document, in order.
 pub(super) trait Visitor {
-    /// Why it is not content.
+    /// Why the visitor stops.
     type Fault: From<Unread>;
 
     /// Whether the root may have this name.
@@ -35,17 +36,18 @@ pub(super) trait Visitor {
     /// An element begins.
     fn open(&mut self, tag: &Tag<'_>) -> Result<(), Self::Fault>;
 
-    /// The element at this depth ends: by a tag with this name, or with the tag that began it.
+    /// The element at this depth ends. `name` is from the end tag, or `None` for an empty-element
+    /// tag.
     fn close(&mut self, name: Option<&str>, depth: usize);
 
-    /// Text, as it stands.
+    /// Raw text.
     fn text(&mut self, text: &str) -> Result<(), Self::Fault>;
 
-    /// A section of characters; nothing for a reference, which is checked behind this.
+    /// A CDATA section; `None` for a reference, which is checked after this call.
     fn section(&mut self, text: Option<&str>) -> Result<(), Self::Fault>;
 }
 
-/// The beginning of an element.
+/// A start tag.
 pub(super) struct Tag<'a> {
     start: &'a BytesStart<'a>,
     /// 1 for the root.
@@ -58,18 +60,18 @@ impl Tag<'_> {
         self.start.name().into_inner()
     }
 
-    /// The name without the prefix of a namespace.
+    /// The name without a namespace prefix.
     pub(super) fn local_name(&self) -> &str {
         local_name(self.name())
     }
 
-    /// Names and raw values, in which references stand as they are written.
+    /// Names and raw values; references in them are not resolved.
     pub(super) fn attributes(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
         self.start.attributes().flatten().map(|one| (one.key.into_inner(), one.value))
     }
 }
 
-/// A name without the prefix of a namespace.
+/// A name without its namespace prefix.
 pub(super) fn local_name(name: &str) -> &str {
     name.split_once(':').map_or(name, |(_, local)| local)
 }
@@ -78,7 +80,7 @@ pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-/// Read a document to its end.
+/// Reads a document to its end.
 pub(super) fn read<V: Visitor>(text: &str, visitor: &mut V) -> Result<(), V::Fault> {
     let mut reader = Reader::from_str(text);
     let (mut depth, mut events, mut root) = (0_usize, 0_usize, false);
@@ -120,10 +122,7 @@ pub(super) fn read<V: Visitor>(text: &str, visitor: &mut V) -> Result<(), V::Fau
         }
         events += 1;
     }
-    match root && depth == 0 {
-        true => Ok(()),
-        false => Err(Unread::Form.into()),
-    }
+    if root && depth == 0 { Ok(()) } else { Err(Unread::Form.into()) }
 }
 
 fn open<V: Visitor>(
@@ -145,7 +144,7 @@ fn open<V: Visitor>(
     visitor.open(&Tag { start, depth: *depth })
 }
 
-/// A name as clients write them: ASCII alone, so that none looks like another.
+/// A name as clients write them: ASCII only, so that no name looks like another.
 fn is_name(name: &str) -> bool {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     begins && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':'))
@@ -169,7 +168,7 @@ fn check_attributes(tag: &BytesStart<'_>) -> Result<(), Unread> {
     Ok(())
 }
 
-/// One of the five that XML predefines, or a character of XML.
+/// Checks that a reference is one of the five that XML predefines, or a character that XML allows.
 fn check_reference(reference: &BytesRef<'_>) -> Result<(), Unread> {
     match reference.resolve_char_ref().map_err(|_| Unread::Form)? {
         Some(c) if is_xml(c) => Ok(()),
@@ -179,13 +178,10 @@ fn check_reference(reference: &BytesRef<'_>) -> Result<(), Unread> {
     }
 }
 
-/// XML 1.0 in the encoding that the text was found in.
+/// Checks that the declaration is XML 1.0, and UTF-16 if it names an encoding.
 fn check_declaration(decl: &BytesDecl<'_>) -> Result<(), Unread> {
     let version = decl.version().map_err(|_| Unread::Form)?;
     let encoding = decl.encoding().transpose().map_err(|_| Unread::Form)?;
     let right = encoding.is_none_or(|encoding| encoding.eq_ignore_ascii_case("utf-16"));
-    match version == "1.0" && right {
-        true => Ok(()),
-        false => Err(Unread::Form),
-    }
+    if version == "1.0" && right { Ok(()) } else { Err(Unread::Form) }
 }

@@ -1,7 +1,7 @@
-//! The metrics of backends: how long they take, and how often and why they fail.
+//! Backend metrics: latencies, and failures by fault.
 //!
 //! Labels are backends as the configuration names them, the addresses that their names resolve to,
-//! and words of a closed list.
+//! and words from a closed list.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use prometheus::{Opts, Registry};
 use super::{counters, int_gauges, registered};
 use crate::backend_health::BackendFault;
 
-/// From a small file of the same machine to the end of what clients wait for.
+/// From a small file on the same machine to the longest wait of clients.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -26,7 +26,7 @@ pub struct BackendMetrics {
     first_byte: HistogramVec,
 }
 
-/// Those of one address of a backend: handles that were resolved when it became known.
+/// The metrics of one backend address: handles that are resolved when it becomes known.
 #[derive(Clone, Debug)]
 pub struct BackendAddressMetrics {
     backend: String,
@@ -71,7 +71,7 @@ impl BackendMetrics {
             )?,
             first_byte: seconds(
                 "sitegate_backend_first_byte_duration_seconds",
-                "Time from the last byte of a request to the head of the backend's answer.",
+                "Time from the last byte of a request to the head of the backend's response.",
             )?,
         })
     }
@@ -87,7 +87,7 @@ impl BackendMetrics {
         .concat()
     }
 
-    /// The metrics of one address of a backend.
+    /// The metrics of one backend address.
     pub fn of(&self, backend: &str, address: &str) -> BackendAddressMetrics {
         for fault in BackendFault::ALL {
             let _ = self.failures.with_label_values(&[backend, address, fault.code()]);
@@ -101,8 +101,8 @@ impl BackendMetrics {
         }
     }
 
-    /// Whether an address answers, and when it last did; `None` while nothing is known.
-    pub fn seen(&self, (backend, address): (&str, &str), up: Option<bool>, last: Option<f64>) {
+    /// Sets whether an address responds, and when it last did; `None` while unknown.
+    pub fn seen(&self, backend: &str, address: &str, up: Option<bool>, last: Option<f64>) {
         if let Some(up) = up {
             self.up.with_label_values(&[backend, address]).set(i64::from(up));
         }
@@ -111,13 +111,14 @@ impl BackendMetrics {
         }
     }
 
-    /// How many answers have begun, and how many seconds they were waited for.
+    /// How many responses have begun, and the total seconds waited for them.
     pub fn waits(&self, backend: &str) -> (u64, f64) {
         let first_byte = self.first_byte.with_label_values(&[backend]);
         (first_byte.get_sample_count(), first_byte.get_sample_sum())
     }
 
-    /// Forget an address: the backend's name no longer resolves to it, or nothing names the backend.
+    /// Removes an address: the backend's name no longer resolves to it, or the backend was removed
+    /// from the configuration.
     pub fn forget_address(&self, backend: &str, address: &str) {
         let labels = [backend, address];
         let _ = self.up.remove_label_values(&labels);
@@ -127,7 +128,7 @@ impl BackendMetrics {
         }
     }
 
-    /// Forget a backend that nothing names any more.
+    /// Removes a backend that is no longer configured.
     pub fn forget(&self, backend: &str) {
         let _ = self.connect.remove_label_values(&[backend]);
         let _ = self.first_byte.remove_label_values(&[backend]);
@@ -135,17 +136,17 @@ impl BackendMetrics {
 }
 
 impl BackendAddressMetrics {
-    /// A new connection was made.
+    /// Records a new connection.
     pub fn connected(&self, took: Duration) {
         self.connect.observe(took.as_secs_f64());
     }
 
-    /// An answer has begun.
+    /// Records a response that has begun.
     pub fn answered(&self, waited: Duration) {
         self.first_byte.observe(waited.as_secs_f64());
     }
 
-    /// A request has failed.
+    /// Counts a failed request.
     pub fn failed(&self, fault: BackendFault) {
         self.failures.with_label_values(&[&*self.backend, &*self.address, fault.code()]).inc();
     }

@@ -1,6 +1,6 @@
-//! The metrics of client certificates: by what they are judged.
+//! Metrics of the trust for client certificates.
 //!
-//! Labels are configured names alone.
+//! Labels are configured names only.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
@@ -26,7 +26,7 @@ impl ClientMetrics {
             problems: int_gauges(
                 r,
                 "client_trust_problems",
-                "What is wrong with the files that client certificates are judged by.",
+                "Problems with client_ca and client_crl, by kind.",
                 &["site_system"],
             )?,
             crl_expires: registered(
@@ -42,8 +42,8 @@ impl ClientMetrics {
         })
     }
 
-    /// By how many authorities clients of a site system are judged, how many things are wrong with
-    /// the files, and when the first CRL expires; `None` if clients are not asked.
+    /// Sets the number of trusted CAs of a site system, the number of faults of their files, and
+    /// when the first CRL expires; `None` if clients are not asked for certificates.
     pub fn trusted(&self, site: &str, files: Option<(usize, usize)>, crl: Option<i64>) {
         match files {
             Some((authorities, problems)) => {
@@ -63,7 +63,7 @@ impl ClientMetrics {
         }
     }
 
-    /// What is there once a site system asks for certificates.
+    /// The metrics that exist once a site system asks for certificates.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
         [self.authorities.desc(), self.problems.desc(), self.crl_expires.desc()].concat()
     }

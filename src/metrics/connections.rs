@@ -1,9 +1,9 @@
-//! Why connections end that carry no request: the labels of a metric.
+//! The metric labels of connections that end without a request.
 
 /// Why a connection ended before it carried a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionEnd {
-    /// The system gave no connection (no descriptors, say).
+    /// The system refused the connection (no file descriptors, for example).
     AcceptFailed,
     /// The limit of connections was reached.
     TooMany,
@@ -11,17 +11,17 @@ pub enum ConnectionEnd {
     TooManyOfAddress,
     /// The handshake took too long.
     HandshakeTime,
-    /// A load balancer did not say whose connection it is.
+    /// A load balancer sent no valid PROXY header.
     ProxyHeader,
-    /// The client sent an alert: it does not accept what it was shown.
+    /// The client sent an alert: it does not accept the certificate or parameters.
     HandshakeAlert,
-    /// What the client sent is no acceptable TLS.
+    /// The client sent no acceptable TLS.
     HandshakeFailed,
     /// The client closed before the handshake was done.
     HandshakeClosed,
-    /// No site system on this address has the name that was asked for.
+    /// No site system on this address has the requested name.
     NameUnknown,
-    /// The site system has no certificate that is fit.
+    /// The site system has no fit certificate.
     NoCertificate,
 }
 

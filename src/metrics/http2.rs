@@ -1,13 +1,13 @@
-//! The metric of what clients of HTTP/2 are told of their mistakes, and of sitegate's own.
+//! The metric of HTTP/2 errors sent to clients, both for their mistakes and for sitegate's own.
 //!
-//! Labels are the codes of RFC 9113 §7 alone.
+//! Labels are the codes of RFC 9113 §7 only.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::counters;
 
-/// An error code of a frame RST_STREAM or GOAWAY (RFC 9113 §7); what is no error has none here.
+/// An error code of a RST_STREAM or GOAWAY frame (RFC 9113 §7); NO_ERROR is not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the RFC's")]
 pub enum Http2Error {
@@ -44,7 +44,7 @@ impl Http2Error {
         Http2Error::Http11Required,
     ];
 
-    /// The error of a code; `None` if that is none.
+    /// The error of a code; `None` if it is not an error.
     pub fn of(code: u32) -> Option<Self> {
         Self::ALL.get(usize::try_from(code.checked_sub(1)?).ok()?).copied()
     }
@@ -69,7 +69,7 @@ impl Http2Error {
     }
 }
 
-/// How often each was told.
+/// How often each error was sent.
 pub struct Http2Metrics {
     all: IntCounterVec,
     each: Vec<IntCounter>,
@@ -87,7 +87,7 @@ impl Http2Metrics {
         Ok(Http2Metrics { all, each })
     }
 
-    /// A client was told of an error.
+    /// Counts an error that was sent to a client.
     pub fn told(&self, error: Http2Error) {
         if let Some(counter) = self.each.get(error as usize) {
             counter.inc();

@@ -1,6 +1,6 @@
-//! The metric of what logs have lost.
+//! The metric of dropped log lines.
 //!
-//! Labels are words of a closed list alone.
+//! Labels are words from a closed list only.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::{IntCounter, IntCounterVec, Registry};
@@ -12,7 +12,7 @@ use super::counters;
 pub enum LogLost {
     /// The access log.
     Access,
-    /// What sitegate says of itself, on standard error.
+    /// sitegate's own log, on standard error.
     Stderr,
     /// The same in files for CMTrace.
     Cmtrace,
@@ -35,7 +35,7 @@ impl LogLost {
 /// Why a line of a log was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineLost {
-    /// Lines came faster than the sink takes them.
+    /// Lines came faster than the sink accepts them.
     QueueFull,
     /// The system refused to write it.
     WriteFailed,
@@ -75,7 +75,7 @@ impl LogMetrics {
         Ok(LogMetrics { all, each })
     }
 
-    /// Lines were dropped.
+    /// Counts dropped lines.
     pub fn lost(&self, log: LogLost, why: LineLost, lines: u64) {
         let of = self.each.get(log as usize);
         if let Some(counter) = of.and_then(|reasons| reasons.get(why as usize)) {

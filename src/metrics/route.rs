@@ -1,14 +1,13 @@
-//! What is counted of the requests of one route: handles that were resolved when the configuration was
-//! loaded.
+//! The metrics of one route's requests: handles that are resolved when the configuration is loaded.
 
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::clear::ClearOutcome;
+use super::plain_http::ClearOutcome;
 use crate::denial::Denial;
 
-/// The counters of one route of one site system.
+/// The metrics of one route of one site system.
 #[derive(Clone, Debug)]
 pub struct RouteMetrics {
     pub(super) classes: [IntCounter; 5],
@@ -23,9 +22,9 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// A request was answered.
+    /// Records an answered request.
     pub fn answered(&self, status: u16, took: Duration, received: usize, sent: usize) {
-        // 0 is a client that was gone before it could be answered.
+        // 0 means that the client was gone before the response.
         let class = usize::from(status / 100).checked_sub(1);
         if let Some(class) = class.and_then(|class| self.classes.get(class)) {
             class.inc();
@@ -39,22 +38,22 @@ impl RouteMetrics {
         }
     }
 
-    /// A request was refused.
+    /// Counts a denied request.
     pub fn denied(&self, denial: Denial) {
         self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
     }
 
-    /// A request went on that would have been refused, had its site system not been observing.
+    /// Counts a request that was forwarded only because its site system was observing.
     pub fn observed(&self, denial: Denial) {
         self.observed.with_label_values(&[&*self.site, &*self.route, denial.code()]).inc();
     }
 
-    /// A request came in clear.
+    /// Counts a plain HTTP request.
     pub fn came_in_clear(&self, outcome: ClearOutcome) {
         self.clear.with_label_values(&[&*self.site, &*self.route, outcome.as_str()]).inc();
     }
 
-    /// How often requests of this route were refused for this reason.
+    /// How many requests of this route were denied for this reason.
     pub fn denials(&self, denial: Denial) -> u64 {
         self.denials.with_label_values(&[&*self.site, &*self.route, denial.code()]).get()
     }

@@ -1,6 +1,6 @@
-//! The metrics of the site's own side: its token service, and what its store blocks.
+//! The metrics of the site's own services: its token service, and the blocks in its store.
 //!
-//! Labels are closed lists alone: nothing that a client sends.
+//! Labels are closed lists only: no client input.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -8,7 +8,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry}
 use super::{int_gauges, registered};
 use crate::grant_denial::GrantDenial;
 
-/// The metrics of the site's own side.
+/// The metrics of the site's own services.
 pub struct SiteMetrics {
     answers: IntCounterVec,
     rivals: IntCounterVec,
@@ -16,14 +16,14 @@ pub struct SiteMetrics {
     blocks_version: IntGauge,
     recovered: IntGauge,
     roots: GaugeVec,
-    /// Without labels: there is no series before the first is set.
+    /// Without labels: there is no series before it is first set.
     bundles_made: IntGaugeVec,
     state_free: IntGauge,
     store: OwnStore,
-    following: Following,
+    following: FollowingMetrics,
 }
 
-/// How the process's own store is; there only where it has one.
+/// The health of the process's own store; exported only if it has one.
 struct OwnStore {
     registry: Registry,
     up: IntGauge,
@@ -31,8 +31,8 @@ struct OwnStore {
     is_shown: std::sync::Once,
 }
 
-/// What a gateway has from its site server; there only where it follows one.
-struct Following {
+/// The state of the site server; exported only if the gateway follows one.
+struct FollowingMetrics {
     registry: Registry,
     version: IntGauge,
     issued: IntGauge,
@@ -48,7 +48,7 @@ impl SiteMetrics {
         let answers = IntCounterVec::new(
             Opts::new(
                 "sitegate_token_service_requests_total",
-                "Requests to the token service, by what came of them.",
+                "Requests to the token service, by result.",
             ),
             &["endpoint", "outcome"],
         )?;
@@ -59,7 +59,7 @@ impl SiteMetrics {
             ),
             &["outcome"],
         )?;
-        // From the start, so that the first claim is an increase.
+        // Present from the start, so that the first claim is an increase.
         for outcome in ["waits", "refused"] {
             rivals.with_label_values(&[outcome]);
         }
@@ -73,8 +73,8 @@ impl SiteMetrics {
         )?;
         let recovered = IntGauge::new(
             "sitegate_store_recovered_blocks",
-            "Blocks that a restored copy of the store had forgotten, and that stand until somebody \
-             says that they need not.",
+            "Blocks that a restored copy of the store did not have; they stay in force until an \
+             operator removes them.",
         )?;
         let roots = GaugeVec::new(
             Opts::new(
@@ -90,13 +90,13 @@ impl SiteMetrics {
             failures: IntCounterVec::new(
                 Opts::new(
                     "sitegate_store_failures_total",
-                    "What failed at the site's store, by the cause.",
+                    "Failures of the site's store, by cause.",
                 ),
                 &["cause"],
             )?,
             is_shown: std::sync::Once::new(),
         };
-        let following = Following {
+        let following = FollowingMetrics {
             registry: r.clone(),
             version: gauge("sitegate_bundle_version", "The version of the bundle in force.")?,
             issued: gauge(
@@ -113,10 +113,7 @@ impl SiteMetrics {
                 "How many seconds the site server's clock is ahead of this machine's.",
             )?,
             refused: IntCounterVec::new(
-                Opts::new(
-                    "sitegate_bundles_refused_total",
-                    "Bundles that were not taken, by the reason.",
-                ),
+                Opts::new("sitegate_bundles_refused_total", "Rejected bundles, by reason."),
                 &["reason"],
             )?,
             is_shown: std::sync::Once::new(),
@@ -138,7 +135,7 @@ impl SiteMetrics {
                 r,
                 gauge(
                     "sitegate_state_free_bytes",
-                    "Bytes that are left on the file system of the state directory.",
+                    "Free bytes on the file system of the state directory.",
                 )?,
             )?,
             store,
@@ -146,27 +143,28 @@ impl SiteMetrics {
         })
     }
 
-    /// How many bytes are left on the state directory's file system.
+    /// Sets the free bytes on the state directory's file system.
     pub fn state_free(&self, bytes: u64) {
         self.state_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Whether a bundle could be made for gateways.
+    /// Sets whether a bundle could be made for gateways.
     pub fn bundles_made(&self, could: bool) {
         self.bundles_made.with_label_values::<&str>(&[]).set(i64::from(could));
     }
 
-    /// Whether the process's own store can be used.
+    /// Sets whether the process's own store can be used.
     pub fn store_works(&self, works: bool) {
         self.store().up.set(i64::from(works));
     }
 
-    /// Something failed at the store, for a cause of a closed list.
+    /// Counts a failure of the store, by a cause from a closed list.
     pub fn store_failed(&self, cause: &'static str) {
         self.store().failures.with_label_values(&[cause]).inc();
     }
 
-    /// A gateway without a store of its own shows none of it: nobody has to mend what it has not.
+    /// Exported at the first use: a gateway without a store must not export series that suggest
+    /// one.
     fn store(&self) -> &OwnStore {
         let store = &self.store;
         store.is_shown.call_once(|| {
@@ -176,7 +174,7 @@ impl SiteMetrics {
         store
     }
 
-    /// A bundle is in force. Times in seconds since 1970.
+    /// Records the bundle in force. Times in seconds since 1970.
     pub fn bundle(&self, version: u64, issued: i64, expires: i64) {
         let following = self.following();
         following.version.set(i64::try_from(version).unwrap_or(i64::MAX));
@@ -184,26 +182,27 @@ impl SiteMetrics {
         following.expires.set(expires);
     }
 
-    /// A bundle was not taken.
+    /// Counts a refused bundle.
     pub fn bundle_refused(&self, reason: &str) {
         self.following().refused.with_label_values(&[reason]).inc();
     }
 
-    /// Whether a site server answers.
+    /// Sets whether a site server answers.
     pub fn site_server_reached(&self, is_reached: bool) {
         self.following().reached.set(i64::from(is_reached));
     }
 
-    /// How many seconds the site server's clock is ahead of this machine's.
+    /// Sets how many seconds the site server's clock is ahead of this machine's.
     pub fn site_server_clock(&self, ahead_s: i64) {
         self.following().clock_ahead.set(ahead_s);
     }
 
-    /// A gateway that follows nobody shows none of it: a zero would look like a bundle of 1970.
-    fn following(&self) -> &Following {
+    /// Exported at the first use: for a gateway that follows no site server, a zero would look like
+    /// a bundle of 1970.
+    fn following(&self) -> &FollowingMetrics {
         let following = &self.following;
         following.is_shown.call_once(|| {
-            let Following { version, issued, expires, reached, clock_ahead, .. } = following;
+            let FollowingMetrics { version, issued, expires, reached, clock_ahead, .. } = following;
             for gauge in [version, issued, expires, reached, clock_ahead] {
                 let _ = following.registry.register(Box::new(gauge.clone()));
             }
@@ -212,26 +211,27 @@ impl SiteMetrics {
         following
     }
 
-    /// An endpoint of the token service answered.
+    /// Counts a response of a token service endpoint.
     pub fn answered(&self, endpoint: &str, outcome: Result<(), GrantDenial>) {
         let outcome = outcome.map_or_else(GrantDenial::code, |()| "granted");
         self.answers.with_label_values(&[endpoint, outcome]).inc();
     }
 
-    /// A key claims to be a device's that has others, and `waits` or is `refused`.
+    /// Counts a key that claims to be that of a device with other keys, and `waits` or is
+    /// `refused`.
     pub fn rival_claimed(&self, outcome: &str) {
         self.rivals.with_label_values(&[outcome]).inc();
     }
 
-    /// So much is blocked from now on, as of that version, and so much of that only because it was
-    /// before a restore.
+    /// Sets the number of blocks in force, their version, and how many of them are in force only
+    /// because they were before a restore.
     pub fn blocks(&self, entries: usize, version: i64, recovered: usize) {
         self.blocks_version.set(version);
         self.blocks.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.recovered.set(i64::try_from(recovered).unwrap_or(i64::MAX));
     }
 
-    /// The site's roots: SHA-256 thumbprints, and when they expire in seconds since 1970.
+    /// Sets the site's roots: SHA-256 thumbprints, and when they expire in seconds since 1970.
     pub fn roots<'a>(&self, roots: impl Iterator<Item = (&'a str, i64)>) {
         self.roots.reset();
         for (thumbprint, expires) in roots {
@@ -239,9 +239,9 @@ impl SiteMetrics {
         }
     }
 
-    /// What is there once the token service was asked.
+    /// The metrics that exist once the token service was used.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        let Following { version, issued, expires, reached, clock_ahead, refused, .. } =
+        let FollowingMetrics { version, issued, expires, reached, clock_ahead, refused, .. } =
             &self.following;
         let gauges = [version, issued, expires, reached, clock_ahead, &self.store.up];
         let gauges = gauges.into_iter().flat_map(|gauge| gauge.desc());

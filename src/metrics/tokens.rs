@@ -1,6 +1,6 @@
-//! The metrics of tokens: their issuers' keys, and what is blocked.
+//! Token metrics: the keys of issuers, and the blocklist.
 //!
-//! Labels are configured names and words from closed lists alone.
+//! Labels are configured names and words from closed lists only.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry}
 
 use super::{counters, int_gauges, registered};
 
-/// The metrics of tokens.
+/// The token metrics.
 pub struct TokenMetrics {
     keys: IntGaugeVec,
     key_files_bad: IntGaugeVec,
@@ -18,7 +18,7 @@ pub struct TokenMetrics {
     fetched: GaugeVec,
     blocked: IntGauge,
     blocklist_read: IntGauge,
-    /// What was counted, so that it can be forgotten.
+    /// The label pairs in use, so that they can be removed.
     results: Mutex<Results>,
 }
 
@@ -33,7 +33,7 @@ impl TokenMetrics {
                 "Whether the blocklist, as it was last read, is in force.",
             )?,
         )?;
-        // Where there is no blocklist, there is nothing amiss with it.
+        // Without a blocklist there is no fault in it.
         blocklist_read.set(1);
         Ok(TokenMetrics {
             keys: int_gauges(r, "token_keys", "Usable keys of a token issuer.", &["issuer"])?,
@@ -68,13 +68,13 @@ impl TokenMetrics {
         })
     }
 
-    /// An issuer's keys were read.
+    /// Records that an issuer's keys were read.
     pub fn keys_loaded(&self, issuer: &str, usable: usize, refused: usize) {
         self.keys.with_label_values(&[issuer]).set(usable as i64);
         self.key_files_bad.with_label_values(&[issuer]).set(refused as i64);
     }
 
-    /// An issuer is no longer configured.
+    /// Removes an issuer that is no longer configured.
     pub fn forget_issuer(&self, issuer: &str) {
         let _ = self.keys.remove_label_values(&[issuer]);
         let _ = self.key_files_bad.remove_label_values(&[issuer]);
@@ -87,7 +87,7 @@ impl TokenMetrics {
         }
     }
 
-    /// An issuer's keys were fetched at this time, or not: `result` is of a closed list.
+    /// Records the result of a key fetch, from a closed list, and the time if it succeeded.
     pub fn keys_fetched(&self, issuer: &str, result: &'static str, seconds: Option<i64>) {
         self.results().insert((issuer.to_owned(), result));
         self.fetches.with_label_values(&[issuer, result]).inc();
@@ -96,7 +96,7 @@ impl TokenMetrics {
         }
     }
 
-    /// Keys are in use that were fetched at this time.
+    /// Records when the keys in use were fetched.
     pub fn keys_kept(&self, issuer: &str, seconds: i64) {
         self.fetched.with_label_values(&[issuer]).set(seconds as f64);
     }
@@ -105,7 +105,7 @@ impl TokenMetrics {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The blocklist was read: `Some` with its entries if it is in force now.
+    /// Records that the blocklist was read: `Some` with its entries if it is in force now.
     pub fn blocklist_read(&self, entries: Option<usize>) {
         self.blocklist_read.set(i64::from(entries.is_some()));
         if let Some(entries) = entries {
@@ -113,7 +113,7 @@ impl TokenMetrics {
         }
     }
 
-    /// What is there once there is an issuer.
+    /// The metrics that exist once there is an issuer.
     pub(super) fn descriptions(&self) -> Vec<&Desc> {
         let keys = [self.keys.desc(), self.key_files_bad.desc()].concat();
         [keys, self.fetches.desc(), self.fetched.desc()].concat()

@@ -1,4 +1,4 @@
-//! What was counted since the start, summed over site systems and routes, for the page's plots.
+//! Totals since the start, summed over site systems and routes, for the page's plots.
 //!
 //! Reads the counters that Prometheus scrapes; counts nothing itself.
 
@@ -7,8 +7,8 @@ use prometheus::proto::MetricFamily;
 
 use super::Metrics;
 
-/// What was counted since the start. What a configuration no longer names is not in it, so a total
-/// may become smaller.
+/// Totals since the start. Series that a reload has removed are not included, so a total may
+/// decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Requests answered.
@@ -17,14 +17,14 @@ pub struct Totals {
     pub denials: u64,
     /// TLS handshakes completed.
     pub handshakes: u64,
-    /// Tokens whose verification was remembered.
+    /// Tokens with a cached verification.
     pub cache_hits: u64,
     /// Tokens whose signature had to be verified.
     pub cache_misses: u64,
 }
 
 impl Metrics {
-    /// What was counted so far.
+    /// The current totals.
     pub fn totals(&self) -> Totals {
         Totals {
             requests: sum(&self.requests.collect()),

@@ -1,4 +1,4 @@
-//! Files as they are joined, cut, converted and exported.
+//! Files that are concatenated, truncated, converted and exported.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -38,7 +38,7 @@ fn two_certificates_are_two_however_they_are_joined() {
     let one_line = |pem: &str| pem.lines().collect::<String>();
     let files: Vec<Vec<u8>> = vec![
         format!("{a}{b}").into(),
-        // cat of files without a last line end.
+        // Files concatenated without final newlines.
         format!("{}{b}", a.trim_end()).into(),
         format!("{}{}", a.trim_end(), b.trim_end()).into(),
         format!("{}{}", one_line(&a), one_line(&b)).into(),
@@ -84,7 +84,7 @@ fn a_file_that_is_cut_anywhere_in_a_section_is_refused() {
             let found = certificates(&whole.as_bytes()[..end]);
             let begun = if end <= first { end } else { end - first };
             match (end >= a.trim_end().len(), begun) {
-                // Fewer dashes are text, as everything between sections is.
+                // Fewer dashes are text, like everything between sections.
                 (true, 0..5) => {
                     assert_eq!(bytes(&found.unwrap()), std::slice::from_ref(&a_der), "{end}")
                 }
@@ -150,7 +150,7 @@ fn a_key_is_found_beside_certificates_in_every_encoding() {
         assert_eq!(found.secret_der(), key.serialize_der());
     }
     let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-    assert!(matches!(parts(encrypted.as_bytes()).unwrap()[..], [Part::EncryptedKey]));
+    assert!(matches!(parts(encrypted.as_bytes()).unwrap()[..], [PemPart::EncryptedKey]));
     assert!(private_key(encrypted.as_bytes()).is_none());
 }
 

@@ -1,6 +1,6 @@
-//! A route in words, for whoever asks what a role opens and why.
+//! Describes a route in words, for operators.
 //!
-//! Decides nothing.
+//! Makes no decisions.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use super::translate::Translation;
 const WIDTH: usize = 80;
 const INDENT: &str = "    ";
 
-/// In lines of at most 80 characters, unless a word is longer than that: name and path, then the
-/// requirement with the purposes that a token may have, then methods, size and what becomes of the
+/// Formats lines of at most 80 characters, unless a word is longer than that: name and path, then
+/// the requirement with the permitted token purposes, then methods, size and the handling of the
 /// token, then the reason.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,7 +40,7 @@ impl fmt::Display for Route {
             terms.push_str(&format!("; with upstream = \"translate\" {pair}, token ends here"));
         }
         if let Some(time) = self.answer_time {
-            terms.push_str(&format!("; waits {} minutes for an answer", time.as_secs() / 60));
+            terms.push_str(&format!("; waits {} minutes for a response", time.as_secs() / 60));
         }
         if let Some(turns) = self.requests_per_minute {
             terms.push_str(&format!("; {turns} requests a minute from one address"));
@@ -60,7 +60,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// Indented lines with these words.
+/// Writes indented lines with these words.
 fn paragraph(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let mut width = 0;
     for word in text.split_whitespace() {
@@ -76,7 +76,7 @@ fn paragraph(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     writeln!(f)
 }
 
-/// A size as the configuration writes it.
+/// A size in the notation of the configuration.
 fn size(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, unit)| bytes.is_multiple_of(*unit)) {

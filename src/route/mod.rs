@@ -1,7 +1,7 @@
-//! Paths and what they require: one canonical reading of a path, and the table that judges it.
+//! Routing: the canonical form of a path, and the table that matches it.
 //!
-//! No files, no sockets, no clock. Denies what it does not know, and never guesses what a backend
-//! would make of a path that has two readings.
+//! No files, no sockets, no clock. Denies unknown paths, and never guesses how a backend would read
+//! an ambiguous one.
 
 mod explain;
 mod path;
@@ -13,7 +13,7 @@ mod translate;
 
 pub use path::{CanonicalPath, plainly_spelled};
 pub use presets::{PUBLICATION, guarded, preset, presets, publication, token_service};
-pub use query::{Asked, Queries, is_word};
+pub use query::{Queries, QueryAccess, is_word};
 pub use role::Role;
 pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
 pub use translate::Translation;

@@ -1,7 +1,8 @@
-//! The one reading of a request's path: as IIS on Windows would read it, or none at all.
+//! Path canonicalization: reads a request's path as IIS on Windows would, or rejects it as
+//! ambiguous.
 //!
-//! A path that a backend could read as another one is refused, never repaired: what is forwarded is
-//! what came, but for escapes that change nothing.
+//! A path that a backend could read as another one is rejected, never repaired: the path is
+//! forwarded as received, except for escapes that change nothing.
 
 use std::borrow::Cow;
 
@@ -12,36 +13,36 @@ use percent_encoding::percent_decode_str;
 
 use crate::denial::Denial;
 
-/// A path in the only spelling that policy is decided on: ASCII letters in lower case, each
-/// character in one form, no segment that means another. Escapes that change nothing (RFC 3986
-/// §6.2.2.2: letters, digits, `-._~`; and `$`) are read as the character.
+/// A path in the canonical form that policy is decided on: ASCII letters in lower case, each
+/// character in one form, no segment that is equivalent to another. Escapes that change nothing
+/// (RFC 3986 §6.2.2.2: letters, digits, `-._~`; and `$`) are decoded.
 ///
-/// Refused as ambiguous:
+/// Rejected as ambiguous:
 /// * encoded or raw separators (`%2f`, `%5c`, `\`), double encoding (`%2541`), empty segments;
-/// * segments that Windows shortens (`.`, `..`, a dot or a space at the end), however spelt;
-/// * what NTFS, the file search or IIS give a meaning (`:` streams, `*?<>"|` wildcards, `~1` short
-///   names of directories, `(S(…))` session segments);
-/// * bytes that are not UTF-8, and characters that a code page or a normal form turns into a
+/// * segments that Windows shortens (`.`, `..`, a trailing dot or space), however they are encoded;
+/// * characters with a meaning to NTFS, the file search or IIS (`:` streams, `*?<>"|` wildcards,
+///   `~1` short names of directories, `(S(…))` session segments);
+/// * bytes that are not UTF-8, and characters that a code page or a normalization form turns into a
 ///   separator or a dot;
-/// * segments that would be none of these if what is not seen were left out (soft hyphens, joiners).
+/// * segments that would be one of these without invisible characters (soft hyphens, joiners).
 ///
-/// A first segment, which names the namespace, is plain ASCII. So is every other one that could be
-/// read as the name of a route, which is the [table's](super::RouteTable::place) business. In the
-/// last segment `NAME~1.EXT` passes: packages from old media hold such names, and no route ends in a
-/// short name.
+/// The first segment, which names the namespace, is plain ASCII. So is every other segment that
+/// could be read as the name of a route; the [table](super::RouteTable::place) checks that. In the
+/// last segment `NAME~1.EXT` is accepted: packages from old media contain such names, and no route
+/// ends in a short name.
 ///
-/// A percent sign and a semicolon are read where they change nothing for those who decode twice or
-/// cut parameters off; whether a file may be called so is the table's business, too.
+/// A percent sign and a semicolon are accepted where they change nothing for servers that decode
+/// twice or cut off path parameters; the table also decides whether a file may have such a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CanonicalPath(String);
 
 impl CanonicalPath {
-    /// Read a request target of at most `len_max` bytes: a path, perhaps with a query. The query
-    /// is opaque: it only has to be printable ASCII.
+    /// Parses a request target of at most `len_max` bytes: a path, optionally with a query. The
+    /// query is opaque: it only has to be printable ASCII.
     ///
     /// # Errors
-    /// [`Denial::LimitUri`], [`Denial::PathMalformed`] for what is no path of printable ASCII
-    /// (RFC 9112 §3.2.1), [`Denial::PathAmbiguous`] for one with two readings.
+    /// [`Denial::LimitUri`], [`Denial::PathMalformed`] if it is not a path of printable ASCII (RFC
+    /// 9112 §3.2.1), [`Denial::PathAmbiguous`] if it has two readings.
     pub fn parse(target: &[u8], len_max: usize) -> Result<Self, Denial> {
         if target.len() > len_max {
             return Err(Denial::LimitUri);
@@ -70,7 +71,7 @@ impl CanonicalPath {
             if reads_otherwise(read, is_last) || is_decoded_again(read) {
                 return Err(Denial::PathAmbiguous);
             }
-            // What is left where parameters are cut off; `..;x` is the parent there.
+            // The name that is left when parameters are cut off; `..;x` is then the parent.
             if let Some((name, _)) = read.split_once(';')
                 && (number == 0 || name.is_empty() || reads_otherwise(name, false))
             {
@@ -80,13 +81,13 @@ impl CanonicalPath {
         Ok(CanonicalPath(key))
     }
 
-    /// Whether every name in it is one that a route or a folder of a route may have: none has a
-    /// percent sign or what some take for the begin of parameters.
+    /// Whether every name in it could be that of a route or of a folder of one: none has a percent
+    /// sign or a semicolon, at which some servers begin parameters.
     pub fn is_plain(&self) -> bool {
         !is_odd(&self.0)
     }
 
-    /// The path in its one spelling. It is again a path, and the same one.
+    /// The path in canonical form. Parsing it again gives the same path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -98,9 +99,9 @@ impl std::fmt::Display for CanonicalPath {
     }
 }
 
-/// The target as the backend is sent it, of one that has a canonical path: escapes of characters
-/// that need none are undone, so that a backend that compares before it decodes reads the names that
-/// the decision was made on. The query and all other escapes stay as they came.
+/// The target as it is sent to the backend, for one that has a canonical path: unnecessary escapes
+/// are decoded, so that a backend that compares before it decodes sees the names that the decision
+/// was made on. The query and all other escapes stay unchanged.
 pub fn plainly_spelled(target: &[u8]) -> Cow<'_, [u8]> {
     // Most paths have no escape at all.
     if memchr::memchr(b'%', target).is_none() {
@@ -131,8 +132,8 @@ pub fn plainly_spelled(target: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Whether a canonical segment, or path, is what all servers read alike: ASCII characters alone, and
-/// none that some cut names at or decode once more.
+/// Whether all servers read a canonical segment or path alike: ASCII only, and without characters
+/// at which some cut names or which some decode again.
 pub(super) fn is_certain(segment: &str) -> bool {
     !has_unicode(segment) && !is_odd(segment)
 }
@@ -147,7 +148,7 @@ fn is_odd(path: &str) -> bool {
 }
 
 /// Whether a server that decodes twice would read another segment: a percent sign is followed by
-/// what makes an escape of it (`%41`, `%u0041`), or by letters that could become that.
+/// characters that complete an escape (`%41`, `%u0041`), or by letters that could become that.
 fn is_decoded_again(segment: &str) -> bool {
     let escapes = |rest: &str| {
         let hex = |at| rest.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
@@ -156,7 +157,7 @@ fn is_decoded_again(segment: &str) -> bool {
     segment.contains("%25") && has_unicode(segment) || segment.split("%25").skip(1).any(escapes)
 }
 
-/// Append the one spelling of a segment, or `None` if it has more than one reading.
+/// Appends the canonical form of a segment, or returns `None` if it has more than one reading.
 fn read_segment(segment: &str, is_first: bool, key: &mut String) -> Option<()> {
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
@@ -174,20 +175,20 @@ fn read_segment(segment: &str, is_first: bool, key: &mut String) -> Option<()> {
     Some(())
 }
 
-/// A character that stands for itself in a path, in lower case.
+/// A character that may appear unescaped in a path, in lower case.
 fn plain(byte: u8) -> Option<char> {
     let stands = byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=@[]{}^`".contains(&byte);
     stands.then(|| byte.to_ascii_lowercase().into())
 }
 
-/// The byte of an escape whose `%` is taken already. `%u0053` is none.
+/// The byte of an escape after its `%`. `%u0053` is not one.
 fn escaped(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
     let mut digit = || char::from(bytes.next()?).to_digit(16);
     u8::try_from(digit()? * 16 + digit()?).ok()
 }
 
-/// An escaped ASCII character of those that file names have: what would stand for itself, and what
-/// has to be escaped. Clients escape more than they need to; Windows PE does so with `$`.
+/// Appends an escaped ASCII character that may be in file names: one that needs no escape, or one
+/// that must be escaped. Clients escape more than necessary; Windows PE escapes `$`.
 fn push_ascii(byte: u8, key: &mut String) -> Option<()> {
     match byte {
         b' ' | b'#' | b'%' => push_escape(byte, key),
@@ -196,7 +197,7 @@ fn push_ascii(byte: u8, key: &mut String) -> Option<()> {
     Some(())
 }
 
-/// A character of more than one byte, all of them escaped, that is only itself.
+/// Appends a character of more than one byte, all of them escaped, if it has no look-alike reading.
 fn push_unicode(lead: u8, bytes: &mut std::str::Bytes<'_>, key: &mut String) -> Option<()> {
     let len = match lead {
         0xc2..=0xdf => 2,
@@ -211,7 +212,7 @@ fn push_unicode(lead: u8, bytes: &mut std::str::Bytes<'_>, key: &mut String) -> 
         }
         sequence.push(escaped(bytes)?);
     }
-    // Overlong forms, surrogates and what lies beyond Unicode end here.
+    // Rejects overlong forms, surrogates and code points beyond Unicode.
     let character = std::str::from_utf8(&sequence).ok()?.chars().next()?;
     if character.is_control() || is_lookalike(character) {
         return None;
@@ -227,9 +228,8 @@ fn push_escape(byte: u8, key: &mut String) {
     key.extend(['%', digit(byte >> 4), digit(byte & 15)]);
 }
 
-/// Characters that Windows' best-fit conversion to a code page makes a separator, a dot or a
-/// percent sign of, on one system or another (the yen and won signs are backslashes in Japan and
-/// Korea).
+/// Characters that Windows' best-fit conversion to a code page turns into a separator, a dot or a
+/// percent sign on some systems (the yen and won signs are backslashes in Japan and Korea).
 fn is_lookalike(character: char) -> bool {
     matches!(
         character,
@@ -262,15 +262,15 @@ fn is_shortened(segment: &str, is_last: bool) -> bool {
         || is_short_name(segment, is_last)
 }
 
-/// Whether a segment means another one to whoever normalises it (NFKC, which also undoes what is
-/// wide, small or circled), leaves out what is not seen, or trims spaces of any kind at the end.
+/// Whether a segment has another meaning after normalization (NFKC, which also undoes wide, small
+/// or circled forms), without its invisible characters, or without trailing spaces of any kind.
 fn is_normalised(segment: &str) -> bool {
     let unseen = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let is_unseen = |c: char| unseen.contains(c);
     let Ok(text) = percent_decode_str(segment).decode_utf8() else { return true };
     let seen: String = text.chars().filter(|c| !is_unseen(*c)).collect();
     let read = ComposingNormalizerBorrowed::new_nfkc().normalize(&seen);
-    // A wide semicolon becomes one that parameters begin with.
+    // A full-width semicolon becomes one that begins parameters.
     let is_parent = |name: &str| {
         name.is_empty()
             || name.ends_with(|c: char| c == '.' || c.is_whitespace())
@@ -284,7 +284,7 @@ fn is_normalised(segment: &str) -> bool {
         || is_session(&read)
 }
 
-/// ASP.NET takes `(S(…))`, `(A(…))` and their kin out of a path wherever they stand.
+/// ASP.NET removes `(S(…))`, `(A(…))` and similar segments from a path, wherever they are.
 fn is_session(segment: &str) -> bool {
     let mut chars = segment.chars();
     chars.next() == Some('(')
@@ -292,8 +292,9 @@ fn is_session(segment: &str) -> bool {
         && chars.next() == Some('(')
 }
 
-/// A name that NTFS may have made up for another one: up to six characters, `~`, digits. It would
-/// hide the directory that a route names; at the end it is a file if it has an extension.
+/// Whether NTFS may have generated this name as a short name: up to six characters, `~`, digits. It
+/// would hide the directory that a route names; in the last segment it is a file if it has an
+/// extension.
 fn is_short_name(segment: &str, is_last: bool) -> bool {
     let (stem, extension) = match segment.split_once('.') {
         Some((stem, extension)) => (stem, Some(extension)),

@@ -1,7 +1,7 @@
-//! What the roles of a site system serve, as data: namespaces, methods, sizes, requirements, and
-//! the reason for each.
+//! The preset routes of each role of a site system, as data: namespaces, methods, sizes,
+//! requirements, and the reason for each.
 //!
-//! Holds no decisions in code. What no row names is denied.
+//! Contains no decisions in code. Paths without a row are denied.
 
 mod rows;
 mod service;
@@ -10,7 +10,7 @@ use super::query::Queries;
 use super::role::Role;
 use super::table::{Destination, Pattern, Requirement, Route, RouteTable};
 use Requirement::{AltAuth, BootstrapMessage, Deny, WindowsAuth};
-use rows::Row;
+use rows::PresetRow;
 pub use service::{PUBLICATION, publication, token_service};
 
 /// The routes of a role.
@@ -32,9 +32,9 @@ pub fn preset(role: Role) -> Vec<Route> {
     rows.iter().map(|row| Route { destination, ..row.route() }).collect()
 }
 
-/// The routes of several roles, each with its role. What two of them serve under one path is the
-/// more special one's: a fallback status point is more than the path for it that a management point
-/// offers.
+/// The routes of several roles, each with its role. If two roles have a route for the same path,
+/// the more specific role wins: a fallback status point has more routes than the path for it on a
+/// management point.
 pub fn presets(roles: &[Role]) -> Vec<(Role, Route)> {
     let of = |role: Role| preset(role).into_iter().map(move |route| (role, route));
     let (general, special): (Vec<Role>, Vec<Role>) =
@@ -48,11 +48,11 @@ pub fn presets(roles: &[Role]) -> Vec<(Role, Route)> {
     all
 }
 
-/// The namespaces of all roles that are closed unless somebody opens them, or whose requests are
-/// looked into; and what of `own` leads to the token service, which is not the backend's to see.
+/// The namespaces of all roles that are closed by default or have their messages inspected; and the
+/// routes of `own` to the token service and the site server, which the backend must not see.
 ///
-/// Reporting has names that any web server may have: there only its own role closes them, so it is
-/// by `own` whether they are guarded.
+/// Reporting uses names that any web server may have: only its own role closes them, so `own`
+/// decides whether they are guarded.
 pub fn guarded(own: &RouteTable) -> RouteTable {
     let is_guarded = |route: &Route| {
         matches!(route.requirement, AltAuth | BootstrapMessage | WindowsAuth | Deny)
@@ -71,7 +71,7 @@ pub fn guarded(own: &RouteTable) -> RouteTable {
     RouteTable::new(Vec::new(), presets.chain(to_service).collect())
 }
 
-impl Row {
+impl PresetRow {
     fn route(&self) -> Route {
         Route {
             name: self.name.into(),

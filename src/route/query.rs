@@ -1,45 +1,45 @@
-//! The queries that a route takes: a word, and perhaps arguments, in the one spelling that every
-//! reader takes for the same.
+//! The permitted queries of a route: a word, and optionally arguments, in a form that every parser
+//! reads alike.
 //!
-//! Never decodes. What would have to be decoded is refused, because the bytes are forwarded as they
-//! came.
+//! Never decodes. Queries that would need decoding are refused, because the bytes are forwarded
+//! unchanged.
 
 use std::borrow::Cow;
 
 use crate::denial::Denial;
 
 const WORD_BYTES_MAX: usize = 64;
-/// So short a word may stand in an id by chance.
+/// A word this short may occur in an id by chance.
 const SITE_CODE_BYTES: usize = 3;
 const ARGUMENTS_MAX: usize = 8;
 const ARGUMENT_BYTES_MAX: usize = 128;
 
-/// The words that queries of a route may begin with.
+/// The words that a route's queries may begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queries {
-    /// Those that everybody may ask, in capitals.
+    /// Those open to every client, in capitals.
     pub open: Vec<Cow<'static, str>>,
-    /// Those that media alone need, in capitals: for the networks of AltAuth.
+    /// Those that only boot media need, in capitals: for the AltAuth networks.
     pub media: &'static [&'static str],
 }
 
-/// Who may ask what a query asks.
+/// Which clients may send a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// Everybody.
+pub enum QueryAccess {
+    /// All.
     Open,
-    /// Whoever is in a network of AltAuth.
+    /// Those in an AltAuth network.
     Media,
-    /// Nobody.
+    /// None.
     Closed,
 }
 
 impl Queries {
-    /// The word that the query of a target begins with, and who may ask that.
+    /// The word that the query of a target begins with, and which clients may send it.
     ///
     /// # Errors
     /// [`Denial::PathQuery`] if it has more than one reading.
-    pub fn judge<'t>(&self, target: &'t [u8]) -> Result<(&'t str, Asked), Denial> {
+    pub fn judge<'t>(&self, target: &'t [u8]) -> Result<(&'t str, QueryAccess), Denial> {
         let target = std::str::from_utf8(target).map_err(|_| Denial::PathQuery)?;
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let mut pieces = query.split('&');
@@ -52,7 +52,7 @@ impl Queries {
             let (name, value) = argument.split_once('=').unwrap_or((argument, "x"));
             let twice = names.iter().any(|other| other.eq_ignore_ascii_case(name));
             let sound = is_plain(name) && is_plain(value) && names.len() < ARGUMENTS_MAX;
-            // A reader that searches would find another word.
+            // A parser that searches the whole query would find another word.
             if twice || !sound || self.has_a_word(argument) {
                 return Err(Denial::PathQuery);
             }
@@ -63,9 +63,9 @@ impl Queries {
         }
         let is = |known: &&str| known.eq_ignore_ascii_case(word);
         let asked = match () {
-            () if self.open.iter().any(|open| is(&&**open)) => Asked::Open,
-            () if self.media.iter().any(is) => Asked::Media,
-            () => Asked::Closed,
+            () if self.open.iter().any(|open| is(&&**open)) => QueryAccess::Open,
+            () if self.media.iter().any(is) => QueryAccess::Media,
+            () => QueryAccess::Closed,
         };
         Ok((word, asked))
     }
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    fn judged(query: &str) -> Result<Asked, Denial> {
+    fn judged(query: &str) -> Result<QueryAccess, Denial> {
         let target = format!("/SMS_MP/.sms_aut?{query}");
         queries().judge(target.as_bytes()).map(|(_, asked)| asked)
     }
@@ -121,13 +121,16 @@ mod tests {
             "MPLIST&GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C",
             "MPLIST&{5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C}",
         ] {
-            assert_eq!(judged(query), Ok(Asked::Open), "{query}");
+            assert_eq!(judged(query), Ok(QueryAccess::Open), "{query}");
         }
-        assert_eq!(judged("mpkeyinformationMEDIA"), Ok(Asked::Media));
+        assert_eq!(judged("mpkeyinformationMEDIA"), Ok(QueryAccess::Media));
         for query in ["", "MPLIST2", "MPLIS", "MPKEYINFORMATION", "x", "x&y=z"] {
-            assert_eq!(judged(query), Ok(Asked::Closed), "{query}");
+            assert_eq!(judged(query), Ok(QueryAccess::Closed), "{query}");
         }
-        assert_eq!(queries().judge(b"/SMS_MP/.sms_aut").map(|(_, asked)| asked), Ok(Asked::Closed));
+        assert_eq!(
+            queries().judge(b"/SMS_MP/.sms_aut").map(|(_, asked)| asked),
+            Ok(QueryAccess::Closed)
+        );
     }
 
     #[test]
@@ -166,12 +169,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken has one of the words at its beginning, and no other in it.
+        /// An accepted query begins with one of the words, and contains no other.
         #[test]
-        fn no_query_that_is_taken_holds_a_word_for_media(
+        fn no_accepted_query_contains_a_word_for_media(
             query in "(MPLIST|mplocation|MPKEYINFORMATIONMEDIA|&|=|%41|a|1|\\+|\\?|;){0,6}",
         ) {
-            if judged(&query) == Ok(Asked::Open) {
+            if judged(&query) == Ok(QueryAccess::Open) {
                 prop_assert!(!query.to_ascii_uppercase().contains("MEDIA"));
                 prop_assert!(!query.contains(['%', '+', '?', ';']));
             }

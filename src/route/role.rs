@@ -1,6 +1,6 @@
-//! What a site system does: the words for it.
+//! The roles of a site system, and their names.
 
-/// What a site system does.
+/// A role of a site system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Policy, messages, registration, user services.
@@ -11,13 +11,13 @@ pub enum Role {
     AdministrationService,
     /// Windows Server Update Services, as clients use it.
     SoftwareUpdatePoint,
-    /// Where clients tell that they cannot reach their management point.
+    /// Receives messages of clients that cannot reach their management point.
     FallbackStatusPoint,
-    /// The control half of user state migration; the states themselves travel by SMB.
+    /// The control part of user state migration; the states themselves use SMB.
     StateMigrationPoint,
     /// SQL Server Reporting Services.
     ReportingServicesPoint,
-    /// sitegate's own: what gateways on other hosts follow.
+    /// sitegate's own: the server that gateways on other hosts follow.
     SiteServer,
 }
 

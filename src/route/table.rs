@@ -1,6 +1,6 @@
-//! The table of routes: which one covers a path, and what it requires.
+//! The route table: which route covers a path, and its requirement.
 //!
-//! Denies by default. Knows no token: it is told what a verified one says.
+//! Denies by default. Does not parse tokens: the caller passes the facts of a verified one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,10 +17,10 @@ use crate::purpose::{Purpose, Purposes};
 /// The longest path of a route, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;
 
-/// What a request must bring to use a route.
+/// The credentials that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Nothing.
+    /// None.
     Anonymous,
     /// A device's token, or a user's that carries a device.
     Device,
@@ -30,24 +30,24 @@ pub enum Requirement {
     DeviceOrUser,
     /// Either; or no token and a message that clients send before they can have one.
     BootstrapMessage,
-    /// An AltAuth namespace: denied until there is a policy for it.
+    /// An AltAuth namespace: denied until a policy for it is configured.
     AltAuth,
     /// Windows authentication by the backend: denied unless the site system allows it.
     WindowsAuth,
-    /// A client certificate that is good, whatever token there is.
+    /// A valid client certificate; a token does not suffice.
     Certificate,
-    /// Nothing is enough.
+    /// Denied to all.
     Deny,
 }
 
 impl Requirement {
-    /// Whether a request must bring a token.
+    /// Whether a request must have a token.
     pub fn asks_for_a_token(self) -> bool {
         use Requirement::{BootstrapMessage, Device, DeviceOrUser, User};
         matches!(self, Device | User | DeviceOrUser | BootstrapMessage)
     }
 
-    /// Whether a request without a token may be let through for the message that it carries.
+    /// Whether a request without a token may be admitted because of its message.
     pub fn takes_bootstrap_messages(self) -> bool {
         self == Requirement::BootstrapMessage
     }
@@ -68,16 +68,16 @@ impl Requirement {
     }
 }
 
-/// What becomes of the token once it is verified.
+/// The handling of a verified token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenHandling {
-    /// It ends here: the backend has no use for it, and cannot lose it.
+    /// It is removed: the backend does not need it, and cannot leak it.
     Strip,
-    /// The backend reads it too.
+    /// It is forwarded: the backend reads it too.
     Forward,
 }
 
-/// Where the requests of a route go.
+/// The destination of a route's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Destination {
     /// The site system's backend.
@@ -85,21 +85,21 @@ pub enum Destination {
     Backend,
     /// The backend that the site system has for this role.
     Role(Role),
-    /// The site's token service, which judges credentials itself.
+    /// The site's token service, which checks credentials itself.
     TokenService,
-    /// The site server, which knows gateways by the certificate that they prove.
+    /// The site server, which authenticates gateways by their certificates.
     SiteServer,
-    /// What the site's authority publishes: lists of revoked certificates, and its own.
+    /// The publications of the site's CA: CRLs, and its own certificate.
     Publication,
 }
 
-/// Which paths a route covers: one path, or (written with a slash at the end) a path and all below.
+/// The paths that a route covers: one path, or (with a trailing slash) a path and its subtree.
 ///
-/// One path also takes what lies below it away from shorter patterns: a backend that runs
-/// `/sms_mp/.sms_pol/x` as `.sms_pol` must not be reached by way of `/sms_mp/`.
+/// A single path also claims its subtree from shorter patterns: a backend that runs
+/// `/sms_mp/.sms_pol/x` as `.sms_pol` must not be reached through `/sms_mp/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// Without the slash at the end.
+    /// Without the trailing slash.
     path: Cow<'static, str>,
     with_subtree: bool,
 }
@@ -124,7 +124,7 @@ impl Pattern {
         })
     }
 
-    /// The pattern of a path that is canonical already.
+    /// The pattern of a path that is already canonical.
     pub(super) const fn of_canonical(path: &'static str) -> Self {
         match path.as_bytes() {
             [.., b'/'] => {
@@ -134,21 +134,24 @@ impl Pattern {
         }
     }
 
-    fn reach(&self, key: &str) -> Reach {
+    fn reach(&self, key: &str) -> RouteReach {
         match key.strip_prefix(&*self.path) {
-            Some("") => Reach::Covers,
-            Some(below) if below.starts_with('/') => match self.with_subtree {
-                true => Reach::Covers,
-                false => Reach::Claims,
-            },
-            _ => Reach::None,
+            Some("") => RouteReach::Covers,
+            Some(below) if below.starts_with('/') => {
+                if self.with_subtree {
+                    RouteReach::Covers
+                } else {
+                    RouteReach::Claims
+                }
+            }
+            _ => RouteReach::None,
         }
     }
 }
 
 impl Pattern {
-    /// Whether somebody could read a path as one within this pattern: each segment is the pattern's,
-    /// or, past the first so many, one that servers may read differently.
+    /// Whether some server could read a path as one within this pattern: each segment equals the
+    /// pattern's or, after the first `exactly` ones, is one that servers may read differently.
     fn may_be_read(&self, key: &str, exactly: usize) -> bool {
         let mut read = key.split('/');
         self.path.split('/').enumerate().all(|(place, own)| {
@@ -164,14 +167,14 @@ impl fmt::Display for Pattern {
     }
 }
 
-enum Reach {
+enum RouteReach {
     Covers,
-    /// Below a pattern of one path: nothing shorter covers it either.
+    /// Within the subtree of a single path: no shorter pattern covers it either.
     Claims,
     None,
 }
 
-/// A namespace of the backend, and the terms on which it is reached.
+/// A namespace of the backend, and the rules for access to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The name: a metric label, and the word in logs.
@@ -180,50 +183,49 @@ pub struct Route {
     pub pattern: Pattern,
     /// The methods, by their exact names (RFC 9110 §9.1: they are case-sensitive).
     pub methods: Vec<Cow<'static, str>>,
-    /// The queries, where they are judged.
+    /// The permitted queries, if they are checked.
     pub queries: Option<Queries>,
     /// The largest request body, in bytes; `None` for no limit.
     pub body_bytes: Option<u64>,
-    /// What a request must bring.
+    /// The required credentials.
     pub requirement: Requirement,
-    /// The purposes that a token may have, where one is required.
+    /// The permitted purposes of a token, if one is required.
     pub purposes: Purposes,
-    /// What becomes of the token.
+    /// The handling of the token.
     pub token: TokenHandling,
-    /// How long the backend may take to answer, where that is longer than usual: a long poll.
+    /// The backend's response timeout, if it is longer than usual: a long poll.
     pub answer_time: Option<Duration>,
-    /// How many requests one address may make in a minute; any number if nothing is said. IPv6
-    /// counts by /64.
+    /// The rate limit per address and minute; none if unset. IPv6 counts by /64.
     pub requests_per_minute: Option<NonZeroU32>,
-    /// Whether a request may leave HTTP for a WebSocket.
+    /// Whether a request may be upgraded to a WebSocket.
     pub websocket: bool,
     /// Where its requests go.
     pub destination: Destination,
-    /// The namespace that the backend sees instead, where it has not this one.
+    /// The namespace that is sent to the backend instead, if it does not have this one.
     pub translation: Option<Translation>,
-    /// Whether links in answers that lead to the site system by http lead there by https.
+    /// Whether http links to the site system in responses are rewritten to https.
     pub rewrite_links: bool,
     /// Why the route is as it is, as a sentence for the operator.
     pub reason: Cow<'static, str>,
 }
 
-/// What a verified token says, as far as a route asks.
+/// The facts of a verified token that routes check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenFacts {
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// Whether it speaks for a device.
+    /// Whether it identifies a device.
     pub device: bool,
-    /// Whether it speaks for a user.
+    /// Whether it identifies a user.
     pub user: bool,
 }
 
 impl Route {
-    /// Whether a request with this token, or without one, may use the route. `windows_auth` says
-    /// whether the site system allows Windows authentication.
+    /// Checks whether a request with this token, or without one, may use the route. `windows_auth`
+    /// tells whether the site system allows Windows authentication.
     ///
-    /// The purpose comes first. A registration token speaks for nobody yet: where a device may
-    /// work, it is enough that the route lists registration.
+    /// The purpose comes first. A registration token identifies no device yet: for a route that
+    /// requires a device, it is enough that the route lists registration.
     ///
     /// # Errors
     /// Why it may not.
@@ -234,7 +236,7 @@ impl Route {
             Requirement::WindowsAuth => return Err(Denial::RouteWindowsAuth),
             Requirement::AltAuth => return Err(Denial::RouteAltAuth),
             Requirement::Deny => return Err(Denial::RouteDenied),
-            // No token opens it: what does is the connection's, and judged beside this.
+            // No token is enough: the connection's client certificate is checked separately.
             Requirement::Certificate => return Err(Denial::CertificateMissing),
             Requirement::Device
             | Requirement::User
@@ -258,8 +260,8 @@ impl Route {
         }
     }
 
-    /// The route for a backend without namespaces of tokens, where it is one that has a pair: the
-    /// backend has no use for the token then.
+    /// The route for a backend without token namespaces, if the route's namespace has a counterpart
+    /// without a token: the backend does not need the token then.
     pub fn translated(self) -> Self {
         match Translation::of(&self.pattern) {
             None => self,
@@ -267,19 +269,16 @@ impl Route {
         }
     }
 
-    /// Whether the route takes a method.
+    /// Checks that the route permits a method.
     ///
     /// # Errors
     /// [`Denial::RouteMethod`] if it does not.
     pub fn takes(&self, method: &str) -> Result<(), Denial> {
-        match self.methods.iter().any(|m| m == method) {
-            true => Ok(()),
-            false => Err(Denial::RouteMethod),
-        }
+        if self.methods.iter().any(|m| m == method) { Ok(()) } else { Err(Denial::RouteMethod) }
     }
 
-    /// Whether it gives out files of any name: content, which vendors name as they like. Elsewhere no
-    /// name has a percent sign or a semicolon.
+    /// Whether it serves files of any name: content, which vendors name freely. Elsewhere no name
+    /// has a percent sign or a semicolon.
     fn has_files(&self) -> bool {
         let lists = self.methods.iter().any(|method| method == "PROPFIND");
         let content = self.purposes.contains(Purpose::Content)
@@ -288,7 +287,7 @@ impl Route {
         content && elsewhere && self.pattern.with_subtree
     }
 
-    /// The value of `Allow` (RFC 9110 §10.2.1), for an answer of 405.
+    /// The value of `Allow` (RFC 9110 §10.2.1), for a 405 response.
     pub fn allow(&self) -> String {
         self.methods.join(", ")
     }
@@ -300,7 +299,7 @@ pub struct RouteTable(Vec<Route>);
 
 impl RouteTable {
     /// A table of the operator's own routes on top of presets. The longest pattern wins; of equally
-    /// long ones the own one.
+    /// long ones the operator's own.
     pub fn new(own: Vec<Route>, presets: Vec<Route>) -> Self {
         let mut routes: Vec<_> = own.into_iter().chain(presets).collect();
         // Stable, so that own routes stay before presets, and all in their written order.
@@ -308,32 +307,32 @@ impl RouteTable {
         RouteTable(routes)
     }
 
-    /// The routes, the longest pattern first: the order in which they are asked.
+    /// The routes, the longest pattern first: the order in which they are matched.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
     }
 
-    /// The route at a place in that order.
+    /// The route at a position in that order.
     pub fn get(&self, place: usize) -> Option<&Route> {
         self.0.get(place)
     }
 
-    /// The route that covers a path, whatever the method: for labels, and for `Allow`.
+    /// The route that covers a path, for any method: for labels, and for `Allow`.
     pub fn covering(&self, path: &CanonicalPath) -> Option<&Route> {
         self.get(self.place(path).ok()?)
     }
 
-    /// The place of the route that covers a path, for what is kept beside the routes.
+    /// The position of the route that covers a path, for data that is stored beside the routes.
     ///
-    /// Where routes tell names apart, a name has ASCII characters alone, or is a route's own to the
-    /// letter. Any other may be one that a route has: backends fold case (the Kelvin sign to `k`),
-    /// normalise (wide and circled letters), leave out what is not seen, trim, and convert to a code
-    /// page of their own, which makes a letter of nearly anything somewhere. Below what routes tell
-    /// apart, files have the names that they have.
+    /// Where routes distinguish names, a name must be ASCII only, or exactly that of a route. Any
+    /// other name may be read as a route's: backends fold case (the Kelvin sign to `k`), normalize
+    /// (wide and circled letters), drop invisible characters, trim, and convert to their own code
+    /// page, in which almost any character becomes a letter somewhere. Below the names that routes
+    /// distinguish, files may have any name.
     ///
     /// # Errors
-    /// [`Denial::PathAmbiguous`] where another route may be meant, [`Denial::RouteUnknown`] where
-    /// none covers the path.
+    /// [`Denial::PathAmbiguous`] if another route may be meant, [`Denial::RouteUnknown`] if none
+    /// covers the path.
     pub fn place(&self, path: &CanonicalPath) -> Result<usize, Denial> {
         if self.means_others(path) {
             return Err(Denial::PathAmbiguous);
@@ -344,19 +343,16 @@ impl RouteTable {
                 break;
             }
             match route.pattern.reach(path.as_str()) {
-                Reach::Covers if path.is_plain() || route.has_files() => return Ok(place),
-                Reach::Covers => return Err(Denial::PathAmbiguous),
-                Reach::Claims => claimed = route.pattern.path.len(),
-                Reach::None => {}
+                RouteReach::Covers if path.is_plain() || route.has_files() => return Ok(place),
+                RouteReach::Covers => return Err(Denial::PathAmbiguous),
+                RouteReach::Claims => claimed = route.pattern.path.len(),
+                RouteReach::None => {}
             }
         }
-        match path.is_plain() {
-            true => Err(Denial::RouteUnknown),
-            false => Err(Denial::PathAmbiguous),
-        }
+        if path.is_plain() { Err(Denial::RouteUnknown) } else { Err(Denial::PathAmbiguous) }
     }
 
-    /// Whether a path is covered, or lies below one that is a route of its own, or may be read so.
+    /// Whether a path is covered, or lies below a path that is itself a route, or may be read so.
     pub fn claims(&self, path: &CanonicalPath) -> bool {
         self.reaching(path).next().is_some() || self.means_others(path)
     }
@@ -364,24 +360,24 @@ impl RouteTable {
     /// The routes that cover or claim a path, the longest pattern first.
     fn reaching(&self, path: &CanonicalPath) -> impl Iterator<Item = &Route> {
         let key = path.as_str();
-        self.0.iter().filter(move |route| !matches!(route.pattern.reach(key), Reach::None))
+        self.0.iter().filter(move |route| !matches!(route.pattern.reach(key), RouteReach::None))
     }
 
-    /// Whether a path may be read as one of a route that does not reach it as it is.
+    /// Whether a path may be read as one of a route that does not match it literally.
     fn means_others(&self, path: &CanonicalPath) -> bool {
         let key = path.as_str();
         if is_certain(key) {
             return false;
         }
         let exactly = self.reaching(path).next().map_or(0, |r| r.pattern.path.split('/').count());
-        let is_other = |route: &&Route| matches!(route.pattern.reach(key), Reach::None);
+        let is_other = |route: &&Route| matches!(route.pattern.reach(key), RouteReach::None);
         self.0.iter().filter(is_other).any(|route| route.pattern.may_be_read(key, exactly))
     }
 
     /// The route of a request.
     ///
     /// # Errors
-    /// As [`RouteTable::place`]; [`Denial::RouteMethod`] where the route does not take the method.
+    /// As [`RouteTable::place`]; [`Denial::RouteMethod`] if the route does not permit the method.
     pub fn find(&self, path: &CanonicalPath, method: &str) -> Result<&Route, Denial> {
         let route = self.get(self.place(path)?).ok_or(Denial::RouteUnknown)?;
         route.takes(method).map(|()| route)

@@ -1,4 +1,4 @@
-//! The room's tests: every namespace by every method in every case, and every trick with a path.
+//! Route tests: every namespace with every method in every case, and every path trick.
 
 mod spelling;
 
@@ -27,7 +27,7 @@ fn everything() -> RouteTable {
 }
 
 #[test]
-fn names_that_any_web_server_may_have_are_guarded_where_their_role_is() {
+fn common_names_are_guarded_only_where_their_role_is() {
     let guards = |roles: &[Role], target: &str| {
         let own = presets(roles).into_iter().map(|(_, route)| route).collect();
         guarded(&RouteTable::new(vec![], own)).claims(&path(target))
@@ -50,7 +50,7 @@ fn cases(target: &str) -> [String; 3] {
 }
 
 #[test]
-fn each_namespace_takes_its_methods_and_has_its_requirement_in_any_case() {
+fn each_namespace_has_its_methods_and_requirement() {
     const METHODS: [&str; 16] = [
         "GET",
         "HEAD",
@@ -82,9 +82,10 @@ fn each_namespace_takes_its_methods_and_has_its_requirement_in_any_case() {
                 let path = path(&target);
                 for method in METHODS {
                     let found = table.find(&path, method).map(|r| &*r.name);
-                    let expected = match methods.split(' ').any(|m| m == method) {
-                        true => Ok(name),
-                        false => Err(Denial::RouteMethod),
+                    let expected = if methods.split(' ').any(|m| m == method) {
+                        Ok(name)
+                    } else {
+                        Err(Denial::RouteMethod)
                     };
                     assert_eq!(found, expected, "{method} {target}");
                 }
@@ -181,13 +182,13 @@ fn what_no_row_names_is_denied(
 #[case("/p/~user/a~b/setup~1.cab", "/p/~user/a~b/setup~1.cab")]
 #[case("/p/longername~1/x", "/p/longername~1/x")]
 #[case("/p/(old)/x", "/p/(old)/x")]
-// Escapes of what needs none (RFC 3986 §6.2.2.2), and Windows PE's dollar sign.
+// Unnecessary escapes (RFC 3986 §6.2.2.2), and Windows PE's dollar sign.
 #[case("/SMS_DP_SMSPKG%24/PS100012/x", "/sms_dp_smspkg$/ps100012/x")]
 #[case("/%53ms_mp/%2Esms_pol", "/sms_mp/.sms_pol")]
 #[case("/sms%5fmp/%2e%73ms%5Fpol", "/sms_mp/.sms_pol")]
 #[case("/a%2db%7Ec/%30%5a", "/a-b~c/0z")]
 #[case("/p/a%2eb/%2e%2ec", "/p/a.b/..c")]
-// What changes nothing for whoever decodes twice, or cuts parameters off.
+// Characters that change nothing for servers that decode twice or cut off parameters.
 #[case("/p/%25AppData%25/100%25.txt", "/p/%25appdata%25/100%25.txt")]
 #[case("/p/%25%5a%41", "/p/%25za")]
 #[case("/p/a;b;c.txt", "/p/a;b;c.txt")]
@@ -201,22 +202,22 @@ fn what_has_one_reading_is_read(#[case] target: &str, #[case] expected: &str) {
 #[rstest]
 fn what_has_two_readings_is_ambiguous(
     #[values(
-        // Separators, encoded or twice.
+        // Separators, encoded or doubled.
         "/sms_mp%2f.sms_pol", "/sms_mp%2F.sms_pol", "/sms_mp%5c.sms_pol", "/sms_mp\\.sms_pol",
         "//sms_mp/.sms_pol", "/sms_mp//.sms_pol", "/sms_mp/.sms_aut//", "//",
         // Dot segments.
         "/.", "/..", "/./sms_mp", "/sms_mp/..", "/ccm_client/../sms_mp/.sms_pol", "/a/./b",
         "/ccm_client/%2e%2e/sms_mp/.sms_pol", "/ccm_client/.%2e/x", "/a/%2E/b", "/a/.../b",
         "/a/b%2e", "/a/b%2E/c", "/a/%2e%20/b", "/a/..%2e/b", "/a/b%20%2e",
-        // Double, broken and foreign escapes.
+        // Double, invalid and non-standard escapes.
         "/sms_mp/%252e", "/a%25", "/a/%2541", "/a/%25%34%31", "/a/%25u0041", "/a/%25%75",
         "/a/%25%25%32%35", "/a/%25d%66", "/a/%25%c3%a4", "/a/%c3%a4%25", "/a/%25%ef%bc%94%ef%bc%91", "/a%", "/a%2", "/a%zz", "/a%u0053", "/%", "/a%%20b", "/a%+1",
         // Controls and NUL.
         "/sms_mp/.sms_pol%00.txt", "/a%0d%0aX:y", "/a%7f", "/a%09b", "/a%1f", "/a%c2%85b",
-        // Not UTF-8, overlong, surrogates, beyond Unicode, cut off.
+        // Not UTF-8, overlong, surrogates, beyond Unicode, truncated.
         "/a/%c0%af", "/a/%c1%9c", "/a/%e0%80%af", "/a/%f0%80%80%af", "/a/%ed%a0%80", "/a/%ff",
         "/a/%f4%90%80%80", "/a/%80", "/a/%c3", "/a/%c3x", "/a/%c3%28", "/a/%e2%82", "/a/%e4",
-        // What Windows cuts off.
+        // Characters that Windows trims.
         "/sms_mp./.sms_pol", "/sms_mp%20/.sms_pol", "/sms_mp/.sms_pol.", "/sms_mp/.sms_pol%20",
         "/sms_mp/.sms_pol%c2%a0", "/a/b%e3%80%80", "/a/b%e2%80%8b", "/a%20./b", "/a.%20/b",
         // Streams, parameters, wildcards.
@@ -258,7 +259,7 @@ fn content_alone_has_names_with_percent_signs_and_semicolons() {
         ("/other/x/a;1.txt", ambiguous),
         ("/nowhere/a;1.txt", ambiguous),
         ("/nowhere/a%25", ambiguous),
-        // Beside the names of other routes it could be theirs.
+        // Beside the names of other routes it could be one of theirs.
         ("/content/keys;x/list", ambiguous),
         ("/content/keys/list;x", ambiguous),
         ("/content/keys%25/list", ambiguous),
@@ -368,7 +369,7 @@ fn the_longest_pattern_wins_and_the_own_one_among_equals() {
         ("/ccm_client/a", Some("own /ccm_client/")),
         ("/sms_mp/x", Some("own /sms_mp/")),
         ("/sms_mp/.sms_pol", Some("mp-policy")),
-        // The leaf keeps its subtree from the anonymous or weaker route above it.
+        // The single path claims its subtree from the anonymous or weaker route above it.
         ("/sms_mp/.sms_pol/x", None),
     ] {
         assert_eq!(name(target).as_deref(), expected, "{target}");
@@ -476,7 +477,7 @@ fn requirements_ask_for_what_they_say() {
 }
 
 #[test]
-fn one_route_alone_takes_messages_of_clients_that_have_no_token_yet() {
+fn only_one_route_takes_bootstrap_messages() {
     let table = everything();
     let taking = table.iter().filter(|route| route.requirement.takes_bootstrap_messages());
     assert_eq!(taking.map(|route| &*route.name).collect::<Vec<_>>(), ["mp-messages"]);
@@ -504,7 +505,7 @@ fn a_route_explains_itself() {
 }
 
 #[test]
-fn a_fallback_status_point_is_more_than_its_path_on_a_management_point() {
+fn fallback_status_routes_belong_to_the_more_specific_role() {
     for roles in [
         [Role::ManagementPoint, Role::FallbackStatusPoint],
         [Role::FallbackStatusPoint, Role::ManagementPoint],
@@ -547,7 +548,8 @@ proptest! {
     fn case_makes_no_difference(
         target in "(/([a-zA-Z._$()-]|%20|%c3%a4|%5b){1,6}){1,4}",
     ) {
-        // The upper case of an escape is an escape; of a letter beyond ASCII it is not asked.
+        // The upper case of an escape is still an escape; case folding beyond ASCII is not tested
+        // here.
         let readings = cases(&target).map(|t| canon(&t));
         prop_assert_eq!(&readings[0], &canon(&target));
         prop_assert_eq!(&readings[1], &readings[0]);
@@ -555,7 +557,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_reaches_only_a_route_whose_path_it_is_or_lies_below(
+    fn a_request_reaches_only_a_route_at_or_above_its_path(
         target in "(/(sms_mp|SMS_MP|ccm_client|\\.sms_pol|\\.sms_aut|x|sms_dp_smspkg\\$)){1,4}/?",
     ) {
         if let (Ok(path), table) = (CanonicalPath::parse(target.as_bytes(), LEN_MAX), everything())

@@ -1,10 +1,10 @@
-//! The namespaces for clients with tokens, and the ones beside them for a backend that has none.
+//! Translates token namespaces to the plain ones, for a backend without token namespaces.
 //!
-//! Writes another first segment and changes no other byte.
+//! Replaces the first segment and changes no other byte.
 
 use super::table::Pattern;
 
-/// Each namespace of tokens in its canonical spelling, and its pair as Configuration Manager writes it.
+/// Each token namespace in canonical form, and its counterpart in Configuration Manager's spelling.
 const PAIRS: [(&str, &str); 4] = [
     ("/ccm_system_tokenauth", "/CCM_System"),
     ("/sms_mp_tokenauth", "/SMS_MP"),
@@ -12,7 +12,7 @@ const PAIRS: [(&str, &str); 4] = [
     ("/ccmtokenauth_sms_dp_smssig$", "/SMS_DP_SMSSIG$"),
 ];
 
-/// What a path of a namespace of tokens becomes on its way to the backend.
+/// The translation of a token namespace's paths for the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
     from: &'static str,
@@ -20,7 +20,7 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// The translation of all paths of a pattern, if they are of a namespace of tokens.
+    /// The translation of all paths of a pattern, if it is in a token namespace.
     pub fn of(pattern: &Pattern) -> Option<Self> {
         let path = pattern.to_string();
         let within = |from: &str| {
@@ -35,13 +35,13 @@ impl Translation {
         PAIRS.into_iter().map(|(from, _)| from)
     }
 
-    /// The namespace that the backend sees instead.
+    /// The namespace that is sent to the backend.
     pub fn namespace(self) -> &'static str {
         self.to
     }
 
-    /// The target that the backend is sent, or `None` for one of another namespace. A canonical path
-    /// spells its first segment out, so that it is as long here as there.
+    /// The target that is sent to the backend, or `None` if it is in another namespace. A canonical
+    /// first segment has no escapes, so its length is the same in the target.
     pub fn apply(self, target: &[u8]) -> Option<Vec<u8>> {
         let (segment, rest) = target.split_at_checked(self.from.len())?;
         let ends = matches!(rest.first(), None | Some(b'/' | b'?'));

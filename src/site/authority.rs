@@ -1,8 +1,8 @@
-//! The embedded authority: makes the root *SMS Issuing* once, rolls it over when told to, and makes
-//! certificates for site systems whenever they are due.
+//! The embedded CA: creates the root *SMS Issuing* once, rolls it over on command, and issues and
+//! renews certificates for site systems.
 //!
-//! Nothing is read or made before the first certificate is asked for, and every failure is told
-//! anew at each asking: what is mended on disk mends the authority without a restart.
+//! Reads and creates nothing before the first certificate is requested, and reports every failure
+//! at each request: a repair on disk takes effect without a restart.
 
 mod blocked;
 mod expected;
@@ -20,76 +20,77 @@ use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 
-use crate::cert::issuer::{Algorithm, Pair, Scope};
-use crate::cert::request::Request;
-use crate::cert::{Anchors, Credential, Facts, Fault, Source, Verdicts};
+use crate::cert::issuer::{CertAlgorithm, Pair, Scope};
+use crate::cert::request::SigningRequest;
+use crate::cert::{Anchors, Credential, CredentialFault, Facts, Source, Verdicts};
 
-use super::files::{Held, Place, make_private};
+use super::files::{KeyFiles, KeyPlace, make_private};
 use super::ring::{self, Thing};
 use crate::unfit::Unfit;
 
 pub use blocked::{BlockError, BlockedCertificate};
 pub use expected::RootsError;
-pub use overview::{Shown, ShownKind, ShownState};
+pub use overview::{AuthorityFacts, ShownKind, ShownState};
 use signers::Signers;
 
-/// What an authority is made with.
+/// The parameters of an authority.
 #[derive(Clone, Debug)]
 pub struct AuthorityParams {
     /// The site's code, three characters; becomes part of the root's name.
     pub site_code: String,
-    /// What the site may issue for. Written into the root when it is made; later changes ask for a
-    /// new root.
+    /// The name constraints of the site. Written into the root when it is created; a later change
+    /// needs a new root.
     pub scope: Scope,
     /// The kind of key to issue with and for.
-    pub algorithm: Algorithm,
-    /// The site systems that send the root as well: whoever joins the site knows it by its key alone.
+    pub algorithm: CertAlgorithm,
+    /// The site systems that send the root, too: a joining gateway knows the site only by the
+    /// root's key.
     pub whole_chains: BTreeSet<String>,
-    /// The SHA-256 thumbprints of the roots that are expected here, upper-case hexadecimal. If there
-    /// are any, no first root is made.
+    /// The SHA-256 thumbprints of the expected roots, upper-case hexadecimal. If there are any, no
+    /// first root is created.
     pub roots: Vec<String>,
-    /// Below which URL the files of `authority/crl` are found; certificates say nothing of it
-    /// without one.
+    /// The base URL of the files in `authority/crl`; without one, certificates have no CRL and
+    /// issuer URLs.
     pub crl_url: Option<String>,
 }
 
-/// The site's authority in a state directory.
+/// The site's authority, in a state directory.
 #[derive(Debug)]
 pub struct Authority {
     dir: PathBuf,
     params: AuthorityParams,
     provider: Arc<CryptoProvider>,
-    state: Mutex<State>,
+    state: Mutex<AuthorityState>,
     verdicts: Verdicts,
 }
 
-/// A certificate of the site, and the root that vouches for it.
+/// A certificate of the site, and its roots.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// The chain and its key.
     pub credential: Arc<Credential>,
-    /// The site's roots: the one in force, and the next or the one before.
+    /// The site's roots: the one in force, and the next or the former one.
     pub anchors: Arc<Anchors>,
-    /// Why it has not been renewed though it is time.
-    pub overdue: Option<Fault>,
+    /// Why its due renewal failed.
+    pub overdue: Option<CredentialFault>,
 }
 
-/// What a trial has shown.
+/// The result of a trial issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tried {
     /// A certificate would be fit.
     Fit,
-    /// There is no root yet; it is made at the first start.
+    /// There is no root yet; the first start creates it.
     AtFirstStart,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AuthorityState {
     signers: Option<Arc<Signers>>,
     leaves: HashMap<String, Arc<Credential>>,
-    /// The SHA-256 thumbprints of what is blocked.
+    /// The SHA-256 thumbprints of blocked certificates.
     blocked: BTreeSet<String>,
-    /// When the lists of revoked certificates were looked at last.
+    /// The time of the last check of the CRLs.
     lists_seen: Option<Timestamp>,
 }
 
@@ -100,26 +101,25 @@ impl Authority {
         Authority { dir, params, provider, state: Mutex::default(), verdicts: Verdicts::default() }
     }
 
-    /// The folder to watch: something changes there when a rollover goes a step on, or a
-    /// certificate is blocked.
+    /// The folder to watch: its files change when a rollover step is taken or a certificate is
+    /// blocked.
     pub fn watched(&self) -> PathBuf {
         ring::watched(&self.dir)
     }
 
-    /// The certificate of a site system: the present one, or a new one if there is none, its hosts
-    /// are others, it is unfit or blocked, two thirds of its life have passed, or it is not of the
-    /// role authority in force. Where a new one cannot be made, the present one goes on as long as
-    /// it is fit.
+    /// The certificate of a site system. Issues a new one if there is none, its hosts have changed,
+    /// it is unfit or blocked, two thirds of its lifetime have passed, or another role authority is
+    /// in force. If that fails, the existing one is used as long as it is fit.
     ///
     /// # Errors
-    /// [`Unfit::NotIssued`] with what is in the way, or what makes the new certificate unfit: a host
-    /// outside the root's scope is [`Unfit::OutsideRoot`].
+    /// [`Unfit::NotIssued`] with the obstacle, or the fault of the new certificate: a host outside
+    /// the root's name constraints is [`Unfit::OutsideRoot`].
     pub fn ensure_leaf(
         &self,
         name: &str,
         hosts: &[ServerName<'static>],
         now: Timestamp,
-    ) -> Result<Issued, Fault> {
+    ) -> Result<Issued, CredentialFault> {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let signers = self.signers(state, now)?;
         self.keep_lists(state, &signers, now);
@@ -151,98 +151,99 @@ impl Authority {
         Ok(Issued { credential, anchors: signers.anchors.clone(), overdue })
     }
 
-    /// Have a root and a role authority, made if need be.
+    /// Loads root and role authority, or creates them.
     ///
     /// # Errors
     /// As [`Authority::ensure_leaf`].
-    pub fn prepare(&self, now: Timestamp) -> Result<(), Fault> {
+    pub fn prepare(&self, now: Timestamp) -> Result<(), CredentialFault> {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.signers(state, now).map(drop)
     }
 
-    /// Whether a certificate for these hosts would be fit. Makes nothing; where there is no root yet,
-    /// the first one will be made for them.
+    /// Checks that a certificate for these hosts would be fit. Creates nothing; without a root yet,
+    /// the first one will be created for these hosts.
     ///
     /// # Errors
-    /// [`Unfit::OutsideRoot`] where the root was made for others, or why the authority on disk is of no
-    /// use.
+    /// [`Unfit::OutsideRoot`] if the root is for other names, or why the authority on disk is
+    /// unusable.
     pub fn try_out(
         &self,
         name: &str,
         hosts: &[ServerName<'static>],
         now: Timestamp,
-    ) -> Result<Tried, Fault> {
+    ) -> Result<Tried, CredentialFault> {
         match self.load_or_try(now)? {
             Some(signers) => self.twin(&signers, name, hosts, now).map(|()| Tried::Fit),
             None => Ok(Tried::AtFirstStart),
         }
     }
 
-    /// Whether root and role authority, where there are any, can be used. Makes nothing.
+    /// Checks that existing root and role authorities are usable. Creates nothing.
     ///
     /// # Errors
     /// As [`Authority::try_out`].
-    pub fn look(&self, now: Timestamp) -> Result<(), Fault> {
+    pub fn look(&self, now: Timestamp) -> Result<(), CredentialFault> {
         self.load_or_try(now).map(drop)
     }
 
-    /// Judge a certificate with a key that is thrown away.
+    /// Issues and checks a certificate with a throw-away key.
     fn twin(
         &self,
         signers: &Signers,
         name: &str,
         hosts: &[ServerName<'static>],
         now: Timestamp,
-    ) -> Result<(), Fault> {
-        let twin = signers.role.leaf(name, hosts, Algorithm::P256, now)?;
+    ) -> Result<(), CredentialFault> {
+        let twin = signers.role.leaf(name, hosts, CertAlgorithm::P256, now)?;
         let twin = Arc::new(self.credential(&twin)?);
         let faults = self.verdicts.faults(&twin, &signers.anchors, hosts, &self.provider, now);
         faults.into_iter().next().map(of_own_root).map_or(Ok(()), Err)
     }
 
-    /// Whether a certificate was blocked, as far as that was known at the last asking for one.
+    /// Whether a certificate was blocked at the last request for one.
     pub fn is_blocked(&self, facts: &Facts) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.blocked.contains(&facts.sha256)
     }
 
-    /// The roots' certificates as PEM, for clients to import: the one in force, then the next one
-    /// or the one before, if there is one. Makes nothing.
+    /// The roots' certificates as PEM, for clients to import: the one in force, then the next or
+    /// the former one, if there is one. Creates nothing.
     ///
     /// # Errors
-    /// [`Unfit::NotIssued`] where there is none yet or it cannot be read.
-    pub fn root_pem(&self) -> Result<String, Fault> {
+    /// [`Unfit::NotIssued`] if there is no root yet or it cannot be read.
+    pub fn root_pem(&self) -> Result<String, CredentialFault> {
         self.by_the_journal(|journal| self.read_roots(journal).map(|roots| roots.concat()))
     }
 
-    /// When the authority that issues was last replaced, while the one before is still trusted.
+    /// The time of the last switch of the issuing authority, while the former one is still trusted.
     ///
     /// # Errors
-    /// If nobody can say.
-    pub fn switched(&self) -> Result<Option<Timestamp>, Fault> {
+    /// If the journal cannot be read.
+    pub fn switched(&self) -> Result<Option<Timestamp>, CredentialFault> {
         let journal = self.journal()?;
         let rings = [Thing::Root, Thing::Intermediate].map(|thing| journal.ring(thing));
         let old = rings.into_iter().filter(|ring| ring.old.is_some());
         Ok(old.filter_map(|ring| ring.since).max())
     }
 
-    /// Certify somebody else's key for a site system elsewhere: the chain, and what the certificate
-    /// says. The key stays where it is.
+    /// Signs a certificate request for a site system on another host: returns the chain and the
+    /// certificate's content. The private key stays there.
     ///
     /// # Errors
     /// As [`Authority::ensure_leaf`].
     pub fn certify(
         &self,
-        request: &Request,
+        request: &SigningRequest,
         name: &str,
         hosts: &[ServerName<'static>],
         now: Timestamp,
-    ) -> Result<(String, Facts), Fault> {
+    ) -> Result<(String, Facts), CredentialFault> {
         let signers = {
             let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
             self.signers(state, now)?
         };
-        // Judged by a twin with a key of our own: clients look at the rest in the same way.
+        // Checked with a throw-away key, because the private key is not here; clients check all
+        // other properties in the same way.
         self.twin(&signers, name, hosts, now)?;
         signers.role.leaf_of(request, name, hosts, now)
     }
@@ -252,9 +253,9 @@ impl Authority {
         signers: &Signers,
         name: &str,
         hosts: &[ServerName<'static>],
-        judge: &dyn Fn(&Arc<Credential>) -> Vec<Fault>,
+        judge: &dyn Fn(&Arc<Credential>) -> Vec<CredentialFault>,
         now: Timestamp,
-    ) -> Result<Arc<Credential>, Fault> {
+    ) -> Result<Arc<Credential>, CredentialFault> {
         let mut pair = signers.role.leaf(name, hosts, self.params.algorithm, now)?;
         if self.params.whole_chains.contains(name) {
             pair.certificate.push_str(signers.root.certificate());
@@ -270,8 +271,9 @@ impl Authority {
         Ok(credential)
     }
 
-    /// Write what can be made again. A full disk must not stop a port that could be served.
-    fn keep(&self, place: &Place, pair: &Pair) {
+    /// Writes a pair that can be issued again. Failures are only logged: a full disk must not stop
+    /// a port from being served.
+    fn keep(&self, place: &KeyPlace, pair: &Pair) {
         let written = make_private(&self.dir.join("leaf")).and_then(|()| place.write(pair));
         if let Err(fault) = written {
             tracing::warn!(target: "sitegate::certificate", code = fault.unfit.code(), %fault,
@@ -281,34 +283,34 @@ impl Authority {
 
     fn read_leaf(&self, name: &str) -> Option<Arc<Credential>> {
         match self.leaf_place(name)?.read() {
-            Ok(Held::Both(pair)) => self.credential(&pair).ok().map(Arc::new),
+            Ok(KeyFiles::Both(pair)) => self.credential(&pair).ok().map(Arc::new),
             _ => None,
         }
     }
 
-    fn credential(&self, pair: &Pair) -> Result<Credential, Fault> {
+    fn credential(&self, pair: &Pair) -> Result<Credential, CredentialFault> {
         let (certificate, key) = (pair.certificate.as_bytes(), Some(pair.key.as_bytes()));
         Credential::parse(certificate, key, Source::SiteIssued, &self.provider)
     }
 
-    /// Where a leaf is kept; nowhere if its name could lead out of the folder.
-    fn leaf_place(&self, name: &str) -> Option<Place> {
+    /// The path of a leaf; `None` if its name could lead out of the folder.
+    fn leaf_place(&self, name: &str) -> Option<KeyPlace> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let safe = !name.is_empty() && !name.starts_with('.') && name.chars().all(plain);
-        safe.then(|| Place::new(&self.dir.join("leaf"), name))
+        safe.then(|| KeyPlace::new(&self.dir.join("leaf"), name))
     }
 }
 
-/// What stands above a certificate of the site's is the site's: say so.
-fn of_own_root(fault: Fault) -> Fault {
+/// The authority above is the site's own, so a name constraint fault is reported as such.
+fn of_own_root(fault: CredentialFault) -> CredentialFault {
     match fault.unfit {
-        Unfit::Constrained => Fault { unfit: Unfit::OutsideRoot, ..fault },
+        Unfit::Constrained => CredentialFault { unfit: Unfit::OutsideRoot, ..fault },
         _ => fault,
     }
 }
 
-/// Whether a certificate is for these hosts and no others: one that was taken away from a site
-/// system must not stay in its certificate.
+/// Whether a certificate is for exactly these hosts: a host that was removed from a site system
+/// must not stay in its certificate.
 fn exactly(facts: &Facts, hosts: &[ServerName<'static>]) -> bool {
     let dns = |host: &ServerName<'static>| match host {
         ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase()),

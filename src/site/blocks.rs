@@ -1,7 +1,7 @@
-//! What the store blocks, as requests are judged by it: published anew whenever it changes, by
-//! whomever.
+//! The blocklist of the store, as requests are checked against it: published again after every
+//! change by any process.
 //!
-//! A store that does not answer unblocks nobody: the last list stays in force.
+//! If the store does not answer, the last list stays in force.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,72 +9,72 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::known::{Complete, Known, RESTORE_SETTLES};
+use super::known_blocks::{Complete, KnownBlocks, RESTORE_SETTLES};
 use super::store::{
-    BlockEntry, BlockedOwned, Blocks as Found, Follower, RECOVERED_BY, Store, StoreError,
+    BlockEntry, BlockedOwned, Follower, RECOVERED_BY, Store, StoreError, StoredBlocks as Found,
 };
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::token::{Block, Blocklist};
 
-/// How often the store is looked at besides.
+/// The interval of polling, besides notifications.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// How soon the store is looked at again where something is left to do.
+/// The delay before the next poll while recovery is incomplete.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Told of every new list, once it is in force.
+/// Called with every new list, once it is in force.
 pub type OnBlocks = Arc<dyn Fn(&Blocklist, InForce) + Send + Sync>;
 
-/// What of the store's blocks is in force in this process.
+/// The store's blocks that are in force in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InForce {
     /// The version of the store's blocks.
     pub version: i64,
-    /// How many only stand because a restored copy has forgotten them.
+    /// How many exist only because a restored copy had lost them.
     pub recovered: usize,
 }
 
-/// What a process remembers of its store's blocks, in the state directory.
+/// The local copy of the store's blocks, in the state directory.
 const KNOWN: &str = "blocks-known.json";
 
 /// The task that follows the store's blocks.
-pub struct Blocks {
+pub struct SiteBlocks {
     store: Store,
     follower: Follower,
-    known: Known,
+    known: KnownBlocks,
     clock: Clock,
-    /// The store's version; nothing where the last look has left something to do.
+    /// The store's version; `None` if the last poll left recovery incomplete.
     seen: Option<i64>,
     publisher: Publisher<Blocklist>,
     on_list: OnBlocks,
 }
 
-impl Blocks {
-    /// Read what is blocked now, before anything is served.
+impl SiteBlocks {
+    /// Reads the blocks before anything is served.
     ///
     /// # Errors
-    /// If the store does not answer: then nobody knows who is blocked.
+    /// If the store does not answer: the blocks are then unknown.
     pub async fn start(
         store: Store,
         state: &Path,
         clock: Clock,
         on_list: OnBlocks,
     ) -> Result<(Self, Live<Blocklist>), StoreError> {
-        // Before the first look, so that no change falls between the two.
+        // Subscribed before the first read, so that no change is missed in between.
         let follower = store.follow();
-        let mut known = Known::open(state.join(KNOWN));
+        let mut known = KnownBlocks::open(state.join(KNOWN));
         let Complete { found, forgotten, done } =
             known.complete(&store, Duration::ZERO, clock.now()).await?;
         let list = list(&found, &forgotten);
         on_list(&list, in_force(&found, &forgotten));
         let (publisher, reader) = live(list);
         let seen = done.then_some(found.version);
-        let blocks = Blocks { store, follower, known, clock, seen, publisher, on_list };
+        let blocks = SiteBlocks { store, follower, known, clock, seen, publisher, on_list };
         Ok((blocks, reader))
     }
 
-    /// Follow the store until told to stop.
+    /// Follows the store until `stop` is set.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut told = false;
         while !*stop.borrow_and_update() {
@@ -89,7 +89,7 @@ impl Blocks {
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::error!(target: "sitegate::store", %error,
-                            "blocks were not read, those before stay in force");
+                            "blocks were not read, the previous ones stay in force");
                     }
                 }
             }
@@ -105,8 +105,8 @@ impl Blocks {
             self.known.complete(&self.store, RESTORE_SETTLES, now).await?;
         self.publisher.publish(list(&found, &forgotten));
         self.seen = done.then_some(found.version);
-        // What began after the list was published was judged by it; what was under way is judged
-        // now.
+        // Requests that began after the publication were checked against the new list; requests in
+        // flight are checked now.
         let in_force = in_force(&found, &forgotten);
         self.publisher.reader().peek(|list| (self.on_list)(list, in_force));
         Ok(())
@@ -118,14 +118,14 @@ fn in_force(found: &Found, forgotten: &[Block]) -> InForce {
     InForce { version: found.version, recovered: recovered + forgotten.len() }
 }
 
-/// The list of what is blocked in the store, and of what it has forgotten.
+/// Builds the list from the store's blocks and those that it has lost.
 fn list(found: &Found, forgotten: &[Block]) -> Blocklist {
     let told: Vec<Block> = found.entries.iter().flat_map(told).collect();
     let all = told.iter().chain(forgotten).map(Block::as_blocking);
     Blocklist::of(all)
 }
 
-/// A block as gateways know it, with all that the device is known by to them.
+/// The blocks of an entry for gateways, with all ids by which they know the device.
 pub(in crate::site) fn told(entry: &BlockEntry) -> Vec<Block> {
     let mut all = vec![match &entry.what {
         BlockedOwned::Token { issuer, id } => {

@@ -1,7 +1,6 @@
-//! The authority's folder on disk: pairs of certificate and key, and the lock under which what is
-//! in a folder of the state is made.
+//! The authority's files: pairs of certificate and key, and the lock of a state folder.
 //!
-//! A pair is written key first, so that a certificate without its key never stands for a cut.
+//! A pair is written key first, so that a certificate without a key is never the result of a crash.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -10,46 +9,49 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::cert::Fault;
+use crate::cert::CredentialFault;
 use crate::cert::issuer::Pair;
 use crate::secret::{self, Exposure};
 use crate::unfit::Unfit;
 
-/// Larger than any chain of ours.
+/// Larger than any chain of the site.
 const LEN_MAX: u64 = 256 * 1024;
 
 /// The file that is locked.
 pub(super) const LOCK: &str = ".lock";
 
-/// One pair's two paths.
+/// The two paths of a pair.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct KeyPlace {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-/// What lies at a place.
-pub(super) enum Held {
+/// The content of a place.
+pub(super) enum KeyFiles {
     Nothing,
     Both(Pair),
     KeyOnly(Zeroizing<String>),
     CertificateOnly,
 }
 
-impl Place {
+impl KeyPlace {
     pub fn new(dir: &Path, name: &str) -> Self {
-        Place { certificate: dir.join(format!("{name}.crt")), key: dir.join(format!("{name}.key")) }
+        KeyPlace {
+            certificate: dir.join(format!("{name}.crt")),
+            key: dir.join(format!("{name}.key")),
+        }
     }
 
-    /// Read what is there.
+    /// Reads the pair.
     ///
     /// # Errors
-    /// [`Unfit::NotIssued`] with the path: unreadable, no text, or a key that everyone can read.
-    pub fn read(&self) -> Result<Held, Fault> {
+    /// [`Unfit::NotIssued`] with the path: unreadable, not text, or a key that everyone can read.
+    pub fn read(&self) -> Result<KeyFiles, CredentialFault> {
         let certificate = read(&self.certificate)?.map(|(text, _)| text);
         let key = match read(&self.key)? {
             Some((_, Exposure::Everyone)) => {
-                let told = "is readable by everyone: chmod 600, and make it anew if strangers \
+                let told = "is readable by every user: chmod 600, and replace it if other people \
                             had access";
                 return Err(trouble(&self.key, told));
             }
@@ -57,22 +59,22 @@ impl Place {
         };
         Ok(match (certificate, key) {
             (Some(certificate), Some(key)) => {
-                Held::Both(Pair { certificate: certificate.to_string(), key })
+                KeyFiles::Both(Pair { certificate: certificate.to_string(), key })
             }
-            (None, Some(key)) => Held::KeyOnly(key),
-            (Some(_), None) => Held::CertificateOnly,
-            (None, None) => Held::Nothing,
+            (None, Some(key)) => KeyFiles::KeyOnly(key),
+            (Some(_), None) => KeyFiles::CertificateOnly,
+            (None, None) => KeyFiles::Nothing,
         })
     }
 
-    pub fn write(&self, pair: &Pair) -> Result<(), Fault> {
+    pub fn write(&self, pair: &Pair) -> Result<(), CredentialFault> {
         secret::write_private(&self.key, pair.key.as_bytes()).map_err(|e| trouble(&self.key, e))?;
         secret::write_public(&self.certificate, pair.certificate.as_bytes())
             .map_err(|e| trouble(&self.certificate, e))
     }
 }
 
-fn read(path: &Path) -> Result<Option<(Zeroizing<String>, Exposure)>, Fault> {
+fn read(path: &Path) -> Result<Option<(Zeroizing<String>, Exposure)>, CredentialFault> {
     let (bytes, exposure) = match secret::read_bounded(path, LEN_MAX) {
         Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -82,18 +84,18 @@ fn read(path: &Path) -> Result<Option<(Zeroizing<String>, Exposure)>, Fault> {
     Ok(Some((Zeroizing::new(text.to_owned()), exposure)))
 }
 
-/// Make the folder if need be, closed to others.
-pub(super) fn make_private(dir: &Path) -> Result<(), Fault> {
+/// Creates the folder if needed, accessible only to its owner.
+pub(super) fn make_private(dir: &Path) -> Result<(), CredentialFault> {
     secret::private_dir(dir).map_err(|e| trouble(dir, e))?;
-    // On some volumes modes cannot be set; each key has its own mode besides. What is right is left
-    // alone: setting it is an event to whoever watches, and may make them do this again.
+    // Some volumes do not support modes; each key also has its own mode. A correct mode is not set
+    // again: that would be an event to a file watcher, which may then run this again.
     if fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o777 != 0o700) {
         let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
     }
     Ok(())
 }
 
-/// Take a folder's lock; other processes wait until the file is dropped.
+/// Takes a folder's lock; other processes wait until the file is dropped.
 pub(super) fn lock(dir: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
@@ -105,6 +107,6 @@ pub(super) fn lock(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-pub(super) fn trouble(path: &Path, why: impl std::fmt::Display) -> Fault {
-    Fault::new(Unfit::NotIssued, format!("{}: {why}", path.display()))
+pub(super) fn trouble(path: &Path, why: impl std::fmt::Display) -> CredentialFault {
+    CredentialFault::new(Unfit::NotIssued, format!("{}: {why}", path.display()))
 }

@@ -1,5 +1,5 @@
-//! Keys of one kind that sign for the site: the one in force, the next one and the one before, as
-//! the folder's file decides.
+//! Signing keys of one kind: the current, the next and the former one, as the folder's journal
+//! says.
 //!
 //! The private keys never leave their files and this process.
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::files::{LOCK, lock};
 use super::ring::{self, Journal, Ring, Thing};
-use super::rollover::{Found, RolloverError, Step, Terms, refusals};
+use super::rollover::{RolloverError, RolloverFacts, RolloverStep, Terms, refusals};
 use super::tokens::TokenKeyError;
 use crate::cert::issuer;
 use crate::secret::{Exposure, private_dir, read_bounded, write_private, write_public};
@@ -28,54 +28,54 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The one that signs.
+    /// The key that signs.
     pub fn current(&self) -> &TokenSigner {
         &self.current
     }
 
-    /// The one that will sign, published already.
+    /// The key that will sign after the next switch; it is already published.
     pub fn next(&self) -> Option<&TokenSigner> {
         self.next.as_ref()
     }
 
-    /// The one that has signed until the last switch.
+    /// The key that signed until the last switch.
     pub fn old(&self) -> Option<&TokenSigner> {
         self.old.as_ref()
     }
 
-    /// All that verifiers accept, as a JWKS (RFC 7517 §5): the one that signs comes first.
+    /// All keys that verifiers accept, as a JWKS (RFC 7517 §5), the signing key first.
     pub fn jwks(&self) -> String {
         let all = [Some(&self.current), self.next(), self.old()];
         jwks(all.into_iter().flatten()).to_string()
     }
 }
 
-/// Where keys of one kind lie, and how new ones are to be.
+/// The place of keys of one kind, and the parameters of new ones.
 #[derive(Clone, Debug)]
 pub(super) struct KeyRing {
     pub dir: PathBuf,
     pub thing: Thing,
-    /// Of new keys; those that exist stay as they are.
+    /// For new keys; existing ones stay unchanged.
     pub kind: SignerKind,
-    /// Becomes part of the name in the key's certificate; without one there is no certificate.
+    /// Part of the name in the key's certificate; without it there is no certificate.
     pub site_code: Option<String>,
 }
 
 impl KeyRing {
-    /// The site's bundle key: it signs what the site hands to its gateways. P-256, found by its
-    /// own name, so without a certificate.
+    /// The site's bundle key, which signs the bundles for its gateways. P-256, identified by its
+    /// thumbprint, so without a certificate.
     pub fn bundle(state: &Path) -> Self {
         let (thing, kind, site_code) = (Thing::BundleKey, SignerKind::P256, None);
         KeyRing { dir: state.join(thing.folder()), thing, kind, site_code }
     }
 
-    /// The keys as they lie there; the first one is made if there is none.
+    /// Loads the keys; creates the first one if there is none.
     pub fn open(&self, now: Timestamp) -> Result<(Keys, Journal), TokenKeyError> {
         private_dir(&self.dir).map_err(|cause| file(&self.dir, cause))?;
         let found = self.journal()?;
         let ring = found.ring(self.thing);
-        // Two that start at once must not each keep half of what they make. Where all of it is
-        // there, nothing has to be written: the disk may be full, or closed to writing.
+        // Two processes that start at once must not each keep half of a new pair. If the pair is
+        // complete, nothing is written: the disk may be full or read-only.
         if !self.is_whole(ring.current) {
             let _lock = self.lock()?;
             let ring = self.journal()?.ring(self.thing);
@@ -84,7 +84,7 @@ impl KeyRing {
         self.load()
     }
 
-    /// The keys as they lie there.
+    /// Loads the keys.
     pub fn load(&self) -> Result<(Keys, Journal), TokenKeyError> {
         let journal = self.journal()?;
         let ring = journal.ring(self.thing);
@@ -97,30 +97,30 @@ impl KeyRing {
         Journal::read(&self.dir).map_err(|cause| file(&ring::file(&self.dir), cause))
     }
 
-    /// What stands in the way of a step.
+    /// The objections to a rollover step.
     pub fn refusals(
         &self,
-        step: Step,
+        step: RolloverStep,
         terms: &Terms<'_>,
         now: Timestamp,
-    ) -> Result<(Ring, Vec<super::Refused>), TokenKeyError> {
+    ) -> Result<(Ring, Vec<super::StepRefused>), TokenKeyError> {
         let ring = self.journal()?.ring(self.thing);
-        // The bundle key is made when it is first asked for, be it for the next one.
-        let made_for_it = self.thing == Thing::BundleKey && step == Step::Publish;
+        // The bundle key is created at its first use, even if that is for its successor.
+        let made_for_it = self.thing == Thing::BundleKey && step == RolloverStep::Publish;
         let exists = made_for_it || self.is_whole(ring.current);
-        let found = Found { exists, ..Found::default() };
-        let refused = refusals((self.thing, &ring), step, terms, &found, now);
+        let found = RolloverFacts { exists, ..RolloverFacts::default() };
+        let refused = refusals(self.thing, &ring, step, terms, &found, now);
         Ok((ring, refused))
     }
 
-    /// Take a step. What is new is written first, then one renaming decides.
+    /// Takes a step. New files are written first, then the rename of the journal commits.
     pub fn step(
         &self,
-        step: Step,
+        step: RolloverStep,
         terms: &Terms<'_>,
         now: Timestamp,
     ) -> Result<Ring, RolloverError> {
-        if self.thing == Thing::BundleKey && step == Step::Publish {
+        if self.thing == Thing::BundleKey && step == RolloverStep::Publish {
             self.open(now)?;
         }
         private_dir(&self.dir).map_err(|cause| file(&self.dir, cause))?;
@@ -131,21 +131,21 @@ impl KeyRing {
         }
         ring::sweep(&self.dir, self.thing, &ring);
         let stepped = match step {
-            Step::Publish => {
+            RolloverStep::Publish => {
                 let next = ring.published(now);
-                // What an interrupted step left was never published.
+                // The leftovers of an interrupted step were never published.
                 ring::remove(&self.dir, self.thing, ring.coming());
                 self.make(ring.coming(), now)?;
                 next
             }
-            Step::Switch => ring.switched(now),
-            Step::Retire => ring.retired(now),
+            RolloverStep::Switch => ring.switched(now),
+            RolloverStep::Retire => ring.retired(now),
         };
         self.journal()?
             .with(self.thing, stepped.clone())
             .write(&self.dir)
             .map_err(|cause| file(&ring::file(&self.dir), cause))?;
-        if let (Step::Retire, Some(old)) = (step, ring.old) {
+        if let (RolloverStep::Retire, Some(old)) = (step, ring.old) {
             ring::remove(&self.dir, self.thing, old);
         }
         Ok(stepped)
@@ -161,7 +161,7 @@ impl KeyRing {
         key.exists() && (self.site_code.is_none() || certified())
     }
 
-    /// Whether there is a key in force.
+    /// Whether there is a current key.
     pub fn is_made(&self) -> Result<bool, TokenKeyError> {
         let (key, _) = self.paths(self.journal()?.ring(self.thing).current);
         key.try_exists().map_err(|cause| file(&key, cause))
@@ -183,7 +183,7 @@ impl KeyRing {
             .map_err(|cause| TokenKeyError::Key { path, cause })
     }
 
-    /// Make what is missing of a generation.
+    /// Creates missing files of a generation.
     fn make(&self, generation: u32, now: Timestamp) -> Result<(), TokenKeyError> {
         let (path, at) = self.paths(generation);
         let key = match read_key(&path)? {
@@ -211,7 +211,7 @@ fn file(path: &Path, cause: io::Error) -> TokenKeyError {
     TokenKeyError::File { path: path.to_owned(), cause }
 }
 
-/// What is read, unless it is not there.
+/// The result, or `None` if the file does not exist.
 pub(super) fn absent<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, TokenKeyError> {
     match read {
         Ok(found) => Ok(Some(found)),
@@ -243,7 +243,8 @@ fn new_key(path: &Path, kind: SignerKind) -> Result<Zeroizing<Vec<u8>>, TokenKey
     Ok(der)
 }
 
-/// One that cannot be read is none: it is made anew, and nobody builds on it but by its key.
+/// An unreadable certificate counts as missing and is created again: verifiers rely only on its
+/// key.
 fn read_certificate(path: &Path) -> Result<Option<Vec<u8>>, TokenKeyError> {
     let read = absent(path, read_bounded(path, FILE_BYTES_MAX))?;
     let first = |(pem, _): (Zeroizing<Vec<u8>>, _)| {
@@ -252,8 +253,8 @@ fn read_certificate(path: &Path) -> Result<Option<Vec<u8>>, TokenKeyError> {
     Ok(read.and_then(first))
 }
 
-/// The certificate is there for its thumbprint alone, by which Configuration Manager's verifiers
-/// find a key: who trusts the key trusts it by name, not by a chain.
+/// The certificate exists only for its thumbprint, by which Configuration Manager's verifiers look
+/// up a key: they trust the key by name, not by a chain.
 fn new_certificate(
     path: &Path,
     key: &[u8],

@@ -1,14 +1,14 @@
-//! The site's own authority: certificates for site systems that no PKI has given any, the token
-//! service and its key, and what it keeps about devices, tokens and blocks.
+//! The site's own authority: certificates for site systems without PKI certificates, the token
+//! service and its key, and the store of devices, tokens and blocks.
 //!
-//! Owns the state directory's `authority`, `store` and `token` folders. Never replaces a root that
-//! nobody rolls over, and never stops a gateway that has other certificates to serve.
+//! Owns the state directory's `authority`, `store` and `token` folders. Never replaces a root
+//! except by a rollover, and never stops a gateway that has other certificates to serve.
 
 mod authority;
 mod blocks;
 mod files;
 mod key_ring;
-mod known;
+mod known_blocks;
 mod publication;
 mod ring;
 mod rolling;
@@ -21,17 +21,17 @@ pub mod store;
 mod tokens;
 
 pub use authority::{
-    Authority, AuthorityParams, BlockError, BlockedCertificate, Issued, RootsError, Shown,
+    Authority, AuthorityFacts, AuthorityParams, BlockError, BlockedCertificate, Issued, RootsError,
     ShownKind, ShownState, Tried,
 };
-pub use blocks::{Blocks, InForce, OnBlocks};
+pub use blocks::{InForce, OnBlocks, SiteBlocks};
 pub use key_ring::Keys;
 pub use publication::publication;
 pub use ring::{Ring, Stage, Thing};
 pub use rolling::{Progress, Rollover};
-pub use rollover::{JWKS_CACHED_S, Refusal, Refused, RolloverError, Step, Terms};
+pub use rollover::{JWKS_CACHED_S, RolloverError, RolloverStep, StepRefusal, StepRefused, Terms};
 pub use service::{
-    Endpoint, OnAnswer, OnRival, RivalClaim, ServiceParams, TokenService, listen, serve,
+    OnAnswer, OnRival, RivalClaim, ServiceEndpoint, ServiceParams, TokenService, listen, serve,
 };
 pub use shared_keys::{Seal, SharedKeys, SharedKeysError};
 pub use state::{StateDir, StateError, owner};

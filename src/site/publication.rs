@@ -1,5 +1,5 @@
-//! What the site's authority publishes for whoever checks a certificate: lists of revoked ones, and
-//! the certificates of issuers. Public, and nothing else of the state directory is.
+//! Publishes CRLs and issuer certificates over HTTP for clients that check a certificate. Nothing
+//! else of the state directory is public.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use axum::routing::get;
 
 use crate::secret::read_bounded;
 
-/// The largest list, in bytes.
+/// The largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Lists are written anew every day at the latest: an hour is what a cache may add.
+/// CRLs are renewed at least daily; a cache may add an hour.
 const CACHED: &str = "public, max-age=3600";
 
-/// The files of `authority/crl` below `path`, read when they are asked for.
+/// The files of `authority/crl` below `path`, read on each request.
 pub fn publication(state: &Path, path: &str) -> Router {
     let dir: Arc<PathBuf> = Arc::new(state.join("authority").join("crl"));
     Router::new().route(&format!("{path}/{{file}}"), get(file)).with_state(dir)
@@ -39,13 +39,15 @@ async fn file(
     let tag = format!("\"{tag}\"");
     let fields = [(CONTENT_TYPE, kind), (CACHE_CONTROL, CACHED), (ETAG, tag.as_str())];
     let asked = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    match asked.is_some_and(|tags| tags.split(',').any(|had| had.trim() == tag)) {
-        true => (StatusCode::NOT_MODIFIED, fields).into_response(),
-        false => (fields, bytes.to_vec()).into_response(),
+    if asked.is_some_and(|tags| tags.split(',').any(|had| had.trim() == tag)) {
+        (StatusCode::NOT_MODIFIED, fields).into_response()
+    } else {
+        (fields, bytes.to_vec()).into_response()
     }
 }
 
-/// What a published file is (RFC 5280 §4.2.1.13, RFC 2585 §4); `None` for what never is one.
+/// The media type of a published file (RFC 5280 §4.2.1.13, RFC 2585 §4); `None` for files that are
+/// never published.
 fn kind(name: &str) -> Option<&'static str> {
     let (stem, kind) = match name.rsplit_once('.')? {
         (stem, "crl") => (stem, "application/pkix-crl"),

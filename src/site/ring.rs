@@ -1,7 +1,7 @@
-//! Which of the site's keys of a kind is in force, which comes next and which went before: one
-//! small file in each folder of keys, whose renaming into place is what decides.
+//! The rollover journal: which key of a kind is current, next and former. One small file in each
+//! folder of keys; its atomic rename commits a step.
 //!
-//! Knows no key. A folder without the file is as it was made: the first keys are in force.
+//! Holds no keys. Without the file the first keys are current.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret;
 
 const LEN_MAX: u64 = 64 * 1024;
-/// A folder of its own, because it is watched: beside keys and locks there would be no quiet.
+/// A folder of its own because it is watched: beside keys and locks there would be too many events.
 const FOLDER: &str = "rollover";
 const FILE: &str = "state.json";
 
@@ -28,16 +28,16 @@ pub enum Thing {
     Intermediate,
     /// The key that signs the site's tokens.
     TokenKey,
-    /// The key that signs what the site hands to its gateways.
+    /// The key that signs the site's bundles for its gateways.
     BundleKey,
 }
 
 impl Thing {
-    /// Everything, in the order of the documentation.
+    /// All things, in the order of the documentation.
     pub const ALL: &[Thing] =
         &[Thing::Root, Thing::Intermediate, Thing::TokenKey, Thing::BundleKey];
 
-    /// The word of the command line.
+    /// The name on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Thing::Root => "root",
@@ -47,7 +47,7 @@ impl Thing {
         }
     }
 
-    /// The name of its first files.
+    /// The stem of its first files.
     pub(super) const fn base(self) -> &'static str {
         match self {
             Thing::Root => "root",
@@ -57,7 +57,7 @@ impl Thing {
         }
     }
 
-    /// The folder of the state directory that it lies in.
+    /// Its folder in the state directory.
     pub(super) const fn folder(self) -> &'static str {
         match self {
             Thing::Root | Thing::Intermediate | Thing::BundleKey => "authority",
@@ -65,7 +65,7 @@ impl Thing {
         }
     }
 
-    /// The name of the files of a generation, without what follows the dot.
+    /// The file stem of a generation, without the extension.
     pub(super) fn stem(self, generation: u32) -> String {
         match generation {
             0 | 1 => self.base().to_owned(),
@@ -74,20 +74,20 @@ impl Thing {
     }
 }
 
-/// How far a rollover has come.
+/// The stage of a rollover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// One, and no other.
+    /// One key, and no other.
     Steady,
-    /// The next one is made and handed out, and not used.
+    /// The next one exists and is distributed, but not used.
     Published,
-    /// The next one is in force; the one before is still trusted, and not used.
+    /// The next one is in force; the former one is still trusted, but not used.
     Switched,
 }
 
 impl Stage {
-    /// The word in output and documents.
+    /// The name in output and documentation.
     pub const fn as_str(self) -> &'static str {
         match self {
             Stage::Steady => "steady",
@@ -97,18 +97,18 @@ impl Stage {
     }
 }
 
-/// The generations of one thing. Of next and old there is one at most.
+/// The generations of one thing: at most one next and one old.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ring {
-    /// The one in force.
+    /// The current generation.
     pub current: u32,
-    /// The one that comes next.
+    /// The next generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u32>,
-    /// The one before.
+    /// The former generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<u32>,
-    /// When the last step was taken; never, as long as there was none.
+    /// The time of the last step; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -120,7 +120,7 @@ impl Default for Ring {
 }
 
 impl Ring {
-    /// How far its rollover has come.
+    /// The stage of its rollover.
     pub fn stage(&self) -> Stage {
         match (self.next, self.old) {
             (Some(_), _) => Stage::Published,
@@ -129,7 +129,7 @@ impl Ring {
         }
     }
 
-    /// The generation that comes after all there were.
+    /// A new generation number, higher than all in use.
     pub(super) fn coming(&self) -> u32 {
         self.next.unwrap_or(self.current).max(self.current).saturating_add(1)
     }
@@ -138,7 +138,7 @@ impl Ring {
         Ring { next: Some(self.coming()), since: Some(now), ..self.clone() }
     }
 
-    /// The next one in force; without one, everything stays.
+    /// Puts the next one in force; without a next one nothing changes.
     pub(super) fn switched(&self, now: Timestamp) -> Ring {
         let Some(next) = self.next else { return self.clone() };
         Ring { current: next, next: None, old: Some(self.current), since: Some(now) }
@@ -154,11 +154,11 @@ impl Ring {
 pub(super) struct Journal(BTreeMap<Thing, Ring>);
 
 impl Journal {
-    /// What a folder's file says.
+    /// Reads the journal of a folder.
     ///
     /// # Errors
-    /// What the file system answers, or [`io::ErrorKind::InvalidData`]: nobody may guess which key
-    /// is in force.
+    /// The file system's error, or [`io::ErrorKind::InvalidData`]: which key is current must not be
+    /// guessed.
     pub fn read(dir: &Path) -> io::Result<Self> {
         let text = match secret::read_bounded(&file(dir), LEN_MAX) {
             Ok((text, _)) => text,
@@ -172,16 +172,16 @@ impl Journal {
         self.0.get(&thing).cloned().unwrap_or_default()
     }
 
-    /// The same with another ring.
+    /// The same journal with another ring.
     pub fn with(mut self, thing: Thing, ring: Ring) -> Self {
         self.0.insert(thing, ring);
         self
     }
 
-    /// Decide: from the renaming on, this is how it is. Under the folder's lock.
+    /// Commits: the new state holds from the rename on. The caller holds the folder's lock.
     ///
     /// # Errors
-    /// What the file system answers; all is as it was then.
+    /// The file system's error; the state is then unchanged.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         secret::private_dir(&watched(dir))?;
         let text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
@@ -189,18 +189,18 @@ impl Journal {
     }
 }
 
-/// The file that decides.
+/// The path of the journal.
 pub(super) fn file(dir: &Path) -> PathBuf {
     watched(dir).join(FILE)
 }
 
-/// Where whoever follows a folder of keys has to look.
+/// The folder to watch for changes of the journal.
 pub(super) fn watched(dir: &Path) -> PathBuf {
     dir.join(FOLDER)
 }
 
-/// A key of a later generation that nothing speaks of: with it there, and none in force, the file
-/// that decides was lost, and a new beginning would be a quiet one.
+/// Finds a key of a later generation that no journal names. If it exists and the current key does
+/// not, the journal was lost, and new keys must not be created silently.
 pub(super) fn stray(dir: &Path, thing: Thing) -> Option<String> {
     let later = |name: &str| {
         let name = name.strip_prefix(thing.base())?.strip_prefix('-')?.strip_suffix(".key")?;
@@ -211,8 +211,8 @@ pub(super) fn stray(dir: &Path, thing: Thing) -> Option<String> {
     names.filter(|name| later(name).is_some()).min()
 }
 
-/// Remove the files of a generation that is trusted no more, its key first. What cannot be removed
-/// is told: a key that lies about is nobody's wish.
+/// Removes the files of a generation that is no longer trusted, its key first. Failures are logged:
+/// a leftover private key is a risk.
 pub(super) fn remove(dir: &Path, thing: Thing, generation: u32) {
     let stem = thing.stem(generation);
     let lists = PathBuf::from("crl").join(&stem);
@@ -231,7 +231,7 @@ pub(super) fn remove(dir: &Path, thing: Thing, generation: u32) {
     }
 }
 
-/// Remove what an interrupted retirement left.
+/// Removes the leftovers of an interrupted retirement.
 pub(super) fn sweep(dir: &Path, thing: Thing, ring: &Ring) {
     for generation in 1..ring.current {
         if ring.old != Some(generation) {

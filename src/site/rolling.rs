@@ -1,7 +1,7 @@
-//! The four things of a site that are rolled over, behind one door: how far each has come, and the
+//! The rollover of the site's root, role authority and keys, behind one interface: progress and
 //! steps.
 //!
-//! Every step is taken under the lock of its folder, so of two at once one is refused.
+//! Every step is taken under the lock of its folder, so of two concurrent steps one is refused.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use super::authority::Authority;
 use super::key_ring::KeyRing;
 use super::ring::{Ring, Thing};
-use super::rollover::{Found, Refusal, Refused, RolloverError, Step, Terms};
+use super::rollover::{
+    RolloverError, RolloverFacts, RolloverStep, StepRefusal, StepRefused, Terms,
+};
 use super::tokens::token_ring;
 use crate::clock::second;
 use crate::token::SignerKind;
 
-/// What a site can roll over.
+/// The four things that a site can roll over.
 #[derive(Debug)]
 pub struct Rollover {
     authority: Option<Arc<Authority>>,
@@ -24,76 +26,77 @@ pub struct Rollover {
     bundle: KeyRing,
 }
 
-/// How far a thing has come.
+/// The progress of a rollover.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// Which thing.
+    /// The thing that is rolled over.
     pub thing: Thing,
     /// Its generations.
     pub ring: Ring,
-    /// The step that comes next.
-    pub step: Step,
-    /// What that waits for; nothing if it can be taken.
-    pub waits: Vec<Refused>,
+    /// The next step.
+    pub step: RolloverStep,
+    /// The objections to the next step; empty if it can be taken.
+    pub waits: Vec<StepRefused>,
 }
 
 impl Rollover {
-    /// Of a state directory. The next token key will be of this kind; a site that issues no
+    /// For a state directory. The next token key will be of this kind; a site that issues no
     /// certificates has no authority.
     pub fn new(
         state: &Path,
-        token_key: (&str, SignerKind),
+        site_code: &str,
+        kind: SignerKind,
         authority: Option<Arc<Authority>>,
     ) -> Self {
-        let (tokens, bundle) = (token_ring(state, token_key), KeyRing::bundle(state));
+        let (tokens, bundle) = (token_ring(state, site_code, kind), KeyRing::bundle(state));
         Rollover { authority, tokens, bundle }
     }
 
-    /// How far a thing has come. Makes nothing.
+    /// The progress of a rollover. Creates nothing.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// A file that cannot be read.
     pub fn progress(
         &self,
         thing: Thing,
         terms: &Terms<'_>,
         now: Timestamp,
     ) -> Result<Progress, RolloverError> {
-        let look = |step| -> Result<(Ring, Vec<Refused>), RolloverError> {
+        let look = |step| -> Result<(Ring, Vec<StepRefused>), RolloverError> {
             Ok(match (thing, &self.authority) {
                 (Thing::TokenKey, _) => self.tokens.refusals(step, terms, now)?,
                 (Thing::BundleKey, _) => self.bundle.refusals(step, terms, now)?,
                 (_, Some(authority)) => authority.refusals(thing, step, terms, now)?,
                 (_, None) => {
-                    let (ring, found) = (Ring::default(), Found::default());
-                    let waits = super::rollover::refusals((thing, &ring), step, terms, &found, now);
+                    let (ring, found) = (Ring::default(), RolloverFacts::default());
+                    let waits = super::rollover::refusals(thing, &ring, step, terms, &found, now);
                     (ring, waits)
                 }
             })
         };
-        let step = Step::after(look(Step::Publish)?.0.stage());
+        let step = RolloverStep::after(look(RolloverStep::Publish)?.0.stage());
         let (ring, waits) = look(step)?;
         Ok(Progress { thing, ring, step, waits })
     }
 
-    /// Take a step.
+    /// Takes a step.
     ///
     /// # Errors
-    /// A refusal, or what cannot be read, made or written; all is as it was then.
+    /// A refusal, or a failure to read, create or write; the state is then unchanged.
     pub fn step(
         &self,
         thing: Thing,
-        step: Step,
+        step: RolloverStep,
         terms: &Terms<'_>,
         now: Timestamp,
     ) -> Result<Ring, RolloverError> {
-        // Moments are shown to people and written into files.
+        // Whole seconds: the time is shown to operators and written into files.
         let now = second(now.as_second());
         match (thing, &self.authority) {
             (Thing::TokenKey, _) => self.tokens.step(step, terms, now),
             (Thing::BundleKey, _) => self.bundle.step(step, terms, now),
             (_, Some(authority)) => authority.step(thing, step, terms, now),
-            (_, None) => Err(Refused::new(Refusal::Missing, "").into()),
+            (_, None) => Err(StepRefused::new(StepRefusal::Missing, "").into()),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The site's keys, for all of its servers: sealed in the store that they share, and as files in
-//! the state directory of each.
+//! Shares the site's keys among all site servers: encrypted in the store, and as files in each
+//! server's state directory.
 //!
-//! What leaves this process is sealed; whoever has the store alone has nothing. The store is what
-//! counts: a server that was away takes what the others have made of the keys meanwhile.
+//! The keys leave this process only encrypted; the store alone reveals nothing. The store has
+//! precedence: a server that was down takes the changes of the others.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,39 +21,39 @@ use super::store::{Follower, Store, StoreError};
 use crate::clock::Clock;
 use crate::secret::{Password, private_dir, read_bounded, write_private, write_public};
 
-/// The folders whose files are the site's keys.
+/// The folders with the site's keys.
 const FOLDERS: [&str; 4] = ["authority", "authority/rollover", "token", "token/rollover"];
-/// What belongs to them, by its ending; without one it is the hierarchy.
+/// The file extensions of the keys; the file without one is the hierarchy.
 const ENDINGS: [&str; 4] = ["crt", "key", "json", ""];
 const FILE_BYTES_MAX: u64 = 256 * 1024;
-/// Where this server notes of which version its files are.
+/// The file in which this server records the version of its files.
 const NOTE: &str = "keys-shared.json";
-/// Where files go that the store does not have.
+/// The folder for files that the store does not have.
 const ASIDE: &str = "keys-replaced";
-/// A seal that can be guessed is none.
+/// The shortest seal secret, so that it cannot be guessed.
 const SEAL_CHARS_MIN: usize = 32;
-/// How often the files are looked at.
+/// The polling interval for the files.
 const LOOK: Duration = Duration::from_secs(2);
-/// What the seal is over besides the keys: a sealed text of something else is none of these.
+/// The associated data besides the keys: ciphertexts for other purposes are not accepted.
 const CONTEXT: &[u8] = b"sitegate: the keys of a site, 1";
-/// How often it is tried again when another server was faster.
+/// The number of attempts if another server writes first.
 const TRIES: usize = 5;
 
-/// Why keys are not shared.
+/// Why keys cannot be shared.
 #[derive(Debug, thiserror::Error)]
 pub enum SharedKeysError {
-    /// The store does not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file system refuses.
+    /// The file system failed.
     #[error("{path}: {cause}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it answers.
+        /// The error.
         cause: io::Error,
     },
-    /// The seal is not what the keys were sealed with, or they were changed.
+    /// The keys were encrypted with another seal, or were modified.
     #[error(
         "the site's keys in the store were not sealed with this seal: write the one of the other \
          site servers"
@@ -62,29 +62,29 @@ pub enum SharedKeysError {
     /// The seal is too short.
     #[error("the seal has less than 32 characters: openssl rand -base64 48 makes one")]
     Weak,
-    /// What was sealed is not understood.
-    #[error("the site's keys in the store are of a later sitegate")]
+    /// The decrypted content is not understood.
+    #[error("the site's keys in the store are of a later version of sitegate")]
     Content,
-    /// The store was set back.
+    /// The store was restored from an older copy.
     #[error(
-        "the site's keys in the store are older (version {0}) than those here (version {1}): a copy \
-         was restored. To take them all the same, remove keys-shared.json from the state directory \
+        "the site's keys in the store are older (version {0}) than those here (version {1}): a \
+         copy was restored. To use them anyway, remove keys-shared.json from the state directory \
          of each site server"
     )]
     Older(i64, i64),
-    /// Others were faster each time.
-    #[error("other site servers change the keys all the time")]
+    /// Other servers wrote first at each attempt.
+    #[error("other site servers keep changing the keys; trying again")]
     Busy,
-    /// The first keys could not be made.
+    /// The first keys could not be created.
     #[error("{0}")]
     Make(String),
 }
 
-/// What seals the keys.
+/// The key that encrypts the site's keys (AES-256-GCM).
 pub struct Seal(RandomizedNonceKey);
 
 impl Seal {
-    /// From what the operator has put in place on each site server.
+    /// Derives the key from the secret that the operator has placed on each site server.
     ///
     /// # Errors
     /// [`SharedKeysError::Weak`].
@@ -103,7 +103,8 @@ impl Seal {
         key.map(Seal).map_err(|_| SharedKeysError::Weak)
     }
 
-    /// Sealed with its version, so that nobody can give it out for a later one.
+    /// Encrypts with the version as associated data, so that an old ciphertext cannot be passed off
+    /// as a later version.
     fn seal(&self, plain: &[u8], version: i64) -> Result<String, SharedKeysError> {
         let mut sealed = plain.to_vec();
         let about = Aad::from(about(version));
@@ -135,39 +136,39 @@ impl std::fmt::Debug for Seal {
     }
 }
 
-/// Of which version the files were when they were last those of the store.
+/// The version and fingerprint of the files when they were last equal to the store's.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Noted {
+struct NotedKeys {
     version: i64,
     files: Vec<u8>,
 }
 
-/// What this server has noted; nothing, where it has not shared keys yet.
-fn noted(state: &Path) -> Noted {
+/// This server's record; the default if it has not shared keys yet.
+fn noted(state: &Path) -> NotedKeys {
     let read = read_bounded(&state.join(NOTE), FILE_BYTES_MAX).ok();
     read.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// The files of the keys, by their path below the state directory.
-type Files = BTreeMap<String, Zeroizing<String>>;
+type KeyFilesByName = BTreeMap<String, Zeroizing<String>>;
 
-/// The keys of a state directory, shared.
+/// The shared keys of a state directory.
 #[derive(Debug)]
 pub struct SharedKeys {
     state: PathBuf,
     seal: Seal,
-    /// The version in the store that the files are of.
+    /// The store's version of the files.
     version: i64,
-    /// What the files were then.
+    /// The fingerprint of the files at that version.
     files: Vec<u8>,
 }
 
 impl SharedKeys {
-    /// Have the site's keys: those in the store, or those here where there are none yet, which are
-    /// made by `make` if need be.
+    /// Loads the site's keys from the store. If it has none, stores the keys of this server, which
+    /// `make` creates if necessary.
     ///
     /// # Errors
-    /// Why they are not shared; the files here are as they were, or as the store has them.
+    /// Why they cannot be shared; the files here are unchanged, or equal to the store's.
     pub async fn start(
         state: &Path,
         seal: Seal,
@@ -175,11 +176,11 @@ impl SharedKeys {
         clock: &Clock,
         mut make: impl FnMut() -> Result<(), String>,
     ) -> Result<Self, SharedKeysError> {
-        let Noted { version, files } = noted(state);
+        let NotedKeys { version, files } = noted(state);
         let mut shared = SharedKeys { state: state.to_owned(), seal, version, files };
         for _ in 0..TRIES {
             if shared.pull(store).await? {
-                // What a command has changed while this server was stopped is told now.
+                // Publishes changes by commands that ran while this server was stopped.
                 shared.look(store, clock).await?;
                 return Ok(shared);
             }
@@ -191,7 +192,7 @@ impl SharedKeys {
         Err(SharedKeysError::Busy)
     }
 
-    /// Follow store and files until told to stop.
+    /// Follows store and files until `stop` is set.
     pub async fn run(
         mut self,
         store: Store,
@@ -215,21 +216,21 @@ impl SharedKeys {
         }
     }
 
-    /// Bring store and files together.
+    /// Synchronizes store and files.
     ///
     /// # Errors
-    /// Why that was not done.
+    /// Why that failed.
     pub async fn look(&mut self, store: &Store, clock: &Clock) -> Result<(), SharedKeysError> {
         let before = self.version;
         self.pull(store).await?;
-        // What another server has made of the keys is not undone by what was changed here.
+        // Changes here never overwrite newer keys of another server.
         if self.version == before && fingerprint(&self.read()?) != self.files {
             self.push(store, clock).await?;
         }
         Ok(())
     }
 
-    /// Take the store's keys, if they are others than those here. `false` if it has none.
+    /// Takes the store's keys if their version is newer. `false` if the store has none.
     async fn pull(&mut self, store: &Store) -> Result<bool, SharedKeysError> {
         let Some((version, sealed)) = store.site_keys().await? else { return Ok(false) };
         if version == self.version {
@@ -241,14 +242,16 @@ impl SharedKeys {
         let plain = self.seal.open(&sealed, version)?;
         let files: BTreeMap<String, String> =
             serde_json::from_slice(&plain).map_err(|_| SharedKeysError::Content)?;
-        let files: Files = files.into_iter().map(|(k, v)| (k, Zeroizing::new(v))).collect();
+        let files: KeyFilesByName =
+            files.into_iter().map(|(k, v)| (k, Zeroizing::new(v))).collect();
         self.write(&files)?;
-        tracing::info!(target: "sitegate::site", version, "the site's keys are those of the store");
+        tracing::info!(target: "sitegate::site", version, "the site's keys were read from the \
+                                                           store");
         self.note(version, fingerprint(&files))?;
         Ok(true)
     }
 
-    /// Give the store the keys that are here. `false` if another server was faster.
+    /// Writes the keys of this server to the store. `false` if another server wrote first.
     async fn push(&mut self, store: &Store, clock: &Clock) -> Result<bool, SharedKeysError> {
         let files = self.read()?;
         let plain: BTreeMap<&str, &str> =
@@ -257,24 +260,24 @@ impl SharedKeys {
         let sealed = self.seal.seal(&Zeroizing::new(plain), self.version + 1)?;
         let kept = store.keep_site_keys(self.version, &sealed, "sitegate", clock.now()).await?;
         if kept {
-            tracing::info!(target: "sitegate::site", "the site's keys were put into the store");
+            tracing::info!(target: "sitegate::site", "the site's keys were written to the store");
             self.note(self.version + 1, fingerprint(&files))?;
         }
         Ok(kept)
     }
 
-    /// Remember of which version the files are, over a restart as well.
+    /// Records the version of the files, also for the next start.
     fn note(&mut self, version: i64, files: Vec<u8>) -> Result<(), SharedKeysError> {
         (self.version, self.files) = (version, files.clone());
         let path = self.state.join(NOTE);
-        let text = serde_json::to_vec(&Noted { version, files });
+        let text = serde_json::to_vec(&NotedKeys { version, files });
         let text = text.map_err(|_| SharedKeysError::Content)?;
         write_private(&path, &text).map_err(|cause| SharedKeysError::File { path, cause })
     }
 
-    /// The files here.
-    fn read(&self) -> Result<Files, SharedKeysError> {
-        let mut files = Files::new();
+    /// Reads the files of this server.
+    fn read(&self) -> Result<KeyFilesByName, SharedKeysError> {
+        let mut files = KeyFilesByName::new();
         for folder in FOLDERS {
             let dir = self.state.join(folder);
             let failed = |path: &Path| {
@@ -296,9 +299,9 @@ impl SharedKeys {
         Ok(files)
     }
 
-    /// Make the files here these and no others. Keys and certificates come before what says that they
-    /// are in use.
-    fn write(&self, files: &Files) -> Result<(), SharedKeysError> {
+    /// Replaces the files of this server by these. Keys and certificates are written before the
+    /// journal that puts them in use.
+    fn write(&self, files: &KeyFilesByName) -> Result<(), SharedKeysError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |cause| SharedKeysError::File { path, cause }
@@ -318,15 +321,16 @@ impl SharedKeys {
                 continue;
             }
             let path = self.state.join(name);
-            let written = match is_key(name) {
-                true => write_private(&path, text.as_bytes()),
-                false => write_public(&path, text.as_bytes()),
+            let written = if is_key(name) {
+                write_private(&path, text.as_bytes())
+            } else {
+                write_public(&path, text.as_bytes())
             };
             written.map_err(failed(&path))?;
         }
         for gone in held.keys().filter(|name| !files.contains_key(*name)) {
             let path = self.state.join(gone);
-            // A key may be the only one of its kind: nothing is lost, whatever the store says.
+            // Moved, not deleted: a key may exist nowhere else, even if the store does not have it.
             let aside = self.state.join(ASIDE);
             private_dir(&aside).map_err(failed(&aside))?;
             let to = aside.join(gone.replace('/', "~"));
@@ -343,13 +347,13 @@ fn name(path: &Path) -> Option<&str> {
     (!name.starts_with('.') && ENDINGS.contains(&ending)).then_some(name)
 }
 
-/// Whether a name from the store may be written: a file of one of the folders, and nowhere else.
+/// Whether a name from the store may be written: only files directly in one of the folders.
 fn is_ours(full: &str) -> bool {
     let Some((folder, rest)) = full.rsplit_once('/') else { return false };
     FOLDERS.contains(&folder) && name(Path::new(rest)) == Some(rest)
 }
 
-fn fingerprint(files: &Files) -> Vec<u8> {
+fn fingerprint(files: &KeyFilesByName) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     for (name, text) in files {
         for part in [name.as_bytes(), text.as_bytes()] {

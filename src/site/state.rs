@@ -1,4 +1,4 @@
-//! The state directory: whose it is, that one process alone has it, and whether it is still there.
+//! The state directory: checks its site code, locks it for one process, and detects its removal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,24 +9,24 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::secret::{private_dir, read_bounded, write_public};
 
-/// Locked by the process that has the directory; holds its process id.
+/// Locked by the process that uses the directory; holds its process id.
 const LOCK: &str = "process.lock";
-/// The code of the site that the directory was made for.
+/// The site code of the directory.
 const SITE: &str = "site-code";
 const BYTES_MAX: u64 = 64;
 
-/// Why a process may not have a state directory.
+/// Why a process cannot use a state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Two processes would take each other's sockets, and change what the other has in memory.
+    /// Two processes would replace each other's sockets and each other's state.
     #[error("{}: another sitegate{holder} has this state directory", .path.display())]
     InUse {
         /// The state directory.
         path: PathBuf,
-        /// Its process id in brackets, if it could be read.
+        /// Its process id in brackets, if it can be read.
         holder: String,
     },
-    /// Its root, keys and store are another site's.
+    /// Its root, keys and store belong to another site.
     #[error(
         "{}: this is the state directory of site {found}, and [site] code is {wanted}: correct one of \
          them, or remove {} if this site is to have it from now on",
@@ -35,14 +35,14 @@ pub enum StateError {
     OtherSite {
         /// The state directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The site code found.
         found: String,
-        /// Whose it ought to be.
+        /// The site code in the configuration.
         wanted: String,
     },
 }
 
-/// A state directory, had by this process alone until dropped.
+/// A state directory, locked by this process until dropped.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
@@ -50,11 +50,11 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Have the directory for the site with this code; it is made if there is none.
+    /// Takes the directory for the site with this code; creates it if there is none.
     ///
     /// # Errors
-    /// Whoever else has it, or whose it is. One that cannot be written is had without a lock: what is
-    /// wrong with it is told by whoever wants to write.
+    /// If another process uses it, or it belongs to another site. An unwritable directory is taken
+    /// without a lock: later writes report the fault.
     pub fn take(path: &Path, code: &str) -> Result<Self, StateError> {
         let path = path.to_owned();
         let _ = private_dir(&path);
@@ -74,13 +74,13 @@ impl StateDir {
             let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{id}"));
         }
         if !path.join(SITE).exists() {
-            // A disk that takes nothing is told by whoever has more to lose.
+            // A failing disk is reported by writes that matter more.
             let _ = write_public(&path.join(SITE), format!("{code}\n").as_bytes());
         }
         Ok(StateDir { path, lock })
     }
 
-    /// Whether the directory that was taken is still there, and no other in its place.
+    /// Whether the locked directory is still at its path, and was not replaced.
     pub fn is_there(&self) -> bool {
         let Some(lock) = &self.lock else { return self.path.is_dir() };
         let same = |held: std::fs::Metadata, found: std::fs::Metadata| {
@@ -92,24 +92,23 @@ impl StateDir {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Whether a directory is this site's, or nobody's yet.
+/// Checks that a directory belongs to this site, or to none yet.
 ///
 /// # Errors
 /// [`StateError::OtherSite`].
 pub fn owner(path: &Path, code: &str) -> Result<(), StateError> {
     let Ok((bytes, _)) = read_bounded(&path.join(SITE), BYTES_MAX) else { return Ok(()) };
     let found = String::from_utf8_lossy(&bytes).trim().to_owned();
-    match found.is_empty() || found.eq_ignore_ascii_case(code) {
-        true => Ok(()),
-        false => {
-            Err(StateError::OtherSite { path: path.to_owned(), found, wanted: code.to_owned() })
-        }
+    if found.is_empty() || found.eq_ignore_ascii_case(code) {
+        Ok(())
+    } else {
+        Err(StateError::OtherSite { path: path.to_owned(), found, wanted: code.to_owned() })
     }
 }
 
@@ -117,7 +116,7 @@ fn open(path: &Path) -> io::Result<File> {
     let lock = path.join(LOCK);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // Where nothing may be written, one that is there can still be locked.
+    // On a read-only file system, an existing lock file can still be locked.
     options.open(&lock).or_else(|_| File::open(&lock))
 }
 
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_alone_has_a_directory_until_it_lets_go() {
+    fn a_state_directory_has_one_owner_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let first = StateDir::take(&state, "PS1").unwrap();
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_one_sites_until_somebody_says_otherwise() {
+    fn a_state_directory_belongs_to_one_site() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         drop(StateDir::take(&state, "PS1").unwrap());

@@ -1,8 +1,8 @@
-//! What the site keeps: devices and their keys, ids of tokens, blocks, used assertions, and who did
-//! what. In a file of its own (SQLite), or in PostgreSQL.
+//! The site's store: devices and their keys, token records, blocks, used assertions and the audit
+//! log, in an SQLite file or in PostgreSQL.
 //!
-//! Each change is one transaction with its line of audit, and on disk when it returns. Never holds
-//! a token or a private key. The only place that knows sqlx.
+//! Each change is one transaction with its audit line, and is on disk at the return. Never holds a
+//! token or a private key. The only module that uses sqlx.
 
 mod audit;
 mod block;
@@ -37,165 +37,165 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use audit::{Action, AuditFilter, AuditRecord};
-pub use block::{BlockEntry, Blocked, BlockedOwned, Blocks, Covered};
+pub use block::{BlockEntry, Blocked, BlockedOwned, Covered, StoredBlocks};
 pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
-pub use device::{Device, DeviceFilter, DeviceKey, Origin, Via};
+pub use device::{Device, DeviceFilter, DeviceKey, DeviceOrigin, Via};
 pub use error::{StoreError, disk_takes_nothing};
 pub use fault::StoreFault;
 pub use follow::Follower;
-pub use gateway::{Gateway, GatewayIdentity, JoinError, Joining};
+pub use gateway::{GatewayIdentity, GatewayRecord, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
 pub use health::{OnStore, StoreEvent, StoreHealth, Trouble};
-pub use place::{Place, PostgresUrl};
-pub use publish::Published;
+pub use place::{PostgresUrl, StorePlace};
+pub use publish::PublishedBundle;
 pub use recover::{FoundIn, Lost, RECOVERED_BY};
 pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
 pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
-pub use waiting::{Approval, Approved, Dropped, Rejected, WAITING_KEPT_S};
+pub use waiting::{Approval, Approved, Dropped, RejectedKeys, WAITING_KEPT_S};
 
 use db::Db;
-use health::Shown;
-use place::Own;
+use health::HealthChange;
+use place::OwnPlace;
 
 use crate::live::{Live, Publisher, live};
 
-/// How long a server is waited for that may start together with this process.
+/// How long to wait at startup for a server that may start together with this process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The site's store. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    /// How a follower gets a connection of its own.
-    own: Live<Own>,
-    replace_own: Mutex<Publisher<Own>>,
-    /// Whether what is known to be blocked could not be written into the store.
+struct StoreState {
+    /// How a follower makes its own connection.
+    own: Live<OwnPlace>,
+    replace_own: Mutex<Publisher<OwnPlace>>,
+    /// Whether known blocks could not be written into the store.
     is_incomplete: AtomicBool,
-    /// The latest version of the blocks that this process knows of.
+    /// The latest version of the blocks known to this process.
     heard: watch::Sender<i64>,
 }
 
 impl Store {
-    /// Open the store of a place: makes its file or its tables if need be, and brings them up to
-    /// date. Whoever opens it at the same time waits.
+    /// Opens a store: creates its file or its tables if needed, and migrates them. Concurrent opens
+    /// wait.
     ///
     /// # Errors
-    /// What stands in the way: [`StoreError::Newer`] where a later sitegate has changed the tables,
-    /// [`StoreError::ReadOnly`] where nothing can be written.
-    pub async fn open(place: &Place, now: Timestamp) -> Result<Self, StoreError> {
+    /// The obstacle: [`StoreError::Newer`] if a later sitegate has migrated the tables,
+    /// [`StoreError::ReadOnly`] if it cannot be written.
+    pub async fn open(place: &StorePlace, now: Timestamp) -> Result<Self, StoreError> {
         let store = Store::open_at_start(place).await?;
-        // It also shows at the start, not at the first device, whether anything can be written.
+        // Also shows at startup, not at the first device, whether the store can be written.
         store.record(Action::Opened, "store", place.kind(), "sitegate", now).await?;
         Ok(store)
     }
 
-    /// As [`Store::open`], for one command: the audit tells of what it does, not of its coming.
+    /// Like [`Store::open`], for one command, without an audit line for the opening.
     ///
     /// # Errors
-    /// As [`Store::open`], but that nothing can be written shows only when something is.
-    pub async fn open_briefly(place: &Place) -> Result<Self, StoreError> {
+    /// As [`Store::open`], but a read-only store is detected only at the first write.
+    pub async fn open_briefly(place: &StorePlace) -> Result<Self, StoreError> {
         Store::open_within(place, Duration::ZERO).await
     }
 
-    /// As [`Store::open_briefly`], but for a process that may start together with its database: that
-    /// is waited for a few seconds.
+    /// Like [`Store::open_briefly`], for a process that may start together with its database: waits
+    /// a few seconds for it.
     ///
     /// # Errors
     /// As [`Store::open_briefly`].
-    pub async fn open_at_start(place: &Place) -> Result<Self, StoreError> {
+    pub async fn open_at_start(place: &StorePlace) -> Result<Self, StoreError> {
         Store::open_within(place, PATIENCE).await
     }
 
-    async fn open_within(place: &Place, patience: Duration) -> Result<Self, StoreError> {
+    async fn open_within(place: &StorePlace, patience: Duration) -> Result<Self, StoreError> {
         let store = Store::with(place::connect(place, patience).await?);
         store.shared.heard.send_replace(store.block_version().await?);
         Ok(store)
     }
 
-    fn with((db, own): (Db, Own)) -> Self {
+    fn with((db, own): (Db, OwnPlace)) -> Self {
         let (heard, _) = watch::channel(0);
         let (publisher, own) = live(own);
         let (replace_own, is_incomplete) = (Mutex::new(publisher), AtomicBool::new(false));
-        Store { db, shared: Arc::new(Shared { own, replace_own, is_incomplete, heard }) }
+        Store { db, shared: Arc::new(StoreState { own, replace_own, is_incomplete, heard }) }
     }
 
-    /// Try to write what was opened by [`Store::open_to_read`], from now on by all clones. Whoever
-    /// uses the store meanwhile is told that it does not answer.
+    /// Reopens for writing a store that was opened by [`Store::open_to_read`], for all clones.
+    /// Requests in between fail.
     ///
     /// # Errors
-    /// What stands in the way, as for [`Store::open`]; then it can be read as before.
+    /// The obstacle, as for [`Store::open`]; the store can then be read as before.
     pub async fn reopen(&self, path: &Path, now: Timestamp) -> Result<(), StoreError> {
         let fault = |cause| StoreError::File { path: path.to_owned(), cause };
         place::takes_something(path).map_err(fault)?;
-        // SQLite shares what it has learnt of a file among all connections of a process: as long as
-        // one is left by which it cannot be written, none can write it.
-        self.own(Own::Nowhere);
+        // SQLite shares the state of a file among all connections of a process: while a read-only
+        // connection is open, no other can write.
+        self.own(OwnPlace::Nowhere);
         self.db.close().await;
         tokio::time::sleep(follow::LOOK_EVERY * 3).await;
-        let opened = Store::open(&Place::Sqlite(path.to_owned()), now).await;
+        let opened = Store::open(&StorePlace::Sqlite(path.to_owned()), now).await;
         let store = match &opened {
             Ok(fresh) => fresh,
             Err(_) => &Store::open_to_read(path).await?,
         };
         self.db.replace_by(&store.db);
         if opened.is_ok() {
-            self.db.health().succeeded(Shown::Writes, Instant::now());
+            self.db.health().succeeded(HealthChange::Writes, Instant::now());
         }
-        self.own(Own::clone(&store.shared.own.load()));
+        self.own(OwnPlace::clone(&store.shared.own.load()));
         opened.map(drop)
     }
 
-    fn own(&self, own: Own) {
+    fn own(&self, own: OwnPlace) {
         let publisher = self.shared.replace_own.lock().unwrap_or_else(PoisonError::into_inner);
         publisher.publish(own);
     }
 
-    /// Whether a file can be opened and read. Nothing is made beside it.
+    /// Checks that a file can be opened and read. Creates no files.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault.
     pub async fn look(path: &Path) -> Result<(), StoreError> {
-        // A process that has it open has its log beside it, and then it is read with that.
+        // If a process has it open, its WAL exists, and is then read, too.
         let store = Store::with(place::sqlite_to_read(path, !place::has_log(path)));
         let looked = store.block_version().await.map(drop);
         store.close().await;
         looked
     }
 
-    /// Whether a PostgreSQL database can be used, now and by this user. Nothing is changed.
+    /// Checks that a PostgreSQL database can be used now by this user. Changes nothing.
     ///
     /// # Errors
-    /// Why not.
+    /// The obstacle.
     pub async fn try_out(url: &PostgresUrl) -> Result<(), StoreError> {
         place::try_out(url).await
     }
 
-    /// How it is, at any time.
+    /// The current health of the store.
     pub fn health(&self) -> Live<StoreHealth> {
         self.db.health().reader()
     }
 
-    /// Say what kept it from being opened as it should be.
+    /// Reports the error of a failed open to the store's health.
     pub fn found_amiss(&self, error: &StoreError) {
         self.db.health().failed(error, 0, Instant::now());
     }
 
-    /// Tell somebody what happens to it. The first who asks is told.
+    /// Registers the observer of the store's events. Only the first one is used.
     pub fn on_event(&self, on_event: OnStore) {
         self.db.health().tell(on_event);
     }
 
-    /// Open a file as it lies on a disk that takes nothing: what is blocked can be read, and every
-    /// change is [`StoreError::ReadOnly`].
+    /// Opens a file on a disk that accepts no writes: blocks can be read, and every change is
+    /// [`StoreError::ReadOnly`].
     ///
     /// # Errors
-    /// If not even that can be done.
+    /// If it cannot even be read.
     pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         let store = Store::with(place::sqlite_to_read(path, false));
         let version = match store.block_version().await {
@@ -211,29 +211,28 @@ impl Store {
         Ok(store)
     }
 
-    /// Say whether what is known to be blocked could not be written into the store.
+    /// Sets whether known blocks could not be written into the store.
     pub fn set_incomplete(&self, is_incomplete: bool) {
         self.shared.is_incomplete.store(is_incomplete, Ordering::Release);
     }
 
-    /// Whether something is known to be blocked that this store does not have: nobody else may go by
-    /// it then.
+    /// Whether this store lacks known blocks: no other process may rely on it then.
     pub fn is_incomplete(&self) -> bool {
         self.shared.is_incomplete.load(Ordering::Acquire)
     }
 
-    /// Let go of the database, when what is under way is done. Clones can do nothing afterwards.
+    /// Closes the database, once operations in flight are done. Clones are unusable afterwards.
     pub async fn close(&self) {
         self.db.close().await;
     }
 }
 
-/// A time as the store has it.
+/// A time in the store's format.
 fn seconds(time: Timestamp) -> i64 {
     time.as_second()
 }
 
-/// A moment before which something counts: the first whole second that is not before it.
+/// A time limit in the store's format, rounded up to whole seconds.
 fn seconds_up(time: Timestamp) -> i64 {
     time.as_second().saturating_add(i64::from(time.subsec_nanosecond() > 0))
 }

@@ -1,5 +1,5 @@
-//! The site's own token key: made at first start, kept in the state directory, used to sign and
-//! published to verify.
+//! The site's token key: created at the first start, stored in the state directory, used to sign,
+//! and published for verification.
 //!
 //! The private key never leaves its file and this process.
 
@@ -18,47 +18,47 @@ use crate::secret::{read_bounded, write_public};
 use crate::token::{MintError, MintRequest, SignerKind};
 
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// The file with the hierarchy that a site has given itself.
+/// The file with the hierarchy that the site has generated for itself.
 const HIERARCHY: &str = "hierarchy";
 
 /// Why the site has no token key.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenKeyError {
-    /// The file system refuses.
+    /// The file system failed.
     #[error("{path}: {cause}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it answers.
+        /// The error.
         cause: io::Error,
     },
-    /// Others may read the key.
+    /// Others can read the key.
     #[error("{path}: the token key is readable by others; chmod 600 it and make a new one")]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// The key is none.
+    /// The key is invalid.
     #[error("{path}: {cause}")]
     Key {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         cause: MintError,
     },
-    /// Nobody has made it yet, or it is gone.
+    /// The key does not exist.
     #[error("{}: there is no token key: the first start makes it", .path.display())]
     NotMade {
         /// Its folder.
         path: PathBuf,
     },
-    /// The certificate could not be made.
+    /// The certificate could not be created.
     #[error("the token key's certificate could not be made: {0}")]
     Certificate(String),
 }
 
-/// The site as an issuer of tokens. Its keys are those that the folder's file decides on, at start
-/// and whenever it is told to look.
+/// The site as a token issuer. Its keys are those in the folder's journal, at startup and at each
+/// call of [`SiteTokens::follow`].
 pub struct SiteTokens {
     ring: KeyRing,
     seen: Mutex<Journal>,
@@ -68,20 +68,21 @@ pub struct SiteTokens {
 }
 
 impl SiteTokens {
-    /// Open the site's token key in `state`, or make one of that kind: RS256 is what Configuration
-    /// Manager's own verifiers know. `issuer` is the `iss` of its tokens;
-    /// without a hierarchy the site gives itself one and keeps it.
+    /// Opens the site's token key in `state`, or creates one of that kind: Configuration Manager's
+    /// own verifiers know RS256. `issuer` is the `iss` of its tokens; without a hierarchy the site
+    /// generates one and stores it.
     ///
     /// # Errors
-    /// What stands in the way; the gateway serves other issuers' tokens all the same.
+    /// The obstacle; the gateway still serves other issuers' tokens.
     pub fn open(
         state: &Path,
-        (site_code, kind): (&str, SignerKind),
+        site_code: &str,
+        kind: SignerKind,
         hierarchy: Option<Uuid>,
         issuer: &str,
         now: Timestamp,
     ) -> Result<Self, TokenKeyError> {
-        let ring = token_ring(state, (site_code, kind));
+        let ring = token_ring(state, site_code, kind);
         let (keys, journal) = ring.open(now)?;
         let hierarchy = match hierarchy {
             Some(configured) => configured,
@@ -91,17 +92,18 @@ impl SiteTokens {
         Ok(SiteTokens { ring, seen, keys, hierarchy, issuer: issuer.to_owned() })
     }
 
-    /// The same, for whoever is not the process that runs: what is not there is not made.
+    /// Like [`SiteTokens::open`], for commands: creates nothing.
     ///
     /// # Errors
     /// [`TokenKeyError::NotMade`], and as [`SiteTokens::open`].
     pub fn find(
         state: &Path,
-        (site_code, kind): (&str, SignerKind),
+        site_code: &str,
+        kind: SignerKind,
         hierarchy: Option<Uuid>,
         issuer: &str,
     ) -> Result<Self, TokenKeyError> {
-        let ring = token_ring(state, (site_code, kind));
+        let ring = token_ring(state, site_code, kind);
         let not_made = || TokenKeyError::NotMade { path: ring.dir.clone() };
         if !ring.is_made()? {
             return Err(not_made());
@@ -115,20 +117,20 @@ impl SiteTokens {
         Ok(SiteTokens { ring, seen, keys, hierarchy, issuer: issuer.to_owned() })
     }
 
-    /// The public halves, as a JWKS (RFC 7517 §5).
+    /// The public keys, as a JWKS (RFC 7517 §5).
     pub fn jwks(&self) -> String {
         self.keys.reader().peek(Keys::jwks)
     }
 
-    /// The folder to watch, and to [`follow`](SiteTokens::follow) when something changes there.
+    /// The folder to watch; call [`follow`](SiteTokens::follow) when it changes.
     pub fn watched(&self) -> PathBuf {
         ring::watched(&self.ring.dir)
     }
 
-    /// Look at the folder, and take what a step of a rollover has changed.
+    /// Reads the journal, and loads the keys that a rollover step has changed.
     ///
     /// # Errors
-    /// What stands in the way; the keys are what they were.
+    /// The obstacle; the keys are then unchanged.
     pub fn follow(&self) -> Result<(), TokenKeyError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if self.ring.journal()? != *seen {
@@ -146,31 +148,31 @@ impl SiteTokens {
         &self.issuer
     }
 
-    /// The hierarchy that the site's tokens name.
+    /// The hierarchy in the site's tokens.
     pub fn hierarchy(&self) -> Uuid {
         self.hierarchy
     }
 
-    /// Sign a token. `wanted` says what for; issuer and hierarchy are the site's own.
+    /// Signs a token. The issuer and hierarchy of `wanted` are replaced by the site's own.
     ///
     /// # Errors
-    /// What about the wish is not allowed.
+    /// The fault of the request.
     pub fn mint(&self, wanted: MintRequest<'_>, now: Timestamp) -> Result<String, MintError> {
         let request = MintRequest { issuer: &self.issuer, hierarchy: self.hierarchy, ..wanted };
         self.keys.reader().load().current().mint(&request, now)
     }
 }
 
-/// Where the token keys of a state directory lie.
-pub(super) fn token_ring(state: &Path, (site_code, kind): (&str, SignerKind)) -> KeyRing {
+/// The token key ring of a state directory.
+pub(super) fn token_ring(state: &Path, site_code: &str, kind: SignerKind) -> KeyRing {
     let (thing, site_code) = (Thing::TokenKey, Some(site_code.to_owned()));
     KeyRing { dir: state.join(thing.folder()), thing, kind, site_code }
 }
 
-/// The site's bundle keys in `state`, made when they are first asked for.
+/// The site's bundle keys in `state`, created at the first call.
 ///
 /// # Errors
-/// What stands in the way.
+/// The obstacle.
 pub fn bundle_keys(state: &Path, now: Timestamp) -> Result<Keys, TokenKeyError> {
     KeyRing::bundle(state).open(now).map(|(keys, _)| keys)
 }
@@ -187,7 +189,7 @@ fn own_hierarchy(dir: &Path) -> Result<Uuid, TokenKeyError> {
     if let Some(found) = kept_hierarchy(dir)? {
         return Ok(found);
     }
-    // Two that start at once must not each give it another.
+    // Two processes that start at once must not generate different ones.
     let locked = dir.join(LOCK);
     let _lock = lock(dir).map_err(|cause| TokenKeyError::File { path: locked, cause })?;
     if let Some(found) = kept_hierarchy(dir)? {

@@ -1,8 +1,8 @@
-//! Whether a backend's certificate is good by the roots that the operator named for it.
+//! Verifies a backend's certificate against the roots that the operator named for it.
 //!
-//! A root counts within its dates alone, and a certificate that is itself in the file is trusted as it
-//! is: most backends with a certificate of their own have one that `openssl req -x509` made, which
-//! says that it is an authority.
+//! A root counts only within its validity, and a certificate that is itself in the file is trusted
+//! (pinned): most self-made backend certificates come from `openssl req -x509`, which marks them as
+//! a CA.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::anchor::{Anchor, AnchorFault};
 use crate::cert::{Anchors, Facts};
 use crate::clock::second;
 
-/// Judges by roots, and by certificates that are trusted themselves.
+/// Verifies with roots, and with pinned certificates.
 #[derive(Debug)]
 pub(super) struct BackendVerifier {
     pub(super) anchors: Anchors,
@@ -77,7 +77,7 @@ impl ServerCertVerifier for BackendVerifier {
     }
 }
 
-/// A certificate that the operator has given: its dates, its names and its use still count.
+/// Verifies a pinned certificate: its validity, its names and its usage still count.
 fn pinned(
     pin: &Anchor,
     at: jiff::Timestamp,

@@ -1,5 +1,5 @@
-//! The configuration of TLS towards a backend: whom it trusts. The system's roots, or the operator's
-//! instead of them, and no client certificate.
+//! The TLS client configuration for backends: trusts the system's roots, or the operator's instead,
+//! and sends no client certificate.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use super::backend_verifier::BackendVerifier;
 use crate::cert::Anchors;
 
-/// Makes configurations with one provider.
+/// Makes client configurations with one provider.
 #[derive(Clone, Debug)]
 pub struct ClientConfigs {
     begun: ConfigBuilder<ClientConfig, WantsVerifier>,
@@ -20,10 +20,10 @@ pub struct ClientConfigs {
 }
 
 impl ClientConfigs {
-    /// With these as the system's roots.
+    /// Uses these as the system's roots.
     ///
     /// # Errors
-    /// If the provider cannot do TLS at all.
+    /// If the provider does not support TLS 1.2 and 1.3.
     pub fn new(
         provider: Arc<CryptoProvider>,
         system: RootCertStore,
@@ -33,8 +33,8 @@ impl ClientConfigs {
         Ok(ClientConfigs { begun, provider, system: Arc::new(system) })
     }
 
-    /// One that trusts these roots, or the system's without any list of them. An empty list trusts
-    /// nobody.
+    /// A configuration that trusts these roots, or the system's if `None`. An empty list trusts no
+    /// server.
     pub fn trusting(&self, roots: Option<Anchors>) -> Arc<ClientConfig> {
         let begun = self.begun.clone();
         let trusting: ConfigBuilder<ClientConfig, WantsClientCert> = match roots {

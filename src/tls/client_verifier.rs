@@ -1,7 +1,7 @@
-//! Asks clients for a certificate and takes whatever they send, if they have its key.
+//! Requests client certificates and accepts any, if the client proves possession of its key.
 //!
-//! Judges nothing else: a client that is told by a TLS alert cannot say why it failed. Requests are
-//! judged one by one, where there is an answer to put the reason into.
+//! Verifies nothing else: a TLS alert could not convey the reason of a failure. Certificates are
+//! validated for each request, where the response can carry the reason.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -12,7 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
-/// Takes any well-formed X.509 certificate (version 3) whose key is proven.
+/// Accepts any well-formed X.509 certificate (version 3) with a proven key.
 #[derive(Debug)]
 pub(super) struct AnyClient {
     algorithms: WebPkiSupportedAlgorithms,
@@ -29,8 +29,8 @@ impl ClientCertVerifier for AnyClient {
         false
     }
 
-    /// No hints: the authorities may change while this configuration is in use, and strangers need
-    /// not learn their names. Clients then offer whatever they would use.
+    /// No hints: the CAs may change while this configuration is in use, and unauthenticated clients
+    /// need not learn their names. Clients then offer any certificate that they would use.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -1,7 +1,7 @@
-//! The configuration of TLS for one credential: versions, protocols, tickets.
+//! The TLS server configuration of one credential: versions, ALPN protocols, tickets.
 //!
-//! A configuration is swapped whole. Tickets and sessions belong to it and end with it, so that
-//! none brings back a certificate that is no longer served.
+//! A configuration is swapped as a whole. Tickets and sessions belong to it and end with it, so
+//! that no resumption brings back a certificate that is no longer served.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use rustls::server::{ClientHello, NoClientAuth, ResolvesServerCert, ServerSessio
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 
-use crate::cert::{Credential, Fault, Staple};
+use crate::cert::{Credential, CredentialFault, Staple};
 use crate::unfit::Unfit;
 
 use super::client_verifier::AnyClient;
-use super::remembering::{SmallSessions, SmallTickets};
+use super::session_size::{SmallSessions, SmallTickets};
 
-/// What a site system may choose about its TLS.
+/// The TLS options of a site system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsOptions {
     /// Offer HTTP/2 before HTTP/1.1 (RFC 7301, RFC 9113 §3.2).
     pub http2: bool,
-    /// Ask clients for a certificate. None is demanded, and none is judged here.
+    /// Request a client certificate. It is optional, and not validated here.
     pub client_certificates: bool,
 }
 
@@ -34,27 +34,28 @@ impl Default for TlsOptions {
     }
 }
 
-/// TLS 1.2 clients without tickets, of which there are few.
+/// For TLS 1.2 clients without tickets, of which there are few.
 const SESSIONS_MAX: usize = 4096;
 
-/// Make the configuration: TLS 1.3 and 1.2, key exchange in the provider's order, tickets under
-/// keys of its own, no early data (a replayed request must not be possible).
+/// Makes the configuration: TLS 1.3 and 1.2, key exchange in the provider's order, tickets under
+/// its own keys, no early data (it would permit replayed requests).
 ///
 /// # Errors
-/// What makes the credential's key unusable, or [`Unfit::HandshakeFailed`] where the provider
-/// cannot do TLS at all.
+/// Why the credential's key is unusable, or [`Unfit::HandshakeFailed`] if the provider does not
+/// support TLS 1.2 and 1.3.
 pub fn server_config(
     credential: &Credential,
     staple: Option<&Staple>,
     options: &TlsOptions,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<ServerConfig>, Fault> {
-    let failed = |e: rustls::Error| Fault::new(Unfit::HandshakeFailed, e.to_string());
+) -> Result<Arc<ServerConfig>, CredentialFault> {
+    let failed = |e: rustls::Error| CredentialFault::new(Unfit::HandshakeFailed, e.to_string());
     let mut key = credential.certified_key()?;
     key.ocsp = staple.map(|staple| staple.der.to_vec());
-    let clients: Arc<dyn ClientCertVerifier> = match options.client_certificates {
-        true => Arc::new(AnyClient::new(&provider)),
-        false => Arc::new(NoClientAuth),
+    let clients: Arc<dyn ClientCertVerifier> = if options.client_certificates {
+        Arc::new(AnyClient::new(&provider))
+    } else {
+        Arc::new(NoClientAuth)
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -68,11 +69,11 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// A configuration that completes no handshake: for names that nobody here has, and while no
-/// certificate is fit. The client is told by an alert rather than by silence.
+/// A configuration that completes no handshake: for unknown server names, and while no certificate
+/// is fit. The client receives an alert.
 ///
 /// # Errors
-/// If the provider cannot do TLS at all.
+/// If the provider does not support TLS 1.2 and 1.3.
 pub fn refusing(provider: Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, rustls::Error> {
     #[derive(Debug)]
     struct Nobody;
@@ -89,8 +90,8 @@ pub fn refusing(provider: Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, rust
     Ok(Arc::new(config))
 }
 
-/// The protocols that a client may offer, the best first. HTTP/1.0 is served like HTTP/1.1, so a
-/// client that offers nothing else is not sent away.
+/// The ALPN protocols, the preferred one first. HTTP/1.0 is served like HTTP/1.1, so a client that
+/// offers only that is accepted.
 fn protocols(http2: bool) -> Vec<Vec<u8>> {
     let all: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
     all.into_iter().skip(usize::from(!http2)).map(<[u8]>::to_vec).collect()

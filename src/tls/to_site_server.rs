@@ -1,7 +1,7 @@
-//! The configuration of TLS towards a site server: known by the site's roots, or at first by the
-//! root key that the join token names.
+//! The TLS client configuration for a site server: verified with the site's roots, or at the join
+//! with the root key that the join token pins.
 //!
-//! Trusts nobody at first sight, and not the system's roots.
+//! No trust on first use, and no use of the system's roots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,28 +20,29 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::cert::{Facts, spki_sha256};
 
-/// By what a site server is known.
+/// The trust anchor for a site server.
 #[derive(Clone, Debug)]
 pub enum SiteServerTrust {
     /// The site's roots.
     Roots(RootCertStore),
-    /// The SHA-256 of its root's public key, base64url: the root itself is in the chain.
+    /// The SHA-256 of its root's public key, base64url: the chain must include that root.
     RootKey(String),
 }
 
-/// The name of a root by its key, as join tokens have it: the SHA-256 of its SubjectPublicKeyInfo,
-/// base64url. `None` for what is no certificate.
+/// The pin of a root's key, as in join tokens: the SHA-256 of its SubjectPublicKeyInfo, base64url.
+/// `None` if the bytes are not a certificate.
 pub fn root_key_name(der: &[u8]) -> Option<String> {
     spki_sha256(der).map(|hash| URL_SAFE_NO_PAD.encode(hash))
 }
 
-/// A configuration that shows a certificate of one's own.
+/// A configuration with a client certificate (mutual TLS).
 ///
 /// # Errors
-/// If the certificate and its key cannot be used, or nobody at all is trusted.
+/// If the certificate and its key cannot be used, or the trust is empty.
 pub fn to_site_server(
     trust: SiteServerTrust,
-    (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ClientConfig, Error> {
     let begun = ClientConfig::builder_with_provider(provider.clone())
@@ -51,11 +52,11 @@ pub fn to_site_server(
     trusting.with_client_auth_cert(chain, key)
 }
 
-/// Judges a chain by the site's roots, or by the root in it that has the key.
+/// Verifies a chain with the site's roots, or with the root in it that has the pinned key.
 ///
-/// A certificate that is not valid yet is taken: the clock of this machine is behind then, and a
-/// gateway with a wrong clock must hear of blocks all the same. One that has expired is not: its key
-/// may be anybody's by now.
+/// Accepts a certificate that is not valid yet: then the clock of this machine is behind, and a
+/// gateway with a wrong clock must still receive blocks. Rejects an expired one: its key may be
+/// compromised by now.
 #[derive(Debug)]
 struct OfTheSite {
     trust: SiteServerTrust,
@@ -77,7 +78,7 @@ impl OfTheSite {
     }
 }
 
-/// The first moment at which all of these are valid, if that is still to come.
+/// The first moment at which all of these are valid, if it is in the future.
 fn begins<'a>(
     certificates: impl Iterator<Item = &'a CertificateDer<'a>>,
     now: UnixTime,
@@ -130,7 +131,7 @@ impl ServerCertVerifier for OfTheSite {
     }
 }
 
-/// The SHA-256 of a certificate, as RFC 8705 names it.
+/// The SHA-256 thumbprint of a certificate, as in RFC 8705.
 pub fn x5t_s256(der: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der))
 }

@@ -1,6 +1,6 @@
-//! The last look before a configuration is published: a client shakes hands with it, in memory.
+//! Trial handshake: before a configuration is published, a client connects to it, in memory.
 //!
-//! No sockets; the time is the one it is told.
+//! No sockets; the time is an argument.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +17,31 @@ use rustls::{
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::backend_verifier::BackendVerifier;
-use crate::cert::{Anchors, Fault};
+use crate::cert::{Anchors, CredentialFault};
 use crate::unfit::Unfit;
 
-/// The client that tries: whom it trusts, where it connects to, and what cryptography it knows.
+/// The client of the trial: its trust, its server names, and its cryptography.
 #[derive(Clone, Debug)]
-pub struct Client<'a> {
+pub struct TrialClient<'a> {
     /// The roots it trusts.
     pub anchors: &'a Anchors,
-    /// The hosts it connects to, one after the other.
+    /// The server names, tried one after the other.
     pub hosts: &'a [ServerName<'static>],
     /// Its cryptography.
     pub provider: &'a Arc<CryptoProvider>,
 }
 
-/// Shake hands with the configuration for every host by TLS 1.3, and for the first by TLS 1.2 as
-/// well; the versions differ in how the key is used, not in how names are judged.
+/// Performs a handshake with the configuration for every host over TLS 1.3, and for the first one
+/// over TLS 1.2 as well; the versions differ in the use of the key, not in the verification of
+/// names.
 ///
 /// # Errors
-/// [`Unfit::HandshakeFailed`] with host, version and the side's own words.
-pub fn trial(config: &Arc<ServerConfig>, client: &Client<'_>, now: Timestamp) -> Result<(), Fault> {
+/// [`Unfit::HandshakeFailed`] with host, version and the failing side's error.
+pub fn trial(
+    config: &Arc<ServerConfig>,
+    client: &TrialClient<'_>,
+    now: Timestamp,
+) -> Result<(), CredentialFault> {
     let modern = client_config(client, &TLS13, now)?;
     for host in client.hosts {
         shake("TLS 1.3", config, &modern, host)?;
@@ -48,30 +53,29 @@ pub fn trial(config: &Arc<ServerConfig>, client: &Client<'_>, now: Timestamp) ->
 }
 
 fn client_config(
-    client: &Client<'_>,
+    client: &TrialClient<'_>,
     version: &'static SupportedProtocolVersion,
     now: Timestamp,
-) -> Result<Arc<ClientConfig>, Fault> {
+) -> Result<Arc<ClientConfig>, CredentialFault> {
     let time = Arc::new(StoppedAt(now));
     let provider = Arc::new(with_one_exchange(client.provider));
     let config = ClientConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[version])
-        .map_err(|e| Fault::new(Unfit::HandshakeFailed, e.to_string()))?;
-    let mut config = match client.anchors.process_more() {
-        false => config.with_root_certificates(client.anchors.root_store()),
-        true => {
-            let anchors = client.anchors.clone();
-            let verifier = BackendVerifier { anchors, provider: client.provider.clone() };
-            config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-        }
-    }
-    .with_no_client_auth();
+        .map_err(|e| CredentialFault::new(Unfit::HandshakeFailed, e.to_string()))?;
+    let config = if client.anchors.process_more() {
+        let anchors = client.anchors.clone();
+        let verifier = BackendVerifier { anchors, provider: client.provider.clone() };
+        config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+    } else {
+        config.with_root_certificates(client.anchors.root_store())
+    };
+    let mut config = config.with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
-/// The same cryptography with the cheapest key exchange alone: what is tried is the certificate, and
-/// a client that offers a post-quantum key computes it for nothing.
+/// The same cryptography with only the cheapest key exchange: the trial tests the certificate, and
+/// a post-quantum key share would be wasted work.
 fn with_one_exchange(provider: &CryptoProvider) -> CryptoProvider {
     let mut one = provider.clone();
     if one.kx_groups.iter().any(|group| group.name() == NamedGroup::X25519) {
@@ -95,10 +99,10 @@ fn shake(
     server: &Arc<ServerConfig>,
     client: &Arc<ClientConfig>,
     host: &ServerName<'static>,
-) -> Result<(), Fault> {
+) -> Result<(), CredentialFault> {
     let failed = |side: &str, why: String| {
         let at = format!("{version} to {}: {side}: {why}", host.to_str());
-        Fault::new(Unfit::HandshakeFailed, at)
+        CredentialFault::new(Unfit::HandshakeFailed, at)
     };
     let mut client = ClientConnection::new(client.clone(), host.clone())
         .map_err(|e| failed("client", e.to_string()))?;
@@ -108,13 +112,13 @@ fn shake(
         let sent = carry(&mut client, &mut server).map_err(|e| failed("server", e))?;
         let answered = carry(&mut server, &mut client).map_err(|e| failed("client", e))?;
         if sent + answered == 0 {
-            return Err(failed("both", "nothing more to say".to_owned()));
+            return Err(failed("both", "no detail".to_owned()));
         }
     }
     Ok(())
 }
 
-/// Carry all that one side has to say to the other; how many bytes it was.
+/// Transfers all pending bytes of one side to the other. Returns their number.
 fn carry<A: SideData, B: SideData>(
     from: &mut ConnectionCommon<A>,
     to: &mut ConnectionCommon<B>,

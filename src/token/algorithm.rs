@@ -1,6 +1,6 @@
-//! The signature algorithms that a key may be for: a closed list, without HMAC and without none.
+//! The accepted signature algorithms: a closed list, without HMAC and without `none`.
 //!
-//! Never chosen by a token: a token's `alg` only picks a key among those that its header names.
+//! A token never chooses its algorithm: `alg` only selects a key among those that its header names.
 
 /// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,10 +39,10 @@ impl Algorithm {
         Algorithm::EdDsa,
     ];
 
-    /// The name of [`Algorithm::EdDsa`] by RFC 9864.
+    /// The name of [`Algorithm::EdDsa`] in RFC 9864.
     pub const ED25519: &str = "Ed25519";
 
-    /// The name as it stands in `alg`. It is case-sensitive (RFC 7515 §4.1.1).
+    /// The value of `alg`. It is case-sensitive (RFC 7515 §4.1.1).
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Rs256 => "RS256",
@@ -57,8 +57,8 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of this exact name; `Ed25519` is the later one of EdDSA on that curve
-    /// (RFC 9864 §2.2).
+    /// The algorithm with this exact name; `Ed25519` is the newer name of EdDSA on that curve (RFC
+    /// 9864 §2.2).
     pub fn from_name(name: &str) -> Option<Self> {
         if name == Algorithm::ED25519 {
             return Some(Algorithm::EdDsa);

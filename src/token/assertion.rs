@@ -1,7 +1,7 @@
-//! A client's proof that it has its key: a JWT for the token service alone (RFC 7523 §3), used
-//! once.
+//! Client assertions (`private_key_jwt`): a JWT by which a client proves possession of its key to
+//! the token service (RFC 7523 §3), valid for one use.
 //!
-//! Says what a proof says and whether it holds. Whether it was used before is the store's to know.
+//! Parses and verifies. The store detects replays.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -15,12 +15,12 @@ use super::mint::{MintError, TokenSigner, segment};
 use super::text::{base64url, is_identity_text, to_base64url};
 use crate::grant_denial::GrantDenial;
 
-/// Allowed difference of clocks, in seconds: devices keep time worse than servers.
+/// Allowed clock skew, in seconds: devices keep worse time than servers.
 const LEEWAY_S: i64 = 300;
-/// The longest life, in seconds: what common libraries write by default.
+/// The longest lifetime, in seconds: the default of common libraries.
 const LIFE_S_MAX: i64 = 3_600;
 
-/// An assertion that was read, and is not verified.
+/// An assertion that is parsed but not verified.
 pub struct Assertion<'a> {
     token: BearerToken<'a>,
     header: Header,
@@ -28,31 +28,31 @@ pub struct Assertion<'a> {
     signature: Vec<u8>,
 }
 
-/// What a verified assertion says that must be remembered, so that it is taken once.
+/// The claims of a verified assertion that must be stored, so that it is accepted only once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asserted {
-    /// Its own name.
+    /// Its unique id.
     pub jti: String,
-    /// From when on it would be refused for its age.
+    /// The time from which it is refused as expired.
     pub until: Timestamp,
-    /// The thumbprint of a key that it speaks for besides (`jkt`), if it names one.
+    /// The thumbprint of a second key that it vouches for (`jkt`), if it names one.
     pub for_key: Option<String>,
 }
 
 impl<'a> Assertion<'a> {
-    /// Read an assertion by its form.
+    /// Parses an assertion; does not verify it.
     ///
     /// # Errors
     /// [`GrantDenial::AssertionMalformed`].
     pub fn parse(text: &'a str) -> Result<Self, GrantDenial> {
         let malformed = GrantDenial::AssertionMalformed;
         let token = BearerToken::parse(text.as_bytes()).map_err(|_| malformed)?;
-        // RFC 7523 names no type, its successor draft this one.
+        // RFC 7523 names no `typ`; its successor draft names this one.
         let types = ["jwt", "client-authentication+jwt"];
         let header = Header::parse_typed(token.header(), &types).map_err(|_| malformed)?;
         let claims = Claims::parse(token.payload()).map_err(|_| malformed)?;
         let signature = base64url(token.signature()).ok_or(malformed)?;
-        // RFC 7523 §3, items 1 and 2: the client speaks for itself.
+        // RFC 7523 §3, items 1 and 2: `iss` and `sub` are both the client.
         match claims.text("sub") {
             Ok(Some(sub)) if sub == claims.iss && is_identity_text(sub) => {}
             _ => return Err(malformed),
@@ -60,19 +60,19 @@ impl<'a> Assertion<'a> {
         Ok(Assertion { token, header, claims, signature })
     }
 
-    /// The client that it claims to be from.
+    /// The client that the assertion claims to be from.
     pub fn client(&self) -> &str {
         &self.claims.iss
     }
 
-    /// Verify it by the client's keys: for one of these audiences, alive, and signed by a key of
-    /// the client. `kid` says which key is meant, if the client has a key of that name; libraries
-    /// also write names that they never registered, and the signature decides in any case.
+    /// Verifies it with the client's keys: signature, audience and lifetime. `kid` selects the key
+    /// if the client has one of that name. Libraries also send a `kid` that they never registered,
+    /// and the signature decides in any case.
     ///
     /// # Errors
-    /// [`GrantDenial::AssertionSignature`] first, so that nobody without a key learns more; then
-    /// [`GrantDenial::AssertionAudience`] and [`GrantDenial::AssertionTime`]. An assertion without
-    /// a `jti` is [`GrantDenial::AssertionMalformed`].
+    /// [`GrantDenial::AssertionSignature`] first, so that a client without the key learns nothing
+    /// more; then [`GrantDenial::AssertionAudience`] and [`GrantDenial::AssertionTime`]. An
+    /// assertion without a `jti` is [`GrantDenial::AssertionMalformed`].
     pub fn verify<'k>(
         &self,
         keys: &'k [ClientKey],
@@ -87,7 +87,8 @@ impl<'a> Assertion<'a> {
             .filter(|key| key.algorithm() == self.header.algorithm)
             .find(|key| key.verifies(self.token.signing_input(), &self.signature))
             .ok_or(GrantDenial::AssertionSignature)?;
-        // A list of one is still a list: two readers could take two of its members.
+        // A list is refused even with one member: two parsers could use different members of a
+        // list.
         match self.claims.raw("aud") {
             Some(Json::Text(audience)) if audiences.contains(audience) => {}
             _ => return Err(GrantDenial::AssertionAudience),
@@ -107,7 +108,7 @@ impl<'a> Assertion<'a> {
         }
     }
 
-    /// Until when it would be taken, in seconds after 1970.
+    /// The time until which it is accepted, in seconds after 1970.
     fn alive(&self, now: i64) -> Result<i64, GrantDenial> {
         let Claims { exp, nbf, iat, .. } = self.claims;
         let until = exp.saturating_add(LEEWAY_S);
@@ -115,28 +116,25 @@ impl<'a> Assertion<'a> {
         let ahead = begins.clone().any(|at| at > now.saturating_add(LEEWAY_S));
         let begin = begins.min().unwrap_or(now).min(now);
         let long = exp.saturating_sub(begin) > LIFE_S_MAX.saturating_add(LEEWAY_S);
-        match now >= until || ahead || long {
-            true => Err(GrantDenial::AssertionTime),
-            false => Ok(until),
-        }
+        if now >= until || ahead || long { Err(GrantDenial::AssertionTime) } else { Ok(until) }
     }
 }
 
-/// What a client's assertion shall say.
+/// The claims for a new assertion.
 #[derive(Clone, Debug)]
 pub struct AssertionRequest<'a> {
     /// The client: `iss` and `sub`.
     pub client: &'a str,
     /// The token service: its issuer or its token endpoint.
     pub audience: &'a str,
-    /// A key that it speaks for besides its own, by its thumbprint.
+    /// The thumbprint of a second key to vouch for.
     pub for_key: Option<&'a str>,
-    /// Its own name: fresh for each assertion.
+    /// Its `jti`, fresh for each assertion.
     pub id: Uuid,
 }
 
 impl TokenSigner {
-    /// Prove that one has this key: an assertion that lives for a minute.
+    /// Signs an assertion that is valid for one minute.
     ///
     /// # Errors
     /// [`MintError::Signing`].

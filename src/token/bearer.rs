@@ -1,12 +1,13 @@
-//! The bearer token of a request: where it may stand, and that it stands there once.
+//! Finds the bearer token of a request: in which header it may be sent, and that it is sent only
+//! once.
 //!
-//! Looks at header fields alone, never at queries, cookies or trailers. Decodes nothing.
+//! Reads header fields only, never queries, cookies or trailers. Decodes nothing.
 
 use std::fmt;
 
 use crate::denial::Denial;
 
-/// The longest token that is looked at, in bytes. Entra's with many groups stay under 8 KiB.
+/// The longest token that is parsed, in bytes. Entra tokens with many groups stay under 8 KiB.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// A header field in which clients send their token, and the scheme before it.
@@ -17,8 +18,9 @@ pub struct TokenSource {
 }
 
 impl TokenSource {
-    /// A source, if the scheme is a token of RFC 9110, and the header is one of letters, digits, `-`
-    /// and `_`: no other names pass to a backend. Without a scheme the whole value is the token.
+    /// Creates a source if the scheme is a token (RFC 9110 §5.6.2), and the header name has only
+    /// letters, digits, `-` and `_`: no other names pass to a backend. Without a scheme the whole
+    /// value is the token.
     pub fn new(header: &str, scheme: Option<&str>) -> Option<Self> {
         let is_token = |s: &str| {
             let special = |b| b"!#$%&'*+-.^_`|~".contains(&b);
@@ -61,9 +63,10 @@ impl Default for TokenSource {
     }
 }
 
-/// A compact JWS (RFC 7515 §7.1) by its shape: three non-empty base64url segments, bounded.
+/// A compact JWS (RFC 7515 §7.1), checked only by its shape: three non-empty base64url segments,
+/// bounded.
 ///
-/// Its existence says nothing about whether it is true.
+/// It is not verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BearerToken<'a> {
     header: &'a str,
@@ -74,22 +77,24 @@ pub struct BearerToken<'a> {
 }
 
 impl<'a> BearerToken<'a> {
-    /// Read a token by its shape.
+    /// Parses a token by its shape.
     ///
     /// # Errors
     /// [`Denial::TokenType`] for five segments (an encrypted token, RFC 7516 §7.1),
-    /// [`Denial::TokenAmbiguous`] for a list of credentials, [`Denial::LimitHead`] for one that is
-    /// too long to be looked at, else [`Denial::TokenMalformed`].
+    /// [`Denial::TokenAmbiguous`] for a list of credentials, [`Denial::LimitHead`] if it is too
+    /// long to be parsed, else [`Denial::TokenMalformed`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Denial> {
         if bytes.len() > TOKEN_BYTES_MAX {
             return Err(Denial::LimitHead);
         }
         let mut dots = 0_usize;
         for byte in bytes {
-            match ALPHABET.contains(*byte) {
-                true => dots += usize::from(*byte == b'.'),
-                false if bytes.contains(&b',') => return Err(Denial::TokenAmbiguous),
-                false => return Err(Denial::TokenMalformed),
+            if ALPHABET.contains(*byte) {
+                dots += usize::from(*byte == b'.');
+            } else if bytes.contains(&b',') {
+                return Err(Denial::TokenAmbiguous);
+            } else {
+                return Err(Denial::TokenMalformed);
             }
         }
         let whole = std::str::from_utf8(bytes).map_err(|_| Denial::TokenMalformed)?;
@@ -98,7 +103,7 @@ impl<'a> BearerToken<'a> {
         }
         let (signing_input, signature) = whole.rsplit_once('.').ok_or(Denial::TokenMalformed)?;
         let (header, payload) = signing_input.split_once('.').ok_or(Denial::TokenMalformed)?;
-        // One character over a multiple of four is no whole byte in base64.
+        // A length of 4n + 1 characters is not valid base64.
         let whole_bytes = |s: &str| !s.is_empty() && s.len() % 4 != 1;
         if dots != 2 || ![header, payload, signature].into_iter().all(whole_bytes) {
             return Err(Denial::TokenMalformed);
@@ -106,7 +111,7 @@ impl<'a> BearerToken<'a> {
         Ok(BearerToken { header, payload, signature, signing_input, whole })
     }
 
-    /// The whole token. A secret: never for logs.
+    /// The whole token. A secret: never log it.
     pub fn as_str(&self) -> &'a str {
         self.whole
     }
@@ -123,7 +128,7 @@ impl<'a> BearerToken<'a> {
         self.signature
     }
 
-    /// What the signature is over (RFC 7515 §5.2).
+    /// The signing input (RFC 7515 §5.2).
     pub(super) fn signing_input(&self) -> &'a [u8] {
         self.signing_input.as_bytes()
     }
@@ -135,15 +140,15 @@ impl fmt::Debug for BearerToken<'_> {
     }
 }
 
-/// Find the token of a request among all its header fields.
+/// Finds the token of a request among all its header fields.
 ///
 /// Names are compared without case; a twin spelled with `_` is another name. A field of a source
-/// that carries another scheme (Basic, Negotiate) is no token.
+/// that carries another scheme (Basic, Negotiate) is not a token.
 ///
 /// # Errors
-/// [`Denial::TokenAmbiguous`] for more than one credential, or for a source's field that is
-/// repeated, whatever it carries: who reads the first and who reads the last would disagree.
-/// Otherwise as [`BearerToken::parse`].
+/// [`Denial::TokenAmbiguous`] for more than one credential, or if a source's field is repeated,
+/// even with another scheme: parsers that use the first and parsers that use the last field would
+/// disagree. Otherwise as [`BearerToken::parse`].
 pub fn find<'a>(
     fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     sources: &[TokenSource],
@@ -153,7 +158,7 @@ pub fn find<'a>(
     for (name, value) in fields {
         let names = |s: &&TokenSource| s.header.eq_ignore_ascii_case(name);
         let Some(place) = sources.iter().position(|s| names(&s)) else { continue };
-        // Sources past the 64th share a bit: that can only refuse more.
+        // Sources past the 64th share a bit, which can only cause more refusals.
         let bit = 1 << place.min(63);
         if seen & bit != 0 {
             return Err(Denial::TokenAmbiguous);
@@ -168,7 +173,7 @@ pub fn find<'a>(
     found.map(BearerToken::parse).transpose()
 }
 
-/// Which bytes may stand in a compact JWS.
+/// The bytes that may occur in a compact JWS.
 struct Alphabet([bool; 256]);
 
 static ALPHABET: Alphabet = Alphabet::new();
@@ -192,7 +197,7 @@ impl Alphabet {
     }
 }
 
-/// Without the optional white space around a field's value (RFC 9110 §5.6.3).
+/// Strips the optional white space around a field's value (RFC 9110 §5.6.3).
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -263,7 +268,8 @@ mod tests {
             fields.reverse();
             assert_eq!(look(&fields), Err(Denial::TokenAmbiguous), "{fields:?}");
         }
-        // Another scheme in one source is no credential: a token in another source stands alone.
+        // Another scheme in one source is not a credential, so a token in another source is the
+        // only one.
         let windows = [("authorization", "Negotiate x"), ("x-ccm-token", GOOD)];
         assert_eq!(look(&windows), Ok(Some(GOOD.into())));
     }
@@ -304,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_to_be_a_token_is_told_so() {
+    fn an_overlong_token_is_refused_as_limit_head() {
         let long = format!("{}.eyJh.c2ln", "A".repeat(TOKEN_BYTES_MAX));
         assert_eq!(look(&[("x-ccm-token", &long)]), Err(Denial::LimitHead));
     }

@@ -1,7 +1,7 @@
-//! What is blocked before its time: tokens, devices, users, and what was issued before a moment.
+//! The blocklist: blocked tokens, devices and users, and tokens issued before a given time.
 //!
-//! Holds fingerprints and times alone, so that a long list stays small and a look is a few hashes.
-//! Judges verified identities; knows no file.
+//! Stores only fingerprints and times, so that a long list stays small and a lookup is a few
+//! hashes. Takes verified identities; reads no files.
 
 mod typed;
 
@@ -15,34 +15,35 @@ use uuid::Uuid;
 
 use super::identity::Identity;
 use super::issuer::Issuer;
-use super::origin::Origin;
+use super::origin::TokenOrigin;
 use super::refusal::Refusal;
 use crate::denial::Denial;
 pub use typed::{BLOCKLIST_BYTES_MAX, BlocklistFault};
 
-/// A rule without a time blocks whatever was issued, whenever.
+/// A rule without a time blocks regardless of the time of issue.
 const ALWAYS: i64 = i64::MAX;
 
-/// What is blocked. The default blocks nothing.
+/// The blocklist. The default blocks nothing.
 #[derive(Default)]
 pub struct Blocklist {
-    /// What is issued before this second is blocked, by the fingerprint of what it is about.
+    /// By the fingerprint of a rule's subject: tokens issued before this second are blocked.
     rules: HashMap<u128, i64>,
-    /// Makes the fingerprints: with a key of its own, so that nobody can choose two that collide.
+    /// Computes the fingerprints, with a random key so that an attacker cannot construct a
+    /// collision.
     hasher: RandomState,
-    /// Which kinds of rule there are; the others cost nothing.
+    /// A bit set of the kinds of rule in the list; lookups skip the other kinds.
     kinds: u8,
     issuers: BTreeSet<String>,
     entries: usize,
-    /// Lists that others keep, and that count as well.
+    /// Further lists that also apply.
     beside: Vec<Arc<Blocklist>>,
-    /// What the issuers of origins are called here.
+    /// The configured names of the issuers of origins.
     names: IssuerNames,
-    /// Whether nobody knows who is blocked.
+    /// Whether the blocks of the site are unknown.
     is_unheard: bool,
 }
 
-/// What the issuers that are configured here are called, by each `iss` that they accept.
+/// The configured issuer names, by each `iss` that they accept.
 #[derive(Clone, Debug, Default)]
 pub struct IssuerNames {
     by_iss: HashMap<String, Arc<str>>,
@@ -62,7 +63,7 @@ impl IssuerNames {
         names
     }
 
-    /// Everything by which rules may name an issuer of this configured name.
+    /// All keys by which rules may refer to the issuer with this configured name.
     fn keys_of<'k>(&'k self, name: &'k str) -> impl Iterator<Item = IssuerKey<'k>> {
         let all = self.all.get(name).map(Vec::as_slice).unwrap_or_default();
         let all = all.iter().map(|iss| IssuerKey::Iss(iss));
@@ -75,15 +76,15 @@ impl IssuerNames {
     }
 }
 
-/// How a rule names an issuer: a person's by its configured name, a site's by its `iss`, which means
-/// the same whatever a configuration calls it.
+/// How a rule refers to an issuer: a blocklist file by its configured name, the site by its `iss`,
+/// which does not depend on the configuration.
 #[derive(Clone, Copy, Hash)]
 enum IssuerKey<'a> {
     Name(&'a str),
     Iss(&'a str),
 }
 
-/// What a rule is about.
+/// The subject of a rule.
 #[derive(Clone, Copy)]
 enum About<'a> {
     Token(&'a str),
@@ -92,7 +93,7 @@ enum About<'a> {
     Everything,
 }
 
-/// What somebody blocks, as a value.
+/// One entry of a blocklist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocking<'a> {
     /// One token of an issuer, by its id.
@@ -102,33 +103,33 @@ pub enum Blocking<'a> {
         /// The token's id.
         id: &'a str,
     },
-    /// A device, whoever issued its tokens.
+    /// A device, for tokens of all issuers.
     Device(&'a str),
-    /// A user, whoever issued their tokens.
+    /// A user, for tokens of all issuers.
     User(&'a str),
-    /// Everything that an issuer issued before a moment.
+    /// Everything that an issuer issued before a given time.
     IssuedBefore {
         /// The `iss`.
         iss: &'a str,
-        /// The moment.
+        /// The time.
         before: Timestamp,
     },
 }
 
 impl Blocklist {
-    /// Several lists as one: what any of them blocks is blocked. `names` is by what they name the
-    /// issuers of tokens that others were made from.
+    /// Joins several lists: an entry of any of them blocks. `names` maps the `iss` of origin tokens
+    /// to configured names.
     pub fn joined(lists: impl IntoIterator<Item = Arc<Blocklist>>, names: IssuerNames) -> Self {
         let beside: Vec<_> = lists.into_iter().filter(|list| !list.is_empty()).collect();
         Blocklist { beside, names, ..Blocklist::default() }
     }
 
-    /// The list of somebody who does not know who is blocked: it lets nobody in who shows a token.
+    /// The list of a gateway that does not know the site's blocks: it refuses every token.
     pub fn unheard() -> Self {
         Blocklist { is_unheard: true, ..Blocklist::default() }
     }
 
-    /// The list of what a site blocks, which names issuers by their `iss`, as tokens do.
+    /// The list of a site's blocks, which refer to issuers by their `iss`, as tokens do.
     pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>) -> Self {
         let mut list = Blocklist::default();
         for entry in entries {
@@ -146,13 +147,13 @@ impl Blocklist {
         list
     }
 
-    /// Whether a verified identity is blocked, or a token that its token was made from. `issued` is
-    /// the token's `iat`, else its `nbf`, in seconds after 1970; a token with neither counts as
-    /// issued before every moment.
+    /// Checks a verified identity and the tokens that its token was made from. `issued` is the
+    /// token's `iat`, else its `nbf`, in seconds after 1970; a token with neither counts as issued
+    /// before every given time.
     ///
     /// # Errors
-    /// The refusal, if it is. A device or a user without a moment is blocked as such, everything
-    /// else is the token's fault: another token may be good.
+    /// The refusal, if it is blocked. A device or a user that is blocked without a time is refused
+    /// as such; all other blocks refuse the token, because another token may be good.
     pub fn judge(&self, who: &Identity, issued: Option<i64>) -> Result<(), Refusal> {
         self.judge_by(&self.names, who, issued)
     }
@@ -165,19 +166,19 @@ impl Blocklist {
     ) -> Result<(), Refusal> {
         self.beside.iter().try_for_each(|list| list.judge_by(names, who, issued))?;
         if self.is_unheard {
-            return Err(Refusal::new(Denial::SiteUnheard, "nobody has said who is blocked"));
+            return Err(Refusal::new(Denial::SiteUnheard, "there is no list of blocks"));
         }
         if self.rules.is_empty() {
             return Ok(());
         }
-        let subject = Subject::of(who, issued);
-        // What is blocked of one `iss` of an issuer is blocked of all.
+        let subject = BlockedSubject::of(who, issued);
+        // A block of one `iss` of an issuer applies to all of its `iss` values.
         names.keys_of(&who.issuer).try_for_each(|issuer| self.judge_one(issuer, &subject))?;
         for origin in who.origins.iter() {
             let own = std::iter::once(IssuerKey::Iss(&origin.iss));
             let all = names.name_of(&origin.iss).into_iter().flat_map(|name| names.keys_of(name));
             for issuer in own.chain(all) {
-                self.judge_one(issuer, &Subject::of_origin(origin)).map_err(|refusal| {
+                self.judge_one(issuer, &BlockedSubject::of_origin(origin)).map_err(|refusal| {
                     let detail = format!("{}, as the token that it was made from", refusal.detail);
                     Refusal { detail: detail.into(), ..refusal }
                 })?;
@@ -186,7 +187,11 @@ impl Blocklist {
         Ok(())
     }
 
-    fn judge_one(&self, issuer: IssuerKey<'_>, subject: &Subject<'_>) -> Result<(), Refusal> {
+    fn judge_one(
+        &self,
+        issuer: IssuerKey<'_>,
+        subject: &BlockedSubject<'_>,
+    ) -> Result<(), Refusal> {
         let issuer = Some(issuer);
         let token = subject.token_id.map(About::Token);
         let device = subject.device.map(About::Device);
@@ -225,7 +230,7 @@ impl Blocklist {
         Ok(())
     }
 
-    /// How many entries the list has.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.beside.iter().fold(self.entries, |sum, list| sum + list.len())
     }
@@ -235,13 +240,13 @@ impl Blocklist {
         self.len() == 0 && !self.is_unheard && self.beside.iter().all(|list| list.is_empty())
     }
 
-    /// The names of issuers that the list knows, for comparison with those that are configured.
+    /// The issuer names in the list, for comparison with the configured ones.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.issuers.iter().map(String::as_str)
     }
 
-    /// The memory that the rules take, in bytes: an entry and a byte for each place of the table,
-    /// of which seven in eight are used at most.
+    /// The memory of the rules, in bytes: an entry and a control byte for each slot of the table,
+    /// at most seven eighths of them used.
     pub fn bytes(&self) -> usize {
         let places = self.rules.capacity().saturating_mul(8).div_ceil(7);
         places.saturating_mul(size_of::<(u128, i64)>() + 1)
@@ -267,7 +272,7 @@ impl Blocklist {
         }
     }
 
-    /// 128 bits that stand for a rule's subject: two keyed hashes that share nothing but the key.
+    /// A 128-bit fingerprint of a rule's subject: two keyed hashes with separate domains.
     fn fingerprint(&self, issuer: Option<IssuerKey<'_>>, about: About<'_>) -> u128 {
         let (kind, id) = (about.kind(issuer), about.id());
         let half = |domain: u8| u128::from(self.hasher.hash_one((domain, kind, issuer, id)));
@@ -275,17 +280,17 @@ impl Blocklist {
     }
 }
 
-/// What of a token a list is asked about.
-struct Subject<'a> {
+/// The properties of a token that rules are matched against.
+struct BlockedSubject<'a> {
     token_id: Option<&'a str>,
     device: Option<&'a str>,
     user: Option<&'a str>,
     issued: Option<i64>,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> BlockedSubject<'a> {
     fn of(who: &'a Identity, issued: Option<i64>) -> Self {
-        Subject {
+        BlockedSubject {
             token_id: who.token_id.as_deref(),
             device: who.device.as_deref(),
             user: who.user.as_deref(),
@@ -293,8 +298,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn of_origin(origin: &'a Origin) -> Self {
-        Subject {
+    fn of_origin(origin: &'a TokenOrigin) -> Self {
+        BlockedSubject {
             token_id: origin.token_id.as_deref(),
             device: origin.device.as_deref(),
             user: origin.user.as_deref(),
@@ -321,8 +326,8 @@ impl<'a> About<'a> {
         if issuer.is_some() { bit << 4 } else { bit }
     }
 
-    /// What is compared: a GUID as such, whatever its spelling and with or without `GUID:` in
-    /// front, and any other text byte for byte. No spelling may slip past the list.
+    /// The value that is compared: a GUID in any spelling, with or without the prefix `GUID:`,
+    /// compares as a number, and any other text byte for byte. No other spelling bypasses the list.
     fn id(self) -> (Option<u128>, &'a str) {
         let text = match self {
             About::Token(text) | About::Device(text) | About::User(text) => text,
@@ -339,7 +344,7 @@ impl<'a> About<'a> {
     }
 }
 
-/// The first whole second that is not before this moment.
+/// The time in whole seconds, rounded up.
 fn second(moment: Timestamp) -> i64 {
     let fraction = i64::from(moment.subsec_nanosecond() > 0);
     moment.as_second().saturating_add(fraction)

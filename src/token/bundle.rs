@@ -1,8 +1,8 @@
-//! What a site server tells the site's gateways, in one signed document: whose certificates and
-//! tokens to trust, and who is blocked.
+//! The bundle that a site server sends to the site's gateways, in one signed document: trusted
+//! roots and token keys, and the blocklist.
 //!
-//! A compact JWS (RFC 7515 §7.1) with a type of its own, so that no token can be taken for one.
-//! Never holds a private key; knows no file.
+//! A compact JWS (RFC 7515 §7.1) with its own `typ`, so that it cannot be confused with a token.
+//! Never holds a private key; reads no files.
 
 use std::fmt;
 
@@ -17,15 +17,15 @@ use super::json::Json;
 use super::mint::{MintError, TokenSigner, segment};
 use super::text::{base64url, to_base64url};
 
-/// The largest bundle that is read, in bytes: 200,000 blocks and all else.
+/// The largest bundle that is read, in bytes: enough for 200,000 blocks and the rest.
 pub const BUNDLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The `typ` of the document's header: no token has it.
+/// The `typ` in the document's header: no token has it.
 const TYP: &str = "sitegate-bundle+jws";
-/// How many keys a bundle may name for the next one.
+/// The largest number of keys that a bundle may name for the next one.
 const KEYS_MAX: usize = 8;
 
-/// What a site server tells the site's gateways.
+/// The site's trust and blocklist, for its gateways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
     /// The site's code.
@@ -34,37 +34,38 @@ pub struct Bundle {
     pub hierarchy: Uuid,
     /// Higher than that of every earlier bundle of the site.
     pub version: u64,
-    /// When it was made, in seconds since 1970.
+    /// The time of issue, in seconds since 1970.
     pub issued: i64,
-    /// When it is out of date, in seconds since 1970.
+    /// The time of expiry, in seconds since 1970.
     pub expires: i64,
     /// The `iss` of the site's own tokens.
     pub issuer: String,
-    /// Where the site's servers are: `https://` and a host, with its port.
+    /// The addresses of the site's servers: `https://`, host and port.
     pub servers: Vec<String>,
-    /// How clients address the site's systems: what a token may be limited to.
+    /// The origins of the site's systems, as clients address them; a token may be limited to one of
+    /// them.
     pub origins: Vec<String>,
-    /// The keys that sign bundles, as JWK: the present one, and the next where there is one.
+    /// The keys that sign bundles, as JWK: the current one, and the next if there is one.
     pub bundle_keys: Vec<Value>,
     /// The keys that sign the site's tokens, as a JWK set.
     pub token_keys: Value,
-    /// The site's roots, PEM: the present one first.
+    /// The site's roots, PEM: the current one first.
     pub roots: String,
-    /// The SHA-256 thumbprints of role certificates that are blocked, in hexadecimal digits.
+    /// The SHA-256 thumbprints of blocked role certificates, in hexadecimal digits.
     #[serde(default)]
     pub revoked: Vec<String>,
-    /// Role certificates that were issued before are to be replaced, in seconds since 1970: the
-    /// authority above them is rolled over.
+    /// Role certificates issued before this time must be replaced, in seconds since 1970: the
+    /// issuing authority is being rolled over.
     #[serde(default)]
     pub certificates_from: i64,
-    /// Who and what is blocked.
+    /// The blocklist.
     pub blocks: Vec<Block>,
-    /// The gateways that were revoked: for a site server whose store has forgotten that.
+    /// The revoked gateways, for a site server that has lost this record with its store.
     #[serde(default)]
     pub gone: Vec<String>,
 }
 
-/// One block, as every gateway has to know it.
+/// One block.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Block {
@@ -75,21 +76,21 @@ pub enum Block {
         /// Its id.
         id: String,
     },
-    /// A device, whoever issued its tokens.
+    /// A device, for tokens of all issuers.
     Device(String),
-    /// A user, whoever issued their tokens.
+    /// A user, for tokens of all issuers.
     User(String),
-    /// Everything that an issuer issued before a moment.
+    /// Everything that an issuer issued before a given time.
     IssuedBefore {
         /// The `iss`.
         issuer: String,
-        /// The moment, in seconds since 1970.
+        /// The time, in seconds since 1970.
         before: i64,
     },
 }
 
 impl Block {
-    /// The same, as a list is made of it.
+    /// The block as an entry for a [`super::Blocklist`].
     pub fn as_blocking(&self) -> Blocking<'_> {
         match self {
             Block::Token { issuer, id } => Blocking::Token { iss: issuer, id },
@@ -102,16 +103,16 @@ impl Block {
     }
 }
 
-/// Why a bundle is not taken: a closed list, and a metric label.
+/// Why a bundle is refused: a closed list, and a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleRefusal {
-    /// It is no bundle.
+    /// It is not a bundle.
     #[error("it is not a bundle")]
     Malformed,
-    /// It is signed by nobody that the last bundle, or the join token, named.
+    /// It is not signed by a key that the last bundle or the join token names.
     #[error("its signature is not of a key that this gateway trusts")]
     Signature,
-    /// It is another site's.
+    /// It is for another site.
     #[error("it is another site's")]
     Site,
     /// It is older than the one in force.
@@ -139,12 +140,12 @@ impl BundleRefusal {
     }
 }
 
-/// The keys by which the next bundle is judged.
+/// The keys that verify the next bundle.
 #[derive(Clone)]
 pub struct BundleKeys(Vec<ClientKey>);
 
 impl BundleKeys {
-    /// From JWKs (RFC 7517). Those that cannot be used are left out.
+    /// From JWKs (RFC 7517). Unusable keys are skipped.
     pub fn of(jwks: &[Value]) -> Self {
         let keys = jwks.iter().take(KEYS_MAX);
         BundleKeys(
@@ -157,7 +158,7 @@ impl BundleKeys {
         self.0.iter().map(ClientKey::thumbprint)
     }
 
-    /// Only the key of that name.
+    /// Keeps only the key with that name.
     #[must_use]
     pub fn only(mut self, name: &str) -> Self {
         self.0.retain(|key| key.thumbprint() == name);
@@ -171,51 +172,47 @@ impl fmt::Debug for BundleKeys {
     }
 }
 
-/// By what a bundle is judged.
+/// The parameters that a bundle is checked against.
 #[derive(Clone, Debug)]
 pub struct BundleTrust<'a> {
     /// The site's code.
     pub site: &'a str,
-    /// Who may sign it.
+    /// The keys that may sign it.
     pub keys: &'a BundleKeys,
-    /// The highest version that was ever in force here.
+    /// The highest version that was ever in force on this gateway.
     pub version: u64,
 }
 
 #[derive(Serialize)]
-struct Head<'a> {
+struct BundleHeader<'a> {
     typ: &'a str,
     alg: &'a str,
     kid: &'a str,
 }
 
 impl Bundle {
-    /// The document, signed.
+    /// Signs the document.
     ///
     /// # Errors
     /// [`MintError::Signing`].
     pub fn sign(&self, signer: &TokenSigner) -> Result<String, MintError> {
-        let head = Head { typ: TYP, alg: signer.algorithm().name(), kid: signer.kid() };
+        let head = BundleHeader { typ: TYP, alg: signer.algorithm().name(), kid: signer.kid() };
         let text = format!("{}.{}", segment(&head)?, segment(self)?);
         let signature = signer.sign(text.as_bytes())?;
         Ok(format!("{text}.{}", to_base64url(signature)))
     }
 
-    /// Read a document that is to come into force. Versions say which of two is the newer one, and
-    /// no clock does: a block must not wait until two machines agree on the time.
+    /// Verifies a new bundle. Only the version decides which of two bundles is newer, not the time:
+    /// a block must not wait until the clocks of two machines agree.
     ///
     /// # Errors
-    /// The first thing that speaks against it. A bundle of the version in force is none: it may be
-    /// the very same.
+    /// The first fault. The version in force is accepted again: it may be the same bundle.
     pub fn open(text: &str, trust: &BundleTrust<'_>) -> Result<Self, BundleRefusal> {
         let bundle = Bundle::open_kept(text, trust)?;
-        match bundle.version < trust.version {
-            true => Err(BundleRefusal::Older),
-            false => Ok(bundle),
-        }
+        if bundle.version < trust.version { Err(BundleRefusal::Older) } else { Ok(bundle) }
     }
 
-    /// Read the document that was in force before a restart, whatever the version.
+    /// Verifies the stored bundle that was in force before a restart, with any version.
     ///
     /// # Errors
     /// [`BundleRefusal::Malformed`], [`BundleRefusal::Signature`], [`BundleRefusal::Site`].
@@ -223,19 +220,16 @@ impl Bundle {
         let payload = verified(text, trust.keys)?;
         let bundle: Bundle =
             serde_json::from_slice(&payload).map_err(|_| BundleRefusal::Malformed)?;
-        match bundle.site == trust.site {
-            true => Ok(bundle),
-            false => Err(BundleRefusal::Site),
-        }
+        if bundle.site == trust.site { Ok(bundle) } else { Err(BundleRefusal::Site) }
     }
 
-    /// What a document says of itself, whoever has signed it: nothing of it may be believed.
+    /// Decodes a document without verification: nothing in it may be trusted.
     pub fn peek(text: &str) -> Option<Self> {
         let payload = text.split('.').nth(1).filter(|_| text.len() <= BUNDLE_BYTES_MAX)?;
         serde_json::from_slice(&base64url(payload)?).ok()
     }
 
-    /// By which key a document says that it is signed, whether that is true or not.
+    /// The key that a document claims to be signed with; not verified.
     pub fn signer(text: &str) -> Option<String> {
         let head = Json::parse(&base64url(text.split('.').next()?)?).ok()?;
         head.member("kid").and_then(Json::as_text).map(str::to_owned)
@@ -246,12 +240,12 @@ impl Bundle {
         BundleKeys::of(&self.bundle_keys)
     }
 
-    /// Whether its time is over.
+    /// Whether it has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires <= now.as_second()
     }
 
-    /// Whether it says the same as another, whenever and in which version either was made.
+    /// Whether both have the same content, apart from version and times.
     pub fn says_the_same(&self, other: &Bundle) -> bool {
         let timeless = |b: &Bundle| Bundle { version: 0, issued: 0, expires: 0, ..b.clone() };
         timeless(self) == timeless(other)
@@ -268,7 +262,7 @@ fn verified(text: &str, keys: &BundleKeys) -> Result<Vec<u8>, BundleRefusal> {
     let (head, payload) = input.split_once('.').ok_or(malformed)?;
     let head = base64url(head).and_then(|head| Json::parse(&head).ok()).ok_or(malformed)?;
     let of = |name: &str| head.member(name).and_then(Json::as_text);
-    // Extensions that must be understood are not (RFC 7515 §4.1.11).
+    // Critical extensions are not supported (RFC 7515 §4.1.11).
     if of("typ") != Some(TYP) || head.member("crit").is_some() {
         return Err(malformed);
     }
@@ -276,9 +270,10 @@ fn verified(text: &str, keys: &BundleKeys) -> Result<Vec<u8>, BundleRefusal> {
     let (kid, alg) = (of("kid").ok_or(malformed)?, of("alg").ok_or(malformed)?);
     let signer = keys.0.iter().find(|key| key.thumbprint() == kid);
     let signer = signer.filter(|key| key.algorithm().name() == alg);
-    match signer.is_some_and(|key| key.verifies(input.as_bytes(), &signature)) {
-        true => base64url(payload).ok_or(malformed),
-        false => Err(BundleRefusal::Signature),
+    if signer.is_some_and(|key| key.verifies(input.as_bytes(), &signature)) {
+        base64url(payload).ok_or(malformed)
+    } else {
+        Err(BundleRefusal::Signature)
     }
 }
 
@@ -333,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_bundle_is_told_apart() {
+    fn each_bundle_fault_has_its_own_refusal() {
         let (own, stranger) = (signer(), signer());
         let good = bundle(&[&own]);
         let keys = good.keys();
@@ -349,7 +344,7 @@ mod tests {
         for junk in ["", "a.b", "a.b.c", &text.replace('.', ""), &format!("x{text}")] {
             assert_eq!(open(junk), Err(BundleRefusal::Malformed), "{junk}");
         }
-        // One bit of what it says.
+        // A changed payload under the original signature.
         let (head, rest) = text.split_once('.').unwrap();
         let (payload, signature) = rest.split_once('.').unwrap();
         let other = Bundle { blocks: Vec::new(), ..good }.sign(&stranger).unwrap();

@@ -1,7 +1,7 @@
-//! Verified tokens, so that the same token is not verified on each request.
+//! A cache of verified tokens, so that a token is not verified again on each request.
 //!
-//! Holds verified facts alone, never refusals: whoever sends rubbish neither fills nor empties it.
-//! An entry ends with its token, its issuer's key set and its issuer's policy.
+//! Holds only verified tokens, never refusals: invalid tokens neither fill it nor evict entries. An
+//! entry becomes invalid with its token, its issuer's key set or its issuer's policy.
 
 use std::sync::Arc;
 
@@ -20,15 +20,15 @@ pub struct TokenCache(Cache<[u8; 32], Arc<Verified>>);
 /// A token that is accepted now.
 #[derive(Clone, Debug)]
 pub struct Identified {
-    /// The facts.
+    /// The verified claims.
     pub verified: Arc<Verified>,
-    /// Whether they were known already.
+    /// Whether it was a cache hit.
     pub hit: bool,
-    /// What stands for the token in logs.
+    /// The token's identifier in logs.
     pub fingerprint: Fingerprint,
 }
 
-/// What stands for a token in logs: the first 8 hex digits of its SHA-256.
+/// The identifier of a token in logs: the first 8 hex digits of its SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u32);
 
@@ -51,17 +51,17 @@ impl std::fmt::Display for Fingerprint {
 }
 
 impl TokenCache {
-    /// An empty cache of at most so many tokens.
+    /// An empty cache of at most `capacity` tokens.
     pub fn new(capacity: usize) -> Self {
         TokenCache(Cache::new(capacity))
     }
 
-    /// How many tokens are remembered.
+    /// The number of cached tokens.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no token is remembered.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -73,10 +73,10 @@ impl std::fmt::Debug for TokenCache {
     }
 }
 
-/// Whose token it is, if it is accepted at this moment from one of the `allowed` issuers (by
+/// Identifies the owner of a token, if it is accepted now and from one of the `allowed` issuers (by
 /// name). `trusted` is the same list for all callers of one cache.
 ///
-/// Audience, times and the allowed issuers are judged on a hit as on a miss.
+/// Audience, times and the allowed issuers are checked on a hit, too.
 ///
 /// # Errors
 /// As [`super::verify`]; an issuer that is trusted but not allowed here is refused as unknown.
@@ -122,7 +122,7 @@ fn recall(verified: &Verified, allowed: &[Arc<str>], now: Timestamp) -> Result<(
 fn hash(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     let digest = digest::digest(&digest::SHA256, bytes);
-    // Invariant: SHA-256 is 32 bytes, so zip leaves none out.
+    // Invariant: SHA-256 has 32 bytes, so zip drops none.
     hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
     hash
 }

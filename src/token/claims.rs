@@ -1,6 +1,7 @@
-//! The two JSON objects of a token, read strictly: what must be there is there and of its type.
+//! The two JSON objects of a token, parsed strictly: required members are present and of their
+//! type.
 //!
-//! Judges form alone. Whatever is read here is unverified until the signature is.
+//! Checks only the form. The content is unverified until the signature is verified.
 
 use super::algorithm::Algorithm;
 use super::json::Json;
@@ -8,18 +9,18 @@ use super::refusal::Refusal;
 use super::text::base64url;
 use crate::denial::Denial;
 
-/// The longest name of a key that is looked up, in bytes.
+/// The longest key name that is looked up, in bytes.
 const KEY_NAME_BYTES_MAX: usize = 256;
 
-/// The first second that no claim may name: the year 9999. Later times are no dates but tricks.
+/// The first second that no claim may name: the year 9999. Later times are attacks, not dates.
 const TIME_END: i64 = 253_370_764_800;
 
-/// What a token's header may say (RFC 7515 §4). `jku`, `jwk`, `x5u` and `x5c` are not even read:
-/// a token never brings its own key.
+/// The supported header parameters of a token (RFC 7515 §4). `jku`, `jwk`, `x5u` and `x5c` are not
+/// read: a token never brings its own key.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) algorithm: Algorithm,
-    /// Whether its `typ` says that it is an access token's, and no other's.
+    /// Whether its `typ` is `at+jwt`, which only access tokens have.
     pub(super) is_access: bool,
     pub(super) kid: Option<String>,
     pub(super) x5t: Option<String>,
@@ -32,7 +33,7 @@ impl Header {
         Self::parse_typed(segment, &["jwt", "at+jwt"])
     }
 
-    /// A header whose `typ` is one of these, or says nothing.
+    /// Parses a header that has one of these types as `typ`, or no `typ`.
     pub(super) fn parse_typed(segment: &str, types: &[&str]) -> Result<Self, Refusal> {
         let json = object(segment)?;
         let has = |name: &str| json.member(name).is_some();
@@ -57,13 +58,13 @@ impl Header {
         })
     }
 
-    /// The name of the key, for people.
+    /// The name of the key, for logs.
     pub(super) fn key_name(&self) -> Option<&str> {
         self.kid.as_deref().or(self.x5t.as_deref()).or(self.x5t_s256.as_deref())
     }
 }
 
-/// The registered claims that every token must have (RFC 7519 §4.1), and all the others.
+/// The registered claims that every token must have (RFC 7519 §4.1), and all other claims.
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) iss: String,
@@ -85,7 +86,7 @@ impl Claims {
         let iat = time(&all, "iat")?;
         let iss = all.member("iss").and_then(Json::as_text).map(str::to_owned);
         Ok(Claims {
-            iss: iss.ok_or_else(|| claim("iss is missing or no text"))?,
+            iss: iss.ok_or_else(|| claim("iss is missing or not a string"))?,
             exp: exp.ok_or_else(|| claim("exp is missing or zero"))?,
             audiences: audiences(&all)?,
             nbf,
@@ -94,27 +95,27 @@ impl Claims {
         })
     }
 
-    /// Whether the claim is there at all, in whatever form.
+    /// Whether the claim is present, with any type.
     pub(super) fn has(&self, name: &str) -> bool {
         self.all.member(name).is_some()
     }
 
-    /// The claim as it is.
+    /// The claim's raw value.
     pub(super) fn raw(&self, name: &str) -> Option<&Json> {
         self.all.member(name)
     }
 
-    /// A claim that is text if it is there; of another type, it is refused rather than overlooked.
+    /// An optional text claim. A claim of another type is refused, not ignored.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match self.all.member(name) {
             None => Ok(None),
             Some(Json::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(claim("an identity claim is no text")),
+            Some(_) => Err(claim("an identity claim is not a string")),
         }
     }
 }
 
-/// A token that lacks what its kind must have.
+/// The refusal of a token without a required claim.
 pub(super) fn claim(detail: &'static str) -> Refusal {
     Refusal::new(Denial::TokenClaims, detail)
 }
@@ -124,20 +125,21 @@ fn object(segment: &str) -> Result<Json, Refusal> {
     let bytes = base64url(segment).ok_or_else(|| malformed("a segment is not strict base64url"))?;
     match Json::parse(&bytes).map_err(|fault| malformed(fault.as_str()))? {
         json @ Json::Object(_) => Ok(json),
-        _ => Err(malformed("a segment is no JSON object")),
+        _ => Err(malformed("a segment is not a JSON object")),
     }
 }
 
-/// RFC 7515 §4.1.9 and RFC 9068 §2.1: the media type may leave out `application/`.
+/// Checks `typ` (RFC 7515 §4.1.9 and RFC 9068 §2.1): the media type may omit `application/`.
 fn check_typ<'a>(typ: &'a Json, types: &[&str]) -> Result<&'a str, Refusal> {
     let name = typ.as_text().unwrap_or_default();
     let short = match name.split_at_checked(12) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
         _ => name,
     };
-    match types.iter().any(|known| short.eq_ignore_ascii_case(known)) {
-        true => Ok(short),
-        false => Err(Refusal::quoting(Denial::TokenType, "typ is not one of those here:", name)),
+    if types.iter().any(|known| short.eq_ignore_ascii_case(known)) {
+        Ok(short)
+    } else {
+        Err(Refusal::quoting(Denial::TokenType, "typ is not accepted:", name))
     }
 }
 
@@ -147,24 +149,25 @@ fn key_name(json: &Json, name: &str) -> Result<Option<String>, Refusal> {
         Some(Json::Text(text)) if (1..=KEY_NAME_BYTES_MAX).contains(&text.len()) => {
             Ok(Some(text.clone()))
         }
-        Some(_) => {
-            Err(Refusal::new(Denial::TokenMalformed, "kid or x5t is empty, too long or no text"))
-        }
+        Some(_) => Err(Refusal::new(
+            Denial::TokenMalformed,
+            "kid or x5t is empty, too long or not a string",
+        )),
     }
 }
 
-/// A NumericDate (RFC 7519 §2), which may have a fraction, in the whole second that it is within.
+/// A NumericDate (RFC 7519 §2), which may have a fraction, rounded down to whole seconds.
 fn time(all: &Json, name: &str) -> Result<Option<i64>, Refusal> {
     let seconds = match all.member(name) {
         None => return Ok(None),
         Some(Json::Integer(seconds)) => Some(*seconds),
-        // Comparing first makes the conversion exact: the range lies within 2^53.
+        // Checking the range first makes the conversion exact: it lies within 2^53.
         Some(Json::Number(n)) if (0.0..TIME_END as f64).contains(n) => Some(*n as i64),
         Some(_) => None,
     };
     match seconds.filter(|t| (0..TIME_END).contains(t)) {
         Some(seconds) => Ok(Some(seconds)),
-        None => Err(claim("exp, nbf or iat is no date in seconds")),
+        None => Err(claim("exp, nbf or iat is not a time in seconds")),
     }
 }
 
@@ -178,7 +181,7 @@ fn audiences(all: &Json) -> Result<Vec<String>, Refusal> {
         _ => Vec::new(),
     };
     if list.is_empty() || list.iter().any(String::is_empty) {
-        return Err(claim("aud is missing, empty or no text"));
+        return Err(claim("aud is missing, empty or not a string"));
     }
     Ok(list)
 }

@@ -1,6 +1,6 @@
-//! A client's public key, as it registers it: the kinds that are taken, and its one spelling.
+//! A client's public key, as registered: the accepted kinds, and its canonical JWK.
 //!
-//! Holds public keys alone; what carries a private one is refused.
+//! Holds only public keys; a JWK with a private key is refused.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ pub struct ClientKey {
     verifier: Arc<ParsedPublicKey>,
 }
 
-/// Why a key is not taken, for people.
+/// Why a key is not accepted, for logs and responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key {0}")]
 pub struct ClientKeyFault(&'static str);
 
 impl ClientKey {
-    /// Read a key as it was stored, or as a client sends it: a JWK (RFC 7517).
+    /// Parses a key from the store or from a client: a JWK (RFC 7517).
     ///
     /// # Errors
-    /// What is wrong with it: not a JWK, private, too weak, or of an unknown kind.
+    /// The fault: not a JWK, private, too weak, or of an unknown kind.
     pub fn from_jwk(bytes: &[u8]) -> Result<Self, ClientKeyFault> {
         let json = Json::parse(bytes).map_err(|fault| ClientKeyFault(fault.as_str()))?;
         ClientKey::read(&json, None)
     }
 
-    /// `wished` is the algorithm that is named beside the key.
+    /// `wished` is the algorithm named beside the key.
     pub(super) fn read(jwk: &Json, wished: Option<&str>) -> Result<Self, ClientKeyFault> {
         let material = Material::from_jwk(jwk).map_err(ClientKeyFault)?;
         if jwk.member("use").is_some_and(|u| u.as_text() != Some("sig")) {
@@ -45,7 +45,7 @@ impl ClientKey {
         }
         if let Some(operations) = jwk.member("key_ops") {
             let Json::List(operations) = operations else {
-                return Err(ClientKeyFault("has key_ops that is no list"));
+                return Err(ClientKeyFault("has key_ops that is not a list"));
             };
             if !operations.iter().any(|o| o.as_text() == Some("verify")) {
                 return Err(ClientKeyFault("is not for verifying"));
@@ -56,9 +56,7 @@ impl ClientKey {
             (None, wished) => wished,
         };
         let algorithm = match named {
-            Some(name) => {
-                Algorithm::from_name(name).ok_or(ClientKeyFault("has an alg that is not known"))?
-            }
+            Some(name) => Algorithm::from_name(name).ok_or(ClientKeyFault("has an unknown alg"))?,
             None => material.default_algorithm(),
         };
         let kid = match jwk.member("kid") {
@@ -75,7 +73,7 @@ impl ClientKey {
         &self.thumbprint
     }
 
-    /// Whether a client means this key by a `kid`: by the one that it registered, or by the
+    /// Whether a `kid` refers to this key: by the name that the client registered, or by the
     /// thumbprint.
     pub(super) fn is_named(&self, kid: &str) -> bool {
         self.kid.as_deref() == Some(kid) || self.thumbprint == kid
@@ -86,8 +84,8 @@ impl ClientKey {
         self.algorithm
     }
 
-    /// The key as a JWK in one spelling, under the `kid` that the client has for it or else its
-    /// thumbprint, whatever else the client sent with it.
+    /// The key as a canonical JWK, with the client's `kid` or else the thumbprint, and without
+    /// other members that the client sent.
     pub fn jwk(&self) -> String {
         let mut jwk = self.material.to_jwk();
         jwk.insert("alg".into(), self.algorithm.name().into());

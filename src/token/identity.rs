@@ -1,7 +1,7 @@
-//! Who a verified token speaks for: a device, a user or both, and for what purpose.
+//! The identity in a verified token: a device, a user or both, and the token's purpose.
 //!
-//! Reads verified claims alone. A value that could not safely be a header is refused, or encoded so
-//! that no two values become one.
+//! Reads verified claims only. A value that is unsafe in a header is refused, or encoded so that no
+//! two values become equal.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use uuid::Uuid;
 use super::claims::{Claims, Header, claim};
 use super::issuer::{Issuer, IssuerKind, OidcClaims};
 use super::json::Json;
-use super::origin::{self, Origin};
+use super::origin::{self, TokenOrigin};
 use super::refusal::Refusal;
 use super::scope::ContentScope;
 use super::text::{guid, identity, is_identity_text, site_device};
 use crate::denial::Denial;
 use crate::purpose::Purpose;
 
-/// Claims of the site's envelope, as Configuration Manager spells them.
+/// The claims of a site token, as Configuration Manager spells them.
 pub(super) mod site_claim {
     pub(in crate::token) const CATEGORY: &str = "SCCMTokenCategory";
     pub(in crate::token) const TYPE: &str = "Type";
@@ -27,11 +27,11 @@ pub(super) mod site_claim {
     pub(in crate::token) const DEVICE: &str = "DeviceId";
 }
 
-/// What a token is limited to (RFC 8693 §4.2).
+/// The scope of a token (RFC 8693 §4.2).
 const SCOPE: &str = "scope";
 
-/// Every category and type of a site's tokens that means something, and what. A bulk registration
-/// token and the types `Device` and `UDA` are Configuration Manager's, the others sitegate's.
+/// All known categories and types of a site's tokens, with their purposes. `BulkRegistration`,
+/// `Device` and `UDA` are Configuration Manager's, the others sitegate's.
 pub(super) const SITE_KINDS: [(&str, &str, Purpose); 7] = [
     ("SCCMPreAuthToken", "BulkRegistration", Purpose::Registration),
     ("SCCMToken", "Device", Purpose::Client),
@@ -42,48 +42,48 @@ pub(super) const SITE_KINDS: [(&str, &str, Purpose); 7] = [
     ("SCCMToken", "TaskSequence", Purpose::TaskSequence),
 ];
 
-/// Who a token speaks for. Every text in it is printable ASCII of at most 256 bytes; what else is in
-/// the id of another issuer is percent-encoded.
+/// The subject of a token. Every text is printable ASCII of at most 256 bytes; other characters in
+/// the ids of other issuers are percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The device: `GUID:` and an upper-case GUID from a site, a lower-case GUID from Entra.
     pub device: Option<String>,
-    /// The user, by the issuer's stable id for them.
+    /// The user, by the issuer's stable id.
     pub user: Option<String>,
     /// The configured name of the issuer.
     pub issuer: Arc<str>,
-    /// The handle by which this one token is blocked (`UniqueId`, `jti` or `uti`); a GUID is in
-    /// lower case.
+    /// The id by which this one token is blocked (`UniqueId`, `jti` or `uti`); a GUID is in lower
+    /// case.
     pub token_id: Option<String>,
-    /// What the token is for.
+    /// The token's purpose.
     pub purpose: Purpose,
-    /// The SHA-256 thumbprint (base64url) of the client certificate that the token is bound to:
-    /// whoever lets the token in must see that certificate (RFC 8705 §3.1).
+    /// The SHA-256 thumbprint (base64url) of the client certificate that the token is bound to. The
+    /// caller must check that the connection has that certificate (RFC 8705 §3.1).
     pub bound_to: Option<String>,
-    /// What it is limited to, whatever its purpose opens besides; nothing for no such limit.
+    /// The scopes that limit it, in addition to its purpose; empty means no such limit.
     pub scopes: Arc<[ContentScope]>,
-    /// The tokens that a site's token was made from, the first of all first: whoever blocks one of
-    /// them blocks this one.
-    pub origins: Arc<[Origin]>,
+    /// The tokens that a site's token was made from, the oldest first: a block of one of them
+    /// blocks this token.
+    pub origins: Arc<[TokenOrigin]>,
 }
 
 impl Identity {
-    /// Whether device-centric work may be done with it.
+    /// Whether it speaks for a device.
     pub fn is_device(&self) -> bool {
         self.device.is_some()
     }
 
-    /// Whether user-centric work may be done with it.
+    /// Whether it speaks for a user.
     pub fn is_user(&self) -> bool {
         self.user.is_some()
     }
 
-    /// Whether its limits let it reach a path, in its canonical spelling.
+    /// Whether its scopes cover a canonical path.
     pub fn reaches(&self, canonical: &str) -> bool {
         self.scopes.is_empty() || self.scopes.iter().any(|scope| scope.covers(canonical))
     }
 
-    /// Read the identity from claims whose signature is verified.
+    /// Reads the identity from claims with a verified signature.
     pub(super) fn read(issuer: &Issuer, header: &Header, claims: &Claims) -> Result<Self, Refusal> {
         check_access_token(header, claims)?;
         let bound_to = binding(claims)?;
@@ -110,12 +110,13 @@ struct Subject {
     purpose: Purpose,
 }
 
-/// RFC 8725 §3.11: what the same keys sign for other ends. Identity tokens carry a nonce or hashes
-/// of what they came with, logout and event tokens `events`; others say themselves what they are.
+/// RFC 8725 §3.11: refuses tokens that the same keys sign for other purposes. Identity tokens have
+/// a nonce or hashes of the tokens issued with them, logout and event tokens have `events`; others
+/// declare their type.
 ///
-/// Some providers' access tokens have the nonce of their session too (Keycloak before 25). An
-/// identity token may lack the hashes, so a nonce passes only in a token that says that it is an
-/// access token, by a word that no identity token has.
+/// Access tokens of some providers have the session's nonce, too (Keycloak before 25). An identity
+/// token may lack the hashes, so a nonce is accepted only if the token declares itself an access
+/// token by a value that no identity token has.
 fn check_access_token(header: &Header, claims: &Claims) -> Result<(), Refusal> {
     let refused = |detail| Err(Refusal::new(Denial::TokenType, detail));
     if ["at_hash", "c_hash", "s_hash", "events"].iter().any(|c| claims.has(c)) {
@@ -134,13 +135,15 @@ fn check_access_token(header: &Header, claims: &Claims) -> Result<(), Refusal> {
         return refused("token_use or typ is not an access token's");
     }
     let says_so = header.is_access || access.iter().any(|(_, says_so)| *says_so);
-    match claims.has("nonce") && !says_so {
-        true => refused("it has a nonce, as an identity token has, and no typ of an access token"),
-        false => Ok(()),
+    if claims.has("nonce") && !says_so {
+        refused("it has a nonce, as an identity token has, and no typ of an access token")
+    } else {
+        Ok(())
     }
 }
 
-/// RFC 7800: what the holder must prove. What cannot be checked must not be overlooked.
+/// The proof of possession that the token demands (RFC 7800). A `cnf` that cannot be checked is
+/// refused, not ignored.
 fn binding(claims: &Claims) -> Result<Option<String>, Refusal> {
     match claims.raw("cnf") {
         None => Ok(None),
@@ -148,14 +151,14 @@ fn binding(claims: &Claims) -> Result<Option<String>, Refusal> {
             [(name, Json::Text(hash))] if name == "x5t#S256" && hash.len() == 43 => {
                 identity_text(hash).map(Some)
             }
-            _ => Err(Refusal::new(Denial::TokenType, "cnf demands a proof that is not supported")),
+            _ => Err(Refusal::new(Denial::TokenType, "cnf requires a proof that is not supported")),
         },
-        Some(_) => Err(claim("cnf is no object")),
+        Some(_) => Err(claim("cnf is not an object")),
     }
 }
 
-/// What a site's token for content, boot media or a task sequence is limited to. Others' `scope`
-/// has other words, and opens nothing here.
+/// The scopes of a site's token for content, boot media or a task sequence. The `scope` of other
+/// issuers has other values, and is ignored.
 fn scopes(
     issuer: &Issuer,
     claims: &Claims,
@@ -165,7 +168,7 @@ fn scopes(
     match (&issuer.kind, claims.text(SCOPE)?) {
         (IssuerKind::Site { .. }, Some(claim_text)) if limited => {
             let read = ContentScope::read(claim_text);
-            read.map(Arc::from).ok_or_else(|| claim("scope is not one that is known"))
+            read.map(Arc::from).ok_or_else(|| claim("scope is unknown"))
         }
         _ => Ok(Arc::default()),
     }
@@ -176,7 +179,7 @@ fn of_site(claims: &Claims, hierarchy: Option<&Uuid>) -> Result<Subject, Refusal
     if let (Some(ours), Some(theirs)) = (hierarchy, claims.text(TENANT)?)
         && Uuid::try_parse(theirs).ok().as_ref() != Some(ours)
     {
-        return Err(Refusal::new(Denial::TokenTenant, "TenantId is another hierarchy's"));
+        return Err(Refusal::new(Denial::TokenTenant, "TenantId is of another hierarchy"));
     }
     let (category, kind) = (claims.text(CATEGORY)?, claims.text(TYPE)?);
     let known = SITE_KINDS.iter().find(|(c, t, _)| Some(*c) == category && Some(*t) == kind);
@@ -194,9 +197,10 @@ fn of_site(claims: &Claims, hierarchy: Option<&Uuid>) -> Result<Subject, Refusal
         "UDA" => (true, true),
         _ => (true, false),
     };
-    let device = match wants_device {
-        true => Some(site_subject(claims.text("sub")?, claims.text(DEVICE)?)?),
-        false => None,
+    let device = if wants_device {
+        Some(site_subject(claims.text("sub")?, claims.text(DEVICE)?)?)
+    } else {
+        None
     };
     let user = match (wants_user, claims.text(USER)?) {
         (false, _) => None,
@@ -206,10 +210,10 @@ fn of_site(claims: &Claims, hierarchy: Option<&Uuid>) -> Result<Subject, Refusal
     Ok(Subject { device, user, token_id, purpose: *purpose })
 }
 
-/// What Configuration Manager writes as the user of a device's token.
+/// The user id in Configuration Manager's device tokens.
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The device of a site's token: `sub` in our own, `DeviceId` beside or instead of it.
+/// The device of a site's token: `sub` in sitegate's own, `DeviceId` beside or instead of it.
 fn site_subject(sub: Option<&str>, device: Option<&str>) -> Result<String, Refusal> {
     let read =
         |text: &str| site_device(text).ok_or_else(|| claim("the device is not GUID: and a GUID"));
@@ -220,19 +224,23 @@ fn site_subject(sub: Option<&str>, device: Option<&str>) -> Result<String, Refus
     }
 }
 
-/// Entra's access tokens. `idtyp` decides where it is; where it is not, `scp` is in every user's
-/// token and in no other, and a device's token has the device as its own subject. Whatever is
-/// neither is an application's.
+/// Entra's access tokens. `idtyp` decides if it is present. Otherwise every user token, and no
+/// other, has `scp`, and a device token has the device as its own subject. A token that is neither
+/// is an application's.
 fn of_entra(claims: &Claims, tenant: &Uuid) -> Result<Subject, Refusal> {
     let tid = claims.text("tid")?.and_then(|t| Uuid::try_parse(t).ok());
     if tid.as_ref() != Some(tenant) {
         return Err(Refusal::new(Denial::TokenTenant, "tid is not the issuer's tenant"));
     }
     if !matches!(claims.text("ver")?, Some("1.0" | "2.0")) {
-        return Err(Refusal::new(Denial::TokenType, "ver is missing: no access token of Entra"));
+        return Err(Refusal::new(
+            Denial::TokenType,
+            "ver is missing: not an access token of Entra",
+        ));
     }
     let device = claims.text("deviceid")?;
-    let device = device.map(|d| guid(d).ok_or_else(|| claim("deviceid is no GUID"))).transpose()?;
+    let device =
+        device.map(|d| guid(d).ok_or_else(|| claim("deviceid is not a GUID"))).transpose()?;
     let (sub, scp) = (claims.text("sub")?, claims.text("scp")?.filter(|s| !s.is_empty()));
     let person = ["upn", "unique_name", "preferred_username", "roles"];
     let is_own_subject = device.is_some() && sub.and_then(guid) == device;
@@ -267,8 +275,8 @@ fn of_oidc(claims: &Claims, names: &OidcClaims) -> Result<Subject, Refusal> {
     Ok(Subject { device, user, token_id, purpose: Purpose::Client })
 }
 
-/// The first of these claims that is there, fit for a header; a GUID in its one spelling, so that
-/// a blocklist cannot be passed by another.
+/// The first of these claims that is present, safe for a header; a GUID in its canonical spelling,
+/// so that another spelling cannot bypass a blocklist.
 fn first_id(claims: &Claims, names: &[&str]) -> Result<Option<String>, Refusal> {
     for name in names {
         if let Some(id) = claims.text(name)? {
@@ -278,8 +286,8 @@ fn first_id(claims: &Claims, names: &[&str]) -> Result<Option<String>, Refusal> 
     Ok(None)
 }
 
-/// An id that people may have chosen, in the encoding of all such ids. What the site itself has
-/// written into its tokens is encoded already.
+/// Percent-encodes an id that people may have chosen. Ids in the site's own tokens are already
+/// encoded.
 fn encoded(value: &str) -> Result<String, Refusal> {
     let detail = "an identity claim is empty, has a control character or a space at an end, or is \
                   longer than 256 bytes with percent-encoding";
@@ -287,8 +295,9 @@ fn encoded(value: &str) -> Result<String, Refusal> {
 }
 
 fn identity_text(value: &str) -> Result<String, Refusal> {
-    match is_identity_text(value) {
-        true => Ok(value.to_owned()),
-        false => Err(claim("an identity claim is not printable ASCII of 1 to 256 bytes")),
+    if is_identity_text(value) {
+        Ok(value.to_owned())
+    } else {
+        Err(claim("an identity claim is not printable ASCII of 1 to 256 bytes"))
     }
 }

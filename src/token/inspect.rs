@@ -1,6 +1,6 @@
-//! What a token says and whether it would be accepted, for people who look at one.
+//! Shows a token's content and whether it would be accepted, for operators.
 //!
-//! Trusts nothing of it, and never shows its signature: what is shown cannot be replayed.
+//! Trusts nothing in it, and never shows its signature: the output cannot be replayed.
 
 use std::fmt;
 
@@ -15,61 +15,61 @@ use super::refusal::Refusal;
 use super::text::base64url;
 use super::verify::{Trusted, verify};
 
-/// A token laid open. Header and claims are as the token has them, unverified.
+/// A decoded token. Header and claims are as in the token, unverified.
 #[derive(Clone, Debug, Serialize)]
-pub struct Inspection {
-    /// What stands for the token in logs: 8 hex digits of its SHA-256.
+pub struct TokenInspection {
+    /// The token's identifier in logs: 8 hex digits of its SHA-256.
     pub fingerprint: String,
     /// Its length in bytes.
     pub len: usize,
-    /// The header, if it can be read at all.
+    /// The header, if it can be decoded.
     pub header: Option<Value>,
-    /// The claims, if they can be read at all.
+    /// The claims, if they can be decoded.
     pub claims: Option<Value>,
-    /// `exp`, `nbf` and `iat` as dates, as far as they are dates.
+    /// `exp`, `nbf` and `iat` as dates, if they are valid dates.
     pub times: Vec<(&'static str, String)>,
-    /// Whose token it is, if it would be accepted now.
+    /// The token's identity, if it would be accepted now.
     pub accepted: Option<Accepted>,
     /// The first reason why it would be refused now: a code of docs/denials.md, and the detail.
-    pub refused: Option<Refused>,
+    pub refused: Option<InspectRefusal>,
 }
 
 /// Why the token would be refused.
 #[derive(Clone, Debug, Serialize)]
-pub struct Refused {
+pub struct InspectRefusal {
     /// The denial's code.
     pub code: &'static str,
-    /// What happened, as a sentence.
+    /// The denial as a sentence.
     pub title: &'static str,
-    /// What the log would say besides.
+    /// The detail that the log would have.
     pub detail: String,
-    /// How to mend it.
+    /// The remedy.
     pub hint: &'static str,
 }
 
-/// Whose token it is.
+/// The identity of an accepted token.
 #[derive(Clone, Debug, Serialize)]
 pub struct Accepted {
     /// The configured name of the issuer.
     pub issuer: String,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: &'static str,
     /// The device, if it speaks for one.
     pub device: Option<String>,
     /// The user, if it speaks for one.
     pub user: Option<String>,
-    /// The handle by which it is blocked.
+    /// The id by which it is blocked.
     pub token_id: Option<String>,
 }
 
-/// Look at the text of a token; white space around it is overlooked. Without trusted issuers it
-/// tells what the token says and that nobody is trusted.
+/// Inspects the text of a token; surrounding white space is ignored. Without trusted issuers it
+/// shows the content and a refusal, because no issuer is trusted.
 pub fn inspect(
     text: &[u8],
     trusted: &[Trusted],
     blocklist: &Blocklist,
     now: Timestamp,
-) -> Inspection {
+) -> TokenInspection {
     let text = text.trim_ascii();
     let judged = BearerToken::parse(text)
         .map_err(|denial| Refusal::new(denial, "its shape is not that of a signed JWT"))
@@ -83,7 +83,7 @@ pub fn inspect(
         let seconds = claims.as_ref()?.get(name)?.as_i64()?;
         Some((name, Timestamp::from_second(seconds).ok()?.to_string()))
     });
-    Inspection {
+    TokenInspection {
         fingerprint: Fingerprint::of(text).to_string(),
         len: text.len(),
         times: times.collect(),
@@ -99,7 +99,7 @@ pub fn inspect(
                 token_id: identity.token_id.clone(),
             }
         }),
-        refused: judged.err().map(|refusal| Refused {
+        refused: judged.err().map(|refusal| InspectRefusal {
             code: refusal.denial.code(),
             title: refusal.denial.title(),
             detail: refusal.detail.into_owned(),
@@ -108,13 +108,13 @@ pub fn inspect(
     }
 }
 
-/// The JSON object of a segment, read leniently: this is for looking, not for deciding.
+/// The JSON object of a segment, parsed leniently: this is for display, not for decisions.
 fn object(segment: &[u8]) -> Option<Value> {
     let bytes = base64url(std::str::from_utf8(segment).ok()?)?;
     serde_json::from_slice(&bytes).ok().filter(Value::is_object)
 }
 
-impl fmt::Display for Inspection {
+impl fmt::Display for TokenInspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "token     {} ({} bytes)", self.fingerprint, self.len)?;
         for (name, value) in [("header", &self.header), ("claims", &self.claims)] {
@@ -142,7 +142,7 @@ impl fmt::Display for Inspection {
     }
 }
 
-/// JSON text without anything that a terminal would act upon, or that looks like something else.
+/// JSON text in ASCII, without control characters for the terminal and without look-alikes.
 fn ascii(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {

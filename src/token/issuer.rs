@@ -1,4 +1,4 @@
-//! Who may issue tokens, and under which terms: a policy value, without its keys.
+//! The policy for a trusted issuer of tokens, without its keys.
 //!
 //! Accepts an `iss` only by exact comparison. Never learns anything from a token.
 
@@ -8,28 +8,28 @@ use uuid::Uuid;
 
 use crate::purpose::Purpose;
 
-/// Allowed difference of clocks, in seconds: what Microsoft's own validators allow.
+/// Allowed clock skew, in seconds: the value of Microsoft's own validators.
 const LEEWAY_S: i64 = 300;
 
 const DAY_S: i64 = 86_400;
 
-/// A bulk registration token lives seven days at most, whoever says otherwise.
+/// A bulk registration token lives seven days at most, regardless of the configuration.
 const REGISTRATION_S_MAX: i64 = 7 * DAY_S;
 
 /// A trusted issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
-    /// The configured name: a metric label, and the word in logs and headers.
+    /// The configured name: a metric label, and the name in logs and headers.
     pub name: Arc<str>,
-    /// Whose tokens they are, which decides how an identity is read from them.
+    /// The kind, which decides how an identity is read from its tokens.
     pub kind: IssuerKind,
     /// The exact values of `iss` that are this issuer's.
     pub accepts: Vec<String>,
-    /// The values of `aud` that mean this site; a token must have one of them.
+    /// The values of `aud` that denote this site; a token must have one of them.
     pub audiences: Vec<String>,
-    /// How far the clocks may differ, in seconds.
+    /// The allowed clock skew, in seconds.
     pub leeway_s: i64,
-    /// The longest life of a token, in seconds; `None` for no limit.
+    /// The longest lifetime of a token, in seconds; `None` for no limit.
     pub lifetime_max_s: Option<i64>,
     /// Whether its tokens may be exchanged for the site's own.
     pub exchange: bool,
@@ -40,21 +40,21 @@ pub struct Issuer {
 pub enum IssuerKind {
     /// A site: Configuration Manager's own tokens, or those of sitegate's site authority.
     Site {
-        /// The hierarchy; where it is given, a token's `TenantId` must be it.
+        /// The hierarchy; if given, a token's `TenantId` must equal it.
         hierarchy: Option<Uuid>,
     },
     /// Microsoft Entra ID.
     Entra {
-        /// The one tenant that tokens may be from.
+        /// The only tenant that tokens may be from.
         tenant: Uuid,
     },
     /// Any other OpenID Connect provider.
     Oidc(OidcClaims),
 }
 
-/// Which claims of an OpenID Connect provider's tokens name a device and a user. Nothing names
-/// either unless it is configured: a provider that also gives tokens to services would otherwise
-/// turn each of them into a user.
+/// The claims of an OpenID Connect provider's tokens that name a device and a user. There is no
+/// default: a provider that also issues tokens to services would otherwise turn each service into a
+/// user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OidcClaims {
     /// The claim with the device's id.
@@ -67,7 +67,7 @@ impl Issuer {
     /// Tokens of a site. `hierarchy` makes Configuration Manager's own `iss` acceptable, `issuers`
     /// adds others, such as the metadata URL of sitegate's token service.
     ///
-    /// Defaults: audience `urn:sccm:service`, 90 days, which is a client token's whole life.
+    /// Defaults: audience `urn:sccm:service`, 90 days, the full lifetime of a client token.
     pub fn site(name: &str, hierarchy: Option<Uuid>, issuers: Vec<String>) -> Self {
         let mut accepts = issuers;
         accepts.extend(hierarchy.map(|h| site_issuer(&h)));
@@ -117,12 +117,12 @@ impl Issuer {
         }
     }
 
-    /// Whether this `iss` is the issuer's, byte for byte.
+    /// Whether this `iss` belongs to the issuer, byte for byte.
     pub fn accepts(&self, iss: &str) -> bool {
         self.accepts.iter().any(|a| a == iss)
     }
 
-    /// The tenant that key files with `{tenantid}` in their keys' `issuer` are read for.
+    /// The tenant that replaces `{tenantid}` in the `issuer` of keys in key files.
     pub(super) fn tenant(&self) -> Option<Uuid> {
         match self.kind {
             IssuerKind::Entra { tenant } => Some(tenant),
@@ -130,7 +130,7 @@ impl Issuer {
         }
     }
 
-    /// The longest life of a token of this purpose, in seconds.
+    /// The longest lifetime of a token of this purpose, in seconds.
     pub(super) fn lifetime_max_s(&self, purpose: Purpose) -> Option<i64> {
         match purpose {
             Purpose::Registration => {
@@ -143,6 +143,6 @@ impl Issuer {
 
 /// Configuration Manager's own `iss` for a hierarchy.
 pub fn site_issuer(hierarchy: &Uuid) -> String {
-    // `Uuid` writes itself in lower case, as the site does here and nowhere else.
+    // `Uuid` formats in lower case, as the site does here and nowhere else.
     format!("urn:sccm:oauth2:{hierarchy}")
 }

@@ -1,7 +1,7 @@
-//! The token by which a gateway joins a site: where the site's servers are, by which root key they
-//! are known, and a secret that is good once.
+//! The token by which a gateway joins a site: the addresses of the site's servers, the pin of the
+//! root key, and a secret for one use.
 //!
-//! Trusts nobody at first sight: the root's key is named in it. Knows no file and no socket.
+//! No trust on first use: the token pins the root's key. Reads no files and opens no sockets.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::mint::MintError;
 use super::text::{base64url, to_base64url};
 
-/// The longest life of a join token, in seconds.
+/// The longest lifetime of a join token, in seconds.
 pub const JOIN_LIFE_MAX_S: i64 = 24 * 3_600;
 
 const PREFIX: &str = "sitegate-join.";
@@ -26,15 +26,15 @@ const SECRET_BYTES: usize = 32;
 pub struct JoinToken {
     /// The gateway that it is for.
     pub name: String,
-    /// Where the site's servers are: `https://` and a host, with its port.
+    /// The addresses of the site's servers: `https://`, host and port.
     pub servers: Vec<String>,
     /// The SHA-256 of the root's public key (its SubjectPublicKeyInfo), base64url.
     pub root: String,
     /// The JWK thumbprint of the key that signs the site's bundles.
     pub bundle_key: String,
-    /// Until when it can be used, in seconds since 1970.
+    /// The end of its validity, in seconds since 1970.
     pub expires: i64,
-    /// What only its holder knows.
+    /// The secret that only its holder knows.
     #[serde(serialize_with = "write", deserialize_with = "read")]
     secret: Zeroizing<String>,
 }
@@ -48,14 +48,16 @@ fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<String>, D::Erro
 }
 
 impl JoinToken {
-    /// Make one, with a secret of its own.
+    /// Creates a token with a fresh secret.
     ///
     /// # Errors
-    /// [`MintError::Lifetime`] for more than a day, [`MintError::Signing`] without randomness.
+    /// [`MintError::Lifetime`] for more than a day, [`MintError::Signing`] if the random generator
+    /// fails.
     pub fn make(
         name: &str,
         servers: Vec<String>,
-        (root, bundle_key): (&str, &str),
+        root: &str,
+        bundle_key: &str,
         lifetime_s: i64,
         now: Timestamp,
     ) -> Result<Self, MintError> {
@@ -74,7 +76,7 @@ impl JoinToken {
         })
     }
 
-    /// Read one from what an administrator has put into a file; `None` if it is none.
+    /// Parses the file that an administrator has written; `None` if it is not a join token.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let coded = text.strip_prefix(PREFIX).filter(|coded| coded.len() <= BYTES_MAX)?;
@@ -90,18 +92,18 @@ impl JoinToken {
         Zeroizing::new(format!("{PREFIX}{}", to_base64url(json.as_bytes())))
     }
 
-    /// What its holder proves to have it by.
+    /// The secret by which its holder proves possession.
     pub fn secret(&self) -> &str {
         &self.secret
     }
 
-    /// The name by which a site server knows it without being able to use it.
+    /// The identifier by which a site server knows the token without being able to use it.
     pub fn fingerprint(&self) -> String {
         join_fingerprint(&self.secret)
     }
 }
 
-/// The name of a join token by its secret: a SHA-256, base64url.
+/// The identifier of a join token, from its secret: a SHA-256, base64url.
 pub fn join_fingerprint(secret: &str) -> String {
     to_base64url(digest::digest(&digest::SHA256, secret.as_bytes()))
 }
@@ -123,12 +125,11 @@ mod tests {
 
     fn made() -> JoinToken {
         let now = Timestamp::from_second(1_000).unwrap();
-        JoinToken::make("gw1", vec!["https://site01:8443".into()], ("root", "key"), 60, now)
-            .unwrap()
+        JoinToken::make("gw1", vec!["https://site01:8443".into()], "root", "key", 60, now).unwrap()
     }
 
     #[test]
-    fn a_join_token_is_read_as_it_was_written_and_tells_its_secret_to_no_log() {
+    fn a_join_token_round_trips_and_hides_its_secret() {
         let token = made();
         let text = token.reveal();
         assert_eq!(JoinToken::parse(&format!(" {}\n", *text)), Some(token.clone()));
@@ -147,7 +148,7 @@ mod tests {
         }
         let now = Timestamp::from_second(0).unwrap();
         for life in [0, -1, JOIN_LIFE_MAX_S + 1] {
-            let made = JoinToken::make("a", vec!["https://s".into()], ("r", "k"), life, now);
+            let made = JoinToken::make("a", vec!["https://s".into()], "r", "k", life, now);
             assert_eq!(made, Err(MintError::Lifetime { max_s: JOIN_LIFE_MAX_S }));
         }
     }

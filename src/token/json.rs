@@ -1,16 +1,16 @@
-//! JSON with one reading: no duplicate names, no trailing bytes, bounded depth and size.
+//! JSON without ambiguity: no duplicate names, no trailing bytes, bounded depth and size.
 //!
-//! Never follows an input deeper than it was told, and never keeps a number it cannot hold.
+//! Never recurses deeper than its limit, and never keeps a number it cannot represent.
 
 use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-/// How deep objects and arrays may nest: Entra's claims need four.
+/// The deepest nesting of objects and arrays: Entra's claims need four.
 const DEPTH_MAX: u8 = 16;
 
-/// How many members one object may have: each new name is compared with all before it.
+/// The largest number of members of one object: each new name is compared with all earlier names.
 const MEMBERS_MAX: usize = 256;
 
 /// A JSON value.
@@ -49,12 +49,12 @@ impl JsonFault {
 }
 
 impl Json {
-    /// Read bytes that are one JSON value and nothing else.
+    /// Parses bytes that are exactly one JSON value.
     pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonFault> {
         let text = std::str::from_utf8(bytes).map_err(|_| JsonFault::NotUtf8)?;
         let fault = Cell::new(JsonFault::Syntax);
         let mut reader = serde_json::Deserializer::from_str(text);
-        let seed = Level { depth: DEPTH_MAX, fault: &fault };
+        let seed = JsonLevel { depth: DEPTH_MAX, fault: &fault };
         let value = seed.deserialize(&mut reader).map_err(|_| fault.get())?;
         reader.end().map_err(|_| JsonFault::Syntax)?;
         Ok(value)
@@ -77,15 +77,15 @@ impl Json {
 }
 
 #[derive(Clone, Copy)]
-struct Level<'a> {
+struct JsonLevel<'a> {
     depth: u8,
     fault: &'a Cell<JsonFault>,
 }
 
-impl Level<'_> {
+impl JsonLevel<'_> {
     fn below<E: serde::de::Error>(self) -> Result<Self, E> {
         match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Level { depth, ..self }),
+            Some(depth) => Ok(JsonLevel { depth, ..self }),
             None => Err(self.refuse(JsonFault::TooDeep)),
         }
     }
@@ -96,7 +96,7 @@ impl Level<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Level<'_> {
+impl<'de> DeserializeSeed<'de> for JsonLevel<'_> {
     type Value = Json;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Json, D::Error> {
@@ -104,7 +104,7 @@ impl<'de> DeserializeSeed<'de> for Level<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Level<'_> {
+impl<'de> Visitor<'de> for JsonLevel<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
-//! The keys of an issuer: parsed from the bytes of watched files, found by the names a token gives.
+//! The keys of an issuer: parsed from watched files, looked up by the key names in a token's
+//! header.
 //!
-//! One bad key never stops the others. Never fetches, and never grows by what a token names.
+//! One bad key never stops the others. Never fetches, and never grows by names in tokens.
 
 use std::fmt;
 
@@ -15,14 +16,14 @@ use super::text::to_base64url;
 
 mod reading;
 
-/// How many keys one set may hold. A lookup compares with all of them.
+/// The largest number of keys in one set. A lookup compares with all of them.
 pub const KEYS_MAX: usize = 64;
 
 /// The largest key file that is read, in bytes.
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
 
-/// A public key that verifies tokens, with the one algorithm that it is for.
-pub struct Key {
+/// A public key that verifies tokens, with its one algorithm.
+pub struct VerifyingKey {
     kid: Option<String>,
     x5t: Option<String>,
     x5t_s256: Option<String>,
@@ -33,7 +34,7 @@ pub struct Key {
     verifier: ParsedPublicKey,
 }
 
-/// Where each of Entra's clouds issues tokens of version 2.0 and of version 1.0.
+/// The issuer URLs of each Entra cloud, for tokens of version 2.0 and of version 1.0.
 const ENTRA_CLOUDS: [(&str, &str); 3] = [
     ("https://login.microsoftonline.com/", "https://sts.windows.net/"),
     ("https://login.microsoftonline.us/", "https://sts.windows.net/"),
@@ -42,27 +43,27 @@ const ENTRA_CLOUDS: [(&str, &str); 3] = [
 
 /// The usable keys of one issuer.
 #[derive(Debug, Default)]
-pub struct KeySet(Vec<Key>);
+pub struct KeySet(Vec<VerifyingKey>);
 
-/// Why no key of a set is the one that a header means, for the log.
+/// Why a lookup found no key, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
-    /// There is none: a newer set may have it.
+    /// The set has no such key; a newer set may have it.
     Unknown(&'static str),
-    /// There are some, and none is it.
+    /// There are candidates, but none fits.
     Unfit(&'static str),
-    /// There is one of this name, for other algorithms.
+    /// The key of this name is for another algorithm.
     Algorithm(&'static str),
 }
 
-/// A key, or a whole file, that is not used, and why.
+/// A key, or a whole file, that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyProblem {
-    /// The name of the file, as it was given.
+    /// The name of the file, as given.
     pub file: String,
     /// Which key of the file, in words; `None` for the file as a whole.
     pub key: Option<String>,
-    /// What is wrong, as the rest of a sentence that begins with the key or the file.
+    /// The fault, as the rest of a sentence that begins with the key or the file.
     pub message: &'static str,
 }
 
@@ -75,7 +76,7 @@ impl fmt::Display for KeyProblem {
     }
 }
 
-impl Key {
+impl VerifyingKey {
     /// The name given by `kid`, if the file gave one.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
@@ -96,13 +97,13 @@ impl Key {
         &self.file
     }
 
-    /// Whether `signature` is this key's over `message`, by this key's algorithm.
+    /// Whether `signature` over `message` verifies with this key and its algorithm.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.verifier.verify_sig(message, signature).is_ok()
     }
 
     /// Whether the key is for tokens of `iss`: the key's own `issuer`, with the tenant filled in,
-    /// must be it, or be the name of the same Entra tenant in version 2.0.
+    /// must equal it, or be the version 2.0 issuer of the same Entra tenant.
     fn is_for(&self, iss: &str, tenant: Option<&str>) -> bool {
         match (&self.issuer, tenant) {
             (None, _) => true,
@@ -114,9 +115,9 @@ impl Key {
         }
     }
 
-    /// Whether `other`, which is for the same tokens by the same algorithm, leaves nothing for this
-    /// key: it would be taken for this one by a name, or is this one without a name of its own.
-    fn is_replaced_by(&self, other: &Key) -> bool {
+    /// Whether `other`, which has the same issuer and algorithm, makes this key redundant: both
+    /// share a name, or both are the same key and this one has no name.
+    fn is_replaced_by(&self, other: &VerifyingKey) -> bool {
         let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
         let unnamed = self.kid.is_none() && self.x5t.is_none();
         self.issuer == other.issuer
@@ -127,8 +128,8 @@ impl Key {
                 || (unnamed && self.material == other.material))
     }
 
-    /// Whether the names of the token's header are this key's: at least one is, and none that both
-    /// have differs. Looks at all of them, so that the work does not tell which one was right.
+    /// Whether the header's key names match this key: at least one is equal, and none differs.
+    /// Compares all of them, so that the timing does not reveal which one matched.
     fn is_named_by(&self, header: &Header) -> bool {
         let names = [
             (&self.kid, &header.kid),
@@ -146,7 +147,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
             .field("kid", &self.kid)
@@ -158,10 +159,10 @@ impl fmt::Debug for Key {
 }
 
 impl KeySet {
-    /// Read all keys of these files (name, bytes): JWK sets, and PEM files with public keys and
-    /// certificates. What cannot be used is a problem and stops nothing else.
+    /// Parses all keys of these files (name, bytes): JWK sets, and PEM files with public keys and
+    /// certificates. An unusable key is reported as a problem and stops nothing else.
     ///
-    /// The dates of a certificate are not judged: here it is only the wrapping of a key that the
+    /// The dates of a certificate are not checked: here it is only a container for a key that the
     /// operator placed.
     pub fn parse(files: &[(&str, &[u8])]) -> (KeySet, Vec<KeyProblem>) {
         let mut reader = Reader::default();
@@ -173,34 +174,34 @@ impl KeySet {
     }
 
     /// The keys, in the order of their files.
-    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+    pub fn iter(&self) -> impl Iterator<Item = &VerifyingKey> {
         self.0.iter()
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no key at all, so that no token of the issuer can be verified.
+    /// Whether there are no keys, so that no token of the issuer can be verified.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The one key that the header names, among those that are for `iss` and for its algorithm: some
-    /// issuers give one `kid` to keys of several. A header without names means the only key that
-    /// there is for its algorithm. Each key still has exactly one, which no token changes.
+    /// The key that the header names, among the keys for `iss` and the header's algorithm: some
+    /// issuers use one `kid` for keys of several algorithms. Without key names in the header it is
+    /// the only key for that algorithm. Each key has exactly one algorithm, which no token changes.
     ///
-    /// The error says why, for the log alone: clients must not be able to tell an unknown key from
-    /// a wrong signature.
+    /// The error is for the log only: clients must not be able to distinguish an unknown key from a
+    /// wrong signature.
     pub(super) fn find(
         &self,
         header: &Header,
         iss: &str,
         tenant: Option<&str>,
-    ) -> Result<&Key, NoKey> {
+    ) -> Result<&VerifyingKey, NoKey> {
         let named = header.kid.is_some() || header.x5t.is_some() || header.x5t_s256.is_some();
-        let (mut found, mut count) = (None::<&Key>, 0_usize);
+        let (mut found, mut count) = (None::<&VerifyingKey>, 0_usize);
         let (mut foreign, mut otherwise) = (false, false);
         for key in &self.0 {
             let fits = key.algorithm == header.algorithm;
@@ -209,22 +210,22 @@ impl KeySet {
             foreign |= meant && !ours;
             otherwise |= meant && ours && !fits;
             if meant && ours && fits {
-                // One key under several names, or for both versions of an issuer, is one key.
+                // One key under several names, or for both versions of an issuer, counts once.
                 count += usize::from(found.is_none_or(|other| other.material != key.material));
                 found = Some(key);
             }
         }
         match (found, count, named) {
             (Some(key), 1, _) => Ok(key),
-            (_, 2.., true) => Err(NoKey::Unfit("the token's key names fit more than one key")),
+            (_, 2.., true) => Err(NoKey::Unfit("the token's kid or x5t matches more than one key")),
             (_, 2.., false) => {
                 Err(NoKey::Unfit("the token names no key, and the issuer has several"))
             }
-            _ if otherwise => Err(NoKey::Algorithm("alg is not the one its key is for")),
+            _ if otherwise => Err(NoKey::Algorithm("alg does not match its key")),
             _ if foreign => {
                 Err(NoKey::Unfit("the token's key is bound to another issuer by its key file"))
             }
-            (_, _, true) => Err(NoKey::Unknown("the issuer has no key of this name")),
+            (_, _, true) => Err(NoKey::Unknown("the issuer has no key with this name")),
             (_, _, false) => {
                 Err(NoKey::Unknown("the token names no key, and the issuer has none for its alg"))
             }
@@ -232,9 +233,9 @@ impl KeySet {
     }
 }
 
-/// Whether `issuer` is what the tenant's tokens of version 2.0 have as `iss`, and `iss` is its tokens'
-/// of version 1.0. Entra signs both with the same keys, and its key document of version 2.0 names
-/// the issuer of version 2.0 alone.
+/// Whether `issuer` is the `iss` of the tenant's version 2.0 tokens, and `iss` that of its version
+/// 1.0 tokens. Entra signs both with the same keys, and its version 2.0 key document names only the
+/// version 2.0 issuer.
 fn is_v2_of(issuer: &str, iss: &str, tenant: &str) -> bool {
     ENTRA_CLOUDS.iter().any(|(v2, v1)| {
         let issuer = issuer.strip_prefix(v2).and_then(|rest| rest.strip_suffix("/v2.0"));
@@ -245,7 +246,7 @@ fn is_v2_of(issuer: &str, iss: &str, tenant: &str) -> bool {
 
 /// The SHA-1 and SHA-256 thumbprints of a certificate, base64url (RFC 7515 §4.1.7 and §4.1.8).
 pub(super) fn thumbprints(der: &[u8]) -> (String, String) {
-    // SHA-1 is only a name here: what is trusted is the key behind it.
+    // SHA-1 is only an identifier here; trust is in the key.
     let sha1 = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
     (to_base64url(sha1), to_base64url(digest::digest(&digest::SHA256, der)))
 }

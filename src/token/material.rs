@@ -1,7 +1,7 @@
-//! Public keys: the kinds that are usable, how JWK and SubjectPublicKeyInfo spell them, and
-//! whether they are strong enough.
+//! Public keys: the accepted kinds, their encodings as JWK and SubjectPublicKeyInfo, and the checks
+//! of their strength.
 //!
-//! Never holds a private or a symmetric key: what carries one is refused.
+//! Never holds a private or a symmetric key: input that contains one is refused.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::rsa::PublicKeyComponents;
@@ -18,7 +18,7 @@ use super::text::{base64url, to_base64url};
 const RSA_BITS_MIN: usize = 2048;
 const RSA_BITS_MAX: usize = 8192;
 
-/// Members of a JWK that only a private or a symmetric key has (RFC 7518 §6).
+/// JWK members that only a private or a symmetric key has (RFC 7518 §6).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// The public part of a key, as numbers in big-endian bytes.
@@ -37,10 +37,10 @@ pub(super) enum Material {
 }
 
 impl Material {
-    /// The public key of a JWK (RFC 7517). Looks at the key's own members alone.
+    /// The public key of a JWK (RFC 7517). Reads only the key's own members.
     pub(super) fn from_jwk(jwk: &Json) -> Result<Self, &'static str> {
         if PRIVATE_MEMBERS.iter().any(|m| jwk.member(m).is_some_and(|v| *v != Json::Null)) {
-            return Err("holds a private or symmetric key, which does not belong here");
+            return Err("has a private or symmetric key; only public keys are accepted");
         }
         let bytes = |name: &str| {
             let text = jwk.member(name).and_then(Json::as_text);
@@ -63,18 +63,18 @@ impl Material {
     pub(super) fn from_spki(der: &[u8]) -> Result<Self, &'static str> {
         match SubjectPublicKeyInfo::from_der(der) {
             Ok(([], spki)) => Material::from_parsed_spki(&spki),
-            _ => Err("is no well-formed SubjectPublicKeyInfo"),
+            _ => Err("is not a well-formed SubjectPublicKeyInfo"),
         }
     }
 
-    /// As [`Material::from_spki`], for one that stands in a parsed certificate.
+    /// Like [`Material::from_spki`], for a parsed certificate.
     pub(super) fn from_parsed_spki(spki: &SubjectPublicKeyInfo<'_>) -> Result<Self, &'static str> {
         let bits = &spki.subject_public_key.data;
         let kind = &spki.algorithm.algorithm;
         if *kind == oid::OID_PKCS1_RSAENCRYPTION {
             return match spki.parsed() {
                 Ok(PublicKey::RSA(rsa)) => Ok(Material::rsa(rsa.modulus, rsa.exponent)),
-                _ => Err("is no well-formed RSA key"),
+                _ => Err("is not a well-formed RSA key"),
             };
         }
         if *kind == oid::OID_SIG_ED25519 {
@@ -102,8 +102,8 @@ impl Material {
         }
     }
 
-    /// The key made ready to verify with this one algorithm, if it is of its kind and strong
-    /// enough. A point that is not on its curve is refused here.
+    /// The verifier for this algorithm, if it fits the kind of key and the key is strong enough. A
+    /// point that is not on its curve is refused here.
     pub(super) fn verifier(&self, algorithm: Algorithm) -> Result<ParsedPublicKey, &'static str> {
         let made = match (self, algorithm) {
             (Material::Rsa { n, e }, _) => {
@@ -128,13 +128,13 @@ impl Material {
             (Material::Ed25519(key), Algorithm::EdDsa) if key.len() == 32 => {
                 ParsedPublicKey::new(&signature::ED25519, key)
             }
-            (_, a) if a == self.default_algorithm() => return Err("is no point of its curve"),
+            (_, a) if a == self.default_algorithm() => return Err("is not a point of its curve"),
             _ => return Err("has an alg that is not for its kind of key"),
         };
-        made.map_err(|_| "is no valid public key")
+        made.map_err(|_| "is not a valid public key")
     }
 
-    /// The members of the JWK, those of RFC 7638 §3.2 alone.
+    /// The members of the JWK that RFC 7638 §3.2 requires, and no others.
     pub(super) fn to_jwk(&self) -> Map<String, Value> {
         let members: &[(&str, &[u8])] = match self {
             Material::Rsa { n, e } => &[("e", e), ("n", n)],
@@ -156,7 +156,7 @@ impl Material {
 
     /// The JWK thumbprint with SHA-256 (RFC 7638), base64url.
     pub(super) fn thumbprint(&self) -> String {
-        // serde_json's map is ordered by name, and its text has no white space: as §3.3 wants it.
+        // serde_json's map is sorted by name and its output has no white space, as §3.3 requires.
         let text = Value::Object(self.to_jwk()).to_string();
         to_base64url(digest::digest(&digest::SHA256, text.as_bytes()))
     }
@@ -168,9 +168,9 @@ fn coordinates(point: &[u8], len: usize) -> [(&'static str, &[u8]); 2] {
     [("x", x), ("y", y)]
 }
 
-/// RFC 7518 §6.2.1.2: coordinates have the full length of the field. Some libraries (Authlib) leave out
-/// zeros at the beginning, which one key in 128 has: the number is the same, and so is the thumbprint,
-/// which is made of the full length.
+/// RFC 7518 §6.2.1.2: coordinates have the full length of the field. Some libraries (Authlib) omit
+/// leading zeros, which one key in 128 has. The number is the same, and so is the thumbprint, which
+/// is computed from the full length.
 fn point(x: &[u8], y: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
     let mut point = vec![4];
     for number in [x, y] {
@@ -209,9 +209,9 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a modulus was made by the generator of CVE-2017-15361, whose moduli are powers of 65537
-/// modulo every small prime (Nemec et al., "The Return of Coppersmith's Attack", §2.3). Another
-/// generator's modulus passes all of these primes once in some 2^27 keys.
+/// Whether a modulus has the fingerprint of CVE-2017-15361 (ROCA): it is a power of 65537 modulo
+/// every small prime (Nemec et al., "The Return of Coppersmith's Attack", §2.3). A modulus of
+/// another generator passes all of these primes once in about 2^27 keys.
 fn is_roca(n: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,

@@ -1,7 +1,7 @@
-//! Tokens of the site's own: in Configuration Manager's envelope, each for one purpose and a
-//! bounded life.
+//! Signs the site's own tokens: Configuration Manager's claims, one purpose and a bounded lifetime
+//! each.
 //!
-//! Never formats or returns a private key except from the function that makes one.
+//! Never formats or returns a private key except from the function that generates one.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -21,7 +21,7 @@ use super::algorithm::Algorithm;
 use super::identity::SITE_KINDS;
 use super::keys::thumbprints;
 use super::material::Material;
-use super::origin::{ORIGINS_MAX, Origin};
+use super::origin::{ORIGINS_MAX, TokenOrigin};
 use super::scope::ContentScope;
 use super::text::{is_identity_text, site_device, to_base64url};
 use crate::purpose::Purpose;
@@ -34,87 +34,89 @@ const DAY_S: i64 = 24 * HOUR_S;
 pub enum SignerKind {
     /// P-256, for ES256.
     P256,
-    /// RSA of 2048 bits, for RS256: what Configuration Manager's own tokens have.
+    /// RSA of 2048 bits, for RS256, as Configuration Manager's own tokens use.
     Rsa2048,
 }
 
-/// A private key that signs tokens, and the names by which verifiers find its public half.
+/// A private key that signs tokens, and the names by which verifiers find its public key.
 pub struct TokenSigner {
-    pair: Pair,
+    pair: KeyPairKind,
     material: Material,
     kid: String,
     x5t: Option<String>,
 }
 
-enum Pair {
+enum KeyPairKind {
     P256(EcdsaKeyPair),
     Rsa(Box<RsaKeyPair>),
 }
 
-/// What a token shall say.
+/// The content of a new token.
 #[derive(Clone, Debug)]
 pub struct MintRequest<'a> {
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// The device, `GUID:` and a GUID: for all purposes but registration, unless there is a user.
+    /// The device, `GUID:` and a GUID: required for all purposes but registration, unless there is
+    /// a user.
     pub device: Option<&'a str>,
-    /// The user, for client tokens alone.
+    /// The user, only for client tokens.
     pub user: Option<&'a str>,
     /// The `aud`.
     pub audience: &'a str,
     /// The `iss`.
     pub issuer: &'a str,
-    /// The hierarchy, which is the `TenantId`.
+    /// The hierarchy, which becomes the `TenantId`.
     pub hierarchy: Uuid,
-    /// How long it lives, in seconds; `None` for the purpose's usual life.
+    /// The lifetime, in seconds; `None` for the purpose's default.
     pub lifetime_s: Option<i64>,
     /// The SHA-256 thumbprint (base64url) of the client certificate it is bound to (RFC 8705).
     pub bound_to: Option<&'a str>,
-    /// What it is limited to, for content, boot media and task sequences: `package:ID` and
-    /// `path:/PREFIX`, with a space between them.
+    /// The scope, for content, boot media and task sequences: `package:ID` and `path:/PREFIX`,
+    /// separated by spaces.
     pub scope: Option<&'a str>,
-    /// The tokens that it is made from, the first of all first.
-    pub origins: &'a [Origin],
-    /// The handle by which it can be blocked: fresh for each token.
+    /// The tokens that it is made from, the oldest first.
+    pub origins: &'a [TokenOrigin],
+    /// The id by which it can be blocked: fresh for each token.
     pub id: Uuid,
 }
 
-/// Why no token, or no signer, was made.
+/// Why no token or signer was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MintError {
     /// Not a PKCS#8 key of a usable kind.
-    #[error("the signing key is no PKCS#8 key of P-256 or RSA of at least 2048 bits")]
+    #[error("the signing key is not a PKCS#8 key of P-256 or RSA of at least 2048 bits")]
     Key,
-    /// Not a certificate, or another key's.
+    /// Not a certificate, or for another key.
     #[error("the signing certificate is not well-formed or does not belong to the signing key")]
     Certificate,
-    /// No device where one must be, or not in the form of a device id.
+    /// The required device is missing, or not in the form of a device id.
     #[error("a token of this purpose needs a device of the form GUID: and a GUID")]
     Device,
-    /// A user where none may be, or one that could not be a header value.
+    /// A user for a purpose that has none, or one that is unsafe in a header.
     #[error("a user must be printable ASCII of 1 to 256 bytes, and in client tokens alone")]
     User,
-    /// No issuer or audience, no SHA-256 thumbprint, or an origin that could not be read again.
+    /// An empty issuer or audience, an invalid thumbprint, or an origin that could not be parsed
+    /// again.
     #[error("issuer, audience, origin or certificate thumbprint is empty or not well-formed")]
     Envelope,
-    /// A limit that would not be understood, or where there can be none.
+    /// A scope that is not understood, or for a purpose that has none.
     #[error(
         "a scope is of package:ID and path:/PREFIX, for content, boot media and task sequences"
     )]
     Scope,
-    /// Longer than its purpose allows, or no time at all.
+    /// Longer than its purpose allows, or less than a second.
     #[error("a token of this purpose lives between 1 and {max_s} seconds")]
     Lifetime {
-        /// The longest life, in seconds.
+        /// The longest lifetime, in seconds.
         max_s: i64,
     },
-    /// A fault of the cryptographic library.
+    /// A failure of the cryptographic library.
     #[error("signing failed")]
     Signing,
 }
 
-/// The usual and the longest life of a token of a purpose, in seconds. A client token that is
-/// bound to a key lives as long as Configuration Manager's; one that whoever holds it may use, a day.
+/// The default and the longest lifetime of a token of a purpose, in seconds. A client token that is
+/// bound to a key lives as long as Configuration Manager's; an unbound bearer token lives one day.
 pub const fn lifetime_s(purpose: Purpose, is_bound: bool) -> (i64, i64) {
     match purpose {
         Purpose::Registration => (3 * DAY_S, 7 * DAY_S),
@@ -126,11 +128,11 @@ pub const fn lifetime_s(purpose: Purpose, is_bound: bool) -> (i64, i64) {
     }
 }
 
-/// The longest life of any token of the site's, in seconds.
+/// The longest lifetime of any of the site's tokens, in seconds.
 pub const LIFETIME_MAX_S: i64 = 90 * DAY_S;
 
 impl TokenSigner {
-    /// Make a new private key, as PKCS#8 DER.
+    /// Generates a private key, as PKCS#8 DER.
     ///
     /// # Errors
     /// [`MintError::Signing`] if the library fails.
@@ -149,7 +151,7 @@ impl TokenSigner {
         }))
     }
 
-    /// A signer from a PKCS#8 private key and, if verifiers shall find it by thumbprint, its
+    /// A signer from a PKCS#8 private key and, if verifiers look it up by thumbprint, its
     /// certificate, both DER.
     ///
     /// # Errors
@@ -160,17 +162,17 @@ impl TokenSigner {
             Ok(pair) => {
                 let spki: Result<PublicKeyX509Der<'_>, _> = pair.public_key().as_der();
                 let spki = spki.map_err(|_| MintError::Key)?;
-                (Pair::P256(pair), spki.as_ref().to_vec())
+                (KeyPairKind::P256(pair), spki.as_ref().to_vec())
             }
             Err(_) => {
                 let pair = RsaKeyPair::from_pkcs8(key).map_err(|_| MintError::Key)?;
                 let spki: Result<PublicKeyX509Der<'_>, _> = pair.public_key().as_der();
                 let spki = spki.map_err(|_| MintError::Key)?;
-                (Pair::Rsa(Box::new(pair)), spki.as_ref().to_vec())
+                (KeyPairKind::Rsa(Box::new(pair)), spki.as_ref().to_vec())
             }
         };
         let material = Material::from_spki(&spki).map_err(|_| MintError::Key)?;
-        // What no verifier would take must not sign.
+        // A key that verifiers would refuse must not sign.
         material.verifier(material.default_algorithm()).map_err(|_| MintError::Key)?;
         if certificate.is_some_and(|der| certified(der).as_ref() != Some(&material)) {
             return Err(MintError::Certificate);
@@ -179,7 +181,7 @@ impl TokenSigner {
         Ok(TokenSigner { pair, kid: material.thumbprint(), material, x5t })
     }
 
-    /// As [`TokenSigner::from_pkcs8`], with the key as PEM.
+    /// Like [`TokenSigner::from_pkcs8`], with the key as PEM.
     ///
     /// # Errors
     /// As [`TokenSigner::from_pkcs8`].
@@ -214,13 +216,13 @@ impl TokenSigner {
         Value::Object(jwk)
     }
 
-    /// Make a token that is valid from now on.
+    /// Signs a token that is valid from now on.
     ///
     /// # Errors
-    /// What is wrong with the request, or [`MintError::Signing`].
+    /// The fault of the request, or [`MintError::Signing`].
     pub fn mint(&self, request: &MintRequest<'_>, now: Timestamp) -> Result<String, MintError> {
-        let claims = Envelope::of(request, now.as_second())?;
-        let header = Head {
+        let claims = TokenEnvelope::of(request, now.as_second())?;
+        let header = TokenHeader {
             typ: "JWT",
             alg: self.algorithm().name(),
             x5t: self.x5t.as_deref(),
@@ -235,10 +237,10 @@ impl TokenSigner {
         let random = SystemRandom::new();
         let failed = |_| MintError::Signing;
         match &self.pair {
-            Pair::P256(pair) => {
+            KeyPairKind::P256(pair) => {
                 pair.sign(&random, message).map(|s| s.as_ref().to_vec()).map_err(failed)
             }
-            Pair::Rsa(pair) => {
+            KeyPairKind::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(failed)?;
                 Ok(signature)
@@ -253,7 +255,7 @@ impl std::fmt::Debug for TokenSigner {
     }
 }
 
-/// The JWK set of these signers (RFC 7517 §5): the present one, and those before and after it.
+/// The JWK set of these signers (RFC 7517 §5): the current one, and those before and after it.
 pub fn jwks<'a>(signers: impl IntoIterator<Item = &'a TokenSigner>) -> Value {
     json!({ "keys": signers.into_iter().map(TokenSigner::jwk).collect::<Vec<_>>() })
 }
@@ -268,7 +270,7 @@ pub(super) fn segment(value: &impl Serialize) -> Result<String, MintError> {
 }
 
 #[derive(Serialize)]
-struct Head<'a> {
+struct TokenHeader<'a> {
     typ: &'a str,
     alg: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -276,9 +278,9 @@ struct Head<'a> {
     kid: &'a str,
 }
 
-/// The claims in Configuration Manager's order, then those that standards ask for.
+/// The claims in Configuration Manager's order, followed by those of the standards.
 #[derive(Serialize)]
-struct Envelope<'a> {
+struct TokenEnvelope<'a> {
     #[serde(rename = "SCCMTokenCategory")]
     category: &'a str,
     #[serde(rename = "Authority")]
@@ -306,10 +308,10 @@ struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    origin: &'a [Origin],
+    origin: &'a [TokenOrigin],
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> TokenEnvelope<'a> {
     fn of(request: &MintRequest<'a>, now_s: i64) -> Result<Self, MintError> {
         let MintRequest { purpose, device, user, bound_to, scope, origins, id, .. } = *request;
         let (usual_s, max_s) = lifetime_s(purpose, bound_to.is_some());
@@ -321,7 +323,7 @@ impl<'a> Envelope<'a> {
             || request.audience.is_empty()
             || bound_to.is_some_and(|hash| hash.len() != 43 || !is_identity_text(hash))
             || origins.len() > ORIGINS_MAX
-            || !origins.iter().all(Origin::is_well_formed)
+            || !origins.iter().all(TokenOrigin::is_well_formed)
         {
             return Err(MintError::Envelope);
         }
@@ -345,7 +347,7 @@ impl<'a> Envelope<'a> {
         };
         let known = SITE_KINDS.iter().find(|(_, t, p)| *t == kind && *p == purpose);
         let (category, kind, _) = known.ok_or(MintError::Device)?;
-        Ok(Envelope {
+        Ok(TokenEnvelope {
             category,
             authority: "SCCM",
             license: "SCCM",

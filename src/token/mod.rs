@@ -1,7 +1,7 @@
-//! Tokens as values: found in a request head, verified against keys, read as an identity, minted.
+//! Tokens as values: found in a request's header, verified with keys, read as an identity, signed.
 //!
-//! No files, no sockets, no clock: bytes and the time come in as arguments. Nothing in a token is
-//! ever fetched, and nothing of it chooses how it is verified.
+//! No files, no sockets, no clock: bytes and the time are arguments. Nothing is fetched because of
+//! a token, and nothing in a token chooses how it is verified.
 
 mod algorithm;
 mod assertion;
@@ -34,12 +34,12 @@ pub use bundle::{BUNDLE_BYTES_MAX, Block, Bundle, BundleKeys, BundleRefusal, Bun
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
 pub use client_key::{ClientKey, ClientKeyFault};
 pub use identity::Identity;
-pub use inspect::{Accepted, Inspection, Refused, inspect};
+pub use inspect::{Accepted, InspectRefusal, TokenInspection, inspect};
 pub use issuer::{Issuer, IssuerKind, OidcClaims, site_issuer};
 pub use join::{JOIN_LIFE_MAX_S, JoinToken, join_fingerprint};
-pub use keys::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, KeySet};
+pub use keys::{FILE_BYTES_MAX, KEYS_MAX, KeyProblem, KeySet, VerifyingKey};
 pub use mint::{LIFETIME_MAX_S, MintError, MintRequest, SignerKind, TokenSigner, jwks, lifetime_s};
-pub use origin::{ORIGINS_MAX, Origin};
+pub use origin::{ORIGINS_MAX, TokenOrigin};
 pub use refusal::{Missed, Refusal};
 pub use registration::ClientMetadata;
 pub use scope::ContentScope;

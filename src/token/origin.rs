@@ -1,8 +1,8 @@
-//! The tokens that a site's token was made from (RFC 8693): claims about each, as the token service
-//! verified them.
+//! The tokens that a site's token was made from by token exchange (RFC 8693), with claims about
+//! each as the token service verified them.
 //!
-//! A block of an origin is a block of what was made from it, so a token without room for another
-//! origin cannot be exchanged.
+//! A block of an origin also blocks the tokens made from it, so a token with the maximum number of
+//! origins cannot be exchanged again.
 
 use serde::Serialize;
 
@@ -11,37 +11,37 @@ use super::json::Json;
 use super::refusal::Refusal;
 use super::text::is_identity_text;
 
-/// The claim.
+/// The name of the claim.
 pub(super) const CLAIM: &str = "origin";
-/// How many tokens may lie between a site's token and the first one.
+/// The largest number of origins of a token.
 pub const ORIGINS_MAX: usize = 4;
 
 /// One token that a site's token was made from. Every text is printable ASCII of at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Origin {
+pub struct TokenOrigin {
     /// Its `iss`.
     pub iss: String,
-    /// The handle by which it is blocked.
+    /// The id by which it is blocked.
     #[serde(rename = "jti", skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
-    /// When it was issued, in seconds after 1970.
+    /// The time of issue, in seconds after 1970.
     #[serde(rename = "iat", skip_serializing_if = "Option::is_none")]
     pub issued: Option<i64>,
-    /// The device that it spoke for, by its issuer's id.
+    /// Its device, by its issuer's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// The user that it spoke for, by its issuer's id.
+    /// Its user, by its issuer's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
 
-impl Origin {
-    /// Whom it spoke for: its user, else its device.
+impl TokenOrigin {
+    /// Its user, else its device.
     pub fn subject(&self) -> Option<&str> {
         self.user.as_deref().or(self.device.as_deref())
     }
 
-    /// Whether it can be written into a token and read again.
+    /// Whether it can be written into a token and parsed again.
     pub(super) fn is_well_formed(&self) -> bool {
         let texts = [Some(&self.iss), self.token_id.as_ref(), self.device.as_ref()];
         let mut texts = texts.into_iter().chain([self.user.as_ref()]).flatten();
@@ -49,12 +49,11 @@ impl Origin {
     }
 }
 
-/// The origins of a site's token, the first of all first; none if it was made from no other.
+/// The origins of a site's token, the oldest first; empty if it was made from no other.
 ///
 /// # Errors
-/// If the claim is there and not as sitegate writes it: an origin that is overlooked could be
-/// blocked.
-pub(super) fn read(claims: &Claims) -> Result<Vec<Origin>, Refusal> {
+/// If the claim is present but not as sitegate writes it: an ignored origin could be a blocked one.
+pub(super) fn read(claims: &Claims) -> Result<Vec<TokenOrigin>, Refusal> {
     let malformed = || claim("origin is not a list of one to four tokens");
     match claims.raw(CLAIM) {
         None => Ok(Vec::new()),
@@ -65,9 +64,9 @@ pub(super) fn read(claims: &Claims) -> Result<Vec<Origin>, Refusal> {
     }
 }
 
-fn read_one(json: &Json) -> Option<Origin> {
+fn read_one(json: &Json) -> Option<TokenOrigin> {
     let Json::Object(members) = json else { return None };
-    let mut origin = Origin::default();
+    let mut origin = TokenOrigin::default();
     for (name, value) in members {
         match (name.as_str(), value) {
             ("iss", Json::Text(text)) => origin.iss.clone_from(text),

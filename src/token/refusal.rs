@@ -1,6 +1,6 @@
-//! Why a token is not accepted, for the client (the denial) and for the log (the detail).
+//! Why a token is refused, for the client (the denial) and for the log (the detail).
 //!
-//! The detail holds fixed words and sanitised names alone, never the token or its signature.
+//! The detail holds only fixed text and sanitised names, never the token or its signature.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use super::text::printable;
 use crate::denial::Denial;
 
-/// A token that is not accepted.
+/// A refused token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the client is told.
+    /// The denial for the client.
     pub denial: Denial,
-    /// What the log is told besides: printable ASCII, bounded, without secrets. It may tell apart
-    /// what the client must not be able to tell apart.
+    /// The detail for the log: printable ASCII, bounded, without secrets. It may distinguish cases
+    /// that the client must not be able to distinguish.
     pub detail: Cow<'static, str>,
     /// The key that the token names (`kid`, else `x5t`), sanitised for logs.
     pub kid: Option<String>,
-    /// That its issuer has no such key, where newer keys of the issuer could change that.
+    /// The missing key, if newer keys of the issuer could change the result.
     pub missed: Option<Missed>,
 }
 
@@ -27,7 +27,7 @@ pub struct Refusal {
 pub struct Missed {
     /// The configured name of the issuer.
     pub issuer: Arc<str>,
-    /// How often the issuer's keys had been replaced when they were looked at.
+    /// The generation of the issuer's key set at the lookup.
     pub generation: u64,
 }
 
@@ -37,13 +37,13 @@ impl Refusal {
         Refusal { denial, detail: Cow::Borrowed(detail), kid: None, missed: None }
     }
 
-    /// A refusal that quotes something the client sent, made harmless.
+    /// A refusal that quotes a value from the client, sanitised.
     pub(super) fn quoting(denial: Denial, detail: &str, quoted: &str) -> Self {
         let detail = Cow::Owned(format!("{detail} '{}'", printable(quoted)));
         Refusal { denial, detail, kid: None, missed: None }
     }
 
-    /// The same refusal with the name of the key beside it.
+    /// The same refusal with the name of the key.
     pub fn naming(self, kid: Option<&str>) -> Self {
         Refusal { kid: kid.map(printable), ..self }
     }

@@ -1,7 +1,7 @@
-//! What a client says of itself when it registers (RFC 7591 §2).
+//! The metadata of a client registration (RFC 7591 §2).
 //!
-//! Takes one public key and what names the device; nothing is fetched, and what is not understood
-//! is left out of the answer.
+//! Accepts one public key and the device's names; fetches nothing, and omits unknown metadata from
+//! the response.
 
 use super::client_key::ClientKey;
 use super::json::Json;
@@ -13,21 +13,21 @@ use crate::grant_denial::GrantDenial;
 pub struct ClientMetadata {
     /// The client's public key.
     pub key: ClientKey,
-    /// The device that it says it is already, `GUID:` and a GUID (`device_id`).
+    /// The existing device that it claims to be, `GUID:` and a GUID (`device_id`).
     pub device: Option<String>,
     /// An assertion by a former key of that device (`device_proof`).
     pub proof: Option<String>,
-    /// A name for people, made safe for logs (`client_name`).
+    /// A display name, sanitised for logs (`client_name`).
     pub name: Option<String>,
 }
 
 impl ClientMetadata {
-    /// Read a body.
+    /// Parses a request body.
     ///
     /// # Errors
-    /// [`GrantDenial::RequestMalformed`] for what is no JSON object,
-    /// [`GrantDenial::RegistrationKey`] for a key that is not taken,
-    /// [`GrantDenial::RegistrationMetadata`] for the rest; and more of it, for the client.
+    /// [`GrantDenial::RequestMalformed`] if it is not a JSON object,
+    /// [`GrantDenial::RegistrationKey`] if the key is not accepted,
+    /// [`GrantDenial::RegistrationMetadata`] for the rest; each with a detail for the client.
     pub fn parse(body: &[u8]) -> Result<Self, (GrantDenial, String)> {
         let malformed = |why: &str| (GrantDenial::RequestMalformed, why.to_owned());
         let metadata = |why: &str| (GrantDenial::RegistrationMetadata, why.to_owned());
@@ -38,7 +38,7 @@ impl ClientMetadata {
         let text = |name: &str| match json.member(name) {
             None => Ok(None),
             Some(Json::Text(text)) => Ok(Some(text.as_str())),
-            Some(_) => Err(metadata(&format!("{name} is no text"))),
+            Some(_) => Err(metadata(&format!("{name} is not a string"))),
         };
         match text("token_endpoint_auth_method")? {
             None | Some("private_key_jwt") => {}

@@ -1,31 +1,31 @@
-//! What a token for content is limited to: packages, or paths (RFC 6749 §3.3).
+//! The content scopes of a token: packages or paths (RFC 6749 §3.3).
 //!
-//! Compared with paths in their one spelling. What is not understood refuses the token: a limit
-//! that is overlooked is none.
+//! Compared with canonical paths. An unknown scope refuses the token: ignoring it would lift the
+//! restriction.
 
 use std::fmt;
 
-/// Limits of one token.
+/// The largest number of scopes of one token.
 const SCOPES_MAX: usize = 16;
-/// The bytes of all limits together.
+/// The largest size of the claim, in bytes.
 const SCOPE_BYTES_MAX: usize = 1024;
 
-/// One limit of a token: it opens what any of its limits covers.
+/// One scope of a token. A token reaches the paths that any of its scopes covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentScope {
-    kind: Kind,
-    /// In lower case, as canonical paths are.
+    kind: ScopeKind,
+    /// In lower case, like canonical paths.
     text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ScopeKind {
     Package,
     Path,
 }
 
 impl ContentScope {
-    /// Read the claim: limits with one space between them. `None` for what is not understood.
+    /// Parses the claim: scopes separated by one space. `None` if any of them is not understood.
     pub(super) fn read(claim: &str) -> Option<Vec<Self>> {
         if claim.len() > SCOPE_BYTES_MAX {
             return None;
@@ -42,46 +42,46 @@ impl ContentScope {
         }
         let segment = |segment: &str| !segment.is_empty() && !matches!(segment, "." | "..");
         let (kind, text) = match kind {
-            "package" => (Kind::Package, text),
-            "path" => (Kind::Path, text.strip_suffix('/').unwrap_or(text)),
+            "package" => (ScopeKind::Package, text),
+            "path" => (ScopeKind::Path, text.strip_suffix('/').unwrap_or(text)),
             _ => return None,
         };
         let well_formed = match kind {
-            Kind::Package => segment(text) && !text.contains('/'),
-            Kind::Path => text.strip_prefix('/')?.split('/').all(segment),
+            ScopeKind::Package => segment(text) && !text.contains('/'),
+            ScopeKind::Path => text.strip_prefix('/')?.split('/').all(segment),
         };
         well_formed.then(|| ContentScope { kind, text: text.to_ascii_lowercase() })
     }
 
-    /// Whether it covers a path in its canonical spelling.
+    /// Whether it covers a canonical path.
     ///
-    /// A package is the first name below its namespace: itself, one of its versions, or the file of
-    /// its signature (`PS100012`, `PS100012.3`, `PS100012.3.tar`). A path covers itself and all
-    /// below.
+    /// A package is the second segment of the path: the package itself, one of its versions, or its
+    /// signature file (`PS100012`, `PS100012.3`, `PS100012.3.tar`). A path covers itself and
+    /// everything below it.
     pub fn covers(&self, canonical: &str) -> bool {
         match self.kind {
-            Kind::Package => {
+            ScopeKind::Package => {
                 let name = canonical.split('/').nth(2).unwrap_or_default();
                 let rest = name.strip_prefix(&*self.text);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             }
-            Kind::Path => {
+            ScopeKind::Path => {
                 let rest = canonical.strip_prefix(&*self.text);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
         }
     }
 
-    /// Whether it covers all that another one covers.
+    /// Whether it covers everything that another scope covers.
     pub fn includes(&self, other: &ContentScope) -> bool {
         match (self.kind, other.kind) {
-            (Kind::Package, Kind::Package) => self.text == other.text,
-            (Kind::Path, Kind::Path) => self.covers(&other.text),
+            (ScopeKind::Package, ScopeKind::Package) => self.text == other.text,
+            (ScopeKind::Path, ScopeKind::Path) => self.covers(&other.text),
             _ => false,
         }
     }
 
-    /// Read limits that somebody asks for, each by itself.
+    /// Parses a single scope, as requested by a client or operator.
     pub fn parse(text: &str) -> Option<Self> {
         Self::one(text)
     }
@@ -90,8 +90,8 @@ impl ContentScope {
 impl fmt::Display for ContentScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Package => "package",
-            Kind::Path => "path",
+            ScopeKind::Package => "package",
+            ScopeKind::Path => "path",
         };
         write!(f, "{kind}:{}", self.text)
     }
@@ -164,7 +164,7 @@ mod tests {
         }
 
         #[test]
-        fn a_limit_is_told_as_it_is_read(text in "(package:[A-Za-z0-9_.-]{1,20}[a-z]|path:(/[A-Za-z0-9$_]{1,9}){1,4})") {
+        fn a_scope_limit_round_trips_through_text(text in "(package:[A-Za-z0-9_.-]{1,20}[a-z]|path:(/[A-Za-z0-9$_]{1,9}){1,4})") {
             let read = ContentScope::parse(&text).unwrap();
             prop_assert_eq!(ContentScope::parse(&read.to_string()), Some(read));
         }

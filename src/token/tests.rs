@@ -1,4 +1,4 @@
-//! The room's tests: one forge that can make any token, and what must come of each.
+//! Tests of the module, with a forge that can make any token.
 
 mod assertions;
 mod attacks;

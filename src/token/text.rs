@@ -1,4 +1,5 @@
-//! Text from tokens: what may become a header value or a log field, and how the rest is shown.
+//! Text from tokens: which values may become a header value or a log field, and the escaping of
+//! others.
 //!
 //! Never lets a control character, a quote or an unbounded string through.
 
@@ -13,18 +14,18 @@ pub(super) const CLAIM_BYTES_MAX: usize = 256;
 /// The longest quotation of a token in a log, in characters.
 const QUOTE_CHARS_MAX: usize = 64;
 
-/// Decode base64url as RFC 7515 §2 writes it: no padding, no other alphabet, and no bits beyond
-/// the last byte, so that a byte string has exactly one spelling.
+/// Decodes base64url by RFC 7515 §2: no padding, no other alphabet, and no spare bits, so that a
+/// byte string has exactly one encoding.
 pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Encode as RFC 7515 §2 writes it.
+/// Encodes base64url by RFC 7515 §2.
 pub(super) fn to_base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Whether `value` may be an identity: it will be a header value and a log field, so it is
+/// Whether `value` may be an identity. It becomes a header value and a log field, so it must be
 /// printable ASCII without spaces at its ends, and bounded.
 pub(crate) fn is_identity_text(value: &str) -> bool {
     !value.is_empty()
@@ -34,9 +35,9 @@ pub(crate) fn is_identity_text(value: &str) -> bool {
         && !value.ends_with(' ')
 }
 
-/// An id of another issuer as an identity: what is outside ASCII is percent-encoded UTF-8 (RFC 3986
-/// §2.5), and so is `%` itself, wherever it stands, because two names that encode alike would be one
-/// person. `None` for what is no identity even then.
+/// Percent-encodes an id of another issuer as an identity: non-ASCII as UTF-8 (RFC 3986 §2.5), and
+/// every `%`, because two ids with the same encoding would be one person. `None` if the result is
+/// still not a valid identity.
 pub(super) fn identity(value: &str) -> Option<String> {
     const PERCENT: &AsciiSet = &AsciiSet::EMPTY.add(b'%');
     if value.len() > CLAIM_BYTES_MAX || value.chars().any(char::is_control) {
@@ -46,23 +47,23 @@ pub(super) fn identity(value: &str) -> Option<String> {
     is_identity_text(&encoded).then_some(encoded)
 }
 
-/// A GUID in any of its usual spellings, in lower case with hyphens; `None` for what is no GUID.
+/// A GUID in lower case with hyphens, from any of its usual spellings; `None` if it is not a GUID.
 pub(super) fn guid(value: &str) -> Option<String> {
     Uuid::try_parse(value).ok().map(|id| id.hyphenated().to_string())
 }
 
-/// A device of the site, `GUID:` and a GUID, in the one spelling that Configuration Manager uses:
-/// upper case. `None` for anything else.
+/// A device of the site, `GUID:` and a GUID, in the spelling that Configuration Manager uses: upper
+/// case. `None` for anything else.
 pub(super) fn site_device(value: &str) -> Option<String> {
     let (prefix, id) = value.split_at_checked(5)?;
-    // Exactly the hyphenated form: braces and URNs are GUIDs too, but never in a client's id.
+    // Exactly the hyphenated form: braces and URNs are GUIDs too, but never occur in a client's id.
     if !prefix.eq_ignore_ascii_case("GUID:") || id.len() != 36 {
         return None;
     }
     guid(id).map(|id| format!("GUID:{}", id.to_ascii_uppercase()))
 }
 
-/// Something a client sent, for a log line: printable ASCII, quotes and backslashes replaced, cut.
+/// Text from a client for a log line: printable ASCII, quotes and backslashes replaced, truncated.
 pub(super) fn printable(text: &str) -> String {
     let harmless = |c: char| match c {
         '\'' | '"' | '\\' | '`' | '$' => '?',

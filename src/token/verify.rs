@@ -1,7 +1,7 @@
-//! From a token's bytes to verified facts: the issuer by `iss`, its key by name, the algorithm by
-//! the key, the signature, and only then what the token says.
+//! Verifies a token: selects the issuer by `iss`, its key by name, checks the algorithm and the
+//! signature, and only then reads the identity.
 //!
-//! Fetches nothing, trusts no key that a token brings, and tells clients nothing about keys.
+//! Fetches nothing, trusts no key in a token, and reveals nothing about keys to clients.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,24 +13,25 @@ use super::claims::{Claims, Header};
 use super::identity::Identity;
 use super::issuer::Issuer;
 use super::keys::{KeySet, NoKey};
-use super::origin::{ORIGINS_MAX, Origin};
+use super::origin::{ORIGINS_MAX, TokenOrigin};
 use super::refusal::{Missed, Refusal};
 use super::text::base64url;
 use crate::clock::span;
 use crate::denial::Denial;
 use crate::live::Live;
 
-/// An issuer and its keys of the moment. A key never verifies for another issuer.
+/// An issuer and its current keys. A key never verifies for another issuer.
 #[derive(Clone, Debug)]
 pub struct Trusted {
-    /// The terms. One policy is one `Arc`: facts read under another are not reused.
+    /// The policy. One policy is one `Arc`: tokens verified under another policy are verified
+    /// again.
     pub issuer: Arc<Issuer>,
     /// The keys, replaced when their files change.
     pub keys: Live<KeySet>,
 }
 
-/// Facts about a token whose signature is verified. Whether it is accepted now is judged by
-/// [`Verified::admit`] on every request.
+/// The claims of a token with a verified signature. [`Verified::admit`] decides on every request
+/// whether it is accepted now.
 #[derive(Debug)]
 pub struct Verified {
     issuer: Arc<Issuer>,
@@ -44,12 +45,11 @@ pub struct Verified {
     identity: Identity,
 }
 
-/// Verify a token against the issuers that are trusted. The first that accepts its `iss` is the
-/// only one whose keys are tried.
+/// Verifies a token with the keys of the first trusted issuer that accepts its `iss`, and no other.
 ///
 /// # Errors
 /// The refusal, for the client and for the log. An unknown key and a wrong signature are the same
-/// denial. Tokens that [`Verified::admit`] would not admit are refused as well.
+/// denial. Tokens that [`Verified::admit`] refuses are refused here, too.
 pub fn verify(
     token: &BearerToken<'_>,
     trusted: &[Trusted],
@@ -58,7 +58,7 @@ pub fn verify(
     verify_among(token, trusted.iter(), now)
 }
 
-/// As [`verify`], for a selection of issuers.
+/// Like [`verify`], for a selection of issuers.
 pub(super) fn verify_among<'a>(
     token: &BearerToken<'_>,
     mut trusted: impl Iterator<Item = &'a Trusted>,
@@ -80,7 +80,7 @@ fn judge<'a>(
     let Some(Trusted { issuer, keys }) = trusted.find(|t| t.issuer.accepts(&claims.iss)) else {
         return Err(Refusal::quoting(Denial::TokenIssuer, "iss is not trusted:", &claims.iss));
     };
-    // Before the keys: if they are replaced in between, they only seem older than they are.
+    // Read before the keys: if they are replaced in between, they only seem older than they are.
     let generation = keys.generation();
     let keys = keys.load();
     let tenant = issuer.tenant().map(|t| t.to_string());
@@ -113,10 +113,10 @@ fn judge<'a>(
 }
 
 impl Verified {
-    /// The refusal of a token whose signature is good, and by how much its time is missed: by that a
-    /// clock that is wrong is told from a token that is old.
+    /// The refusal of a token with a valid signature. The detail has the time by which it is too
+    /// old or too early, so that an operator can distinguish a wrong clock from an old token.
     pub(super) fn refused(&self, denial: Denial, now: Timestamp) -> Refusal {
-        let good = "its signature is good";
+        let good = "its signature is valid";
         let away = |then: i64| span(then.abs_diff(now.as_second()));
         let detail = match denial {
             Denial::TokenExpired => format!("{good}; it ended {} ago", away(self.exp)),
@@ -129,11 +129,11 @@ impl Verified {
         Refusal { detail: Cow::Owned(detail), ..Refusal::new(denial, good) }
     }
 
-    /// Whether the token is accepted at this moment, and whose it is then.
+    /// Checks that the token is accepted now, and returns its identity.
     ///
-    /// The leeway `l` widens each bound: it is accepted from `nbf - l` on and before `exp + l`
-    /// (RFC 7519 §4.1.4: "on or after" is too late). Its life, `exp` less `iat` (else `nbf`), and
-    /// what is left of it may not exceed the issuer's maximum by more than `l`.
+    /// The leeway `l` widens each bound: it is accepted from `nbf - l` on and before `exp + l` (RFC
+    /// 7519 §4.1.4: "on or after" is too late). Its lifetime, `exp` minus `iat` (else `nbf`), and
+    /// its remaining lifetime may not exceed the issuer's maximum by more than `l`.
     ///
     /// # Errors
     /// [`Denial::TokenExpired`], [`Denial::TokenNotYetValid`], [`Denial::TokenLifetime`] or
@@ -152,18 +152,19 @@ impl Verified {
                 return Err(Denial::TokenLifetime);
             }
         }
-        match self.audiences.iter().any(|aud| self.issuer.audiences.contains(aud)) {
-            true => Ok(&self.identity),
-            false => Err(Denial::TokenAudience),
+        if self.audiences.iter().any(|aud| self.issuer.audiences.contains(aud)) {
+            Ok(&self.identity)
+        } else {
+            Err(Denial::TokenAudience)
         }
     }
 
-    /// Whose token it is; only [`Verified::admit`] says whether it counts.
+    /// The token's identity; only [`Verified::admit`] decides whether it is accepted.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The issuer whose key verified it.
+    /// The issuer that verified it.
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
     }
@@ -173,7 +174,7 @@ impl Verified {
         &self.iss
     }
 
-    /// The name of the key that verified it, as its key file has it.
+    /// The name of the key that verified it, from its key file.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
@@ -183,45 +184,46 @@ impl Verified {
         &self.audiences
     }
 
-    /// The end of the token's life, in seconds after 1970, without leeway.
+    /// The end of its validity, in seconds after 1970, without leeway.
     pub fn exp(&self) -> i64 {
         self.exp
     }
 
-    /// The beginning of the token's life, in seconds after 1970, without leeway.
+    /// The start of its validity, in seconds after 1970, without leeway.
     pub fn nbf(&self) -> Option<i64> {
         self.nbf
     }
 
-    /// When the token was issued, in seconds after 1970.
+    /// The time of issue, in seconds after 1970.
     pub fn iat(&self) -> Option<i64> {
         self.iat
     }
 
-    /// When the token was issued as far as it says: `iat`, else `nbf`.
+    /// The best known time of issue: `iat`, else `nbf`.
     pub fn issued(&self) -> Option<i64> {
         self.iat.or(self.nbf)
     }
 
-    /// The origins of a token that is made from this one: its own, and itself.
+    /// The origins of a token made from this one: this token's own origins, and the token itself.
     ///
-    /// `None` if there would be more than [`ORIGINS_MAX`], or one that cannot be written.
-    pub fn origins_of_next(&self) -> Option<Vec<Origin>> {
+    /// `None` if there would be more than [`ORIGINS_MAX`], or one that cannot be written into a
+    /// token.
+    pub fn origins_of_next(&self) -> Option<Vec<TokenOrigin>> {
         let who = &self.identity;
-        let own = Origin {
+        let own = TokenOrigin {
             iss: self.iss.clone(),
             token_id: who.token_id.clone(),
             issued: self.issued(),
             device: who.device.clone(),
             user: who.user.clone(),
         };
-        let origins: Vec<Origin> = who.origins.iter().cloned().chain([own]).collect();
-        let fits = origins.len() <= ORIGINS_MAX && origins.iter().all(Origin::is_well_formed);
+        let origins: Vec<TokenOrigin> = who.origins.iter().cloned().chain([own]).collect();
+        let fits = origins.len() <= ORIGINS_MAX && origins.iter().all(TokenOrigin::is_well_formed);
         fits.then_some(origins)
     }
 
-    /// Whether one of these is the very policy, with the very keys, that verified the token. Both
-    /// are held by this value, so that their addresses cannot be another's meanwhile.
+    /// Whether the policy and the keys that verified the token are still among these. Compared by
+    /// address: this value holds both, so their addresses cannot be reused.
     pub(super) fn stands(&self, trusted: &[Trusted]) -> bool {
         let policy = trusted.iter().find(|t| Arc::ptr_eq(&t.issuer, &self.issuer));
         policy.is_some_and(|t| t.keys.peek(|keys| std::ptr::eq(keys, &*self.keys)))

@@ -1,16 +1,16 @@
-//! Backends other than a plain one that answers: TLS with a pinned authority, unix sockets, silence.
+//! Backends other than plain HTTP: TLS with a pinned authority, unix sockets, and silent ones.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sitegate::cert::forge::{Order, Pki};
+use sitegate_forge::{Order, Pki};
 
 use crate::machine::can_mount;
 use crate::support::{CARRIERS, Carrier, Liar, Nginx, Part, Plan, Then, eventually, free_port};
 
-/// A backend that answers each request with the body it was sent.
+/// A backend that echoes the body of each request.
 pub struct Echo {
     port: u16,
 }
@@ -101,8 +101,7 @@ fn tls_nginx(name: &str, pki: &Pki, dir: &std::path::Path) -> Nginx {
 }
 
 #[test]
-fn an_https_backend_with_a_pinned_authority_works_and_another_certificate_is_a_502_with_its_reason()
-{
+fn a_backend_certificate_outside_the_pinned_ca_is_a_502() {
     let now = sitegate::clock::Clock::system().now();
     let pki = Pki::new("Backend", now).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -112,7 +111,7 @@ fn an_https_backend_with_a_pinned_authority_works_and_another_certificate_is_a_5
     let cases = [
         (format!("backend_ca = \"{}\"\nbackend_name = \"iis.contoso.com\"", ca.display()), 200),
         (format!("backend_ca = \"{}\"\nbackend_name = \"other.contoso.com\"", ca.display()), 502),
-        // Not pinned: the system's roots do not know it.
+        // Not pinned, and not trusted by the system's roots.
         ("backend_name = \"iis.contoso.com\"".to_owned(), 502),
     ];
     for (keys, status) in cases {
@@ -132,20 +131,17 @@ fn an_https_backend_with_a_pinned_authority_works_and_another_certificate_is_a_5
 }
 
 #[test]
-fn a_connection_that_was_made_by_other_roots_or_to_another_name_is_not_used_after_a_reload() {
-    // Says how many requests were before on its connection, in one digit.
+fn a_reload_retires_connections_made_with_other_roots() {
+    // Answers with the number of earlier requests on its connection, in one digit.
     let liar = Liar::by(Carrier::Tls, |_, n| {
         let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{}", n % 10);
         (vec![Part::Bytes(text.into_bytes())], Then::Keep)
     });
     let gateway = liar.plan().sections("[limits]\nthreads = 1").start();
-    let ask = |way: &str| {
-        let te = if way == "lane" { "X: y" } else { "TE: trailers" };
-        gateway.curl("/CCM_Client/x", &["--http1.1", "-H", te])
-    };
-    assert_eq!(ask("lane").text(), "0");
-    assert_eq!(ask("lane").text(), "1", "a connection by TLS is kept for the next request");
-    assert_eq!(ask("proxy").text(), "2", "also for those of the other lane");
+    let ask = |protocol: &str| gateway.curl("/CCM_Client/x", &[protocol]);
+    assert_eq!(ask("--http1.1").text(), "0");
+    assert_eq!(ask("--http1.1").text(), "1", "a connection by TLS is kept for the next request");
+    assert_eq!(ask("--http2").text(), "2", "whatever protocol its client speaks");
     let good = gateway.config_text();
     let now = sitegate::clock::Clock::system().now();
     let other = Pki::new("Other", now).unwrap();
@@ -158,23 +154,23 @@ fn a_connection_that_was_made_by_other_roots_or_to_another_name_is_not_used_afte
     for text in [
         good.replace("backend_ca", "backend_name = \"iis.contoso.com\"\nbackend_ca"),
         with_ca("other.pem"),
-        // Nobody is trusted then, and the system's roots are not asked either.
+        // An empty pinned file: no root is trusted, not even the system's.
         with_ca("none.pem"),
     ] {
         gateway.write_config(&text);
-        for way in ["lane", "proxy"] {
+        for protocol in ["--http1.1", "--http2"] {
             eventually("the connection is not used any more", || {
-                let answer = ask(way);
+                let answer = ask(protocol);
                 (answer.status, &*answer.code()) == (502, "upstream.certificate")
             });
         }
         gateway.write_config(&good);
-        eventually("the backend is reached again", || ask("lane").status == 200);
+        eventually("the backend is reached again", || ask("--http1.1").status == 200);
     }
 }
 
 #[test]
-fn a_backend_that_does_not_answer_a_tls_handshake_is_a_504_and_one_without_tls_a_502() {
+fn a_backend_tls_handshake_timeout_is_a_504() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap();
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -192,18 +188,18 @@ fn a_backend_that_does_not_answer_a_tls_handshake_is_a_504_and_one_without_tls_a
     ];
     for (url, status, code) in cases {
         let gateway = Plan::to(&url).site_system("backend_connect_time = \"300ms\"").start();
-        for te in ["X: y", "TE: trailers"] {
-            let answer = gateway.curl("/CCM_Client/x", &["--http1.1", "-H", te]);
-            assert_eq!((answer.status, &*answer.code()), (status, code), "{url} {te}");
+        for protocol in ["--http1.1", "--http2"] {
+            let answer = gateway.curl("/CCM_Client/x", &[protocol]);
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{url} {protocol}");
         }
     }
 }
 
 #[test]
-fn uploads_and_downloads_pass_unchanged_whatever_the_backend_is_reached_by() {
+fn uploads_and_downloads_pass_unchanged_to_any_backend() {
     let body: String = (0..400_000).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
     for carrier in CARRIERS {
-        // Answers with what it was sent.
+        // Echoes the request body.
         let liar = Liar::by(carrier, |request, _| {
             let (_, body) = request.split_once("\r\n\r\n").unwrap();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -243,7 +239,7 @@ fn a_unix_socket_is_a_backend_too() {
 }
 
 #[test]
-fn a_backend_that_is_away_is_a_502_and_one_that_is_silent_a_504_with_their_reasons() {
+fn an_unreachable_backend_is_a_502_and_a_silent_one_a_504() {
     let away = Plan::to(&format!("http://127.0.0.1:{}", free_port())).start();
     let answer = away.curl("/CCM_Client/x", &["--http1.1"]);
     assert_eq!((answer.status, &*answer.code()), (502, "upstream.unreachable"));
@@ -268,7 +264,7 @@ fn a_backend_that_is_away_is_a_502_and_one_that_is_silent_a_504_with_their_reaso
 
 #[test]
 fn an_upload_that_is_not_idempotent_is_never_sent_twice() {
-    // Reads a request and closes without an answer: whoever repeats it would do it twice.
+    // Reads a request and closes without a response. A retry would perform the upload twice.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = Arc::new(AtomicUsize::new(0));
@@ -290,13 +286,13 @@ fn an_upload_that_is_not_idempotent_is_never_sent_twice() {
 }
 
 #[test]
-fn more_connections_than_the_proxys_own_default_are_kept_for_the_next_requests() {
+fn two_hundred_backend_connections_are_kept_for_reuse() {
     const CLIENTS: usize = 200;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = accepted.clone();
-    // Answers when all clients have asked, so that each needs a connection of its own.
+    // Answers once all clients have asked, so that each needs a connection of its own.
     let all = Arc::new(std::sync::Barrier::new(CLIENTS));
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -324,7 +320,7 @@ fn more_connections_than_the_proxys_own_default_are_kept_for_the_next_requests()
 }
 
 #[test]
-fn a_backend_that_leads_back_is_a_508_and_not_a_thousand_requests() {
+fn a_backend_that_leads_back_is_a_508() {
     if !can_mount() {
         return;
     }

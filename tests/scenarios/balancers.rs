@@ -1,4 +1,4 @@
-//! Load balancers that say whose connection they pass on, and everybody else who tries to.
+//! Load balancers that announce clients by PROXY protocol, and other hosts that try to.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use crate::support::{Gateway, Nginx, Plan, Wire, client_config, eventually};
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
 const CLIENT: [u8; 4] = [192, 0, 2, 7];
 
-/// A header: version and command, and whose connection it is.
+/// Builds a header: version and command, and the client's address.
 fn header(command: u8, source: [u8; 4]) -> Vec<u8> {
     let fixed = [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, 0x11, 0, 12]].concat();
     [&fixed[..], &source, &[198, 51, 100, 1], &[0x30, 0x39, 0x01, 0xbb]].concat()
@@ -22,7 +22,7 @@ fn started(nginx: &Nginx, limits: &str) -> Gateway {
     plan.sections(limits).start()
 }
 
-/// A connection from one of this machine's own addresses: .1 is the load balancer.
+/// Opens a connection from one of this machine's own addresses: .1 is the load balancer.
 fn from(gateway: &Gateway, last: u8) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
@@ -38,7 +38,7 @@ fn shake(gateway: &Gateway, tcp: TcpStream) -> std::io::Result<Wire> {
     Wire::over(client_config(gateway), tcp, Gateway::HOST)
 }
 
-/// A connection that the load balancer passes on.
+/// Opens a connection that the load balancer forwards.
 fn passed_on(gateway: &Gateway, said: &[u8]) -> std::io::Result<Wire> {
     let mut tcp = from(gateway, 1);
     tcp.write_all(said).unwrap();
@@ -60,7 +60,7 @@ fn clients(gateway: &Gateway) -> Vec<String> {
 }
 
 #[test]
-fn the_client_is_whom_the_load_balancer_names_also_where_that_comes_byte_by_byte() {
+fn the_client_address_comes_from_the_proxy_header() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "");
     let mut wire = passed_on(&gateway, &header(0x21, CLIENT)).unwrap();
@@ -71,10 +71,10 @@ fn the_client_is_whom_the_load_balancer_names_also_where_that_comes_byte_by_byte
     }
     let mut wire = shake(&gateway, tcp).unwrap();
     assert_eq!(ask(&mut wire, Gateway::HOST), 200);
-    // A health check of its own names nobody.
+    // The balancer's own health check announces no client.
     let mut wire = passed_on(&gateway, &header(0x20, CLIENT)).unwrap();
     assert_eq!(ask(&mut wire, Gateway::HOST), 200);
-    // What it says of the destination decides nothing.
+    // The announced destination address has no effect.
     assert_eq!(ask(&mut wire, "198.51.100.1"), 421);
     nginx.assert_seen(3);
     let seen = nginx.seen();
@@ -82,11 +82,14 @@ fn the_client_is_whom_the_load_balancer_names_also_where_that_comes_byte_by_byte
         assert!(line.contains(&format!("xff={client} ")), "{line}");
     }
     eventually("the access log is written", || clients(&gateway).len() == 4);
-    assert_eq!(clients(&gateway), ["192.0.2.7", "192.0.2.8", "127.0.0.1", "127.0.0.1"]);
+    // Threads write their lines independently, in any order.
+    let mut logged = clients(&gateway);
+    logged.sort();
+    assert_eq!(logged, ["127.0.0.1", "127.0.0.1", "192.0.2.7", "192.0.2.8"]);
 }
 
 #[test]
-fn a_load_balancer_that_does_not_say_it_in_version_2_is_turned_away() {
+fn a_balancer_without_proxy_protocol_v2_is_refused() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "");
     let text = b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 443\r\n".to_vec();
@@ -96,18 +99,18 @@ fn a_load_balancer_that_does_not_say_it_in_version_2_is_turned_away() {
         assert!(passed_on(&gateway, said).is_err(), "case {n}");
         eventually("it is counted", || ended(&gateway, "proxy_header") == (n + 1) as f64);
     }
-    // The second of two headers is no TLS.
+    // The second of two headers is read as TLS, and is malformed.
     let two = [header(0x21, CLIENT), header(0x21, [192, 0, 2, 9])].concat();
     assert!(passed_on(&gateway, &two).is_err());
     eventually("it is counted", || ended(&gateway, "handshake_failed") == 1.0);
-    // A health check that says nothing at all is none of these.
+    // A health check that sends nothing counts as neither.
     drop(from(&gateway, 1));
     eventually("it is counted", || ended(&gateway, "handshake_closed") == 1.0);
     nginx.assert_seen(0);
 }
 
 #[test]
-fn a_header_that_lies_about_its_length_or_kind_names_nobody_and_reaches_nothing() {
+fn a_malformed_proxy_header_reaches_no_backend() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "[limits]\nhandshake_time = \"300ms\"");
     let said = |command: u8, family: u8, length: u16, rest: &[u8]| {
@@ -157,7 +160,7 @@ fn a_header_that_lies_about_its_length_or_kind_names_nobody_and_reaches_nothing(
 }
 
 #[test]
-fn nobody_else_can_say_where_a_client_is_from() {
+fn a_proxy_header_from_elsewhere_is_refused() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "");
     let mut tcp = from(&gateway, 2);
@@ -181,7 +184,7 @@ fn a_header_that_is_not_whole_in_time_ends_the_connection() {
 }
 
 #[test]
-fn clients_behind_a_load_balancer_are_limited_each_by_themselves() {
+fn clients_behind_a_balancer_are_limited_individually() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "[limits]\nper_address = 2");
     let mut held: Vec<Wire> = Vec::new();
@@ -200,7 +203,7 @@ fn clients_behind_a_load_balancer_are_limited_each_by_themselves() {
 }
 
 #[test]
-fn a_reload_changes_who_is_a_load_balancer_for_the_connections_after_it() {
+fn a_reload_changes_balancers_for_new_connections() {
     let nginx = Nginx::start();
     let gateway = started(&nginx, "");
     let mut old = passed_on(&gateway, &header(0x21, CLIENT)).unwrap();
@@ -214,7 +217,7 @@ fn a_reload_changes_who_is_a_load_balancer_for_the_connections_after_it() {
 }
 
 #[test]
-fn a_list_that_cannot_hold_is_an_error_with_its_place() {
+fn an_invalid_balancer_list_is_an_error_with_its_place() {
     let now = sitegate::clock::Clock::system().now();
     let system = |name: &str, list: &str| {
         format!(
@@ -223,8 +226,8 @@ fn a_list_that_cannot_hold_is_an_error_with_its_place() {
     };
     for (one, two, fault) in [
         ("[\"10.0.0.0/24\"]", "[]", "differ in proxy_protocol"),
-        ("[\"10.0.0.0/33\"]", "[\"10.0.0.0/33\"]", "no network"),
-        ("[\"balancer\"]", "[\"balancer\"]", "no network"),
+        ("[\"10.0.0.0/33\"]", "[\"10.0.0.0/33\"]", "not a network"),
+        ("[\"balancer\"]", "[\"balancer\"]", "not a network"),
         ("[\"10.0.0.7/24\"]", "[\"10.0.0.7/24\"]", "an address in the network 10.0.0.0/24"),
     ] {
         let text =

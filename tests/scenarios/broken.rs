@@ -1,7 +1,8 @@
-//! Broken configurations, and good ones with broken files beside them: what `check` says of each, with
-//! line, caret and hint. Each case is a folder of tests/cases/broken; `said.txt` is what is promised.
+//! Broken configurations, and good ones with broken files beside them: the output of `check` for
+//! each, with line, caret and hint. Each case is a folder of tests/cases/broken; `said.txt` is the
+//! expected output.
 //!
-//! `SITEGATE_UPDATE=1` writes what is said now; look at the difference before it is kept.
+//! `SITEGATE_UPDATE=1` writes the current output; review the diff before you commit it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::Command;
 
 use crate::support::BINARY;
 
-/// What has no line: it is about the whole file, or the line holds a secret.
+/// Errors without a line: they concern the whole file, or the line holds a secret.
 const WHOLE: &[&str] = &["01-no-site-system", "20-password-in-the-file"];
 
 fn cases() -> Vec<PathBuf> {
@@ -24,20 +25,19 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let (path, to) = (entry.path(), to.join(entry.file_name()));
-        match path.is_dir() {
-            true => copy(&path, &to),
-            false => {
-                fs::copy(&path, &to).unwrap();
-                if to.extension().is_some_and(|ext| ext == "key") {
-                    use std::os::unix::fs::PermissionsExt;
-                    fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
-                }
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, &to).unwrap();
+            if to.extension().is_some_and(|ext| ext == "key") {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
             }
         }
     }
 }
 
-/// What is said of a configuration, where nothing names this machine.
+/// Runs a command on a case. Returns its exit code and its output, without machine-specific text.
 fn said(command: &str, case: &Path) -> (i32, String) {
     let dir = tempfile::tempdir().unwrap();
     copy(case, dir.path());
@@ -49,14 +49,14 @@ fn said(command: &str, case: &Path) -> (i32, String) {
         .unwrap();
     let all = [out.stdout, out.stderr].concat();
     let text = String::from_utf8(all).unwrap().replace(dir.path().to_str().unwrap(), "DIR");
-    // How many files may be open here is this machine's.
+    // The limit on open files depends on the machine.
     let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("  limits: "));
     let text: String = lines.collect();
     (out.status.code().unwrap(), text)
 }
 
 #[test]
-fn every_broken_configuration_is_told_with_line_caret_and_hint() {
+fn every_broken_configuration_has_a_line_caret_and_hint() {
     let update = std::env::var_os("SITEGATE_UPDATE").is_some();
     let all = cases();
     assert!(all.len() >= 20, "{}", all.len());

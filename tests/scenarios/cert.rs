@@ -1,10 +1,10 @@
-//! Certificates at the command line, a first configuration, and what packages install.
+//! Certificate commands, a first configuration, and the installed packages.
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use sitegate::cert::forge::{Order, Pki, Protection, pfx};
 use sitegate::clock::Clock;
+use sitegate_forge::{Order, Pki, Protection, pfx};
 
 use crate::support::{BINARY, Gateway, Plan};
 
@@ -19,7 +19,7 @@ fn rows(gateway: &Gateway, args: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn what_would_be_served_when_is_told_by_the_files_and_nothing_is_written() {
+fn cert_list_and_what_if_read_files_and_write_nothing() {
     let now = Clock::system().now();
     let pki = Pki::new("Corporate", now).unwrap();
     let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1"));
@@ -32,7 +32,7 @@ fn what_would_be_served_when_is_told_by_the_files_and_nothing_is_written() {
     assert_eq!((exit, &json[0]["certificate"]), (Some(1), &Value::Null));
     let wrong = json[0]["wrong"][0].as_str().unwrap();
     assert!(wrong.contains("certificate.expired"), "{wrong}");
-    assert!(json[0]["notes"][0].as_str().unwrap().contains("the site's own certificate"));
+    assert!(json[0]["notes"][0].as_str().unwrap().contains("a site-issued certificate"));
     let now = now.to_string();
     let (exit, json) = rows(&gateway, &["cert", "what-if", "--at", &now, "--without", "pki"]);
     assert_eq!((exit, &json[0]["certificate"]), (Some(0), &Value::Null));
@@ -76,7 +76,8 @@ fn a_file_is_shown_and_a_fit_pfx_is_imported_and_no_other() {
     let listed = said(&run(&["cert", "list"]));
     assert!(listed.contains("mp01: serves pki"), "{listed}");
 
-    // PEM has its names in the configuration, and more PFX files than are looked at help nobody.
+    // The command imports no PEM file, which the configuration names itself, and no more PFX files
+    // than are examined.
     let made = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
     let pem = gateway.path("both.pem");
     std::fs::write(&pem, format!("{}{}{}", made.chain, pki.root(), *made.key)).unwrap();
@@ -130,7 +131,7 @@ fn completions_and_the_manual_know_every_command() {
 }
 
 #[test]
-fn a_request_names_all_hosts_and_its_key_is_kept_and_never_written_over() {
+fn a_csr_names_all_hosts_and_never_overwrites_its_key() {
     use std::os::unix::fs::PermissionsExt;
     let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:1"));
     let text = gateway.config_text();
@@ -148,7 +149,7 @@ fn a_request_names_all_hosts_and_its_key_is_kept_and_never_written_over() {
         let mode = std::fs::metadata(&key).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         std::fs::write(gateway.path("mp01.csr"), &out.stdout).unwrap();
-        // A second opinion: the request is signed by that key, and names what it should.
+        // A second opinion by OpenSSL: the key signed the request, and its names are right.
         let openssl = |args: &[&str]| {
             let mut command = Command::new("openssl");
             said(&command.args(args).current_dir(gateway.dir.path()).output().unwrap())
@@ -163,7 +164,7 @@ fn a_request_names_all_hosts_and_its_key_is_kept_and_never_written_over() {
         assert_eq!(openssl(&["req", "-in", "mp01.csr", "-noout", "-pubkey"]), of_key);
         let before = std::fs::read(&key).unwrap();
         let again = run();
-        assert!(!again.status.success() && said(&again).contains("is there already"));
+        assert!(!again.status.success() && said(&again).contains("exists already"));
         assert_eq!(std::fs::read(&key).unwrap(), before);
     }
     let args = ["cert", "csr", "--site-system", "mp01", "--inf", "--template", "Web Server 2"];

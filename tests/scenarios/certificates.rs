@@ -1,4 +1,4 @@
-//! Which certificate is served, seen from the clients' side, while they are at it.
+//! The served certificate, as clients under load see it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,8 +10,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 use crate::support::{Gateway, Nginx, Plan, Wire, eventually, write_pair};
-use sitegate::cert::forge::{Order, Pki, Protection, pfx};
 use sitegate::clock::Clock;
+use sitegate_forge::{Order, Pki, Protection, pfx};
 
 fn trusting(pems: &[Vec<u8>]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
@@ -35,7 +35,7 @@ fn source(gateway: &Gateway) -> String {
     status["site_systems"][0]["certificate"]["source"].as_str().unwrap_or("none").to_owned()
 }
 
-/// Clients that ask again and again, on one connection each and on new ones.
+/// Clients that send requests in a loop, on persistent and on new connections.
 struct Load {
     stop: Arc<AtomicBool>,
     ok: Arc<AtomicUsize>,
@@ -112,14 +112,15 @@ fn ask(tls: &mut Tls) -> std::io::Result<()> {
             n => all.extend_from_slice(&buffer[..n]),
         }
     }
-    match all.starts_with(b"HTTP/1.1 200 ") {
-        true => Ok(()),
-        false => Err(std::io::Error::other(String::from_utf8_lossy(&all).into_owned())),
+    if all.starts_with(b"HTTP/1.1 200 ") {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(String::from_utf8_lossy(&all).into_owned()))
     }
 }
 
 #[test]
-fn two_hundred_swaps_under_load_fail_nothing_and_are_live_within_milliseconds() {
+fn two_hundred_certificate_swaps_under_load_fail_nothing() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let now = Clock::system().now();
@@ -137,7 +138,7 @@ fn two_hundred_swaps_under_load_fail_nothing_and_are_live_within_milliseconds() 
         gateway.write_pki(&pair.chain, &pair.key, pki.root());
         let renamed = Instant::now();
         loop {
-            // The moment that counts is when the handshake begins.
+            // The certificate is selected when the handshake begins.
             let began = renamed.elapsed();
             let tls = open(config.clone(), gateway.port).unwrap();
             if tls.conn.peer_certificates().unwrap()[0] == wanted {
@@ -162,7 +163,7 @@ fn two_hundred_swaps_under_load_fail_nothing_and_are_live_within_milliseconds() 
 }
 
 #[test]
-fn a_certificate_folder_may_hold_anything_and_the_port_goes_on_answering() {
+fn no_content_of_the_certificate_folder_stops_the_port() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let now = Clock::system().now();
@@ -249,7 +250,7 @@ fn a_certificate_folder_may_hold_anything_and_the_port_goes_on_answering() {
 }
 
 #[test]
-fn with_nothing_fit_the_listener_is_bound_says_why_and_the_first_fit_certificate_goes_live() {
+fn with_nothing_fit_the_port_is_bound_and_readyz_says_why() {
     let nginx = Nginx::start();
     let plan = Plan::to(&nginx.url());
     let mut gateway = Gateway::prepare(plan);
@@ -302,7 +303,7 @@ fn a_restart_keeps_the_root_and_the_leaf() {
     assert!(text.contains("SMS Issuing") && text.contains("mp01"), "{text}");
 }
 
-/// Takes note of what is stapled, and believes the rest.
+/// Records the stapled response, and accepts the certificate.
 #[derive(Debug, Default)]
 struct Notes(std::sync::Mutex<Vec<u8>>);
 
@@ -344,7 +345,7 @@ impl rustls::client::danger::ServerCertVerifier for Notes {
 }
 
 #[test]
-fn a_pfx_and_the_response_beside_it_go_live_and_so_do_their_successors() {
+fn a_pfx_its_ocsp_response_and_their_successors_go_live() {
     let nginx = Nginx::start();
     let password = "pki_password = \"file:password\"";
     let mut gateway = Gateway::prepare(Plan::to(&nginx.url()).site_system(password));

@@ -1,5 +1,4 @@
-//! Clients that show a certificate, and what a request is told about it: an answer with a code,
-//! never an alert.
+//! Client certificates: a request with a bad one gets a response with a code, never an alert.
 
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sitegate::cert::forge::{Forged, Order, Pki, Usage, crowd};
+use sitegate_forge::{Forged, Order, Pki, Usage, crowd};
 use sitegate::clock::{Clock, second};
 
 use crate::support::{Answer, Gateway, Nginx, Plan, Wire, client_config, eventually};
@@ -18,7 +17,7 @@ const REPORTS: &str = "/reports/x";
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 const OPEN: &str = "/CCM_Client/echo";
 
-/// A gateway that asks for certificates, and the authority that issues them.
+/// A gateway that requests client certificates, and the authority that issues them.
 struct Scene {
     nginx: Nginx,
     pki: Pki,
@@ -46,7 +45,7 @@ impl Scene {
         forge(&self.pki, spoil)
     }
 
-    /// Ask with a certificate, or without.
+    /// Sends a request with or without a certificate.
     fn ask(&self, forged: Option<&Forged>, path: &str, args: &[&str]) -> Answer {
         let (chain, key) = (self.gateway.path("client.pem"), self.gateway.path("client.key"));
         let mut all: Vec<&str> = args.to_vec();
@@ -113,7 +112,7 @@ fn code(body: &[u8]) -> String {
 }
 
 #[test]
-fn a_route_that_requires_a_certificate_opens_for_a_good_one_and_tells_the_others_why() {
+fn a_certificate_route_admits_only_good_client_certificates() {
     let scene = Scene::new("client_crl = \"clients.crl\"");
     let good = scene.forge(|_| ());
     let revoked = scene.forge(|_| ());
@@ -158,7 +157,7 @@ fn a_route_that_requires_a_certificate_opens_for_a_good_one_and_tells_the_others
 }
 
 #[test]
-fn the_backend_is_told_of_a_good_certificate_and_of_no_other() {
+fn the_backend_sees_only_good_client_certificates() {
     let scene = Scene::new("");
     let good = scene.forge(|_| ());
     let stranger = forge(&Pki::new("Strangers", now()).unwrap(), |_| ());
@@ -177,7 +176,7 @@ fn the_backend_is_told_of_a_good_certificate_and_of_no_other() {
 }
 
 #[test]
-fn a_list_that_arrives_is_in_force_for_the_next_request_on_an_open_connection() {
+fn a_new_crl_applies_to_the_next_request_on_open_connections() {
     let scene = Scene::new("client_crl = \"clients.crl\"");
     let client = scene.forge(|_| ());
     let mut wire = Wire::open(scene.client(&client), scene.gateway.port, Gateway::HOST).unwrap();
@@ -205,7 +204,7 @@ fn a_list_that_arrives_is_in_force_for_the_next_request_on_an_open_connection() 
 }
 
 #[test]
-fn a_resumed_session_has_its_certificate_and_is_judged_like_any_other() {
+fn a_resumed_session_is_judged_by_its_certificate() {
     let scene = Scene::new("client_crl = \"clients.crl\"");
     let client = scene.forge(|_| ());
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -250,7 +249,7 @@ fn verifier(gateway: &Gateway) -> Arc<rustls::client::WebPkiServerVerifier> {
 fn a_bound_token_opens_for_the_holder_of_its_certificate_alone() {
     let scene = Scene::new("");
     let (own, other) = (scene.forge(|_| ()), scene.forge(|_| ()));
-    // Whoever issued it: what counts is the key.
+    // The binding is to the key: the issuer does not matter.
     let foreign = forge(&Pki::new("Strangers", now()).unwrap(), |_| ());
     let bind = |forged: &Forged| {
         let path = scene.gateway.path("bound.pem");
@@ -300,7 +299,7 @@ fn where_clients_are_not_asked_a_bound_token_opens_nothing() {
 }
 
 #[test]
-fn a_certificate_that_one_site_system_asked_for_is_nothing_to_another() {
+fn a_client_certificate_is_valid_for_one_site_system_only() {
     let scene = Scene::new("");
     let client = scene.forge(|_| ());
     let second = format!(

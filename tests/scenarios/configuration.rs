@@ -1,17 +1,17 @@
-//! The configuration file: all of it or nothing, at start and while running.
+//! The configuration file is applied as a whole or not at all, at start and on reload.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sitegate::cert::forge::{Order, Pki, Protection, pfx};
 use sitegate::token::{SignerKind, TokenSigner, jwks};
+use sitegate_forge::{Order, Pki, Protection, pfx};
 
 use crate::support::{Gateway, Nginx, Plan, connect, eventually};
 
 const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
 
 #[test]
-fn a_bad_configuration_at_start_exits_78_with_every_error_and_its_place() {
+fn a_bad_configuration_exits_78_with_every_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("gateway.toml");
     std::fs::write(
@@ -62,7 +62,7 @@ keys = "https://login.microsoftonline.com/keys"
             "listen is not an address with a port",
             "unknown key 'hots' in [[site_system]]",
             "did you mean 'hosts'?",
-            "'ftp://x' is no backend",
+            "'ftp://x' is not a backend",
             "tenant is not a GUID",
             "unknown section 'frobnicate'",
             "gateway.toml:2:8",
@@ -74,7 +74,7 @@ keys = "https://login.microsoftonline.com/keys"
 }
 
 #[test]
-fn every_kind_of_broken_file_keeps_the_old_configuration_and_says_where() {
+fn every_broken_file_keeps_the_old_configuration() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let good = gateway.config_text();
@@ -131,7 +131,7 @@ fn every_kind_of_broken_file_keeps_the_old_configuration_and_says_where() {
     std::fs::remove_file(&path).unwrap();
     eventually("a deleted file is told", told);
     assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
-    // A file that nobody can read, whoever is asked; and links, to a bad file and to a good one.
+    // A path that no user can read as a file; and links, to a bad file and to a good one.
     std::fs::create_dir(&path).unwrap();
     eventually("a directory is told", told);
     std::fs::remove_dir(&path).unwrap();
@@ -153,7 +153,7 @@ fn every_kind_of_broken_file_keeps_the_old_configuration_and_says_where() {
 }
 
 #[test]
-fn a_listener_that_moves_is_open_before_the_old_one_closes_and_connections_stay() {
+fn a_moved_listener_opens_before_the_old_one_closes() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let mut old = connect(&gateway);
@@ -171,7 +171,7 @@ fn a_listener_that_moves_is_open_before_the_old_one_closes_and_connections_stay(
         wire.send(ASK.as_bytes());
         assert_eq!(wire.read_answer().0, 200);
     }
-    // A port that is another's: nothing changes.
+    // The port of another process: nothing changes.
     let taken = format!(":{}\"", nginx.port);
     gateway.write_config(&gateway.config_text().replace(&from, &taken));
     eventually("it is told", || gateway.status()["config"]["error"].is_string());
@@ -179,7 +179,7 @@ fn a_listener_that_moves_is_open_before_the_old_one_closes_and_connections_stay(
 }
 
 #[test]
-fn a_backend_whose_name_does_not_resolve_changes_nothing() {
+fn an_unresolvable_backend_name_changes_nothing() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).site_system("cleartext = \"accepted\"").start();
     let text = gateway.config_text().replace(&nginx.url(), "http://no-such-host.invalid");
@@ -204,9 +204,9 @@ fn a_reload_with_other_hosts_issues_one_certificate() {
         eventually("the reload is told of", || {
             gateway.log().matches("the configuration was reloaded").count() == n + 1
         });
-        assert!(gateway.log().contains(&name));
+        gateway.assert_logged(&name);
     }
-    // What was replaced has ended by the time that all of it is told.
+    // After the end the log is complete: the replaced parts issued no further certificate.
     gateway.signal("TERM");
     eventually("it has ended", || gateway.get(gateway.metrics, "/livez").is_none());
     assert_eq!(issued(), 13, "{}", gateway.log());
@@ -234,7 +234,7 @@ fn hosts_may_be_hundreds_in_any_case() {
 }
 
 #[test]
-fn a_reload_changes_what_the_next_request_on_an_open_connection_may_do() {
+fn a_reload_applies_to_the_next_request_on_open_connections() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let mut wire = connect(&gateway);
@@ -246,7 +246,7 @@ fn a_reload_changes_what_the_next_request_on_an_open_connection_may_do() {
     eventually("the new route is there", || gateway.curl("/own/x", &[]).status == 404);
     wire.send(ask.as_bytes());
     assert_eq!(wire.read_answer().0, 404, "the backend's own answer");
-    // The site system is gone: its connections are nobody else's.
+    // The site system is gone: its connections do not pass to another.
     let text = gateway.config_text().replace("name = \"mp01\"", "name = \"mp02\"");
     gateway.write_config(&text);
     eventually("it has another name", || gateway.status()["site_systems"][0]["name"] == "mp02");
@@ -300,7 +300,7 @@ fn reloads_under_load_fail_nothing_and_drop_no_idle_connection() {
 }
 
 #[test]
-fn an_address_in_use_at_start_is_one_clear_line() {
+fn an_address_in_use_at_start_is_reported_in_one_line() {
     let nginx = Nginx::start();
     let first = Plan::to(&nginx.url()).start();
     let second = Gateway::prepare(Plan::to(&nginx.url()));
@@ -316,7 +316,7 @@ fn an_address_in_use_at_start_is_one_clear_line() {
 }
 
 #[test]
-fn status_and_health_tell_what_the_process_does() {
+fn status_and_health_report_what_the_process_does() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let run = |args: &[&str]| {
@@ -332,7 +332,7 @@ fn status_and_health_tell_what_the_process_does() {
     let (_, json) = run(&["status", "--format", "json"]);
     let status: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(status["site_systems"][0]["reason"], "site-issued-no-pki");
-    // Another Host would be a web page elsewhere, reading through somebody's browser.
+    // A foreign Host comes from a web page elsewhere that reads through a browser (DNS rebinding).
     let foreign = Command::new("curl")
         .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: evil.example"])
         .arg(format!("http://127.0.0.1:{}/api/v1/status", gateway.admin))
@@ -354,7 +354,7 @@ fn sighup_reads_the_file_again_though_it_has_not_changed() {
     assert_eq!(gateway.curl("/CCM_Client/ccmsetup.cab", &[]).status, 200);
 }
 
-/// What `check` says, and how it ends.
+/// Returns the exit code and the output of `check`.
 fn checked(gateway: &Gateway) -> (i32, String) {
     let out = gateway.command(&["check"]).output().unwrap();
     let text = [out.stdout, out.stderr].concat();
@@ -362,7 +362,7 @@ fn checked(gateway: &Gateway) -> (i32, String) {
 }
 
 #[test]
-fn check_opens_every_file_that_is_named_and_says_what_is_wrong_with_it_and_changes_nothing() {
+fn check_opens_every_named_file_and_changes_nothing() {
     let now = sitegate::clock::Clock::system().now();
     let pki = Pki::new("Test", now).unwrap();
     let leaf = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
@@ -437,7 +437,7 @@ fn check_opens_every_file_that_is_named_and_says_what_is_wrong_with_it_and_chang
         }
         std::fs::remove_file(gateway.path(name)).unwrap();
     }
-    // Without a pair the PFX is what there is.
+    // Without the pair the PFX is used.
     all_good();
     for name in ["pki/tls.crt", "pki/tls.key"] {
         std::fs::remove_file(gateway.path(name)).unwrap();
@@ -448,19 +448,19 @@ fn check_opens_every_file_that_is_named_and_says_what_is_wrong_with_it_and_chang
     std::fs::remove_file(gateway.path("pki/other.pfx")).unwrap();
     let (code, text) = checked(&gateway);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("serves the site's own certificate"), "{text}");
+    assert!(text.contains("serves a site-issued certificate"), "{text}");
     let only = gateway.config_text().replace("[admin]", "certificates = \"pki-only\"\n[admin]");
     gateway.write_config(&only);
     let (code, text) = checked(&gateway);
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("every handshake is refused"), "{text}");
+    assert!(text.contains("every TLS handshake will fail"), "{text}");
     assert!(!gateway.path("state").exists(), "nothing is made by looking");
     let secret = leaf.key.lines().nth(1).unwrap();
     assert!(!text.contains(secret) && !text.contains("secret"), "{text}");
 }
 
 #[test]
-fn what_another_file_would_change_is_told_key_by_key_and_what_of_it_takes_a_restart() {
+fn config_diff_lists_changed_keys_and_needed_restarts() {
     let gateway = Gateway::prepare(Plan::to("http://127.0.0.1:80"));
     let text = gateway.config_text();
     let diff = |new: &str, args: &[&str]| {
@@ -478,7 +478,7 @@ fn what_another_file_would_change_is_told_key_by_key_and_what_of_it_takes_a_rest
     for wanted in [
         "site_system[mp01].backend (reload)\n  - \"http://127.0.0.1:80\"\n  + \"http://127.0.0.1:8080\"\n",
         "site_system[mp01].http2 (reload)\n  + false\n",
-        "Everything is in force once the file is in place.\n",
+        "A reload applies all of it as soon as the file is in place.\n",
     ] {
         assert!(told.contains(wanted), "{wanted}: {told}");
     }
@@ -489,11 +489,11 @@ fn what_another_file_would_change_is_told_key_by_key_and_what_of_it_takes_a_rest
     let takes = |n: usize| (rows["keys"][n]["key"].clone(), rows["keys"][n]["takes"].clone());
     assert_eq!(takes(0), ("site.state".into(), "restart".into()));
     assert_eq!(takes(1), ("site_system[mp01].http2".into(), "reload".into()));
-    // What follows from a key elsewhere takes a restart, though that key does not.
+    // A value derived from another key needs a restart, although that key does not.
     let other = text.replace(Gateway::HOST, "mp02.contoso.com");
     let (_, told) = diff(&other, &[]);
     assert!(told.contains("Only a restart changes: [site]."), "{told}");
-    // Said in other words it is the same configuration.
+    // A different spelling of the same value is still listed.
     let words = text.replace("state = \"state\"", "state = \"./state\"");
     assert!(diff(&words, &[]).1.contains("site.state"));
     let (code, told) = diff(&text.replace("hosts", "host"), &[]);

@@ -1,4 +1,4 @@
-//! What allowed requests get: the backend's own bytes.
+//! Allowed requests get the backend's own bytes.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -35,7 +35,7 @@ fn download(gateway: &Gateway, token: &str, version: &str) -> (u64, String) {
 }
 
 #[test]
-fn a_gibibyte_arrives_equal_over_http_1_and_http_2_at_flat_memory() {
+fn a_gibibyte_arrives_intact_at_flat_memory() {
     let nginx = Nginx::start();
     let big = nginx.content().join("big.wim");
     write_pattern(&big, 1024);
@@ -53,7 +53,7 @@ fn a_gibibyte_arrives_equal_over_http_1_and_http_2_at_flat_memory() {
     }
 }
 
-/// Fields that differ by nature: the connection's own.
+/// Returns the fields of a head without those of the connection.
 fn comparable(head: &str) -> Vec<String> {
     let own = ["connection:", "keep-alive:", "date:"];
     let mut fields: Vec<String> = head
@@ -67,7 +67,7 @@ fn comparable(head: &str) -> Vec<String> {
 }
 
 #[test]
-fn head_ranges_conditions_and_propfind_are_the_same_as_without_the_gateway() {
+fn ranges_conditions_and_propfind_match_the_backend() {
     let nginx = Nginx::start();
     write_pattern(&nginx.content().join("big.wim"), 3);
     let gateway = Plan::to(&nginx.url()).start();
@@ -162,7 +162,8 @@ fn the_backend_learns_who_asks_and_never_the_token() {
     let seen = nginx.seen();
     assert!(seen[0].contains(&format!("d={DEVICE} a=- xff=127.0.0.1 xfp=https")), "{seen:?}");
     assert!(seen[1].contains("d=- a=- xff=127.0.0.1 xfp=https"), "{seen:?}");
-    // Nominating what sitegate writes is refused or ignored, and never removes it.
+    // A Connection field that nominates sitegate's own fields is refused or ignored, and never
+    // removes them.
     let nominated = gateway.curl_as(&token, small, &[&["--http1.1"], &lies[..]].concat());
     assert_eq!(nominated.status, 200);
     nginx.assert_seen(3);
@@ -171,7 +172,7 @@ fn the_backend_learns_who_asks_and_never_the_token() {
 }
 
 #[test]
-fn nothing_that_a_client_says_of_itself_reaches_the_backend_by_any_way() {
+fn no_forged_identity_field_reaches_the_backend() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let liar = Liar::start(move |_, _| (vec![Part::Bytes(answer.to_vec())], Then::Keep));
     let gateway = Plan::to(&liar.url()).start();
@@ -201,18 +202,18 @@ fn nothing_that_a_client_says_of_itself_reaches_the_backend_by_any_way() {
         "X-MS-CLIENT-PRINCIPAL",
         "X-WEBAUTH-USER",
         "X-Accel-Redirect",
-        // Servers that make `_` of every mark read these as ours.
+        // Servers that map each such character to `_` read these as sitegate's fields.
         "Sitegate.Device",
         "X~Forwarded!For",
         "X.Unknown",
     ];
     let lies: Vec<String> = names.iter().map(|name| format!("{name}: evil")).collect();
     let lies: Vec<&str> = lies.iter().flat_map(|lie| ["-H", lie]).collect();
-    // Named as fields of the connection, what the gateway says would be gone on the way.
+    // Nominated as connection fields, the gateway's own fields would be removed on the way.
     let nominated = "Connection: close, X-Forwarded-Proto, X-Forwarded-For, X-Request-Id";
     let ways = [
         &["--http1.1", "-H", nominated][..],
-        // pingora refuses a nomination like that by itself.
+        // Such a nomination is itself refused.
         &["--http1.1", "-H", "TE: trailers"],
         &["--http2"],
     ];

@@ -1,4 +1,4 @@
-//! What `doctor` finds, one ailment after the other, and that it finds nothing where nothing is.
+//! The findings of `doctor`, one fault after another, and no findings on a healthy machine.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -6,16 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
-use sitegate::cert::forge::{Order, Pki, below_roots};
-use sitegate::cert::issuer::Algorithm;
 use sitegate::clock::Clock;
+use sitegate_forge::{LeafKey, Order, Pki, below_roots};
 
 use crate::support::{Gateway, Idp, Liar, Nginx, Plan, Postgres, Signer, Then, free_port, key_set};
 
-/// What a method and a path are answered with.
+/// Returns the response for a method and a path.
 pub type Answering = fn(&str, &str) -> String;
 
-/// A web server that gives one answer for each method and path.
+/// Starts a web server with one response for each method and path.
 fn server(answer: Answering) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -42,7 +41,7 @@ fn says(status: &str, fields: &str, body: &str) -> String {
 
 const LIST: &str = "<MPList><MP><Property Name=\"SSLState\" Value=\"0\"/></MP></MPList>";
 
-/// As a site system should answer.
+/// Answers as a healthy site system should.
 pub fn well(method: &str, path: &str) -> String {
     match (method, path) {
         ("GET", "/SMS_MP/.sms_aut?MPLIST") => says("200 OK", "", LIST),
@@ -68,12 +67,12 @@ fn ids(rows: &[Value]) -> Vec<&str> {
     rows.iter().map(|row| row["id"].as_str().unwrap()).collect()
 }
 
-/// A configuration for which nothing runs, with that backend.
+/// A configuration with this backend, and no gateway running.
 pub fn patient(answer: Answering) -> Plan {
     Plan::to(&server(answer))
 }
 
-/// The findings of a plan, besides those that the machine of the tests may cause.
+/// Returns the findings of a plan, without those that the test machine may cause.
 fn of(plan: Plan) -> Vec<String> {
     let gateway = Gateway::prepare(plan);
     diagnosed(&gateway)
@@ -109,9 +108,12 @@ fn what_a_backend_does_wrong_is_found() {
             "doctor.clock_backend",
         ),
         (
-            |method, path| match path.starts_with("/SMS_MP/") {
-                true => says("404 Not Found", "", ""),
-                false => well(method, path),
+            |method, path| {
+                if path.starts_with("/SMS_MP/") {
+                    says("404 Not Found", "", "")
+                } else {
+                    well(method, path)
+                }
             },
             "doctor.backend_role",
         ),
@@ -130,16 +132,22 @@ fn what_a_backend_does_wrong_is_found() {
             "doctor.backend_verb",
         ),
         (
-            |method, path| match path.starts_with("/CCM_Client/") {
-                true => says("200 OK", "", "MSCF and all the rest"),
-                false => well(method, path),
+            |method, path| {
+                if path.starts_with("/CCM_Client/") {
+                    says("200 OK", "", "MSCF and all the rest")
+                } else {
+                    well(method, path)
+                }
             },
             "doctor.backend_ranges",
         ),
         (
-            |method, path| match path.contains("WindowsAuth") {
-                true => says("200 OK", "", ""),
-                false => well(method, path),
+            |method, path| {
+                if path.contains("WindowsAuth") {
+                    says("200 OK", "", "")
+                } else {
+                    well(method, path)
+                }
             },
             "doctor.backend_windows_auth",
         ),
@@ -151,16 +159,22 @@ fn what_a_backend_does_wrong_is_found() {
             "doctor.content_anonymous",
         ),
         (
-            |method, path| match path.starts_with("/SMS_MP/") {
-                true => says("403 Forbidden", "", ""),
-                false => well(method, path),
+            |method, path| {
+                if path.starts_with("/SMS_MP/") {
+                    says("403 Forbidden", "", "")
+                } else {
+                    well(method, path)
+                }
             },
             "doctor.backend_forbids",
         ),
         (
-            |method, path| match path.starts_with("/SMS_MP/") {
-                true => says("200 OK", "", &LIST.replace("\"0\"", "\"63\"")),
-                false => well(method, path),
+            |method, path| {
+                if path.starts_with("/SMS_MP/") {
+                    says("200 OK", "", &LIST.replace("\"0\"", "\"63\""))
+                } else {
+                    well(method, path)
+                }
             },
             "doctor.https_mode",
         ),
@@ -175,7 +189,7 @@ fn a_backend_that_is_away_or_something_else_is_found() {
     let nowhere = format!("http://127.0.0.1:{}", free_port());
     assert_eq!(of(Plan::to(&nowhere)), ["doctor.backend_unreachable"]);
     assert_eq!(of(patient(|_, _| "SSH-2.0-x\r\n".to_owned())), ["doctor.backend_not_http"]);
-    // Plain HTTP where https is meant has no certificate to be wrong.
+    // Plain HTTP in place of https has no certificate to find fault with.
     let plain = crate::support::Scribe::start();
     let https = plain.url().replace("http://", "https://");
     assert_eq!(of(Plan::to(&https)), ["doctor.backend_not_http"]);
@@ -213,7 +227,7 @@ fn certificates_keys_and_secrets_are_found_wanting() {
     assert_eq!(diagnosed(&with(&good(3))), ["doctor.certificate_ends"]);
     let other = Order::fit(&["dp09.contoso.com"], now);
     assert_eq!(diagnosed(&with(&other)), ["doctor.certificate"]);
-    let rsa = Order { algorithm: Algorithm::Rsa2048, ..good(90) };
+    let rsa = Order { key: LeafKey::Rsa2048, ..good(90) };
     assert_eq!(diagnosed(&with(&rsa)), ["doctor.old_windows"]);
 
     let gateway = with(&good(90));
@@ -241,7 +255,7 @@ fn the_certificate_that_is_served_is_compared_with_the_files() {
     assert_eq!(diagnosed(&gateway), [""; 0]);
     let port = format!("127.0.0.1:{}", gateway.port);
 
-    // Another program on the address.
+    // Another program listens on the address.
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = held.local_addr().unwrap();
     let text = gateway.config_text().replace(&port, &at.to_string());
@@ -257,7 +271,7 @@ fn the_certificate_that_is_served_is_compared_with_the_files() {
     assert!(told.contains("ERROR doctor.port_taken (mp01)"), "{told}");
     assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
 
-    // The files of one site system, the process of another.
+    // The files of one site system, and the process of another.
     let now = Clock::system().now();
     let pki = Pki::new("Corporate", now).unwrap();
     let made = pki.issue(&Order::fit(&[Gateway::HOST], now)).unwrap();
@@ -269,7 +283,7 @@ fn the_certificate_that_is_served_is_compared_with_the_files() {
     let (_, told) = doctor(&other);
     assert!(told.contains("doctor.other_certificate"), "{told}");
 
-    // A process that may open few files.
+    // A process with a low limit on open files.
     gateway.limit("--nofile=150:150");
     assert_eq!(diagnosed(&gateway), ["doctor.descriptor_limit"]);
 }
@@ -297,7 +311,7 @@ fn issuers_that_are_away_or_live_in_another_time_are_found() {
 
 #[test]
 fn a_listener_that_shakes_no_hands_is_found() {
-    // A site without a certificate of its own, and none in its folder.
+    // A site that issues no certificate, and an empty PKI folder.
     let plan = patient(well).sections("[limits]\nconnections = 100");
     let mut gateway = Gateway::prepare(plan.site("certificates = \"pki-only\""));
     gateway.launch();
@@ -307,7 +321,7 @@ fn a_listener_that_shakes_no_hands_is_found() {
 }
 
 #[test]
-fn folders_that_tell_of_no_change_few_watches_and_little_space_are_found() {
+fn doctor_finds_unwatchable_folders_and_low_space() {
     if !crate::machine::can_mount() {
         return;
     }
@@ -319,7 +333,7 @@ fn folders_that_tell_of_no_change_few_watches_and_little_space_are_found() {
     for (mount, wanted, says) in [
         (few, "doctor.watch_limit", "max_user_instances 8"),
         (deaf, "doctor.not_watchable", "overlay"),
-        (little, "doctor.space", "8 MB are left on the file system of the state directory"),
+        (little, "doctor.space", "8 MB are free on the file system of the state directory"),
     ] {
         let script = format!("{mount} && exec \"$0\" \"$@\"");
         let doctor = gateway.command(&["doctor", "--format", "json"]);
@@ -362,7 +376,7 @@ fn a_site_server_with_another_clock_or_none_is_found() {
         let rows: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
         rows.iter().any(|row| row["id"] == wanted && row["about"] == "gw1")
     };
-    // With the next answer the clocks are compared.
+    // The next response includes the time, so the clocks are compared.
     server.said(&["site", "block", "--user", "mallory"]);
     crate::support::eventually("its clock", || about("doctor.clock_site_server"));
     assert!(!about("doctor.site_server"));
@@ -371,7 +385,7 @@ fn a_site_server_with_another_clock_or_none_is_found() {
 }
 
 #[test]
-fn what_the_running_gateway_found_of_a_backend_is_told() {
+fn doctor_reports_a_backend_the_gateway_finds_failing() {
     let liar = Liar::start(|_, _| (Vec::new(), Then::Close));
     let gateway = liar.plan().start();
     for _ in 0..3 {
@@ -383,7 +397,7 @@ fn what_the_running_gateway_found_of_a_backend_is_told() {
     assert!(text.contains("upstream.closed"), "{text}");
 }
 
-/// A root that ends so many days from now.
+/// Creates a root that ends in this many days.
 fn root_ending_in(days: i64) -> String {
     let now = Clock::system().now();
     let after = |days: i64| now + jiff::SignedDuration::from_hours(days * 24);

@@ -1,16 +1,16 @@
-//! The console blocks of the documents, typed in as they stand there: in an empty folder and a network
-//! of their own, from the first block of a document to its last. They show what they promise, but for
-//! what is another each time.
+//! The console blocks of the documents, run as written, from the first to the last block of each
+//! document, in an empty folder and an isolated network. The output matches the documented output,
+//! except for values that change on each run.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::BINARY;
+use crate::support::{BINARY, lab};
 
-/// A command as a shell has it, of which the runner knows words alone: `$(…)` and quotation marks
-/// around it, `> FILE`, and `&`, after which the next command finds it at work.
+/// Runs a command as a shell would. The test runner knows only words: this adds `$(…)`, quotation
+/// marks around it, `> FILE`, and `&`, after which the next command runs once the server is up.
 const SHELL: &str = r#"#!/bin/bash
 words=(); into=; behind=
 while [ $# -gt 0 ]; do
@@ -38,11 +38,11 @@ fi
 if [ -n "$into" ]; then "${run[@]}" >"$into"; else "${run[@]}"; fi
 "#;
 
-/// A network in which nothing listens yet.
+/// An isolated network namespace without listeners.
 struct Network(Child);
 
 impl Network {
-    /// `None` where this machine lets nobody have one.
+    /// `None` if this machine does not allow one.
     fn new() -> Option<Network> {
         let script = "ip link set lo up && echo up && exec sleep 3600";
         let mut command = Command::new("unshare");
@@ -62,7 +62,7 @@ impl Drop for Network {
     }
 }
 
-/// What stays behind is ended with the folder it works in.
+/// A folder. Processes that remain in it are killed on drop.
 struct Folder(tempfile::TempDir);
 
 impl Drop for Folder {
@@ -74,7 +74,7 @@ impl Drop for Folder {
     }
 }
 
-/// The console blocks alone, each on its lines, with whatever is another each time left open.
+/// Returns only the console blocks, on their original lines, with changing values as wildcards.
 fn blocks(text: &str) -> String {
     let (mut kept, mut within, mut said) = (String::new(), None, false);
     for line in text.lines() {
@@ -83,7 +83,7 @@ fn blocks(text: &str) -> String {
         if let Some(indent) = within {
             let line = line.get(indent..).unwrap_or_default();
             let is_typed = fence || line.starts_with(['$', '>', '?']);
-            // To the runner an empty line says that what is above it ends with one.
+            // The runner takes an empty line to mean that the previous output ends with one.
             if is_typed && said {
                 kept.push('\n');
             }
@@ -99,7 +99,7 @@ fn blocks(text: &str) -> String {
     kept
 }
 
-/// A line of output, with its times and its numbers of once as `[..]`.
+/// Returns a line of output with its times and its changing numbers as `[..]`.
 fn opened(line: &str) -> String {
     let line = &without_distances(line);
     let mut before = "";
@@ -111,7 +111,7 @@ fn opened(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// How long ago something was.
+/// Replaces relative times.
 fn without_distances(line: &str) -> String {
     let groups = line.split_inclusive(')').map(|part| match part.split_once('(') {
         Some((before, inner)) if inner == "now)" || inner.ends_with(" ago)") => {
@@ -127,7 +127,7 @@ fn is_time(word: &str) -> bool {
     year && word.get(4..5) == Some("-")
 }
 
-/// Thumbprints and ids of requests: long runs of hexadecimal digits.
+/// Replaces thumbprints and request ids: long runs of hexadecimal digits.
 fn without_ids(word: &str) -> String {
     let parts = word.split_inclusive(|c: char| !c.is_ascii_hexdigit()).map(|part| {
         let id = part.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
@@ -172,6 +172,9 @@ fn every_console_block_of_the_documents_shows_what_it_says() {
         };
         let cases = trycmd::TestCases::new();
         cases.register_bin("sitegate", program("sitegate", BINARY));
+        let simulator = lab();
+        let simulator = simulator.to_str().unwrap();
+        cases.register_bin("sitegate-lab", program("sitegate-lab", simulator));
         cases.register_bin("curl", program("curl", "curl"));
         cases.env("NETWORK", format!("/proc/{}/ns/net", network.0.id()));
         cases.env("NO_COLOR", "1");

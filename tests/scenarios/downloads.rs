@@ -1,5 +1,5 @@
-//! Downloads as BITS and others make them: ranges, resuming, odd names, sizes from nothing to more
-//! than 4 GiB, and nothing added that would break them.
+//! Downloads by BITS and other clients: ranges, resuming, odd names, sizes from zero to more than 4
+//! GiB, and no added fields that would break them.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use crate::support::{Answer, Nginx, Plan, write_pattern};
 const GIB: u64 = 1 << 30;
 const FOLDER: &str = "/SMS_DP_SMSPKG$/PS100001";
 
-/// Ask nginx itself, as the gateway's client would.
+/// Sends a request to nginx directly, in the form that the gateway's client would use.
 fn direct(nginx: &Nginx, path: &str, args: &[&str]) -> (String, Vec<u8>) {
     let out = Command::new("curl")
         .args(["-sS", "-D", "-", "--http1.1", "--path-as-is"])
@@ -26,19 +26,19 @@ fn field(head: &str, name: &str) -> Option<String> {
     fields.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
 }
 
-/// Status and what says how long and of which part an answer is.
+/// Returns the status, and the fields for the length and range of a response.
 fn measures(status: u16, head: &str) -> (u16, Vec<Option<String>>) {
     let named = ["content-length", "content-range", "content-encoding", "etag", "accept-ranges"];
     (status, named.iter().map(|name| field(head, name)).collect())
 }
 
 #[test]
-fn five_gibibytes_arrive_whole_over_one_connection_at_flat_memory() {
+fn five_gibibytes_arrive_intact_at_flat_memory() {
     let nginx = Nginx::start();
     let path = nginx.content().join("sparse.wim");
     let mut file = std::fs::File::create(&path).unwrap();
     file.set_len(5 * GIB).unwrap();
-    // Where lengths of 31 and 32 bits end, and at both ends of the file.
+    // At the limits of 31-bit and 32-bit lengths, and at both ends of the file.
     let marks = [0, 2 * GIB - 4, 4 * GIB - 4, 4 * GIB + 100, 5 * GIB - 8];
     for at in marks {
         file.seek(SeekFrom::Start(at)).unwrap();
@@ -64,7 +64,7 @@ fn five_gibibytes_arrive_whole_over_one_connection_at_flat_memory() {
         if n == 0 {
             break;
         }
-        // Nearly all of it is nothing, which is looked at as fast as it comes.
+        // Nearly all bytes are zero, which is fast to compare.
         if buffer[..n] != nothing[..n] {
             let bytes = buffer[..n].iter().enumerate().filter(|(_, b)| **b != 0);
             found.extend(bytes.map(|(i, b)| (at + i as u64, *b)));
@@ -78,18 +78,19 @@ fn five_gibibytes_arrive_whole_over_one_connection_at_flat_memory() {
     let grown = gateway.memory_kib().saturating_sub(before);
     println!("5 GiB in {:?}: memory grew by {grown} KiB", began.elapsed());
     assert!(grown < 32 * 1024, "memory grew by {grown} KiB");
-    // Beyond 4 GiB a download goes on where it was cut off.
+    // Beyond 4 GiB a download resumes where it was cut off.
     let range = format!("{}-{}", 4 * GIB + 100, 4 * GIB + 107);
-    for lane in ["--http1.1", "--http2"] {
-        let part = gateway.curl_as(&token, &format!("{FOLDER}/sparse.wim"), &[lane, "-r", &range]);
-        assert_eq!((part.status, &*part.body), (206, &b"SITEGATE"[..]), "{lane}");
+    for protocol in ["--http1.1", "--http2"] {
+        let part =
+            gateway.curl_as(&token, &format!("{FOLDER}/sparse.wim"), &[protocol, "-r", &range]);
+        assert_eq!((part.status, &*part.body), (206, &b"SITEGATE"[..]), "{protocol}");
         let whole = format!("bytes {range}/{}", 5 * GIB);
-        assert_eq!(field(&part.head, "content-range"), Some(whole), "{lane}");
+        assert_eq!(field(&part.head, "content-range"), Some(whole), "{protocol}");
     }
 }
 
 #[test]
-fn ranges_conditions_and_odd_names_are_answered_as_the_backend_answers_them() {
+fn ranges_conditions_and_odd_names_match_the_backend() {
     let nginx = Nginx::start();
     std::fs::write(nginx.content().join("nothing.dat"), "").unwrap();
     for name in ["$half$.cab", "with space & more.msi", "Ümlaut (x64) [1].txt"] {
@@ -118,15 +119,19 @@ fn ranges_conditions_and_odd_names_are_answered_as_the_backend_answers_them() {
         let path = format!("{FOLDER}/{name}");
         let (head, body) = direct(&nginx, &path, args);
         let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
-        for lane in ["--http1.1", "--http2"] {
-            let args = [&[lane, "-g"], *args].concat();
+        for protocol in ["--http1.1", "--http2"] {
+            let args = [&[protocol, "-g"], *args].concat();
             let Answer { status: got, head: through, body: bytes } =
                 gateway.curl_as(&token, &path, &args);
-            assert_eq!(measures(got, &through), measures(status, &head), "{lane} {name} {args:?}");
-            assert!(bytes == body, "{lane} {name} {args:?}");
+            assert_eq!(
+                measures(got, &through),
+                measures(status, &head),
+                "{protocol} {name} {args:?}"
+            );
+            assert!(bytes == body, "{protocol} {name} {args:?}");
         }
     }
-    // Parts of several ranges have a boundary of their own each time, and nothing else does.
+    // Each multipart/byteranges response has a new boundary; everything else is equal.
     let path = format!("{FOLDER}/small.txt");
     let parts = |head: &str, body: &[u8]| {
         let kind = field(head, "content-type").unwrap();
@@ -135,10 +140,10 @@ fn ranges_conditions_and_odd_names_are_answered_as_the_backend_answers_them() {
         (field(head, "content-length"), body)
     };
     let (head, body) = direct(&nginx, &path, &["-r", "0-1,4-6,-1"]);
-    for lane in ["--http1.1", "--http2"] {
-        let several = gateway.curl_as(&token, &path, &[lane, "-r", "0-1,4-6,-1"]);
-        assert_eq!(parts(&several.head, &several.body), parts(&head, &body), "{lane}");
-        assert_eq!(several.status, 206, "{lane}");
+    for protocol in ["--http1.1", "--http2"] {
+        let several = gateway.curl_as(&token, &path, &[protocol, "-r", "0-1,4-6,-1"]);
+        assert_eq!(parts(&several.head, &several.body), parts(&head, &body), "{protocol}");
+        assert_eq!(several.status, 206, "{protocol}");
     }
 }
 

@@ -1,9 +1,9 @@
-//! What `explain` says of a code, and of a captured request.
+//! The output of `explain` for a code, and for a captured request.
 
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use sitegate::sim::backend::Backend;
+use sitegate_lab::backend::SimulatedBackend;
 
 use crate::messages::{
     LOCATION, POLICY, REGISTERS, REGISTRATION, TYPE, UPDATE_SF, asking, injected_payload, message,
@@ -19,14 +19,14 @@ fn said(out: &Output) -> String {
 }
 
 #[test]
-fn a_code_is_explained_with_what_the_client_sees_its_causes_and_the_way_out() {
+fn a_code_is_explained_with_its_response_causes_and_remedy() {
     insta::assert_snapshot!(said(&explain(&["token.expired"])));
     let by_phrase = explain(&["EHTTP_Token_Expired"]);
     assert_eq!(said(&by_phrase), said(&explain(&["TOKEN.EXPIRED"])));
 }
 
 #[test]
-fn a_code_of_two_lists_has_both_meanings_and_an_iis_substatus_has_all_of_its_own() {
+fn a_code_of_two_lists_is_explained_with_both_meanings() {
     let both = said(&explain(&["certificate.expired"]));
     assert!(both.contains("docs/denials.md") && both.contains("docs/certificates.md"), "{both}");
     assert!(both.contains("IIS would log 403.17"), "{both}");
@@ -63,7 +63,7 @@ fn all_codes_are_listed_by_family_in_80_columns_without_colours() {
     assert_eq!(missing["substatus"], 7);
 }
 
-/// A request as it would be captured: head and body.
+/// A captured request: head and body.
 fn asks(line: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
     let host = format!("Host: {}", Gateway::HOST);
     let mut head = format!("{line} HTTP/1.1\r\n{host}\r\n");
@@ -84,7 +84,7 @@ fn replay(gateway: &Gateway, request: &[u8], more: &[&str]) -> (Option<i32>, Val
 
 #[test]
 fn a_replayed_request_ends_as_the_running_gateway_ends_it() {
-    let backend = Backend::start().unwrap();
+    let backend = SimulatedBackend::start().unwrap();
     let gateway = Plan::to(&format!("http://{}", backend.address())).start();
     let token = format!("Authorization: Bearer {}", gateway.token());
     let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -166,7 +166,7 @@ fn a_replayed_request_ends_as_the_running_gateway_ends_it() {
 }
 
 #[test]
-fn a_replay_tells_each_step_and_never_the_token() {
+fn a_replay_explains_each_step_and_never_shows_the_token() {
     let gateway = Plan::to("http://127.0.0.1:1").start();
     let token = gateway.token();
     let request = asks(
@@ -174,7 +174,7 @@ fn a_replay_tells_each_step_and_never_the_token() {
         &[&format!("Authorization: Bearer {token}"), "Sitegate-Device: GUID:0", "X.Y: z"],
         b"",
     );
-    // As an editor saves it.
+    // As saved by an editor.
     let text = String::from_utf8(request).unwrap().replace("\r\n", "\n");
     let file = gateway.path("request.txt");
     std::fs::write(&file, text.trim_end()).unwrap();
@@ -197,7 +197,7 @@ fn a_replay_tells_each_step_and_never_the_token() {
     ] {
         assert!(told.contains(wanted), "'{wanted}' is not in\n{told}");
     }
-    // Long after it has ended.
+    // Long after the token has expired.
     let late = ["explain", "--now", "2040-01-01T00:00:00Z", "--request", file];
     let out = gateway.command(&late).output().unwrap();
     assert_eq!(out.status.code(), Some(1));
@@ -208,7 +208,7 @@ fn a_replay_tells_each_step_and_never_the_token() {
 }
 
 #[test]
-fn by_plain_http_a_replay_is_for_whom_host_names_among_those_of_the_address() {
+fn a_plain_http_replay_selects_the_site_system_by_host() {
     let plain = |mode: &str| {
         format!("[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"{mode}\"\n")
     };
@@ -233,7 +233,7 @@ fn by_plain_http_a_replay_is_for_whom_host_names_among_those_of_the_address() {
 }
 
 #[test]
-fn a_message_in_clear_is_replayed_by_the_same_judgement_as_by_tls() {
+fn a_plain_http_message_is_replayed_like_one_over_tls() {
     let plan = Plan::to("http://127.0.0.1:1")
         .unguarded()
         .after("[site_system.plain_http]\nlisten = \"127.0.0.1:80\"\nmode = \"pass\"\n");
@@ -267,16 +267,16 @@ fn a_replayed_body_is_what_the_wire_would_have_of_it() {
     };
     let whole = sent(&length(registration.len()), &registration);
     assert_eq!(whole.0, Value::Null, "{whole:?}");
-    // What follows a body is another request's.
+    // The bytes after a body belong to another request.
     let more = [&registration[..], b"GET / HTTP/1.1\r\n"].concat();
     assert_eq!(sent(&length(registration.len()), &more), whole);
     let (code, says) = sent("Transfer-Encoding: chunked", &registration);
     assert!(code == "token.missing" && says.contains("in chunks"), "{code} {says}");
     let (code, says) = sent(&length(registration.len() + 1), &registration);
-    assert!(code == "token.missing" && says.contains("not whole"), "{code} {says}");
-    // An empty message is read, and is none.
+    assert!(code == "token.missing" && says.contains("does not have all of it"), "{code} {says}");
+    // An empty message is read, and is malformed.
     let (code, says) = sent(&length(0), &registration);
-    assert!(code != Value::Null && !says.contains("not whole"), "{code} {says}");
+    assert!(code != Value::Null && !says.contains("does not have all of it"), "{code} {says}");
     let (code, says) = sent(&length(48 * 1024 + 1), &registration);
     assert!(code == "token.missing" && says.contains("this large"), "{code} {says}");
 }

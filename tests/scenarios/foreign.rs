@@ -1,4 +1,4 @@
-//! Clients and backends that are not ours: what they do through sitegate is what they do without.
+//! Foreign clients and backends behave through sitegate as they do without it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 const REPORTS: &str = "[[site_system.route]]\npath = \"/reports/\"\nrequire = \"windows\"\n";
-/// All of WebDAV, for everyone: what distribution points have is a part of it.
+/// All of WebDAV, for everyone. Distribution points use a part of it.
 const DAV: &str = r#"[[site_system.route]]
 path = "/dav/"
 require = "anonymous"
@@ -24,7 +24,7 @@ fn told(out: &Output) -> String {
 }
 
 #[test]
-fn a_library_that_speaks_ntlm_is_somebody_through_sitegate_to_an_unchanged_apache() {
+fn an_ntlm_library_authenticates_to_apache_through_sitegate() {
     let apache = Apache::start();
     let gateway = Plan::to(&apache.url()).site_system("windows_auth = true").after(REPORTS).start();
     let root = gateway.path("root.pem");
@@ -32,7 +32,7 @@ fn a_library_that_speaks_ntlm_is_somebody_through_sitegate_to_an_unchanged_apach
     let out = Command::new(python())
         .args([script, &gateway.url("/reports/sales.txt"), root.to_str().unwrap()])
         .args([Apache::USER, Apache::PASSWORD])
-        // The environment's roots would go before those that the script names.
+        // The environment's roots would take precedence over those that the script names.
         .env("REQUESTS_CA_BUNDLE", &root)
         .output()
         .unwrap();
@@ -41,17 +41,17 @@ fn a_library_that_speaks_ntlm_is_somebody_through_sitegate_to_an_unchanged_apach
         ["200 sales", "200 sales", "200 sales", "401"]
     );
     let as_alice = r"GET /reports/sales.txt 200 u=CONTOSO\\alice";
-    // Apache writes its log after the answer.
+    // Apache writes its log after the response.
     let alices = || apache.seen().iter().filter(|line| line.starts_with(as_alice)).count();
     eventually("Apache knows whose the three requests were", || alices() == 3);
-    // The connection of a next client is nobody's.
+    // The next client's connection is unauthenticated.
     let nobody = gateway.curl("/reports/sales.txt", &[]);
     assert_eq!(nobody.status, 401);
     assert!(nobody.head.to_ascii_lowercase().contains("www-authenticate: ntlm"), "{}", nobody.head);
 }
 
 #[test]
-fn a_backend_that_authenticates_connections_learns_of_proxies_before_ours_and_no_other_does() {
+fn via_is_forwarded_only_on_windows_auth_routes() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let backend = Liar::start(move |_, _| (vec![Part::Bytes(answer.to_vec())], Then::Keep));
     let gateway =
@@ -70,13 +70,13 @@ fn a_backend_that_authenticates_connections_learns_of_proxies_before_ours_and_no
 }
 
 #[test]
-fn curl_is_somebody_by_ntlm_on_its_own_connection_alone() {
-    let backend = sitegate::sim::windows::WindowsBackend::start().unwrap();
+fn curl_authenticates_by_ntlm_on_its_own_connection_only() {
+    let backend = sitegate_lab::windows::WindowsBackend::start().unwrap();
     let url = format!("http://{}", backend.address());
     let gateway = Plan::to(&url).site_system("windows_auth = true").start();
     let path = "/SMS_MP_WindowsAuth/.sms_pol?x";
     for (version, status) in [("--http1.1", 200), ("--http2", 200)] {
-        // Over HTTP/2 it is told to come again by HTTP/1.1, and does.
+        // Over HTTP/2 the gateway sends HTTP_1_1_REQUIRED, and curl retries over HTTP/1.1.
         let answer = gateway.curl(path, &[version, "--ntlm", "-u", "CONTOSO\\anna:any"]);
         assert_eq!(answer.status, status, "{version}: {answer:?}");
         assert_eq!(answer.text(), "anna", "{version}");
@@ -85,10 +85,10 @@ fn curl_is_somebody_by_ntlm_on_its_own_connection_alone() {
     assert_eq!((nobody.status, &*nobody.text()), (401, "-"));
 }
 
-/// The suites of litmus that name one address: the others write it into `Destination`, with its
-/// scheme, and Apache compares that with how it was reached.
+/// The suites of litmus that use one address. The others write it into `Destination` with its
+/// scheme, and Apache compares that with its own.
 const SUITES: &str = "basic props http";
-/// One step of theirs does so too, and one is left out by litmus itself where there is TLS.
+/// One of their steps does so too, and litmus itself skips one over TLS.
 const OTHERWISE: [&str; 2] = ["propmove", "expect100"];
 
 fn litmus(url: &str, folder: &str) -> Vec<String> {
@@ -109,7 +109,7 @@ fn litmus(url: &str, folder: &str) -> Vec<String> {
 }
 
 #[test]
-fn litmus_finds_the_same_webdav_with_sitegate_before_apache_as_without() {
+fn litmus_finds_the_same_webdav_with_and_without_sitegate() {
     let apache = Apache::start();
     let gateway = Plan::to(&apache.url()).site_system("default = true").after(DAV).start();
     let direct = litmus(&format!("{}/dav/", apache.url()), "direct");
@@ -118,8 +118,8 @@ fn litmus_finds_the_same_webdav_with_sitegate_before_apache_as_without() {
     assert!(!direct.iter().any(|line| line.contains("FAIL")), "{direct:#?}");
 }
 
-/// What cadaver says of a folder. Without a terminal it takes no certificate by a root that it does
-/// not know, so it comes by plain HTTP.
+/// Returns cadaver's listing of a folder. Without a terminal it rejects a certificate by an unknown
+/// root, so it uses plain HTTP.
 fn cadaver(url: &str) -> Vec<String> {
     let home = tempfile::tempdir().unwrap();
     let script = format!(
@@ -135,7 +135,7 @@ fn cadaver(url: &str) -> Vec<String> {
 }
 
 #[test]
-fn cadaver_lists_a_package_by_propfind_through_sitegate_as_without() {
+fn cadaver_lists_a_package_the_same_through_sitegate() {
     let nginx = Nginx::start();
     for name in ["deep", "with space"] {
         std::fs::create_dir(nginx.content().join(name)).unwrap();
@@ -157,8 +157,8 @@ fn cadaver_lists_a_package_by_propfind_through_sitegate_as_without() {
 }
 
 #[test]
-fn aria2_downloads_in_eight_ranges_at_once_and_the_file_is_whole() {
-    // Slow enough for each connection that one of them cannot have the file before the others begin.
+fn aria2_downloads_a_file_in_eight_parallel_ranges() {
+    // So slow per connection that one cannot finish the file before the others begin.
     let nginx = Nginx::with("", "limit_rate 8m;");
     let file = nginx.content().join("big.wim");
     write_pattern(&file, 64);
@@ -175,8 +175,8 @@ fn aria2_downloads_in_eight_ranges_at_once_and_the_file_is_whole() {
         .expect("aria2c is installed by 'make setup'");
     assert!(out.status.success(), "{}", told(&out));
     assert!(std::fs::read(dir.join("big.wim")).unwrap() == std::fs::read(&file).unwrap());
-    // nginx writes its log after the last byte, which is when aria2 ends. The first of the eight asks
-    // for the whole file, whose length nobody knows yet.
+    // nginx writes its log after the last byte, when aria2 ends. The first of the eight requests
+    // asks for the whole file, because the length is still unknown.
     let asked = || nginx.seen().iter().filter(|line| line.contains("/big.wim ")).count();
     eventually("nginx was asked eight times", || asked() >= 8);
     let ranges = nginx.seen().iter().filter(|line| line.contains(" 206 ")).count();

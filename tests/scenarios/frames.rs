@@ -1,5 +1,5 @@
-//! HTTP/2 by the book: every frame that RFC 9113 and RFC 7541 know, where it may stand and where it
-//! may not, and what has to come of it. What floods cost is in `http2`.
+//! HTTP/2 conformance: every frame of RFC 9113 and RFC 7541, in allowed and forbidden places, and
+//! the required reaction. The cost of floods is tested in `http2`.
 
 use crate::support::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED, PING, PRIORITY,
@@ -8,7 +8,7 @@ use crate::support::http2::{
 use crate::support::{Gateway, Http2, Liar, Part, Plan, Then, connect, eventually};
 
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
-/// Its answer never comes, so that its stream stays open.
+/// Its response never comes, so its stream stays open.
 const OPEN_HANG: &str = "/CCM_Client/hang";
 const UPLOAD: &str = "/SMS_FSP/.sms_fsp";
 const UPLOAD_HANG: &str = "/SMS_FSP/.sms_fsp?hang";
@@ -21,21 +21,21 @@ const REFUSED: u32 = 7;
 const COMPRESSION: u32 = 9;
 const CALM: u32 = 11;
 
-/// What has to come of a case.
+/// The required outcome of a case.
 #[derive(Clone, Copy, Debug)]
 enum Must {
-    /// The connection ends, with one of these codes if it says one.
+    /// The connection ends, with one of these codes if it sends one.
     End(&'static [u32]),
-    /// Stream 1 is reset with one of these codes or refused by an answer of 400, or the connection
-    /// ends as above (RFC 9113 §5.4.2 leaves that open).
+    /// Stream 1 is reset with one of these codes, or refused with 400, or the connection ends as
+    /// above (RFC 9113 §5.4.2 allows both).
     Reset(&'static [u32]),
-    /// Nothing: the connection goes on, and no stream is reset.
+    /// No error: the connection stays open, and no stream is reset.
     GoOn,
-    /// Stream 1 is answered with 200.
+    /// Stream 1 gets a 200 response.
     Answer,
 }
 
-/// What came.
+/// The observed outcome.
 #[derive(Debug, PartialEq, Eq)]
 enum Came {
     End(Option<u32>),
@@ -49,7 +49,7 @@ fn code(frame: &Frame, at: usize) -> u32 {
     u32::from_be_bytes(bytes.try_into().unwrap())
 }
 
-/// Send, ask whether the connection is there still, and read on until `Must` is decided.
+/// Sends frames and a PING, and reads until `Must` is decided.
 fn what_comes(gateway: &Gateway, frames: &[u8], must: Must) -> Came {
     let mut http2 = Http2::open(gateway);
     http2.0.send(frames);
@@ -87,15 +87,16 @@ fn holds(must: Must, came: &Came) -> bool {
     }
 }
 
-/// Cases: where it is said, what is sent, and what has to come of it.
+/// Cases: the section, a name, the frames, and the required outcome.
 type Cases = Vec<(&'static str, &'static str, Vec<Vec<u8>>, Must)>;
 
 fn hold(cases: Cases) {
     let liar = Liar::start(|request, _| {
         let good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
-        match request.contains("hang") {
-            true => (Vec::new(), Then::Hang),
-            false => (vec![Part::Bytes(good)], Then::Keep),
+        if request.contains("hang") {
+            (Vec::new(), Then::Hang)
+        } else {
+            (vec![Part::Bytes(good)], Then::Keep)
         }
     });
     let gateway = Plan::to(&liar.url()).start();
@@ -124,12 +125,12 @@ fn post() -> Vec<u8> {
     request("POST", UPLOAD, &[])
 }
 
-/// A whole request without a body.
+/// A complete request without a body.
 fn asked(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &get())
 }
 
-/// A request whose answer never comes.
+/// A request whose response never comes.
 fn waiting(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &request("GET", OPEN_HANG, &[]))
 }
@@ -139,7 +140,7 @@ fn begun(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &post())
 }
 
-/// The head of an upload of which the backend never says anything.
+/// The head of an upload that the backend never answers.
 fn begun_waiting(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &request("POST", UPLOAD_HANG, &[]))
 }
@@ -156,7 +157,7 @@ fn cancelled(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])
 }
 
-/// A header block with priority before it, and so with padding.
+/// The priority fields that precede a header block.
 fn dependent(on: u32, weight: u8) -> Vec<u8> {
     [&on.to_be_bytes()[..], &[weight]].concat()
 }
@@ -171,13 +172,13 @@ fn what_the_book_allows_goes_on_or_is_answered() {
     let with_priority = [dependent(0, 15), get.clone()].concat();
     let with_both = [&[6][..], &dependent(0, 255), &get, &[0; 6]].concat();
     let trailers = block(&[("x-trailer", "x")]);
-    // :method GET, :scheme https and what is in the static table; the rest with their names indexed.
+    // :method GET, :scheme https and other static-table entries; the rest with indexed names.
     let literal =
         |first: u8, text: &str| [&[first, text.len() as u8][..], text.as_bytes()].concat();
     let indexed = [&[0x82, 0x87][..], &literal(0x41, Gateway::HOST), &literal(0x44, OPEN)].concat();
     let unindexed =
         [&[0x82, 0x87][..], &literal(0x01, Gateway::HOST), &literal(0x04, OPEN)].concat();
-    // "/CCM_Client/x" is not in the table; `*/*` by Huffman's code for accept is.
+    // "/CCM_Client/x" is not in the static table; `*/*` for accept is Huffman-coded.
     let huffman = [&indexed[..], &[0x53, 0x83, 0xf9, 0x63, 0xe7]].concat();
     let kept = [&indexed[..], &[0x40, 1, b'x', 1, b'y', 0xbe, 0xbe]].concat();
     let h = |flags: u8, payload: &[u8]| frame(HEADERS, flags, 1, payload);
@@ -332,7 +333,7 @@ fn what_the_book_allows_goes_on_or_is_answered() {
 }
 
 #[test]
-fn what_the_book_forbids_ends_the_stream_or_the_connection_and_no_other() {
+fn forbidden_http_2_frames_end_their_stream_or_connection() {
     let get = get();
     let all = END_HEADERS | END_STREAM;
     let h = |flags: u8, payload: &[u8]| frame(HEADERS, flags, 1, payload);
@@ -341,7 +342,7 @@ fn what_the_book_forbids_ends_the_stream_or_the_connection_and_no_other() {
     let unfinished = || frame(HEADERS, END_STREAM, 1, &get);
     let whole = |block: &[u8]| vec![h(all, &[&get[..], block].concat())];
     let end = Must::End(&[PROTOCOL]);
-    // The h2 crate calls most of these violations of the protocol, which they are as well.
+    // The h2 crate reports most of these as PROTOCOL_ERROR, which is correct too.
     let size = Must::End(&[FRAME_SIZE, PROTOCOL]);
     let compression = Must::End(&[COMPRESSION, PROTOCOL]);
     let closed = Must::Reset(&[STREAM_CLOSED, PROTOCOL]);

@@ -1,4 +1,4 @@
-//! Messages of clients that have a token, and of media: what they are for, and whose.
+//! Messages of clients with a token, and of boot media: their target endpoints and their senders.
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ const SENDER: &str = "GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C";
 /// The shape of the published attack on the site's database (CVE-2024-43468).
 const INJECTED: &str = "'; exec xp_cmdshell 'whoami'--";
 
-/// Every way in which a body may be framed, through both lanes.
+/// Every framing of a body.
 const FRAMINGS: [&[&str]; 7] = [
     &["--http1.1", "-H", "Expect:"],
     &["--http1.1", "-H", "Expect: 100-continue"],
@@ -37,7 +37,7 @@ fn post(gateway: &Gateway, token: &str, path: &str, body: &[u8], more: &[&str]) 
 }
 
 #[test]
-fn what_clients_send_arrives_byte_for_byte_however_it_is_framed_and_however_large_it_is() {
+fn messages_of_clients_arrive_byte_for_byte_in_any_framing() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).start();
     let token = gateway.token();
@@ -80,7 +80,8 @@ fn a_message_that_comes_in_drops_is_read_as_it_comes() {
         let (answered, sent) = wire.read_answer();
         assert_eq!(answered, status);
         assert!(status != 200 || sent == body);
-        // It was refused in the middle of its body, which ends the connection, or at its very end.
+        // It was refused in the middle of its body, which closes the connection, or at its very
+        // end.
         if status != 200 {
             wire = connect(&gateway);
         }
@@ -104,7 +105,7 @@ fn a_connection_goes_on_after_a_message_that_was_refused_whole() {
     let (good, bad) = (message(POLICY, 40), b"--x".to_vec());
     let injected = message(&POLICY.replace(SENDER, INJECTED), 40);
     let mut wire = connect(&gateway);
-    // One after another without waiting, the next head in the same write as a body's end.
+    // Pipelined: the next head is in the same write as the end of a body.
     wire.send(&[ask(&good), ask(&bad), ask(&injected), ask(&good), ask(&bad)].concat());
     for status in [200, 400, 400, 200, 400] {
         let (answered, sent) = wire.read_answer();
@@ -114,7 +115,7 @@ fn a_connection_goes_on_after_a_message_that_was_refused_whole() {
 }
 
 #[test]
-fn what_no_client_writes_is_refused_with_a_token_too_and_reaches_nobody() {
+fn a_message_no_client_writes_is_refused_despite_a_token() {
     let scribe = Scribe::start();
     let gateway = Plan::to(&scribe.url()).start();
     let token = gateway.token();
@@ -139,11 +140,11 @@ fn what_no_client_writes_is_refused_with_a_token_too_and_reaches_nobody() {
     ];
     for (what, body, more, code) in &cases {
         for framing in FRAMINGS {
-            // Who sends a body that nobody reads may be cut off before the answer is there.
+            // A client that sends an unwanted body may be cut off before it reads the response.
             if body.len() > 48 * 1024 && !framing.contains(&"--http2") {
                 continue;
             }
-            // curl never ends a body without a byte that it waits with.
+            // curl sends no empty body after waiting for 100 Continue.
             if body.is_empty() && framing.len() == 5 && framing[4].starts_with("Expect: 1") {
                 continue;
             }
@@ -164,7 +165,7 @@ fn what_no_client_writes_is_refused_with_a_token_too_and_reaches_nobody() {
 }
 
 #[test]
-fn a_device_sends_for_itself_alone_where_that_is_asked_and_only_to_the_endpoints_of_the_list() {
+fn a_device_sends_only_for_itself_where_required() {
     let backend = Echo::start();
     let plan = Plan::to(&backend.url()).site_system(
         "message_guard = \"device\"\nmessage_endpoints = [\"MP_PolicyManager\", \"MP_ClientRegistration\"]",
@@ -194,7 +195,7 @@ fn a_device_sends_for_itself_alone_where_that_is_asked_and_only_to_the_endpoints
 }
 
 #[test]
-fn a_registration_token_opens_registration_alone_where_the_backend_cannot_see_it() {
+fn a_registration_token_allows_registration_only() {
     let backend = Echo::start();
     for guard in ["shape", "off"] {
         let keys = format!("upstream = \"translate\"\nmessage_guard = \"{guard}\"");
@@ -218,7 +219,7 @@ fn a_registration_token_opens_registration_alone_where_the_backend_cannot_see_it
 }
 
 #[test]
-fn a_message_by_windows_authentication_is_read_whatever_the_guard() {
+fn a_windows_auth_message_is_read_even_without_a_guard() {
     let backend = Echo::start();
     let plan = Plan::to(&backend.url()).unguarded().site_system("windows_auth = true");
     let gateway = plan.start();
@@ -249,11 +250,11 @@ fn alt_auth(network: &str) -> String {
 }
 
 #[test]
-fn media_may_use_alt_auth_from_their_networks_for_their_endpoints_and_get_the_right_time() {
+fn alt_auth_is_open_to_media_from_their_networks() {
     let scribe = Scribe::answering(|_| OLD.into());
     let gateway = Plan::to(&scribe.url()).after(&alt_auth("127.0.0.0/8")).start();
     let injected = LOCATION.replace(SENDER, &format!("{SENDER}{INJECTED}"));
-    for lane in ["--http1.1", "--http2"] {
+    for protocol in ["--http1.1", "--http2"] {
         for (xml, payload, status, code) in [
             (LOCATION, CONTENT, 200, ""),
             (POLICY, CONTENT, 403, "message.endpoint"),
@@ -264,8 +265,8 @@ fn media_may_use_alt_auth_from_their_networks_for_their_endpoints_and_get_the_ri
             let body = asking(xml, payload);
             let file = sending(&gateway, "message", &body);
             let answer =
-                gateway.curl(ALT, &args(&file, &[lane, "-H", "Authorization: Basic eDp5"]));
-            assert_eq!((answer.status, &*answer.code()), (status, code), "{lane} {xml}");
+                gateway.curl(ALT, &args(&file, &[protocol, "-H", "Authorization: Basic eDp5"]));
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{protocol} {xml}");
             if status == 200 {
                 let written = scribe.last();
                 assert!(written.body == body && written.fields("authorization").is_empty());
@@ -273,15 +274,15 @@ fn media_may_use_alt_auth_from_their_networks_for_their_endpoints_and_get_the_ri
             }
             assert_right(&answer.head);
         }
-        let policy = gateway.curl("/SMS_MP_AltAuth/.sms_pol?x", &[lane]);
+        let policy = gateway.curl("/SMS_MP_AltAuth/.sms_pol?x", &[protocol]);
         assert_eq!((policy.status, policy.text().as_str()), (200, "ok"));
         assert_right(&policy.head);
     }
     assert_eq!(scribe.all().len(), 4);
-    // Elsewhere the time is the backend's.
+    // On other routes the Date is the backend's.
     let location = gateway.curl("/SMS_MP/.sms_aut?MPLIST", &["--http1.1"]);
     assert!(location.head.contains("1994"), "{}", location.head);
-    // Other networks have a code of their own, and a reload is enough.
+    // Other networks get a denial code of their own. A reload applies the change.
     gateway.write_config(&gateway.config_text().replace("127.0.0.0/8", "192.0.2.0/24"));
     eventually("the network is another", || {
         gateway.curl("/SMS_MP_AltAuth/.sms_pol?x", &[]).code() == "route.alt_auth_network"
@@ -293,7 +294,7 @@ fn media_may_use_alt_auth_from_their_networks_for_their_endpoints_and_get_the_ri
     });
 }
 
-/// Whether the one Date of an answer is now.
+/// Checks that a response has exactly one Date, and that it is current.
 fn assert_right(head: &str) {
     let dates: Vec<&str> = head
         .lines()
@@ -316,8 +317,8 @@ fn a_policy_for_alt_auth_says_who_and_what_for() {
         ("endpoints = [\"MP_X\"]", "networks of alt_auth is missing"),
         ("networks = []\nendpoints = [\"MP_X\"]", "networks of alt_auth is empty"),
         ("networks = [\"10.0.0.1/8\"]\nendpoints = [\"MP_X\"]", "is an address in the network"),
-        ("networks = [\"ten\"]\nendpoints = [\"MP_X\"]", "'ten' is no network"),
-        ("networks = [\"10.0.0.0/8\"]\nendpoints = [\"MP X\"]", "'MP X' is no endpoint"),
+        ("networks = [\"ten\"]\nendpoints = [\"MP_X\"]", "'ten' is not a network"),
+        ("networks = [\"10.0.0.0/8\"]\nendpoints = [\"MP X\"]", "'MP X' is not an endpoint"),
     ] {
         gateway.write_config(&format!("{text}[site_system.alt_auth]\n{keys}\n"));
         let out = gateway.command(&["check"]).output().unwrap();

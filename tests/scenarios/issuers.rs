@@ -1,5 +1,5 @@
-//! Token issuers whose keys come from their URLs: they rotate, fail, hang and lie, and clients with
-//! good tokens notice none of it.
+//! Token issuers with key URLs: they rotate keys, fail, hang and lie, and clients with good tokens
+//! are not affected.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ fn ask(token: &str) -> Vec<u8> {
     format!("GET {POLICY} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n").into()
 }
 
-/// The token with another kid in its header.
+/// Returns the token with another kid in its header.
 fn with_kid(token: &str, kid: &str) -> String {
     let (header, rest) = token.split_once('.').unwrap();
     let mut header: serde_json::Value =
@@ -61,13 +61,13 @@ fn with_kid(token: &str, kid: &str) -> String {
 }
 
 #[test]
-fn the_first_token_of_a_new_key_is_accepted_and_the_old_ones_until_their_key_is_gone() {
+fn the_first_token_of_a_new_key_is_accepted() {
     let (nginx, idp, old, new) = (Nginx::start(), Idp::start(), Signer::new(), Signer::new());
     idp.answer("/keys", ok(&key_set(&[&old])));
     let times = "key_refetch_interval = \"1s\"";
     let gateway = started(&nginx, &idp, &section("idp", &remote(&idp, "/keys", times)));
     let (before, after) = (old.token(ISS), new.token(ISS));
-    // Also where the first token comes before the first fetch has ended.
+    // Even if the first token arrives before the first fetch has ended.
     assert_eq!(gateway.curl_as(&before, POLICY, &[]).status, 200);
     let mut wire = connect(&gateway);
 
@@ -99,7 +99,7 @@ fn the_first_token_of_a_new_key_is_accepted_and_the_old_ones_until_their_key_is_
 }
 
 #[test]
-fn ten_thousand_unknown_keys_cause_one_fetch_while_others_are_served() {
+fn ten_thousand_unknown_keys_cause_one_fetch() {
     let (nginx, idp, signer) = (Nginx::start(), Idp::start(), Signer::new());
     idp.answer("/keys", ok(&key_set(&[&signer])));
     let gateway = started(&nginx, &idp, &section("idp", &remote(&idp, "/keys", "")));
@@ -126,7 +126,7 @@ fn ten_thousand_unknown_keys_cause_one_fetch_while_others_are_served() {
             assert_eq!(wire.read_answer().0, 200);
         }
     });
-    // The one at the start, and one for each interval of 30 s that has begun.
+    // One fetch at start, and one per started interval of 30 s.
     let allowed = 2 + began.elapsed().as_secs() / 30;
     assert!(idp.asked("/keys") as u64 <= allowed, "{} fetches", idp.asked("/keys"));
     let grown = gateway.memory_kib().saturating_sub(memory);
@@ -156,7 +156,7 @@ fn keys_that_are_known_outlive_their_issuer_and_a_restart() {
     gateway.launch();
     gateway.wait_until_ready();
     assert_eq!(gateway.curl_as(&token, POLICY, &[]).status, 200);
-    assert!(gateway.log().contains("keys that were kept are used"), "{}", gateway.log());
+    gateway.assert_logged("using saved keys");
     let fetched = gateway.metric("sitegate_token_keys_fetched_timestamp_seconds{issuer=\"idp\"");
     assert!(fetched > 1_700_000_000.0, "{fetched}");
     std::fs::write(gateway.path("token"), &token).unwrap();
@@ -170,7 +170,7 @@ fn keys_that_are_known_outlive_their_issuer_and_a_restart() {
     gateway.launch();
     gateway.wait_until_ready();
     assert_eq!(gateway.curl_as(&token, POLICY, &[]).code(), "token.signature");
-    assert!(gateway.log().contains("kept keys are not used"), "{}", gateway.log());
+    gateway.assert_logged("saved keys are not used");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn what_is_not_the_issuers_own_is_refused_with_a_reason() {
         assert_eq!(problems > 0, *result != "ok", "status of {name}: {issuer}");
     }
     for told in ["redirects are not followed", "which is loopback", "key_hosts", "UnknownIssuer"] {
-        assert!(gateway.log().contains(told), "the log does not say {told}");
+        gateway.assert_logged(told);
     }
 }
 
@@ -298,7 +298,7 @@ fn the_age_that_an_issuer_gives_its_keys_is_honoured() {
 }
 
 #[test]
-fn an_issuer_that_hangs_delays_nobody_whose_key_is_known() {
+fn a_hung_issuer_delays_no_token_with_a_known_key() {
     let (nginx, idp, signer) = (Nginx::start(), Idp::start(), Signer::new());
     idp.answer("/keys", ok(&key_set(&[&signer])));
     let times = "key_refetch_interval = \"1s\"";
@@ -314,7 +314,7 @@ fn an_issuer_that_hangs_delays_nobody_whose_key_is_known() {
         while idp.asked("/keys") == fetched && hangs.elapsed() < Duration::from_millis(100) {}
         idp.asked("/keys") > fetched || waiting.read_answer().0 != 401
     });
-    // Its request still waits for the fetch; known keys, and the site's own, need none.
+    // That request still waits for the fetch; known keys, and the site's own, need none.
     let mut wire = connect(&gateway);
     for token in [&good, &gateway.token()] {
         wire.send(&ask(token));
@@ -343,12 +343,12 @@ fn issuers_come_and_go_by_reload_without_a_lost_request() {
     gateway.write_config(&format!("{bare}{}", section("idp", &remote(&idp, "/keys", ""))));
     eventually("the issuer is trusted", || status(&token) == 200);
     let fetched = idp.asked("/keys");
-    // What has nothing to do with its keys does not fetch them again.
+    // A change unrelated to its keys does not fetch them again.
     let same = section("idp", &remote(&idp, "/keys", "leeway = \"4m\""));
     gateway.write_config(&format!("{bare}{same}"));
     eventually("the change is in force", || gateway.log().matches("was reloaded").count() == 2);
     assert_eq!((status(&token), idp.asked("/keys")), (200, fetched));
-    // Another place: what was kept from the old one is not used.
+    // With a new URL, the stored keys from the old one are not used.
     gateway.write_config(&format!("{bare}{}", section("idp", &remote(&idp, "/others", ""))));
     eventually("the keys are others", || status(&token) == 401);
     gateway.write_config(&bare);

@@ -1,6 +1,6 @@
-//! Backends that break off, lie or babble: a client never takes a part of an answer for all of it,
-//! nor one answer for another. Each case runs by every way that a request can take, to backends of
-//! every kind.
+//! Backends that cut off, lie or send garbage: a client never takes a partial response for a
+//! complete one, nor one response for another. Each case runs over every way of a request, to every
+//! kind of backend.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -15,19 +15,16 @@ use crate::support::{
 /// The ways of a request through the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The lane of ordinary requests.
-    Ordinary,
-    /// pingora's proxy, which takes whatever has a field `TE`.
-    Proxy,
-    /// pingora's proxy, from HTTP/2.
+    /// HTTP/1.1.
+    Http1,
     Http2,
-    /// pingora's proxy, on a connection to the backend that is the client's own.
+    /// HTTP/1.1, on a pinned backend connection.
     Windows,
 }
 
-const WAYS: [Way; 4] = [Way::Ordinary, Way::Proxy, Way::Http2, Way::Windows];
-/// Those whose connections to the backend are anybody's.
-const SHARED: [Way; 3] = [Way::Ordinary, Way::Proxy, Way::Http2];
+const WAYS: [Way; 3] = [Way::Http1, Way::Http2, Way::Windows];
+/// The ways with pooled backend connections.
+const SHARED: [Way; 2] = [Way::Http1, Way::Http2];
 
 const PATIENCE: &str = "windows_auth = true\nbackend_answer_time = \"400ms\"";
 
@@ -41,18 +38,16 @@ fn ask(gateway: &Gateway, way: Way, method: &str, path: &str) -> Got {
         Way::Windows => path.replace("/CCM_Client/", "/NOCERT_SMS_DP_SMSPKG$/"),
         _ => path.to_owned(),
     };
-    let te = if way == Way::Proxy { "TE: trailers\r\n" } else { "" };
     let host = Gateway::HOST;
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
     let mut wire = connect(gateway);
-    let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{te}{length}Connection: close\r\n\r\n"
-    );
+    let text =
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}Connection: close\r\n\r\n");
     wire.send(text.as_bytes());
     read(&wire.read_to_end(), method == "HEAD")
 }
 
-/// An answer of HTTP/1.1 from a connection that was read to its end.
+/// Parses an HTTP/1.1 response from a connection that was read to its end.
 fn read(bytes: &[u8], bodiless: bool) -> Got {
     let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Got::default() };
     let (head, mut rest) = (&bytes[..end + 2], &bytes[end + 4..]);
@@ -67,7 +62,7 @@ fn read(bytes: &[u8], bodiless: bool) -> Got {
         got.whole = rest.is_empty();
     } else if let Some(length) = length {
         got.body = rest.to_vec();
-        // A length that is none is the client's to guess.
+        // A malformed length is left for the client to interpret.
         got.whole = length.parse().map_or(true, |length: usize| rest.len() == length);
     } else if text.contains("transfer-encoding: chunked") {
         while let Some(at) = rest.windows(2).position(|w| w == b"\r\n") {
@@ -85,7 +80,7 @@ fn read(bytes: &[u8], bodiless: bool) -> Got {
     got
 }
 
-/// A path that is open to everyone with this method.
+/// Returns a path that is open to everyone with this method.
 fn path_of(method: &str) -> &'static str {
     if method == "POST" { "/SMS_FSP/.sms_fsp" } else { "/CCM_Client/x" }
 }
@@ -94,10 +89,10 @@ fn good() -> (Vec<Part>, Then) {
     (vec![Part::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood".to_vec())], Then::Keep)
 }
 
-/// Cases: a name, an answer, and what becomes of its connection.
+/// Cases: a name, a response, and the fate of its connection.
 type Cases = Vec<(String, Vec<Part>, Then)>;
 
-/// A backend that answers `/CCM_Client/N` by the case of that number, and everything else well.
+/// A backend that answers `/CCM_Client/N` with case N, and everything else correctly.
 fn backend(carrier: Carrier, cases: &Cases) -> Liar {
     let answers: Vec<_> = cases.iter().map(|(_, parts, then)| (parts.clone(), *then)).collect();
     Liar::by(carrier, move |request, _| {
@@ -107,7 +102,7 @@ fn backend(carrier: Carrier, cases: &Cases) -> Liar {
     })
 }
 
-/// No case is a whole answer of success, and the answer that follows is the right one.
+/// Checks that no case looks like a complete success, and that the next response is the right one.
 fn none_is_a_success(cases: &Cases) {
     let faults: Vec<String> = std::thread::scope(|scope| {
         let each = CARRIERS.map(|carrier| scope.spawn(move || faults_by(carrier, cases)));
@@ -122,7 +117,7 @@ fn faults_by(carrier: Carrier, cases: &Cases) -> Vec<String> {
     let mut faults = Vec::new();
     for way in WAYS {
         for (n, (what, _, then)) in cases.iter().enumerate() {
-            // To a unix socket a reset is an end like any other.
+            // On a unix socket a reset looks like a normal close.
             if carrier == Carrier::Unix && what.starts_with("no length") && *then == Then::Reset {
                 continue;
             }
@@ -157,14 +152,14 @@ fn an_answer_that_breaks_off_is_never_a_whole_one() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
     ] {
-        // What is waited for in vain is waited for in the same way wherever an answer stops.
+        // A hang is the same at every point of a response, so a few points suffice.
         let hangs = begun.is_empty() || begun.ends_with("Le") || begun.ends_with("hello");
         for then in [Then::Close, Then::Reset].into_iter().chain(hangs.then_some(Then::Hang)) {
             let parts = vec![Part::Bytes(begun.as_bytes().to_vec())];
             cases.push((format!("{begun:?}, then {then:?}"), parts, then));
         }
     }
-    // Without a length its end is its connection's, which a reset is not.
+    // Without a length, the response ends with a close of the connection, but not with a reset.
     let parts = || vec![Part::Bytes(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec())];
     cases.push(("no length, then a reset".to_owned(), parts(), Then::Reset));
     cases.push(("no length, then nothing".to_owned(), parts(), Then::Hang));
@@ -172,7 +167,7 @@ fn an_answer_that_breaks_off_is_never_a_whole_one() {
 }
 
 #[test]
-fn an_answer_that_has_more_than_one_reading_or_none_is_never_a_success() {
+fn an_ambiguous_or_malformed_answer_is_never_a_success() {
     let with = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\nhello");
     let chunked =
         |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
@@ -219,7 +214,7 @@ fn an_answer_that_has_more_than_one_reading_or_none_is_never_a_success() {
             .to_owned(),
         chunked("+5\r\nhello\r\n0\r\n\r\n"),
         chunked("0x5\r\nhello\r\n0\r\n\r\n"),
-        chunked("5 \r\nhello\r\n0\r\n\r\n"),
+        chunked("5 x\r\nhello\r\n0\r\n\r\n"),
         chunked("5\nhello\n0\n\n"),
         chunked("5\r\nhelloX0\r\n\r\n"),
         chunked("g\r\nhello\r\n0\r\n\r\n"),
@@ -248,7 +243,7 @@ fn an_answer_that_has_more_than_one_reading_or_none_is_never_a_success() {
 }
 
 #[test]
-fn bytes_behind_an_answer_are_nobodys_and_its_connection_is_dropped() {
+fn bytes_behind_an_answer_are_dropped_with_the_connection() {
     let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
     let texts = [
         ("GET", 200, format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok{poison}"), "ok"),
@@ -279,7 +274,7 @@ fn bytes_behind_an_answer_are_nobodys_and_its_connection_is_dropped() {
     let cases: Cases = texts
         .iter()
         .flat_map(|(_, _, text, _)| {
-            // At once, and in a segment of its own a moment later.
+            // In the same segment, and in its own segment a moment later.
             let (first, second) = text.split_at(text.len() - poison.len());
             let bytes = |text: &str| Part::Bytes(text.as_bytes().to_vec());
             let late = vec![bytes(first), Part::Pause(Duration::from_millis(30)), bytes(second)];
@@ -313,11 +308,11 @@ fn bytes_behind_an_answer_are_nobodys_and_its_connection_is_dropped() {
 }
 
 #[test]
-fn a_connection_with_windows_authentication_is_its_clients_own_and_what_comes_unasked_ends_it() {
+fn a_windows_auth_connection_serves_one_client_only() {
     const PATH: &str = "/NOCERT_SMS_DP_SMSPKG$/";
     let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
     for carrier in CARRIERS {
-        // Says how many requests were before on its connection.
+        // Answers with the number of earlier requests on its connection.
         let liar = Liar::by(carrier, move |request, n| {
             let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}");
             if request.contains("/poison") {
@@ -350,13 +345,13 @@ fn a_connection_with_windows_authentication_is_its_clients_own_and_what_comes_un
         );
         assert_eq!(say(&mut one, "lie").0, 502, "{carrier:?}");
         assert_eq!(say(&mut other, "x"), own("3"), "{carrier:?}: others notice nothing");
-        // Nor does anybody get a connection that was a client's.
-        assert_eq!(ask(&gateway, Way::Ordinary, "GET", "/CCM_Client/x").body, b"0", "{carrier:?}");
+        // No other client gets a connection that was pinned.
+        assert_eq!(ask(&gateway, Way::Http1, "GET", "/CCM_Client/x").body, b"0", "{carrier:?}");
     }
 }
 
 #[test]
-fn an_answer_without_a_length_ends_with_tls_and_not_with_a_cut_below_it() {
+fn an_answer_without_a_length_ends_only_with_close_notify() {
     let text = "HTTP/1.1 200 OK\r\n\r\nhello";
     for (then, whole) in [(Then::Close, true), (Then::Cut, false)] {
         let answer = move |_: &str, _| (vec![Part::Bytes(text.as_bytes().to_vec())], then);
@@ -370,9 +365,9 @@ fn an_answer_without_a_length_ends_with_tls_and_not_with_a_cut_below_it() {
 }
 
 #[test]
-fn a_request_on_a_connection_that_the_backend_just_closed_is_repeated_only_where_that_is_harmless()
-{
-    // The first request of a connection is answered; the next one is read, and nothing comes.
+fn only_idempotent_requests_are_retried_on_a_closed_connection() {
+    // The first request of a connection is answered; the next one is read, and the connection
+    // closes.
     let liar = Liar::start(|_, n| match n {
         0 => good(),
         _ => (Vec::new(), Then::Close),
@@ -380,7 +375,7 @@ fn a_request_on_a_connection_that_the_backend_just_closed_is_repeated_only_where
     let gateway = Plan::to(&liar.url()).sections("[limits]\nthreads = 1").start();
     for way in SHARED {
         for (method, status) in [("GET", 200), ("POST", 502)] {
-            // Leaves a connection that will fail.
+            // Leaves a connection in the pool that will fail.
             let before = liar.asked().len();
             let mut primed = ask(&gateway, way, "GET", "/CCM_Client/prime");
             if primed.status != 200 || liar.asked().len() != before + 1 {
@@ -398,7 +393,7 @@ fn a_request_on_a_connection_that_the_backend_just_closed_is_repeated_only_where
 }
 
 #[test]
-fn fields_that_belong_to_the_backends_connection_end_at_the_gateway() {
+fn hop_by_hop_fields_of_the_backend_are_dropped() {
     let head = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\n\
                 X-Hop: secret\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nTrailer: X-T\r\n\
                 Sitegate-Device: GUID:evil\r\nX-Kept: kept\r\nContent-Length: 4\r\n\r\ngood";
@@ -418,7 +413,7 @@ fn fields_that_belong_to_the_backends_connection_end_at_the_gateway() {
 }
 
 #[test]
-fn a_slow_answer_passes_as_long_as_it_goes_on_and_so_does_an_interim_one() {
+fn a_slow_answer_passes_while_it_makes_progress() {
     let drip = |_: &str, _| {
         let mut parts = vec![Part::Bytes(
             b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
@@ -430,7 +425,7 @@ fn a_slow_answer_passes_as_long_as_it_goes_on_and_so_does_an_interim_one() {
         (parts, Then::Keep)
     };
     let gateway = Plan::to(&Liar::start(drip).url()).site_system(PATIENCE).start();
-    // Longer in all than the backend may be silent at once.
+    // Longer in total than the timeout between two parts of a response.
     for way in SHARED {
         let got = ask(&gateway, way, "GET", "/CCM_Client/x");
         assert_eq!((got.status, got.whole), (200, true), "{way:?}: {got:?}");
@@ -439,7 +434,7 @@ fn a_slow_answer_passes_as_long_as_it_goes_on_and_so_does_an_interim_one() {
 }
 
 #[test]
-fn a_backend_may_have_an_address_of_ipv6_and_come_back_on_its_port_at_any_time() {
+fn a_restarted_backend_on_ipv4_or_ipv6_is_reached_again() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
         println!("this machine has no loopback address of IPv6; IPv4 it is");
         return comes_back("127.0.0.1");
@@ -461,7 +456,7 @@ fn comes_back(host: &str) {
                 let mut head = [0; 4096];
                 assert!(std::io::Read::read(&mut stream, &mut head).unwrap() > 0);
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
-                // Kept, until the backend as a whole goes down.
+                // Kept open until the whole backend goes down.
                 (listener, stream)
             });
             let got = ask(&gateway, way, method, path_of(method));
@@ -481,9 +476,9 @@ fn comes_back(host: &str) {
     }
 }
 
-/// Answers that are not passed on, and what the log says is wrong with them.
+/// Responses that are refused, and their fault in the log.
 const FAULTY: &[(&str, &str)] = &[
-    ("HTTP/2.0 200 OK\r\n\r\n", "no status line of HTTP/1.0 or 1.1 (line 1 of its head)"),
+    ("HTTP/2.0 200 OK\r\n\r\n", "not a status line of HTTP/1.0 or 1.1 (line 1 of its head)"),
     ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "a colon and printable characters (line 2 of its head)"),
     ("HTTP/1.1 200 OK\r\nX: y\nZ: z\r\n\r\n", "does not end with CR LF"),
     (
@@ -498,14 +493,17 @@ const FAULTY: &[(&str, &str)] = &[
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         "both Content-Length and Transfer-Encoding",
     ),
-    ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "and is of HTTP/1.0"),
+    (
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "it is HTTP/1.0 and has Transfer-Encoding",
+    ),
     (
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        "switches to another protocol, which nobody asked for",
+        "switches to another protocol without an Upgrade request",
     ),
     (
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-        "a chunk is not as RFC 9112 §7.1 has it (in its body)",
+        "a chunk does not follow RFC 9112 §7.1 (in its body)",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! What a slow, a silent or a greedy client may take, and how a gateway ends.
+//! Limits on slow, silent and greedy clients, and the drain of a gateway.
 
 use std::net::TcpStream;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ body_grace = "500ms"
 "#;
 
 #[test]
-fn a_client_that_drips_its_head_is_cut_at_the_deadline_and_an_idle_one_on_time() {
+fn a_client_that_drips_its_head_is_cut_at_the_deadline() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).sections(QUICK).start();
     let began = Instant::now();
@@ -50,7 +50,7 @@ fn a_client_that_drips_its_head_is_cut_at_the_deadline_and_an_idle_one_on_time()
 }
 
 #[test]
-fn half_a_head_behind_a_whole_request_is_held_to_the_time_for_heads() {
+fn a_partial_head_behind_a_request_has_the_header_timeout() {
     let nginx = Nginx::start();
     let limits = "[limits]\nheader_time = \"500ms\"\nidle_time = \"60s\"\n";
     let gateway = Plan::to(&nginx.url()).sections(limits).start();
@@ -107,7 +107,7 @@ fn a_silent_handshake_and_a_stalled_body_are_cut() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_refused_at_once_and_others_go_on() {
+fn connections_over_the_limit_are_refused_at_once() {
     let nginx = Nginx::start();
     let limits = "[limits]\nconnections = 8\nper_address = 6\n";
     let gateway = Plan::to(&nginx.url()).sections(limits).start();
@@ -130,7 +130,7 @@ fn connections_beyond_the_limit_are_refused_at_once_and_others_go_on() {
 }
 
 #[test]
-fn a_download_under_way_completes_after_sigterm_and_idle_connections_end() {
+fn a_download_in_flight_completes_after_sigterm() {
     let nginx = Nginx::start();
     write_pattern(&nginx.content().join("big.wim"), 1024);
     let mut gateway = Plan::to(&nginx.url()).start();
@@ -171,7 +171,7 @@ fn a_download_under_way_completes_after_sigterm_and_idle_connections_end() {
 }
 
 #[test]
-fn what_is_under_way_when_the_drain_time_is_over_is_cut_off() {
+fn requests_in_flight_at_the_end_of_the_drain_are_cut_off() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let mut gateway = Plan::to(&url).sections("[limits]\ndrain_time = \"500ms\"").start();
@@ -188,7 +188,7 @@ fn what_is_under_way_when_the_drain_time_is_over_is_cut_off() {
 }
 
 #[test]
-fn an_http_2_stream_of_which_the_client_takes_nothing_ends_while_its_connection_goes_on() {
+fn a_stalled_http_2_stream_ends_without_its_connection() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).sections("[limits]\nsend_stall = \"1s\"").start();
     let mut config = client_config(&gateway);
@@ -207,14 +207,14 @@ fn an_http_2_stream_of_which_the_client_takes_nothing_ends_while_its_connection_
     let mut head = Vec::new();
     for (name, value) in fields {
         for text in [name, value] {
-            // A literal name begins with its kind, and each text with its length.
+            // A literal field begins with its type, and each string with its length.
             head.extend((text == name).then_some(0));
             head.push(u8::try_from(text.len()).unwrap());
             head.extend(text.as_bytes());
         }
     }
     wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    // SETTINGS_INITIAL_WINDOW_SIZE is nothing.
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
     wire.send(&frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]));
     wire.send(&frame(1, 5, 1, &head));
     let mut kinds = Vec::new();
@@ -244,20 +244,21 @@ fn a_silent_client_of_the_metrics_is_cut_and_others_are_served() {
 }
 
 #[test]
-fn a_client_that_ends_its_side_gets_its_answer_and_one_that_is_gone_holds_nothing() {
+fn a_half_closed_client_gets_its_answer() {
     let slow = |request: &str, _| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n".to_vec();
-        match request.contains("hang") {
-            true => (Vec::new(), Then::Hang),
-            // Longer than an answer that has not begun is waited for.
-            false => (
+        if request.contains("hang") {
+            (Vec::new(), Then::Hang)
+        } else {
+            // Longer than the gateway waits for a response to begin after a half-close.
+            (
                 vec![
                     Part::Bytes(head),
                     Part::Pause(Duration::from_millis(5500)),
                     Part::Bytes(b"late".to_vec()),
                 ],
                 Then::Keep,
-            ),
+            )
         }
     };
     let gateway = Plan::to(&Liar::start(slow).url()).start();

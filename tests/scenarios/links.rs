@@ -1,4 +1,4 @@
-//! Links that a backend writes by http lead to the site system by https, where a route asks for it.
+//! Link rewriting: a backend's http links to the site system become https, if the route says so.
 
 use crate::support::{Gateway, Plan, Scribe, connect};
 
@@ -14,17 +14,19 @@ require = "anonymous"
 methods = ["GET", "HEAD", "PROPFIND"]
 "#;
 
-/// A backend that answers with a page of links by http to whatever host it was asked for: in a body
-/// of known length, in chunks, until it closes, or too large.
+/// A backend that answers with a page of http links to the requested host: in a body of known
+/// length, in chunks, until it closes, or too large.
 fn listing() -> Scribe {
     Scribe::answering(|asked| {
         let host = asked.fields("host").concat();
         let line = asked.line();
         let link = format!("<a href=\"http://{host}/x\">http://other/</a>");
-        let (kind, body) = match line.contains("content") {
-            true => ("application/octet-stream", link.clone()),
-            false if line.contains("large") => ("text/html", link.repeat(40_000)),
-            false => ("text/html; charset=utf-8", link.repeat(3)),
+        let (kind, body) = if line.contains("content") {
+            ("application/octet-stream", link.clone())
+        } else if line.contains("large") {
+            ("text/html", link.repeat(40_000))
+        } else {
+            ("text/html; charset=utf-8", link.repeat(3))
         };
         let fields =
             format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nLocation: http://{host}/moved\r\n");
@@ -48,13 +50,13 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn links_lead_to_https_in_both_lanes_and_lengths_are_exact() {
+fn links_lead_to_https_by_both_protocols_and_lengths_are_exact() {
     let backend = listing();
     let gateway = Plan::to(&backend.url()).after(ROUTES).start();
     let host = format!("{}:{}", Gateway::HOST, gateway.port);
     let came = format!("<a href=\"http://{host}/x\">http://other/</a>");
     let link = came.replacen("http://", "https://", 1);
-    for lane in ["--http1.1", "--http2"] {
+    for protocol in ["--http1.1", "--http2"] {
         for method in ["GET", "PROPFIND"] {
             for (path, expected) in [
                 ("/linked/", link.repeat(3)),
@@ -65,13 +67,17 @@ fn links_lead_to_https_in_both_lanes_and_lengths_are_exact() {
                 ("/plain/", came.repeat(3)),
                 ("/plain/chunked", came.repeat(3)),
             ] {
-                let answer = gateway.curl(path, &[lane, "-X", method]);
-                assert_eq!(answer.status, 200, "{lane} {path}");
-                assert!(answer.text() == expected, "{lane} {method} {path}: {}", answer.body.len());
+                let answer = gateway.curl(path, &[protocol, "-X", method]);
+                assert_eq!(answer.status, 200, "{protocol} {path}");
+                assert!(
+                    answer.text() == expected,
+                    "{protocol} {method} {path}: {}",
+                    answer.body.len()
+                );
                 let scheme = if path.starts_with("/linked") { "https" } else { "http" };
                 let moved = format!("{scheme}://{host}/moved");
-                assert_eq!(field(&answer.head, "location"), Some(&*moved), "{lane} {path}");
-                if lane == "--http1.1"
+                assert_eq!(field(&answer.head, "location"), Some(&*moved), "{protocol} {path}");
+                if protocol == "--http1.1"
                     && !path.contains("large-chunked")
                     && path != "/plain/chunked"
                 {
@@ -81,14 +87,14 @@ fn links_lead_to_https_in_both_lanes_and_lengths_are_exact() {
                 }
             }
         }
-        let head = gateway.curl("/linked/", &[lane, "-I"]);
+        let head = gateway.curl("/linked/", &[protocol, "-I"]);
         assert_eq!(
             (head.status, field(&head.head, "content-length")),
             (200, None),
             "{}",
             head.head
         );
-        let head = gateway.curl("/linked/content", &[lane, "-I"]);
+        let head = gateway.curl("/linked/content", &[protocol, "-I"]);
         let length = came.len().to_string();
         assert_eq!(field(&head.head, "content-length"), Some(&*length));
     }
@@ -97,7 +103,7 @@ fn links_lead_to_https_in_both_lanes_and_lengths_are_exact() {
 }
 
 #[test]
-fn a_connection_goes_on_after_an_answer_that_was_held() {
+fn a_connection_survives_a_buffered_answer() {
     let backend = listing();
     let gateway = Plan::to(&backend.url()).after(ROUTES).start();
     let mut wire = connect(&gateway);

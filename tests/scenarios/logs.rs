@@ -1,8 +1,8 @@
-//! What sitegate says of itself and of requests, in each form that others read; and traces.
+//! The log and the access log, in each format, and traces.
 
 use crate::support::{Gateway, Nginx, Plan, connect, eventually};
-use sitegate::cert::forge::{Order, Pki};
 use sitegate::clock::Clock;
+use sitegate_forge::{Order, Pki};
 
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
 
@@ -10,7 +10,7 @@ fn read(gateway: &Gateway, name: &str) -> String {
     String::from_utf8_lossy(&std::fs::read(gateway.path(name)).unwrap_or_default()).into_owned()
 }
 
-/// Requests that would be two lines, or other words, if nobody looked.
+/// Requests that would inject lines or words into a log without escaping.
 fn send_odd_requests(gateway: &Gateway) -> usize {
     let odd = [
         "GET /x\u{b}y?secret=1 HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n",
@@ -29,7 +29,7 @@ fn send_odd_requests(gateway: &Gateway) -> usize {
 }
 
 #[test]
-fn one_request_is_one_line_in_every_format_of_the_access_log_and_no_query_is_in_it() {
+fn one_request_is_one_line_in_every_access_log_format() {
     let nginx = Nginx::start();
     for (format, heads, words, open) in [
         ("w3c", 4, Some(14), format!(" GET {OPEN} - ")),
@@ -62,7 +62,7 @@ fn one_request_is_one_line_in_every_format_of_the_access_log_and_no_query_is_in_
 }
 
 #[test]
-fn cmtrace_finds_each_change_of_a_certificate_and_the_check_of_the_own_port() {
+fn cmtrace_logs_have_each_certificate_change() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).sections("cmtrace = \"logs\"").start();
     let now = Clock::system().now();
@@ -98,7 +98,7 @@ fn cmtrace_finds_each_change_of_a_certificate_and_the_check_of_the_own_port() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_costs_lines_that_are_counted_and_no_request() {
+fn an_unwritable_log_folder_loses_lines_and_no_request() {
     let nginx = Nginx::start();
     let mut gateway = Gateway::prepare(Plan::to(&nginx.url()).sections("cmtrace = \"logs\""));
     std::fs::write(gateway.path("logs"), "in the way").unwrap();
@@ -117,7 +117,7 @@ fn a_folder_that_cannot_be_written_costs_lines_that_are_counted_and_no_request()
 }
 
 #[test]
-fn journald_is_told_how_grave_a_line_is_and_nobody_else() {
+fn only_journald_gets_line_priorities() {
     let nginx = Nginx::start();
     for (named, is_journal) in [("$(stat -L -c %d:%i /proc/self/fd/2)", true), ("1:1", false)] {
         // In a subshell standard error is the same, and standard output is not.
@@ -142,7 +142,7 @@ fn journald_is_told_how_grave_a_line_is_and_nobody_else() {
 }
 
 #[test]
-fn a_trace_is_carried_on_where_its_site_system_says_so_and_begun_anew_elsewhere() {
+fn a_trace_is_continued_only_where_it_is_trusted() {
     let echo = "location /traced/ { return 200 \"$http_traceparent [$http_tracestate]\\n\"; }";
     let nginx = Nginx::with("", echo);
     let route = "[[site_system.route]]\npath = \"/traced/\"\nrequire = \"anonymous\"";
@@ -150,22 +150,22 @@ fn a_trace_is_carried_on_where_its_site_system_says_so_and_begun_anew_elsewhere(
     for trusts in [true, false] {
         let plan = Plan::to(&nginx.url()).after(route);
         let gateway = plan.site_system(&format!("trust_traceparent = {trusts}")).start();
-        for lane in ["--http1.1", "--http2"] {
+        for protocol in ["--http1.1", "--http2"] {
             let ask = |value: &str| {
                 let trace = format!("traceparent: {value}");
                 let answer =
-                    gateway.curl("/traced/x", &[lane, "-H", &trace, "-H", "tracestate: a=b"]);
+                    gateway.curl("/traced/x", &[protocol, "-H", &trace, "-H", "tracestate: a=b"]);
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 answer.text()
             };
             let told = ask(given);
-            assert_eq!(told.starts_with(&given[..36]), trusts, "{lane} {told}");
-            assert!(!told.contains(&given[36..52]) && told.ends_with(" []\n"), "{lane} {told}");
+            assert_eq!(told.starts_with(&given[..36]), trusts, "{protocol} {told}");
+            assert!(!told.contains(&given[36..52]) && told.ends_with(" []\n"), "{protocol} {told}");
             assert_eq!(told.split('-').nth(3), Some(if trusts { "00 []\n" } else { "01 []\n" }));
             for bad in [&given.to_ascii_uppercase(), "00-0-0-00", "ff"] {
                 let told = ask(bad);
                 let is_ours = told.len() == 55 + 4 && told.ends_with("-01 []\n");
-                assert!(is_ours && !told.contains(&given[3..35]), "{lane} {bad}: {told}");
+                assert!(is_ours && !told.contains(&given[3..35]), "{protocol} {bad}: {told}");
             }
         }
     }

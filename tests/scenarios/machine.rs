@@ -1,5 +1,4 @@
-//! A machine that has run out of something: descriptors, memory, disk, file events; or that lets
-//! nothing be written.
+//! A machine that is out of descriptors, memory, disk or file events, or that allows no writes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rstest::rstest;
-use sitegate::cert::forge::{Forged, Order, Pki};
 use sitegate::clock::Clock;
+use sitegate_forge::{Forged, Order, Pki};
 
 use crate::support::crowd::{ask, full, many_descriptors, tcp};
 use crate::support::{
@@ -24,7 +23,7 @@ fn a_machine_without_roots_serves_what_needs_none() {
     let nginx = Nginx::start();
     let none = "export SSL_CERT_FILE=/nonexistent SSL_CERT_DIR=/nonexistent";
     let gateway = Plan::to(&nginx.url()).first(&[], none).start();
-    // One connection for each shard, whichever gets it.
+    // One connection for each shard.
     for _ in 0..8 {
         assert_eq!(gateway.curl(OPEN, &[]).status, 200);
     }
@@ -35,8 +34,7 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).first(&[], "ulimit -S -n 64; ulimit -H -n 1000").start();
     assert_eq!(sitegate::control::machine::descriptors(gateway.pid()), Some(1000));
-    let warned = gateway.log().contains("fewer files may be open than limits.connections needs");
-    assert!(warned, "{}", gateway.log());
+    gateway.assert_logged("the limit of open files is less than limits.connections needs");
     let script = "ulimit -n 1000; exec \"$0\" \"$@\"";
     let check = gateway.command(&["check"]);
     let out = Command::new("sh")
@@ -46,7 +44,7 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
-    assert!(said.contains("files may have to be open, and from here 1000 can be"), "{said}");
+    assert!(said.contains("open files may be needed, and the limit here is 1000"), "{said}");
 }
 
 #[rstest]
@@ -66,19 +64,19 @@ fn with_as_few_descriptors_as_it_starts_with_it_serves() {
     let threads = std::thread::available_parallelism().unwrap().get();
     let least = sitegate::control::machine::descriptors_min(threads, 1);
     let gateway = Plan::to(&nginx.url()).first(&[], &format!("ulimit -n {least}")).start();
-    // One connection for each shard, whichever gets it.
+    // One connection for each shard.
     for _ in 0..8 {
         assert_eq!(gateway.curl(OPEN, &[]).status, 200);
     }
 }
 
 #[test]
-fn listeners_that_nobody_can_reach_are_told_and_so_is_the_end_of_it() {
+fn unreachable_listeners_are_reported() {
     if !can_mount() {
         return;
     }
     let nginx = Nginx::start();
-    // In a network of its own, of which the gateway alone knows.
+    // An isolated network that only the gateway sees.
     let mut gateway =
         Gateway::prepare(Plan::to(&nginx.url()).first(&["unshare", "-n"], "ip link set lo up"));
     gateway.launch();
@@ -107,7 +105,7 @@ fn without_descriptors_the_gateway_waits_and_recovers() {
     let used = gateway.processor_time();
     let began = Instant::now();
     let held: Vec<_> = (0..1000).map(|_| tcp(&gateway, b"")).collect();
-    // The metrics cannot be asked while there is no descriptor; the log says it.
+    // The metrics cannot be scraped without a descriptor; the log reports the failure.
     eventually("connections cannot be accepted", || gateway.log().contains("could be accepted"));
     eventually("clients were cut, and the next ones taken", || {
         gateway.get(gateway.metrics, "/livez").is_some_and(|(status, _)| status == 200)
@@ -138,6 +136,7 @@ fn a_full_disk_under_the_access_log_stops_no_request() {
         let lost = "sitegate_log_dropped_lines_total{log=\"access\",reason=\"write_failed\"}";
         gateway.metric(lost) == 501.0
     });
+    gateway.assert_logged("lines of a log are dropped");
     let told = gateway.log().matches("lines of a log are dropped").count();
     assert_eq!(told, 1, "one line for the outage: {}", gateway.log());
     gateway.signal("TERM");
@@ -145,11 +144,11 @@ fn a_full_disk_under_the_access_log_stops_no_request() {
 }
 
 #[test]
-fn files_that_cannot_grow_and_signals_that_mean_nothing_stop_no_request() {
+fn files_that_cannot_grow_stop_no_request() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let before = connect(&gateway).leaf();
-    // No file can grow any more, as on a disk that is full.
+    // No file can grow any more, as on a full disk.
     gateway.limit("--fsize=0:0");
     for n in 0..20 {
         assert_eq!(gateway.curl(OPEN, &[]).status, 200, "request {n}");
@@ -161,8 +160,8 @@ fn files_that_cannot_grow_and_signals_that_mean_nothing_stop_no_request() {
     assert_eq!(connect(&gateway).leaf(), before);
 }
 
-/// A control group of this process's own with so much memory, if this machine has such and lets us:
-/// what puts a shell into it. The process is the only one within, and the group goes with the test.
+/// A control group with a memory limit, for this process, if the machine allows one. `enter` puts a
+/// shell into it, as its only process. It is removed with the test.
 struct Confined(PathBuf);
 
 impl Confined {
@@ -189,7 +188,7 @@ impl Confined {
 
 impl Drop for Confined {
     fn drop(&mut self) {
-        // Not before its last process has gone.
+        // It can only be removed after its last process has exited.
         for _ in 0..1000 {
             if std::fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -199,7 +198,7 @@ impl Drop for Confined {
     }
 }
 
-/// Answers a GET with so many bytes, and takes the body of everything else before it answers.
+/// A backend that answers a GET with this many bytes, and reads any other body before it answers.
 fn large_backend(bytes: u64) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -238,7 +237,7 @@ fn large_exchange(mut stream: TcpStream, bytes: u64) -> Option<()> {
                 }
             }
             None => {
-                // The body is zeros, in which nothing looks like the end of chunks.
+                // The body is zeros, so no part of it looks like the last chunk.
                 let mut last = Vec::new();
                 while !last.ends_with(b"\r\n0\r\n\r\n") {
                     let n = stream.read(&mut buffer).ok().filter(|n| *n > 0)?;
@@ -254,7 +253,7 @@ fn large_exchange(mut stream: TcpStream, bytes: u64) -> Option<()> {
 #[test]
 fn large_uploads_and_downloads_at_once_pass_in_128_mebibytes() {
     const LIMIT: u64 = 128 << 20;
-    // Twelve transfers: a part of a GiB in all, or ten GiB.
+    // Twelve transfers: together 768 MiB, or more than ten GiB.
     let each: u64 = if full() { 896 << 20 } else { 64 << 20 };
     let url = large_backend(each);
     let confined = Confined::to(LIMIT);
@@ -303,7 +302,7 @@ fn large_uploads_and_downloads_at_once_pass_in_128_mebibytes() {
     drop(confined);
 }
 
-/// Whether this machine lets a process have file systems of its own.
+/// Checks whether this machine allows private mounts.
 pub fn can_mount() -> bool {
     let mount = "mount -t tmpfs -o size=64k none /mnt";
     let tried = Command::new("unshare").args(["-m", "sh", "-c", mount]).output();
@@ -314,7 +313,8 @@ pub fn can_mount() -> bool {
     can
 }
 
-/// A gateway for which a folder of its own is a small disk, and that folder as others see it.
+/// A gateway with a small disk as one of its folders, and that folder's path as other processes see
+/// it.
 fn on_a_small_disk(plan: Plan, folder: &str, kib: u32) -> (Gateway, PathBuf) {
     let mount = format!("mkdir -p {folder} && mount -t tmpfs -o size={kib}k none {folder}");
     let gateway = Gateway::prepare(plan.first(&["unshare", "-m"], &mount));
@@ -329,7 +329,7 @@ fn seen_by(gateway: &Gateway, path: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_disk_that_is_full_of_the_access_log_stops_no_request_and_is_written_on_once_there_is_room() {
+fn a_disk_full_of_access_log_stops_no_request() {
     if !can_mount() {
         return;
     }
@@ -364,7 +364,7 @@ fn a_disk_that_is_full_of_the_access_log_stops_no_request_and_is_written_on_once
 }
 
 #[test]
-fn a_full_disk_under_the_state_stops_no_request_and_is_told_of() {
+fn a_full_state_disk_stops_no_request() {
     if !can_mount() {
         return;
     }
@@ -394,12 +394,12 @@ fn a_full_disk_under_the_state_stops_no_request_and_is_told_of() {
     let kept_before = kept();
     let leaf = || std::fs::read(state.join("authority/leaf/mp01.crt")).unwrap();
     let leaf_before = leaf();
-    // Nothing can be written any more.
+    // No more bytes can be written.
     let filler = state.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 1024]).is_ok() {}
     let served = connect(&gateway).leaf();
-    // Another certificate is needed, and other keys.
+    // A change that needs another certificate and other keys.
     let hosts = |more: &str| {
         let own = format!("hosts = [\"{}\"", Gateway::HOST);
         gateway.write_config(&gateway.config_text().replace(&own, &format!("{own}, \"{more}\"")));
@@ -410,12 +410,12 @@ fn a_full_disk_under_the_state_stops_no_request_and_is_told_of() {
     eventually("the new key is known", || {
         gateway.curl_as(&new.token(issuer), policy, &[]).status == 200
     });
-    for said in ["issued but not written", "cannot be kept for the next start"] {
+    for said in ["issued but not written", "cannot be saved for the next start"] {
         eventually(said, || gateway.log().contains(said));
     }
     assert_eq!(gateway.curl_as(&old.token(issuer), policy, &[]).status, 200);
     assert_eq!((kept(), leaf()), (kept_before.clone(), leaf_before.clone()), "the old ones, whole");
-    // There is room again: the next ones are written.
+    // There is room again: the next files are written.
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     hosts("mp03.contoso.com");
@@ -472,7 +472,7 @@ fn a_state_that_cannot_be_written_serves_on_after_a_restart() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// A PKI, and a certificate of its for the gateway.
+/// A PKI, and a certificate from it for the gateway.
 fn certificate() -> (Pki, Forged) {
     let now = Clock::system().now();
     let pki = Pki::new("Contoso", now).unwrap();
@@ -490,13 +490,13 @@ fn serves_pki(gateway: &Gateway, (pki, forged): &(Pki, Forged)) {
 }
 
 #[test]
-fn a_certificate_is_seen_though_more_happened_in_its_folder_than_events_can_tell() {
+fn a_certificate_is_seen_despite_an_event_queue_overflow() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let folder = gateway.path("pki");
     let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let most: usize = most.trim().parse().unwrap();
-    // More events than are kept for it come while it takes none.
+    // More events than its queue holds arrive while it is stopped.
     gateway.signal("STOP");
     for n in 0..most / 2 {
         std::fs::write(folder.join(format!("other{n}")), "x").unwrap();
@@ -511,7 +511,7 @@ fn a_certificate_is_seen_though_more_happened_in_its_folder_than_events_can_tell
 
 #[test]
 fn a_certificate_is_seen_where_the_system_grants_no_events() {
-    // A user namespace has limits of its own, within which there may be no more.
+    // A user namespace has its own limits, here of zero.
     let none = "echo 0 > /proc/sys/user/max_inotify_instances";
     let around = &["unshare", "-U", "-r"];
     let tried = Command::new(around[0]).args(&around[1..]).args(["sh", "-c", none]).output();
@@ -521,14 +521,14 @@ fn a_certificate_is_seen_where_the_system_grants_no_events() {
     }
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).first(around, none).start();
-    eventually("it says so", || gateway.log().contains("the system tells of no changes here"));
+    eventually("it says so", || gateway.log().contains("inotify does not work here"));
     let began = Instant::now();
     serves_pki(&gateway, &certificate());
     println!("served after {:?}", began.elapsed());
 }
 
 #[test]
-fn a_service_without_privileges_keeps_its_memory_to_itself_and_works_as_ever() {
+fn an_unprivileged_service_works_and_protects_its_memory() {
     const USER: u32 = 65_534;
     let drop = format!("setpriv --reuid={USER} --regid={USER} --clear-groups");
     let reach = format!("{drop} {} --version", env!("CARGO_BIN_EXE_sitegate"));
@@ -538,7 +538,7 @@ fn a_service_without_privileges_keeps_its_memory_to_itself_and_works_as_ever() {
         return;
     }
     let nginx = Nginx::start();
-    // The first command never returns.
+    // `exec` replaces the shell, so the harness's own command after it never runs.
     let first = format!("chown -R {USER} . && exec {drop} \"$0\" \"$@\"");
     let mut gateway = Gateway::prepare(Plan::to(&nginx.url()).first(&[], &first));
     gateway.launch();
@@ -546,7 +546,7 @@ fn a_service_without_privileges_keeps_its_memory_to_itself_and_works_as_ever() {
     let of = |name: &str| format!("/proc/{}/{name}", gateway.pid());
     let status = std::fs::read_to_string(of("status")).unwrap();
     assert!(status.contains(&format!("Uid:\t{USER}\t")), "{status}");
-    // What the kernel lets nobody dump or trace belongs to root there.
+    // The /proc files of a process that must not be dumped or traced belong to root.
     assert_eq!(std::fs::metadata(of("environ")).unwrap().uid(), 0);
     let looked = Command::new("sh")
         .args(["-c", &format!("{drop} cat {} {}", of("environ"), of("maps"))])
@@ -556,13 +556,13 @@ fn a_service_without_privileges_keeps_its_memory_to_itself_and_works_as_ever() {
 
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
     assert!(gateway.metric("process_open_fds") > 3.0);
-    // It sees files change,
+    // It notices changed files.
     gateway.write_config("not a configuration");
     eventually("the new configuration is found to be none", || {
         gateway.metric("sitegate_config_last_reload_successful") == 0.0
     });
     gateway.write_config(&gateway.config_text());
-    // and whoever looks for what ails it finds the port in good hands.
+    // `doctor` finds that the port belongs to the gateway.
     let doctor = gateway.command(&["doctor"]);
     let out = Command::new("sh")
         .args(["-c", &format!("exec {drop} \"$0\" \"$@\"")])

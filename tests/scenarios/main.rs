@@ -1,5 +1,5 @@
 //! The program as its users meet it: a real process between real clients and real servers on
-//! loopback. One module for each road, one function for each scenario.
+//! loopback. One module per area, one function per scenario.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr)]
@@ -15,15 +15,18 @@ mod cert;
 mod certificates;
 mod configuration;
 mod content;
+mod differential;
 mod doctor;
 mod documents;
 mod downloads;
+mod exchange;
 mod explain;
 mod foreign;
 mod frames;
 mod framing;
 mod guard;
 mod http2;
+mod in_flight;
 mod issuers;
 mod lasting;
 mod lies;
@@ -42,6 +45,7 @@ mod records;
 mod roles;
 mod rollover;
 mod runbook;
+mod servers;
 mod simulated;
 mod site_server;
 mod soak;

@@ -1,4 +1,4 @@
-//! A client that has no token yet registers and finds its site, and does nothing else.
+//! A client without a token registers and locates its site, and may do nothing else.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub const REGISTRATION: &str = include_str!("../cases/messages/registration.xml"
 pub const LOCATION: &str = include_str!("../cases/messages/location.xml");
 pub const POLICY: &str = include_str!("../cases/messages/policy.xml");
 
-/// What those messages ask.
+/// The payloads of those messages.
 pub const REGISTERS: &str = include_str!("../cases/payloads/registration.xml");
 pub const SITE: &str = include_str!("../cases/payloads/site-information.xml");
 pub const CONTENT: &str = include_str!("../cases/payloads/content.xml");
@@ -24,13 +24,13 @@ const OWN: &str = include_str!("../cases/payloads/client-package.xml");
 const PATH: &str = "/ccm_system/request";
 pub const TYPE: &str = "Content-Type: multipart/mixed; boundary=\"aAbBcCdDv1234567890VxXyYzZ\"";
 
-/// A message with a payload of so many bytes that are no request.
+/// A message with a payload of this many bytes that are no request.
 pub fn message(xml: &str, payload: usize) -> Vec<u8> {
     let bytes: Vec<u8> = (0..payload).map(|n| (n * 31 % 251) as u8).collect();
     with(xml, &bytes)
 }
 
-/// A message that asks this, as clients send it.
+/// A message with this request, as clients send it.
 pub fn asking(xml: &str, payload: &str) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     let text: Vec<u8> = payload.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
@@ -38,7 +38,7 @@ pub fn asking(xml: &str, payload: &str) -> Vec<u8> {
     with(xml, &encoder.finish().unwrap())
 }
 
-/// What asks for an update from a peer, with a second statement in the place of its id.
+/// A peer update request with SQL injected in the place of its id.
 pub fn injected_payload() -> String {
     UPDATE_SF.replace("UID:00000000-0000-0000-0000-000000000000", "1';exec xp_cmdshell 'whoami'--")
 }
@@ -57,7 +57,7 @@ fn with(xml: &str, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A registration with keys as large as a message without a token may bring them.
+/// A registration with the largest keys that a message without a token may hold.
 fn large() -> String {
     let mut chance = 1_u64;
     let letters = std::iter::repeat_with(|| {
@@ -68,7 +68,7 @@ fn large() -> String {
     REGISTERS.replace("</Encryption>", &format!("{key}</Encryption>"))
 }
 
-/// The arguments of curl that send a body; the file lives as long as the gateway.
+/// The curl arguments that send a body. The file lives as long as the gateway.
 pub fn sending(gateway: &Gateway, name: &str, body: &[u8]) -> Vec<String> {
     let file: PathBuf = gateway.path(name);
     std::fs::write(&file, body).unwrap();
@@ -100,7 +100,7 @@ fn chunked(body: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn registration_and_location_arrive_equal_without_a_token_in_every_framing() {
+fn registration_and_location_pass_without_a_token() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).start();
     let large = large();
@@ -126,14 +126,14 @@ fn registration_and_location_arrive_equal_without_a_token_in_every_framing() {
             assert!(answer.body == body, "{framing:?}: the message changed");
         }
     }
-    // Lines are written, and refusals counted, after the answer.
+    // The log and the counters are written after the response.
     eventually("all are in the log", || gateway.access().len() == 36);
     let allowed = gateway.access();
     assert!(allowed.iter().all(|line| line["decision"] == "allowed" && line["device"].is_null()));
 }
 
 #[test]
-fn every_other_message_needs_a_token_and_is_gone_before_the_backend() {
+fn every_other_message_needs_a_token() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let id = "GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C";
@@ -191,7 +191,7 @@ fn every_other_message_needs_a_token_and_is_gone_before_the_backend() {
             &["--http2"],
             &["--http2", "-H", "Content-Length:"],
         ] {
-            // Who sends a body that nobody reads may be cut off before the answer is there.
+            // A client that sends an unwanted body may be cut off before it reads the response.
             let announced = framing.len() == 3 && framing[2].starts_with("Expect");
             if body.len() > 48 * 1024 && !announced && framing[0] != "--http2" {
                 continue;
@@ -233,7 +233,7 @@ fn a_message_without_a_token_says_nothing_of_who_sends_it() {
 }
 
 #[test]
-fn a_message_without_a_token_is_read_whatever_the_guard() {
+fn a_tokenless_message_is_read_even_without_a_guard() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).unguarded().start();
     for (body, status, code) in [
@@ -251,7 +251,7 @@ fn a_message_without_a_token_is_read_whatever_the_guard() {
 }
 
 #[test]
-fn what_the_operator_names_may_be_asked_without_a_token_and_only_plainly() {
+fn configured_requests_are_open_without_a_token() {
     let backend = Echo::start();
     let keys = "message_requests = [\"UpdateSFRequest\", \"ContentLocationRequest\"]";
     let gateway = Plan::to(&backend.url()).site_system(keys).start();
@@ -309,7 +309,7 @@ fn a_connection_goes_on_after_a_message_let_through_or_refused() {
             }
         }
     }
-    // One after another without waiting, the next head in the same write as a body's end.
+    // Pipelined: the next head is in the same write as the end of a body.
     wire.send(&[ask(&open), ask(&closed), ask(&noise), ask(&open), ask(&closed)].concat());
     for status in [200, 401, 400, 200, 401] {
         assert_eq!(wire.read_answer().0, status);
@@ -317,7 +317,7 @@ fn a_connection_goes_on_after_a_message_let_through_or_refused() {
 }
 
 #[test]
-fn a_client_that_waits_is_asked_for_its_body_once_and_only_if_it_is_looked_at() {
+fn a_100_continue_is_sent_once_and_only_if_the_body_is_read() {
     let backend = Echo::start();
     let gateway = Plan::to(&backend.url()).start();
     let body = asking(REGISTRATION, REGISTERS);
@@ -338,7 +338,7 @@ fn a_client_that_waits_is_asked_for_its_body_once_and_only_if_it_is_looked_at() 
 }
 
 #[test]
-fn a_message_that_stalls_or_is_badly_framed_is_cut_and_one_that_is_whole_waits_for_the_backend() {
+fn a_stalled_or_badly_framed_message_is_cut() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let quick = "[limits]\nbody_grace = \"500ms\"\n";
     let gateway = Plan::to(&format!("http://{}", silent.local_addr().unwrap()))
@@ -362,15 +362,15 @@ fn a_message_that_stalls_or_is_badly_framed_is_cut_and_one_that_is_whole_waits_f
     let answer = wire.read_to_end();
     assert_eq!(status_of(&answer), 400, "{}", head_of(&answer));
     assert!(String::from_utf8_lossy(&answer).contains("framing.chunk"));
-    // The body is whole: it is the backend that is slow now, for longer than a body may stall.
+    // The body is complete: now the backend is slow, for longer than a body may stall.
     let mut wire = connect(&gateway);
     wire.send(&ask(&body));
     assert_eq!(wire.read_answer().0, 504);
-    // A client that was asked for its body still learns of a backend that fails.
+    // A client that got 100 Continue still learns of a backend that fails.
     let file = sending(&gateway, "message", &body);
     let answer = gateway.curl(PATH, &args(&file, &["--http1.1", "-H", "Expect: 100-continue"]));
     assert_eq!((answer.status, &*answer.code()), (504, "upstream.timeout"), "{answer:?}");
-    // A client that leaves in the middle leaves nothing behind.
+    // A client that disconnects midway leaves no state behind.
     let mut wire = connect(&gateway);
     wire.send(&ask(&body)[..900]);
     drop(wire);

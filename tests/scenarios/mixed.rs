@@ -1,12 +1,12 @@
-//! What no list of attacks names: protocols in each other's place, requests of both lanes on one
-//! connection, bodies that are mostly their framing, and bulk that nobody takes.
+//! Mixed attacks: one protocol in place of another, requests of every kind on one connection,
+//! bodies that consist mostly of framing, and bulk responses that the client never reads.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use sitegate::cert::forge::{Order, Pki};
 use sitegate::clock::Clock;
+use sitegate_forge::{Order, Pki};
 
 use crate::support::crowd::ask;
 use crate::support::http2::{DATA, END_HEADERS, HEADERS, frame, request};
@@ -18,7 +18,7 @@ use crate::support::{
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
 const UPLOAD: &str = "/SMS_FSP/.sms_fsp";
 
-/// A backend that answers with what it was asked for.
+/// A backend that answers with the requested path.
 fn echo() -> Liar {
     Liar::start(|request, _| {
         let mut words = request.split(' ');
@@ -32,7 +32,7 @@ fn echo() -> Liar {
     })
 }
 
-/// Numbers that look like chance, and are the same each time.
+/// A deterministic random generator.
 struct Chance(u64);
 
 impl Chance {
@@ -44,7 +44,7 @@ impl Chance {
     }
 }
 
-/// The answer to the next request of a connection: its status and what it says.
+/// Returns the response to the next request of a connection: its status and its text.
 fn answer_to(wire: &mut Wire, head: bool) -> (u16, String) {
     if !head {
         let (status, body) = wire.read_answer();
@@ -59,8 +59,7 @@ fn answer_to(wire: &mut Wire, head: bool) -> (u16, String) {
 }
 
 #[test]
-fn requests_of_both_lanes_on_one_connection_are_each_answered_once_and_in_order_however_they_are_cut()
- {
+fn mixed_requests_on_one_connection_are_answered_in_order() {
     let liar = echo();
     let gateway = Plan::to(&liar.url()).start();
     let host = Gateway::HOST;
@@ -88,7 +87,7 @@ fn requests_of_both_lanes_on_one_connection_are_each_answered_once_and_in_order_
                     let chunks = format!("{length:x}\r\n{body}\r\n0\r\nX: y\r\n\r\n");
                     (format!("POST {post} HTTP/1.1\r\n{head}\r\n\r\n{chunks}"), post, false)
                 }
-                // Refused, and the connection goes on.
+                // Refused, and the connection stays open.
                 _ => (ask("/unknown/x", ""), String::new(), false),
             };
             all.extend(text.into_bytes());
@@ -104,13 +103,12 @@ fn requests_of_both_lanes_on_one_connection_are_each_answered_once_and_in_order_
         for (n, (path, head)) in wanted.iter().enumerate() {
             let (status, said) = answer_to(&mut wire, *head);
             let what = format!("seed {seed}, request {n} of {wanted:?}");
-            match path.is_empty() {
-                true => assert_eq!(status, 403, "{what}"),
-                false => {
-                    sent += 1;
-                    let told = if *head { "" } else { path };
-                    assert_eq!((status, said.as_str()), (200, told), "{what}");
-                }
+            if path.is_empty() {
+                assert_eq!(status, 403, "{what}");
+            } else {
+                sent += 1;
+                let told = if *head { "" } else { path };
+                assert_eq!((status, said.as_str()), (200, told), "{what}");
             }
         }
     }
@@ -120,7 +118,7 @@ fn requests_of_both_lanes_on_one_connection_are_each_answered_once_and_in_order_
 }
 
 #[test]
-fn a_body_that_is_mostly_its_framing_ends_or_passes_at_flat_memory() {
+fn a_body_of_mostly_framing_uses_flat_memory() {
     let liar = echo();
     let gateway = Plan::to(&liar.url()).start();
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
@@ -143,10 +141,7 @@ fn a_body_that_is_mostly_its_framing_ends_or_passes_at_flat_memory() {
         let (before, began) = (liar.asked().len(), Instant::now());
         let mut wire = connect(&gateway);
         wire.send(format!("{head}{body}").as_bytes());
-        let status = match passes {
-            true => wire.read_answer().0,
-            false => status_of(&wire.read_to_end()),
-        };
+        let status = if passes { wire.read_answer().0 } else { status_of(&wire.read_to_end()) };
         println!("{what}: {status} after {:?}", began.elapsed());
         assert!(if passes { status == 200 } else { matches!(status, 0 | 400 | 413) }, "{what}");
         assert_eq!(liar.asked().len() > before, passes, "{what}");
@@ -157,7 +152,7 @@ fn a_body_that_is_mostly_its_framing_ends_or_passes_at_flat_memory() {
 }
 
 #[test]
-fn one_protocol_in_anothers_place_is_answered_with_nothing_of_the_backends() {
+fn a_protocol_in_anothers_place_gets_no_backend_bytes() {
     let liar = echo();
     let limits = "[limits]\nheader_time = \"1s\"\nidle_time = \"1s\"";
     let gateway = Plan::to(&liar.url()).sections(limits).start();
@@ -189,7 +184,7 @@ fn one_protocol_in_anothers_place_is_answered_with_nothing_of_the_backends() {
         assert!(!text.contains(OPEN) && !text.contains(" 200 "), "{what}: {text}");
     }
     assert!(liar.asked().is_empty(), "{:?}", liar.asked());
-    // Asked for in clear, HTTP/2 is refused like every other upgrade.
+    // An h2c upgrade over plain HTTP is refused like every other upgrade.
     let mut wire = open(&[]);
     let fields =
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
@@ -200,8 +195,8 @@ fn one_protocol_in_anothers_place_is_answered_with_nothing_of_the_backends() {
 }
 
 #[test]
-fn uploads_that_the_backend_does_not_take_are_not_taken_from_their_clients() {
-    // Accepts, and reads nothing.
+fn uploads_a_backend_does_not_read_get_backpressure() {
+    // Accepts connections, and reads nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let route = "[[site_system.route]]\npath = \"/large/\"\nrequire = \"anonymous\"\n";
@@ -228,11 +223,11 @@ fn uploads_that_the_backend_does_not_take_are_not_taken_from_their_clients() {
             _ => {
                 let mut http2 = Http2::open(&gateway);
                 http2.send(HEADERS, END_HEADERS, 1, &request("POST", "/large/x", &[]));
-                // As much as the first window holds.
+                // As much as the first window allows.
                 (http2.0, frame(DATA, 0, 1, &block))
             }
         };
-        // A write that waits reads as well.
+        // A blocked write also reads.
         wire.0.sock.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
         wire.0.sock.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let most = if n % 3 == 2 { 4 } else { 1000 };
@@ -243,7 +238,8 @@ fn uploads_that_the_backend_does_not_take_are_not_taken_from_their_clients() {
     let grown = gateway.memory_kib().saturating_sub(memory);
     println!("18 uploads that nobody takes: memory grew by {grown} KiB");
     assert!(grown < 64 * 1024, "memory grew by {grown} KiB");
-    // The backend may not be ready for ever, nor may a client that has nothing more to send.
+    // The wait for the backend is limited, and so is the wait for a client that has nothing more to
+    // send.
     eventually("its patience is over", || gateway.metric("sitegate_requests_total{") >= 18.0);
     drop(wires);
     eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
@@ -251,7 +247,7 @@ fn uploads_that_the_backend_does_not_take_are_not_taken_from_their_clients() {
     assert!(!held.is_finished());
 }
 
-/// Keep connections without a look at them.
+/// Keeps connections open, and reads nothing from them.
 fn hold_all(listener: &TcpListener) {
     let mut held: Vec<TcpStream> = Vec::new();
     held.extend(listener.incoming().flatten());
@@ -267,11 +263,9 @@ fn slow_downloads_go_on_unharmed_through_swaps_and_reloads() {
     let now = Clock::system().now();
     let pki = Pki::new("Contoso", now).unwrap();
     let mut wires: Vec<(Wire, Vec<u8>)> = (0..6)
-        .map(|n| {
+        .map(|_| {
             let mut wire = connect(&gateway);
-            // Both lanes.
-            let field = if n % 2 == 0 { "" } else { "TE: trailers\r\n" };
-            wire.send(ask("/CCM_Client/big.bin", field).as_bytes());
+            wire.send(ask("/CCM_Client/big.bin", "").as_bytes());
             (wire, Vec::new())
         })
         .collect();

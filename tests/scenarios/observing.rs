@@ -1,5 +1,5 @@
-//! A site system that observes: what only tokens and routes speak against goes on, is told of, and
-//! ends at its time; whatever protects the backend itself stays.
+//! Observe mode: a request passes, and is logged, if only its token or route speaks against it. The
+//! mode ends at its time. Checks that protect the backend stay in force.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::support::{
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 const DAY: i64 = 86_400;
 
-/// What shows a request's credentials and what the gateway says of it.
+/// Shows a request's credentials and the gateway's own fields.
 const ECHO: &str = r#"location ~* ^/(reports|unknown|certified|user|closed|small|strange)/ {
   return 200 "device=[$http_sitegate_device] issuer=[$http_sitegate_issuer] authorization=[$http_authorization] said=[$http_sitegate_user]\n"; }"#;
 
@@ -55,7 +55,7 @@ fn plan(nginx: &Nginx, until: &str) -> Plan {
 
 fn prepared(nginx: &Nginx, until: &str) -> Gateway {
     let mut gateway = Gateway::prepare(plan(nginx, until));
-    let pki = sitegate::cert::forge::Pki::new("Clients", Clock::system().now()).unwrap();
+    let pki = sitegate_forge::Pki::new("Clients", Clock::system().now()).unwrap();
     std::fs::write(gateway.path("clients.pem"), pki.root()).unwrap();
     std::fs::write(gateway.path("blocklist.toml"), "").unwrap();
     let text = gateway.config_text();
@@ -65,16 +65,16 @@ fn prepared(nginx: &Nginx, until: &str) -> Gateway {
     gateway
 }
 
-/// The last line of the access log, once there are that many.
+/// Returns the last line of the access log, once there are that many.
 fn last(gateway: &Gateway, count: usize) -> serde_json::Value {
     eventually("the access log is written", || gateway.access().len() >= count);
     gateway.access().pop().unwrap()
 }
 
-const LANES: [&str; 2] = ["--http1.1", "--http2"];
+const PROTOCOLS: [&str; 2] = ["--http1.1", "--http2"];
 
 #[test]
-fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told_of() {
+fn observed_denials_are_forwarded_without_identity() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(30));
     let device = format!("Authorization: Bearer {}", gateway.token());
@@ -90,19 +90,19 @@ fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told
         ("/certified/x", &["-H", &device], "certificate.missing"),
     ];
     let mut seen = 0;
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (path, args, reason) in &cases {
             let spoofed =
                 ["-H", "Sitegate-User: administrator", "-H", "X-Forwarded-For: 192.0.2.9"];
-            let answer = gateway.curl(path, &[&[lane][..], &spoofed, args].concat());
+            let answer = gateway.curl(path, &[&[protocol][..], &spoofed, args].concat());
             seen += 1;
-            assert_eq!(answer.status, 200, "{lane} {path} {reason}: {}", answer.text());
+            assert_eq!(answer.status, 200, "{protocol} {path} {reason}: {}", answer.text());
             let came = args.iter().find_map(|arg| arg.strip_prefix("Authorization: "));
             let told = format!(
                 "device=[] issuer=[] authorization=[{}] said=[]\n",
                 came.unwrap_or_default()
             );
-            assert_eq!(answer.text(), told, "{lane} {path} {reason}");
+            assert_eq!(answer.text(), told, "{protocol} {path} {reason}");
             let line = last(&gateway, seen);
             assert_eq!(
                 (line["decision"].as_str(), line["reason"].as_str()),
@@ -127,8 +127,8 @@ fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told
     assert_eq!(gateway.metric("sitegate_observe_mode{site_system=\"mp01\"}"), 1.0);
     let status = gateway.status();
     assert_eq!(status["site_systems"][0]["observes"], true);
-    assert!(gateway.log().contains("observe"), "it is loud");
-    // A token that is good is a good one here, too.
+    gateway.assert_logged("observe");
+    // A valid token is valid here too.
     let answer = gateway.curl("/SMS_MP/.sms_pol?x", &["-H", &device]);
     assert_eq!(answer.status, 200);
     let line = last(&gateway, seen + 1);
@@ -139,7 +139,7 @@ fn what_only_a_token_or_a_route_speaks_against_goes_on_unvouched_for_and_is_told
 }
 
 #[test]
-fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_never_does() {
+fn observing_forwards_unlisted_requests_and_never_sql() {
     let backend = Echo::start();
     let port = free_port();
     let until = in_days(30);
@@ -176,37 +176,37 @@ fn requests_and_queries_that_are_on_no_list_go_on_by_tls_and_in_clear_and_sql_ne
         let told = (line["decision"].as_str(), line["reason"].as_str().unwrap_or_default());
         assert_eq!(told, (Some(decision), reason), "{what}");
     };
-    for lane in [&["--http1.1"][..], &["--http2"], &["--http1.0", "--no-alpn"]] {
+    for protocol in [&["--http1.1"][..], &["--http2"], &["--http1.0", "--no-alpn"]] {
         for (body, status, decision, reason) in &messages {
             let file = sending(&gateway, "message", body);
-            let answer = gateway.curl("/CCM_System/request", &args(&file, lane));
-            told(answer, (*status, decision, reason), lane[0]);
+            let answer = gateway.curl("/CCM_System/request", &args(&file, protocol));
+            told(answer, (*status, decision, reason), protocol[0]);
         }
         for (body, status, decision, reason) in &of_nobody {
             let file = sending(&gateway, "message", body);
-            let answer = gateway.curl("/CCM_System_TokenAuth/request", &args(&file, lane));
-            told(answer, (*status, decision, reason), lane[0]);
+            let answer = gateway.curl("/CCM_System_TokenAuth/request", &args(&file, protocol));
+            told(answer, (*status, decision, reason), protocol[0]);
         }
         for (path, status, decision, reason) in &queries {
-            told(gateway.curl(path, lane), (*status, decision, reason), path);
+            told(gateway.curl(path, protocol), (*status, decision, reason), path);
         }
     }
-    for lane in ["--http1.1", "--http1.0"] {
+    for protocol in ["--http1.1", "--http1.0"] {
         for (body, status, decision, reason) in &messages {
             let file = sending(&gateway, "message", body);
-            let args = args(&file, &[lane, "-H", "Expect:"]);
+            let args = args(&file, &[protocol, "-H", "Expect:"]);
             let answer = plain_http::curl(port, "/CCM_System/request", &args);
             told(answer, (*status, decision, reason), "in clear");
         }
         for (path, status, decision, reason) in &queries {
-            let answer = plain_http::curl(port, path, &[lane]);
+            let answer = plain_http::curl(port, path, &[protocol]);
             told(answer, (*status, decision, reason), path);
         }
     }
 }
 
 #[test]
-fn a_message_that_is_only_observed_is_lent_no_account_in_either_lane() {
+fn an_observed_message_gets_no_backend_account() {
     use std::os::unix::fs::PermissionsExt;
     let scribe = Scribe::start();
     let until = in_days(30);
@@ -222,41 +222,41 @@ fn a_message_that_is_only_observed_is_lent_no_account_in_either_lane() {
     std::fs::set_permissions(gateway.path("account"), mode).unwrap();
     gateway.launch();
     gateway.wait_until_ready();
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for path in ["/CCM_System_AltAuth/request", "/CCM_System/request"] {
             for (payload, lent) in [(SITE, true), (UPDATE_SF, false), (SITE, true)] {
                 let body = asking(LOCATION, payload);
                 let file = sending(&gateway, "message", &body);
-                let answer = gateway.curl(path, &args(&file, &[lane, "-H", "Expect:"]));
-                assert_eq!(answer.status, 200, "{lane} {path}");
+                let answer = gateway.curl(path, &args(&file, &[protocol, "-H", "Expect:"]));
+                assert_eq!(answer.status, 200, "{protocol} {path}");
                 let written = scribe.last();
                 assert_eq!(
                     written.fields("authorization").len(),
                     usize::from(lent),
-                    "{lane} {path}"
+                    "{protocol} {path}"
                 );
-                assert!(written.body == body, "{lane} {path}: it changed");
+                assert!(written.body == body, "{protocol} {path}: it changed");
             }
         }
     }
 }
 
 #[test]
-fn windows_credentials_do_not_go_on_over_connections_that_are_shared() {
+fn windows_credentials_never_use_shared_connections() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(1));
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for scheme in ["Negotiate YII", "NTLM TlRM", "negotiate\tYII", "Kerberos x"] {
             let field = format!("Authorization: {scheme}");
-            let answer = gateway.curl("/unknown/x", &[lane, "-H", &field]);
+            let answer = gateway.curl("/unknown/x", &[protocol, "-H", &field]);
             assert_eq!(answer.status, 200);
             assert!(
                 answer.text().contains("authorization=[]"),
-                "{lane} {scheme}: {}",
+                "{protocol} {scheme}: {}",
                 answer.text()
             );
         }
-        let answer = gateway.curl("/unknown/x", &[lane, "-H", "Authorization: Basic eDp5"]);
+        let answer = gateway.curl("/unknown/x", &[protocol, "-H", "Authorization: Basic eDp5"]);
         assert!(answer.text().contains("authorization=[Basic eDp5]"), "{}", answer.text());
     }
 }
@@ -268,17 +268,17 @@ fn what_protects_the_backend_itself_stays_refused() {
     let message = ["-X", "CCM_POST", "-d", "x"];
     let cases: [(&str, &[&str], &str); 15] = [
         ("/closed/x", &[], "route.denied"),
-        // Not by a method that the closed route does not list, either.
+        // Nor with a method that the closed route does not list.
         ("/closed/x", &["-X", "PUT"], "route.method"),
         ("/SMS_MP_AltAuth/.sms_pol", &[], "route.alt_auth"),
         ("/SMS_MP_AltAuth/.sms_pol", &["-X", "POST"], "route.method"),
         ("/SMS_MP_WindowsAuth/.sms_pol", &[], "route.windows_auth"),
-        // Closed by a role that this site system has not.
+        // Closed by a role that this site system lacks.
         ("/AdminService/wmi/SMS_Site", &[], "route.unknown"),
         ("/CCM_System/request", &message, "message.malformed"),
         ("/CCM_System/request", &["-X", "POST", "-d", "x"], "route.method"),
         ("/CCM_System/request/x", &message, "route.unknown"),
-        // By another verb a message would pass unread.
+        // With another method a message would pass unread.
         ("/CCM_System_TokenAuth/request", &["-X", "POST", "-d", "x"], "route.method"),
         ("/small/x", &["-X", "POST", "-d", "123456789"], "limit.body"),
         ("/unknown/..%2fx", &[], "path.ambiguous"),
@@ -286,10 +286,10 @@ fn what_protects_the_backend_itself_stays_refused() {
         ("/unknown/x", &["-H", "Host: dp01.contoso.com"], "host.misdirected"),
         ("/unknown/x", &["-X", "TRACE"], "framing.method"),
     ];
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (path, args, code) in &cases {
-            let answer: Answer = gateway.curl(path, &[&[lane][..], args].concat());
-            assert_eq!(answer.code(), *code, "{lane} {path} {args:?}: {}", answer.head);
+            let answer: Answer = gateway.curl(path, &[&[protocol][..], args].concat());
+            assert_eq!(answer.code(), *code, "{protocol} {path} {args:?}: {}", answer.head);
         }
     }
     for (framing, text) in [
@@ -307,7 +307,7 @@ fn what_protects_the_backend_itself_stays_refused() {
 }
 
 #[test]
-fn whoever_is_blocked_stays_so_on_every_route_where_the_token_shows_it() {
+fn a_blocked_device_stays_blocked_while_observing() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(30));
     let token = gateway.token();
@@ -318,9 +318,13 @@ fn whoever_is_blocked_stays_so_on_every_route_where_the_token_shows_it() {
     eventually("the block is in force", || {
         gateway.curl_as(&token, POLICY, &[]).code() == "device.blocked"
     });
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for path in ["/unknown/x", "/certified/x", "/user/x", POLICY] {
-            assert_eq!(gateway.curl_as(&token, path, &[lane]).code(), "device.blocked", "{path}");
+            assert_eq!(
+                gateway.curl_as(&token, path, &[protocol]).code(),
+                "device.blocked",
+                "{path}"
+            );
         }
     }
 }
@@ -337,16 +341,16 @@ fn enforcing_resumes_by_itself_when_the_time_has_come() {
     let path = gateway.path("gateway.toml");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let loaded = config::load(&path, start).unwrap();
-    assert!(loaded.warnings.to_string().contains("would be denied go on until"));
+    assert!(loaded.warnings.to_string().contains("would be denied are forwarded until"));
     let running = launch(loaded, Options { path, clock, provider, signals: false }).unwrap();
     let root = gateway.command(&["site", "export-root"]).output().unwrap();
     std::fs::write(gateway.path("root.pem"), root.stdout).unwrap();
-    let ask = |lane| gateway.curl("/unknown/x", &[lane]);
+    let ask = |protocol| gateway.curl("/unknown/x", &[protocol]);
     for (time, observes) in [(0, true), (599, true), (600, false), (601, false)] {
         hands.set(second(start.as_second() + time));
-        for lane in LANES {
-            let answer = ask(lane);
-            assert_eq!(answer.status == 200, observes, "{lane} after {time} s");
+        for protocol in PROTOCOLS {
+            let answer = ask(protocol);
+            assert_eq!(answer.status == 200, observes, "{protocol} after {time} s");
             assert!(observes || answer.code() == "route.unknown");
         }
     }
@@ -359,11 +363,11 @@ fn enforcing_resumes_by_itself_when_the_time_has_come() {
 }
 
 #[test]
-fn an_end_that_has_passed_starts_and_enforces_and_one_too_far_is_an_error() {
+fn an_observe_end_in_the_past_enforces() {
     let nginx = Nginx::with("", ECHO);
     let gateway = prepared(&nginx, &in_days(-1));
     assert_eq!(gateway.curl("/unknown/x", &[]).code(), "route.unknown");
-    assert!(gateway.log().contains("observe_until has passed"), "{}", gateway.log());
+    gateway.assert_logged("observe_until has passed");
     for (keys, fault) in [
         (format!("mode = \"observe\"\nobserve_until = {}", in_days(91)), "more than 90 days"),
         ("mode = \"observe\"".to_owned(), "needs an end"),
@@ -375,7 +379,7 @@ fn an_end_that_has_passed_starts_and_enforces_and_one_too_far_is_an_error() {
                 "mode = \"observe\"\nobserve_until = {}\nbackend = \"http://192.0.2.1\"",
                 in_days(1)
             ),
-            "in clear",
+            "over plain HTTP",
         ),
     ] {
         let backend =

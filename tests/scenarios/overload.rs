@@ -1,6 +1,6 @@
-//! More clients than anybody needs: crowds that are silent, slow or gone, and what they make up.
+//! Overload: crowds of silent, slow or disconnected clients, and invented values in requests.
 //!
-//! `make crowds` lets as many come as are meant; a part of that is enough for every day.
+//! `make crowds` runs them at full size; a part of that is enough for every day.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,10 +19,10 @@ use crate::support::{
 
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
 
-/// A client that asks again and again while others crowd the port, and what that took at worst.
+/// A client that sends requests in a loop during the overload, with the worst time it measured.
 struct Probe(Arc<AtomicBool>, JoinHandle<Vec<Probed>>);
 
-/// One probe: how long it took, and of that to the end of its handshake; and when it was.
+/// One probe: its total time, the time to the end of its handshake, and its start.
 type Probed = (Duration, Duration, Duration);
 
 impl Probe {
@@ -38,7 +38,7 @@ impl Probe {
         })
     }
 
-    /// One that asks the backend itself.
+    /// A probe that connects to the backend directly.
     fn without(nginx: &Nginx) -> Probe {
         let port = nginx.port;
         Probe::by(move || {
@@ -53,7 +53,7 @@ impl Probe {
         })
     }
 
-    /// `one` says how much of it was until hands were shaken.
+    /// Probes with `one`, which returns the time to the end of its handshake.
     fn by(one: impl Fn() -> Duration + Send + 'static) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -63,7 +63,7 @@ impl Probe {
                 let began = Instant::now();
                 let shaken = one();
                 took.push((began.elapsed(), shaken, start.elapsed()));
-                // It is one client, not a crowd of its own.
+                // One client must not be a crowd of its own.
                 std::thread::sleep(Duration::from_millis(2));
             }
             took
@@ -86,9 +86,9 @@ impl Probe {
 }
 
 #[test]
-fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
+fn crowds_of_every_kind_keep_no_client_out() {
     many_descriptors();
-    // Reads a body to its end before it answers.
+    // Reads a whole body before it answers.
     let waits = "location = /SMS_FSP/.sms_fsp { proxy_pass http://127.0.0.1:1; }";
     let nginx = Nginx::with("", waits);
     write_pattern(&nginx.content().join("../../CCM_Client/big.bin"), 16);
@@ -107,7 +107,7 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
     let begun = format!("GET {OPEN} HTTP/1.1\r\nHost: {host}\r\nX: ");
     let body =
         format!("POST /SMS_FSP/.sms_fsp HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5000\r\n\r\nx");
-    // Takes little, and nothing of that.
+    // Has a small receive buffer, and reads nothing.
     let taking_nothing = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -146,14 +146,14 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
     for (what, whole, open) in kinds {
         let began = Instant::now();
         held.extend((0..crowd(whole)).map(|_| open()));
-        // Whoever has said half of something goes on, a byte at a time.
+        // Clients with a partial request send one more byte.
         for wire in held.iter_mut().filter_map(|held| held.downcast_mut::<Wire>()) {
             wire.send(b"x");
         }
         let open = gateway.metric("sitegate_connections ");
         println!("{} that are {what}: {:?}, {open} are open", crowd(whole), began.elapsed());
     }
-    // More handshakes than there are turns, at once.
+    // More simultaneous handshakes than the handshake limit.
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -170,14 +170,14 @@ fn crowds_of_every_kind_keep_nobody_out_and_leave_nothing_behind() {
     println!("with it:");
     probe.stop();
     eventually("all were cut", || gateway.metric("sitegate_connections ") == 0.0);
-    // Idle connections to the backend are kept for the next requests.
+    // Idle backend connections stay in the pool.
     eventually("their descriptors are free", || {
         gateway.descriptors() <= before + 8 || {
             println!("{} descriptors, {before} before", gateway.descriptors());
             false
         }
     });
-    // What is free is given back to the system little by little, as requests come.
+    // Freed memory returns to the system gradually, as requests arrive.
     eventually("its memory is free", || {
         assert_eq!(gateway.curl(OPEN, &[]).status, 200);
         gateway.memory_kib().saturating_sub(memory) < 64 * 1024 && {
@@ -198,7 +198,7 @@ fn those_who_say_nothing_take_no_turn_from_those_who_do() {
     let mut client = rustls::ClientConnection::new(client_config(&gateway).into(), name).unwrap();
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
-    // The last kind has a turn, and does not keep it while nothing comes.
+    // The last kind counts toward the handshake limit, but not while it sends nothing.
     for said in [&[][..], &hello[..1], &hello[..3], &hello[..hello.len() - 1], &hello[..]] {
         let held: Vec<TcpStream> = (0..12).map(|_| tcp(&gateway, said)).collect();
         let began = Instant::now();
@@ -208,13 +208,13 @@ fn those_who_say_nothing_take_no_turn_from_those_who_do() {
     }
 }
 
-/// A token of nobody's, whose key has a name of its own.
+/// A token of an unknown issuer, with a unique key id.
 fn key_named(n: usize) -> String {
     let header = format!("{{\"alg\":\"RS256\",\"kid\":\"key-{n}\"}}");
     format!("{}.e30.e30", BASE64_URL_SAFE_NO_PAD.encode(header))
 }
 
-/// Says stop when it is dropped.
+/// Sets a flag on drop.
 struct Until<'a>(&'a AtomicBool);
 
 impl Drop for Until<'_> {
@@ -224,7 +224,7 @@ impl Drop for Until<'_> {
 }
 
 #[test]
-fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads() {
+fn client_input_creates_no_metric_series() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let request = |host: &str, path: &str, token: &str| {
@@ -246,8 +246,8 @@ fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads()
             request(own, "/SMS_MP/.sms_pol", &key_named(n)),
         ]
     };
-    // Whatever there is once for all is there after the first few, which are counted a moment after
-    // their answers.
+    // One-time series exist after the first few requests, which are counted a moment after their
+    // responses.
     gateway.signal("HUP");
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
     eventually("its backend is known", || gateway.metric("sitegate_backend_up{") == 1.0);
@@ -257,9 +257,9 @@ fn what_clients_make_up_makes_no_series_and_the_metrics_answer_through_reloads()
     let (port, stop) = (gateway.metrics, AtomicBool::new(false));
     let began = Instant::now();
     let scraped = std::thread::scope(|scope| {
-        // Also where this one fails: the others would ask for ever.
+        // Stops the scrapers even if this test fails: otherwise they would run for ever.
         let asking = Until(&stop);
-        // Four that ask as often as they are answered, each of the others.
+        // Four scrapers, each in a loop.
         let scraping = [(); 4].map(|()| {
             scope.spawn(|| {
                 let mut scrapes = 0_u32;

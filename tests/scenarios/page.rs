@@ -1,13 +1,13 @@
-//! The page, in a real browser and to scripts: what it shows, how it looks, and what it is not.
+//! The status page, in a real browser and for scripts: its content, its look, and its limits.
 
-use sitegate::cert::forge::{Order, Pki};
 use sitegate::clock::Clock;
+use sitegate_forge::{Order, Pki};
 
 use crate::support::{Browser, Gateway, Nginx, Plan, eventually, free_port};
 
 const INJECTED: &str = "/SMS_MP/<script>document.title='owned'</script>";
 
-/// A gateway with a PKI's certificate for one site system and the site's own for another.
+/// A gateway with a PKI certificate for one site system and a site-issued one for another.
 fn gateway(nginx: &Nginx) -> Gateway {
     let second = format!(
         "[[site_system]]\nname = \"dp01\"\nroles = [\"distribution-point\"]\nlisten = \"127.0.0.1:{}\"\nhosts = [\"dp01.contoso.com\"]\nbackend = \"{}\"\n",
@@ -27,7 +27,7 @@ fn gateway(nginx: &Nginx) -> Gateway {
     gateway
 }
 
-/// What the administration listener answers to curl: head and body.
+/// Returns the administration listener's response to curl: head and body.
 fn ask(gateway: &Gateway, path: &str, args: &[&str]) -> (String, String) {
     let url = format!("http://127.0.0.1:{}{path}", gateway.admin);
     let out = std::process::Command::new("curl")
@@ -46,7 +46,7 @@ fn denials(gateway: &Gateway, query: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_browser_shows_certificates_and_denials_in_light_and_dark_on_large_and_small_screens() {
+fn the_page_renders_in_light_and_dark_on_any_screen_size() {
     let nginx = Nginx::start();
     let gateway = gateway(&nginx);
     let token = gateway.token();
@@ -91,14 +91,14 @@ fn a_browser_shows_certificates_and_denials_in_light_and_dark_on_large_and_small
             std::fs::write(path, browser.screenshot()).unwrap();
         }
     }
-    // Only a small screen has no heads of columns above its cards.
+    // Only a small screen hides the column heads above its cards.
     let shown = "document.querySelector('thead').getBoundingClientRect().height > 2";
     assert_eq!(browser.eval(shown), false);
     browser.go(&format!("{url}?reason=route.unknown&refresh=off"));
     let rows = "document.querySelectorAll('#denials ~ table tbody tr').length";
     assert_eq!(browser.eval(rows), 1, "{}", browser.text());
     assert_eq!(browser.eval("document.querySelectorAll('meta[http-equiv]').length"), 0);
-    // What was asked for is in the form, and in what the page loads when it loads itself again.
+    // The query is in the form, and in the URL of the automatic refresh.
     browser.go(&format!("{url}?site_system=%3Cscript%3Ealert(1)%3C/script%3E"));
     assert_eq!(
         browser.eval("document.querySelector('[name=site_system]').value"),
@@ -111,7 +111,7 @@ fn a_browser_shows_certificates_and_denials_in_light_and_dark_on_large_and_small
 }
 
 #[test]
-fn the_page_is_for_this_machine_alone_may_do_nothing_and_cannot_be_written_to() {
+fn the_page_is_local_read_only_and_without_scripts() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     for path in ["/", "/api/v1/status", "/api/v1/denials", "/nothing"] {
@@ -139,7 +139,7 @@ fn the_page_is_for_this_machine_alone_may_do_nothing_and_cannot_be_written_to() 
 }
 
 #[test]
-fn the_last_thousand_denials_are_told_to_scripts_also_where_no_access_log_is_written() {
+fn the_last_thousand_denials_are_served_without_an_access_log() {
     let nginx = Nginx::start();
     let gateway = Gateway::prepare(Plan::to(&nginx.url()));
     let text = gateway.config_text().replace("access = \"access.log\"", "access = \"off\"");
@@ -163,10 +163,10 @@ fn the_last_thousand_denials_are_told_to_scripts_also_where_no_access_log_is_wri
     assert_eq!(denial["status"], 401);
     let id = denial["request_id"].as_str().unwrap();
     assert!(answer.head.to_ascii_lowercase().contains(&format!("x-request-id: {id}")));
-    // Many of them, on one connection each way.
+    // Many requests, on one connection per protocol.
     let urls = gateway.url("/unknown/[1-1100]");
-    for lane in ["--http1.1", "--http2"] {
-        let out = gateway.curl_command(&["-o", "/dev/null", lane, &urls]).output().unwrap();
+    for protocol in ["--http1.1", "--http2"] {
+        let out = gateway.curl_command(&["-o", "/dev/null", protocol, &urls]).output().unwrap();
         assert!(out.status.success());
     }
     let told = denials(&gateway, "");
@@ -196,7 +196,7 @@ fn connections_are_counted_by_site_system_and_version_of_tls() {
 }
 
 #[test]
-fn a_backend_that_is_down_is_shown_with_the_reason_and_what_to_do() {
+fn the_page_shows_why_a_backend_is_down() {
     let gateway = Plan::to(&format!("http://127.0.0.1:{}", free_port())).start();
     assert!(ask(&gateway, "/", &[]).1.contains("no request yet"));
     assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 502);

@@ -1,5 +1,5 @@
-//! Plain HTTP beside TLS: refused, sent to https, or passed and counted, and what the site's authority
-//! publishes there.
+//! Plain HTTP beside TLS: refused, redirected to https, or passed and counted; and the publications
+//! of the site's authority.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::messages::{
 };
 use crate::support::{Answer, Gateway, Plan, Scribe, eventually, free_port, status_of};
 
-/// A gateway whose plain HTTP has this mode, and its port for it.
+/// A gateway with plain HTTP in this mode, and its plain-HTTP port.
 fn gateway(scribe: &Scribe, mode: &str, site_system: &str) -> (Gateway, u16) {
     let port = free_port();
     let plan = Plan::to(&scribe.url()).site_system(site_system).after(&format!(
@@ -18,7 +18,7 @@ fn gateway(scribe: &Scribe, mode: &str, site_system: &str) -> (Gateway, u16) {
     (plan.start(), port)
 }
 
-/// Ask in clear, as the site system's host.
+/// Sends a request over plain HTTP, with the site system's host.
 pub fn curl(port: u16, path: &str, args: &[&str]) -> Answer {
     let host = Gateway::HOST;
     let out = Command::new("curl")
@@ -38,7 +38,7 @@ fn location(answer: &Answer) -> Option<String> {
     line.map(str::to_owned)
 }
 
-/// The certificate that is served, as text.
+/// The served certificate, as text.
 fn served(port: u16) -> String {
     let shown = format!(
         "openssl s_client -connect 127.0.0.1:{port} -servername {} </dev/null 2>/dev/null \
@@ -49,22 +49,24 @@ fn served(port: u16) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-/// The two lanes, in clear: HTTP/1.0 goes to pingora's.
-const LANES: [&str; 2] = ["--http1.1", "--http1.0"];
+/// The protocols over plain HTTP.
+const PROTOCOLS: [&str; 2] = ["--http1.1", "--http1.0"];
 
 #[test]
-fn plain_http_is_refused_with_its_code_and_reaches_nobody() {
+fn plain_http_is_refused_and_reaches_no_backend() {
     let scribe = Scribe::start();
     let (gateway, port) = gateway(&scribe, "refuse", "");
     let token = gateway.token();
-    for lane in LANES {
-        for args in [vec![lane], vec![lane, "-H", &*format!("Authorization: Bearer {token}")]] {
+    for protocol in PROTOCOLS {
+        for args in
+            [vec![protocol], vec![protocol, "-H", &*format!("Authorization: Bearer {token}")]]
+        {
             for path in ["/SMS_MP/.sms_aut?MPLIST", "/SMS_MP_TokenAuth/.sms_pol?x"] {
                 let answer = curl(port, path, &args);
                 assert_eq!((answer.status, &*answer.code()), (403, "clear.refused"), "{path}");
             }
         }
-        let unknown = curl(port, "/nothing", &[lane]);
+        let unknown = curl(port, "/nothing", &[protocol]);
         assert_eq!((unknown.status, &*unknown.code()), (403, "route.unknown"));
     }
     assert!(scribe.all().is_empty(), "what is refused reaches nobody");
@@ -85,24 +87,24 @@ fn plain_http_is_refused_with_its_code_and_reaches_nobody() {
 }
 
 #[test]
-fn what_only_reads_is_sent_to_https_under_the_name_that_it_asked_by() {
+fn plain_http_reads_are_redirected_under_the_requested_name() {
     let scribe = Scribe::start();
     let (gateway, port) = gateway(&scribe, "redirect", "");
     let to = format!("https://{}:{}", Gateway::HOST, gateway.port);
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (path, method) in
             [("/SMS_DP_SMSPKG$/PS100001/a%20b?x={1}", "GET"), ("/SMS_DP_SMSPKG$/x", "HEAD")]
         {
             let head = if method == "HEAD" { "-I" } else { "-G" };
-            let answer = curl(port, path, &[lane, head]);
-            assert_eq!(answer.status, 307, "{lane} {method} {path}: {answer:?}");
+            let answer = curl(port, path, &[protocol, head]);
+            assert_eq!(answer.status, 307, "{protocol} {method} {path}: {answer:?}");
             assert_eq!(location(&answer), Some(format!("{to}{path}")));
         }
-        let short = curl(port, "/SMS_MP/.sms_aut?MPLIST", &[lane, "-H", "Host: MP01"]);
+        let short = curl(port, "/SMS_MP/.sms_aut?MPLIST", &[protocol, "-H", "Host: MP01"]);
         assert_eq!(location(&short).unwrap(), format!("{to}/SMS_MP/.sms_aut?MPLIST"));
-        let post = curl(port, "/ccm_system/request", &[lane, "-X", "CCM_POST", "-d", "x"]);
+        let post = curl(port, "/ccm_system/request", &[protocol, "-X", "CCM_POST", "-d", "x"]);
         assert_eq!((post.status, &*post.code()), (403, "clear.refused"));
-        let other = curl(port, "/SMS_MP/.sms_aut", &[lane, "-H", "Host: evil.example"]);
+        let other = curl(port, "/SMS_MP/.sms_aut", &[protocol, "-H", "Host: evil.example"]);
         assert_eq!((other.status, location(&other)), (421, None));
     }
     let mut followed = gateway.curl_command(&["-L", "-o", "/dev/null", "-w", "%{http_code}"]);
@@ -114,7 +116,7 @@ fn what_only_reads_is_sent_to_https_under_the_name_that_it_asked_by() {
 }
 
 #[test]
-fn what_passes_goes_on_as_it_came_and_as_nobody() {
+fn passed_plain_http_is_forwarded_unchanged_and_anonymous() {
     let scribe = Scribe::start();
     let port = free_port();
     let plan = Plan::to(&scribe.url()).site_system("windows_auth = true\nupstream = \"translate\"");
@@ -124,12 +126,12 @@ fn what_passes_goes_on_as_it_came_and_as_nobody() {
     ));
     let gateway = plan.start();
     let token = format!("Authorization: Bearer {}", gateway.token());
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for path in ["/SMS_MP/.sms_pol?x", "/SMS_DP_SMSPKG$/PS1/a", "/SMS_MP_TokenAuth/.sms_aut?y"]
         {
             let lies = ["-H", "Sitegate-Device: me", "-H", "Sitegate.Device: me"];
-            let answer = curl(port, path, &[&[lane, "-H", &token], &lies[..]].concat());
-            assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
+            let answer = curl(port, path, &[&[protocol, "-H", &token], &lies[..]].concat());
+            assert_eq!(answer.status, 200, "{protocol} {path}: {answer:?}");
             let written = scribe.last();
             assert_eq!(written.line(), format!("GET {path} HTTP/1.1"));
             assert_eq!(written.fields("authorization").len(), 1, "as it came");
@@ -146,16 +148,17 @@ fn what_passes_goes_on_as_it_came_and_as_nobody() {
             ("/iisstart.htm", "GET", 403, "route.unknown"),
             ("/SMS_MP/%2e%2e/x", "GET", 400, "path.ambiguous"),
         ] {
-            let answer = curl(port, path, &[lane, "-X", method]);
-            assert_eq!((answer.status, &*answer.code()), (status, code), "{lane} {path}");
+            let answer = curl(port, path, &[protocol, "-X", method]);
+            assert_eq!((answer.status, &*answer.code()), (status, code), "{protocol} {path}");
         }
-        let bad = curl(port, "/ccm_system/request", &[lane, "-X", "CCM_POST", "-d", "no message"]);
-        assert_eq!((bad.status, &*bad.code()), (400, "message.malformed"), "{lane}");
+        let bad =
+            curl(port, "/ccm_system/request", &[protocol, "-X", "CCM_POST", "-d", "no message"]);
+        assert_eq!((bad.status, &*bad.code()), (400, "message.malformed"), "{protocol}");
         assert_eq!(scribe.all().len(), before, "what is refused reaches nobody");
     }
     let passed = "sitegate_clear_requests_total{outcome=\"passed\",route=\"mp-policy\",";
     eventually("what passed is counted by namespace", || gateway.metric(passed) >= 2.0);
-    // The same by TLS needs its token as ever.
+    // The same request over TLS still needs its token.
     let nobody = gateway.curl("/SMS_DP_SMSPKG$/PS1/a", &[]);
     assert_eq!((nobody.status, &*nobody.code()), (401, "token.missing"));
 }
@@ -164,7 +167,7 @@ fn what_passes_goes_on_as_it_came_and_as_nobody() {
 const SENDER: &str = "GUID:5E5A6A2C-1D2E-4F3A-8B4C-9D0E1F2A3B4C";
 
 #[test]
-fn messages_that_pass_are_read_whatever_the_guard() {
+fn passed_plain_http_messages_are_read_even_without_a_guard() {
     let injected = LOCATION.replace(SENDER, &format!("{SENDER}'; exec xp_cmdshell 'whoami'--"));
     let wsus = include_str!("../cases/payloads/wsus.xml");
     let second = injected_payload();
@@ -188,18 +191,18 @@ fn messages_that_pass_are_read_whatever_the_guard() {
             ("update", asking(LOCATION, UPDATE_SF), 403, "message.request"),
         ] {
             let file = sending(&gateway, "message", &body);
-            for lane in LANES {
-                // Who sends a body that nobody reads may be cut off before the answer is there.
-                if body.len() > 48 * 1024 && lane == "--http1.0" {
+            for protocol in PROTOCOLS {
+                // A client that sends an unwanted body may be cut off before it reads the response.
+                if body.len() > 48 * 1024 && protocol == "--http1.0" {
                     continue;
                 }
                 let before = scribe.all().len();
                 let answer =
-                    curl(port, "/CCM_System/request", &args(&file, &[lane, "-H", "Expect:"]));
+                    curl(port, "/CCM_System/request", &args(&file, &[protocol, "-H", "Expect:"]));
                 assert_eq!(
                     (answer.status, &*answer.code()),
                     (status, code),
-                    "{guard} {lane} {what}"
+                    "{guard} {protocol} {what}"
                 );
                 assert_eq!(scribe.all().len() - before, usize::from(status == 200), "{what}");
                 assert!(status != 200 || scribe.last().body == body, "{what}: it changed");
@@ -209,7 +212,7 @@ fn messages_that_pass_are_read_whatever_the_guard() {
 }
 
 #[test]
-fn whoever_was_asked_for_no_token_is_lent_no_account_and_may_be_known_by_windows() {
+fn plain_http_without_a_token_gets_no_backend_account() {
     use std::os::unix::fs::PermissionsExt;
     for windows in [false, true] {
         let scribe = Scribe::start();
@@ -228,10 +231,10 @@ fn whoever_was_asked_for_no_token_is_lent_no_account_and_may_be_known_by_windows
         let negotiate = "Negotiate TlRMTVNTUAAB";
         let own = format!("Authorization: {negotiate}");
         let content = "/SMS_DP_SMSPKG$/PS1/a";
-        for lane in LANES {
-            assert_eq!(curl(port, content, &[lane]).status, 200);
-            assert!(scribe.last().fields("authorization").is_empty(), "{lane} {windows}");
-            assert_eq!(curl(port, content, &[lane, "-H", &own]).status, 200);
+        for protocol in PROTOCOLS {
+            assert_eq!(curl(port, content, &[protocol]).status, 200);
+            assert!(scribe.last().fields("authorization").is_empty(), "{protocol} {windows}");
+            assert_eq!(curl(port, content, &[protocol, "-H", &own]).status, 200);
             let came = scribe.last().fields("authorization");
             assert_eq!(came.first().is_some_and(|came| came == negotiate), windows, "{came:?}");
         }
@@ -243,7 +246,7 @@ fn whoever_was_asked_for_no_token_is_lent_no_account_and_may_be_known_by_windows
 }
 
 #[test]
-fn a_client_that_says_nothing_has_no_longer_than_for_a_handshake() {
+fn a_silent_plain_http_client_has_the_handshake_timeout() {
     use std::io::{Read, Write};
     let port = free_port();
     let limits = "[limits]\nhandshake_time = \"300ms\"\n";
@@ -258,7 +261,7 @@ fn a_client_that_says_nothing_has_no_longer_than_for_a_handshake() {
     assert_eq!(silent.read(&mut [0]).unwrap(), 0, "the end");
     println!("the end came after {:?}", began.elapsed());
     assert!(began.elapsed().as_secs() < 3, "ten times what was meant");
-    // Whoever has asked something may be idle.
+    // A connection that has had a request may be idle.
     let mut answers = String::new();
     let mut until = |count: usize, once: &mut std::net::TcpStream| {
         let mut piece = [0; 4096];
@@ -275,7 +278,7 @@ fn a_client_that_says_nothing_has_no_longer_than_for_a_handshake() {
 }
 
 #[test]
-fn several_site_systems_share_an_address_of_plain_http_by_their_hosts() {
+fn site_systems_share_a_plain_http_address_by_host() {
     let (mp, dp) = (Scribe::start(), Scribe::start());
     let port = free_port();
     let plain = |mode: &str| {
@@ -297,7 +300,7 @@ fn several_site_systems_share_an_address_of_plain_http_by_their_hosts() {
     assert_eq!((mp.all().len(), dp.all().len()), (0, 1));
     let of_dp = |line: &serde_json::Value| line["site_system"] == "dp01" && line["status"] == 200;
     eventually("the log names the one that was meant", || gateway.access().iter().any(of_dp));
-    // A reload takes it away, and brings it back.
+    // A reload removes it, and brings it back.
     let text = gateway.config_text();
     gateway.write_config(&text.replace(&plain("pass"), "").replace(&plain("refuse"), ""));
     eventually("nobody listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
@@ -306,7 +309,7 @@ fn several_site_systems_share_an_address_of_plain_http_by_their_hosts() {
 }
 
 #[test]
-fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the_mode() {
+fn crls_and_issuers_are_published_over_plain_http_in_any_mode() {
     for mode in ["refuse", "redirect", "pass"] {
         let scribe = Scribe::start();
         let port = free_port();
@@ -318,13 +321,13 @@ fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the
         let leaf = served(gateway.port);
         assert!(leaf.contains(&format!("{url}/role.crl")), "{leaf}");
         assert!(leaf.contains(&format!("{url}/role.cer")), "{leaf}");
-        for lane in LANES {
-            let list = curl(port, "/sitegate/authority/role.crl", &[lane]);
+        for protocol in PROTOCOLS {
+            let list = curl(port, "/sitegate/authority/role.crl", &[protocol]);
             assert_eq!(list.status, 200, "{mode}: {list:?}");
             assert!(list.head.contains("application/pkix-crl"), "{}", list.head);
             let path = gateway.path("state/authority/crl/role.crl");
             assert_eq!(list.body, std::fs::read(path).unwrap());
-            let issuer = curl(port, "/sitegate/authority/role.cer", &[lane]);
+            let issuer = curl(port, "/sitegate/authority/role.cer", &[protocol]);
             assert!(issuer.head.contains("application/pkix-cert"), "{}", issuer.head);
             let upgrade = ["Upgrade: websocket", "Connection: upgrade"];
             let socket = ["-H", upgrade[0], "-H", upgrade[1], "-H", "Sec-WebSocket-Version: 13"];
@@ -333,7 +336,7 @@ fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the
             let refused = curl(port, "/sitegate/authority/role.crl", &asked);
             assert_eq!(refused.code(), "route.websocket");
             for path in ["role.key", "..%2frole.key", "x.crl", ""] {
-                let answer = curl(port, &format!("/sitegate/authority/{path}"), &[lane]);
+                let answer = curl(port, &format!("/sitegate/authority/{path}"), &[protocol]);
                 assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
             }
         }
@@ -349,7 +352,7 @@ fn lists_of_revoked_certificates_and_issuers_are_published_in_clear_whatever_the
 }
 
 #[test]
-fn what_is_published_comes_with_a_reload_and_failing_to_publish_stops_nobody() {
+fn a_failed_publication_stops_no_request() {
     let scribe = Scribe::start();
     let port = free_port();
     let plain = format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\n");
@@ -361,16 +364,16 @@ fn what_is_published_comes_with_a_reload_and_failing_to_publish_stops_nobody() {
     });
     drop(gateway);
     let mut gateway = Gateway::prepare(Plan::to(&scribe.url()).after(&plain));
-    // Nothing can be bound where a folder is.
+    // A socket cannot be bound where a folder is.
     std::fs::create_dir_all(gateway.path("state/publication.sock/x")).unwrap();
     gateway.launch();
     gateway.wait_until_ready();
     assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200);
-    assert!(gateway.log().contains("publishes is not to be had"), "{}", gateway.log());
+    gateway.assert_logged("CRLs and issuer certificates of the site's authority are not available");
 }
 
 #[test]
-fn limits_and_framing_hold_in_clear() {
+fn limits_and_framing_apply_to_plain_http() {
     use std::io::{Read, Write};
     let scribe = Scribe::start();
     let (gateway, port) = gateway(&scribe, "pass", "");
@@ -424,7 +427,7 @@ fn an_address_is_one_of_tls_or_one_of_plain_http() {
     let text = gateway.config_text();
     let listen = format!("listen = \"127.0.0.1:{}\"", gateway.port);
     for (plain, wanted) in [
-        (listen.as_str(), "where 'mp01' is TLS"),
+        (listen.as_str(), "where 'mp01' listens with TLS"),
         ("mode = \"pass\"", "listen of plain_http is missing"),
         ("listen = \"80\"", "listen is not an address with a port"),
         ("listen = \"127.0.0.1:80\"\nmode = \"open\"", "refuse"),
@@ -443,13 +446,13 @@ fn an_address_is_one_of_tls_or_one_of_plain_http() {
         String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()
     };
     let told = check(&format!("{far}\n{passes}"));
-    assert!(told.contains("passing plain HTTP forwards what clients send to http://192"), "{told}");
+    assert!(told.contains("passing plain HTTP forwards requests to http://192"), "{told}");
     let default = text.replace("[[site_system]]", "[[site_system]]\ndefault = true");
     let second = "[[site_system]]\nname = \"dp01\"\nroles = [\"distribution-point\"]\n\
                   default = true\nlisten = \"127.0.0.1:0\"\nhosts = [\"dp01.contoso.com\"]\n\
                   backend = \"http://127.0.0.1:81\"\n";
     let told = check(&format!("{default}\n{passes}{second}{passes}"));
-    assert!(told.contains("both the default by plain HTTP"), "{told}");
+    assert!(told.contains("both the default site system for plain HTTP"), "{told}");
     gateway.write_config(&format!("{text}\n{passes}"));
     let out = gateway.command(&["check"]).output().unwrap();
     let told = [out.stdout, out.stderr].concat();

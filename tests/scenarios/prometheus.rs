@@ -1,16 +1,16 @@
-//! A real Prometheus with the shipped rules: what it scrapes, and what it wakes people for.
+//! A real Prometheus with the shipped rules: its scrapes and its alerts.
 
-use sitegate::cert::forge::{Order, Pki};
 use sitegate::clock::Clock;
+use sitegate_forge::{Order, Pki};
 
 use crate::support::{Gateway, Nginx, Plan, Prometheus, eventually, free_port};
 
 const OPEN: &str = "/SMS_MP/.sms_aut?mplist";
 
 #[test]
-fn prometheus_sees_every_series_and_tells_of_a_fall_back_and_of_a_backend_that_is_down() {
+fn prometheus_alerts_on_a_fallback_and_a_backend_that_is_down() {
     let nginx = Nginx::start();
-    // A second site system whose backend is not there.
+    // A second site system without a running backend.
     let gone = format!(
         "[[site_system]]\nname = \"mp02\"\nroles = [\"management-point\"]\nlisten = \"127.0.0.1:{}\"\nhosts = [\"mp02.contoso.com\"]\nbackend = \"http://127.0.0.1:{}\"\n",
         free_port(),

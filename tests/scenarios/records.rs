@@ -1,5 +1,4 @@
-//! TLS as an attacker sends it: hellos that are none or too much, and floods of records that TLS
-//! knows and nobody needs.
+//! TLS attacks: malformed or oversized ClientHellos, and floods of valid but useless records.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -15,10 +14,11 @@ use crate::support::{Gateway, Nginx, Plan, client_config, eventually};
 
 const OPEN: &str = "/CCM_Client/ccmsetup.cab";
 
-/// Processor time that a flood may cost in all, in hundredths of a second: a spin costs all there is.
+/// Processor time that a flood may cost in total, in hundredths of a second. A busy loop would use
+/// all.
 const SPENT_MAX: u64 = 500;
 
-/// Another client is served, and the processor was not spent on nothing.
+/// Checks that another client is served, and that no processor time was wasted.
 fn check(gateway: &Gateway, what: &str, (began, used): (Instant, u64)) {
     let probe = Instant::now();
     assert_eq!(gateway.curl(OPEN, &[]).status, 200, "{what}: others are served");
@@ -32,7 +32,7 @@ fn check(gateway: &Gateway, what: &str, (began, used): (Instant, u64)) {
 }
 
 #[test]
-fn floods_of_records_that_tls_knows_and_nobody_needs_end_their_connection() {
+fn floods_of_useless_tls_records_end_their_connection() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     assert_eq!(gateway.curl(OPEN, &[]).status, 200);
@@ -97,7 +97,7 @@ fn floods_of_records_that_tls_knows_and_nobody_needs_end_their_connection() {
 }
 
 #[test]
-fn keys_that_are_updated_with_every_byte_cost_what_the_bytes_cost() {
+fn key_updates_cost_no_more_than_their_bytes() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let memory = gateway.memory_kib();
@@ -119,7 +119,7 @@ fn keys_that_are_updated_with_every_byte_cost_what_the_bytes_cost() {
 }
 
 #[test]
-fn a_handshake_that_is_broken_off_or_flooded_ends_without_a_spin() {
+fn an_aborted_or_flooded_handshake_ends_without_a_spin() {
     let nginx = Nginx::start();
     let limits = "[limits]\nhandshake_time = \"400ms\"";
     let gateway = Plan::to(&nginx.url()).sections(limits).start();
@@ -160,7 +160,7 @@ fn a_handshake_that_is_broken_off_or_flooded_ends_without_a_spin() {
         for n in 0..10 {
             let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
             tcp.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-            // Nothing is read: only a spin would use the processor.
+            // No byte is read back: only a busy loop would use the processor.
             let _ = tcp.write_all(&bytes);
             if n % 2 == 0 {
                 let _ = tcp.shutdown(Shutdown::Write);
@@ -176,7 +176,7 @@ fn a_handshake_that_is_broken_off_or_flooded_ends_without_a_spin() {
     eventually("both logs have the same", || nginx.seen().len() == gateway.access().len());
 }
 
-/// What is shown to a hello: whose certificate, the alert's number, or that the connection ends.
+/// Returns the answer to a ClientHello: the certificate's name, the alert's number, or the end.
 fn shown(port: u16, bytes: &[u8]) -> String {
     match answered(port, bytes) {
         Answered::Alert(number) => format!("alert {number}"),
@@ -190,7 +190,7 @@ fn shown(port: u16, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn whatever_stands_for_a_server_name_is_shown_the_default_or_an_alert() {
+fn an_odd_server_name_gets_the_default_or_an_alert() {
     let nginx = Nginx::start();
     let one = Plan::to(&nginx.url()).start();
     let second = |keys: &str, gateway: &Gateway| {
@@ -216,10 +216,11 @@ fn whatever_stands_for_a_server_name_is_shown_the_default_or_an_alert() {
         let one = &server_name(b"mp01.contoso.com").1[2..];
         [&(2 * one.len() as u16).to_be_bytes()[..], one, one].concat()
     };
-    // What the only site system shows, two without a default, and two of which dp01 is the default.
+    // The results for a single site system, for two without a default, and for two with dp01 as
+    // default.
     let (mp, dp) = ("mp01.contoso.com", "dp01.contoso.com");
     let nobody = [mp, "alert 49", dp];
-    // What is no name is an illegal parameter, and what is no list cannot be decoded.
+    // A malformed name is an illegal parameter, and a malformed list cannot be decoded.
     let (illegal, undecodable) = (["alert 47"; 3], ["alert 50"; 3]);
     let cases: Vec<(&str, Option<Extension>, [&str; 3])> = vec![
         ("no name", None, nobody),
@@ -254,7 +255,7 @@ fn whatever_stands_for_a_server_name_is_shown_the_default_or_an_alert() {
         }
     }
     assert!(faults.is_empty(), "{faults:#?}");
-    // One that comes in records of a byte each is a hello like any other.
+    // A ClientHello in records of one byte each is valid.
     let message = hello(0x0303, &[needed(), Vec::from_iter(named(dp.as_bytes()))].concat());
     let bytes: Vec<u8> = message.chunks(1).flat_map(|byte| plain(HANDSHAKE, byte)).collect();
     assert_eq!([&one, &none, &dp01].map(|gateway| shown(gateway.port, &bytes)), [mp, dp, dp]);

@@ -1,4 +1,4 @@
-//! Site systems of every role: where their requests go, and as what.
+//! Site systems of every role: the destinations of their requests, and the credentials.
 
 use std::process::Command;
 
@@ -38,7 +38,7 @@ fn each_role_may_have_a_backend_of_its_own_on_one_address() {
     let status = gateway.status();
     let shown = &status["site_systems"][0]["role_backends"];
     assert_eq!(shown["distribution-point"], dp.url());
-    // A reload sends them elsewhere.
+    // A reload changes the destination.
     let other = Scribe::start();
     gateway.write_config(&gateway.config_text().replace(&dp.url(), &other.url()));
     eventually("the other backend is asked", || {
@@ -47,17 +47,20 @@ fn each_role_may_have_a_backend_of_its_own_on_one_address() {
 }
 
 #[test]
-fn a_backend_for_a_role_that_the_site_system_has_not_is_an_error_with_its_place() {
+fn a_backend_for_a_missing_role_is_an_error() {
     let gateway = crate::support::Gateway::prepare(Plan::to("http://127.0.0.1:80"));
     let text = gateway.config_text();
     for (more, wanted) in [
-        ("role = \"software-update-point\"\nbackend = \"http://127.0.0.1:8530\"", "is no role of"),
+        (
+            "role = \"software-update-point\"\nbackend = \"http://127.0.0.1:8530\"",
+            "is not a role of",
+        ),
         ("role = \"distribution-point\"", "backend of a role_backend is missing"),
         ("backend = \"http://127.0.0.1:8530\"", "role of a role_backend is missing"),
-        ("role = \"distribution-point\"\nbackend = \"ftp://x\"", "'ftp://x' is no backend"),
+        ("role = \"distribution-point\"\nbackend = \"ftp://x\"", "'ftp://x' is not a backend"),
         (
             "role = \"distribution-point\"\nbackend = \"http://dp.contoso.com\"",
-            "forwards tokens to http://dp.contoso.com in clear",
+            "forwards tokens to http://dp.contoso.com over plain HTTP",
         ),
     ] {
         gateway.write_config(&format!("{text}\n[[site_system.role_backend]]\n{more}\n"));
@@ -93,15 +96,15 @@ fn a_role_is_explained_in_text_and_in_json() {
     assert_eq!(run(&["management-pont"]).0, Some(1));
 }
 
-/// Ways into both lanes: the ordinary one, and pingora's by HTTP/2.
-const LANES: [&str; 2] = ["--http1.1", "--http2"];
+/// The client protocols.
+const PROTOCOLS: [&str; 2] = ["--http1.1", "--http2"];
 
 #[test]
-fn namespaces_of_tokens_become_those_of_a_backend_without_and_every_other_byte_stays() {
+fn token_namespaces_are_translated_and_nothing_else_changes() {
     let scribe = Scribe::start();
     let gateway = Plan::to(&scribe.url()).site_system("upstream = \"translate\"").start();
     let token = gateway.token();
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (path, sent) in [
             ("/SMS_MP_TokenAuth/.sms_pol?{A}.1_00", "/SMS_MP/.sms_pol?{A}.1_00"),
             ("/sms_mp_TOKENAUTH/.sms_aut?MPLIST", "/SMS_MP/.sms_aut?MPLIST"),
@@ -110,21 +113,21 @@ fn namespaces_of_tokens_become_those_of_a_backend_without_and_every_other_byte_s
                 "/SMS_DP_SMSPKG$/PS1/a%20b/%c3%A4.Msi?x=%zz",
             ),
             ("/ccmtokenauth_sms_dp_smssig$/X.1.tar", "/SMS_DP_SMSSIG$/X.1.tar"),
-            // Neither has a pair.
+            // Neither has a counterpart.
             ("/SMS_MP/.sms_pol?x", "/SMS_MP/.sms_pol?x"),
             ("/CCM_STS/x", "/CCM_STS/x"),
         ] {
-            let answer = gateway.curl_as(&token, path, &[lane, "-g"]);
-            assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
+            let answer = gateway.curl_as(&token, path, &[protocol, "-g"]);
+            assert_eq!(answer.status, 200, "{protocol} {path}: {answer:?}");
             let written = scribe.last();
-            assert_eq!(written.line(), format!("GET {sent} HTTP/1.1"), "{lane}");
+            assert_eq!(written.line(), format!("GET {sent} HTTP/1.1"), "{protocol}");
             let forwards = path == "/CCM_STS/x";
             assert_eq!(written.fields("authorization").len(), usize::from(forwards), "{path}");
         }
         let before = scribe.all().len();
-        let nobody = gateway.curl("/SMS_MP_TokenAuth/.sms_pol?x", &[lane]);
+        let nobody = gateway.curl("/SMS_MP_TokenAuth/.sms_pol?x", &[protocol]);
         assert_eq!((nobody.status, &*nobody.code()), (401, "token.missing"));
-        let method = gateway.curl_as(&token, "/SMS_MP_TokenAuth/.sms_pol", &[lane, "-d", "x"]);
+        let method = gateway.curl_as(&token, "/SMS_MP_TokenAuth/.sms_pol", &[protocol, "-d", "x"]);
         assert_eq!((method.status, &*method.code()), (405, "route.method"));
         assert_eq!(scribe.all().len(), before, "a denied request reaches nobody");
     }
@@ -138,7 +141,7 @@ fn the_backend_is_sent_the_names_that_were_judged() {
     let scribe = Scribe::start();
     let gateway = Plan::to(&scribe.url()).site_system("upstream = \"translate\"").start();
     let token = gateway.token();
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (path, sent) in [
             ("/SMS_DP_SMSPKG%24/PS1/a%20b?%24=%2e", "/SMS_DP_SMSPKG$/PS1/a%20b?%24=%2e"),
             ("/CCMTOKENAUTH_SMS_DP_SMSPKG%24/PS1/a%2Db", "/SMS_DP_SMSPKG$/PS1/a-b"),
@@ -148,11 +151,15 @@ fn the_backend_is_sent_the_names_that_were_judged() {
                 "/SMS_DP_SMSPKG$/PS1/%25AppData%25/a;b.txt",
             ),
         ] {
-            let nobody = gateway.curl(path, &[lane, "-g", "--path-as-is"]);
-            assert_eq!((nobody.status, &*nobody.code()), (401, "token.missing"), "{lane} {path}");
-            let answer = gateway.curl_as(&token, path, &[lane, "-g", "--path-as-is"]);
-            assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
-            assert_eq!(scribe.last().line(), format!("GET {sent} HTTP/1.1"), "{lane}");
+            let nobody = gateway.curl(path, &[protocol, "-g", "--path-as-is"]);
+            assert_eq!(
+                (nobody.status, &*nobody.code()),
+                (401, "token.missing"),
+                "{protocol} {path}"
+            );
+            let answer = gateway.curl_as(&token, path, &[protocol, "-g", "--path-as-is"]);
+            assert_eq!(answer.status, 200, "{protocol} {path}: {answer:?}");
+            assert_eq!(scribe.last().line(), format!("GET {sent} HTTP/1.1"), "{protocol}");
         }
         let before = scribe.all().len();
         for path in [
@@ -164,11 +171,11 @@ fn the_backend_is_sent_the_names_that_were_judged() {
             "/SMS_MP/.sms_pol;x",
             "/SMS_MP/.sms_pol%2500",
         ] {
-            let refused = gateway.curl_as(&token, path, &[lane, "-g", "--path-as-is"]);
+            let refused = gateway.curl_as(&token, path, &[protocol, "-g", "--path-as-is"]);
             assert_eq!(
                 (refused.status, &*refused.code()),
                 (400, "path.ambiguous"),
-                "{lane} {path}"
+                "{protocol} {path}"
             );
         }
         assert_eq!(scribe.all().len(), before, "a denied request reaches nobody");
@@ -176,7 +183,7 @@ fn the_backend_is_sent_the_names_that_were_judged() {
 }
 
 #[test]
-fn what_is_only_observed_goes_on_as_it_came_and_routes_choose_for_themselves() {
+fn observed_requests_are_not_translated() {
     let scribe = Scribe::start();
     let observe = "mode = \"observe\"\nobserve_until = 2099-01-01T00:00:00Z";
     let soon = sitegate::clock::Clock::system().now() + std::time::Duration::from_secs(86_400);
@@ -189,7 +196,7 @@ fn what_is_only_observed_goes_on_as_it_came_and_routes_choose_for_themselves() {
         .after(routes)
         .start();
     let token = gateway.token();
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (token, path, sent, carries) in [
             (None, "/SMS_MP_TokenAuth/.sms_pol?x", "/SMS_MP_TokenAuth/.sms_pol?x", 0),
             (Some(&token), "/SMS_MP_TokenAuth/.sms_pol?x", "/SMS_MP/.sms_pol?x", 0),
@@ -197,37 +204,40 @@ fn what_is_only_observed_goes_on_as_it_came_and_routes_choose_for_themselves() {
             (Some(&token), "/SMS_MP_TokenAuth/as-it-is/x", "/SMS_MP_TokenAuth/as-it-is/x", 0),
         ] {
             let answer = match token {
-                Some(token) => gateway.curl_as(token, path, &[lane]),
-                None => gateway.curl(path, &[lane]),
+                Some(token) => gateway.curl_as(token, path, &[protocol]),
+                None => gateway.curl(path, &[protocol]),
             };
-            assert_eq!(answer.status, 200, "{lane} {path}: {answer:?}");
+            assert_eq!(answer.status, 200, "{protocol} {path}: {answer:?}");
             let written = scribe.last();
-            assert_eq!(written.line(), format!("GET {sent} HTTP/1.1"), "{lane}");
-            assert_eq!(written.fields("authorization").len(), carries, "{lane} {path}");
+            assert_eq!(written.line(), format!("GET {sent} HTTP/1.1"), "{protocol}");
+            assert_eq!(written.fields("authorization").len(), carries, "{protocol} {path}");
         }
     }
     let text = gateway.config_text().replace("/SMS_MP_TokenAuth/own/", "/reports/");
     gateway.write_config(&text);
     let out = gateway.command(&["check"]).output().unwrap();
     let told = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(told.contains("/reports/ is in no namespace that can be translated"), "{told}");
+    assert!(told.contains("/reports/ is not in a namespace that can be translated"), "{told}");
 }
 
 const ACCOUNT: &str = "gateway:open sesame";
 const BASIC: &str = "Basic Z2F0ZXdheTpvcGVuIHNlc2FtZQ==";
 
-/// A backend that lets nobody in but the one account, as a web server does.
+/// A backend that admits only this account, as a web server does.
 fn guarded() -> Scribe {
-    Scribe::answering(|written| match written.fields("authorization") == [BASIC] {
-        true => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
-        false => b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"iis\"\r\n\
+    Scribe::answering(|written| {
+        if written.fields("authorization") == [BASIC] {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()
+        } else {
+            b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"iis\"\r\n\
                    WWW-Authenticate: NTLM\r\nContent-Length: 6\r\n\r\nsecret"
-            .to_vec(),
+                .to_vec()
+        }
     })
 }
 
 #[test]
-fn a_backend_that_wants_an_account_is_asked_with_it_and_never_hands_its_challenge_on() {
+fn the_backend_account_is_sent_and_its_challenge_is_dropped() {
     let scribe = guarded();
     let auth = "[site_system.backend_auth]\nbasic = \"file:account\"\n";
     let plan = Plan::to(&scribe.url()).site_system(
@@ -239,12 +249,12 @@ fn a_backend_that_wants_an_account_is_asked_with_it_and_never_hands_its_challeng
     gateway.wait_until_ready();
     let token = gateway.token();
     let other = format!("X-Token: {token}");
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         for (path, args) in [
-            ("/SMS_MP/.sms_aut?MPLIST", &[lane][..]),
-            ("/SMS_MP/.sms_aut?MPLIST", &[lane, "-u", "me:mine"]),
-            ("/SMS_MP/.sms_pol?x", &[lane, "-H", &other]),
-            ("/SMS_MP_TokenAuth/.sms_pol?x", &[lane, "-H", &other]),
+            ("/SMS_MP/.sms_aut?MPLIST", &[protocol][..]),
+            ("/SMS_MP/.sms_aut?MPLIST", &[protocol, "-u", "me:mine"]),
+            ("/SMS_MP/.sms_pol?x", &[protocol, "-H", &other]),
+            ("/SMS_MP_TokenAuth/.sms_pol?x", &[protocol, "-H", &other]),
         ] {
             let answer = gateway.curl(path, args);
             assert_eq!(answer.status, 200, "{path} {args:?}: {answer:?}");
@@ -256,28 +266,31 @@ fn a_backend_that_wants_an_account_is_asked_with_it_and_never_hands_its_challeng
             std::slice::from_ref(&token),
             "a token in another field goes on as its route says"
         );
-        assert_eq!(gateway.curl_as(&token, "/SMS_MP_TokenAuth/.sms_pol?x", &[lane]).status, 200);
+        assert_eq!(
+            gateway.curl_as(&token, "/SMS_MP_TokenAuth/.sms_pol?x", &[protocol]).status,
+            200
+        );
         let before = scribe.all().len();
-        assert_eq!(gateway.curl("/SMS_MP/.sms_pol?x", &[lane]).code(), "token.missing");
+        assert_eq!(gateway.curl("/SMS_MP/.sms_pol?x", &[protocol]).code(), "token.missing");
         assert_eq!(scribe.all().len(), before);
     }
-    // A client that authenticates itself to the backend is nobody else there.
+    // A client that authenticates itself to the backend does not get the gateway's account.
     let windows = gateway.curl("/CCM_System_WindowsAuth/request", &["--http1.1", "-X", "CCM_POST"]);
     assert_eq!(windows.status, 401, "{windows:?}");
     assert!(windows.head.contains("NTLM") && scribe.last().fields("authorization").is_empty());
-    // The account was changed at the backend, and here it is another one after a reload.
+    // The account was changed at the backend, and here after a reload.
     write_account(&gateway, "gateway:shut");
     gateway.signal("HUP");
-    for lane in LANES {
+    for protocol in PROTOCOLS {
         eventually("the new account is in force", || {
-            gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[lane]).status == 502
+            gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[protocol]).status == 502
         });
-        let refused = gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[lane]);
+        let refused = gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[protocol]);
         assert_eq!(refused.code(), "upstream.credentials");
         assert!(!refused.head.to_ascii_lowercase().contains("www-authenticate"), "{refused:?}");
         assert!(!refused.text().contains("secret"));
     }
-    // A file that is no account changes nothing.
+    // A malformed account file changes nothing.
     write_account(&gateway, "nobody");
     gateway.signal("HUP");
     eventually("the file is refused", || {
@@ -296,7 +309,7 @@ fn write_account(gateway: &crate::support::Gateway, text: &str) {
 }
 
 #[test]
-fn an_account_that_would_travel_in_clear_or_cannot_be_read_is_an_error() {
+fn an_account_over_plain_http_or_unreadable_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let gateway = crate::support::Gateway::prepare(Plan::to("http://127.0.0.1:80"));
     write_account(&gateway, ACCOUNT);
@@ -309,7 +322,7 @@ fn an_account_that_would_travel_in_clear_or_cannot_be_read_is_an_error() {
     for (text, auth, wanted) in [
         (&far, auth("basic = \"file:account\""), "would send a password to http://mp.contoso.com"),
         (&text, auth("basic = \"file:none\""), "cannot be used"),
-        (&text, auth("basic = \"file:open\""), "everyone on this machine can read"),
+        (&text, auth("basic = \"file:open\""), "every user of this machine can read"),
         (&text, auth(""), "basic of a backend_auth is missing"),
         (&text, auth("basic = \"gateway:open sesame\""), "is neither \"file:\" nor \"env:\""),
         (&text, auth("basic = 5"), "backend_auth"),
@@ -324,7 +337,7 @@ fn an_account_that_would_travel_in_clear_or_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_route_takes_so_many_requests_of_one_address_and_others_are_not_counted() {
+fn a_route_has_a_rate_limit_per_address() {
     let scribe = Scribe::start();
     let routes = "[[site_system.route]]\npath = \"/SMS_FSP/\"\nrequire = \"anonymous\"\n\
                   methods = [\"POST\"]\nrequests_per_minute = 3\n\
@@ -333,35 +346,35 @@ fn a_route_takes_so_many_requests_of_one_address_and_others_are_not_counted() {
                   requests_per_minute = 3\n";
     let plan = Plan::to(&scribe.url()).site_system("windows_auth = true");
     let gateway = plan.after(routes).start();
-    let ask = |path: &str, lane: &str, from: &str| {
-        let answer = gateway.curl(path, &[lane, "--interface", from, "-d", "x"]);
+    let ask = |path: &str, protocol: &str, from: &str| {
+        let answer = gateway.curl(path, &[protocol, "--interface", from, "-d", "x"]);
         (answer.status, answer.code())
     };
     for n in 0..3 {
-        let lane = LANES[n % 2];
-        assert_eq!(ask("/SMS_FSP/.sms_fsp", lane, "127.0.0.1").0, 200, "{n}");
+        let protocol = PROTOCOLS[n % 2];
+        assert_eq!(ask("/SMS_FSP/.sms_fsp", protocol, "127.0.0.1").0, 200, "{n}");
     }
-    for lane in LANES {
-        let more = ask("/SMS_FSP/.sms_fsp", lane, "127.0.0.1");
-        assert_eq!(more, (429, "limit.requests".to_owned()), "{lane}");
-        assert_eq!(ask("/open/x", lane, "127.0.0.1").0, 200, "another route");
+    for protocol in PROTOCOLS {
+        let more = ask("/SMS_FSP/.sms_fsp", protocol, "127.0.0.1");
+        assert_eq!(more, (429, "limit.requests".to_owned()), "{protocol}");
+        assert_eq!(ask("/open/x", protocol, "127.0.0.1").0, 200, "another route");
     }
-    // Whoever needs a connection to the backend is judged by two readers, and has one turn.
+    // A request with a pinned backend connection counts once.
     for wanted in [200, 200, 200, 429] {
         assert_eq!(gateway.curl("/windows/x", &["--http1.1"]).status, wanted);
     }
-    // What is refused anyway uses up nobody's turns.
+    // A request that is refused anyway does not count.
     let other = "127.0.0.2";
     for _ in 0..5 {
         let wrong = gateway.curl("/SMS_FSP/.sms_fsp", &["--interface", other]);
         assert_eq!(wrong.status, 405);
     }
-    assert_eq!(ask("/SMS_FSP/.sms_fsp", LANES[0], other).0, 200, "another address");
+    assert_eq!(ask("/SMS_FSP/.sms_fsp", PROTOCOLS[0], other).0, 200, "another address");
     assert_eq!(scribe.lines().iter().filter(|line| line.contains("FSP")).count(), 4);
 }
 
 #[test]
-fn location_takes_the_queries_of_clients_and_those_of_media_from_their_networks_alone() {
+fn media_location_queries_pass_only_from_their_networks() {
     for (keys, network, media, new) in [
         ("", None, 403, 403),
         ("", Some("192.0.2.0/24"), 403, 403),
@@ -410,7 +423,7 @@ fn location_takes_the_queries_of_clients_and_those_of_media_from_their_networks_
                 assert_eq!(seen, (status, code.to_owned()), "{keys} {network:?} {query} {n}");
             }
         }
-        // A token's namespace takes them all: the backend reads the token.
+        // A token namespace takes all queries: the backend reads the token.
         let answer = gateway.curl_as(&token, "/SMS_MP_TokenAuth/.sms_aut?MPOTHER", &[]);
         assert_eq!(answer.status, 200);
     }
@@ -422,14 +435,18 @@ fn uploads_are_taken_by_the_verb_of_bits_alone_with_a_token_too() {
     let gateway = Plan::to(&scribe.url()).start();
     let token = gateway.token();
     let path = "/CCM_Incoming/5DD100CD-DF1D-45F5-BA17-A327F43465F8/1.xml";
-    for lane in ["--http1.1", "--http2"] {
-        let sent = gateway.curl_as(&token, path, &[lane, "-X", "BITS_POST", "-d", "x"]);
-        assert_eq!(sent.status, 200, "{lane}");
+    for protocol in ["--http1.1", "--http2"] {
+        let sent = gateway.curl_as(&token, path, &[protocol, "-X", "BITS_POST", "-d", "x"]);
+        assert_eq!(sent.status, 200, "{protocol}");
         for method in ["GET", "POST", "PUT", "DELETE", "PROPFIND", "OPTIONS", "CCM_POST"] {
-            let other = gateway.curl_as(&token, path, &[lane, "-X", method]);
-            assert_eq!((other.status, &*other.code()), (405, "route.method"), "{lane} {method}");
+            let other = gateway.curl_as(&token, path, &[protocol, "-X", method]);
+            assert_eq!(
+                (other.status, &*other.code()),
+                (405, "route.method"),
+                "{protocol} {method}"
+            );
         }
-        assert_eq!(gateway.curl_as(&token, path, &[lane, "-I"]).status, 405, "{lane}");
+        assert_eq!(gateway.curl_as(&token, path, &[protocol, "-I"]).status, 405, "{protocol}");
     }
     assert_eq!(scribe.all().len(), 2);
 }

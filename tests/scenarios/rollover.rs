@@ -14,13 +14,13 @@ use crate::support::{Gateway, Nginx, Plan, Wire, eventually};
 
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 
-/// What clients trust and what they come with; it changes while they are at it.
+/// The trust and the tokens of clients; both change while they run.
 struct Belongings {
     trust: ClientConfig,
     tokens: Vec<String>,
 }
 
-/// Clients that make a new connection for each request, with each of their tokens in turn.
+/// Clients that open a new connection for each request, and use each of their tokens in turn.
 struct Crowd {
     belongings: Arc<Mutex<Belongings>>,
     stop: Arc<AtomicBool>,
@@ -58,13 +58,13 @@ impl Crowd {
         crowd
     }
 
-    /// Change what clients have, and wait until each has gone by it.
+    /// Changes the belongings, and waits until each client has used them.
     fn have(&self, change: impl FnOnce(&mut Belongings)) {
         change(&mut self.belongings.lock().unwrap());
         self.go_around();
     }
 
-    /// Wait until each client has come around with what it has now.
+    /// Waits until each client has completed a round with its current belongings.
     fn go_around(&self) {
         let before: Vec<usize> = self.rounds.iter().map(|r| r.load(Ordering::Relaxed)).collect();
         eventually("every client has come around", || {
@@ -103,13 +103,13 @@ fn run(gateway: &Gateway, args: &[&str]) -> Output {
     gateway.command(args).output().unwrap()
 }
 
-/// A step that is taken.
+/// Runs a step, which must succeed.
 fn step(gateway: &Gateway, args: &[&str]) {
     let out = run(gateway, &[&["site", "rollover"], args].concat());
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// A step that is refused.
+/// Runs a step, which must be refused.
 fn refused(gateway: &Gateway, args: &[&str], code: &str) {
     let out = run(gateway, &[&["site", "rollover"], args].concat());
     let told = String::from_utf8_lossy(&out.stderr);
@@ -117,7 +117,7 @@ fn refused(gateway: &Gateway, args: &[&str], code: &str) {
     assert!(told.contains(code), "{args:?}: {told}");
 }
 
-/// A client that trusts what the site hands out at this moment.
+/// A client that trusts the currently exported roots.
 fn exported(gateway: &Gateway) -> ClientConfig {
     let pem = run(gateway, &["site", "export-root"]).stdout;
     let mut roots = RootCertStore::empty();
@@ -134,7 +134,7 @@ fn exported(gateway: &Gateway) -> ClientConfig {
     config
 }
 
-/// The certificates that are served: leaf and role authority.
+/// The served certificates: leaf and role authority.
 fn chain(gateway: &Gateway) -> Vec<CertificateDer<'static>> {
     let wire = Wire::open(exported(gateway), gateway.port, Gateway::HOST).unwrap();
     let shown = wire.0.conn.peer_certificates().unwrap();
@@ -156,7 +156,7 @@ fn published(gateway: &Gateway) -> Vec<String> {
     keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// As if the last step had been taken earlier than it was.
+/// Shifts the last step into the past.
 fn wait_out(state: &Path, minutes: i64) {
     let text = std::fs::read_to_string(state).unwrap();
     let mut rings: Value = serde_json::from_str(&text).unwrap();
@@ -204,7 +204,7 @@ fn everything_is_rolled_over_under_load_and_no_request_fails() {
     });
     crowd.go_around();
 
-    // curl trusts what is exported now.
+    // curl trusts the current export.
     std::fs::write(gateway.path("root.pem"), run(&gateway, &["site", "export-root"]).stdout)
         .unwrap();
     step(&gateway, &["publish", "token-key"]);
@@ -236,7 +236,7 @@ fn everything_is_rolled_over_under_load_and_no_request_fails() {
 }
 
 #[test]
-fn a_blocked_certificate_is_replaced_while_clients_work_and_is_on_the_list() {
+fn a_blocked_certificate_is_replaced_under_load() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let crowd = Crowd::start(&gateway, vec![gateway.token()]);

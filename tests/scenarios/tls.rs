@@ -1,4 +1,4 @@
-//! What TLS is offered, to whom, and for how long it is remembered.
+//! TLS versions, ciphers and session resumption.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,12 +9,12 @@ use rustls::client::Resumption;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::support::{Gateway, Nginx, Plan, Wire, client_config, connect, eventually};
-use sitegate::cert::forge::{Order, Pki};
+use sitegate_forge::{Order, Pki};
 
 const ASK: &str = "GET /CCM_Client/ccmsetup.cab HTTP/1.1\r\nHost: mp01.contoso.com\r\n\r\n";
 
 #[test]
-fn tls_1_3_with_the_hybrid_key_exchange_is_preferred_and_tls_1_2_works() {
+fn tls_1_3_with_the_hybrid_key_exchange_is_preferred() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let wire = connect(&gateway);
@@ -48,7 +48,7 @@ fn http_2_is_chosen_where_it_is_offered_and_can_be_switched_off() {
 }
 
 #[test]
-fn plain_http_garbage_and_half_hellos_reach_no_backend_and_harm_nobody() {
+fn plain_http_and_garbage_on_a_tls_port_reach_no_backend() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     for bytes in [
@@ -106,7 +106,7 @@ fn the_server_name_picks_the_site_system_and_host_must_agree() {
         wire.send(ask.as_bytes());
         assert_eq!(wire.read_answer().0, status, "{name} asked for {host}");
     }
-    // With several site systems and no default, an unknown name and none at all are refused.
+    // With several site systems and no default, an unknown name and a missing name are refused.
     assert!(Wire::open(config(), gateway.port, "other.contoso.com").is_err());
     let mut nameless = client_config(&gateway);
     nameless.enable_sni = false;
@@ -125,7 +125,7 @@ fn the_server_name_picks_the_site_system_and_host_must_agree() {
 }
 
 #[test]
-fn old_boot_media_and_ip_literals_reach_the_only_site_system_of_an_address() {
+fn clients_without_sni_reach_the_only_site_system() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let mut nameless = client_config(&gateway);

@@ -1,5 +1,5 @@
 //! Clients get their tokens from the site: they register, prove their keys, exchange one token for
-//! another, and are refused with a code when they may not.
+//! another, and get a code if they are refused.
 
 use std::net::SocketAddr;
 use std::process::Output;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use sitegate::cert::forge::{Forged, Order, Pki, Usage};
 use sitegate::clock::Clock;
 use sitegate::purpose::Purpose;
-use sitegate::sim::{Client, Device, DeviceError, Request, Trust, exchange};
 use sitegate::token::{MintRequest, SignerKind, TokenSigner};
+use sitegate_forge::{Forged, Order, Pki, Usage};
+use sitegate_lab::{DeviceError, SimClient, SimDevice, SimRequest, Trust, exchange};
 use tokio::runtime::Runtime;
 
 use crate::support::{Entra, Gateway, Nginx, Plan, Postgres, eventually};
@@ -27,7 +27,7 @@ struct Scene {
     entra: Entra,
     pki: Pki,
     runtime: Runtime,
-    client: Client,
+    client: SimClient,
 }
 
 impl Scene {
@@ -35,12 +35,12 @@ impl Scene {
         Scene::with("", "")
     }
 
-    /// With keys of `[token_service]` and of the site system.
+    /// Creates a scene with keys of `[token_service]` and of the site system.
     fn with(service: &str, site_system: &str) -> Scene {
         Scene::prepared(service, site_system, |_| {})
     }
 
-    /// Once more is there, in the gateway's folder.
+    /// Creates a scene after `more` has prepared the gateway's folder.
     fn prepared(service: &str, site_system: &str, more: impl FnOnce(&Gateway)) -> Scene {
         let nginx = Nginx::start();
         let plan = Plan::to(&nginx.url())
@@ -60,8 +60,8 @@ impl Scene {
         Scene { nginx, gateway, entra, pki, runtime, client }
     }
 
-    fn device(&self) -> Device {
-        Device::new(SignerKind::P256, &issuer(&self.gateway), PATH).unwrap()
+    fn device(&self) -> SimDevice {
+        SimDevice::new(SignerKind::P256, &issuer(&self.gateway), PATH).unwrap()
     }
 
     fn bulk(&self, args: &[&str]) -> String {
@@ -73,13 +73,13 @@ impl Scene {
         command.output().unwrap()
     }
 
-    fn register(&mut self, device: &mut Device, token: &str) -> Result<Value, DeviceError> {
+    fn register(&mut self, device: &mut SimDevice, token: &str) -> Result<Value, DeviceError> {
         self.register_as(device, Some(token), json!({}))
     }
 
     fn register_as(
         &mut self,
-        device: &mut Device,
+        device: &mut SimDevice,
         token: Option<&str>,
         more: Value,
     ) -> Result<Value, DeviceError> {
@@ -87,13 +87,13 @@ impl Scene {
     }
 
     /// A device that has registered with a fresh bulk token.
-    fn registered(&mut self) -> Device {
+    fn registered(&mut self) -> SimDevice {
         let (mut device, bulk) = (self.device(), self.bulk(&[]));
         self.register(&mut device, &bulk).unwrap();
         device
     }
 
-    fn token(&mut self, device: &Device, more: &[(&str, &str)]) -> Result<String, DeviceError> {
+    fn token(&mut self, device: &SimDevice, more: &[(&str, &str)]) -> Result<String, DeviceError> {
         self.runtime.block_on(device.token(&mut self.client, more, now()))
     }
 
@@ -101,7 +101,7 @@ impl Scene {
         self.runtime.block_on(exchange(&mut self.client, PATH, subject, more))
     }
 
-    /// Ask with curl, with a client certificate or without; the answer's JSON.
+    /// Sends a request with curl, with or without a client certificate. Returns status and JSON.
     fn curl(&self, certificate: Option<&Forged>, path: &str, args: &[&str]) -> (u16, Value) {
         let (chain, key) = (self.gateway.path("client.crt"), self.gateway.path("client.key"));
         let mut all = args.to_vec();
@@ -116,7 +116,7 @@ impl Scene {
 
     /// The status of a request with a token, and the code of its refusal.
     fn ask(&mut self, token: &str, path: &str) -> (u16, String) {
-        let request = Request::get(path).bearer(token);
+        let request = SimRequest::get(path).bearer(token);
         let answer = self.runtime.block_on(self.client.fetch(&request)).unwrap();
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         (answer.status, body["code"].as_str().unwrap_or_default().to_owned())
@@ -131,11 +131,11 @@ fn issuer(gateway: &Gateway) -> String {
     format!("https://{}:{}{PATH}", Gateway::HOST, gateway.port)
 }
 
-fn client(gateway: &Gateway) -> Client {
+fn client(gateway: &Gateway) -> SimClient {
     let root = std::fs::read_to_string(gateway.path("root.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let trust = Trust::new(&root, provider).unwrap();
-    Client::new(SocketAddr::from(([127, 0, 0, 1], gateway.port)), Gateway::HOST, &trust)
+    SimClient::new(SocketAddr::from(([127, 0, 0, 1], gateway.port)), Gateway::HOST, &trust)
 }
 
 fn stdout(output: &Output) -> String {
@@ -160,7 +160,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[test]
-fn a_client_registers_works_and_downloads_with_tokens_of_the_sites_own() {
+fn a_client_registers_and_works_with_site_issued_tokens() {
     let mut scene = Scene::new();
     let mut device = scene.device();
     let bulk = scene.bulk(&["--uses", "1"]);
@@ -197,7 +197,7 @@ fn a_client_registers_works_and_downloads_with_tokens_of_the_sites_own() {
 fn the_metadata_say_where_everything_is_and_the_keys_verify() {
     let mut scene = Scene::new();
     let found = |scene: &mut Scene, path: &str| {
-        let answer = scene.runtime.block_on(scene.client.fetch(&Request::get(path))).unwrap();
+        let answer = scene.runtime.block_on(scene.client.fetch(&SimRequest::get(path))).unwrap();
         assert_eq!(answer.status, 200, "{path}");
         serde_json::from_slice::<Value>(&answer.body).unwrap()
     };
@@ -231,7 +231,7 @@ fn a_proof_is_taken_once() {
         ("client_assertion", assertion.as_str()),
     ];
     let mut ask = |form: &[(&str, &str)]| {
-        let asked = sitegate::sim::device::ask(&mut scene.client, PATH, "token", form);
+        let asked = sitegate_lab::device::ask(&mut scene.client, PATH, "token", form);
         scene.runtime.block_on(asked)
     };
     ask(&form).unwrap();
@@ -239,12 +239,12 @@ fn a_proof_is_taken_once() {
 }
 
 #[test]
-fn a_bulk_token_that_is_used_up_expired_or_blocked_registers_nobody() {
+fn a_used_up_or_blocked_bulk_token_registers_no_device() {
     let mut scene = Scene::new();
     let (mut first, mut second) = (scene.device(), scene.device());
     let bulk = scene.bulk(&["--uses", "1"]);
     scene.register(&mut first, &bulk).unwrap();
-    // An answer that was lost costs nothing.
+    // A lost response costs no use.
     scene.register(&mut first, &bulk).unwrap();
     assert_eq!(code(scene.register(&mut second, &bulk)), "registration.token_used_up");
 
@@ -266,7 +266,7 @@ fn a_bulk_token_that_is_used_up_expired_or_blocked_registers_nobody() {
 }
 
 #[test]
-fn a_bulk_token_that_has_expired_registers_nobody() {
+fn an_expired_bulk_token_registers_no_device() {
     let mut scene = Scene::new();
     let key = std::fs::read(scene.gateway.path("state/token/token.key")).unwrap();
     let signer = TokenSigner::from_pem(&key, None).unwrap();
@@ -297,7 +297,7 @@ fn a_bulk_token_that_has_expired_registers_nobody() {
 }
 
 #[test]
-fn a_device_that_is_blocked_ahead_is_blocked_for_its_users_and_registers_nowhere() {
+fn a_device_blocked_in_advance_cannot_register() {
     let mut scene = Scene::new();
     let id = "77777777-0000-4000-8000-000000000007";
     let user = scene.entra.user("88888888-0000-4000-8000-000000000008", Some(id));
@@ -312,7 +312,7 @@ fn a_device_that_is_blocked_ahead_is_blocked_for_its_users_and_registers_nowhere
 }
 
 #[test]
-fn a_block_in_the_store_ends_what_is_under_way() {
+fn a_block_in_the_store_ends_requests_in_flight() {
     let scene = Scene::new();
     let file = scene.nginx.content().join("large.bin");
     crate::support::write_pattern(&file, 64);
@@ -382,7 +382,7 @@ fn a_device_of_entra_registers_and_exchanges_by_its_own_token() {
 }
 
 #[test]
-fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
+fn a_known_device_with_another_key_waits_for_approval() {
     let mut scene = Scene::new();
     let device = scene.registered();
     let id = device.id().unwrap().to_owned();
@@ -394,7 +394,7 @@ fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
     let pending = stdout(&scene.run(&["site", "devices", "--pending"]));
     assert!(pending.contains(thief.thumbprint()) && pending.contains(&id), "{pending}");
 
-    // A proof for another key is none.
+    // A proof for another key is invalid.
     let mut heir = scene.device();
     let stolen = device.proof_for(thief.thumbprint(), now()).unwrap();
     let more = json!({ "device_id": id, "device_proof": stolen });
@@ -409,7 +409,7 @@ fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
     assert!(scene.token(&thief, &[]).is_ok(), "somebody looked and approved");
     assert!(scene.token(&device, &[]).is_ok(), "and said that the former keys stay");
 
-    // The key of one device is not another's.
+    // The key of one device is not valid for another.
     let other = scene.registered();
     let mut both = device;
     let more = json!({ "device_id": other.id() });
@@ -417,7 +417,7 @@ fn a_known_device_with_another_key_waits_until_it_is_proved_or_approved() {
 }
 
 #[test]
-fn without_automatic_approval_nobody_gets_a_token_before_it() {
+fn with_manual_approval_no_token_is_issued_before_it() {
     let mut scene = Scene::with("approval = \"manual\"", "");
     let device = scene.registered();
     assert_eq!(code(scene.token(&device, &[])), "device.not_approved");
@@ -425,21 +425,21 @@ fn without_automatic_approval_nobody_gets_a_token_before_it() {
     assert!(scene.token(&device, &[]).is_ok());
 }
 
-/// What a command says to people, and its exit code.
+/// The text output of a command, and its exit code.
 fn told(output: &Output) -> (String, Option<i32>) {
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
 }
 
 impl Scene {
-    /// Block what may begin with a hyphen.
+    /// Blocks a thumbprint that may begin with a hyphen.
     fn block(&self, thumbprint: &str) -> Output {
         let mut command = std::process::Command::new(crate::support::BINARY);
         command.env("SITEGATE_CONFIG", self.gateway.path("gateway.toml"));
         command.args(["site", "block", "--", thumbprint]).output().unwrap()
     }
 
-    /// A key of somebody who says that he is a device, by a bulk token.
-    fn claims(&mut self, id: &str, bulk: &str, name: &str) -> Result<Device, DeviceError> {
+    /// Registers a key that claims a device, with a bulk token.
+    fn claims(&mut self, id: &str, bulk: &str, name: &str) -> Result<SimDevice, DeviceError> {
         let mut device = self.device();
         let more = json!({ "device_id": id, "client_name": name });
         self.register_as(&mut device, Some(bulk), more)?;
@@ -448,7 +448,7 @@ impl Scene {
 }
 
 #[test]
-fn an_approval_lets_in_the_rightful_key_and_not_those_that_strangers_planted() {
+fn an_approval_admits_only_the_named_key() {
     let mut scene = Scene::new();
     let former = scene.registered();
     let id = former.id().unwrap().to_owned();
@@ -492,7 +492,7 @@ fn an_approval_lets_in_the_rightful_key_and_not_those_that_strangers_planted() {
 }
 
 #[test]
-fn whoever_approves_sees_who_brought_each_key() {
+fn a_pending_key_shows_its_origin() {
     let mut scene = Scene::new();
     let id = scene.registered().id().unwrap().to_owned();
     let bulk = scene.bulk(&[]);
@@ -530,7 +530,7 @@ fn planted_keys_push_the_rightful_one_out_of_no_line() {
             }
         }
     }
-    // Two of each token from one address, and sixteen in all but for the first of each token.
+    // Two per token from one address, and sixteen in total except for the first of each token.
     assert_eq!(refused, 9 * 3 - 16);
     let counted = |outcome: &str| format!("sitegate_rival_claims_total{{outcome=\"{outcome}\"}}");
     assert_eq!(scene.gateway.metric(&counted("waits")), 17.0);
@@ -540,7 +540,7 @@ fn planted_keys_push_the_rightful_one_out_of_no_line() {
 }
 
 #[test]
-fn a_block_of_a_planted_key_is_not_one_of_the_device_that_it_claims() {
+fn a_blocked_planted_key_does_not_block_the_device() {
     let mut scene = Scene::new();
     let device = scene.registered();
     let id = device.id().unwrap().to_owned();
@@ -549,21 +549,21 @@ fn a_block_of_a_planted_key_is_not_one_of_the_device_that_it_claims() {
     let mut planted = scene.claims(&id, &bulk, "PC42").unwrap();
     let (said, exit) = told(&scene.block(planted.thumbprint()));
     assert_eq!(exit, Some(0), "{said}");
-    assert!(said.contains(&format!("waits for {id} no more")), "{said}");
+    assert!(said.contains(&format!("no longer waits for {id}")), "{said}");
     assert!(said.contains("no device is blocked"), "{said}");
     let more = json!({ "device_id": id });
     let again = scene.register_as(&mut planted, Some(&bulk), more);
     assert_eq!(code(again), "device.blocked", "the key cannot come again");
     assert!(scene.token(&device, &[]).is_ok());
     assert_eq!(scene.ask(&token, POLICY), ok());
-    // A key that works is the device.
+    // A working key identifies the device.
     let (said, _) = told(&scene.block(device.thumbprint()));
     assert!(said.contains(&format!("device {id} is blocked")), "{said}");
     eventually("the block takes hold", || scene.ask(&token, POLICY).0 == 403);
 }
 
 #[test]
-fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim_and_those_that_work() {
+fn approve_all_skips_rival_keys_and_working_devices() {
     let mut scene = Scene::with("approval = \"manual\"", "");
     let working = scene.registered();
     let id = working.id().unwrap().to_owned();
@@ -578,7 +578,7 @@ fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim_and_those_that_w
     assert!(said.contains(&format!("{} approved", alone.id().unwrap())), "{said}");
     assert!(said.contains(&format!("{} is claimed by", rivalled.id().unwrap())), "{said}");
     assert!(scene.token(&alone, &[]).is_ok());
-    assert!(said.contains(&format!("{id} works, and another key claims it")), "{said}");
+    assert!(said.contains(&format!("{id} has a key in use, and another key claims it")), "{said}");
     assert!(scene.token(&working, &[]).is_ok());
     for device in [&rivalled, &planted, &claims] {
         assert_eq!(code(scene.token(device, &[])), "device.not_approved");
@@ -586,7 +586,7 @@ fn all_that_wait_are_approved_but_for_those_whom_two_keys_claim_and_those_that_w
 }
 
 #[test]
-fn a_blocked_device_does_not_come_back_by_the_bulk_token_that_is_blocked_with_it() {
+fn a_device_cannot_return_by_the_bulk_token_blocked_with_it() {
     let mut scene = Scene::new();
     let bulk = scene.bulk(&[]);
     let id = claims(&bulk)["UniqueId"].as_str().unwrap().to_owned();
@@ -605,7 +605,7 @@ fn a_blocked_device_does_not_come_back_by_the_bulk_token_that_is_blocked_with_it
 }
 
 #[test]
-fn a_bulk_token_has_a_number_of_uses_unless_it_is_said_that_it_has_none() {
+fn a_bulk_token_has_limited_uses_unless_stated_otherwise() {
     let scene = Scene::new();
     for (args, wanted) in [
         (&[][..], json!(1000)),
@@ -641,7 +641,7 @@ fn a_client_certificate_registers_one_device() {
 }
 
 #[test]
-fn a_blocked_device_ends_at_once_and_does_not_come_back_by_any_way() {
+fn a_blocked_device_is_denied_at_once_and_cannot_return() {
     let mut scene = Scene::new();
     let entra_id = "66666666-0000-4000-8000-000000000006";
     let theirs = scene.entra.device(entra_id);
@@ -679,7 +679,7 @@ fn a_blocked_device_ends_at_once_and_does_not_come_back_by_any_way() {
 }
 
 #[test]
-fn one_token_or_all_that_were_issued_before_a_moment_can_be_blocked() {
+fn tokens_are_blocked_by_id_or_by_issue_time() {
     let mut scene = Scene::new();
     let device = scene.registered();
     let (one, other) = (scene.token(&device, &[]).unwrap(), scene.token(&device, &[]).unwrap());
@@ -706,7 +706,7 @@ fn a_client_gives_up_a_token_of_its_own_and_no_others() {
     let mut scene = Scene::new();
     let (device, stranger) = (scene.registered(), scene.registered());
     let token = scene.token(&device, &[]).unwrap();
-    let revoke = |scene: &mut Scene, by: &Device| {
+    let revoke = |scene: &mut Scene, by: &SimDevice| {
         scene.runtime.block_on(by.revoke(&mut scene.client, &token, now()))
     };
     assert_eq!(code(revoke(&mut scene, &stranger)), "subject.token");
@@ -783,7 +783,7 @@ fn a_device_that_was_away_for_too_long_registers_again() {
     assert!(scene.token(&device, &[]).is_ok(), "renewed early");
     let (id, leaked) = (device.id().unwrap().to_owned(), scene.bulk(&[]));
     let mut planted = scene.claims(&id, &leaked, "PC42").unwrap();
-    // Its last token ended two days ago, as the store has it.
+    // Its last token ended two days ago, according to the store.
     let store = scene.gateway.path("state/store/site.db");
     let then = now().as_second() - 2 * 86_400;
     let sql = format!("UPDATE devices SET registered = {then}, renewed = {then}");
@@ -798,11 +798,11 @@ fn a_device_that_was_away_for_too_long_registers_again() {
         .unwrap();
     stdout(&done);
     assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
-    // A key that only waits brings nobody back.
+    // A pending key does not bring the device back.
     let more = json!({ "device_id": id });
     scene.register_as(&mut planted, Some(&leaked), more).unwrap();
     assert_eq!(code(scene.token(&device, &[])), "device.lapsed");
-    // It comes back by a bulk token, of which that is a use; the next try is a retry again.
+    // It returns with a bulk token, which uses one use; the next try is a retry again.
     let (mut again, bulk) = (device, scene.bulk(&["--uses", "1"]));
     scene.register(&mut again, &bulk).unwrap();
     scene.register(&mut again, &bulk).unwrap();
@@ -826,11 +826,11 @@ fn one_address_cannot_register_without_end() {
 }
 
 #[test]
-fn keys_of_every_kind_prove_a_client_and_weak_ones_are_not_taken() {
+fn p256_and_rsa_keys_prove_a_client_and_weak_ones_are_refused() {
     let mut scene = Scene::new();
     for kind in [SignerKind::P256, SignerKind::Rsa2048] {
         let (mut device, bulk) =
-            (Device::new(kind, &issuer(&scene.gateway), PATH).unwrap(), scene.bulk(&[]));
+            (SimDevice::new(kind, &issuer(&scene.gateway), PATH).unwrap(), scene.bulk(&[]));
         scene.register(&mut device, &bulk).unwrap();
         assert!(scene.token(&device, &[]).is_ok());
     }
@@ -846,14 +846,14 @@ fn keys_of_every_kind_prove_a_client_and_weak_ones_are_not_taken() {
 }
 
 #[test]
-fn an_oauth_library_that_is_not_ours_registers_exchanges_and_downloads() {
+fn a_foreign_oauth_library_registers_and_downloads() {
     let scene = Scene::new();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/authlib_client.py");
     let root = scene.gateway.path("root.pem");
     let package = scene.gateway.url(SMALL);
     let out = std::process::Command::new(crate::support::python())
         .args([script, &issuer(&scene.gateway), &scene.bulk(&[]), root.to_str().unwrap(), &package])
-        // The environment's roots would go before those that the script names.
+        // The environment's roots would take precedence over those that the script names.
         .env("REQUESTS_CA_BUNDLE", &root)
         .output()
         .unwrap();
@@ -879,7 +879,7 @@ fn refusals_have_the_errors_and_challenges_of_the_standards() {
     let basic = "Authorization: Basic YTpi";
     let bearer = "Authorization: Bearer a.b.c";
     let none = "X-Nothing: 1";
-    // What is asked, with which field: the error in the body, and the challenge.
+    // The request, its field, the error in the body, and the challenge.
     let cases = [
         ("token", assertion.to_owned(), none, 401, Some("invalid_client"), None),
         ("token", assertion.to_owned(), basic, 401, Some("invalid_client"), Some("Bearer")),
@@ -931,7 +931,7 @@ fn refusals_have_the_errors_and_challenges_of_the_standards() {
 }
 
 #[test]
-fn nodes_openid_client_registers_exchanges_downloads_and_revokes_as_it_comes() {
+fn nodes_openid_client_registers_downloads_and_revokes() {
     let scene = Scene::new();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/openid_client.mjs");
     let (modules, issuer, bulk) =
@@ -948,13 +948,13 @@ fn nodes_openid_client_registers_exchanges_downloads_and_revokes_as_it_comes() {
     scene.nginx.assert_seen(5);
 }
 
-/// One of fifty: registers, and then renews and works until it is told to stop.
+/// One of fifty clients: registers, and then renews and works until it is stopped.
 async fn a_life(
-    mut client: Client,
-    mut device: Device,
+    mut client: SimClient,
+    mut device: SimDevice,
     bulk: String,
     mut stop: tokio::sync::watch::Receiver<bool>,
-) -> (Device, Option<String>, u32) {
+) -> (SimDevice, Option<String>, u32) {
     let (mut tried, mut done, mut last) = (0, 0, None);
     while !*stop.borrow() {
         if device.id().is_none() {
@@ -966,9 +966,9 @@ async fn a_life(
             }
         } else if let Ok(token) = device.token(&mut client, &[], now()).await {
             last = Some(token.clone());
-            let request = Request::get(POLICY).bearer(&token);
+            let request = SimRequest::get(POLICY).bearer(&token);
             if let Ok(answer) = client.fetch(&request).await {
-                // An acknowledged token is good, whatever was killed meanwhile.
+                // An acknowledged token is valid, even if a process was killed meanwhile.
                 assert!([200, 502, 503].contains(&answer.status), "{answer:?}");
                 done += u32::from(answer.status == 200);
             }
@@ -982,7 +982,7 @@ async fn a_life(
 }
 
 #[test]
-fn fifty_clients_lose_nothing_when_the_process_is_killed_under_them() {
+fn fifty_clients_lose_nothing_when_the_process_is_killed() {
     let mut scene =
         Scene::with("registrations_per_minute = 100000\nrequests_per_minute = 1000000", "");
     let bulk = scene.bulk(&[]);
@@ -1011,7 +1011,7 @@ fn fifty_clients_lose_nothing_when_the_process_is_killed_under_them() {
     println!("50 clients, 5 kills: {tokens} requests went through");
     let ids: std::collections::BTreeSet<_> = lives.iter().map(|(d, _, _)| d.id()).collect();
     assert_eq!(ids.len(), 50, "each has one id, and nobody another's");
-    // What was acknowledged is known, and one of them can be blocked with all that it holds.
+    // Acknowledged clients are known, and one of them can be blocked with all its tokens.
     let (blocked, token, _) = &lives[7];
     let id = blocked.id().unwrap();
     let listed = stdout(&scene.run(&["token", "list", "--device", id, "--format", "json"]));
@@ -1046,7 +1046,7 @@ fn sha256(forged: &Forged) -> String {
 }
 
 #[test]
-fn a_client_certificate_registers_if_it_is_good_and_nobody_can_say_that_it_is() {
+fn only_a_good_client_certificate_registers() {
     let scene = Scene::with("", CERTIFICATES);
     let (good, foreign) = (forge(&scene.pki), forge(&Pki::new("Others", now()).unwrap()));
     let device = scene.device();
@@ -1079,7 +1079,7 @@ fn a_client_certificate_registers_if_it_is_good_and_nobody_can_say_that_it_is() 
 #[test]
 fn a_token_that_is_bound_to_a_certificate_is_nothing_without_it() {
     let mut scene = Scene::with("", CERTIFICATES);
-    // Bound is what was proved, whoever vouches for it.
+    // The binding is to the proven key, under any issuer.
     let (own, other) = (forge(&Pki::new("Own", now()).unwrap()), forge(&scene.pki));
     let device = scene.registered();
     let path = format!("{PATH}/token");
@@ -1112,7 +1112,7 @@ fn a_token_that_is_bound_to_a_certificate_is_nothing_without_it() {
 }
 
 #[test]
-fn nothing_of_the_token_services_namespace_reaches_the_backend_even_while_observing() {
+fn the_token_service_namespace_never_reaches_the_backend() {
     let until = jiff::Timestamp::from_second(now().as_second() + 86_400).unwrap();
     let observing = format!("mode = \"observe\"\nobserve_until = {until}");
     for (mode, below) in [("", "route.unknown"), (observing.as_str(), "route.unknown")] {
@@ -1149,7 +1149,7 @@ fn nothing_of_the_token_services_namespace_reaches_the_backend_even_while_observ
         }
         scene.nginx.assert_seen(0);
     }
-    // Where it is not offered, there is nothing.
+    // Without the token service, the path does not exist.
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let answer = gateway.curl(&format!("{PATH}/jwks"), &[]);
@@ -1158,7 +1158,7 @@ fn nothing_of_the_token_services_namespace_reaches_the_backend_even_while_observ
 }
 
 #[test]
-fn two_site_servers_on_one_postgresql_are_one_site_and_gateways_outlive_it() {
+fn two_site_servers_on_one_postgresql_are_one_site() {
     let mut postgres = Postgres::start();
     let url = postgres.url();
     let put = |gateway: &Gateway| {
@@ -1173,8 +1173,8 @@ fn two_site_servers_on_one_postgresql_are_one_site_and_gateways_outlive_it() {
     let token = one.token(&device, &[]).unwrap();
     assert_eq!(one.ask(&token, POLICY), ok());
 
-    // The other one knows the device, and would know a proof that was used. Its own clients know it
-    // by another name, so the device speaks to it as such.
+    // The other server knows the device, and would know a used proof. Its own clients know it by
+    // another name, so the device uses that.
     let id = device.id().unwrap().to_owned();
     assert!(stdout(&two.run(&["site", "devices"])).contains(&id));
     assert!(stdout(&two.run(&["token", "list"])).contains(claims(&token)["jti"].as_str().unwrap()));
@@ -1191,8 +1191,8 @@ fn two_site_servers_on_one_postgresql_are_one_site_and_gateways_outlive_it() {
     assert!(blocked.elapsed() < Duration::from_secs(10), "ten times the goal");
     assert_eq!(code(two.token(&theirs, &[])), "device.blocked");
 
-    // Without the database tokens that there are go on, whoever is blocked stays so, and nobody
-    // gets a new one.
+    // Without the database existing tokens work, blocked clients stay blocked, and no new token is
+    // issued.
     postgres.stop();
     assert_eq!(one.ask(&token, POLICY), ok());
     assert_eq!(two.ask(&their_token, POLICY), (403, "device.blocked".to_owned()));
@@ -1207,7 +1207,7 @@ fn two_site_servers_on_one_postgresql_are_one_site_and_gateways_outlive_it() {
 }
 
 #[test]
-fn a_command_that_only_looks_makes_nothing_and_is_not_in_the_audit() {
+fn a_read_only_command_creates_nothing() {
     let nginx = Nginx::start();
     let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
     for command in [&["token", "list"][..], &["site", "devices"], &["site", "audit"]] {

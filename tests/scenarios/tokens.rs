@@ -1,4 +1,4 @@
-//! Who may do what: what is not allowed leaves no line in the backend's log.
+//! Authorization by token: a refused request leaves no line in the backend's log.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
@@ -7,7 +7,7 @@ use crate::support::{Gateway, Nginx, Plan, connect, eventually};
 
 const POLICY: &str = "/SMS_MP/.sms_pol?x.1_00";
 
-/// A token with some of its claims or header replaced, and the signature left as it is.
+/// A token with some of its claims or header replaced, and the signature unchanged.
 fn altered(token: &str, part: usize, change: impl Fn(&mut serde_json::Value)) -> String {
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     let mut value = serde_json::from_slice(&B64.decode(&parts[part]).unwrap()).unwrap();
@@ -17,7 +17,7 @@ fn altered(token: &str, part: usize, change: impl Fn(&mut serde_json::Value)) ->
 }
 
 #[test]
-fn anonymous_bootstrap_is_reachable_and_everything_else_needs_the_right_token() {
+fn only_bootstrap_paths_are_open_without_a_token() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let device = gateway.token();
@@ -87,7 +87,7 @@ fn anonymous_bootstrap_is_reachable_and_everything_else_needs_the_right_token() 
 }
 
 #[test]
-fn a_token_that_is_not_right_in_every_part_never_reaches_the_backend() {
+fn an_altered_token_never_reaches_the_backend() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let stranger = Plan::to(&nginx.url()).start();
@@ -161,7 +161,7 @@ fn the_credential_of_a_request_stands_in_one_place_once() {
 }
 
 #[test]
-fn a_token_authorises_its_own_request_and_not_the_next_on_the_connection() {
+fn a_token_authorizes_only_its_own_request() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let token = gateway.token();
@@ -178,7 +178,7 @@ fn a_token_authorises_its_own_request_and_not_the_next_on_the_connection() {
 }
 
 #[test]
-fn tokens_of_a_provider_follow_its_key_file_while_connections_stay_open() {
+fn provider_tokens_follow_the_key_file() {
     let nginx = Nginx::start();
     let forge = Forge::new();
     let keys = tempfile::tempdir().unwrap();
@@ -230,7 +230,7 @@ keys = "{}"
 }
 
 #[test]
-fn a_flood_of_unknown_keys_costs_no_memory_and_makes_no_new_metric() {
+fn a_flood_of_unknown_keys_costs_no_memory() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).start();
     let good = gateway.token();
@@ -257,7 +257,7 @@ fn a_flood_of_unknown_keys_costs_no_memory_and_makes_no_new_metric() {
     assert_eq!(denied, 3000.0);
 }
 
-/// An identity provider of its own.
+/// An independent identity provider.
 struct Forge(sitegate::token::TokenSigner);
 
 impl Forge {
@@ -271,7 +271,7 @@ impl Forge {
         sitegate::token::jwks([&self.0]).to_string()
     }
 
-    /// A device's token; the claim `sub` is minted, so the provider's device claim is that.
+    /// A device's token. `sub` holds the device, so the provider's device claim is that.
     fn token(&self, issuer: &str, audience: &str) -> String {
         let request = sitegate::token::MintRequest {
             purpose: sitegate::purpose::Purpose::Client,
@@ -291,8 +291,7 @@ impl Forge {
 }
 
 #[test]
-fn a_credential_goes_on_only_where_a_route_forwards_it_and_windows_ones_never_on_a_shared_connection()
- {
+fn credentials_are_forwarded_only_where_the_route_says_so() {
     let nginx = Nginx::with("", "location ~* ^/(fwd|nocert) { return 200 \"ok\\n\"; }");
     let routes = "[[site_system.route]]\npath = \"/fwd/\"\nrequire = \"device\"\ntoken = \"forward\"\n\
                   [[site_system.route]]\npath = \"/fwd/open/\"\nrequire = \"anonymous\"\ntoken = \"forward\"\n";
@@ -310,7 +309,7 @@ fn a_credential_goes_on_only_where_a_route_forwards_it_and_windows_ones_never_on
 }
 
 #[test]
-fn windows_authentication_is_carried_on_http_1_1_alone_where_it_is_allowed() {
+fn windows_auth_is_carried_over_http_1_1_only() {
     let challenge = "location ~* ^/nocert { add_header WWW-Authenticate Negotiate always; return 401; } \
                      location ~* ^/ccm_client { add_header WWW-Authenticate Negotiate always; return 401; }";
     let nginx = Nginx::with("", challenge);
@@ -321,11 +320,11 @@ fn windows_authentication_is_carried_on_http_1_1_alone_where_it_is_allowed() {
     assert!(answer.head.contains("WWW-Authenticate: Negotiate"), "{}", answer.head);
     nginx.assert_seen(1);
     assert!(nginx.seen()[0].contains(" a=Negotiate TlRM "));
-    // curl comes again with HTTP/1.1 when it is told that HTTP/2 will not do.
+    // curl retries over HTTP/1.1 on HTTP_1_1_REQUIRED.
     let again = gateway.curl(path, &["--http2"]);
     assert!(again.head.starts_with("HTTP/1.1 401"), "{again:?}");
     nginx.assert_seen(2);
-    // Elsewhere the backend's offer does not reach the client.
+    // On other routes the backend's challenge does not reach the client.
     let answer = gateway.curl("/CCM_Client/x", &["--http1.1"]);
     assert_eq!(answer.status, 401);
     assert!(!answer.head.contains("Negotiate"), "{}", answer.head);

@@ -1,11 +1,11 @@
-//! Whom the token service believes: the issuers of the site system that a request came by, and of
-//! what it makes of their tokens, what a block of them still reaches.
+//! The issuers that the token service accepts (those of the site system that a request came
+//! through), and the reach of a block on tokens that were exchanged for theirs.
 
 use rstest::rstest;
 use serde_json::{Value, json};
 use sitegate::purpose::Purpose;
-use sitegate::sim::{Client, Device, DeviceError, Request, exchange};
 use sitegate::token::{MintRequest, SignerKind, TokenSigner, jwks};
+use sitegate_lab::{DeviceError, SimClient, SimDevice, SimRequest, exchange};
 use tokio::runtime::Runtime;
 
 use crate::site_server::{self, Server, client, now};
@@ -19,7 +19,7 @@ const FOREIGN_SITE: &str = "https://cm.example/sts";
 const USER: &str = "44444444-0000-4000-8000-000000000004";
 const EVERY_ISSUER: &str = r#"["site", "entra", "contractors", "cm"]"#;
 
-/// Issuers beside the site's own: Entra, a provider of somebody else's, another site.
+/// Issuers beside the site's own: Entra, a third-party provider, another site.
 struct Issuers {
     entra: Entra,
     contractors: (TokenSigner, Vec<u8>),
@@ -49,7 +49,7 @@ impl Issuers {
         )
     }
 
-    /// Put their keys where the sections name them.
+    /// Writes their keys to the files that the sections name.
     fn put(&self, gateway: &Gateway) {
         std::fs::write(gateway.path("entra.json"), self.entra.keys()).unwrap();
         let contractors = jwks([&self.contractors.0]).to_string();
@@ -73,7 +73,7 @@ impl Issuers {
         jsonwebtoken::encode(&header, &claims, &key).unwrap()
     }
 
-    /// A token of the other site, as its own token service makes them.
+    /// A token of the other site, as its own token service issues them.
     fn foreign(&self, purpose: Purpose, user: Option<&str>) -> String {
         let device =
             (purpose != Purpose::Registration && user.is_none()).then_some(crate::support::DEVICE);
@@ -94,22 +94,22 @@ impl Issuers {
     }
 }
 
-/// A site system that offers the token service, and where the site's records are.
+/// A site system that offers the token service, and the place of the site's records.
 struct Scene {
     issuers: Issuers,
     gateway: Gateway,
     server: Option<Server>,
     issuer: String,
     runtime: Runtime,
-    client: Client,
+    client: SimClient,
 }
 
-/// Where the site system is.
+/// The place of the site system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// With the store.
     Own,
-    /// On another host, which passes on what clients ask.
+    /// On another host, which forwards the clients' requests.
     Elsewhere,
 }
 
@@ -147,7 +147,7 @@ impl Scene {
         Scene { issuers, gateway, server, issuer, runtime: site_server::runtime(), client }
     }
 
-    /// What a command says at the site server.
+    /// Runs a command at the site server. Returns its output.
     fn said(&self, args: &[&str]) -> String {
         let gateway = self.server.as_ref().map_or(&self.gateway, |server| &server.gateway);
         let out = gateway.command(args).output().unwrap();
@@ -155,15 +155,15 @@ impl Scene {
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }
 
-    fn device(&self) -> Device {
-        Device::new(SignerKind::P256, &self.issuer, PATH).unwrap()
+    fn device(&self) -> SimDevice {
+        SimDevice::new(SignerKind::P256, &self.issuer, PATH).unwrap()
     }
 
     fn exchange(&mut self, subject: &str, more: &[(&str, &str)]) -> Result<String, DeviceError> {
         self.runtime.block_on(exchange(&mut self.client, PATH, subject, more))
     }
 
-    fn register(&mut self, token: &str) -> Result<Device, DeviceError> {
+    fn register(&mut self, token: &str) -> Result<SimDevice, DeviceError> {
         let mut device = self.device();
         self.runtime.block_on(device.register(&mut self.client, Some(token), json!({})))?;
         Ok(device)
@@ -246,7 +246,7 @@ fn a_token_is_revoked_only_where_its_issuer_is_accepted(
     #[values(Place::Own, Place::Elsewhere)] place: Place,
 ) {
     let nginx = Nginx::start();
-    // The device registers by its Entra token; its own tokens are not accepted here.
+    // The device registers with its Entra token; its own tokens are not accepted here.
     let mut scene = Scene::new(place, &nginx.url(), r#"["entra"]"#, false);
     let entra = scene.issuers.entra.device("33333333-0000-4000-8000-000000000003");
     let device = scene.register(&entra).unwrap();
@@ -292,7 +292,7 @@ fn an_exchanged_token_never_outlives_the_subject_token() {
 }
 
 #[test]
-fn a_token_tells_the_backend_and_the_log_what_it_was_made_from() {
+fn an_exchanged_token_names_its_origin() {
     let scribe = Scribe::start();
     let mut scene = Scene::new(Place::Own, &scribe.url(), EVERY_ISSUER, true);
     let subject = scene.issuers.contractor("alice", 3600);
@@ -391,7 +391,7 @@ fn a_block_outlasts_another_name_of_the_issuer(
 }
 
 #[test]
-fn a_block_of_a_client_token_reaches_the_content_token_that_was_made_from_it() {
+fn a_block_of_a_client_token_reaches_its_content_token() {
     let nginx = Nginx::start();
     let mut scene = Scene::new(Place::Own, &nginx.url(), r#"["site"]"#, false);
     let bulk = scene.said(&["token", "bulk"]);
@@ -420,7 +420,7 @@ fn a_chain_of_exchanges_ends() {
 }
 
 #[test]
-fn strangers_use_up_no_turns_of_a_client_behind_the_same_address() {
+fn strangers_do_not_use_up_the_rate_limit_of_a_client() {
     let nginx = Nginx::start();
     let plan = Plan::to(&nginx.url())
         .sections("[token_service]\nrequests_per_minute = 3\nregistrations_per_minute = 2")
@@ -431,14 +431,14 @@ fn strangers_use_up_no_turns_of_a_client_behind_the_same_address() {
     let issuer = format!("https://{}:{}{PATH}", Gateway::HOST, gateway.port);
     let out = gateway.command(&["token", "bulk"]).output().unwrap();
     let bulk = String::from_utf8(out.stdout).unwrap();
-    let mut device = Device::new(SignerKind::P256, &issuer, PATH).unwrap();
-    // More failures than turns, of every endpoint.
+    let mut device = SimDevice::new(SignerKind::P256, &issuer, PATH).unwrap();
+    // More failures than the rate limit allows, at every endpoint.
     for _ in 0..6 {
-        let mut stranger = Device::new(SignerKind::P256, &issuer, PATH).unwrap();
+        let mut stranger = SimDevice::new(SignerKind::P256, &issuer, PATH).unwrap();
         assert!(
             runtime.block_on(stranger.register(&mut client, Some("x.y.z"), json!({}))).is_err()
         );
-        let request = Request::new("POST", &format!("{PATH}/token")).body("text/plain", "");
+        let request = SimRequest::new("POST", &format!("{PATH}/token")).body("text/plain", "");
         assert_ne!(runtime.block_on(client.fetch(&request)).unwrap().status, 200);
     }
     runtime.block_on(device.register(&mut client, Some(bulk.trim()), json!({}))).unwrap();

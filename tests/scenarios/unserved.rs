@@ -1,10 +1,11 @@
-//! What an administrator can still do while the file has a mistake, or is gone, and the gateway works.
+//! Administration commands that still work while the file has an error or is missing, and the
+//! gateway runs.
 
 use crate::support::{DEVICE, Gateway, Nginx, Plan, eventually};
 
 type Spoil = fn(&Gateway);
 
-/// What is done to the files of a gateway that works.
+/// The faults to inject into the files of a running gateway.
 const BROKEN: &[(&str, Spoil)] = &[
     ("a key is misspelt", |g| g.write_config(&g.config_text().replace("backend =", "backnd ="))),
     ("the text ends in the middle", |g| {
@@ -30,7 +31,7 @@ fn started() -> (Nginx, Gateway) {
 }
 
 #[test]
-fn tools_work_while_the_file_is_broken_and_say_what_is_wrong_with_it() {
+fn tools_work_while_a_file_is_broken() {
     let (_nginx, gateway) = started();
     let token = gateway.token();
     let policy = "/SMS_MP/.sms_pol?x.1_00";
@@ -80,9 +81,9 @@ fn what_was_in_force_of_another_file_is_not_gone_by() {
     assert_eq!(out.output().unwrap().status.code(), Some(78));
 }
 
-/// A reload that would end service: what is changed, and what is said of it.
+/// Reloads that would end service: the change, and the report.
 #[test]
-fn a_reload_that_cannot_be_served_changes_nothing_and_is_told_before() {
+fn a_reload_that_cannot_serve_changes_nothing() {
     let nginx = Nginx::start();
     let port = crate::support::free_port();
     let plain =
@@ -143,8 +144,8 @@ fn a_reload_that_cannot_be_served_changes_nothing_and_is_told_before() {
 }
 
 #[test]
-fn a_reload_whose_new_host_no_certificate_covers_leaves_the_one_that_is_served() {
-    // Without domains the root is made for the hosts of the first start.
+fn a_host_outside_the_root_keeps_the_served_certificate() {
+    // Without domains the root is created for the hosts of the first start.
     let nginx = Nginx::start();
     let mut gateway = Gateway::prepare(Plan::to(&nginx.url()));
     let good = gateway.config_text().replace("domains = [\"contoso.com\"]\n", "");
@@ -163,7 +164,7 @@ fn a_reload_whose_new_host_no_certificate_covers_leaves_the_one_that_is_served()
 }
 
 #[test]
-fn an_access_log_without_a_folder_is_told_before_a_start() {
+fn check_reports_an_access_log_without_a_folder() {
     let nginx = Nginx::start();
     let gateway = Gateway::prepare(Plan::to(&nginx.url()));
     let text = gateway.config_text();

@@ -1,4 +1,4 @@
-//! Connections that leave HTTP: after the decision and the backend's own 101, and not before.
+//! Upgrades to WebSocket: only after the decision and the backend's own 101.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::support::{
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// A backend that is handed over connection by connection, and says what the test says.
+/// A backend that the test drives connection by connection.
 struct Backend {
     port: u16,
     accepted: Receiver<TcpStream>,
@@ -33,7 +33,7 @@ impl Backend {
         Backend { port, accepted }
     }
 
-    /// The next connection, and the head of the request that came on it.
+    /// Returns the next connection, and the head of its request.
     fn next(&self) -> (TcpStream, String) {
         let mut stream = self.accepted.recv_timeout(Duration::from_secs(20)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -62,7 +62,7 @@ fn ask(path: &str, token: Option<&str>, fields: &str) -> String {
 const FIELDS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A head from the gateway, byte by byte, so that nothing after it is taken.
+/// Reads a head from the gateway byte by byte, and no byte after it.
 fn head(wire: &mut Wire) -> String {
     let mut all = Vec::new();
     let mut byte = [0; 1];
@@ -94,11 +94,11 @@ fn open(gateway: &Gateway, backend: &Backend) -> (Wire, TcpStream) {
 }
 
 #[test]
-fn after_the_backends_101_bytes_flow_both_ways_as_they_are_and_are_told_of_at_the_end() {
+fn after_a_101_bytes_flow_both_ways_unchanged() {
     let backend = Backend::start();
     let gateway = started(&backend, "");
     let (mut wire, mut stream) = open(&gateway, &backend);
-    // What looks like a request is none any more, and a limit of bodies is none for it.
+    // Bytes that look like a request are none any more, and the body limit does not apply.
     let there = b"GET /plain/ HTTP/1.1\r\nHost: x\r\n\r\n\x00\xff".repeat(1000);
     wire.send(&there);
     let mut came = vec![0; there.len()];
@@ -153,14 +153,14 @@ fn a_websocket_needs_a_route_for_it_a_token_and_its_one_form() {
 #[test]
 fn what_is_sent_before_the_101_never_reaches_the_backend() {
     let backend = Backend::start();
-    // With one thread, what it does for another connection comes after what came before.
+    // With one thread, work for another connection comes after earlier bytes.
     let plan = Plan::to(&format!("http://127.0.0.1:{}", backend.port));
     let gateway = plan.after(ROUTES).sections("[limits]\nthreads = 1").start();
     let token = gateway.token();
     let smuggled = ask("/plain/smuggled", None, "");
     // With the request, and after it while the backend has not answered.
     for together in [true, false] {
-        // The backend switches, refuses, or answers as if nothing had been asked.
+        // The backend switches, refuses, or ignores the request to switch.
         for answer in [
             SWITCHED,
             "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n",
@@ -168,28 +168,26 @@ fn what_is_sent_before_the_101_never_reaches_the_backend() {
         ] {
             let mut wire = connect(&gateway);
             let request = ask("/socket/x", Some(&token), FIELDS);
-            let (mut stream, _) = match together {
-                true => {
-                    wire.send(format!("{request}{smuggled}").as_bytes());
-                    backend.next()
-                }
-                false => {
-                    wire.send(request.as_bytes());
-                    let asked = backend.next();
-                    wire.send(smuggled.as_bytes());
-                    // Another connection's round trip: what was sent before it has been read.
-                    let mut other = connect(&gateway);
-                    other.send(ask("/unknown/x", None, "").as_bytes());
-                    assert_eq!(other.read_answer().0, 403);
-                    asked
-                }
+            let (mut stream, _) = if together {
+                wire.send(format!("{request}{smuggled}").as_bytes());
+                backend.next()
+            } else {
+                wire.send(request.as_bytes());
+                let asked = backend.next();
+                wire.send(smuggled.as_bytes());
+                // A round trip on another connection: earlier bytes have been read.
+                let mut other = connect(&gateway);
+                other.send(ask("/unknown/x", None, "").as_bytes());
+                assert_eq!(other.read_answer().0, 403);
+                asked
             };
             let _ = stream.write_all(answer.as_bytes());
             let told = wire.read_to_end();
             let first = status_of(&told);
-            match answer == SWITCHED {
-                true => assert!(first == 400 || first == 0, "{}", head_of(&told)),
-                false => assert_eq!(told.windows(9).filter(|w| w == b"HTTP/1.1 ").count(), 1),
+            if answer == SWITCHED {
+                assert!(first == 400 || first == 0, "{}", head_of(&told));
+            } else {
+                assert_eq!(told.windows(9).filter(|w| w == b"HTTP/1.1 ").count(), 1);
             }
             let mut more = Vec::new();
             let _ = stream.read_to_end(&mut more);
@@ -200,7 +198,7 @@ fn what_is_sent_before_the_101_never_reaches_the_backend() {
 }
 
 #[test]
-fn an_answer_other_than_101_is_an_ordinary_one_and_a_101_that_nobody_asked_for_is_none() {
+fn an_unrequested_101_is_a_502() {
     let backend = Backend::start();
     let gateway = started(&backend, "");
     let token = gateway.token();
@@ -221,7 +219,7 @@ fn an_answer_other_than_101_is_an_ordinary_one_and_a_101_that_nobody_asked_for_i
 }
 
 #[test]
-fn a_websocket_over_which_nothing_comes_ends_and_so_does_one_that_outlives_the_drain() {
+fn an_idle_websocket_ends() {
     let backend = Backend::start();
     let gateway = started(&backend, "websocket_idle_time = \"300ms\"");
     let (mut wire, _stream) = open(&gateway, &backend);
@@ -238,7 +236,7 @@ fn a_websocket_over_which_nothing_comes_ends_and_so_does_one_that_outlives_the_d
 }
 
 #[test]
-fn a_websocket_passes_whatever_the_backend_is_reached_by() {
+fn a_websocket_passes_to_any_kind_of_backend() {
     for carrier in CARRIERS {
         let liar = Liar::by(carrier, |_, _| {
             let answer = format!("{SWITCHED}999 is no status here");

@@ -1,30 +1,29 @@
-//! Windows authentication belongs to a connection: many clients at once, and nobody is taken for
-//! another.
+//! Windows authentication is bound to a connection: many clients at once, and no client gets the
+//! identity of another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sitegate::sim::ntlm::{HELLO, challenge, proof};
-use sitegate::sim::windows::{IDENTITY, NOBODY, WindowsBackend};
-use sitegate::sim::{Answer, Client, Request, Trust};
+use sitegate_lab::ntlm::{HELLO, challenge, proof};
+use sitegate_lab::windows::{IDENTITY, NOBODY, WindowsBackend};
+use sitegate_lab::{SimAnswer, SimClient, SimRequest, Trust};
 
 use crate::support::{Gateway, Plan, crowd};
 
 const CLIENTS: u64 = 300;
-/// Requests of all clients at least: `make crowds` has them all, a part is enough for every day.
+/// The minimum of requests of all clients: `make crowds` runs all, a part is enough for every day.
 fn requests_min() -> u64 {
     if crowd::full() { 100_000 } else { 20_000 }
 }
 
-/// What each client does after it has authenticated itself for the first time. Some of it is
-/// several requests.
+/// The rounds of each client after its first authentication. Some take several requests.
 fn rounds() -> u64 {
     requests_min() / CLIENTS + 6
 }
 
 const POLICY: &str = "/SMS_MP_WindowsAuth/.sms_pol?x";
 
-/// What all clients have seen.
+/// The observations of all clients.
 #[derive(Default)]
 struct Seen {
     requests: AtomicU64,
@@ -33,9 +32,9 @@ struct Seen {
 }
 
 impl Seen {
-    /// An answer to this user's request says that user or nobody; to one that is open to everyone,
-    /// nobody: it goes over a connection that others use next.
-    fn check(&self, user: &str, open: bool, answer: &Answer) {
+    /// Checks that a response names this user or no user. A response from an open route must name
+    /// no user: it uses a connection that others use next.
+    fn check(&self, user: &str, open: bool, answer: &SimAnswer) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let who = answer.field(IDENTITY).unwrap_or("no answer of the backend's");
         let body = String::from_utf8_lossy(&answer.body).into_owned();
@@ -50,9 +49,9 @@ impl Seen {
     }
 }
 
-/// The three legs; the last answer is for whoever was proved.
-async fn authenticate(client: &mut Client, user: &str, seen: &Seen) {
-    let leg = |said: &str| Request::get(POLICY).field("Authorization", said);
+/// The three legs; the last response is for the proven user.
+async fn authenticate(client: &mut SimClient, user: &str, seen: &Seen) {
+    let leg = |said: &str| SimRequest::get(POLICY).field("Authorization", said);
     let second = client.fetch(&leg(HELLO)).await.unwrap();
     seen.check(user, false, &second);
     assert_eq!(second.status, 401);
@@ -62,44 +61,44 @@ async fn authenticate(client: &mut Client, user: &str, seen: &Seen) {
     assert_eq!((third.status, third.field(IDENTITY)), (200, Some(user)), "{user}");
 }
 
-async fn work(mut client: Client, number: u64, token: Arc<str>, seen: Arc<Seen>) {
+async fn work(mut client: SimClient, number: u64, token: Arc<str>, seen: Arc<Seen>) {
     let user = format!("user{number}");
     authenticate(&mut client, &user, &seen).await;
     for round in 0..rounds() {
-        // Each client in an order of its own.
+        // Each client has its own order.
         match (round * 7 + number * 13) % 9 {
             0 | 1 => {
-                let open = Request::get("/SMS_MP/.sms_aut?MPLIST");
+                let open = SimRequest::get("/SMS_MP/.sms_aut?MPLIST");
                 seen.check(&user, true, &client.fetch(&open).await.unwrap());
             }
             2 => {
-                // What would authenticate a shared connection does not reach one.
-                let open = Request::get("/SMS_MP/.sms_aut?MPLIST").field("Authorization", HELLO);
+                // A credential that would authenticate a shared connection is removed.
+                let open = SimRequest::get("/SMS_MP/.sms_aut?MPLIST").field("Authorization", HELLO);
                 seen.check(&user, true, &client.fetch(&open).await.unwrap());
             }
             3 => {
-                let open = Request::get("/SMS_MP/.sms_pol?x").bearer(&token);
+                let open = SimRequest::get("/SMS_MP/.sms_pol?x").bearer(&token);
                 seen.check(&user, true, &client.fetch(&open).await.unwrap());
             }
             4 if round % 3 == 0 => {
-                // A new connection is nobody's, whoever had the last one.
+                // A new connection is unauthenticated, regardless of the last client.
                 client.close();
-                let first = client.fetch(&Request::get(POLICY)).await.unwrap();
+                let first = client.fetch(&SimRequest::get(POLICY)).await.unwrap();
                 seen.check(&user, false, &first);
                 assert_eq!((first.status, first.field(IDENTITY)), (401, Some(NOBODY)));
                 authenticate(&mut client, &user, &seen).await;
             }
             5 if round % 5 == 0 => {
-                // Gone in the middle of the three legs.
-                let hello = Request::get(POLICY).field("Authorization", HELLO);
+                // The client disconnects in the middle of the three legs.
+                let hello = SimRequest::get(POLICY).field("Authorization", HELLO);
                 seen.check(&user, false, &client.fetch(&hello).await.unwrap());
                 client.close();
                 authenticate(&mut client, &user, &seen).await;
             }
             _ => {
-                let own = client.fetch(&Request::get(POLICY)).await.unwrap();
+                let own = client.fetch(&SimRequest::get(POLICY)).await.unwrap();
                 seen.check(&user, false, &own);
-                // The backend may have been left for another connection, never for another's.
+                // The client may get a new backend connection, never another client's.
                 if own.status == 401 {
                     authenticate(&mut client, &user, &seen).await;
                 }
@@ -109,7 +108,7 @@ async fn work(mut client: Client, number: u64, token: Arc<str>, seen: Arc<Seen>)
 }
 
 #[test]
-fn hundreds_of_clients_with_windows_authentication_are_never_taken_for_each_other() {
+fn clients_with_windows_authentication_are_never_confused() {
     let backend = WindowsBackend::start().unwrap();
     let gateway = Plan::to(&format!("http://{}", backend.address()))
         .site_system("windows_auth = true")
@@ -124,7 +123,7 @@ fn hundreds_of_clients_with_windows_authentication_are_never_taken_for_each_othe
     runtime.block_on(async {
         let mut all = tokio::task::JoinSet::new();
         for number in 0..CLIENTS {
-            let client = Client::new(address, Gateway::HOST, &trust);
+            let client = SimClient::new(address, Gateway::HOST, &trust);
             all.spawn(work(client, number, token.clone(), seen.clone()));
         }
         while let Some(done) = all.join_next().await {

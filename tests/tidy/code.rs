@@ -1,17 +1,17 @@
-//! What every file of the source keeps to.
+//! Rules for every source file.
 
-use crate::source::{Source, files, product, read, sources};
+use crate::source::{Source, files, product, read, sources, untested};
 
 const CHARTER_LINES_MAX: usize = 5;
 const CODE_LINES_MAX: usize = 400;
 
-/// Files that may be longer, and why.
+/// Files that may be longer, with the reason.
 const LONG: &[(&str, usize, &str)] =
-    &[("metrics.rs", 600, "one list of all metrics, which would not be one list in two files")];
+    &[("src/metrics.rs", 600, "one list of all metrics, which would not be one list in two files")];
 
-/// Files whose opening comment may be longer, and why.
+/// Files with a longer opening comment, with the reason.
 const LONG_CHARTER: &[(&str, &str)] =
-    &[("lib.rs", "it is the documentation of the crate and tells the three roads")];
+    &[("src/lib.rs", "it is the documentation of the crate, with its three data paths")];
 
 fn report(faults: Vec<String>) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
@@ -19,20 +19,17 @@ fn report(faults: Vec<String>) {
 
 fn fault_of_charter(source: &Source) -> Option<String> {
     let lines = source.text.lines().take_while(|line| line.starts_with("//!")).count();
-    let path = &source.path;
+    let at = source.at(1);
     if lines == 0 {
-        return Some(format!(
-            "src/{path}:1: say in //! what the file owns and what it must never do"
-        ));
+        return Some(format!("{at}: say in //! what the file owns and what it must never do"));
     }
-    let may = LONG_CHARTER.iter().any(|(long, _)| long == path);
-    (lines > CHARTER_LINES_MAX && !may).then(|| {
-        format!("src/{path}:1: the charter has {lines} lines; {CHARTER_LINES_MAX} are enough")
-    })
+    let may = LONG_CHARTER.iter().any(|(long, _)| *long == source.name());
+    (lines > CHARTER_LINES_MAX && !may)
+        .then(|| format!("{at}: the charter has {lines} lines; {CHARTER_LINES_MAX} are enough"))
 }
 
 fn faults_of_leftovers(path: &str, text: &str) -> Vec<String> {
-    // In two halves, so that this file does not find itself.
+    // Split in two, so that this file does not match.
     let words = [
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
@@ -53,12 +50,12 @@ fn faults_of_leftovers(path: &str, text: &str) -> Vec<String> {
 
 fn fault_of_length(source: &Source) -> Option<String> {
     let lines = source.text.lines().count();
-    // Inline tests stand at the end; what is blank in the code and not in the text is theirs.
+    // Inline tests stand at the end.
     let tests = source.text.lines().position(|line| line.starts_with("#[cfg(test)]"));
     let lines = tests.map_or(lines, |tests| tests.min(lines));
-    let max = LONG.iter().find(|(path, _, _)| *path == source.path).map_or(CODE_LINES_MAX, |l| l.1);
-    (lines > max)
-        .then(|| format!("src/{}: {lines} lines without its tests; split it at {max}", source.path))
+    let name = source.name();
+    let max = LONG.iter().find(|(path, _, _)| *path == name).map_or(CODE_LINES_MAX, |l| l.1);
+    (lines > max).then(|| format!("{name}: {lines} lines without its tests; split it at {max}"))
 }
 
 fn faults_of_panics(source: &Source) -> Vec<String> {
@@ -85,6 +82,34 @@ fn faults_of_panics(source: &Source) -> Vec<String> {
     faults
 }
 
+/// Tuples as parameters beside others, which hide how many there are. A tuple that is the only one
+/// is a value as another function returns it.
+fn faults_of_parameters(source: &Source) -> Vec<String> {
+    let name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_pattern = |text: &str| text.contains(", ") && text.split(", ").all(name);
+    let mut faults = Vec::new();
+    for (n, line) in source.code.lines().enumerate() {
+        let tuple = line.split_once("): (").is_some_and(|(before, _)| {
+            before.rsplit_once('(').is_some_and(|(_, pattern)| is_pattern(pattern))
+        });
+        let alone = line.contains("fn ") && line.matches("): (").count() == 1 && {
+            let rest = line.replace("&self, ", "");
+            rest.contains("((") && rest.contains("))")
+        };
+        let binds = line.contains("let ") || line.contains('|');
+        if tuple && !binds && !alone {
+            let at = source.at(n + 1);
+            faults.push(format!("{at}: a parameter for each value, or a struct for all"));
+        }
+    }
+    faults
+}
+
+#[test]
+fn no_parameter_is_a_tuple_beside_others() {
+    report(product().iter().flat_map(faults_of_parameters).collect());
+}
+
 #[test]
 fn every_file_opens_with_a_charter_of_a_few_lines() {
     report(sources().iter().filter_map(fault_of_charter).collect());
@@ -92,34 +117,43 @@ fn every_file_opens_with_a_charter_of_a_few_lines() {
 
 #[test]
 fn nothing_is_left_undone_in_the_code() {
-    let all = ["src", "tests", "benches"].iter().flat_map(|folder| files(folder, &["rs"]));
+    let all = ["src", "lab", "tests", "benches"].iter().flat_map(|folder| files(folder, &["rs"]));
     report(all.flat_map(|path| faults_of_leftovers(&path, &read(&path))).collect());
 }
 
 #[test]
 fn no_file_is_too_long_to_read_at_one_sitting() {
-    report(product().iter().filter_map(fault_of_length).collect());
+    report(untested().iter().filter_map(fault_of_length).collect());
 }
 
 #[test]
 fn nothing_panics_without_saying_why_it_cannot() {
-    report(product().iter().flat_map(faults_of_panics).collect());
+    report(untested().iter().flat_map(faults_of_panics).collect());
 }
 
 #[test]
 fn unsafe_code_is_forbidden() {
-    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
-    let lint = manifest.get("lints").and_then(|l| l.get("rust")).and_then(|r| r.get("unsafe_code"));
-    let by_crate = read("src/lib.rs").contains("#![forbid(unsafe_code)]");
-    assert!(
-        by_crate || lint.and_then(|l| l.as_str()) == Some("forbid"),
-        "Cargo.toml [lints.rust] must say unsafe_code = \"forbid\""
+    let manifest = |path: &str| toml::from_str::<toml::Table>(&read(path)).unwrap();
+    let root = manifest("Cargo.toml");
+    let lints = root.get("workspace").and_then(|w| w.get("lints")).and_then(|l| l.get("rust"));
+    assert_eq!(
+        lints.and_then(|rust| rust.get("unsafe_code")).and_then(|lint| lint.as_str()),
+        Some("forbid"),
+        "Cargo.toml [workspace.lints.rust] must say unsafe_code = \"forbid\""
     );
-    let bare = files("src", &["rs"]).into_iter().filter(|path| {
-        let text = read(path);
-        text.contains("allow(unsafe_code)") || text.contains("expect(unsafe_code)")
+    for path in ["Cargo.toml", "lab/Cargo.toml", "lab/forge/Cargo.toml"] {
+        let manifest = manifest(path);
+        let shared = manifest.get("lints").and_then(|l| l.get("workspace"));
+        assert_eq!(
+            shared.and_then(|shared| shared.as_bool()),
+            Some(true),
+            "{path} [lints] must say workspace = true"
+        );
+    }
+    let bare = sources().into_iter().filter(|source| {
+        source.text.contains("allow(unsafe_code)") || source.text.contains("expect(unsafe_code)")
     });
-    assert_eq!(bare.collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(bare.map(|source| source.name()).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
@@ -153,4 +187,9 @@ fn the_checks_of_files_find_what_they_are_for() {
     assert_eq!(faults_of_panics(&Source::new("a.rs", "x.unwrap();\ny.expect(\"z\");")).len(), 2);
     let said = "// Invariant: never empty.\nx.unwrap();\n#[expect(dead_code)]\ndebug_assert!(y);";
     assert_eq!(faults_of_panics(&Source::new("a.rs", said)), [""; 0]);
+    let hidden = "fn a(b: u8, (c, d): (u8, u8)) {}\nfn a(\n    (c, d): (u8, u8),\n) {}";
+    assert_eq!(faults_of_parameters(&Source::new("a.rs", hidden)).len(), 2);
+    let plain =
+        "fn a(&self, (c, d): (u8, u8)) {}\nlet (a, b): (u8, u8) = c;\nfn a(b: u8, c: u8) {}";
+    assert_eq!(faults_of_parameters(&Source::new("a.rs", plain)), [""; 0]);
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use sitegate::config::{self, ConfigCode, Loaded};
+use sitegate::config::{self, ConfigCode, KeyDeclaration, Limits, Loaded, in_toml};
 
 use crate::source::{files, read, root};
 
-/// What a configuration must have at least, in the words of the annotated one.
+/// The minimal configuration, in the form of the annotated one.
 const LEAST: &str = r#"
 [site]
 code = "PS1"
@@ -17,6 +17,75 @@ listen = "0.0.0.0:443"
 hosts = ["mp01.contoso.com"]
 backend = "http://127.0.0.1:80"
 "#;
+
+/// The sections whose text is generated from the declarations of their keys.
+const DECLARED: [(&str, &[KeyDeclaration]); 1] = [("limits", Limits::KEYS)];
+
+/// Returns the rows of a section in docs/configuration.md.
+fn reference(keys: &[KeyDeclaration]) -> String {
+    let row = |key: &KeyDeclaration| {
+        let default = key.default.map_or("none".to_owned(), |text| format!("`{}`", in_toml(text)));
+        format!("| `{}` | {default} | {} |\n", key.name, key.paragraphs().join(" "))
+    };
+    format!(
+        "| Key | Default | Meaning |\n|---|---|---|\n{}",
+        keys.iter().map(row).collect::<String>()
+    )
+}
+
+/// Returns the lines of a section in the annotated configuration.
+fn annotated(keys: &[KeyDeclaration]) -> String {
+    let mut text = String::new();
+    for key in keys {
+        let mut line = "#".to_owned();
+        let first = key.paragraphs().into_iter().next().unwrap_or_default();
+        for word in first.split_whitespace() {
+            if line.len() + 1 + word.len() > 100 {
+                text += &format!("{line}\n");
+                line = "#".to_owned();
+            }
+            line += &format!(" {word}");
+        }
+        text += &format!("{line}\n");
+        text += &match (key.default, key.example) {
+            (Some(value), _) => format!("{} = {}\n", key.name, in_toml(value)),
+            (None, example) => format!("#{} = {}\n", key.name, in_toml(example.unwrap_or("0"))),
+        };
+    }
+    text
+}
+
+/// Replaces what follows a heading, up to the next one.
+fn with_section(text: &str, heading: &str, begins: &str, section: &str) -> String {
+    let (before, after) =
+        text.split_once(heading).unwrap_or_else(|| panic!("{heading} is missing"));
+    let rest = after.find(begins).map_or("", |at| &after[at..]);
+    format!("{before}{heading}{section}{rest}")
+}
+
+/// With SITEGATE_UPDATE=1, writes the files anew.
+#[test]
+fn declared_keys_are_documented_as_declared() {
+    for (path, heading, begins, section) in [
+        (
+            "docs/configuration.md",
+            "## `[NAME]`\n\n",
+            "\n## ",
+            reference as fn(&[KeyDeclaration]) -> String,
+        ),
+        ("config/gateway.toml", "\n[NAME]\n", "\n[", annotated),
+    ] {
+        let mut text = read(path);
+        for (name, keys) in DECLARED {
+            let heading = heading.replace("NAME", name);
+            text = with_section(&text, &heading, begins, &section(keys));
+        }
+        if std::env::var_os("SITEGATE_UPDATE").is_some() {
+            std::fs::write(root().join(path), &text).unwrap();
+        }
+        assert!(text == read(path), "{path}: write it anew with SITEGATE_UPDATE=1");
+    }
+}
 
 fn now() -> jiff::Timestamp {
     sitegate::clock::Clock::system().now()
@@ -29,12 +98,12 @@ fn parsed(text: &str, name: &str) -> Loaded {
     }
 }
 
-/// What is compared of a configuration: all of it, in words.
+/// The loaded configuration as text, for comparison.
 fn in_words(loaded: &Loaded) -> String {
     format!("{:#?}", loaded.config)
 }
 
-/// The keys of the file's sections, from the types that read them.
+/// The keys of the file's sections, from the types that parse them.
 pub fn keys() -> BTreeSet<String> {
     let text = read("src/config/file.rs") + &read("src/config/file/tables.rs");
     let field = |line: &str| {
@@ -46,11 +115,12 @@ pub fn keys() -> BTreeSet<String> {
     };
     let keys: BTreeSet<String> = text.lines().filter_map(field).collect();
     assert!(keys.len() > 40, "only {} keys found in src/config/file.rs", keys.len());
-    keys
+    let declared = DECLARED.iter().flat_map(|(_, keys)| *keys);
+    keys.into_iter().chain(declared.map(|key| key.name.to_owned())).collect()
 }
 
 #[test]
-fn every_shipped_configuration_loads_without_an_error_or_a_warning() {
+fn every_shipped_configuration_loads_without_a_warning() {
     let all = files("config", &["toml"]);
     assert!(all.len() >= 7, "{all:?}");
     for path in all {
@@ -62,7 +132,7 @@ fn every_shipped_configuration_loads_without_an_error_or_a_warning() {
 }
 
 #[test]
-fn the_annotated_configuration_says_what_holds_without_it() {
+fn the_annotated_configuration_states_the_defaults() {
     let annotated = in_words(&parsed(&read("config/gateway.toml"), "config/gateway.toml"));
     let least = in_words(&parsed(LEAST, "the least"));
     for (ours, default) in annotated.lines().zip(least.lines()) {
@@ -102,7 +172,7 @@ fn the_keys_that_are_commented_out_load_too() {
 }
 
 #[test]
-fn every_key_is_in_the_annotated_configuration_and_in_its_documentation() {
+fn every_key_is_annotated_and_documented() {
     let (annotated, documented) = (read("config/gateway.toml"), read("docs/configuration.md"));
     let shown = |key: &str| {
         annotated.lines().any(|line| {

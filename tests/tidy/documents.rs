@@ -1,5 +1,5 @@
-//! The documents say what the code says: one row for each entry of a closed list, and only
-//! commands, targets and links that exist.
+//! The documents match the code: one row for each entry of a closed list, and only commands,
+//! targets and links that exist.
 
 use std::collections::BTreeSet;
 
@@ -12,20 +12,21 @@ use sitegate::config::ConfigCode;
 use sitegate::denial::Denial;
 use sitegate::grant_denial::GrantDenial;
 use sitegate::metrics::{ConnectionEnd, Metrics};
-use sitegate::site::Refusal;
+use sitegate::site::StepRefusal;
 use sitegate::site::server::SiteDenial;
 use sitegate::site::store::StoreFault;
 use sitegate::token::BundleRefusal;
 use sitegate::unfit::Unfit;
+use sitegate_lab::cli::LabCli;
 
 use crate::source::{files, product, read, root};
 
-/// The rows of a document's tables whose first cell is code.
+/// Returns the rows of a document's tables with code in the first cell.
 fn rows(text: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect()
 }
 
-/// Every wanted row stands in the document once, and no other row of code does.
+/// Checks that every wanted row stands in the document once, and no other code row does.
 fn compare(path: &str, wanted: &[String]) {
     let found = rows(&read(path));
     let mut faults = Vec::new();
@@ -104,7 +105,7 @@ fn every_fault_of_the_store_has_its_row() {
 
 #[test]
 fn every_refusal_of_a_rollover_has_its_row() {
-    let wanted: Vec<String> = Refusal::ALL
+    let wanted: Vec<String> = StepRefusal::ALL
         .iter()
         .map(|r| format!("| `{}` | {} | {} |", r.code(), r.title(), r.hint()))
         .collect();
@@ -183,7 +184,7 @@ fn every_field_of_the_access_log_has_its_row() {
     assert_eq!(wanted, found, "docs/access-log.md");
 }
 
-/// The codes that have a row in a chapter of docs/explain.md.
+/// Returns the codes that have a row in a chapter of docs/explain.md.
 fn explained(chapter: &str) -> Vec<String> {
     let text = read("docs/explain.md");
     let (_, after) = text.split_once(&format!("]({chapter})")).unwrap();
@@ -218,23 +219,24 @@ fn every_code_has_its_usual_causes_and_explain_knows_every_code() {
     let more = more.chain(SiteDenial::ALL.iter().map(|d| d.code()));
     let more = more.chain(ConfigCode::ALL.iter().map(|code| code.as_str()));
     let more = more.chain(StoreFault::ALL.iter().map(|fault| fault.code()));
-    let more = more.chain(Refusal::ALL.iter().map(|r| r.code()));
+    let more = more.chain(StepRefusal::ALL.iter().map(|r| r.code()));
     let more = more.chain(Why::ALL.iter().map(|why| why.as_str()));
     let (mut keys, text) = (crate::configuration::keys(), read("docs/configuration.md"));
-    // A table of its own is a chapter, and no row.
+    // A table with its own heading is a chapter, not a row.
     keys.retain(|key| !text.contains(&format!("[site_system.{key}]")));
     for code in more.chain(keys.iter().map(String::as_str)) {
         assert!(known.iter().any(|entry| entry.code == code), "explain does not know {code}");
     }
     for d in Denial::ALL {
-        let of_it =
-            |e: &&sitegate::cli::explain::Entry| e.code == d.code() && e.page == "docs/denials.md";
+        let of_it = |e: &&sitegate::cli::explain::PageEntry| {
+            e.code == d.code() && e.page == "docs/denials.md"
+        };
         let entry = known.iter().find(of_it).unwrap();
         assert!(entry.causes.is_some() && entry.says.iter().any(|(_, cell)| cell == d.title()));
     }
 }
 
-/// What is named like a metric of ours in a text.
+/// Returns the words in a text that look like our metrics.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(|word| word.starts_with("sitegate_"))
@@ -264,7 +266,7 @@ fn documents() -> Vec<String> {
     all.chain(["certs/README.md".to_owned()]).collect()
 }
 
-/// What stands in a document as code: fenced lines and inline code.
+/// Returns the code in a document: fenced lines and inline code.
 fn code_in(text: &str) -> Vec<String> {
     let (mut found, mut fenced, mut console) = (Vec::new(), false, false);
     for line in text.lines() {
@@ -272,7 +274,7 @@ fn code_in(text: &str) -> Vec<String> {
             fenced = !fenced;
             console = line.contains("console");
         } else if fenced && console && !line.trim_start().starts_with("$ ") {
-            // What a command says is none.
+            // Command output is no code.
         } else if fenced {
             found.push(line.trim().trim_start_matches("$ ").to_owned());
         } else {
@@ -282,18 +284,20 @@ fn code_in(text: &str) -> Vec<String> {
     found
 }
 
-/// The words of a call of sitegate in a line of code, without what the shell does with it.
+/// Returns the words of a command of sitegate or sitegate-lab in a line of code, without the shell
+/// syntax around it.
 fn call(code: &str) -> Option<Vec<&str>> {
     let code = code.strip_prefix("sudo ").unwrap_or(code);
     let code = code.strip_prefix("/usr/local/bin/").unwrap_or(code);
-    let rest = code.strip_prefix("sitegate ")?;
+    let (program, rest) = code.split_once(' ')?;
+    let program = ["sitegate", "sitegate-lab"].into_iter().find(|known| *known == program)?;
     let words =
         rest.split_whitespace().take_while(|w| !matches!(*w, "|" | ">" | "<" | "#" | "&&" | "&"));
-    Some(std::iter::once("sitegate").chain(words).collect())
+    Some(std::iter::once(program).chain(words).collect())
 }
 
 #[test]
-fn every_command_in_the_documents_is_one_that_sitegate_has() {
+fn every_command_in_the_documents_exists() {
     let mut checked = 0;
     let shipped = ["config/sitegate.service", "config/gateway.toml", "Dockerfile"];
     let mut all: Vec<(String, String)> = Vec::new();
@@ -311,8 +315,9 @@ fn every_command_in_the_documents_is_one_that_sitegate_has() {
     for (path, code) in all {
         let Some(words) = call(&code) else { continue };
         checked += 1;
-        if let Err(error) = Cli::command().try_get_matches_from(&words) {
-            // A group of commands on its own prints its help, and that is meant.
+        let program = if words[0] == "sitegate" { Cli::command() } else { LabCli::command() };
+        if let Err(error) = program.try_get_matches_from(&words) {
+            // A command group on its own prints its help, which is intended.
             let meant = matches!(
                 error.kind(),
                 ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -388,12 +393,16 @@ fn every_alert_has_its_place_in_the_runbook() {
     }
 }
 
+/// The code of all crates and their tests.
+fn all_code() -> String {
+    let folders = ["src", "lab", "tests"].iter().flat_map(|folder| files(folder, &["rs"]));
+    folders.map(|path| read(&path)).collect()
+}
+
 #[test]
 fn every_test_and_file_that_the_threat_model_names_exists() {
     let text = read("docs/threat-model.md");
-    let mut sources: Vec<String> = files("src", &["rs"]);
-    sources.extend(files("tests", &["rs"]));
-    let all: String = sources.iter().map(|path| read(path)).collect();
+    let all = all_code();
     let (mut tests, mut faults) = (0, Vec::new());
     for code in code_in(&text) {
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
@@ -413,10 +422,27 @@ fn every_test_and_file_that_the_threat_model_names_exists() {
 }
 
 #[test]
-fn every_row_of_the_coverage_names_a_test_or_says_why_there_is_none() {
+fn decision_records_name_what_exists() {
+    let all = all_code();
+    let mut faults = Vec::new();
+    for record in files("docs/decisions", &["md"]) {
+        for code in code_in(&read(&record)) {
+            let is_path = ["src/", "tests/", "lab/"].iter().any(|folder| code.starts_with(folder));
+            let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            let is_name = code.bytes().all(word) && code.matches('_').count() > 2;
+            if (is_path && !root().join(&code).exists()) || (is_name && !all.contains(&code)) {
+                faults.push(format!("{record}: there is no {code}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_coverage_row_names_a_test_or_a_reason() {
     let text = read("docs/coverage.md");
-    let all: String = files("tests", &["rs"]).iter().map(|path| read(path)).collect();
-    // Nothing else stands in backticks there, so that whoever reads it by machine finds tests alone.
+    let all = all_code();
+    // Only tests stand in backticks there, so that a script can read the list.
     for test in code_in(&text) {
         assert!(all.contains(&format!("fn {test}(")), "docs/coverage.md: there is no test {test}");
     }

@@ -1,9 +1,9 @@
-//! Who may import whom, and which room may use which outside crate.
+//! Import rules: the layers of modules, and the modules that may use an external crate.
 
-use crate::source::{Source, product};
+use crate::source::{Source, product, unshipped};
 
-/// The layers from the ground up. A room may import rooms of lower layers, and of its own layer
-/// where the layer says so.
+/// The layers from the ground up. A module may import modules of lower layers, and of its own layer
+/// if the layer says so.
 const LAYERS: &[(&[&str], bool)] = &[
     (
         &[
@@ -14,7 +14,7 @@ const LAYERS: &[(&[&str], bool)] = &[
             "encoding",
             "grant_denial",
             "live",
-            "lost",
+            "thread_guard",
             "metrics",
             "pem",
             "purpose",
@@ -28,11 +28,10 @@ const LAYERS: &[(&[&str], bool)] = &[
     (&["cert", "client", "message", "route", "token"], false),
     (&["config"], true),
     (&["admin", "control", "front", "gateway", "log", "site", "tls"], true),
-    (&["sim"], true),
     (&["app", "cli"], true),
 ];
 
-/// Imports that the layers would allow and that are forbidden all the same.
+/// Imports that the layers would allow, but that are forbidden.
 const FORBIDDEN: &[(&str, &str, &str)] = &[
     (
         "gateway",
@@ -83,39 +82,22 @@ fn faults_of_layers(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Where pingora's own types are known. The lane for ordinary requests and whatever decides are not
-/// among these files, so that both lanes share them.
-const PINGORA: &[&str] = &[
-    "front/pingora.rs",
-    "front/shard.rs",
-    "gateway/mod.rs",
-    "gateway/phases.rs",
-    "gateway/answer.rs",
-    "gateway/arrival.rs",
-    "gateway/bootstrap.rs",
-    "gateway/hollow.rs",
-    "gateway/linked.rs",
-    "gateway/record.rs",
-    "gateway/rewrite.rs",
-    "gateway/server.rs",
-    "gateway/switch.rs",
-    "gateway/upstream.rs",
-    "gateway/view.rs",
-    "gateway/witness.rs",
-];
+/// The files that may use pingora's types: none that judges requests or runs exchanges.
+const PINGORA: &[&str] =
+    &["front/pingora.rs", "front/shard.rs", "gateway/server.rs", "gateway/session/http2.rs"];
 
-/// What may be used in a few places alone: a path, and where.
+/// Paths that only a few files may use.
 const DOORS: &[(&str, &[&str])] = &[
-    ("notify", &["control/watch.rs", "control/watch/", "control/whole/tests.rs"]),
+    ("notify", &["control/watch.rs", "control/watch/", "control/whole_file/tests.rs"]),
     ("reqwest", &["control/fetch.rs", "control/site_server/link.rs"]),
     ("sqlx", &["site/store.rs", "site/store/"]),
-    ("rcgen", &["cert/issuer.rs", "cert/issuer/", "cert/request.rs", "cert/forge.rs"]),
-    ("p12_keystore", &["cert/pfx.rs", "cert/forge.rs"]),
-    ("x509_ocsp", &["cert/ocsp.rs", "cert/forge.rs"]),
-    ("der", &["cert/ocsp.rs", "cert/forge.rs"]),
-    ("rustls_pki_types::pem", &["pem.rs", "cert/forge.rs", "sim/", "cli/"]),
+    ("rcgen", &["cert/issuer.rs", "cert/issuer/", "cert/request.rs"]),
+    ("p12_keystore", &["cert/pfx.rs"]),
+    ("x509_ocsp", &["cert/ocsp.rs"]),
+    ("der", &["cert/ocsp.rs"]),
+    ("rustls_pki_types::pem", &["pem.rs", "cli/"]),
     ("quick_xml", &["message/xml.rs"]),
-    ("flate2", &["message/inflate.rs", "sim/messages.rs"]),
+    ("flate2", &["message/inflate.rs"]),
     ("nix", &["front/low_water.rs"]),
     ("maud", &["admin/page/"]),
     ("schemars", &["config/"]),
@@ -124,22 +106,24 @@ const DOORS: &[(&str, &[&str])] = &[
     ("arc_swap", &["live.rs"]),
     ("prometheus", &["metrics.rs", "metrics/"]),
     ("pingora_core", PINGORA),
-    ("pingora_proxy", PINGORA),
-    ("pingora_http", PINGORA),
-    ("std::time::SystemTime", &["clock.rs"]),
-    ("SystemTime::now", &["clock.rs"]),
-    ("Timestamp::now", &["clock.rs"]),
-    ("jiff::Timestamp::now", &["clock.rs"]),
-    ("jiff::Zoned::now", &["clock.rs"]),
-    ("Zoned::now", &["clock.rs"]),
+    ("h2", &["gateway/session/http2.rs"]),
+    ("std::time::SystemTime", CLOCK),
+    ("SystemTime::now", CLOCK),
+    ("Timestamp::now", CLOCK),
+    ("jiff::Timestamp::now", CLOCK),
+    ("jiff::Zoned::now", CLOCK),
+    ("Zoned::now", CLOCK),
     ("std::fs", FILES),
     ("tokio::fs", FILES),
 ];
 
-const FILES: &[&str] =
-    &["control/", "site/", "config/", "log/", "sim/", "secret.rs", "admin/", "cli/"];
+/// Also the only places of all crates.
+const CLOCK: &[&str] = &["clock.rs"];
 
-const SPAWNS: &[&str] = &["app.rs", "app/", "front/", "sim/"];
+const FILES: &[&str] = &["control/", "site/", "config/", "log/", "secret.rs", "admin/", "cli/"];
+
+/// The files that may spawn tasks. Each HTTP/2 stream is a task.
+const SPAWNS: &[&str] = &["app.rs", "app/", "front/", "gateway/session/http2.rs"];
 
 fn faults_of_doors(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
@@ -172,6 +156,49 @@ fn faults_of_doors(source: &Source) -> Vec<String> {
     faults
 }
 
+/// The modules of sitegate that simulated clients and site systems may use: they are peers of the
+/// gateway, and share no decision with it. The lab's command line alone starts gateways.
+const SHARED_WITH_LAB: &[&str] = &["clock", "token"];
+
+fn faults_of_unshipped(source: &Source) -> Vec<String> {
+    let is_lab = source.folder == "lab/src";
+    let is_top = is_lab && source.is_in(&["cli/", "main.rs"]);
+    let mut faults = Vec::new();
+    for used in source.uses() {
+        let at = source.at(used.line);
+        let [first, second, ..] = used.segments.as_slice() else { continue };
+        match first.as_str() {
+            "sitegate" | "sitegate_lab" if !is_lab => {
+                faults.push(format!("{at}: sitegate-forge uses nothing of sitegate"));
+            }
+            "sitegate" if !is_top && !SHARED_WITH_LAB.contains(&second.as_str()) => {
+                faults.push(format!(
+                    "{at}: outside cli/ the lab uses only {} of sitegate",
+                    SHARED_WITH_LAB.join(", ")
+                ));
+            }
+            "crate" if is_lab && !is_top && second == "cli" => {
+                faults.push(format!("{at}: the lab's command line stands above this module"));
+            }
+            _ => {}
+        }
+        let clock = DOORS.iter().filter(|(_, places)| *places == CLOCK);
+        for (door, _) in clock {
+            if used.segments.join("::").starts_with(door) {
+                faults.push(format!("{at}: {door}: take sitegate's clock, or the time"));
+            }
+        }
+    }
+    faults
+}
+
+/// The lines of a file of the shipped crate that name a crate that is not shipped.
+fn faults_of_shipping(source: &Source) -> Vec<String> {
+    let named = |line: &str| ["sitegate_lab", "sitegate_forge"].iter().any(|c| line.contains(c));
+    let lines = source.code.lines().enumerate().filter(|(_, line)| named(line));
+    lines.map(|(n, _)| format!("{}: only tests use the lab", source.at(n + 1))).collect()
+}
+
 fn report(faults: Vec<String>) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
@@ -182,8 +209,18 @@ fn a_room_imports_only_from_the_layers_below_it() {
 }
 
 #[test]
-fn outside_crates_files_the_clock_and_tasks_each_have_their_doors() {
+fn crates_files_clock_and_tasks_are_used_only_at_their_doors() {
     report(product().iter().flat_map(faults_of_doors).collect());
+}
+
+#[test]
+fn the_lab_uses_of_sitegate_what_it_may() {
+    report(unshipped().iter().flat_map(faults_of_unshipped).collect());
+}
+
+#[test]
+fn the_shipped_crate_names_the_lab_in_tests_alone() {
+    report(product().iter().flat_map(faults_of_shipping).collect());
 }
 
 #[test]
@@ -199,7 +236,7 @@ fn the_checks_of_layers_and_doors_find_what_they_are_for() {
         assert!(!faults_of_layers(&Source::new(path, text)).is_empty(), "{path}: {text}");
     }
     for (path, text) in [
-        ("control/store.rs", "use notify::Watcher;"),
+        ("control/cert_folder.rs", "use notify::Watcher;"),
         ("cert/check.rs", "fn f() { rcgen::generate() }"),
         ("route/x.rs", "use std::{fs, io};"),
         ("token/x.rs", "let now = Timestamp::now();"),
@@ -211,6 +248,19 @@ fn the_checks_of_layers_and_doors_find_what_they_are_for() {
     ] {
         assert!(!faults_of_doors(&Source::new(path, text)).is_empty(), "{path}: {text}");
     }
+    for (folder, path, text) in [
+        ("lab/forge/src", "x.rs", "use sitegate::unfit::Unfit;"),
+        ("lab/src", "x.rs", "use sitegate::config::Config;"),
+        ("lab/src", "x.rs", "use crate::cli::LabCli;"),
+        ("lab/src", "cli/x.rs", "let now = jiff::Timestamp::now();"),
+    ] {
+        let source = Source { folder, ..Source::new(path, text) };
+        assert!(!faults_of_unshipped(&source).is_empty(), "{folder}/{path}: {text}");
+    }
+    let lab = "use sitegate_lab::Load;";
+    assert!(!faults_of_shipping(&Source::new("app/x.rs", lab)).is_empty());
+    let tested = format!("#[cfg(test)]\nmod tests {{ {lab} }}");
+    assert_eq!(faults_of_shipping(&Source::new("app/x.rs", &tested)), [""; 0]);
     let allowed = "use notify::Watcher; fn f() { sd_notify::notify(x); std::fs::read(y); }";
     assert_eq!(faults_of_doors(&Source::new("control/watch.rs", allowed)), [""; 0]);
     assert_eq!(faults_of_layers(&Source::new("control/x.rs", "use crate::tls::trial;")), [""; 0]);

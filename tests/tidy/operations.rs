@@ -1,6 +1,6 @@
-//! What others run with: alert rules and metrics by promtool, the unit by systemd, the dashboard.
+//! The operations files: alert rules and metrics by promtool, the unit by systemd, the dashboard.
 //!
-//! A tool that is missing is a failure where CI is set, and passed over with a word elsewhere.
+//! A missing tool is a failure if CI is set; otherwise the check is skipped with a message.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use sitegate::unfit::Unfit;
 
 use crate::source::{read, root};
 
-/// Whether a tool can be run.
+/// Checks whether a tool can be run.
 fn have(tool: &str) -> bool {
     let found = Command::new(tool).arg("--version").output().is_ok();
     let ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false");
@@ -48,7 +48,7 @@ fn busy() -> Metrics {
     let backend = metrics.backends.of("iis:80", "192.0.2.1:80");
     backend.connected(Duration::from_millis(1));
     backend.answered(Duration::from_millis(3));
-    metrics.backends.seen(("iis:80", "192.0.2.1:80"), Some(true), Some(1_800_000_000.0));
+    metrics.backends.seen("iis:80", "192.0.2.1:80", Some(true), Some(1_800_000_000.0));
     metrics.token_cache(true);
     metrics.connection_ended(ConnectionEnd::NameUnknown);
     metrics.handshake_done("TLSv1_3", "TLS13_AES_128_GCM_SHA256");
@@ -119,7 +119,7 @@ fn the_dashboard_is_json_with_a_query_in_every_panel() {
 #[test]
 fn the_service_is_as_confined_as_it_can_be() {
     let unit = root().join("config/sitegate.service");
-    // Not every build host has systemd; where it is, its judgement counts.
+    // Not every build host has systemd; if it is there, its verdict counts.
     if Command::new("systemd-analyze").arg("--version").output().is_ok() {
         let mut judge = Command::new("systemd-analyze");
         judge.args(["security", "--offline=true", "--threshold=20", "--no-pager"]).arg(&unit);

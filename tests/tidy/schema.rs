@@ -1,4 +1,4 @@
-//! The shipped schema is the program's, agrees with the documentation, and takes what is good.
+//! The shipped schema matches the program and the documentation, and accepts good configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -11,14 +11,14 @@ use crate::source::{files, read, root};
 
 const SHIPPED: &str = "config/gateway.schema.json";
 
-/// Keys whose values are tables, which are documented under headings of their own.
+/// Keys with table values, which are documented under their own headings.
 const TABLES: [&str; 5] = ["route", "role_backend", "backend_auth", "alt_auth", "plain_http"];
 
 fn schema() -> Value {
     serde_json::from_str(&read(SHIPPED)).unwrap_or_else(|error| panic!("{SHIPPED}: {error}"))
 }
 
-/// A configuration as editors hand it to a schema: times are text.
+/// Converts a configuration to JSON as editors do for a schema: times become text.
 fn in_json(text: &str) -> Value {
     fn value(toml: toml::Value) -> Value {
         match toml {
@@ -34,14 +34,14 @@ fn in_json(text: &str) -> Value {
     value(toml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}")))
 }
 
-/// What the schema says against a configuration.
+/// Returns the schema's errors for a configuration.
 fn faults(text: &str) -> Vec<String> {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let told = |e: jsonschema::ValidationError<'_>| format!("{}: {e}", e.instance_path());
     validator.iter_errors(&in_json(text)).map(told).collect()
 }
 
-/// The annotated configuration with every key that is commented out.
+/// Returns the annotated configuration with all commented keys enabled.
 fn with_every_key() -> String {
     let key = |rest: &str| {
         let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '_' || c == '2'));
@@ -56,7 +56,7 @@ fn with_every_key() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The properties of the tables of a section, by its name in the file: `site_system.route`.
+/// Returns the properties of a section's tables, by name in the file: `site_system.route`.
 fn tables(schema: &Value) -> BTreeMap<String, &Value> {
     fn collect<'a>(name: &str, table: &'a Value, found: &mut BTreeMap<String, &'a Value>) {
         for (key, property) in table["properties"].as_object().into_iter().flatten() {
@@ -73,7 +73,7 @@ fn tables(schema: &Value) -> BTreeMap<String, &Value> {
     found
 }
 
-/// The rows of docs/configuration.md: section, key, and what stands under "Default".
+/// Returns the rows of docs/configuration.md: section, key, and the text under "Default".
 fn documented() -> Vec<(String, String, String)> {
     let (mut sections, mut rows) = (Vec::new(), Vec::new());
     for line in read("docs/configuration.md").lines() {
@@ -96,15 +96,18 @@ fn the_shipped_schema_is_what_the_program_writes() {
     let out = Command::new(env!("CARGO_BIN_EXE_sitegate")).arg("schema").output().unwrap();
     assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
     let written = String::from_utf8(out.stdout).unwrap();
+    if std::env::var_os("SITEGATE_UPDATE").is_some() {
+        std::fs::write(root().join(SHIPPED), &written).unwrap();
+    }
     assert!(
         written == read(SHIPPED),
-        "{SHIPPED} is not the program's; write it anew: sitegate schema > {SHIPPED}"
+        "{SHIPPED} is not the program's; write it anew with SITEGATE_UPDATE=1"
     );
     jsonschema::meta::validate(&schema()).unwrap();
 }
 
 #[test]
-fn every_shipped_configuration_names_the_schema_and_is_good_by_it() {
+fn every_shipped_configuration_is_valid_by_the_schema() {
     for path in files("config", &["toml"]) {
         let text = read(&path);
         assert_eq!(text.lines().next(), Some("#:schema ./gateway.schema.json"), "{path}");
@@ -210,7 +213,7 @@ fn every_key_is_in_the_schema_with_a_description() {
 }
 
 #[test]
-fn the_schema_and_the_documentation_agree_on_keys_defaults_and_what_is_required() {
+fn the_schema_and_the_documentation_agree() {
     let schema = schema();
     let tables = tables(&schema);
     let mut left: BTreeSet<(String, String)> = BTreeSet::new();
@@ -219,7 +222,7 @@ fn the_schema_and_the_documentation_agree_on_keys_defaults_and_what_is_required(
             left.insert((section.clone(), key.clone()));
         }
     }
-    // Those that are tables have headings.
+    // Keys that are tables have headings.
     left.retain(|(_, key)| !TABLES.contains(&key.as_str()));
     for (section, key, told) in documented() {
         assert!(
@@ -238,7 +241,7 @@ fn the_schema_and_the_documentation_agree_on_keys_defaults_and_what_is_required(
 }
 
 #[test]
-fn the_defaults_of_the_schema_are_those_of_the_annotated_configuration() {
+fn the_schema_has_the_defaults_of_the_annotated_configuration() {
     let (schema, annotated) = (schema(), in_json(&read("config/gateway.toml")));
     let mut compared = 0;
     for (section, table) in tables(&schema) {

@@ -1,14 +1,22 @@
-//! The source as the other tests read it: without comments, strings and tests, and every path in it
-//! spelled out. A scanner for code that rustfmt has formatted, not a parser of Rust.
+//! The source as the other tests read it: without comments, strings and tests, and with all paths
+//! spelled out. A scanner for code formatted by rustfmt, not a Rust parser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One file of `src`.
+/// The source folder of the shipped crate.
+const PRODUCT: &str = "src";
+
+/// The source folders of the crates that are not shipped.
+const UNSHIPPED: &[&str] = &["lab/src", "lab/forge/src"];
+
+/// One file of a crate.
 pub struct Source {
-    /// Where it is, from `src` on.
+    /// The source folder of its crate.
+    pub folder: &'static str,
+    /// Its path, from that folder on.
     pub path: String,
-    /// All of it.
+    /// The whole text.
     pub text: String,
     /// The same lines with comments, strings and test modules blanked.
     pub code: String,
@@ -23,18 +31,19 @@ pub struct Use {
     pub segments: Vec<String>,
 }
 
-/// The repository.
+/// Returns the repository's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A file of the repository.
+/// Reads a file of the repository.
 pub fn read(path: &str) -> String {
     let at = root().join(path);
     fs::read_to_string(&at).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The files below a folder with one of these extensions, from the repository's root on, sorted.
+/// Returns the files below a folder with one of these extensions, relative to the repository's
+/// root, sorted.
 pub fn files(folder: &str, extensions: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     collect(&root().join(folder), extensions, &mut found);
@@ -59,47 +68,76 @@ fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every file of `src`, tests among them.
-pub fn sources() -> Vec<Source> {
-    let all: Vec<Source> = files("src", &["rs"])
-        .iter()
-        .map(|path| Source::new(path.trim_start_matches("src/"), &read(path)))
-        .collect();
+/// Returns every file of the shipped crate that is not entirely a test.
+pub fn product() -> Vec<Source> {
+    let all = sources_in(PRODUCT);
     assert!(all.len() > 50, "only {} files in src: is this the repository?", all.len());
-    all
+    all.into_iter().filter(|source| !source.is_test()).collect()
 }
 
-/// Every file of `src` that is not a test as a whole.
-pub fn product() -> Vec<Source> {
-    sources().into_iter().filter(|source| !source.is_test()).collect()
+/// Returns the same of the crates that are not shipped.
+pub fn unshipped() -> Vec<Source> {
+    let all: Vec<Source> = UNSHIPPED.iter().flat_map(|folder| sources_in(folder)).collect();
+    assert!(all.len() > 20, "only {} files in {UNSHIPPED:?}", all.len());
+    all.into_iter().filter(|source| !source.is_test()).collect()
+}
+
+/// Returns the same of all crates.
+pub fn untested() -> Vec<Source> {
+    product().into_iter().chain(unshipped()).collect()
+}
+
+/// Returns every file of all crates, including tests.
+pub fn sources() -> Vec<Source> {
+    std::iter::once(&PRODUCT).chain(UNSHIPPED).flat_map(|folder| sources_in(folder)).collect()
+}
+
+fn sources_in(folder: &'static str) -> Vec<Source> {
+    let read = |path: &String| {
+        let within = path.strip_prefix(folder).unwrap_or(path).trim_start_matches('/');
+        Source { folder, ..Source::new(within, &read(path)) }
+    };
+    files(folder, &["rs"]).iter().map(read).collect()
 }
 
 impl Source {
+    /// A file of the shipped crate.
     pub fn new(path: &str, text: &str) -> Self {
-        let code = without_tests(&blank(text));
-        Source { path: path.to_owned(), text: text.to_owned(), code }
+        let code = without_tests(&blank(text).0);
+        Source { folder: PRODUCT, path: path.to_owned(), text: text.to_owned(), code }
     }
 
-    /// Whether the whole file is a test.
+    /// Returns its path from the repository's root on.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.folder, self.path)
+    }
+
+    /// Returns its string literals, a line each, without those of its test module.
+    pub fn strings(&self) -> String {
+        let tested = self.text.find("\n#[cfg(test)]\nmod tests");
+        blank(self.text.get(..tested.unwrap_or(self.text.len())).unwrap_or_default()).1
+    }
+
+    /// Checks whether the whole file is a test.
     pub fn is_test(&self) -> bool {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
-    /// Whether it is this file, or lies below it where it ends in a slash.
+    /// Checks whether it is one of these files, or lies below one of these folders (with a trailing
+    /// slash).
     pub fn is_in(&self, places: &[&str]) -> bool {
-        places.iter().any(|place| match place.ends_with('/') {
-            true => self.path.starts_with(place),
-            false => self.path == *place,
+        places.iter().any(|place| {
+            if place.ends_with('/') { self.path.starts_with(place) } else { self.path == *place }
         })
     }
 
-    /// The room: the first module below the crate.
+    /// Returns its top-level module.
     pub fn room(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or(&self.path);
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    /// Every path in the code.
+    /// Returns every path in the code.
     pub fn uses(&self) -> Vec<Use> {
         let module = self.module();
         let mut uses = paths(&self.code);
@@ -118,13 +156,13 @@ impl Source {
         module
     }
 
-    /// `src/path:line`, to be clicked on.
+    /// Returns `src/path:line`, as a clickable link.
     pub fn at(&self, line: usize) -> String {
-        format!("src/{}:{line}", self.path)
+        format!("{}:{line}", self.name())
     }
 }
 
-/// A path that begins with `self` or `super`, from the crate on.
+/// Resolves a path that begins with `self` or `super`, from the crate on.
 fn absolute(module: &[String], segments: Vec<String>) -> Vec<String> {
     let steps = segments.iter().take_while(|s| *s == "self" || *s == "super").count();
     if steps == 0 {
@@ -142,7 +180,7 @@ fn is_ident(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Every path in blanked code, groups spelled out. A single word is a path of one segment only
+/// Returns every path in blanked code, with groups spelled out. A single word counts as a path only
 /// inside a group or after `use`.
 fn paths(code: &str) -> Vec<Use> {
     let chars: Vec<char> = code.chars().collect();
@@ -252,11 +290,16 @@ impl Reader<'_> {
     }
 }
 
-/// The same lines with comments, strings and characters blanked.
-fn blank(text: &str) -> String {
+/// Returns the same lines with comments, strings and characters blanked, and the string literals.
+fn blank(text: &str) -> (String, String) {
     let chars: Vec<char> = text.chars().collect();
     let get = |at: usize| chars.get(at).copied().unwrap_or('\0');
     let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+    let mut strings = String::new();
+    let keep = |strings: &mut String, from: usize, to: usize| {
+        strings.extend(chars.iter().take(to).skip(from));
+        strings.push('\n');
+    };
     let erase = |out: &mut String, from: usize, to: usize| {
         for c in chars.iter().take(to).skip(from) {
             out.push(if *c == '\n' { '\n' } else { ' ' });
@@ -288,6 +331,7 @@ fn blank(text: &str) -> String {
             }
             'r' if starts_word && raw_hashes(&chars, at + 1).is_some() => {
                 at = end_of_raw(&chars, at + 1);
+                keep(&mut strings, from, at);
                 erase(&mut out, from, at);
             }
             'b' if starts_word && get(at + 1) == 'r' && raw_hashes(&chars, at + 2).is_some() => {
@@ -300,6 +344,7 @@ fn blank(text: &str) -> String {
                     at += if get(at) == '\\' { 2 } else { 1 };
                 }
                 at += 1;
+                keep(&mut strings, from, at);
                 erase(&mut out, from, at);
             }
             '\'' if get(at + 1) == '\\' || get(at + 2) == '\'' => {
@@ -316,10 +361,10 @@ fn blank(text: &str) -> String {
             }
         }
     }
-    out
+    (out, strings)
 }
 
-/// The number of `#` before the quote of a raw string that begins here.
+/// Returns the number of `#` before the quote of a raw string that begins here.
 fn raw_hashes(chars: &[char], at: usize) -> Option<usize> {
     let hashes = chars.iter().skip(at).take_while(|c| **c == '#').count();
     (chars.get(at + hashes) == Some(&'"')).then_some(hashes)
@@ -339,7 +384,7 @@ fn end_of_raw(chars: &[char], at: usize) -> usize {
     end
 }
 
-/// The same lines with every item behind `#[cfg(test)]` blanked.
+/// Returns the same lines with every item behind `#[cfg(test)]` blanked.
 fn without_tests(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut code = code.to_owned();

@@ -1,4 +1,4 @@
-//! Where clients put their tokens: at most one is found, and it is in the bytes.
+//! Token sources of a request: at most one token is found, and it is part of the bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

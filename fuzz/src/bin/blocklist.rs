@@ -1,4 +1,4 @@
-//! The blocklist's file.
+//! The blocklist file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,4 @@
-//! Certificates and keys as PEM, DER and PFX, OCSP responses beside them, CRLs and client
-//! authorities.
+//! Certificates and keys as PEM, DER and PFX, stapled OCSP responses, CRLs and client authorities.
 #![no_main]
 
 use std::sync::LazyLock;

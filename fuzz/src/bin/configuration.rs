@@ -1,4 +1,4 @@
-//! Configuration files: an error has its place in the text, and can be shown.
+//! Configuration files: an error has a position in the text, and can be displayed.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Heads of requests and answers, and chunked bodies, however they are cut.
+//! Heads of requests and responses, and chunked bodies, split at any point.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

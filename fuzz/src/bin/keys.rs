@@ -1,4 +1,4 @@
-//! Files with the keys of token issuers: JWKS, PEM, certificates.
+//! Key files of token issuers: JWKS, PEM, certificates.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

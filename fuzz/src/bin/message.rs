@@ -1,4 +1,4 @@
-//! Messages of clients that have no token yet: the envelope, and the request in the payload.
+//! Messages of clients without a token: the envelope, and the request in the payload.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ fuzz_target!(|body: &[u8]| {
     if let Ok(read) = envelope(KIND, body) {
         let _ = request(KIND, body, &read);
     }
-    // The payload alone, so that the reader behind the parts is reached by every input.
+    // The payload alone, so that every input reaches the reader behind the parts.
     let begin = "--aAbBcCdDv1234567890VxXyYzZ\r\n\r\n\r\n--aAbBcCdDv1234567890VxXyYzZ\r\n\r\n";
     let end = "\r\n--aAbBcCdDv1234567890VxXyYzZ--";
     let whole = [begin.as_bytes(), body, end.as_bytes()].concat();

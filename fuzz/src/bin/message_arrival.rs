@@ -1,4 +1,5 @@
-//! Messages that arrive in pieces: the first part says what the whole says, however it is cut.
+//! Messages that arrive in pieces: parsing the first part gives the same result as parsing the
+//! whole.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

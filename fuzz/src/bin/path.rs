@@ -1,4 +1,4 @@
-//! Request targets: what is accepted has one reading, which does not change by being read again.
+//! Request targets: an accepted one has one reading, and parsing it again does not change it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

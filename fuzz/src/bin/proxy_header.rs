@@ -1,4 +1,4 @@
-//! The header of a load balancer's connection: what is accepted ends where it says it does.
+//! The PROXY protocol header: an accepted one ends where it says it does.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Tokens against a key set that signed none of them: nothing passes.
+//! Tokens against a key set that signed none of them: all are refused.
 #![no_main]
 
 use std::sync::LazyLock;

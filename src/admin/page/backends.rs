@@ -1,4 +1,4 @@
-//! Backends: whether each address answers, how fast, and why not.
+//! The backends section: whether each address responds, how fast, and the last failure.
 
 use jiff::Timestamp;
 use maud::{Markup, html};

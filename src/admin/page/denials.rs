@@ -1,4 +1,4 @@
-//! The last refusals, what they can be narrowed down to, and what their codes mean.
+//! The recent denials section: the list, its filter form, and explanations of the codes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::admin::denials::Filter;
 use crate::denial::Denial;
 use crate::log::{Recent, RecentDenial};
 
-/// How many are shown unless all are asked for: a page that loads itself again should stay small.
+/// How many are shown by default: a page that refreshes itself should stay small.
 const SHOWN: usize = 100;
 const COLUMNS: [&str; 6] = ["Time", "Reason", "Site system", "Route", "Request", "Request id"];
 
@@ -34,7 +34,7 @@ pub(super) fn section(recent: &[Arc<RecentDenial>], filter: &Filter) -> Markup {
                     }
                 }
             }
-            (bare("The last requests that were refused", &COLUMNS, &rows, "None."))
+            (bare("The last refused requests", &COLUMNS, &rows, "None."))
             (explanations(&codes))
         }
     }
@@ -50,7 +50,7 @@ fn cells(denial: &RecentDenial) -> [Markup; 6] {
         @if let Some(known) = known { div.quiet { (known.title()) } }
         @if let Some(detail) = &denial.detail { div.quiet { (detail) } }
         @match &*denial.decision {
-            "would-deny" => span.badge.warn { "went on, observed" },
+            "would-deny" => span.badge.warn { "forwarded (observed)" },
             "allowed" => span.badge.warn { "had passed" },
             _ => {},
         }
@@ -93,7 +93,7 @@ fn form(recent: &[Arc<RecentDenial>], filter: &Filter) -> Markup {
     }
 }
 
-/// What can be chosen is what there is, and what was chosen.
+/// The options are the values that occur, and the selected one.
 fn choice<'a>(
     name: &str,
     label: &str,

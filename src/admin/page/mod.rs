@@ -1,7 +1,7 @@
-//! The page: what status and the last refusals say, for people with a browser.
+//! The admin page: status and recent denials as HTML.
 //!
-//! Owns the only use of `maud`, which escapes whatever it is given. No script, and nothing that a
-//! client sent is ever markup, a name of a class or an address.
+//! Owns the only use of `maud`, which escapes all values. No script, and no client input is ever
+//! used as markup, class name or URL.
 
 mod backends;
 mod denials;
@@ -22,11 +22,11 @@ use crate::log::RecentDenial;
 use table::{age, row, table, time};
 
 const STYLE: &str = include_str!("style.css");
-/// How long until the page loads itself again, in seconds.
+/// The refresh interval of the page, in seconds.
 const REFRESH: u32 = 15;
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E%3Cpath fill='%230b6bcb' d='M0 8V3l4-3 4 3v5H6V4H2v4z'/%3E%3C/svg%3E";
 
-/// What a browser may do with the page (Content Security Policy Level 3): show it, in its own style.
+/// The Content Security Policy (Level 3) of the page: only its own inline style.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
     format!(
@@ -108,7 +108,7 @@ fn heading(status: &Status, now: Timestamp) -> Markup {
         }
         @if let Some(error) = &status.config.error {
             div.faults {
-                p { "The file has mistakes; the configuration before it is still in force:" }
+                p { "The file has errors; the previous configuration stays in force:" }
                 pre { (error) }
             }
         }
@@ -120,10 +120,10 @@ fn refreshing(refreshes: bool, filter: &Filter) -> Markup {
     html! {
         p.quiet {
             @if refreshes {
-                "Loads itself again every " (REFRESH) " seconds. "
+                "Reloads every " (REFRESH) " seconds. "
                 a href=(link("off")) { "Stop that" }
             } @else {
-                "Does not load itself again. " a href=(link("")) { "Do that" }
+                "Does not reload automatically. " a href=(link("")) { "Do that" }
             }
         }
     }

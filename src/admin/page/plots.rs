@@ -1,14 +1,14 @@
-//! The last hour as bars: drawn here, as SVG, from numbers alone.
+//! Bar charts of the last hour: server-side SVG, from numbers alone.
 
 use maud::{Markup, html};
 
 use crate::admin::history::Interval;
 
-/// The height of a plot, and the room of one minute in it, in its own units.
+/// The height of a plot, and the width of one minute in it, in SVG units.
 const HEIGHT: u64 = 60;
 const STEP: usize = 5;
 const BAR: usize = 4;
-/// An hour, and the minute that goes on.
+/// An hour, and the current minute.
 const BARS: usize = 61;
 
 pub(super) fn section(hour: &[Interval]) -> Markup {
@@ -29,7 +29,7 @@ fn plot(title: &str, class: &str, hour: &[Interval], of: impl Fn(&Interval) -> u
     let newest = hour.get(hour.len().saturating_sub(BARS)..).unwrap_or_default();
     let (total, most) =
         newest.iter().map(&of).fold((0, 0), |(sum, most), n| (sum + n, n.max(most)));
-    // The newest stands at the right, also where there is no whole hour yet.
+    // The newest bar is at the right, also before there is a full hour.
     let first = BARS - newest.len().min(BARS);
     let said = format!("{title} in the last hour: {total} in all, {most} in the busiest minute");
     html! {
@@ -52,7 +52,7 @@ fn plot(title: &str, class: &str, hour: &[Interval], of: impl Fn(&Interval) -> u
     }
 }
 
-/// The height of a bar: one that is not nothing can be seen.
+/// The height of a bar: one above zero is always visible.
 fn height(value: u64, most: u64) -> u64 {
     let scaled = u128::from(value) * u128::from(HEIGHT) / u128::from(most.max(1));
     u64::try_from(scaled).unwrap_or(HEIGHT).max(u64::from(value > 0)).min(HEIGHT)

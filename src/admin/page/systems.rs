@@ -1,4 +1,4 @@
-//! Site systems: what each one serves and why, and where it listens.
+//! The site systems sections: the served certificate and the reason, and the listen addresses.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -46,7 +46,7 @@ fn name(system: &SiteSystemStatus) -> Markup {
     }
 }
 
-/// The badge of a source: its word is of a closed list.
+/// The badge of a source; the words are from a closed list.
 fn badge(source: &str) -> Markup {
     match source {
         "pki" => html! { span.badge.pki { "PKI" } },
@@ -83,7 +83,7 @@ fn why(system: &SiteSystemStatus) -> Markup {
     }
 }
 
-/// How much of its life a certificate has left, as a bar and in words.
+/// The remaining lifetime of a certificate, as a bar and in words.
 fn expiry(certificate: &CertificateStatus, now: Timestamp) -> Markup {
     let (from, to) = (certificate.not_before.as_second(), certificate.not_after.as_second());
     let left = to.saturating_sub(now.as_second());
@@ -98,7 +98,7 @@ fn expiry(certificate: &CertificateStatus, now: Timestamp) -> Markup {
     html! {
         (time(certificate.not_after))
         svg.bar class=(class) viewBox="0 0 100 6" preserveAspectRatio="none" role="img"
-            aria-label=(format!("{share} % of its life are left")) {
+            aria-label=(format!("{share} % of its lifetime left")) {
             rect.track x="0" y="0" width="100" height="6" {}
             rect x="0" y="0" width=(share) height="6" {}
         }
@@ -110,9 +110,9 @@ fn expiry(certificate: &CertificateStatus, now: Timestamp) -> Markup {
     }
 }
 
-/// What is not served, and why.
+/// The rejected certificates, with the reasons.
 fn rejected(status: &Status) -> Markup {
-    let columns = ["Site system", "Source", "Why not", "How to mend it"];
+    let columns = ["Site system", "Source", "Why not", "How to fix it"];
     let of = |system: &SiteSystemStatus, rejected: &RejectedStatus| {
         let why = html! {
             span.code { (rejected.reason) }
@@ -133,11 +133,11 @@ fn rejected(status: &Status) -> Markup {
         .collect();
     html! {
         h3 { "Passed over" }
-        (bare("Certificates that are not served", &columns, &rows, "Nothing is passed over."))
+        (bare("Certificates that are not served", &columns, &rows, "None."))
     }
 }
 
-/// `none` is what a connection without TLS has.
+/// `none` is the version of a connection without TLS.
 fn version_in_words(version: &str) -> String {
     match version {
         "none" => "plain HTTP".to_owned(),

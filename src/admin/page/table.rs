@@ -1,14 +1,14 @@
-//! Tables that are cards on a small screen, and how times are written.
+//! Responsive tables (cards on a small screen), and the format of times.
 //!
-//! The roles are written out, because a table that is shown as cards is none to a screen reader
-//! otherwise.
+//! The ARIA roles are explicit, because otherwise screen readers do not recognize a table that is
+//! shown as cards.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
 
 use crate::clock::span;
 
-/// A section with one table. `id` is a word of ours.
+/// A section with one table. `id` is a constant.
 pub(super) fn table(
     id: &str,
     caption: &str,
@@ -24,7 +24,7 @@ pub(super) fn table(
     }
 }
 
-/// The table alone.
+/// Only the table.
 pub(super) fn bare(caption: &str, columns: &[&str], rows: &[Markup], none: &str) -> Markup {
     html! {
         @if rows.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn bare(caption: &str, columns: &[&str], rows: &[Markup], none: &str)
     }
 }
 
-/// A row: each cell knows its column, for where there is no head above it.
+/// A row: each cell carries its column's name, for the card layout without a header.
 pub(super) fn row(columns: &[&str], cells: &[Markup]) -> Markup {
     html! {
         tr role="row" {
@@ -59,7 +59,7 @@ pub(super) fn time(at: Timestamp) -> Markup {
     html! { time datetime=(at) { (at.strftime("%Y-%m-%d %H:%M:%SZ")) } }
 }
 
-/// How long ago that was, or how long it will be, in the unit that fits.
+/// The time between then and now, past or future, in the unit that fits.
 pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
     span(now.as_second().abs_diff(at.as_second()))
 }
@@ -70,7 +70,7 @@ mod tests {
     use crate::clock::second;
 
     #[test]
-    fn an_age_is_told_in_the_unit_that_fits_in_both_directions() {
+    fn an_age_has_the_largest_fitting_unit() {
         for (seconds, told) in [
             (5, "5 seconds"),
             (-5, "5 seconds"),

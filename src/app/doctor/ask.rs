@@ -1,6 +1,6 @@
-//! One small question to a web server, on a connection of its own.
+//! A minimal HTTP/1.1 client: one small request to a web server, on its own connection.
 //!
-//! Keeps the head and a little of the body, and never shows what it authenticates itself with.
+//! Keeps the head and a little of the body, and never shows the credentials it sends.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,53 +15,53 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-/// More interim answers than any server gives to one question.
+/// More interim responses than any server sends for one request.
 const INTERIM_MAX: usize = 8;
-/// How long a connection may take.
+/// The connect timeout.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Enough for a list of management points.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// Where to ask.
+/// The server and how to connect to it.
 #[derive(Clone)]
-pub(super) struct Target {
-    pub(super) place: Place,
+pub(super) struct AskTarget {
+    pub(super) place: AskPlace,
     pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// The Host that is asked for.
+    /// The value of the Host header.
     pub(super) host: String,
-    /// The account of backend_auth, if there is one.
+    /// The Authorization value of the backend_auth account, if there is one.
     pub(super) authorization: Option<String>,
 }
 
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum AskPlace {
     Tcp(String, u16),
     Unix(PathBuf),
 }
 
-/// What was answered.
+/// The response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AskAnswer {
     pub(super) status: u16,
     pub(super) fields: Vec<(String, String)>,
     pub(super) body: String,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum AskFault {
     Connect(io::Error),
     Tls(io::Error),
     NotHttp(String),
 }
 
-impl Answer {
+impl AskAnswer {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The seconds by which its clock is before or behind ours.
+    /// The clock skew against the server's `Date` header, in seconds.
     pub(super) fn skew(&self, now: Timestamp) -> Option<u64> {
         skew(self.field("date")?, now)
     }
@@ -73,15 +73,16 @@ pub(super) fn skew(date: &str, now: Timestamp) -> Option<u64> {
     Some(at.as_second().abs_diff(now.as_second()))
 }
 
-/// Ask.
+/// Sends a request and reads the response.
 ///
 /// # Errors
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) async fn ask(
-    to: &Target,
-    (method, path): (&str, &str),
+    to: &AskTarget,
+    method: &str,
+    path: &str,
     more: &[(&str, &str)],
-) -> Result<Answer, Fault> {
+) -> Result<AskAnswer, AskFault> {
     let mut head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: sitegate-doctor\r\n\
          Connection: close\r\n",
@@ -93,17 +94,17 @@ pub(super) async fn ask(
     }
     head.push_str("\r\n");
     match &to.place {
-        Place::Unix(path) => {
+        AskPlace::Unix(path) => {
             let stream = connected(UnixStream::connect(path)).await?;
             exchange(stream, &head, method).await
         }
-        Place::Tcp(host, port) => {
+        AskPlace::Tcp(host, port) => {
             let stream = connected(TcpStream::connect((host.as_str(), *port))).await?;
             match &to.tls {
                 None => exchange(stream, &head, method).await,
                 Some((config, name)) => {
                     let tls = TlsConnector::from(config.clone());
-                    let stream = tls.connect(name.clone(), stream).await.map_err(Fault::Tls)?;
+                    let stream = tls.connect(name.clone(), stream).await.map_err(AskFault::Tls)?;
                     exchange(stream, &head, method).await
                 }
             }
@@ -111,11 +112,11 @@ pub(super) async fn ask(
     }
 }
 
-/// What drops everything is not there, as far as anyone can tell.
-async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S, Fault> {
+/// A host that drops all packets looks like one that does not exist.
+async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S, AskFault> {
     match tokio::time::timeout(CONNECT, connecting).await {
-        Ok(done) => done.map_err(Fault::Connect),
-        Err(_) => Err(Fault::Connect(io::ErrorKind::TimedOut.into())),
+        Ok(done) => done.map_err(AskFault::Connect),
+        Err(_) => Err(AskFault::Connect(io::ErrorKind::TimedOut.into())),
     }
 }
 
@@ -123,16 +124,16 @@ async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     head: &str,
     method: &str,
-) -> Result<Answer, Fault> {
-    let broken = |error: io::Error| Fault::NotHttp(error.to_string());
+) -> Result<AskAnswer, AskFault> {
+    let broken = |error: io::Error| AskFault::NotHttp(error.to_string());
     stream.write_all(head.as_bytes()).await.map_err(broken)?;
     let mut bytes = Vec::new();
-    let mut answer: Option<(Answer, usize)> = None;
+    let mut answer: Option<(AskAnswer, usize)> = None;
     loop {
         if answer.is_none() {
             answer = parsed(&bytes)?;
         }
-        let whole = |(answer, at): &(Answer, usize)| {
+        let whole = |(answer, at): &(AskAnswer, usize)| {
             let length = answer.field("content-length").and_then(|value| value.parse().ok());
             let none = method == "HEAD" || matches!(answer.status, 204 | 304);
             none || length.is_some_and(|length: usize| bytes.len().saturating_sub(*at) >= length)
@@ -143,21 +144,22 @@ async fn exchange(
         match stream.read_buf(&mut bytes).await {
             Ok(0) => break,
             Ok(_) => {}
-            // Servers that were told to close sometimes do so without a good-bye.
+            // Some servers close after `Connection: close` without a TLS close_notify.
             Err(_) if answer.is_some() => break,
             Err(error) => return Err(broken(error)),
         }
     }
-    let (mut answer, at) = answer.ok_or_else(|| Fault::NotHttp("it answers no HTTP".to_owned()))?;
+    let (mut answer, at) =
+        answer.ok_or_else(|| AskFault::NotHttp("the response is not HTTP".to_owned()))?;
     let body = bytes.get(at..).unwrap_or_default();
-    // A list in UTF-16 has the same letters with zeros between them.
+    // A list in UTF-16 has the same letters with zero bytes between them.
     let text: Vec<u8> = body.iter().copied().filter(|byte| *byte != 0).collect();
     answer.body = String::from_utf8_lossy(&text).into_owned();
     Ok(answer)
 }
 
-/// The head and where the body begins, once all of it is there. Interim answers are passed over.
-fn parsed(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
+/// The head and the offset of the body, once the head is complete. Interim responses are skipped.
+fn parsed(bytes: &[u8]) -> Result<Option<(AskAnswer, usize)>, AskFault> {
     let mut begins = 0;
     for _ in 0..=INTERIM_MAX {
         let Some((answer, length)) = one(bytes.get(begins..).unwrap_or_default())? else {
@@ -168,14 +170,14 @@ fn parsed(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
             return Ok(Some((answer, begins)));
         }
     }
-    Err(Fault::NotHttp("it gives interim answers without end".to_owned()))
+    Err(AskFault::NotHttp("it sends interim responses without end".to_owned()))
 }
 
-/// The head of one answer, and its length.
-fn one(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
+/// The head of one response, and its length.
+fn one(bytes: &[u8]) -> Result<Option<(AskAnswer, usize)>, AskFault> {
     let begin = bytes.get(..5).unwrap_or(bytes);
     if !b"HTTP/".starts_with(begin) {
-        return Err(Fault::NotHttp("it answers something else than HTTP".to_owned()));
+        return Err(AskFault::NotHttp("its response is not HTTP".to_owned()));
     }
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
@@ -183,13 +185,14 @@ fn one(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
     let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
     let mut lines = text.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let status = status.ok_or_else(|| Fault::NotHttp("its answer has no status".to_owned()))?;
+    let status =
+        status.ok_or_else(|| AskFault::NotHttp("its response has no status".to_owned()))?;
     let field = |line: &str| {
         let (name, value) = line.split_once(':')?;
         Some((name.to_owned(), value.trim().to_owned()))
     };
     let fields = lines.filter_map(field).collect();
-    Ok(Some((Answer { status, fields, body: String::new() }, end + 4)))
+    Ok(Some((AskAnswer { status, fields, body: String::new() }, end + 4)))
 }
 
 #[cfg(test)]
@@ -205,9 +208,9 @@ mod tests {
             (404, Some("x"), &b"body"[..])
         );
         assert!(parsed(b"HTTP/1.1 200 OK\r\n").unwrap().is_none());
-        assert!(matches!(parsed(b"SSH-2.0"), Err(Fault::NotHttp(_))));
+        assert!(matches!(parsed(b"SSH-2.0"), Err(AskFault::NotHttp(_))));
         let endless = b"HTTP/ 100\r\n\r\n".repeat(20_000);
-        assert!(matches!(parsed(&endless), Err(Fault::NotHttp(_))));
+        assert!(matches!(parsed(&endless), Err(AskFault::NotHttp(_))));
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Questions to the backends that change nothing there: do they answer, with the verbs, paths and
-//! credentials that their roles need?
+//! Probes of the backends that change nothing there: reachability, and the verbs, paths and
+//! credentials that their roles need.
 
-use super::ask::{Answer, Fault, Place, Target, ask};
+use super::ask::{AskAnswer, AskFault, AskPlace, AskTarget, ask};
 use super::finding::{Ailment, Finding};
 use super::{Instruments, Probes, SKEW_MAX_S, within};
-use crate::config::{Backend, BackendAddress, Config, SiteSystem};
+use crate::config::{BackendAddress, BackendConfig, Config, SiteSystem};
 use crate::route::Role;
 use crate::secret::BasicCredential;
 
-/// A file that each management point has.
+/// A file that every management point has.
 const PACKAGE: &str = "/CCM_Client/ccmsetup.cab";
 /// A package that no distribution point has.
 const NO_PACKAGE: &str = "/SMS_DP_SMSPKG$/sitegate-doctor-0";
@@ -55,18 +55,18 @@ fn about(system: &SiteSystem) -> String {
 fn spawn(
     probes: &mut Probes,
     system: &SiteSystem,
-    backend: &Backend,
+    backend: &BackendConfig,
     probe: impl Future<Output = Vec<Finding>> + Send + 'static,
 ) {
-    let evidence = format!("{}: no answer in time", backend.url);
+    let evidence = format!("{}: no response in time", backend.url);
     let late = Finding::new(Ailment::BackendNotHttp, about(system), evidence);
     probes.spawn(within(late, probe));
 }
 
-fn target(system: &SiteSystem, backend: &Backend, with: &Instruments) -> Target {
+fn target(system: &SiteSystem, backend: &BackendConfig, with: &Instruments) -> AskTarget {
     let place = match &backend.address {
-        BackendAddress::Host(host, port) => Place::Tcp(host.clone(), *port),
-        BackendAddress::Unix(path) => Place::Unix(path.clone()),
+        BackendAddress::Host(host, port) => AskPlace::Tcp(host.clone(), *port),
+        BackendAddress::Unix(path) => AskPlace::Unix(path.clone()),
     };
     let roots = |path| crate::app::upstreams::backend_roots(path).unwrap_or_default();
     let tls = backend
@@ -76,15 +76,18 @@ fn target(system: &SiteSystem, backend: &Backend, with: &Instruments) -> Target 
     let account = backend.auth.as_ref().and_then(|source| BasicCredential::read(source).ok());
     let authorization = account.and_then(|(account, _)| Some(account.field()?.to_owned()));
     let host = system.hosts.first().cloned().unwrap_or_default();
-    Target { place, tls, host, authorization }
+    AskTarget { place, tls, host, authorization }
 }
 
-async fn reachable(to: Target, about: String, url: String, with: Instruments) -> Vec<Finding> {
+async fn reachable(to: AskTarget, about: String, url: String, with: Instruments) -> Vec<Finding> {
     let found = |ailment, evidence: String| vec![Finding::new(ailment, about.clone(), evidence)];
-    match ask(&to, ("OPTIONS", "/"), &[("Content-Length", "0")]).await {
-        Err(Fault::Connect(error)) => found(Ailment::BackendUnreachable, format!("{url}: {error}")),
-        Err(Fault::Tls(error)) => {
-            // Whoever speaks plain HTTP there, or closes, has no certificate to be wrong.
+    match ask(&to, "OPTIONS", "/", &[("Content-Length", "0")]).await {
+        Err(AskFault::Connect(error)) => {
+            found(Ailment::BackendUnreachable, format!("{url}: {error}"))
+        }
+        Err(AskFault::Tls(error)) => {
+            // A server that speaks plain HTTP, or closes the connection, has not shown a bad
+            // certificate.
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             let ailment = match inner {
                 Some(rustls::Error::InvalidCertificate(_)) => Ailment::BackendCertificate,
@@ -92,7 +95,7 @@ async fn reachable(to: Target, about: String, url: String, with: Instruments) ->
             };
             found(ailment, format!("{url}: {error}"))
         }
-        Err(Fault::NotHttp(why)) => found(Ailment::BackendNotHttp, format!("{url}: {why}")),
+        Err(AskFault::NotHttp(why)) => found(Ailment::BackendNotHttp, format!("{url}: {why}")),
         Ok(answer) if answer.status == 401 && to.authorization.is_some() => {
             found(Ailment::BackendAccount, format!("OPTIONS / at {url} with the account: 401"))
         }
@@ -106,12 +109,17 @@ async fn reachable(to: Target, about: String, url: String, with: Instruments) ->
     }
 }
 
-/// What the backend says of a verb; whoever is not reachable has been told of.
-async fn answer(to: &Target, method: &str, path: &str, more: &[(&str, &str)]) -> Option<Answer> {
-    ask(to, (method, path), more).await.ok()
+/// The backend's response to a verb; an unreachable backend is reported by its own probe.
+async fn answer(
+    to: &AskTarget,
+    method: &str,
+    path: &str,
+    more: &[(&str, &str)],
+) -> Option<AskAnswer> {
+    ask(to, method, path, more).await.ok()
 }
 
-async fn list(to: Target, about: String) -> Vec<Finding> {
+async fn list(to: AskTarget, about: String) -> Vec<Finding> {
     let path = "/SMS_MP/.sms_aut?MPLIST";
     let Some(answer) = answer(&to, "GET", path, &[]).await else { return Vec::new() };
     let evidence = format!("GET {path}: {}", answer.status);
@@ -135,29 +143,30 @@ fn ssl_state(list: &str) -> Option<&str> {
     tag.split_once("Value=\"")?.1.split('"').next()
 }
 
-/// An empty message is none: the management point refuses it, unless its verb is refused before.
-async fn message(to: Target, about: String) -> Vec<Finding> {
+/// Sends an empty message, which is invalid: the management point rejects it, unless the verb is
+/// rejected before.
+async fn message(to: AskTarget, about: String) -> Vec<Finding> {
     let path = "/CCM_System/request";
     let length = [("Content-Length", "0")];
     let Some(answer) = answer(&to, "CCM_POST", path, &length).await else { return Vec::new() };
     refused_verb(&answer, about, format!("CCM_POST {path}: {}", answer.status))
 }
 
-async fn listing(to: Target, about: String) -> Vec<Finding> {
+async fn listing(to: AskTarget, about: String) -> Vec<Finding> {
     let path = "/SMS_DP_SMSPKG$/";
     let more = [("Depth", "0"), ("Content-Length", "0")];
     let Some(answer) = answer(&to, "PROPFIND", path, &more).await else { return Vec::new() };
     refused_verb(&answer, about, format!("PROPFIND {path}: {}", answer.status))
 }
 
-fn refused_verb(answer: &Answer, about: String, evidence: String) -> Vec<Finding> {
+fn refused_verb(answer: &AskAnswer, about: String, evidence: String) -> Vec<Finding> {
     match answer.status {
         405 | 501 => vec![Finding::new(Ailment::BackendVerb, about, evidence)],
         _ => Vec::new(),
     }
 }
 
-async fn ranges(to: Target, about: String) -> Vec<Finding> {
+async fn ranges(to: AskTarget, about: String) -> Vec<Finding> {
     let range = [("Range", "bytes=0-0")];
     let Some(answer) = answer(&to, "GET", PACKAGE, &range).await else { return Vec::new() };
     match answer.status {
@@ -170,7 +179,7 @@ async fn ranges(to: Target, about: String) -> Vec<Finding> {
     }
 }
 
-async fn windows_auth(to: Target, about: String) -> Vec<Finding> {
+async fn windows_auth(to: AskTarget, about: String) -> Vec<Finding> {
     let path = "/CCM_System_WindowsAuth/request";
     let Some(answer) = answer(&to, "GET", path, &[]).await else { return Vec::new() };
     let offers = |value: &str| {
@@ -180,26 +189,27 @@ async fn windows_auth(to: Target, about: String) -> Vec<Finding> {
     let challenges =
         answer.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case("www-authenticate"));
     let offered = challenges.clone().any(|(_, value)| offers(value));
-    match offered {
-        true => Vec::new(),
-        false => vec![Finding::new(
+    if offered {
+        Vec::new()
+    } else {
+        vec![Finding::new(
             Ailment::BackendWindowsAuth,
             about,
             format!("GET {path}: {} without Negotiate or NTLM", answer.status),
-        )],
+        )]
     }
 }
 
-/// A distribution point that everyone may read says that there is no such package; one that wants
-/// to know who asks says that first.
-async fn content(to: Target, about: String, translated: bool) -> Vec<Finding> {
+/// A distribution point with anonymous access answers that there is no such package; one that
+/// requires authentication asks for it first.
+async fn content(to: AskTarget, about: String, translated: bool) -> Vec<Finding> {
     let has_account = to.authorization.is_some();
-    let to = Target { authorization: None, ..to };
+    let to = AskTarget { authorization: None, ..to };
     let Some(answer) = answer(&to, "GET", NO_PACKAGE, &[]).await else { return Vec::new() };
     let evidence = format!("GET {NO_PACKAGE} without credentials: {}", answer.status);
     match answer.status {
         403 => vec![Finding::new(Ailment::BackendForbids, about, evidence)],
-        // What translates needs that: its backend knows of no tokens.
+        // A translating site system needs anonymous access: its backend does not know tokens.
         200..=299 | 404 if has_account || !translated => {
             vec![Finding::new(Ailment::ContentAnonymous, about, evidence)]
         }

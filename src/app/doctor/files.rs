@@ -1,5 +1,5 @@
-//! What the files and the machine say: certificates and keys as `check` examines them, modes, file
-//! systems and limits.
+//! Checks of files and machine: certificates and keys as in `check`, file modes, file systems and
+//! limits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::secret::PasswordSource;
 
 /// Two weeks.
 const ENDS_SOON_S: i64 = 14 * 86_400;
-/// Less than this may be used up by others.
+/// Other processes may use up fewer than this.
 const INSTANCES_MIN: u64 = 16;
 const WATCHES_MIN: u64 = 1024;
 
-/// The PKI certificate that files choose for each site system.
-pub(super) type Served = BTreeMap<String, CertificateStatus>;
+/// The PKI certificate selected from the files of each site system.
+pub(super) type ServedByName = BTreeMap<String, CertificateStatus>;
 
-pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding>, Served) {
+pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding>, ServedByName) {
     let mut found = Vec::new();
     let served = certificates(config, with, &mut found);
     for issuer in examine::issuers(config) {
@@ -40,7 +40,8 @@ pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding
     let log = examine::access_log(config);
     for (about, examined) in [("site", of_site), ("state", state), ("log", log)] {
         for wrong in examined.wrong {
-            // What makes a certificate impossible is of the state, too: it is told once.
+            // A fault that prevents certificates is also a fault of the state directory: it is
+            // reported once.
             if found.iter().all(|known| known.evidence != wrong) {
                 found.push(Finding::new(Ailment::SiteFiles, about, wrong));
             }
@@ -55,9 +56,9 @@ pub(super) async fn examine(config: &Config, with: &Instruments) -> (Vec<Finding
     (found, served)
 }
 
-fn certificates(config: &Config, with: &Instruments, found: &mut Vec<Finding>) -> Served {
+fn certificates(config: &Config, with: &Instruments, found: &mut Vec<Finding>) -> ServedByName {
     let examiner = Examiner::new(with.provider.clone(), with.clock.clone());
-    let mut served = Served::new();
+    let mut served = ServedByName::new();
     for system in &config.site_systems {
         let examined = examiner.site_system(system, config);
         let (wrong, ending) = (examined.wrong.into_iter(), examined.ending.into_iter());
@@ -79,7 +80,8 @@ fn certificates(config: &Config, with: &Instruments, found: &mut Vec<Finding>) -
     served
 }
 
-/// Secrets and keys that others can read. Those of PKI folders are examined as certificates are.
+/// Reports secrets and keys that others can read. Those of PKI folders are examined with their
+/// certificates.
 fn exposed(config: &Config, found: &mut Vec<Finding>) {
     let accounts = config.site_systems.iter().flat_map(|s| s.backends()).map(|b| &b.auth);
     let passwords = config.site_systems.iter().filter_map(|s| s.pki.as_ref());
@@ -97,7 +99,7 @@ fn exposed(config: &Config, found: &mut Vec<Finding>) {
     let exposed = files.filter(|path| machine::is_exposed(path));
     for path in exposed.chain(machine::exposed_keys(&config.site.state)) {
         let shown = path.display().to_string();
-        found.push(Finding::new(Ailment::KeyExposed, shown, "its mode lets others read it"));
+        found.push(Finding::new(Ailment::KeyExposed, shown, "its mode lets other users read it"));
     }
 }
 
@@ -128,10 +130,10 @@ fn limits(config: &Config, found: &mut Vec<Finding>) {
         let evidence = format!("max_user_instances {instances}, max_user_watches {watches}");
         found.push(Finding::new(Ailment::WatchLimit, "this machine", evidence));
     }
-    let needed = machine::descriptors_needed(config.limits.connection.connections_max);
+    let needed = machine::descriptors_needed(config.limits.connections);
     let addresses = config.site_systems.iter().map(|system| system.listen);
     let running = addresses.flat_map(machine::holders).find(|holder| holder.is_sitegate());
-    // The limits of a shell say nothing of a service.
+    // The limits of a shell say nothing about a service.
     let Some(running) = running else { return };
     if let Some(open) = machine::descriptors(running.pid).filter(|open| *open < needed) {
         let evidence = format!("process {} may open {open}, and needs {needed}", running.pid);

@@ -1,4 +1,5 @@
-//! The listening addresses with the eyes of a client: who holds them, and what is served there.
+//! Tests the listen addresses as a client: which process holds them, and which certificate is
+//! served there.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::ask::{Place, Target, ask};
-use super::files::Served;
+use super::ask::{AskPlace, AskTarget, ask};
+use super::files::ServedByName;
 use super::finding::{Ailment, Finding};
 use super::{Instruments, Probes, within};
 use crate::admin::{BackendStatus, SiteServerStatus, Status};
@@ -18,16 +19,21 @@ use crate::control::machine;
 use crate::control::site_server::CLOCKS_DIFFER_S_MAX;
 use crate::front::at_home;
 
-/// How long the status may take: less than a probe, so that the rest is looked at all the same.
+/// The timeout of the status request: less than that of a probe, so that the rest is still tested.
 const STATUS: Duration = Duration::from_secs(2);
 
-pub(super) fn probe(config: &Config, served: Served, with: &Instruments, probes: &mut Probes) {
+pub(super) fn probe(
+    config: &Config,
+    served: ServedByName,
+    with: &Instruments,
+    probes: &mut Probes,
+) {
     let admin = config.admin;
     for system in &config.site_systems {
         let late = Finding::new(
             Ailment::HandshakeFailed,
             &*system.name,
-            format!("{}: no answer in time", system.listen),
+            format!("{}: no response in time", system.listen),
         );
         let expected = served.get(&system.name).map(|c| c.thumbprint_sha256.clone());
         let (system, with) = (system.clone(), with.clone());
@@ -35,7 +41,7 @@ pub(super) fn probe(config: &Config, served: Served, with: &Instruments, probes:
     }
 }
 
-/// What a running gateway knows of its backends and of its site server.
+/// The state of backends and site server as the running gateway reports it.
 pub(super) fn probe_status(config: &Config, probes: &mut Probes) {
     let (following, admin) = (config.site_server.clone(), config.admin);
     probes.spawn(async move {
@@ -104,10 +110,11 @@ async fn look(
         return found(Ailment::NotRunning, format!("nothing listens on {}", system.listen));
     };
     if ours.is_empty() && status.is_none() {
-        let evidence = format!("{} is held by a process that may not be looked at", system.listen);
+        let evidence =
+            format!("{} is held by a process that this user may not inspect", system.listen);
         return found(Ailment::PortTaken, evidence);
     }
-    // Behind a load balancer nobody else is heard.
+    // Only the load balancer may connect, so the probe stops here.
     if !system.balancers.is_empty() {
         return Vec::new();
     }
@@ -137,12 +144,12 @@ async fn look(
 
 async fn status(admin: SocketAddr) -> Option<Status> {
     let admin = at_home(admin);
-    let to = Target {
-        place: Place::Tcp(admin.ip().to_string(), admin.port()),
+    let to = AskTarget {
+        place: AskPlace::Tcp(admin.ip().to_string(), admin.port()),
         tls: None,
         host: "localhost".to_owned(),
         authorization: None,
     };
-    let answer = ask(&to, ("GET", "/api/v1/status"), &[]).await.ok()?;
+    let answer = ask(&to, "GET", "/api/v1/status", &[]).await.ok()?;
     serde_json::from_str(&answer.body).ok()
 }

@@ -1,4 +1,4 @@
-//! Whether the keys of token issuers can be fetched, and whether their clocks and ours agree.
+//! Checks that the keys of token issuers can be fetched, and that their clocks agree with ours.
 
 use super::ask::skew;
 use super::finding::{Ailment, Finding};
@@ -11,7 +11,7 @@ pub(super) fn probe(config: &Config, with: &Instruments, probes: &mut Probes) {
         let KeySource::Url(place) = &issuer.keys else { continue };
         let name = issuer.policy.name.to_string();
         let provider = provider(place, issuer.policy.accepts.clone(), with);
-        let evidence = format!("{}: no answer in time", place.url);
+        let evidence = format!("{}: no response in time", place.url);
         let late = Finding::new(Ailment::IssuerUnreachable, name.clone(), evidence);
         probes.spawn(within(late, fetch(name, provider, with.clone())));
     }

@@ -1,6 +1,6 @@
-//! What is amiss with a configuration, its files, its machine, and whom it talks to.
+//! Diagnoses a configuration: its files, its machine, and the servers that it connects to.
 //!
-//! Changes nothing. Each probe has a deadline, and all of them run side by side.
+//! Changes nothing. Each probe has a timeout, and all of them run concurrently.
 
 mod ask;
 mod backend;
@@ -27,10 +27,10 @@ use crate::tls::ClientConfigs;
 
 /// How long one probe may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How far clocks may differ: tokens and tickets allow for five minutes in all.
+/// The permitted clock skew: tokens and tickets allow for five minutes in all.
 const SKEW_MAX_S: u64 = 120;
 
-/// What the probes are made with.
+/// The shared inputs of the probes.
 #[derive(Clone)]
 struct Instruments {
     clock: Clock,
@@ -39,13 +39,13 @@ struct Instruments {
     tls: ClientConfigs,
 }
 
-/// Probes under way; each gives what it has found.
+/// Running probes; each returns its findings.
 type Probes = JoinSet<Vec<Finding>>;
 
-/// Look at everything. The worst comes first.
+/// Runs all probes. The most severe findings come first.
 ///
 /// # Errors
-/// If there can be no probes at all.
+/// If no probe can run.
 pub(crate) fn examine(
     config: &Config,
     provider: Arc<CryptoProvider>,
@@ -76,12 +76,12 @@ pub(crate) fn examine(
     };
     found.sort_by_key(order);
     found.dedup_by(|a, b| order(a) == order(b));
-    // A name that the resolver still looks for is not waited for.
+    // A name resolution that is still in progress is not awaited.
     runtime.shutdown_background();
     Ok(found)
 }
 
-/// A probe that has as long as it may take; `late` is what is found if that is not enough.
+/// Runs a probe with a timeout; `late` is the finding after the timeout.
 async fn within(late: Finding, probe: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     tokio::time::timeout(PATIENCE, probe).await.unwrap_or_else(|_| vec![late])
 }

@@ -1,12 +1,12 @@
-//! Whether a client would accept a credential: every fault, alone and together.
+//! Every fault of a credential, alone and in combination.
 
 use std::path::Path;
 use std::process::Command;
 
 use rstest::rstest;
+use sitegate_forge::{Order, Pki, Usage, below_roots};
 
 use crate::cert::Source;
-use crate::cert::forge::{Order, Pki, Usage, below_roots};
 use crate::clock::second;
 
 use super::*;
@@ -67,7 +67,7 @@ fn all_hosts_must_be_covered_short_names_and_addresses_too() {
 }
 
 #[test]
-fn a_chain_without_its_authority_or_to_another_root_is_untrusted() {
+fn a_chain_without_issuer_or_to_another_root_is_untrusted() {
     let pki = Pki::new("Contoso", second(NOW)).unwrap();
     let stranger = Pki::new("Fabrikam", second(NOW)).unwrap();
     let forged = pki.issue(&Order::fit(&[HOST], second(NOW))).unwrap();
@@ -169,7 +169,7 @@ fn an_authority_is_warned_of_before_it_ends() {
     assert_eq!(ending(Pki::new("Other", second(NOW)).unwrap().root(), NOW), None);
 }
 
-/// A self-signed certificate as an operator's openssl makes it.
+/// A self-signed certificate as an operator creates it with openssl.
 fn self_signed(dir: &Path, kind: &[&str]) -> (String, String) {
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
     let output = Command::new("openssl")
@@ -199,7 +199,7 @@ fn self_signed(dir: &Path, kind: &[&str]) -> (String, String) {
 #[case::pss_sha256(&["-newkey", "rsa:2048", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"], None)]
 #[case::no_authority_at_all(&["-newkey", "rsa:2048", "-addext", "keyUsage=digitalSignature"], None)]
 #[case::encipher_only(&["-newkey", "rsa:2048", "-addext", "keyUsage=keyEncipherment"], Some(Unfit::UsageMismatch))]
-fn a_self_signed_certificate_with_itself_as_root_is_judged_by_its_strength(
+fn a_self_signed_certificate_is_judged_by_its_strength(
     #[case] kind: &[&str],
     #[case] expected: Option<Unfit>,
 ) {

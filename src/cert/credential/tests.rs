@@ -1,10 +1,9 @@
-//! Chains and keys in every form that tools write them, and in none.
+//! Chains and keys in every form that tools write them, and damaged ones.
 
 use proptest::prelude::*;
 use rstest::rstest;
+use sitegate_forge::{Forged, LeafKey, Order, Pki};
 
-use crate::cert::forge::{Forged, Order, Pki};
-use crate::cert::issuer::Algorithm;
 use crate::clock::second;
 
 use super::*;
@@ -28,7 +27,7 @@ fn parse(certificate: &str, key: &str) -> Result<Credential, Unfit> {
         .map_err(|fault| fault.unfit)
 }
 
-/// Have openssl turn a key into another form.
+/// Converts a key into another form with openssl.
 fn openssl(arguments: &[&str], input: &str) -> String {
     use std::io::Write;
     use std::process::{Command, Stdio};
@@ -58,7 +57,7 @@ fn openssl(arguments: &[&str], input: &str) -> String {
 #[case::both_in_both_files(|f: &Forged, _: &Pki| (format!("{}{}", *f.key, f.chain), format!("{}{}", *f.key, f.chain)))]
 #[case::sec1(|f: &Forged, _: &Pki| (f.chain.clone(), openssl(&["ec"], &f.key)))]
 #[case::sec1_with_parameters(|f: &Forged, _: &Pki| (f.chain.clone(), format!("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{}", openssl(&["ec"], &f.key))))]
-fn every_usual_form_gives_the_leaf_first_and_the_key_that_belongs_to_it(
+fn every_usual_form_yields_the_leaf_first_and_its_key(
     #[case] form: fn(&Forged, &Pki) -> (String, String),
 ) {
     let pki = pki();
@@ -72,8 +71,7 @@ fn every_usual_form_gives_the_leaf_first_and_the_key_that_belongs_to_it(
 
 #[test]
 fn an_rsa_key_is_read_as_pkcs8_and_as_pkcs1() {
-    let order =
-        Order { algorithm: Algorithm::Rsa2048, ..Order::fit(&["mp01.contoso.com"], second(NOW)) };
+    let order = Order { key: LeafKey::Rsa2048, ..Order::fit(&["mp01.contoso.com"], second(NOW)) };
     let forged = pki().issue(&order).unwrap();
     let pkcs1 = openssl(&["rsa", "-traditional"], &forged.key);
     assert!(pkcs1.contains("BEGIN RSA PRIVATE KEY"));

@@ -1,6 +1,6 @@
-//! Lists of revoked certificates (RFC 5280 §5), as an authority of the site signs them.
+//! Certificate revocation lists (RFC 5280 §5), signed by a CA of the site.
 //!
-//! Writes nothing; what is on a list is for the caller to know.
+//! Writes nothing; the caller decides which certificates are revoked.
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
@@ -8,7 +8,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::{Signer, failed, since_epoch};
 use crate::cert::facts::hex;
-use crate::cert::{Fault, certificate_der};
+use crate::cert::{CredentialFault, certificate_der};
 use crate::clock::second;
 
 macro_rules! reasons {
@@ -21,7 +21,7 @@ macro_rules! reasons {
             /// Every reason, in the order of the documentation.
             pub const ALL: &[RevocationReason] = &[$(RevocationReason::$variant,)+];
 
-            /// The word of the command line.
+            /// The word on the command line.
             pub const fn as_str(self) -> &'static str {
                 match self { $(RevocationReason::$variant => $word,)+ }
             }
@@ -36,33 +36,33 @@ macro_rules! reasons {
 reasons! {
     /// No reason is given.
     Unspecified "unspecified";
-    /// Somebody else may have the key.
+    /// Someone else may have the key.
     KeyCompromise "key-compromise";
     /// Names or the like have changed.
     AffiliationChanged "affiliation-changed";
-    /// Another one has taken its place.
+    /// Another certificate has replaced it.
     Superseded "superseded";
-    /// What it was for is no more.
+    /// Its purpose no longer exists.
     CessationOfOperation "cessation-of-operation";
-    /// It may not be used any longer.
+    /// It may no longer be used.
     PrivilegeWithdrawn "privilege-withdrawn";
 }
 
-/// A certificate on a list.
+/// A certificate on a CRL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// Its serial number, hexadecimal.
     pub serial: String,
-    /// Why.
+    /// The reason.
     pub reason: RevocationReason,
     /// Since when.
     pub at: Timestamp,
 }
 
-/// What a list says, as far as it matters to whether a new one is due.
+/// The fields of a CRL that decide whether a new one is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrlOutline {
-    /// Its number; 0 where it has none that could be read.
+    /// Its number; 0 if it has no readable one.
     pub number: u64,
     /// When it was made.
     pub this_update: Timestamp,
@@ -71,18 +71,18 @@ pub struct CrlOutline {
 }
 
 impl Signer {
-    /// Sign a list, as DER, that is good for `life` from now on. `number` has to be higher than
-    /// those before.
+    /// Signs a CRL, as DER, that is valid for `life` from now on. `number` must be higher than the
+    /// earlier ones.
     ///
     /// # Errors
-    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) with what the cryptography says.
+    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) with the cryptography's error.
     pub fn crl(
         &self,
         revoked: &[Revocation],
         number: u64,
         life: SignedDuration,
         now: Timestamp,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, CredentialFault> {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let until = now.checked_add(life).unwrap_or(Timestamp::MAX);
         let entry = |revocation: &Revocation| RevokedCertParams {
@@ -104,7 +104,7 @@ impl Signer {
         Ok(params.signed_by(&self.issuer).map_err(failed)?.der().to_vec())
     }
 
-    /// Read a list that this authority's key has signed; `None` for anything else.
+    /// Reads a CRL that this CA's key has signed; `None` for anything else.
     pub fn own_crl(&self, der: &[u8]) -> Option<CrlOutline> {
         let own = certificate_der(self.certificate.as_bytes()).ok()?;
         let (_, own) = x509_parser::parse_x509_certificate(&own).ok()?;
@@ -124,7 +124,7 @@ impl Signer {
     }
 }
 
-/// A serial number without the zeros in front, which DER needs and people do not write.
+/// A serial number without leading zeros, which DER needs and people do not write.
 pub(super) fn plain_serial(hex: &str) -> String {
     hex.trim_start_matches('0').to_ascii_uppercase()
 }

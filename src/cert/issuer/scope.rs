@@ -1,4 +1,4 @@
-//! What names the site may issue for, as name constraints.
+//! The names that the site may issue for, as name constraints.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use rcgen::CustomExtension;
 
-use crate::cert::Fault;
+use crate::cert::CredentialFault;
 use crate::cert::export::{SEQUENCE, tlv};
 use crate::unfit::Unfit;
 
-/// What names the site may issue for. It is written into root and role authority when they are
-/// made, as critical name constraints (RFC 5280 §4.2.1.10), and cannot grow afterwards.
+/// The names that the site may issue for. They are written into root and role-signing CA at
+/// creation, as critical name constraints (RFC 5280 §4.2.1.10), and cannot be extended afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     domains: Vec<String>,
@@ -19,13 +19,13 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// From DNS names, each of which permits itself and what is below it (so a short name such as
-    /// `mp01` has to be listed), IP addresses, and networks such as `10.0.0.0/8`. IP addresses that
+    /// Made of DNS names, each of which permits itself and its subdomains (so a short name such as
+    /// `mp01` must be listed), IP addresses, and networks such as `10.0.0.0/8`. IP addresses that
     /// are not listed are forbidden.
     ///
     /// # Errors
-    /// [`Unfit::Constrained`] where nothing is permitted.
-    pub fn new<S: AsRef<str>>(permitted: &[S]) -> Result<Self, Fault> {
+    /// [`Unfit::Constrained`] if nothing is permitted.
+    pub fn new<S: AsRef<str>>(permitted: &[S]) -> Result<Self, CredentialFault> {
         let mut scope = Scope { domains: Vec::new(), networks: Vec::new() };
         for name in permitted.iter().map(AsRef::as_ref) {
             if let Ok(network) = IpNet::from_str(name) {
@@ -39,17 +39,19 @@ impl Scope {
         }
         scope.domains.retain(|name| !name.is_empty());
         if scope.domains.is_empty() && scope.networks.is_empty() {
-            return Err(Fault::new(Unfit::Constrained, "the site may issue for no names at all"));
+            return Err(CredentialFault::new(
+                Unfit::Constrained,
+                "the site may issue for no names at all",
+            ));
         }
         Ok(scope)
     }
 
-    /// The name constraints. A name form without a permitted subtree would be free, so each has one
-    /// or is excluded whole.
+    /// The name constraints. A name form without a permitted subtree would be unconstrained, so
+    /// each form either has one or is excluded completely.
     ///
-    /// An extension of our own, because rcgen writes those last: wolfSSL believes name constraints
-    /// only of a certificate that has said before, in its basic constraints, that it is an
-    /// authority.
+    /// Written as a custom extension, because rcgen writes those last: wolfSSL honors name
+    /// constraints only if the basic constraints before them declare a CA.
     pub(super) fn constraints(&self) -> CustomExtension {
         const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
         const PERMITTED: u8 = 0xA0;
@@ -64,10 +66,8 @@ impl Scope {
             excluded.push(address(&[0; 8]));
             excluded.push(address(&[0; 32]));
         }
-        let subtrees = |tag, of: Vec<Vec<u8>>| match of.is_empty() {
-            true => Vec::new(),
-            false => tlv(tag, &of.concat()),
-        };
+        let subtrees =
+            |tag, of: Vec<Vec<u8>>| if of.is_empty() { Vec::new() } else { tlv(tag, &of.concat()) };
         let both = [subtrees(PERMITTED, permitted), subtrees(EXCLUDED, excluded)].concat();
         let mut extension =
             CustomExtension::from_oid_content(NAME_CONSTRAINTS, tlv(SEQUENCE, &both));

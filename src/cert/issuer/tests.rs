@@ -1,4 +1,4 @@
-//! What the site issues, read back as clients read it.
+//! The site's certificates, read back as clients read them.
 
 use rustls::crypto::CryptoProvider;
 
@@ -22,9 +22,9 @@ struct Site {
     role: Signer,
 }
 
-fn site(permitted: &[&str], algorithm: Algorithm) -> Site {
+fn site(permitted: &[&str], algorithm: CertAlgorithm) -> Site {
     let scope = Scope::new(permitted).unwrap();
-    let root = root(("PS1", 1), &scope, algorithm, second(NOW)).unwrap();
+    let root = root("PS1", 1, &scope, algorithm, second(NOW)).unwrap();
     let signer = Signer::load(&root.certificate, &root.key).unwrap();
     let role = signer.role(&scope, algorithm, second(NOW)).unwrap();
     let role = Signer::load(&role.certificate, &role.key).unwrap();
@@ -33,7 +33,7 @@ fn site(permitted: &[&str], algorithm: Algorithm) -> Site {
 
 fn leaf(site: &Site, names: &[&str]) -> (Pair, Vec<Unfit>) {
     let hosts = hosts(names);
-    let pair = site.role.leaf("mp01", &hosts, Algorithm::P256, second(NOW)).unwrap();
+    let pair = site.role.leaf("mp01", &hosts, CertAlgorithm::P256, second(NOW)).unwrap();
     let provider = provider();
     let credential = Credential::parse(
         pair.certificate.as_bytes(),
@@ -49,9 +49,9 @@ fn leaf(site: &Site, names: &[&str]) -> (Pair, Vec<Unfit>) {
 }
 
 #[test]
-fn what_the_site_issues_is_fit_within_its_scope_and_constrained_outside() {
+fn issued_certificates_are_fit_only_within_the_name_constraints() {
     let permitted = ["contoso.com", "mp01", "10.0.0.0/8", "2001:db8::7"];
-    for algorithm in [Algorithm::P256, Algorithm::Rsa2048] {
+    for algorithm in [CertAlgorithm::P256, CertAlgorithm::Rsa2048] {
         let site = site(&permitted, algorithm);
         for inside in ["mp01.contoso.com", "contoso.com", "mp01", "10.1.2.3", "2001:db8::7"] {
             assert_eq!(leaf(&site, &[inside]).1, [], "{inside}");
@@ -65,10 +65,10 @@ fn what_the_site_issues_is_fit_within_its_scope_and_constrained_outside() {
 
 #[test]
 fn a_kind_of_name_that_is_not_listed_is_forbidden() {
-    let names_only = site(&["contoso.com"], Algorithm::P256);
+    let names_only = site(&["contoso.com"], CertAlgorithm::P256);
     assert_eq!(leaf(&names_only, &["10.1.2.3"]).1, [Unfit::Constrained]);
     assert_eq!(leaf(&names_only, &["2001:db8::7"]).1, [Unfit::Constrained]);
-    let addresses_only = site(&["10.0.0.0/8"], Algorithm::P256);
+    let addresses_only = site(&["10.0.0.0/8"], CertAlgorithm::P256);
     assert_eq!(leaf(&addresses_only, &["10.1.2.3"]).1, []);
     assert_eq!(leaf(&addresses_only, &["2001:db8::7"]).1, [Unfit::Constrained]);
     assert_eq!(leaf(&addresses_only, &["mp01.contoso.com"]).1, [Unfit::Constrained]);
@@ -80,7 +80,7 @@ fn a_kind_of_name_that_is_not_listed_is_forbidden() {
 fn openssl_reads_a_list_and_refuses_what_is_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let site = site(&["contoso.com"], Algorithm::P256);
+    let site = site(&["contoso.com"], CertAlgorithm::P256);
     let (pair, _) = leaf(&site, &["mp01.contoso.com"]);
     let serial = Facts::of_pem(&pair.certificate).unwrap().serial;
     let revoked = [Revocation {
@@ -120,8 +120,8 @@ fn openssl_reads_a_list_and_refuses_what_is_on_it() {
 }
 
 #[test]
-fn what_is_issued_says_where_lists_are_found_only_where_that_is_known() {
-    let site = site(&["contoso.com"], Algorithm::P256);
+fn issued_certificates_have_a_crl_url_only_if_it_is_known() {
+    let site = site(&["contoso.com"], CertAlgorithm::P256);
     let (plain, _) = leaf(&site, &["mp01.contoso.com"]);
     let points =
         Points { crl: "http://x/role.crl".into(), certificate: "http://x/role.cer".into() };
@@ -141,7 +141,7 @@ fn what_is_issued_says_where_lists_are_found_only_where_that_is_known() {
 fn openssl_accepts_the_chain_and_reads_the_bundle() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let site = site(&["contoso.com", "10.0.0.0/8"], Algorithm::P256);
+    let site = site(&["contoso.com", "10.0.0.0/8"], CertAlgorithm::P256);
     std::fs::write(path("root.crt"), &site.root.certificate).unwrap();
     std::fs::write(path("role.crt"), site.role.certificate()).unwrap();
     for names in [&["mp01.contoso.com", "10.1.2.3"][..], &["10.1.2.3"]] {
@@ -169,8 +169,8 @@ fn openssl_accepts_the_chain_and_reads_the_bundle() {
 }
 
 #[test]
-fn an_authority_says_that_it_is_one_before_it_says_for_which_names() {
-    let site = site(&["contoso.com", "10.0.0.0/8"], Algorithm::P256);
+fn basic_constraints_precede_name_constraints() {
+    let site = site(&["contoso.com", "10.0.0.0/8"], CertAlgorithm::P256);
     for pem in [&site.root.certificate, site.role.certificate()] {
         let der = certificate_der(pem.as_bytes()).unwrap();
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
@@ -184,17 +184,17 @@ fn an_authority_says_that_it_is_one_before_it_says_for_which_names() {
 
 #[test]
 fn nothing_outlives_the_authority_above_it() {
-    let site = site(&["contoso.com"], Algorithm::P256);
+    let site = site(&["contoso.com"], CertAlgorithm::P256);
     let late = second(NOW + 1826 * DAY - 10 * DAY);
     let pair =
-        site.role.leaf("mp01", &hosts(&["mp01.contoso.com"]), Algorithm::P256, late).unwrap();
+        site.role.leaf("mp01", &hosts(&["mp01.contoso.com"]), CertAlgorithm::P256, late).unwrap();
     let facts = outline(&certificate_der(pair.certificate.as_bytes()).unwrap()).unwrap().facts;
     assert_eq!(facts.not_after, site.role.facts().not_after);
 }
 
 #[test]
 fn renewal_is_due_at_two_thirds_of_life() {
-    let site = site(&["contoso.com"], Algorithm::P256);
+    let site = site(&["contoso.com"], CertAlgorithm::P256);
     let pair = leaf(&site, &["mp01.contoso.com"]).0;
     let facts = outline(&certificate_der(pair.certificate.as_bytes()).unwrap()).unwrap().facts;
     assert!(!facts.renewal_due(second(NOW + 59 * DAY)));
@@ -203,15 +203,16 @@ fn renewal_is_due_at_two_thirds_of_life() {
 
 #[test]
 fn a_key_and_a_certificate_of_two_authorities_do_not_load() {
-    let (a, b) = (site(&["a.example"], Algorithm::P256), site(&["a.example"], Algorithm::P256));
+    let (a, b) =
+        (site(&["a.example"], CertAlgorithm::P256), site(&["a.example"], CertAlgorithm::P256));
     let mixed = Signer::load(&a.root.certificate, &b.root.key);
     assert_eq!(mixed.err().map(|fault| fault.unfit), Some(Unfit::KeyMismatch));
 }
 
 #[test]
-fn a_root_made_again_for_its_key_still_vouches_for_what_it_signed() {
+fn a_reissued_root_still_matches_its_key() {
     let scope = Scope::new(&["contoso.com"]).unwrap();
-    let first = root(("PS1", 1), &scope, Algorithm::P256, second(NOW)).unwrap();
+    let first = root("PS1", 1, &scope, CertAlgorithm::P256, second(NOW)).unwrap();
     let again = root_of(&first.key, "PS1", &scope, second(NOW)).unwrap();
     assert!(Signer::load(&again.certificate, &first.key).is_ok());
 }

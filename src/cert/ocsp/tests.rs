@@ -1,7 +1,8 @@
-//! Responses for this certificate and for others, of today and of yesterday.
+//! OCSP responses for this certificate and for others, current and expired.
+
+use sitegate_forge::{Forged, Order, Pki};
 
 use crate::cert::Source;
-use crate::cert::forge::{Forged, Order, Pki};
 
 use super::*;
 
@@ -34,7 +35,7 @@ impl Scene {
 }
 
 #[test]
-fn a_response_of_the_issuer_holds_from_its_update_to_the_next() {
+fn an_ocsp_response_is_valid_from_its_update_to_the_next() {
     let scene = Scene::new();
     let der = scene.response(&scene.leaf, false);
     for (chain, anchors) in [
@@ -60,7 +61,7 @@ fn a_revocation_is_read_and_never_stapled() {
 }
 
 #[test]
-fn a_response_for_another_leaf_or_of_another_authority_is_not_for_this_one() {
+fn an_ocsp_response_for_another_leaf_or_issuer_is_refused() {
     let (scene, other) = (Scene::new(), Scene::new());
     let neighbour = scene.pki.issue(&Order::fit(&["dp01.contoso.com"], second(NOW))).unwrap();
     for der in [
@@ -73,7 +74,7 @@ fn a_response_for_another_leaf_or_of_another_authority_is_not_for_this_one() {
 }
 
 #[test]
-fn an_altered_response_is_nobodys_word_and_never_panics() {
+fn an_altered_response_changes_no_verdict_and_never_panics() {
     let scene = Scene::new();
     let der = scene.response(&scene.leaf, false);
     let whole = scene.read(&scene.leaf.chain, scene.pki.root(), &der).unwrap();
@@ -90,10 +91,10 @@ fn an_altered_response_is_nobodys_word_and_never_panics() {
     }
 }
 
-/// A second opinion, with a responder of its own: what OpenSSL answers can be read.
+/// Cross-check against OpenSSL's responder, with a delegated responder certificate.
 #[test]
-fn what_openssls_responder_answers_is_read_and_only_with_the_usage_that_makes_it_one() {
-    // The simplest authority that openssl's responder works with, made by it as well.
+fn openssls_delegated_ocsp_responder_needs_the_ocsp_usage() {
+    // The simplest CA that openssl's responder works with, also made by openssl.
     let script = r#"
 set -eu
 openssl ecparam -name prime256v1 -genkey -noout -out ca.key

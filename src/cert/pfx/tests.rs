@@ -1,10 +1,11 @@
-//! What exporters write, what disks make of it, and what nobody should be made to open.
+//! PFX files as exporters write them, truncated and damaged ones, and ones that demand too much
+//! work.
 
 use std::process::Command;
 
 use rstest::rstest;
+use sitegate_forge::{Forged, Order, Pki, Protection, pfx};
 
-use crate::cert::forge::{Forged, Order, Pki, Protection, pfx};
 use crate::clock::second;
 
 use super::*;
@@ -27,7 +28,7 @@ fn whole(pki: &Pki, forged: &Forged) -> String {
     format!("{}{}", forged.chain, pki.root())
 }
 
-fn opened(der: &[u8], password: &str) -> Result<Opened, Fault> {
+fn opened(der: &[u8], password: &str) -> Result<OpenedPfx, CredentialFault> {
     open(der, password, Source::Pki, &provider())
 }
 
@@ -56,7 +57,7 @@ fn leaf_chain_key_and_root_come_out_and_belong_together(
 }
 
 #[test]
-fn a_root_in_the_file_is_the_one_that_vouches_for_what_lies_below_it() {
+fn a_pfx_is_anchored_at_the_topmost_authority_it_contains() {
     let (pki, forged) = forged();
     let anchors = |certificates: &str| {
         let file = pfx((certificates, &forged.key), "", Protection::Modern, ROUNDS).unwrap();
@@ -75,7 +76,7 @@ fn a_leaf_without_authorities_brings_no_anchors() {
 }
 
 #[test]
-fn a_file_cut_short_or_altered_anywhere_is_refused_and_never_panics() {
+fn a_truncated_or_altered_pfx_is_refused_without_a_panic() {
     let (pki, forged) = forged();
     let parts = (&*whole(&pki, &forged), &**forged.key);
     let der = pfx(parts, "x", Protection::Modern, ROUNDS).unwrap();
@@ -87,7 +88,7 @@ fn a_file_cut_short_or_altered_anywhere_is_refused_and_never_panics() {
             let mut altered = der.clone();
             altered[at] ^= flip;
             if let Ok(opened) = opened(&altered, "x") {
-                // What is not under the MAC is only its own form.
+                // The bytes outside the MAC are only the file's framing.
                 assert!(opened.credential.certified_key().is_ok(), "byte {at}");
             }
         }
@@ -101,7 +102,7 @@ fn what_would_take_for_ever_is_refused_before_it_is_begun() {
     let (_, forged) = forged();
     let der = pfx((&forged.leaf, &forged.key), "x", Protection::Modern, 100_000).unwrap();
     assert!(opened(&der, "x").is_ok());
-    // The three numbers of rounds: MAC, certificates, key. DER: 02 03 01 86 A0.
+    // The three iteration counts: MAC, certificates, key. DER: 02 03 01 86 A0.
     let places: Vec<usize> = (0..=der.len() - 5)
         .filter(|at| der[*at..].starts_with(&[0x02, 0x03, 0x01, 0x86, 0xA0]))
         .collect();
@@ -116,7 +117,7 @@ fn what_would_take_for_ever_is_refused_before_it_is_begun() {
 }
 
 #[test]
-fn a_file_in_which_much_may_be_hidden_is_not_opened_and_a_long_chain_is() {
+fn a_pfx_over_the_size_limit_is_not_opened() {
     let (pki, forged) = forged();
     let chain = |others: usize| {
         let authorities: String = (0..others)
@@ -140,7 +141,7 @@ fn scrypt_is_known_by_its_form_and_refused() {
     assert_eq!(unfit(&der, "x"), Some(Unfit::PfxProtection));
 }
 
-/// A second opinion: what OpenSSL exports opens, in its modern and its old forms.
+/// Cross-check: exports by OpenSSL open, in its modern and its legacy forms.
 #[test]
 fn what_openssl_exports_opens() {
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +178,7 @@ fn encrypted_bytes_that_look_like_a_salt_and_a_number_are_none() {
     let mut der = vec![0x30, 15, 4, 13];
     der.extend(encrypted);
     assert_eq!(bounded(&der), Ok(()));
-    // The same in a sequence that fills the string is what an exporter writes.
+    // The same in a sequence that fills the string is the form that exporters write.
     let mut der = vec![0x30, 17, 4, 15, 0x30, 13];
     der.extend(encrypted);
     assert_eq!(bounded(&der).map_err(|fault| fault.unfit), Err(Unfit::PfxProtection));

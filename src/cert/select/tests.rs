@@ -1,8 +1,8 @@
-//! The choice: its laws as properties, its cases as a table.
+//! The selection: its laws as properties, its cases as a table.
 
 use proptest::prelude::*;
+use sitegate_forge::{Order, Pki};
 
-use crate::cert::forge::{Order, Pki};
 use crate::clock::second;
 
 use super::*;
@@ -10,7 +10,7 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
 
-/// Three credentials of either source: enough to tell found, kept and serving apart.
+/// Three credentials of each source: enough to tell found, kept and serving apart.
 fn credentials() -> &'static [Arc<Credential>] {
     static MADE: std::sync::LazyLock<Vec<Arc<Credential>>> = std::sync::LazyLock::new(|| {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -29,12 +29,12 @@ fn credentials() -> &'static [Arc<Credential>] {
     &MADE
 }
 
-fn faults() -> impl Strategy<Value = Vec<Fault>> {
+fn faults() -> impl Strategy<Value = Vec<CredentialFault>> {
     let unfit = prop::sample::select(vec![Unfit::Expired, Unfit::NameMismatch, Unfit::Untrusted]);
     prop_oneof![
         Just(Vec::new()),
-        Just(vec![Fault::from(Unfit::Expired)]),
-        prop::collection::vec(unfit.prop_map(Fault::from), 1..3),
+        Just(vec![CredentialFault::from(Unfit::Expired)]),
+        prop::collection::vec(unfit.prop_map(CredentialFault::from), 1..3),
     ]
 }
 
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn the_last_served_goes_on_only_if_nothing_but_time_or_the_operator_is_against_it((offers, serving) in scene()) {
+    fn the_last_served_stays_only_if_merely_expired_or_withdrawn((offers, serving) in scene()) {
         let selection = select(&offers, serving.as_ref(), second(NOW));
         match selection.why {
             Why::LastServedExpired => prop_assert!(serving.unwrap().only_expired()),
@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn the_next_change_is_renewal_for_our_own_and_the_end_of_validity_for_the_operators() {
+fn the_next_change_is_renewal_or_the_end_of_validity() {
     for (at, expected) in [(0, NOW + 90 * DAY + 1), (3, NOW + (90 * DAY + 3600) / 3 * 2 - 3600)] {
         let judged = Judged { credential: credentials()[at].clone(), faults: Vec::new() };
         let source = judged.credential.source();

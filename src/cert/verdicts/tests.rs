@@ -1,8 +1,8 @@
-//! What is remembered says the same as judging anew, at every time, and keeps nobody alive.
+//! Cached results equal fresh ones at every time, and the cache keeps no credential alive.
 
 use proptest::prelude::*;
+use sitegate_forge::{Order, Pki};
 
-use crate::cert::forge::{Order, Pki};
 use crate::cert::{Credential, Source};
 use crate::clock::second;
 
@@ -75,7 +75,7 @@ fn other_roots_and_other_hosts_are_other_questions() {
 }
 
 #[test]
-fn what_nobody_uses_any_more_is_forgotten() {
+fn verdicts_of_unused_credentials_are_dropped() {
     let pki = Pki::new("Contoso", second(NOW)).unwrap();
     let verdicts = Verdicts::default();
     for _ in 0..5 {

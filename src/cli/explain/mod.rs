@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::Format;
 use crate::denial::Denial;
-pub use pages::{Entry, entries};
+pub use pages::{PageEntry, entries};
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A code, the reason phrase that clients log (EHTTP_Token_Expired), the substatus that IIS
-    /// logs (403.13), or a key of the configuration; all of them without it.
+    /// logs (403.13), or a configuration key [default: list all].
     #[arg(value_name = "CODE")]
     code: Option<String>,
     /// How to write it.
@@ -32,7 +32,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Explained<'a> {
     #[serde(flatten)]
-    entry: &'a Entry,
+    entry: &'a PageEntry,
     #[serde(skip_serializing_if = "Option::is_none")]
     substatus: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let found: Vec<&Entry> = all.iter().filter(|entry| is_meant(entry, &code)).collect();
+    let found: Vec<&PageEntry> = all.iter().filter(|entry| is_meant(entry, &code)).collect();
     if found.is_empty() {
         anstream::eprintln!("{}", text::unknown(&code, &all));
         return Ok(ExitCode::from(USAGE));
@@ -70,7 +70,7 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn explained(entry: &Entry) -> Explained<'_> {
+fn explained(entry: &PageEntry) -> Explained<'_> {
     let denial = denial(entry);
     Explained {
         entry,
@@ -80,12 +80,12 @@ fn explained(entry: &Entry) -> Explained<'_> {
 }
 
 /// The denial of a row of docs/denials.md.
-fn denial(entry: &Entry) -> Option<Denial> {
+fn denial(entry: &PageEntry) -> Option<Denial> {
     Denial::from_code(&entry.code).filter(|_| entry.page == "docs/denials.md")
 }
 
 /// By its code, by what clients and IIS log of it, in any case.
-fn is_meant(entry: &Entry, typed: &str) -> bool {
+fn is_meant(entry: &PageEntry, typed: &str) -> bool {
     let phrase = || denial(entry).is_some_and(|d| d.reason_phrase().eq_ignore_ascii_case(typed));
     let substatus = || {
         denial(entry).is_some_and(|d| {

@@ -23,7 +23,7 @@ const CODES: [&str; 3] = ["Code", "Reason", "Key"];
 
 /// One meaning of a code.
 #[derive(Clone, Debug, Serialize)]
-pub struct Entry {
+pub struct PageEntry {
     /// The code, or a key of the configuration.
     pub code: String,
     /// The document that explains it, from the repository's root on.
@@ -39,16 +39,16 @@ pub struct Entry {
 }
 
 /// Every code that is documented.
-pub fn entries() -> Vec<Entry> {
+pub fn entries() -> Vec<PageEntry> {
     let causes = causes();
     let mut all = Vec::new();
     for (page, text) in PAGES {
         for row in rows(text) {
-            let of_page = |cause: &&Cause| cause.page == *page;
+            let of_page = |cause: &&CauseText| cause.page == *page;
             let own = causes.iter().filter(of_page).find(|cause| cause.code == row.code);
             let chapter = causes.iter().filter(of_page);
             let look = own.or_else(|| chapter.clone().find(|cause| cause.code.is_empty()));
-            all.push(Entry {
+            all.push(PageEntry {
                 look: look.map(|cause| cause.look.clone()).unwrap_or_default(),
                 causes: own.map(|cause| cause.text.clone()),
                 code: row.code,
@@ -62,13 +62,13 @@ pub fn entries() -> Vec<Entry> {
 }
 
 /// A row of a table whose first cell is a code.
-struct Row {
+struct CodeRow {
     code: String,
     chapter: String,
     says: Vec<(String, String)>,
 }
 
-fn rows(text: &str) -> Vec<Row> {
+fn rows(text: &str) -> Vec<CodeRow> {
     let (mut found, mut chapter, mut head) = (Vec::new(), String::new(), Vec::new());
     for line in text.lines() {
         if let Some(title) = line.strip_prefix('#') {
@@ -87,7 +87,7 @@ fn rows(text: &str) -> Vec<Row> {
             Some(code) if head.first().is_some_and(|first| CODES.contains(&first.as_str())) => {
                 let says = head.iter().zip(&cells).skip(1);
                 let says = says.map(|(column, cell)| (column.clone(), plain(cell))).collect();
-                found.push(Row { code: code.to_owned(), chapter: chapter.clone(), says });
+                found.push(CodeRow { code: code.to_owned(), chapter: chapter.clone(), says });
             }
             _ => {}
         }
@@ -96,14 +96,14 @@ fn rows(text: &str) -> Vec<Row> {
 }
 
 /// What docs/explain.md says of a code, or of a whole page where it has no code.
-struct Cause {
+struct CauseText {
     page: String,
     code: String,
     text: String,
     look: Vec<String>,
 }
 
-fn causes() -> Vec<Cause> {
+fn causes() -> Vec<CauseText> {
     let (mut found, mut page, mut fenced) = (Vec::new(), String::new(), false);
     let mut look: Vec<String> = Vec::new();
     for line in CAUSES.lines() {
@@ -116,7 +116,7 @@ fn causes() -> Vec<Cause> {
             fenced = !fenced;
             if !fenced && !page.is_empty() {
                 let (page, look) = (page.clone(), look.clone());
-                found.push(Cause { page, code: String::new(), text: String::new(), look });
+                found.push(CauseText { page, code: String::new(), text: String::new(), look });
             }
         } else if fenced {
             look.push(line.to_owned());
@@ -124,7 +124,7 @@ fn causes() -> Vec<Cause> {
             && let [code, text] = cells.as_slice()
             && let Some(code) = code.strip_prefix('`').and_then(|code| code.strip_suffix('`'))
         {
-            found.push(Cause {
+            found.push(CauseText {
                 page: page.clone(),
                 code: code.to_owned(),
                 text: plain(text),

@@ -36,20 +36,20 @@ const INDENT: usize = 13;
 /// What is known of the connection.
 #[derive(Debug, clap::Args)]
 pub(super) struct Capture {
-    /// Replay a captured request instead: a file with its head, and perhaps its body; - is standard
-    /// input.
+    /// Replay a captured request instead: a file with its head and optionally its body; - is
+    /// standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "code")]
     request: Option<PathBuf>,
-    /// The time of the request; the present without it.
+    /// The time of the request [default: now].
     #[arg(long, value_name = "TIME", requires = "request")]
     now: Option<Timestamp>,
-    /// The site system on whose address the connection came in.
+    /// The site system whose address received the connection.
     #[arg(long, value_name = "NAME", requires = "request")]
     site_system: Option<String>,
-    /// The server name of the handshake; the request's Host without it, "" for none.
+    /// The server name (SNI) of the TLS handshake, "" for none [default: the request's Host].
     #[arg(long, value_name = "NAME", requires = "request")]
     server_name: Option<String>,
-    /// It came by plain HTTP, to the address that the site system has for that.
+    /// The request came over plain HTTP, to the site system's plain HTTP address.
     #[arg(long, requires = "request", conflicts_with = "server_name")]
     clear: bool,
     /// The client's address.
@@ -70,7 +70,7 @@ impl Capture {
 }
 
 #[derive(Serialize)]
-struct Told {
+struct RequestReport {
     site_system: String,
     at: Timestamp,
     notes: Vec<String>,
@@ -106,22 +106,23 @@ pub(super) fn run(
         Some(name) => name.clone(),
         None => host_of(&head).unwrap_or_default(),
     };
-    let (system, by_default) = match args.clear {
-        true => {
-            let host = host_of(&head).unwrap_or_default();
-            (picked_in_clear(&config, args.site_system.as_deref(), &host)?, true)
-        }
-        false => picked(&config, args.site_system.as_deref(), &name)?,
+    let (system, by_default) = if args.clear {
+        let host = host_of(&head).unwrap_or_default();
+        (picked_in_clear(&config, args.site_system.as_deref(), &host)?, true)
+    } else {
+        picked(&config, args.site_system.as_deref(), &name)?
     };
     if certificate.is_empty() != args.certificate.is_none() {
         bail!("the client's certificate file holds no certificate");
     }
     if system.clients.is_none() && !certificate.is_empty() {
-        notes
-            .push(format!("{} asks no client for a certificate: it is not looked at", system.name));
+        notes.push(format!(
+            "{} does not request client certificates: this one is ignored",
+            system.name
+        ));
     }
     if system.token_service {
-        notes.push("what is blocked in the site's store is not looked at".to_owned());
+        notes.push("blocks in the site's store are not checked".to_owned());
     }
     let policy = Arc::new(policy_of(&config, &clock, &provider)?);
     let clear = system.plain_http.as_ref().filter(|_| args.clear).map(|plain| plain.listen);
@@ -175,8 +176,8 @@ fn parts<'a>(bytes: &'a [u8], notes: &mut Vec<String>) -> (Vec<u8>, &'a [u8]) {
         };
     }
     notes.push(
-        "its lines end in bare line feeds, as an editor saves them; it is read as if they were \
-         CR LF (on the wire bare line feeds are framing.head)"
+        "its lines end in bare line feeds, as an editor saves them; they are read as CR LF (on the \
+         wire, bare line feeds are refused with framing.head)"
             .to_owned(),
     );
     let (mut head, body) = at(b"\n\n").map_or((bytes.to_vec(), &[][..]), |at| cut(at + 2));
@@ -204,10 +205,7 @@ fn host_of(head: &[u8]) -> Option<String> {
         .split(|b| *b == b'\n')
         .find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:")))?;
     let value = String::from_utf8_lossy(line.get(5..)?).trim().to_owned();
-    match value.starts_with('[') {
-        true => None,
-        false => value.split(':').next().map(str::to_owned),
-    }
+    if value.starts_with('[') { None } else { value.split(':').next().map(str::to_owned) }
 }
 
 fn picked<'c>(
@@ -231,7 +229,7 @@ fn picked<'c>(
         }
     };
     let binding = binding
-        .with_context(|| format!("no site system has the name '{name}': say --site-system"))?;
+        .with_context(|| format!("no site system has the name '{name}': use --site-system"))?;
     let picked = binding.pick(sni).with_context(|| {
         format!(
             "the handshake is refused: no site system on {} has the name '{name}'",
@@ -271,16 +269,21 @@ fn picked_in_clear<'c>(
     let default = || here().find(|system| system.default).or_else(|| here().next());
     here().find(answers).or_else(default).with_context(|| {
         format!(
-            "no site system that listens for plain HTTP has the name '{host}': say --site-system"
+            "no site system that listens for plain HTTP has the name '{host}': use --site-system"
         )
     })
 }
 
-fn told(system: &SiteSystem, replayed: Replay, notes: Vec<String>, now: Timestamp) -> Told {
+fn told(
+    system: &SiteSystem,
+    replayed: Replay,
+    notes: Vec<String>,
+    now: Timestamp,
+) -> RequestReport {
     let text = replayed.token.as_deref();
     let claims =
         text.and_then(|token| inspect(token.as_bytes(), &[], &Blocklist::default(), now).claims);
-    let mut told = Told {
+    let mut told = RequestReport {
         site_system: system.name.clone(),
         at: now,
         notes,
@@ -319,7 +322,9 @@ fn place(system: &SiteSystem, going: &Forwarded) -> String {
         Destination::Backend => system.backend.url.clone(),
         Destination::TokenService => "the token service".to_owned(),
         Destination::SiteServer => "the site server".to_owned(),
-        Destination::Publication => "what the site's authority publishes".to_owned(),
+        Destination::Publication => {
+            "CRLs and issuer certificates of the site's authority".to_owned()
+        }
         Destination::Role(role) => {
             let backend = system.role_backends.iter().find(|(of, _)| *of == role);
             backend.map_or_else(|| system.backend.url.clone(), |(_, backend)| backend.url.clone())
@@ -327,7 +332,7 @@ fn place(system: &SiteSystem, going: &Forwarded) -> String {
     }
 }
 
-fn text(told: &Told) -> Result<String, std::fmt::Error> {
+fn text(told: &RequestReport) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(out, "{}, at {}", told.site_system, told.at)?;
     for note in &told.notes {
@@ -362,7 +367,7 @@ fn text(told: &Told) -> Result<String, std::fmt::Error> {
             if let Some(detail) = &told.detail {
                 out.push_str(&hanging("detail", detail, INDENT));
             }
-            out.push_str(&hanging("to mend it", denial.hint(), INDENT));
+            out.push_str(&hanging("to fix it", denial.hint(), INDENT));
             out.push_str(&hanging("more", &format!("sitegate explain {}", denial.code()), INDENT));
         }
         (None, None) => {}
@@ -371,7 +376,7 @@ fn text(told: &Told) -> Result<String, std::fmt::Error> {
 }
 
 /// The claims as the token has them, times with their distance.
-fn claims(out: &mut String, told: &Told) {
+fn claims(out: &mut String, told: &RequestReport) {
     let Some(Value::Object(claims)) = &told.claims else { return };
     for (name, value) in claims {
         let time = matches!(name.as_str(), "exp" | "nbf" | "iat");

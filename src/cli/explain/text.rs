@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use super::pages::Entry;
+use super::pages::PageEntry;
 use crate::cli::wrap::wrapped;
 use crate::denial::Denial;
 
 /// Columns that are told as what the client sees, or as the way out.
 const SEEN: [&str; 3] = ["Status", "Reason phrase", "error"];
-const MEND: [&str; 2] = ["How to mend it", "What to do"];
+const MEND: [&str; 2] = ["How to fix it", "What to do"];
 
 /// One code, whole.
-pub(super) fn one(entry: &Entry, denial: Option<Denial>) -> String {
+pub(super) fn one(entry: &PageEntry, denial: Option<Denial>) -> String {
     let mut out = format!("{}\n", entry.code);
     let rest = entry.says.iter().filter(|(column, _)| !told_apart(column));
     for (column, cell) in rest {
@@ -27,7 +27,7 @@ pub(super) fn one(entry: &Entry, denial: Option<Denial>) -> String {
         section(&mut out, "Usual causes", causes);
     }
     for (_, cell) in entry.says.iter().filter(|(column, _)| MEND.contains(&column.as_str())) {
-        section(&mut out, "How to mend it", cell);
+        section(&mut out, "How to fix it", cell);
     }
     if !entry.look.is_empty() {
         out.push_str("  Where to look\n");
@@ -49,7 +49,7 @@ fn section(out: &mut String, title: &str, text: &str) {
     out.push_str(&wrapped(text, 4));
 }
 
-fn seen(entry: &Entry, denial: Option<Denial>) -> Option<String> {
+fn seen(entry: &PageEntry, denial: Option<Denial>) -> Option<String> {
     let cells = entry.says.iter().filter(|(column, _)| SEEN.contains(&column.as_str()));
     let words: Vec<&str> = cells.map(|(_, cell)| cell.as_str()).collect();
     if words.is_empty() {
@@ -66,7 +66,7 @@ fn seen(entry: &Entry, denial: Option<Denial>) -> Option<String> {
 }
 
 /// All of them: a line for each, below its page and chapter.
-pub(super) fn list(all: &[Entry]) -> String {
+pub(super) fn list(all: &[PageEntry]) -> String {
     let mut out = String::new();
     let (mut page, mut chapter) = ("", "");
     for entry in all {
@@ -83,20 +83,21 @@ pub(super) fn list(all: &[Entry]) -> String {
         let title = title.map(|(_, cell)| cell.as_str()).unwrap_or_default();
         let _ = writeln!(out, "{}", cut(&format!("  {:<32} {title}", entry.code), 80));
     }
-    out.push_str("\nsitegate explain CODE tells more.\n");
+    out.push_str("\n'sitegate explain CODE' has the details.\n");
     out
 }
 
 fn cut(line: &str, width: usize) -> String {
-    match line.chars().count() > width {
-        true => format!("{}...", line.chars().take(width - 3).collect::<String>().trim_end()),
-        false => line.to_owned(),
+    if line.chars().count() > width {
+        format!("{}...", line.chars().take(width - 3).collect::<String>().trim_end())
+    } else {
+        line.to_owned()
     }
 }
 
 /// That there is no such code, and which ones may be meant.
-pub(super) fn unknown(code: &str, all: &[Entry]) -> String {
-    let near = |entry: &&Entry| {
+pub(super) fn unknown(code: &str, all: &[PageEntry]) -> String {
+    let near = |entry: &&PageEntry| {
         let distance = strsim::damerau_levenshtein(&entry.code, &code.to_ascii_lowercase());
         let same_end = entry.code.split_once('.').is_some_and(|(_, end)| end == code);
         same_end || distance <= 1 + entry.code.len() / 4

@@ -1,12 +1,12 @@
-//! Every kind of certificate a client may send, by every kind of trust.
+//! Every kind of client certificate, with every kind of trust.
 
 use std::sync::Arc;
 
 use rstest::rstest;
 use rustls_pki_types::pem::PemObject;
+use sitegate_forge::{Forged, Order, Pki, Usage, below_roots, crowd};
 
 use super::*;
-use crate::cert::forge::{Forged, Order, Pki, Usage, below_roots, crowd};
 use crate::client::{Authorities, Crls, Presented};
 
 const NOW: i64 = 1_800_000_000;
@@ -70,7 +70,7 @@ fn presented(pem: &str) -> Presented {
     Presented::of(&chain.collect::<Result<Vec<_>, _>>().unwrap()).unwrap()
 }
 
-fn denial(verdict: Verdict) -> Option<Denial> {
+fn denial(verdict: CertificateVerdict) -> Option<Denial> {
     verdict.err().map(|(denial, _)| denial)
 }
 
@@ -83,7 +83,7 @@ fn denial(verdict: Verdict) -> Option<Denial> {
 #[case::an_authority(|o: &mut Order| o.is_ca = true, Some(Denial::CertificateUntrusted))]
 #[case::odd_extension(|o: &mut Order| o.unknown_critical = true, Some(Denial::CertificateUntrusted))]
 #[case::nul_in_its_name(|o: &mut Order| o.hosts = vec!["a.contoso.com\0.evil.com".to_owned()], None)]
-fn a_certificate_is_good_or_the_reason_is_told(
+fn a_certificate_is_good_or_has_a_denial_code(
     #[case] spoil: fn(&mut Order),
     #[case] expected: Option<Denial>,
 ) {
@@ -104,10 +104,10 @@ fn a_stranger_and_a_chain_with_a_gap_are_not_trusted() {
 }
 
 #[test]
-fn a_crowd_of_authorities_is_refused_at_once_whatever_its_size() {
+fn a_chain_of_same_named_authorities_is_refused_at_any_size() {
     let trust = Scene::new().trust(None, false);
     for (authorities, why) in [
-        (3, "no way up to a trusted authority"),
+        (3, "no chain to a trusted authority"),
         (4, "too many certificates of one name in the chain"),
         (9, "too many certificates of one name in the chain"),
         (10, "the chain has too many certificates or bytes"),
@@ -129,7 +129,7 @@ fn a_revoked_certificate_is_refused_and_its_neighbour_is_not() {
 }
 
 #[test]
-fn without_a_current_list_of_its_issuer_nobody_passes_unless_told() {
+fn a_missing_or_expired_crl_denies_unless_configured_otherwise() {
     let (scene, other) = (Scene::new(), Scene::new());
     let (bad, good) = (scene.forge(|_| ()), scene.forge(|_| ()));
     let unknown = Some(Denial::CertificateRevocationUnknown);
@@ -171,7 +171,7 @@ fn of_two_lists_of_one_authority_the_newer_counts() {
 }
 
 #[test]
-fn a_verdict_is_remembered_no_longer_than_it_holds() {
+fn a_verdict_is_cached_no_longer_than_it_is_valid() {
     let scene = Scene::new();
     let leaf = scene.forge(|order| order.until = second(NOW + 10));
     let presented = presented(&leaf.chain);

@@ -1,4 +1,4 @@
-//! Backends: where requests go, of a whole site system and of single roles.
+//! Resolves backends: of a whole site system and of single roles.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{ConfigError, Scope, certificates, site};
+use super::{ConfigError, ResolveScope, certificates, site};
 use crate::config::code::ConfigCode;
 use crate::config::file::{BackendAuthFile, KeyModeFile, RoleBackendFile, SiteSystemFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Backend, BackendAddress, BackendTimes};
+use crate::config::resolved::{BackendAddress, BackendConfig, BackendTimes};
 use crate::config::spanned::Spanned;
 use crate::config::units::Span;
 use crate::route::{Destination, Role, RouteTable, TokenHandling};
@@ -19,32 +19,33 @@ use crate::secret::{BasicCredential, Exposure, PasswordSource};
 const HINT: &str = "for example backend = \"http://127.0.0.1:80\", \"https://mp01.contoso.com\" \
                     or \"unix:/run/backend.sock\"";
 
-/// The keys that both kinds have.
-struct Keys<'a> {
+/// The keys that both kinds share.
+struct BackendKeys<'a> {
     url: &'a Option<Spanned<String>>,
     ca: &'a Option<Spanned<String>>,
     name: &'a Option<Spanned<String>>,
     auth: &'a Option<Spanned<BackendAuthFile>>,
-    /// Whether its secrets may be readable by everyone.
+    /// Whether its secrets may be world-readable.
     exposed_allowed: bool,
     times: BackendTimes,
     connections: usize,
+    requests: Option<usize>,
 }
 
 /// The backend of a site system.
 pub(super) fn of_site_system(
     file: &SiteSystemFile,
     span: Range<usize>,
-    scope: &mut Scope<'_>,
-) -> Backend {
+    scope: &mut ResolveScope<'_>,
+) -> BackendConfig {
     let times = BackendTimes {
         connect: time(&file.backend_connect_time, Duration::from_secs(5)),
         answer: time(&file.backend_answer_time, Duration::from_secs(300)),
-        // IIS keeps idle connections for two minutes; be gone before it is.
+        // IIS keeps idle connections for two minutes; close them before it does.
         idle: time(&file.backend_idle_time, Duration::from_secs(55)),
         websocket: time(&file.websocket_idle_time, Duration::from_secs(600)),
     };
-    let keys = Keys {
+    let keys = BackendKeys {
         url: &file.backend,
         ca: &file.backend_ca,
         name: &file.backend_name,
@@ -52,23 +53,25 @@ pub(super) fn of_site_system(
         exposed_allowed: exposed_allowed(file),
         times,
         connections: file.backend_connections.as_ref().map_or(256, |c| *c.get_ref() as usize),
+        requests: requests(&file.backend_requests, scope),
     };
     resolve(keys, "backend of a site system", span, scope)
 }
 
-/// The backends of single roles, on the terms of the site system's own where nothing else is said.
+/// The backends of single roles; unset keys are inherited from the site system's backend.
 pub(super) fn of_roles(
     system: &Table<'_>,
     roles: &[Role],
-    (own, exposed_allowed): (&Backend, bool),
-    scope: &mut Scope<'_>,
-) -> Vec<(Role, Backend)> {
+    own: &BackendConfig,
+    exposed_allowed: bool,
+    scope: &mut ResolveScope<'_>,
+) -> Vec<(Role, BackendConfig)> {
     let section = "[[site_system.role_backend]]";
     let tables = system
         .get("role_backend")
         .map(|value| read::tables(value, "site_system.role_backend", scope.errors))
         .unwrap_or_default();
-    let mut found: Vec<(Role, Backend)> = Vec::new();
+    let mut found: Vec<(Role, BackendConfig)> = Vec::new();
     for (span, table) in tables {
         let file: RoleBackendFile = read::section(table, span.clone(), section, scope.errors);
         let times = BackendTimes {
@@ -77,7 +80,7 @@ pub(super) fn of_roles(
             idle: time(&file.backend_idle_time, own.times.idle),
             websocket: own.times.websocket,
         };
-        let keys = Keys {
+        let keys = BackendKeys {
             url: &file.backend,
             ca: &file.backend_ca,
             name: &file.backend_name,
@@ -85,6 +88,7 @@ pub(super) fn of_roles(
             exposed_allowed,
             times,
             connections: own.connections,
+            requests: own.requests,
         };
         let backend = resolve(keys, "backend of a role_backend", span.clone(), scope);
         let words: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
@@ -98,7 +102,7 @@ pub(super) fn of_roles(
             }
             Some(role) => found.push((role, backend)),
             None => {
-                let message = format!("'{}' is no role of this site system", typed.get_ref());
+                let message = format!("'{}' is not a role of this site system", typed.get_ref());
                 scope.conflict(typed.span(), message, hint);
             }
         }
@@ -106,16 +110,29 @@ pub(super) fn of_roles(
     found
 }
 
-/// Whether secrets of a site system may be readable by everyone.
+/// Whether secrets of a site system may be world-readable.
 pub(super) fn exposed_allowed(file: &SiteSystemFile) -> bool {
     file.key_mode.as_ref().is_some_and(|mode| *mode.get_ref() == KeyModeFile::Any)
+}
+
+fn requests(value: &Option<Spanned<u32>>, scope: &mut ResolveScope<'_>) -> Option<usize> {
+    let value = value.as_ref()?;
+    if *value.get_ref() == 0 {
+        scope.error(value.span(), "backend_requests must be at least 1");
+    }
+    Some(*value.get_ref() as usize)
 }
 
 fn time(value: &Option<Spanned<Span>>, default: Duration) -> Duration {
     value.as_ref().map_or(default, |v| v.get_ref().0)
 }
 
-fn resolve(keys: Keys<'_>, what: &str, span: Range<usize>, scope: &mut Scope<'_>) -> Backend {
+fn resolve(
+    keys: BackendKeys<'_>,
+    what: &str,
+    span: Range<usize>,
+    scope: &mut ResolveScope<'_>,
+) -> BackendConfig {
     let typed = scope.required(keys.url.clone(), span, what, HINT);
     let url = typed.as_ref().map(|u| u.get_ref().clone()).unwrap_or_default();
     let at = typed.as_ref().map_or(0..0, Spanned::span);
@@ -123,7 +140,7 @@ fn resolve(keys: Keys<'_>, what: &str, span: Range<usize>, scope: &mut Scope<'_>
         Some(found) => found,
         None => {
             if typed.is_some() {
-                scope.hinted(at.clone(), format!("'{url}' is no backend"), HINT);
+                scope.hinted(at.clone(), format!("'{url}' is not a backend"), HINT);
             }
             (BackendAddress::Host(String::new(), 80), false)
         }
@@ -152,20 +169,21 @@ fn resolve(keys: Keys<'_>, what: &str, span: Range<usize>, scope: &mut Scope<'_>
     let tls_name = tls.then(|| ServerName::try_from(name)).and_then(|name| {
         name.inspect_err(|_| scope.error(at, "no certificate can have this name")).ok()
     });
-    let (times, connections) = (keys.times, keys.connections);
-    let mut backend = Backend { url, address, tls_name, ca, auth: None, times, connections };
+    let BackendKeys { times, connections, requests, .. } = keys;
+    let mut backend =
+        BackendConfig { url, address, tls_name, ca, auth: None, times, connections, requests };
     if let Some(typed) = keys.auth {
         backend.auth = auth(typed, &backend, keys.exposed_allowed, scope);
     }
     backend
 }
 
-/// Where the account is that sitegate asks a backend with. It must be there and good.
+/// The source of the account for authentication to a backend. It must exist and be valid.
 fn auth(
     typed: &Spanned<BackendAuthFile>,
-    backend: &Backend,
+    backend: &BackendConfig,
     exposed_allowed: bool,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<PasswordSource> {
     let hint = "basic = \"file:/etc/sitegate/backend-account\"";
     let basic = scope.required(
@@ -175,18 +193,19 @@ fn auth(
         hint,
     )?;
     if backend.tls_name.is_none() && !is_at_home(backend) {
-        let message = format!("backend_auth would send a password to {} in clear", backend.url);
+        let message =
+            format!("backend_auth would send a password to {} over plain HTTP", backend.url);
         scope.exposed(basic.span(), message, "use https or a loopback address");
     }
     let source = certificates::secret_source(&basic, "basic of a backend_auth", scope)?;
     match (BasicCredential::read(&source), &source) {
         (Ok((_, Exposure::Everyone)), _) if !exposed_allowed => scope.exposed(
             basic.span(),
-            "everyone on this machine can read the account of backend_auth",
+            "every user of this machine can read the account of backend_auth",
             "chmod 640, or write key_mode = \"any\"",
         ),
         (Ok(_), _) => {}
-        // Whoever checks the file may have another environment than the service.
+        // `sitegate check` may run with another environment than the service.
         (Err(error), PasswordSource::Env(name)) => {
             let message = format!("the account in the variable {name} cannot be used: {error}");
             let error = ConfigError::at(basic.span(), message).code(ConfigCode::File);
@@ -228,9 +247,9 @@ fn address(url: &str) -> Option<(BackendAddress, bool)> {
     Some((BackendAddress::Host(host, port), tls))
 }
 
-/// Whether what is sent to it in clear stays on this machine. Of an address that could not be read
-/// there is nothing more to say.
-fn is_at_home(backend: &Backend) -> bool {
+/// Whether plain-text traffic to it stays on this machine. An invalid address has its own error, so
+/// it counts as local.
+fn is_at_home(backend: &BackendConfig) -> bool {
     match &backend.address {
         BackendAddress::Unix(_) => true,
         BackendAddress::Host(host, _) if host.is_empty() => true,
@@ -240,26 +259,31 @@ fn is_at_home(backend: &Backend) -> bool {
     }
 }
 
-/// A token that is forwarded must not leave this machine in clear.
+/// Rejects configurations that forward tokens over plain HTTP to another machine.
 pub(super) fn cleartext(
-    (own, of_roles): (&Backend, &[(Role, Backend)]),
+    own: &BackendConfig,
+    of_roles: &[(Role, BackendConfig)],
     routes: &RouteTable,
-    // Why all that clients send goes on, if it does.
+    // Why all credentials of clients are forwarded, if they are.
     sends_all: Option<&str>,
     accepted: Option<Spanned<String>>,
     span: Range<usize>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     if let Some(value) = accepted.as_ref().filter(|v| v.get_ref() != "accepted") {
-        scope.hinted(value.span(), "cleartext has one value", "write cleartext = \"accepted\"");
+        scope.hinted(
+            value.span(),
+            "cleartext has an unknown value",
+            "write cleartext = \"accepted\"",
+        );
     }
-    let in_clear = |backend: &Backend| {
+    let in_clear = |backend: &BackendConfig| {
         backend.tls_name.is_none() && !is_at_home(backend) && accepted.is_none()
     };
     let hint = "use https or a loopback address, or write cleartext = \"accepted\"";
     let all = || std::iter::once(own).chain(of_roles.iter().map(|(_, backend)| backend));
     if let (Some(why), Some(backend)) = (sends_all, all().find(|backend| in_clear(backend))) {
-        let message = format!("{why} forwards what clients send to {} in clear", backend.url);
+        let message = format!("{why} forwards requests to {} over plain HTTP", backend.url);
         return scope.exposed(span, message, hint);
     }
     let leads_to = |destination: Destination| match destination {
@@ -270,7 +294,8 @@ pub(super) fn cleartext(
     for route in routes.iter().filter(|route| route.token == TokenHandling::Forward) {
         if let Some(backend) = leads_to(route.destination).filter(|backend| in_clear(backend)) {
             let url = &backend.url;
-            let message = format!("route '{}' forwards tokens to {url} in clear", route.name);
+            let message =
+                format!("route '{}' forwards tokens to {url} over plain HTTP", route.name);
             return scope.exposed(span, message, hint);
         }
     }

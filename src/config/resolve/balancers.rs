@@ -1,31 +1,34 @@
-//! `site_system.proxy_protocol`
+//! Resolves `site_system.proxy_protocol`: the networks of load balancers.
 
 use std::net::IpAddr;
 use std::ops::Range;
 
 use ipnet::IpNet;
 
-use super::{ConfigError, Scope};
+use super::{ConfigError, ResolveScope};
 use crate::config::code::ConfigCode;
 use crate::config::resolved::SiteSystem;
 use crate::config::spanned::Spanned;
 
 const HINT: &str = "for example proxy_protocol = [\"10.0.0.0/24\", \"10.0.1.7\"]";
 
-/// The networks, sorted, each once.
+/// The networks, sorted and without duplicates.
 pub(super) fn resolve(
     typed: Option<Spanned<Vec<Spanned<String>>>>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for network in typed.map(|networks| networks.into_inner()).unwrap_or_default() {
         let Some(read) = self::network(&network, HINT, scope) else { continue };
         if read.prefix_len() == 0 {
             scope.errors.push(
-                ConfigError::at(network.span(), "everyone may say whose connection it is")
-                    .code(ConfigCode::Open)
-                    .hint("list the addresses of your load balancers alone")
-                    .warning(),
+                ConfigError::at(
+                    network.span(),
+                    "any host may claim to be a load balancer and set client addresses",
+                )
+                .code(ConfigCode::Open)
+                .hint("list the addresses of your load balancers alone")
+                .warning(),
             );
         }
         networks.push(read);
@@ -35,12 +38,16 @@ pub(super) fn resolve(
     networks
 }
 
-/// A network as it is written, or an address alone.
-pub(super) fn network(typed: &Spanned<String>, hint: &str, scope: &mut Scope<'_>) -> Option<IpNet> {
+/// A network in CIDR notation, or a single address.
+pub(super) fn network(
+    typed: &Spanned<String>,
+    hint: &str,
+    scope: &mut ResolveScope<'_>,
+) -> Option<IpNet> {
     let text = typed.get_ref();
     let read = text.parse::<IpNet>().ok();
     let Some(read) = read.or_else(|| Some(text.parse::<IpAddr>().ok()?.into())) else {
-        scope.hinted(typed.span(), format!("'{text}' is no network"), hint);
+        scope.hinted(typed.span(), format!("'{text}' is not a network"), hint);
         return None;
     };
     if read.trunc() != read {
@@ -50,12 +57,13 @@ pub(super) fn network(typed: &Spanned<String>, hint: &str, scope: &mut Scope<'_>
     Some(read)
 }
 
-/// Who is a load balancer has to be known before the name that picks the site system.
+/// Site systems on one address must agree on the load balancers: the PROXY header is read before
+/// the SNI that selects the site system.
 pub(super) fn agree(
     other: &SiteSystem,
     system: &SiteSystem,
     span: &Range<usize>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     if other.balancers != system.balancers {
         let message = format!(

@@ -1,8 +1,8 @@
-//! The keys of `[[site_system]]` that name certificates.
+//! Resolves the keys of `[[site_system]]` that name certificates.
 
 use std::ops::Range;
 
-use super::{ConfigError, Scope};
+use super::{ConfigError, ResolveScope};
 use crate::config::code::ConfigCode;
 use crate::config::file::{
     ClientCertificateFile, CrlExpiredFile, KeyModeFile, SiteSystemFile, UnprocessedFile,
@@ -11,8 +11,8 @@ use crate::config::resolved::{ClientCertificates, PkiFolder};
 use crate::config::spanned::Spanned;
 use crate::secret::PasswordSource;
 
-/// The folder of the PKI's certificate, and what is in it.
-pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFolder> {
+/// The folder of the PKI certificate, and its file names.
+pub(super) fn pki(file: &SiteSystemFile, scope: &mut ResolveScope<'_>) -> Option<PkiFolder> {
     let names = [
         ("pki_certificate", &file.pki_certificate, "tls.crt"),
         ("pki_key", &file.pki_key, "tls.key"),
@@ -50,17 +50,17 @@ pub(super) fn pki(file: &SiteSystemFile, scope: &mut Scope<'_>) -> Option<PkiFol
     })
 }
 
-/// `file:PATH` or `env:NAME`: where a secret is, which is never in the configuration itself.
+/// `file:PATH` or `env:NAME`: the source of a secret, which is never in the configuration itself.
 pub(super) fn secret_source(
     typed: &Spanned<String>,
     key: &str,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<PasswordSource> {
     match typed.get_ref().split_once(':') {
         Some(("file", path)) if !path.is_empty() => Some(PasswordSource::File(scope.path(path))),
         Some(("env", name)) if !name.is_empty() => Some(PasswordSource::Env(name.to_owned())),
         _ => {
-            // Without its place: the line would show what may be a password.
+            // Without its place: the quoted line could show a password.
             let error = ConfigError::whole(format!("a {key} is neither \"file:\" nor \"env:\""));
             let hint = "write \"file:/path\" or \"env:NAME\"; the secret does not belong here";
             scope.errors.push(error.code(ConfigCode::Exposed).hint(hint));
@@ -69,11 +69,11 @@ pub(super) fn secret_source(
     }
 }
 
-/// By what client certificates are judged, where clients are asked for them.
+/// The trust for client certificates, if clients are asked for them.
 pub(super) fn clients(
     file: &SiteSystemFile,
     span: Range<usize>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<ClientCertificates> {
     let asked = file.client_certificate.as_ref().map(|c| *c.get_ref());
     if asked != Some(ClientCertificateFile::Request) {
@@ -84,7 +84,7 @@ pub(super) fn clients(
         ];
         for (key, at) in unused {
             if let Some(at) = at {
-                let message = format!("{key}, but clients are not asked for a certificate");
+                let message = format!("{key}, but client certificates are not requested");
                 scope.conflict(at, message, "write client_certificate = \"request\" as well");
             }
         }
@@ -105,7 +105,7 @@ pub(super) fn clients(
     });
     let ca = existing(ca.get_ref(), ca.span());
     if let (Some(typed), true) = (&file.client_crl, crls.as_ref().is_some_and(Vec::is_empty)) {
-        let hint = "name a file, or leave it out: revocation is not looked at then";
+        let hint = "name a file, or remove the key: revocation is not checked then";
         scope.coded(ConfigCode::Missing, typed.span(), "client_crl names no file", hint);
     }
     if let (Some(typed), None) = (&file.client_crl_expired, &crls) {

@@ -1,13 +1,14 @@
-//! `[site_server]`, the role of that name, and what either rules out elsewhere
+//! Resolves `[site_server]` and the role of that name, and rejects conflicting settings
 
 use std::ops::Range;
 use std::time::Duration;
 
-use super::Scope;
+use super::ResolveScope;
 use super::certificates::secret_source;
 use crate::config::file::{SiteServerFile, SiteSystemFile, StaleFile};
 use crate::config::resolved::{
-    Backend, BackendAddress, BackendTimes, Following, Issuer, KeySource, Site, SiteSystem,
+    BackendAddress, BackendConfig, BackendTimes, Following, IssuerConfig, KeySource, SiteConfig,
+    SiteSystem,
 };
 use crate::config::spanned::Spanned;
 use crate::route::Role;
@@ -15,7 +16,7 @@ use crate::route::Role;
 pub(super) fn resolve(
     file: SiteServerFile,
     section: Option<Range<usize>>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<Following> {
     let section = section?;
     let hint = "the name that the join token was made for: name = \"mp02\"";
@@ -37,44 +38,45 @@ pub(super) fn resolve(
     })
 }
 
-/// The site's own tokens are verified by the keys that the site server tells, as files.
-pub(super) fn keys_from_the_site_server(issuers: &mut [Issuer], site: &Site) {
+/// The site's own tokens are verified with the keys from the site server, as files.
+pub(super) fn keys_from_the_site_server(issuers: &mut [IssuerConfig], site: &SiteConfig) {
     for issuer in issuers.iter_mut().filter(|issuer| issuer.keys == KeySource::Site) {
         issuer.keys = KeySource::Files(vec![Following::token_keys(&site.state)]);
     }
 }
 
-/// A gateway that follows a site server is none, and has no store.
+/// A gateway that follows a site server is not one itself, and has no store.
 pub(super) fn nothing_else(
     section: Option<Range<usize>>,
     store: Option<Range<usize>>,
     systems: &[SiteSystem],
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     let Some(section) = section else { return };
     if let Some(store) = store {
-        let hint = "leave token_service.store out, or [site_server]";
+        let hint = "remove token_service.store, or [site_server]";
         scope.conflict(store, "a gateway that follows a site server has no store of its own", hint);
     }
     if systems.iter().any(|system| system.roles.contains(&Role::SiteServer)) {
-        let hint = "leave [site_server] out where the role site-server is";
-        scope.conflict(section, "a site server follows no other", hint);
+        let hint = "remove [site_server] from a configuration with the role site-server";
+        scope.conflict(section, "a site server cannot follow another site server", hint);
     }
 }
 
-/// A site server is known by the site's own root, by nobody else's, and has no backend.
+/// A site server is authenticated only by the site's own root, and has no backend.
 pub(super) fn site_server_alone(
     roles: &[Role],
     file: &SiteSystemFile,
-    site: &Site,
-    scope: &mut Scope<'_>,
+    site: &SiteConfig,
+    scope: &mut ResolveScope<'_>,
 ) {
     if !roles.contains(&Role::SiteServer) {
         return;
     }
     let at = file.roles.as_ref().map_or(0..0, Spanned::span);
     if !site.issues_certificates {
-        let hint = "write certificates = \"enhanced\" in [site]: that is where its own comes from";
+        let hint = "write certificates = \"enhanced\" in [site]: a site server has a site-issued \
+                    certificate";
         scope.conflict(at.clone(), "a site server needs a site that issues certificates", hint);
     }
     if roles.len() > 1 {
@@ -83,20 +85,20 @@ pub(super) fn site_server_alone(
     }
     for (key, value) in [("backend", &file.backend), ("pki", &file.pki)] {
         if let Some(value) = value {
-            let hint = "gateways know it by the site's own root, and it answers by itself";
+            let hint = "gateways trust it by the site's own root, and it has no backend";
             scope.conflict(value.span(), format!("a site server has no {key}"), hint);
         }
     }
     if file.client_certificate.is_some() {
-        let hint = "leave client_certificate out: gateways show theirs in any case";
-        scope.conflict(at, "a site server judges its gateways' certificates itself", hint);
+        let hint = "remove client_certificate: gateways send their certificates in any case";
+        scope.conflict(at, "a site server checks its gateways' certificates itself", hint);
     }
 }
 
-/// Where a site server answers: in this process.
-pub(super) fn own_socket(site: &Site) -> Backend {
+/// The backend of a site server: a socket of this process.
+pub(super) fn own_socket(site: &SiteConfig) -> BackendConfig {
     let socket = SiteSystem::site_server_socket(&site.state);
-    Backend {
+    BackendConfig {
         url: format!("unix:{}", socket.display()),
         address: BackendAddress::Unix(socket),
         tls_name: None,
@@ -109,6 +111,7 @@ pub(super) fn own_socket(site: &Site) -> Backend {
             websocket: Duration::ZERO,
         },
         connections: 256,
+        requests: None,
     }
 }
 
@@ -116,7 +119,7 @@ pub(super) fn own_socket(site: &Site) -> Backend {
 mod tests {
     use crate::clock::second;
 
-    /// A site server on PostgreSQL, as it should be.
+    /// A valid site server on PostgreSQL.
     const SERVER: &str = r#"
 [site]
 code = "PS1"
@@ -130,7 +133,7 @@ roles = ["site-server"]
 listen = "127.0.0.1:8443"
 hosts = ["site01.contoso.com"]
 "#;
-    /// A gateway that follows one, as it should be.
+    /// A valid gateway that follows one.
     const GATEWAY: &str = r#"
 [site]
 code = "PS1"
@@ -164,13 +167,13 @@ backend = "http://127.0.0.1:80"
             (
                 roles,
                 "roles = [\"site-server\"]\nclient_certificate = \"off\"",
-                "judges its gateways' certificates itself",
+                "checks its gateways' certificates itself",
             ),
-            ("seal = \"env:SEAL\"\n", "", "has to share its keys with the others"),
+            ("seal = \"env:SEAL\"\n", "", "must share its keys with the others"),
             (
                 "token_issuer = \"https://mp01.contoso.com/sitegate/oauth2\"\n",
                 "",
-                "need an issuer that does not depend on the machine",
+                "need an issuer that does not depend on this machine",
             ),
             (
                 "code = \"PS1\"",
@@ -180,7 +183,7 @@ backend = "http://127.0.0.1:80"
             (
                 "[token_service]",
                 "[site_server]\nname = \"a\"\njoin = \"env:J\"\n[token_service]",
-                "a site server follows no other",
+                "a site server cannot follow another site server",
             ),
         ] {
             let found = told(&SERVER.replace(from, to));
@@ -189,7 +192,7 @@ backend = "http://127.0.0.1:80"
     }
 
     #[test]
-    fn what_a_gateway_that_follows_one_cannot_have_is_an_error_that_says_so() {
+    fn settings_a_following_gateway_cannot_have_are_errors() {
         assert_eq!(told(GATEWAY), "");
         for (from, to, wrong) in [
             ("name = \"mp02\"\njoin", "join", "[site_server] name is missing"),

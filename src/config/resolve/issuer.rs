@@ -1,12 +1,12 @@
-//! `[[token_issuer]]`
+//! Resolves `[[token_issuer]]`.
 
 use std::ops::Range;
 
-use super::{Scope, keys};
+use super::{ResolveScope, keys};
 use crate::config::code::ConfigCode;
 use crate::config::file::{KindFile, TokenIssuerFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{Issuer, KeySource, Site, SiteSystem};
+use crate::config::resolved::{IssuerConfig, KeySource, SiteConfig, SiteSystem};
 use crate::token::{self, OidcClaims};
 
 /// The name of the site's own issuer.
@@ -14,10 +14,10 @@ const OWN: &str = "site";
 
 pub(super) fn resolve_all(
     tables: Vec<(Range<usize>, &Table<'_>)>,
-    site: &Site,
-    scope: &mut Scope<'_>,
-) -> Vec<Issuer> {
-    let mut issuers: Vec<Issuer> = Vec::new();
+    site: &SiteConfig,
+    scope: &mut ResolveScope<'_>,
+) -> Vec<IssuerConfig> {
+    let mut issuers: Vec<IssuerConfig> = Vec::new();
     for (span, table) in tables {
         let file: TokenIssuerFile =
             read::section(table, span.clone(), "[[token_issuer]]", scope.errors);
@@ -26,23 +26,21 @@ pub(super) fn resolve_all(
             let message = format!("two token issuers are named '{}'", issuer.policy.name);
             scope.conflict(span.clone(), message, "give them different names");
         }
-        let both = |other: &&Issuer| {
+        let both = |other: &&IssuerConfig| {
             other.policy.accepts.iter().any(|iss| issuer.policy.accepts.contains(iss))
         };
         if let Some(other) = issuers.iter().find(both) {
-            let message = format!(
-                "'{}' and '{}' accept one and the same iss",
-                other.policy.name, issuer.policy.name
-            );
-            scope.conflict(span, message, "a key is bound to one issuer; merge the two");
+            let message =
+                format!("'{}' and '{}' accept the same iss", other.policy.name, issuer.policy.name);
+            scope.conflict(span, message, "a key is bound to one issuer; merge the two tables");
         }
         issuers.push(issuer);
     }
     issuers
 }
 
-/// The names that a site system may accept, the site's own among them.
-pub(super) fn names(issuers: &[Issuer]) -> Vec<String> {
+/// The issuer names that a site system may accept, including the site's own.
+pub(super) fn names(issuers: &[IssuerConfig]) -> Vec<String> {
     let mut names = vec![OWN.to_owned()];
     for issuer in issuers {
         if &*issuer.policy.name != OWN {
@@ -52,10 +50,10 @@ pub(super) fn names(issuers: &[Issuer]) -> Vec<String> {
     names
 }
 
-/// The site's own issuer: its tokens carry the URL of its metadata, and its own key signs them.
-/// Where there is a token service, a token may be limited to one of the site's systems, which is
-/// its audience then.
-pub(super) fn add_own(issuers: &mut Vec<Issuer>, site: &Site, systems: &[SiteSystem]) {
+/// The site's own issuer: the `iss` of its tokens is the URL of its metadata, and its own key signs
+/// them. With a token service, a token may be restricted to one of the site's systems, which is
+/// then its audience.
+pub(super) fn add_own(issuers: &mut Vec<IssuerConfig>, site: &SiteConfig, systems: &[SiteSystem]) {
     let accepts = vec![site.token_issuer.clone()];
     let mut policy = token::Issuer::site(OWN, None, accepts);
     if let token::IssuerKind::Site { hierarchy } = &mut policy.kind {
@@ -64,16 +62,16 @@ pub(super) fn add_own(issuers: &mut Vec<Issuer>, site: &Site, systems: &[SiteSys
     if systems.iter().any(|system| system.token_service) {
         policy.audiences.extend(systems.iter().flat_map(SiteSystem::origins));
     }
-    issuers.insert(0, Issuer { policy, keys: KeySource::Site });
+    issuers.insert(0, IssuerConfig { policy, keys: KeySource::Site });
 }
 
 fn resolve(
     mut file: TokenIssuerFile,
     span: Range<usize>,
-    site: &Site,
-    scope: &mut Scope<'_>,
-) -> Option<Issuer> {
-    let keys = keys::Typed::take(&mut file);
+    site: &SiteConfig,
+    scope: &mut ResolveScope<'_>,
+) -> Option<IssuerConfig> {
+    let keys = keys::TypedKeys::take(&mut file);
     let hint = "for example name = \"entra\"";
     let name = scope.required(file.name, span.clone(), "name of a token issuer", hint);
     let hint = "kind = \"site\", \"entra\" or \"oidc\"";
@@ -89,8 +87,8 @@ fn resolve(
         ("user_claim", file.user_claim.as_ref().map(|t| t.span()), KindFile::Oidc),
     ] {
         if let Some(at) = set.filter(|_| kind != only) {
-            let message = format!("{key} is not for this kind of issuer");
-            scope.conflict(at, message, "leave it out, or write another kind");
+            let message = format!("{key} is not allowed for this kind of issuer");
+            scope.conflict(at, message, "remove it, or write another kind");
         }
     }
     let extra = file.issuer.map(|i| (i.span(), i.into_inner().into_vec()));
@@ -141,7 +139,7 @@ fn resolve(
         policy.audiences = audiences.into_inner().into_iter().map(|a| a.into_inner()).collect();
     }
     if policy.audiences.is_empty() {
-        let hint = "the aud that means this site: audiences = [\"https://ConfigMgrService\"]";
+        let hint = "the aud of this site's tokens: audiences = [\"https://ConfigMgrService\"]";
         scope.coded(ConfigCode::Missing, span.clone(), "the issuer has no audience", hint);
     }
     let seconds = |s: &crate::config::Span| i64::try_from(s.0.as_secs()).unwrap_or(i64::MAX);
@@ -158,5 +156,5 @@ fn resolve(
         policy.exchange = exchange.into_inner();
     }
     let keys = keys.resolve(&policy, span, scope)?;
-    Some(Issuer { policy, keys })
+    Some(IssuerConfig { policy, keys })
 }

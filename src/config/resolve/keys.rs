@@ -1,10 +1,10 @@
-//! The keys of a `[[token_issuer]]`: files, a URL, or what its discovery document says.
+//! Resolves the keys of a `[[token_issuer]]`: files, a URL, or OIDC discovery.
 
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Scope;
+use super::ResolveScope;
 use crate::cert::Anchors;
 use crate::config::Span;
 use crate::config::code::ConfigCode;
@@ -20,8 +20,8 @@ const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What is typed about keys.
-pub(super) struct Typed {
+/// The key settings as typed.
+pub(super) struct TypedKeys {
     keys: Option<Spanned<OneOrMany>>,
     key_hosts: Option<Spanned<Vec<Spanned<String>>>>,
     private_hosts: Option<Spanned<Vec<Spanned<String>>>>,
@@ -30,9 +30,9 @@ pub(super) struct Typed {
     refetch_interval: Option<Spanned<Span>>,
 }
 
-impl Typed {
-    pub(super) fn take(file: &mut TokenIssuerFile) -> Typed {
-        Typed {
+impl TypedKeys {
+    pub(super) fn take(file: &mut TokenIssuerFile) -> TypedKeys {
+        TypedKeys {
             keys: file.keys.take(),
             key_hosts: file.key_hosts.take(),
             private_hosts: file.private_hosts.take(),
@@ -42,12 +42,12 @@ impl Typed {
         }
     }
 
-    /// Where the keys are.
+    /// The source of the keys.
     pub(super) fn resolve(
         self,
         issuer: &Issuer,
         section: Range<usize>,
-        scope: &mut Scope<'_>,
+        scope: &mut ResolveScope<'_>,
     ) -> Option<KeySource> {
         let typed = match &self.keys {
             None => return self.discovered(issuer, section, scope),
@@ -68,7 +68,7 @@ impl Typed {
             [url] if is_url(url) => self.url(url.clone(), at, scope),
             all if all.iter().any(is_url) => {
                 let hint = "one URL, or files: an issuer publishes its keys in one place";
-                scope.hinted(at, "keys has a URL among others", hint);
+                scope.hinted(at, "keys has a URL beside other entries", hint);
                 None
             }
             files => {
@@ -83,7 +83,7 @@ impl Typed {
         self,
         issuer: &Issuer,
         section: Range<usize>,
-        scope: &mut Scope<'_>,
+        scope: &mut ResolveScope<'_>,
     ) -> Option<KeySource> {
         let base = match (&issuer.kind, issuer.accepts.first()) {
             (IssuerKind::Entra { tenant }, _) => {
@@ -100,10 +100,10 @@ impl Typed {
         self.url(format!("{base}{DISCOVERY}"), section, scope)
     }
 
-    fn url(self, url: String, at: Range<usize>, scope: &mut Scope<'_>) -> Option<KeySource> {
+    fn url(self, url: String, at: Range<usize>, scope: &mut ResolveScope<'_>) -> Option<KeySource> {
         if let Some(fault) = url_fault(&url) {
             let hint = "keys = \"https://…\", or a file";
-            scope.hinted(at, format!("the keys' place, {url}, is {fault}"), hint);
+            scope.hinted(at, format!("keys names {url}, which is {fault}"), hint);
             return None;
         }
         let mut hosts = |typed: Option<Spanned<Vec<Spanned<String>>>>| -> Vec<String> {
@@ -133,7 +133,7 @@ impl Typed {
         }))
     }
 
-    fn are_for_urls_alone(&self, scope: &mut Scope<'_>) {
+    fn are_for_urls_alone(&self, scope: &mut ResolveScope<'_>) {
         for (key, set) in [
             ("key_hosts", self.key_hosts.as_ref().map(|t| t.span())),
             ("private_hosts", self.private_hosts.as_ref().map(|t| t.span())),
@@ -142,14 +142,14 @@ impl Typed {
             ("key_refetch_interval", self.refetch_interval.as_ref().map(|t| t.span())),
         ] {
             if let Some(at) = set {
-                let message = format!("{key} is for keys from a URL; files are watched");
+                let message = format!("{key} is for keys from a URL; key files are watched");
                 scope.conflict(at, message, "leave it out");
             }
         }
     }
 }
 
-fn bounded(typed: Spanned<Span>, key: &str, scope: &mut Scope<'_>) -> Duration {
+fn bounded(typed: Spanned<Span>, key: &str, scope: &mut ResolveScope<'_>) -> Duration {
     let time = typed.get_ref().0;
     if !(Duration::from_secs(1)..=DAY).contains(&time) {
         scope.error(typed.span(), format!("{key} must be between 1s and 1d"));
@@ -157,7 +157,7 @@ fn bounded(typed: Spanned<Span>, key: &str, scope: &mut Scope<'_>) -> Duration {
     time
 }
 
-fn ca(typed: &Spanned<String>, scope: &mut Scope<'_>) -> PathBuf {
+fn ca(typed: &Spanned<String>, scope: &mut ResolveScope<'_>) -> PathBuf {
     let path = scope.path(typed.get_ref());
     let told = match read_bounded(&path, CA_BYTES_MAX) {
         Err(error) => Some(error.to_string()),
@@ -231,13 +231,16 @@ mod tests {
         let url = "keys = 'https://id.example/keys'";
         for (issuer, told) in [
             ("kind = 'site'".to_owned(), "10:1: keys of a token issuer is missing"),
-            (oidc("urn:x", ""), "10:1: the keys' place, urn:x/.well-known"),
+            (oidc("urn:x", ""), "10:1: keys names urn:x/.well-known"),
             (
                 entra("keys = 'http://id.example/'"),
-                "15:8: the keys' place, http://id.example/, is not an https",
+                "15:8: keys names http://id.example/, which is not an https",
             ),
             (entra("keys = 'https://u:p@id.example/'"), "is a URL with a user name"),
-            (entra("keys = ['a.json', 'https://id.example/']"), "keys has a URL among others"),
+            (
+                entra("keys = ['a.json', 'https://id.example/']"),
+                "keys has a URL beside other entries",
+            ),
             (entra("keys = []"), "15:8: keys names no file"),
             (
                 entra("keys = 'a.json'\nprivate_hosts = ['a']"),

@@ -1,13 +1,13 @@
-//! Addresses that exclude each other, and backends that are this process itself.
+//! Rejects conflicting listen addresses, and backends that are this process itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use super::Scope;
+use super::ResolveScope;
 use crate::config::resolved::{BackendAddress, SiteSystem};
 
-/// Whether two different addresses cannot both be listened on: a wildcard takes its port of every
-/// address, and `[::]` those of IPv4 as well.
+/// Whether two different addresses cannot both be bound: a wildcard takes its port on every
+/// address, and `[::]` on the IPv4 addresses as well.
 fn exclude_each_other(one: SocketAddr, other: SocketAddr) -> bool {
     one != other
         && one.port() == other.port()
@@ -19,7 +19,7 @@ fn takes(wildcard: IpAddr, address: IpAddr) -> bool {
     wildcard.is_unspecified() && (wildcard.is_ipv6() || address.is_ipv4())
 }
 
-/// Whether what is sent to this host and port comes to whoever listens there.
+/// Whether a connection to this host and port reaches that listener.
 fn arrives(host: &str, port: u16, listen: SocketAddr) -> bool {
     let ip = match host {
         "localhost" => None,
@@ -38,7 +38,7 @@ fn arrives(host: &str, port: u16, listen: SocketAddr) -> bool {
         }
 }
 
-/// Every address of every site system, with what it is for.
+/// Every address of every site system, with the system's name.
 fn all(systems: &[(Range<usize>, SiteSystem)]) -> Vec<(&Range<usize>, &str, SocketAddr)> {
     systems
         .iter()
@@ -46,11 +46,12 @@ fn all(systems: &[(Range<usize>, SiteSystem)]) -> Vec<(&Range<usize>, &str, Sock
         .collect()
 }
 
-/// Addresses of site systems that exclude each other, or those of `[admin]` and `[metrics]`.
+/// Rejects addresses of site systems that conflict with each other, or with those of `[admin]` and
+/// `[metrics]`.
 pub(super) fn clashes(
     systems: &[(Range<usize>, SiteSystem)],
     own: [(&str, SocketAddr); 2],
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     let all = all(systems);
     for (n, (span, name, at)) in all.iter().enumerate() {
@@ -77,7 +78,7 @@ pub(super) fn clashes(
                     "the backend {} of '{}' is this gateway: '{other}' listens on {at}",
                     backend.url, system.name
                 );
-                let hint = "write the address of the web server that stays as it is";
+                let hint = "write the address of the web server behind sitegate";
                 scope.conflict(span.clone(), message, hint);
             }
         }

@@ -1,15 +1,15 @@
-//! What clients may ask for: `site_system.message_guard`, `message_endpoints`, `message_requests`,
-//! `location_queries` and `[site_system.alt_auth]`.
+//! Resolves the message rules: `site_system.message_guard`, `message_endpoints`,
+//! `message_requests`, `location_queries` and `[site_system.alt_auth]`.
 
-use super::{ConfigError, Scope, balancers};
+use super::{ConfigError, ResolveScope, balancers};
 use crate::config::code::ConfigCode;
 use crate::config::file::{AltAuthFile, MessageGuardFile};
 use crate::config::resolved::{AltAuth, MessageGuard};
 use crate::config::spanned::Spanned;
 use crate::route::{Requirement, Role, RouteTable, is_word};
 
-type Typed<T> = Option<Spanned<T>>;
-type Names = Typed<Vec<Spanned<String>>>;
+type TypedNames<T> = Option<Spanned<T>>;
+type Names = TypedNames<Vec<Spanned<String>>>;
 
 const NETWORKS: &str = "where media start: networks = [\"10.20.0.0/16\"]";
 const ENDPOINTS: &str = "for example [\"MP_LocationManager\"]; the access log has the names";
@@ -17,7 +17,7 @@ const ENDPOINTS: &str = "for example [\"MP_LocationManager\"]; the access log ha
 const REQUESTS: &str = "for example [\"WSUSLocationRequest\"]; the access log has the names";
 const QUERIES: &str = "a query's first word, for example [\"MPCERT3\"]; the access log has it";
 
-pub(super) fn guard(typed: Typed<MessageGuardFile>) -> MessageGuard {
+pub(super) fn guard(typed: TypedNames<MessageGuardFile>) -> MessageGuard {
     match typed.map(Spanned::into_inner) {
         Some(MessageGuardFile::Off) => MessageGuard::Off,
         Some(MessageGuardFile::Shape) | None => MessageGuard::Shape,
@@ -25,11 +25,11 @@ pub(super) fn guard(typed: Typed<MessageGuardFile>) -> MessageGuard {
     }
 }
 
-/// The endpoints that messages with a token may be for; `None` for any.
+/// The endpoints that messages with a token may address; `None` for any.
 pub(super) fn endpoints(
     typed: Names,
     guard: MessageGuard,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<Vec<String>> {
     let typed = typed?;
     if guard == MessageGuard::Off {
@@ -37,57 +37,58 @@ pub(super) fn endpoints(
         scope.conflict(typed.span(), message, "write message_guard = \"shape\", or leave it out");
     }
     if typed.get_ref().is_empty() {
-        let message = "no message could be for any of these";
+        let message = "no message can match any of these";
         scope.coded(ConfigCode::Missing, typed.span(), message, ENDPOINTS);
     }
     Some(names(typed, scope))
 }
 
-/// What messages without a token may ask for besides what clients without one need.
-pub(super) fn requests(typed: Names, scope: &mut Scope<'_>) -> Vec<String> {
+/// The requests that messages without a token may contain, besides those that clients without a
+/// token need.
+pub(super) fn requests(typed: Names, scope: &mut ResolveScope<'_>) -> Vec<String> {
     let plain = |text: &str| {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         (1..=64).contains(&text.len()) && text.bytes().all(word)
     };
-    words(typed, ("request", REQUESTS), plain, scope)
+    words(typed, "request", REQUESTS, plain, scope)
 }
 
-/// The queries that location takes besides its preset's, in capitals.
-pub(super) fn queries(typed: Names, roles: &[Role], scope: &mut Scope<'_>) -> Vec<String> {
+/// The queries that the location route accepts besides its preset's, in capitals.
+pub(super) fn queries(typed: Names, roles: &[Role], scope: &mut ResolveScope<'_>) -> Vec<String> {
     let named = typed.as_ref().filter(|typed| !typed.get_ref().is_empty());
     if let Some(typed) = named.filter(|_| !roles.contains(&Role::ManagementPoint)) {
         let message = "location_queries on a site system without a management point";
         scope.conflict(typed.span(), message, "location is the management point's");
     }
-    let words = words(typed, ("query", QUERIES), is_word, scope);
+    let words = words(typed, "query", QUERIES, is_word, scope);
     words.into_iter().map(|word| word.to_ascii_uppercase()).collect()
 }
 
-/// The words of a list, each of them one of these. `plain` says what may be one.
+/// The words of a list. `plain` checks each one.
 fn words(
     typed: Names,
-    (one, hint): (&str, &str),
+    one: &str,
+    hint: &str,
     plain: impl Fn(&str) -> bool,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<String> {
     let mut words = Vec::new();
     for word in typed.map(Spanned::into_inner).unwrap_or_default() {
-        match plain(word.get_ref()) {
-            true => words.push(word.into_inner()),
-            false => {
-                let message = format!("'{}' is no {one}", word.get_ref());
-                scope.hinted(word.span(), message, hint);
-            }
+        if plain(word.get_ref()) {
+            words.push(word.into_inner());
+        } else {
+            let message = format!("'{}' is no {one}", word.get_ref());
+            scope.hinted(word.span(), message, hint);
         }
     }
     words
 }
 
-/// Who may use the AltAuth namespaces of these routes.
+/// The networks and endpoints of the AltAuth namespaces of these routes.
 pub(super) fn alt_auth(
-    typed: Typed<AltAuthFile>,
+    typed: TypedNames<AltAuthFile>,
     routes: &RouteTable,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<AltAuth> {
     let typed = typed?;
     let span = typed.span();
@@ -103,9 +104,12 @@ pub(super) fn alt_auth(
         let Some(found) = balancers::network(network, NETWORKS, scope) else { continue };
         if found.prefix_len() == 0 {
             scope.errors.push(
-                ConfigError::at(network.span(), "everyone may use AltAuth")
+                ConfigError::at(network.span(), "any client may use AltAuth")
                     .code(ConfigCode::Open)
-                    .hint("whoever can may register as a client; list where media start alone")
+                    .hint(
+                        "any of them may register as a client; list only the networks where boot \
+                         media start",
+                    )
                     .warning(),
             );
         }
@@ -119,7 +123,7 @@ fn required(
     span: &std::ops::Range<usize>,
     what: &str,
     hint: &str,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<Spanned<Vec<Spanned<String>>>> {
     let typed = scope.required(typed, span.clone(), what, hint)?;
     if typed.get_ref().is_empty() {
@@ -128,15 +132,16 @@ fn required(
     Some(typed)
 }
 
-/// Names of endpoints, as an envelope has them.
-fn names(typed: Spanned<Vec<Spanned<String>>>, scope: &mut Scope<'_>) -> Vec<String> {
+/// Endpoint names, as they appear in an envelope.
+fn names(typed: Spanned<Vec<Spanned<String>>>, scope: &mut ResolveScope<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for name in typed.into_inner() {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let text = name.get_ref();
-        match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
-            true => names.push(name.into_inner()),
-            false => scope.hinted(name.span(), format!("'{text}' is no endpoint"), ENDPOINTS),
+        if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+            names.push(name.into_inner());
+        } else {
+            scope.hinted(name.span(), format!("'{text}' is not an endpoint"), ENDPOINTS);
         }
     }
     names

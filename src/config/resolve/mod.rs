@@ -1,7 +1,7 @@
-//! From what was typed to what it means, one function for each section.
+//! Resolves the raw sections into typed settings, one function for each section.
 //!
-//! Nothing here stops at the first fault: a section with a fault is resolved with its default, so
-//! that the faults of the others are found too.
+//! No function stops at the first fault: a faulty section gets its default, so that the faults of
+//! the others are found too.
 
 mod backend;
 mod balancers;
@@ -9,7 +9,6 @@ mod certificates;
 mod following;
 mod issuer;
 mod keys;
-mod limits;
 mod listeners;
 mod messages;
 mod mode;
@@ -26,14 +25,15 @@ use jiff::Timestamp;
 
 use super::code::ConfigCode;
 use super::error::ConfigError;
-use super::file::{LimitsFile, ListenFile, LogFile, SiteFile, SiteServerFile, TokenServiceFile};
+use super::file::{ListenFile, LogFile, SiteFile, SiteServerFile, TokenServiceFile};
+use super::limits::{Limits, LimitsFile};
 use super::read::{self, Table};
 use super::resolved::Config;
 use super::spanned::Spanned;
 pub(super) use route::REQUIREMENTS;
 pub(super) use site::{STATE, host_name};
 
-/// Where status is asked, and metrics, where nothing else is written.
+/// The default addresses of status and metrics.
 pub(super) const ADMIN: &str = "127.0.0.1:9180";
 pub(super) const METRICS: &str = "127.0.0.1:9181";
 
@@ -50,14 +50,14 @@ pub(super) const SECTIONS: &[&str] = &[
     "token_issuer",
 ];
 
-/// What a section's function works with.
-pub(super) struct Scope<'a> {
+/// The context of a section's function.
+pub(super) struct ResolveScope<'a> {
     pub(super) base: &'a Path,
     pub(super) now: Timestamp,
     pub(super) errors: &'a mut Vec<ConfigError>,
 }
 
-impl Scope<'_> {
+impl ResolveScope<'_> {
     pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.errors.push(ConfigError::at(span, message));
     }
@@ -71,7 +71,7 @@ impl Scope<'_> {
         self.coded(ConfigCode::Value, span, message, hint);
     }
 
-    /// Two things contradict each other, or one needs another.
+    /// Reports that two settings contradict each other, or that one requires another.
     pub(super) fn conflict(
         &mut self,
         span: Range<usize>,
@@ -81,13 +81,13 @@ impl Scope<'_> {
         self.coded(ConfigCode::Conflict, span, message, hint);
     }
 
-    /// A file that is named is not there.
+    /// Reports a missing file.
     pub(super) fn no_file(&mut self, span: Range<usize>, path: &Path) {
         let message = format!("there is no file {}", path.display());
         self.errors.push(ConfigError::at(span, message).code(ConfigCode::File));
     }
 
-    /// Others could read a secret.
+    /// Reports a secret that others could read.
     pub(super) fn exposed(
         &mut self,
         span: Range<usize>,
@@ -112,7 +112,7 @@ impl Scope<'_> {
         self.base.join(typed)
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub(super) fn required<T>(
         &mut self,
         value: Option<Spanned<T>>,
@@ -120,7 +120,7 @@ impl Scope<'_> {
         what: &str,
         hint: &str,
     ) -> Option<Spanned<T>> {
-        // A key that was only misspelt, or has a value of another kind, is not missing too.
+        // A key that was only misspelled, or has a value of another type, is not missing too.
         let told = |e: &ConfigError| {
             let hint = e.hint.as_deref().unwrap_or_default();
             what.split(' ').any(|word| {
@@ -135,7 +135,7 @@ impl Scope<'_> {
     }
 }
 
-/// Read and resolve the whole text. The configuration is there unless the text is no TOML at all;
+/// Reads and resolves the whole text. Returns a configuration unless the text is not TOML at all;
 /// it may be used only if no error is among the faults.
 pub(super) fn resolve(
     text: &str,
@@ -153,11 +153,11 @@ pub(super) fn resolve(
         });
     }
     if !errors.is_empty() {
-        // What follows a syntax error is guesswork: only the errors themselves help.
+        // The rest after a syntax error is guesswork: only the syntax errors help.
         return (None, errors);
     }
     let document = document.into_inner();
-    let mut scope = Scope { base, now, errors: &mut errors };
+    let mut scope = ResolveScope { base, now, errors: &mut errors };
     unknown_sections(&document, &mut scope);
     let site_file: SiteFile = single(&document, "site", &mut scope);
     let admin: ListenFile = single(&document, "admin", &mut scope);
@@ -182,7 +182,7 @@ pub(super) fn resolve(
     let token_service = token_service::resolve(token_service, &mut scope);
     let following_at = document.get("site_server").map(|s| s.span());
     let site_server = following::resolve(follows, following_at.clone(), &mut scope);
-    let limits = limits::resolve(limits, &mut scope);
+    let limits = Limits::resolve(limits, &mut scope);
     let mut issuers = issuer::resolve_all(issuers, &site, &mut scope);
     let names: Vec<String> = issuer::names(&issuers);
     if let Some(blocklist) = blocklist {
@@ -224,12 +224,13 @@ pub(super) fn resolve(
     (Some(config), errors)
 }
 
-/// Several site servers with keys of their own would each tell gateways to trust only itself.
+/// Requires shared keys: several site servers with separate keys would each tell gateways to trust
+/// only itself.
 fn shared_keys(
-    site: &super::resolved::Site,
-    service: &super::resolved::TokenService,
+    site: &super::resolved::SiteConfig,
+    service: &super::resolved::TokenServiceConfig,
     systems: &[super::resolved::SiteSystem],
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     let shares = matches!(service.store, super::resolved::TokenServiceStore::Postgres(_));
     let serves = systems.iter().any(super::resolved::SiteSystem::is_site_server);
@@ -238,13 +239,13 @@ fn shared_keys(
                     or more on each site server";
         scope.conflict(
             0..0,
-            "a site server on PostgreSQL has to share its keys with the others",
+            "a site server on PostgreSQL must share its keys with the others",
             hint,
         );
     }
 }
 
-fn unknown_sections(document: &Table<'_>, scope: &mut Scope<'_>) {
+fn unknown_sections(document: &Table<'_>, scope: &mut ResolveScope<'_>) {
     for (key, _) in document.iter() {
         let name: &str = key.get_ref();
         if !SECTIONS.contains(&name) {
@@ -274,7 +275,7 @@ fn unknown_sections(document: &Table<'_>, scope: &mut Scope<'_>) {
 fn single<T: serde::de::DeserializeOwned + Default>(
     document: &Table<'_>,
     name: &str,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> T {
     match document.get(name) {
         Some(value) => match read::table(value, name, scope.errors) {

@@ -1,27 +1,27 @@
-//! `site_system.mode` and `site_system.observe_until`
+//! Resolves `site_system.mode` and `site_system.observe_until`.
 
 use std::ops::Range;
 
 use jiff::Timestamp;
 use toml::value::Datetime;
 
-use super::{ConfigError, Scope};
+use super::{ConfigError, ResolveScope};
 use crate::clock::is_plausible;
 use crate::config::code::ConfigCode;
 use crate::config::file::ModeFile;
 use crate::config::resolved::ObserveUntil;
 use crate::config::spanned::Spanned;
 
-/// Until when a site system observes; `None` if it enforces.
+/// The end of a site system's observe mode; `None` if it enforces.
 ///
-/// A time that is too far ahead is an error of whoever is typing it. One that has passed is only a
-/// warning, and enforces: a restart years later must not fail over it. Nor must one before the
-/// machine's clock is set, which enforces until it is.
+/// A time too far ahead is an error. A time in the past is only a warning, and the site system
+/// enforces: a restart years later must not fail because of it. Nor must a start before the
+/// machine's clock is set, which enforces until the clock is right.
 pub(super) fn resolve(
     mode: Option<Spanned<ModeFile>>,
     until: Option<Spanned<Datetime>>,
     span: Range<usize>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<ObserveUntil> {
     let observes = mode.as_ref().is_some_and(|mode| *mode.get_ref() == ModeFile::Observe);
     if !observes {
@@ -29,7 +29,7 @@ pub(super) fn resolve(
             scope.conflict(
                 until.span(),
                 "observe_until without mode = \"observe\"",
-                "write mode = \"observe\" beside it, or leave it out",
+                "write mode = \"observe\" beside it, or remove it",
             );
         }
         return None;
@@ -57,7 +57,7 @@ pub(super) fn resolve(
         scope.hinted(until.span(), message, hint);
     } else {
         scope.errors.push(
-            ConfigError::at(at, format!("requests that would be denied go on until {end}"))
+            ConfigError::at(at, format!("requests that would be denied are forwarded until {end}"))
                 .code(ConfigCode::Open)
                 .hint("mode = \"observe\" is for finding out what would be denied; end it soon")
                 .warning(),

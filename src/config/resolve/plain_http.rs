@@ -1,9 +1,9 @@
-//! `[site_system.plain_http]`
+//! Resolves `[site_system.plain_http]`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{ConfigError, Scope, balancers};
+use super::{ConfigError, ResolveScope, balancers};
 use crate::config::code::ConfigCode;
 use crate::config::file::{PlainHttpFile, PlainHttpModeFile};
 use crate::config::resolved::{PlainHttp, PlainHttpMode, SiteSystem};
@@ -13,7 +13,7 @@ const LISTEN: &str = "for example listen = \"0.0.0.0:80\"";
 
 pub(super) fn resolve(
     typed: Option<Spanned<PlainHttpFile>>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<PlainHttp> {
     let typed = typed?;
     let span = typed.span();
@@ -26,9 +26,12 @@ pub(super) fn resolve(
     };
     if let (PlainHttpMode::Pass, Some(at)) = (mode, mode_at) {
         scope.errors.push(
-            ConfigError::at(at, "plain HTTP passes: nobody is asked for a token there")
+            ConfigError::at(at, "plain HTTP passes: no token is required there")
                 .code(ConfigCode::Open)
-                .hint("sitegate_clear_requests_total shows what still comes; then write \"refuse\"")
+                .hint(
+                    "sitegate_clear_requests_total counts the remaining requests; write \"refuse\" \
+                     when there are none",
+                )
                 .warning(),
         );
     }
@@ -42,16 +45,16 @@ pub(super) fn resolve(
     }
 }
 
-/// An address is one of TLS or one of plain HTTP, and on the latter it is Host alone that says whose
-/// a request is.
-pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut Scope<'_>) {
+/// Rejects shared addresses: an address is either for TLS or for plain HTTP, and on the latter only
+/// the Host header selects the site system.
+pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut ResolveScope<'_>) {
     for (n, (span, system)) in systems.iter().enumerate() {
         let Some(plain) = &system.plain_http else { continue };
         if let Some((_, tls)) = systems.iter().find(|(_, other)| other.listen == plain.listen)
             && plain.listen.port() != 0
         {
             let message = format!(
-                "plain HTTP of '{}' on {}, where '{}' is TLS",
+                "plain HTTP of '{}' on {}, where '{}' listens with TLS",
                 system.name, plain.listen, tls.name
             );
             scope.conflict(span.clone(), message, LISTEN);
@@ -63,14 +66,14 @@ pub(super) fn clashes(systems: &[(Range<usize>, SiteSystem)], scope: &mut Scope<
             balancers::agree(other, system, span, scope);
             if other.default && system.default {
                 let message = format!(
-                    "'{}' and '{}' are both the default by plain HTTP",
+                    "'{}' and '{}' are both the default site system for plain HTTP",
                     other.name, system.name
                 );
                 scope.conflict(span.clone(), message, "one site system of an address may be");
             }
             if let Some(host) = system.hosts.iter().find(|host| other.hosts.contains(host)) {
                 let message = format!(
-                    "'{}' and '{}' both answer to {host} by plain HTTP",
+                    "'{}' and '{}' both have the host {host} for plain HTTP",
                     other.name, system.name
                 );
                 scope.conflict(span.clone(), message, "give them different hosts or addresses");

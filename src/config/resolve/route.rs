@@ -1,9 +1,9 @@
-//! `[[site_system.route]]`
+//! Resolves `[[site_system.route]]`.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use super::Scope;
+use super::ResolveScope;
 use crate::config::file::{RouteFile, TokenFile, UpstreamFile};
 use crate::config::read::{self, Table};
 use crate::config::spanned::Spanned;
@@ -13,7 +13,7 @@ use crate::route::{
     presets, publication, token_service,
 };
 
-/// What a route may require, by the words of the file.
+/// The requirements of a route, by their words in the file.
 pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
     ("anonymous", Requirement::Anonymous),
     ("device", Requirement::Device),
@@ -24,38 +24,39 @@ pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
     ("deny", Requirement::Deny),
 ];
 
-/// What the routes of a site system come from besides its own.
+/// The sources of a site system's routes, besides its own table.
 pub(super) struct Roots<'a> {
     pub(super) roles: &'a [Role],
     /// The roles with a backend of their own.
     pub(super) own_backends: &'a [Role],
-    /// Where the token service is offered, if it is.
+    /// The path of the token service, if it is offered.
     pub(super) namespace: Option<&'a str>,
-    /// Whether namespaces of tokens become those without.
+    /// Whether token namespaces are translated to those without a token.
     pub(super) translates: bool,
-    /// Whether it offers what the site's authority publishes.
+    /// Whether it serves the publications of the site's CA.
     pub(super) publishes: bool,
-    /// The queries that location takes besides its preset's.
+    /// The queries that the location route accepts besides its preset's.
     pub(super) queries: Vec<String>,
 }
 
 impl Roots<'_> {
-    /// Where requests for a role go.
+    /// The destination of requests for a role.
     fn destination(&self, role: Role) -> Destination {
-        match self.own_backends.contains(&role) {
-            true => Destination::Role(role),
-            false => Destination::Backend,
+        if self.own_backends.contains(&role) {
+            Destination::Role(role)
+        } else {
+            Destination::Backend
         }
     }
 }
 
-/// The presets of the roles with the site system's own routes on top. `certificates` says whether
-/// clients are asked for theirs.
+/// The presets of the roles with the site system's own routes on top. `certificates` tells whether
+/// clients are asked for a certificate.
 pub(super) fn resolve_all(
     roots: Roots<'_>,
     system: &Table<'_>,
     certificates: bool,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> RouteTable {
     let mut own = Vec::new();
     let tables = system
@@ -73,14 +74,17 @@ pub(super) fn resolve_all(
         {
             scope.conflict(
                 at,
-                "require = \"certificate\", but clients are not asked for one",
+                "require = \"certificate\", but client certificates are not requested",
                 "write client_certificate = \"request\" and client_ca in the site system",
             );
         }
         let service: Vec<Route> = roots.namespace.into_iter().flat_map(token_service).collect();
         let published: Vec<Route> = roots.publishes.then(publication).into_iter().collect();
         if let Some(taken) = route.as_ref().filter(|own| overlaps(own, &published)) {
-            let message = format!("{} is what the site's authority publishes", taken.pattern);
+            let message = format!(
+                "{} is reserved for CRLs and issuer certificates of the site's authority",
+                taken.pattern
+            );
             scope.conflict(at, message, "give the route another path");
             continue;
         }
@@ -106,7 +110,7 @@ pub(super) fn resolve_all(
     RouteTable::new(own, of_roles.chain(service).chain(published).collect())
 }
 
-/// Whether a route of the operator's own would take something away from these.
+/// Whether a route of the operator would override one of these.
 fn overlaps(own: &Route, others: &[Route]) -> bool {
     let stem = |route: &Route| route.pattern.to_string().trim_end_matches('/').to_owned();
     let below = |path: &str, above: &str| {
@@ -121,7 +125,7 @@ fn resolve(
     n: usize,
     span: Range<usize>,
     roots: &Roots<'_>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<Route> {
     let path = scope.required(file.path, span.clone(), "path of a route", "path = \"/reports/\"");
     let hint = format!("known: {}", REQUIREMENTS.map(|(word, _)| word).join(", "));
@@ -141,9 +145,10 @@ fn resolve(
     let mut methods: Vec<std::borrow::Cow<'static, str>> = Vec::new();
     for method in file.methods.map(|m| m.into_inner()).unwrap_or_default() {
         let upper = method.get_ref().bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-        match upper && !method.get_ref().is_empty() {
-            true => methods.push(method.into_inner().into()),
-            false => scope.error(method.span(), "a method is written in capitals"),
+        if upper && !method.get_ref().is_empty() {
+            methods.push(method.into_inner().into());
+        } else {
+            scope.error(method.span(), "a method is written in capitals");
         }
     }
     if methods.is_empty() {
@@ -209,28 +214,32 @@ fn resolve(
     })
 }
 
-/// The pair of a route's namespace, which it must have.
+/// The translation for a route's namespace, which must have one.
 fn translation(
     pattern: &Pattern,
     span: Range<usize>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Option<Translation> {
     let found = Translation::of(pattern);
     if found.is_none() {
         let known: Vec<&str> = Translation::namespaces().collect();
-        let message = format!("{pattern} is in no namespace that can be translated");
+        let message = format!("{pattern} is not in a namespace that can be translated");
         scope.hinted(span, message, format!("these can: {}", known.join(", ")));
     }
     found
 }
 
-/// Where the requests of a route go that names a role.
-fn destination(role: &Spanned<String>, roots: &Roots<'_>, scope: &mut Scope<'_>) -> Destination {
+/// The destination of a route that names a role.
+fn destination(
+    role: &Spanned<String>,
+    roots: &Roots<'_>,
+    scope: &mut ResolveScope<'_>,
+) -> Destination {
     match Role::from_name(role.get_ref()).filter(|role| roots.roles.contains(role)) {
         Some(role) => roots.destination(role),
         None => {
             let words: Vec<&str> = roots.roles.iter().map(|role| role.as_str()).collect();
-            let message = format!("'{}' is no role of this site system", role.get_ref());
+            let message = format!("'{}' is not a role of this site system", role.get_ref());
             scope.conflict(role.span(), message, format!("its roles: {}", words.join(", ")));
             Destination::Backend
         }

@@ -1,10 +1,10 @@
-//! `[site]`, `[admin]`, `[metrics]` and `[log]`
+//! Resolves `[site]`, `[admin]`, `[metrics]` and `[log]`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::Scope;
+use super::ResolveScope;
 use super::certificates::secret_source;
 use crate::config::code::ConfigCode;
 use crate::config::error::ConfigError;
@@ -13,20 +13,20 @@ use crate::config::file::{
     SiteFile, SiteKindFile,
 };
 use crate::config::resolved::{
-    AccessFormat, AuthorityKey, Config, LogFormat, LogSink, Logging, Site, SiteKind,
+    AccessFormat, AuthorityKey, Config, LogFormat, LogSink, Logging, SiteConfig, SiteKind,
 };
 use crate::config::spanned::Spanned;
 use crate::secret::read_bounded;
 use crate::token::{BLOCKLIST_BYTES_MAX, Blocklist};
 
-/// Where state is kept, where nothing else is written.
+/// The default state directory.
 pub(in crate::config) const STATE: &str = "/var/lib/sitegate";
 
 pub(super) fn resolve(
     file: SiteFile,
     section: Option<Range<usize>>,
-    scope: &mut Scope<'_>,
-) -> (Site, Option<Listed>) {
+    scope: &mut ResolveScope<'_>,
+) -> (SiteConfig, Option<Listed>) {
     let section = section.unwrap_or(0..0);
     let code = scope.required(
         file.code,
@@ -76,7 +76,7 @@ pub(super) fn resolve(
     let seal = file.seal.and_then(|typed| secret_source(&typed, "seal", scope));
     let crl_url = file.crl_url.and_then(|typed| crl_url(&typed, scope));
     let blocklist = file.blocklist.map(|typed| blocklist(&typed, scope));
-    let site = Site {
+    let site = SiteConfig {
         code: code.map(|c| c.into_inner()).unwrap_or_default().to_ascii_uppercase(),
         hierarchy,
         state: scope.path(&file.state.map_or_else(|| STATE.to_owned(), |s| s.into_inner())),
@@ -102,7 +102,7 @@ pub(super) fn resolve(
 fn roots(
     typed: &Spanned<Vec<Spanned<String>>>,
     pki_only: bool,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<String> {
     if pki_only {
         let message = "roots names the site's own roots, and with \"pki-only\" it has none";
@@ -122,15 +122,16 @@ fn roots(
     roots
 }
 
-/// A SHA-256 thumbprint as it is written in most places: with colons, spaces or neither.
+/// A SHA-256 thumbprint in any usual notation: with colons, spaces or neither.
 fn thumbprint(text: &str) -> Option<String> {
     let digits: String = text.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
     let whole = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     whole.then(|| digits.to_ascii_uppercase())
 }
 
-/// Whoever checks a certificate would have to check another one to fetch a list over TLS.
-fn crl_url(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<String> {
+/// The URL must be http: to fetch a CRL over TLS, a client would first have to verify another
+/// certificate.
+fn crl_url(typed: &Spanned<String>, scope: &mut ResolveScope<'_>) -> Option<String> {
     let text = typed.get_ref().trim_end_matches('/');
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>".contains(&b));
     match text.strip_prefix("http://") {
@@ -148,26 +149,27 @@ fn crl_url(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Option<String> {
     }
 }
 
-/// A list that cannot be read would leave open who is blocked: that is an error, not a warning.
-fn blocklist(typed: &Spanned<String>, scope: &mut Scope<'_>) -> Listed {
+/// An unreadable list would leave open who is blocked: that is an error, not a warning.
+fn blocklist(typed: &Spanned<String>, scope: &mut ResolveScope<'_>) -> Listed {
     let path = scope.path(typed.get_ref());
     let shown = path.display();
-    let named =
-        match read_bounded(&path, BLOCKLIST_BYTES_MAX as u64).map(|(b, _)| Blocklist::parse(&b)) {
-            Ok(Ok(list)) => list.issuers().map(str::to_owned).collect(),
-            Ok(Err(faults)) => {
-                for fault in faults {
-                    let hint = "mend that line of the blocklist; docs/blocklist.md has its form";
-                    scope.coded(ConfigCode::File, typed.span(), format!("{shown}:{fault}"), hint);
-                }
-                Vec::new()
+    let named = match read_bounded(&path, BLOCKLIST_BYTES_MAX as u64)
+        .map(|(b, _)| Blocklist::parse(&b))
+    {
+        Ok(Ok(list)) => list.issuers().map(str::to_owned).collect(),
+        Ok(Err(faults)) => {
+            for fault in faults {
+                let hint = "fix that line of the blocklist; docs/blocklist.md has its format";
+                scope.coded(ConfigCode::File, typed.span(), format!("{shown}:{fault}"), hint);
             }
-            Err(error) => {
-                let message = format!("the blocklist {shown} cannot be read: {error}");
-                scope.coded(ConfigCode::File, typed.span(), message, "an empty file blocks nobody");
-                Vec::new()
-            }
-        };
+            Vec::new()
+        }
+        Err(error) => {
+            let message = format!("the blocklist {shown} cannot be read: {error}");
+            scope.coded(ConfigCode::File, typed.span(), message, "an empty file blocks nothing");
+            Vec::new()
+        }
+    };
     Listed { path, named, span: typed.span() }
 }
 
@@ -179,10 +181,10 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// A name that is written wrongly would block nobody, and nobody would notice.
-    pub(super) fn compare(&self, issuers: &[String], scope: &mut Scope<'_>) {
+    /// Warns of unknown issuers: a misspelled name would silently block no device.
+    pub(super) fn compare(&self, issuers: &[String], scope: &mut ResolveScope<'_>) {
         for name in self.named.iter().filter(|name| !issuers.contains(name)) {
-            let message = format!("the blocklist names a token issuer that is not there: '{name}'");
+            let message = format!("the blocklist names an unknown token issuer: '{name}'");
             let hint = format!("token issuers here: {}", issuers.join(", "));
             let warning = ConfigError::at(self.span.clone(), message).code(ConfigCode::File);
             scope.errors.push(warning.hint(hint).warning());
@@ -190,7 +192,7 @@ impl Listed {
     }
 }
 
-/// A DNS name, lower case, without the dot at its end.
+/// A DNS name, lower case, without the trailing dot.
 pub(in crate::config) fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let label = |l: &str| {
@@ -206,7 +208,7 @@ pub(super) fn listen(
     file: ListenFile,
     section: &str,
     default: &str,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> SocketAddr {
     let fallback = SocketAddr::from(([127, 0, 0, 1], if section == "admin" { 9180 } else { 9181 }));
     let Some(typed) = file.listen else { return default.parse().unwrap_or(fallback) };
@@ -223,11 +225,11 @@ pub(super) fn listen(
     }
 }
 
-/// The administration listener may not leave this machine.
+/// The admin listener must be on a loopback address.
 pub(super) fn admin_stays_at_home(
     config: &Config,
     section: Option<Range<usize>>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     if !config.admin.ip().is_loopback() {
         scope.exposed(
@@ -243,14 +245,14 @@ pub(super) fn admin_stays_at_home(
     }
 }
 
-pub(super) fn log(file: LogFile, scope: &mut Scope<'_>) -> Logging {
+pub(super) fn log(file: LogFile, scope: &mut ResolveScope<'_>) -> Logging {
     let level = file.level.map_or_else(
         || "info".to_owned(),
         |l| {
             if l.get_ref().parse::<tracing_subscriber::EnvFilter>().is_err() {
                 scope.hinted(
                     l.span(),
-                    "level is no log filter",
+                    "level is not a log filter",
                     "write error, warn, info, debug or trace, or target=level pairs",
                 );
             }

@@ -1,26 +1,26 @@
-//! `[[site_system]]`
+//! Resolves `[[site_system]]`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::{
-    Scope, backend, balancers, certificates, following, listeners, messages, mode, plain_http,
-    route, site,
+    ResolveScope, backend, balancers, certificates, following, listeners, messages, mode,
+    plain_http, route, site,
 };
 use crate::config::code::ConfigCode;
 use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{PlainHttpMode, Site, SiteSystem, TokenService};
+use crate::config::resolved::{PlainHttpMode, SiteConfig, SiteSystem, TokenServiceConfig};
 use crate::config::spanned::Spanned;
 use crate::route::Role;
 use crate::token::TokenSource;
 
-/// What a site system's meaning depends on besides its own table.
+/// The settings outside its own table that a site system depends on.
 #[derive(Clone, Copy)]
 pub(super) struct OfSite<'a> {
-    pub(super) site: &'a Site,
-    pub(super) service: &'a TokenService,
-    /// Whether there is an authority here that publishes lists of revoked certificates.
+    pub(super) site: &'a SiteConfig,
+    pub(super) service: &'a TokenServiceConfig,
+    /// Whether a CA of this process publishes CRLs.
     pub(super) publishes: bool,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn resolve_all(
     issuers: &[String],
     of_site: OfSite<'_>,
     own: [(&str, SocketAddr); 2],
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<SiteSystem> {
     if tables.is_empty() {
         scope.errors.push(
@@ -51,12 +51,12 @@ pub(super) fn resolve_all(
     systems.into_iter().map(|(_, system)| system).collect()
 }
 
-/// Two site systems may share an address, but neither a name nor a host on it, nor the default.
+/// Two site systems may share an address, but not a name, a host on it, or the default.
 fn clashes(
     others: &[(Range<usize>, SiteSystem)],
     system: &SiteSystem,
     span: &Range<usize>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     for (_, other) in others {
         if other.name == system.name && !system.name.is_empty() {
@@ -72,7 +72,8 @@ fn clashes(
             scope.conflict(span.clone(), message, "one site system of an address may be");
         }
         if let Some(host) = system.hosts.iter().find(|h| other.hosts.contains(h)) {
-            let message = format!("'{}' and '{}' both answer to {host}", other.name, system.name);
+            let message =
+                format!("'{}' and '{}' both have the host {host}", other.name, system.name);
             scope.conflict(span.clone(), message, "give them different hosts or addresses");
         }
     }
@@ -84,13 +85,14 @@ fn resolve(
     span: Range<usize>,
     issuers: &[String],
     OfSite { site, service, publishes }: OfSite<'_>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> SiteSystem {
     let roles = roles(file.roles.clone(), scope);
     following::site_server_alone(&roles, &file, site, scope);
-    let backend = match roles.contains(&Role::SiteServer) {
-        true => following::own_socket(site),
-        false => backend::of_site_system(&file, span.clone(), scope),
+    let backend = if roles.contains(&Role::SiteServer) {
+        following::own_socket(site)
+    } else {
+        backend::of_site_system(&file, span.clone(), scope)
     };
     let exposed_allowed = backend::exposed_allowed(&file);
     let pki = certificates::pki(&file, scope);
@@ -102,7 +104,7 @@ fn resolve(
     let windows_auth = file.windows_auth.is_some_and(|w| w.into_inner());
     let token_service = file.token_service.is_some_and(|on| on.into_inner());
     let namespace = token_service.then_some(service.path.as_str());
-    let role_backends = backend::of_roles(table, &roles, (&backend, exposed_allowed), scope);
+    let role_backends = backend::of_roles(table, &roles, &backend, exposed_allowed, scope);
     let own_backends: Vec<Role> = role_backends.iter().map(|(role, _)| *role).collect();
     let translates = file.upstream.is_some_and(|u| *u.get_ref() == UpstreamFile::Translate);
     let plain_http = plain_http::resolve(file.plain_http, scope);
@@ -117,14 +119,14 @@ fn resolve(
     };
     let routes = route::resolve_all(roots, table, clients.is_some(), scope);
     let message_requests = messages::requests(file.message_requests, scope);
-    let backends = (&backend, &*role_backends);
     let passes = plain_http.as_ref().is_some_and(|plain| plain.mode == PlainHttpMode::Pass);
     let sends_all = match (observe_until.is_some(), passes) {
         (true, _) => Some("observing"),
         (false, true) => Some("passing plain HTTP"),
         (false, false) => None,
     };
-    backend::cleartext(backends, &routes, sends_all, file.cleartext, span.clone(), scope);
+    let (cleartext, at) = (file.cleartext, span.clone());
+    backend::cleartext(&backend, &role_backends, &routes, sends_all, cleartext, at, scope);
     if routes.iter().next().is_none() {
         scope.errors.push(
             super::ConfigError::at(span.clone(), format!("site system '{name}' has no route"))
@@ -165,24 +167,28 @@ fn resolve(
     }
 }
 
-fn name(typed: Option<Spanned<String>>, span: Range<usize>, scope: &mut Scope<'_>) -> String {
+fn name(
+    typed: Option<Spanned<String>>,
+    span: Range<usize>,
+    scope: &mut ResolveScope<'_>,
+) -> String {
     let typed = scope.required(typed, span, "name of a site system", "for example name = \"mp01\"");
     let Some(typed) = typed else { return String::new() };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let ok = (1..=64).contains(&typed.get_ref().len()) && typed.get_ref().bytes().all(plain);
     if !ok || typed.get_ref().starts_with('.') {
-        // It names metrics and files.
+        // The name is used in metrics and file names.
         scope.error(typed.span(), "a name is up to 64 letters, digits, '-', '_' and '.'");
     }
     typed.into_inner()
 }
 
-fn roles(typed: Option<Spanned<Vec<Spanned<String>>>>, scope: &mut Scope<'_>) -> Vec<Role> {
+fn roles(typed: Option<Spanned<Vec<Spanned<String>>>>, scope: &mut ResolveScope<'_>) -> Vec<Role> {
     let mut roles = Vec::new();
     for role in typed.map(|r| r.into_inner()).unwrap_or_default() {
         match Role::from_name(role.get_ref()) {
             Some(found) if !roles.contains(&found) => roles.push(found),
-            Some(_) => scope.conflict(role.span(), "this role stands twice", "write it once"),
+            Some(_) => scope.conflict(role.span(), "this role is listed twice", "write it once"),
             None => {
                 let known: Vec<&str> = Role::ALL.iter().map(|r| r.as_str()).collect();
                 let message = format!("unknown role '{}'", role.get_ref());
@@ -200,7 +206,11 @@ fn roles(typed: Option<Spanned<Vec<Spanned<String>>>>, scope: &mut Scope<'_>) ->
     roles
 }
 
-fn listen(typed: Option<Spanned<String>>, span: Range<usize>, scope: &mut Scope<'_>) -> SocketAddr {
+fn listen(
+    typed: Option<Spanned<String>>,
+    span: Range<usize>,
+    scope: &mut ResolveScope<'_>,
+) -> SocketAddr {
     let fallback = SocketAddr::from(([0, 0, 0, 0], 443));
     let hint = "for example listen = \"0.0.0.0:443\", or \"[::]:443\" for IPv6 too";
     let Some(typed) = scope.required(typed, span, "listen of a site system", hint) else {
@@ -218,8 +228,8 @@ fn listen(typed: Option<Spanned<String>>, span: Range<usize>, scope: &mut Scope<
 fn hosts(
     typed: Option<Spanned<Vec<Spanned<String>>>>,
     span: Range<usize>,
-    site: &Site,
-    scope: &mut Scope<'_>,
+    site: &SiteConfig,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<String> {
     let mut hosts = Vec::new();
     let hint = "the names that clients use: hosts = [\"mp01.contoso.com\"]";
@@ -237,7 +247,7 @@ fn hosts(
                 outside_domains(&name, host.span(), site, scope);
                 hosts.push(name);
             }
-            None => scope.hinted(host.span(), format!("'{text}' is no host name"), hint),
+            None => scope.hinted(host.span(), format!("'{text}' is not a host name"), hint),
         }
     }
     if is_empty {
@@ -246,8 +256,13 @@ fn hosts(
     hosts
 }
 
-/// The site's root may be constrained to its domains: a host outside cannot be issued for.
-fn outside_domains(host: &str, span: Range<usize>, site: &Site, scope: &mut Scope<'_>) {
+/// The site's root may be constrained to its domains: it cannot issue for a host outside.
+fn outside_domains(
+    host: &str,
+    span: Range<usize>,
+    site: &SiteConfig,
+    scope: &mut ResolveScope<'_>,
+) {
     let ip = host.parse::<IpAddr>().is_ok();
     let inside = site.domains.iter().any(|d| {
         host == d || host.strip_suffix(d.as_str()).is_some_and(|rest| rest.ends_with('.'))
@@ -261,7 +276,7 @@ fn outside_domains(host: &str, span: Range<usize>, site: &Site, scope: &mut Scop
 fn accepted(
     typed: Option<Spanned<Vec<Spanned<String>>>>,
     known: &[String],
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<String> {
     let Some(typed) = typed else { return known.to_vec() };
     let mut accepted = Vec::new();
@@ -282,7 +297,7 @@ fn accepted(
 
 fn token_sources(
     typed: Option<Spanned<Vec<Spanned<String>>>>,
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) -> Vec<TokenSource> {
     let Some(typed) = typed else { return vec![TokenSource::default()] };
     let mut sources = Vec::new();

@@ -1,13 +1,13 @@
-//! `[token_service]`
+//! Resolves `[token_service]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::Scope;
+use super::ResolveScope;
 use super::certificates::secret_source;
 use crate::config::code::ConfigCode;
 use crate::config::file::{AlgorithmFile, ApprovalFile, ClaimedIdsFile, TokenServiceFile};
-use crate::config::resolved::{Site, SiteSystem, TokenService, TokenServiceStore};
+use crate::config::resolved::{SiteConfig, SiteSystem, TokenServiceConfig, TokenServiceStore};
 use crate::config::spanned::Spanned;
 use crate::config::units::Span;
 use crate::route::{CanonicalPath, Role, preset};
@@ -15,12 +15,12 @@ use crate::token::SignerKind;
 
 const PATH: &str = "/sitegate/oauth2";
 const PATH_BYTES_MAX: usize = 256;
-/// What the system takes as the path of a socket (unix(7)), without the zero at its end.
+/// The system's limit for the path of a socket (unix(7)), without the terminating zero.
 const SOCKET_BYTES_MAX: usize = 107;
 const DAY: Duration = Duration::from_secs(86_400);
 const RETURN_GRACE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-pub(super) fn resolve(file: TokenServiceFile, scope: &mut Scope<'_>) -> TokenService {
+pub(super) fn resolve(file: TokenServiceFile, scope: &mut ResolveScope<'_>) -> TokenServiceConfig {
     let mut number = |typed: Option<Spanned<u32>>, key: &str, default: u32| {
         let number = typed.as_ref().map_or(default, |typed| *typed.get_ref());
         NonZeroU32::new(number).unwrap_or_else(|| {
@@ -32,7 +32,7 @@ pub(super) fn resolve(file: TokenServiceFile, scope: &mut Scope<'_>) -> TokenSer
     let registrations_per_minute =
         number(file.registrations_per_minute, "registrations_per_minute", 60);
     let requests_per_minute = number(file.requests_per_minute, "requests_per_minute", 600);
-    TokenService {
+    TokenServiceConfig {
         path: path(file.path, scope),
         approval_automatic: file.approval.map(Spanned::into_inner) != Some(ApprovalFile::Manual),
         claims_accepted: file.claimed_ids.map(Spanned::into_inner) == Some(ClaimedIdsFile::Accept),
@@ -50,14 +50,14 @@ pub(super) fn resolve(file: TokenServiceFile, scope: &mut Scope<'_>) -> TokenSer
     }
 }
 
-/// Where clients find it: a path in its one spelling, of which no role knows anything.
-fn path(typed: Option<Spanned<String>>, scope: &mut Scope<'_>) -> String {
+/// The path of the service: in canonical form, and not used by any role.
+fn path(typed: Option<Spanned<String>>, scope: &mut ResolveScope<'_>) -> String {
     let Some(typed) = typed else { return PATH.to_owned() };
     let text = typed.get_ref();
     let hint = format!("for example path = \"{PATH}\"");
     let one_spelling = CanonicalPath::parse(text.as_bytes(), PATH_BYTES_MAX)
         .is_ok_and(|path| path.as_str() == text);
-    // It becomes part of URLs and of a router's patterns, in which other characters mean something.
+    // It becomes part of URLs and of router patterns, in which other characters have a meaning.
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/-_.".contains(&b);
     let is_plain = text.bytes().all(plain) && !text.starts_with("/.well-known");
     if !one_spelling || text.len() < 2 || text.ends_with('/') || !is_plain {
@@ -83,7 +83,7 @@ fn path(typed: Option<Spanned<String>>, scope: &mut Scope<'_>) -> String {
     typed.into_inner()
 }
 
-fn return_grace(typed: Option<Spanned<Span>>, scope: &mut Scope<'_>) -> Duration {
+fn return_grace(typed: Option<Spanned<Span>>, scope: &mut ResolveScope<'_>) -> Duration {
     match typed {
         Some(typed) if typed.get_ref().0 > RETURN_GRACE_MAX => {
             scope.error(typed.span(), "return_grace is at most 365d");
@@ -94,23 +94,24 @@ fn return_grace(typed: Option<Spanned<Span>>, scope: &mut Scope<'_>) -> Duration
     }
 }
 
-/// The issuer of the site's own tokens, which is where their metadata are (RFC 8414 §2).
+/// The issuer of the site's own tokens, which is also the location of their metadata (RFC 8414 §2).
 pub(super) fn issuer(
-    site: &mut Site,
+    site: &mut SiteConfig,
     configured: Option<std::ops::Range<usize>>,
-    service: &TokenService,
+    service: &TokenServiceConfig,
     systems: &[SiteSystem],
-    scope: &mut Scope<'_>,
+    scope: &mut ResolveScope<'_>,
 ) {
     let on = systems.iter().find(|system| system.token_service);
-    let socket = TokenService::socket(&site.state);
+    let socket = TokenServiceConfig::socket(&site.state);
     if on.is_some() && socket.as_os_str().len() > SOCKET_BYTES_MAX {
         let message = format!("{} is too long for a socket", socket.display());
         scope.hinted(0..0, message, "give [site] state a shorter path");
     }
     let first = on.or(systems.first());
     if site.token_issuer.is_empty() && systems.iter().any(SiteSystem::is_site_server) {
-        let message = "a site server's tokens need an issuer that does not depend on the machine";
+        let message = "a site server's tokens need an issuer that does not depend on this \
+                       machine's name";
         let hint = format!(
             "write token_issuer in [site]: https://, the name of a management point of the site, and {}",
             service.path
@@ -120,7 +121,7 @@ pub(super) fn issuer(
     if site.token_issuer.is_empty() {
         let origin = first.and_then(|system| match on {
             Some(_) => system.origins().next(),
-            // Nobody can look there, so it is only a name.
+            // No token service answers there, so the URL is only a name.
             None => system.hosts.first().map(|host| format!("https://{host}")),
         });
         site.token_issuer =
@@ -140,7 +141,7 @@ pub(super) fn issuer(
         );
         scope.conflict(
             configured.unwrap_or(0..0),
-            "token_issuer is not where the token service is",
+            "token_issuer is not the URL of the token service",
             hint,
         );
     }

@@ -1,4 +1,4 @@
-//! Backends: where they are, and how long they are waited for.
+//! Resolved backends: their addresses, TLS trust, and timeouts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use rustls_pki_types::ServerName;
 
 use crate::secret::PasswordSource;
 
-/// Where the requests of a site system go.
+/// A backend of a site system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
+pub struct BackendConfig {
     /// As configured, for logs.
     pub url: String,
     /// The address.
@@ -18,12 +18,14 @@ pub struct Backend {
     pub tls_name: Option<ServerName<'static>>,
     /// The roots to trust instead of the system's.
     pub ca: Option<PathBuf>,
-    /// Where the account is that sitegate asks it with, if it has one of its own.
+    /// The source of the account for authentication to the backend, if configured.
     pub auth: Option<PasswordSource>,
-    /// How long to wait for what.
+    /// Its timeouts.
     pub times: BackendTimes,
-    /// Idle connections kept, for each shard.
+    /// The most idle connections in the pool of each shard.
     pub connections: usize,
+    /// The most requests in flight; `None` leaves room for other backends.
+    pub requests: Option<usize>,
 }
 
 /// The address of a backend.
@@ -31,7 +33,7 @@ pub struct Backend {
 pub enum BackendAddress {
     /// A host name or IP address, and a port.
     Host(String, u16),
-    /// A unix socket.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -45,15 +47,16 @@ impl std::fmt::Display for BackendAddress {
     }
 }
 
-/// How long to wait for a backend.
+/// The timeouts of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendTimes {
-    /// For a connection.
+    /// Of a connection attempt.
     pub connect: Duration,
-    /// For the answer to begin, and between its parts.
+    /// Until the response begins, and between its parts.
     pub answer: Duration,
     /// How long an idle connection is kept: less than the backend keeps it.
     pub idle: Duration,
-    /// For anything to come from it over a WebSocket, its answer to the request included.
+    /// The idle timeout for data from the backend over a WebSocket, its response to the upgrade
+    /// request included.
     pub websocket: Duration,
 }

@@ -1,4 +1,4 @@
-//! What a gateway follows that has no authority of its own, and where it keeps what it is told.
+//! The site server that a gateway without its own CA follows, and the files of the received data.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::secret::PasswordSource;
 pub struct Following {
     /// The name of this gateway.
     pub name: String,
-    /// Where the join token is, until it has been used.
+    /// The source of the join token, until it has been used.
     pub join: PasswordSource,
     /// Whether requests with tokens are denied once the last bundle has expired.
     pub deny_when_stale: bool,
@@ -19,12 +19,12 @@ impl Following {
     /// The file with a certificate that the site server has issued, and its key.
     pub const CERTIFICATE_FILE: &str = "tls.pem";
 
-    /// The watched folder of what the site server tells.
+    /// The watched folder of the data from the site server.
     pub fn folder(state: &Path) -> PathBuf {
         state.join("site-server")
     }
 
-    /// The keys of the site's tokens, as they were told last.
+    /// The keys of the site's tokens, as last received.
     pub fn token_keys(state: &Path) -> PathBuf {
         Following::folder(state).join("token-keys.json")
     }

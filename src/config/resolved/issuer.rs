@@ -1,18 +1,18 @@
-//! `[[token_issuer]]`: whose tokens are accepted, and where their keys are.
+//! `[[token_issuer]]`: trusted token issuers, and the sources of their keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// `[[token_issuer]]`
 #[derive(Clone, Debug)]
-pub struct Issuer {
-    /// What is accepted from it.
+pub struct IssuerConfig {
+    /// The rules for its tokens.
     pub policy: crate::token::Issuer,
-    /// Where its keys are.
+    /// The source of its keys.
     pub keys: KeySource,
 }
 
-/// Where an issuer's keys are.
+/// The source of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// Watched files: JWKS, PEM public keys, certificates.
@@ -26,18 +26,18 @@ pub enum KeySource {
 /// Keys that are fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUrl {
-    /// The JWK set, or the discovery document that says where it is.
+    /// The URL of the JWK set, or of the discovery document that names it.
     pub url: String,
-    /// Whether it is the discovery document.
+    /// Whether it is that of a discovery document.
     pub discovery: bool,
-    /// Hosts besides the discovery document's that keys may come from.
+    /// Hosts that keys may come from, besides the discovery document's host.
     pub key_hosts: Vec<String>,
     /// Hosts whose addresses may be private.
     pub private_hosts: Vec<String>,
     /// The roots to trust instead of the system's.
     pub ca: Option<PathBuf>,
-    /// How old keys may become; what the issuer says, without it.
+    /// The maximum age of the keys; by default the one that the issuer declares.
     pub refresh: Option<Duration>,
-    /// The least time between two fetches for a key that is missed.
+    /// The minimum time between two fetches that unknown keys trigger.
     pub refetch_interval: Duration,
 }

@@ -1,4 +1,4 @@
-//! What a site system asks of requests besides its routes.
+//! The request rules of a site system besides its routes.
 
 use std::net::SocketAddr;
 
@@ -8,29 +8,29 @@ use jiff::Timestamp;
 /// `site_system.message_guard`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageGuard {
-    /// Anything: they are not looked at.
+    /// Messages are not checked.
     Off,
-    /// A message with an envelope of one reading, from a client's id or none.
+    /// A message must have an envelope with an unambiguous reading, with a client's id or none.
     Shape,
-    /// Such a message of the very device that its token is for.
+    /// The same, and the message must come from the device of the token.
     Device,
 }
 
 /// `[site_system.alt_auth]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AltAuth {
-    /// Where those are who may use the AltAuth namespaces.
+    /// The networks that may use the AltAuth namespaces.
     pub networks: Vec<IpNet>,
-    /// The endpoints that their messages may be for.
+    /// The endpoints that messages there may address.
     pub endpoints: Vec<String>,
 }
 
 /// `[site_system.plain_http]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainHttp {
-    /// Where it listens.
+    /// Its listen address.
     pub listen: SocketAddr,
-    /// What becomes of requests there.
+    /// The handling of requests there.
     pub mode: PlainHttpMode,
 }
 
@@ -39,9 +39,9 @@ pub struct PlainHttp {
 pub enum PlainHttpMode {
     /// They are refused.
     Refuse,
-    /// What only reads is sent to https, everything else refused.
+    /// Read-only requests are redirected to https, all others refused.
     Redirect,
-    /// They go to the backend as they came, and nobody vouches for them.
+    /// They are forwarded to the backend unchanged, without authentication.
     Pass,
 }
 
@@ -56,16 +56,16 @@ impl PlainHttpMode {
     }
 }
 
-/// When a site system ends to observe.
+/// The end of observe mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObserveUntil(pub Timestamp);
 
 impl ObserveUntil {
-    /// The longest time ahead that may be written.
+    /// The maximum time ahead, in days.
     pub const DAYS_MAX: i64 = 90;
 
-    /// Whether it still observes. A clock that was set back does not make it observe for longer
-    /// than it could have been told to.
+    /// Whether the site system still observes. A clock that was set back does not extend it beyond
+    /// the maximum.
     pub fn holds(self, now: Timestamp) -> bool {
         let left = self.0.as_second() - now.as_second();
         (1..=Self::DAYS_MAX * 86_400).contains(&left)

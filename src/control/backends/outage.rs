@@ -1,4 +1,4 @@
-//! Outages of a backend's address in the log: one line when it begins, and one when it is over.
+//! Logs outages of a backend address: one line when an outage begins, one when it is over.
 
 use std::time::Duration;
 
@@ -6,27 +6,28 @@ use tokio::time::Instant;
 
 use crate::backend_health::{BackendState, HealthSeen};
 
-/// How long nothing may have failed before an outage is over: an address that comes and goes is one
-/// outage, not a line each second.
+/// How long no request may fail before an outage is over: a flapping address is one outage, not a
+/// line each second.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// The outage of one address, once it was told.
+/// The outage of one address, once it was logged.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     began: Option<Instant>,
 }
 
-/// What there is to say.
+/// A change to log.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Nothing,
     Begins,
-    /// After so long.
+    /// The outage ended after this time.
     Over(Duration),
 }
 
 impl Outage {
-    /// An address that is down since then, or `None`; `quiet` if nothing has failed for a while.
+    /// The change since the last sample. `down` is when the address went down, `None` while it is
+    /// up; `quiet` if no request has failed for a while.
     fn next(&mut self, down: Option<Instant>, quiet: bool, now: Instant) -> News {
         match (self.began, down) {
             (None, Some(since)) => {
@@ -41,13 +42,8 @@ impl Outage {
         }
     }
 
-    /// Say what there is to say of an address.
-    pub(super) fn look(
-        &mut self,
-        (backend, address): (&str, &str),
-        seen: &HealthSeen,
-        now: Instant,
-    ) {
+    /// Logs a change in the state of an address.
+    pub(super) fn look(&mut self, backend: &str, address: &str, seen: &HealthSeen, now: Instant) {
         let last = seen.last_failure.as_ref();
         let quiet = last.is_none_or(|(ago, _, _)| *ago >= QUIET);
         let down = seen.state_since.filter(|_| seen.state == BackendState::Down);
@@ -67,7 +63,7 @@ impl Outage {
         }
     }
 
-    /// The same of a backend's name, which resolves to no address or to some.
+    /// The same for a backend's name: down while it resolves to no address.
     pub(super) fn look_for_name(&mut self, backend: &str, none: bool, now: Instant) {
         match self.next(none.then_some(now), true, now) {
             News::Begins => tracing::warn!(
@@ -88,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_once_and_its_end_once() {
+    fn an_outage_is_reported_once_and_so_is_its_end() {
         let (began, mut outage) = (Instant::now(), Outage::default());
         let lasted = |seconds| News::Over(Duration::from_secs(seconds));
         let looks = [

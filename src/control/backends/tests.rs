@@ -1,4 +1,4 @@
-//! Backends by addresses, names and sockets, without any that answers.
+//! Backends by address, name and socket; none of them listens.
 
 use super::*;
 use crate::backend_health::BackendFault;
@@ -18,7 +18,7 @@ fn name() -> BackendAddress {
     BackendAddress::Host("no-such-host.invalid".to_owned(), 80)
 }
 
-/// A backend whose name resolves to these.
+/// A backend with a name that resolves to these.
 fn resolved(backends: &Backends, to: &[&str]) -> Live<Vec<Endpoint>> {
     let live = backends.addresses("no-such-host.invalid", 80);
     backends.found(name(), to.iter().map(|address| address.parse().unwrap()).collect());

@@ -1,12 +1,13 @@
-//! Files of authorities and revocations as operators and disks leave them.
+//! CA and CRL files that are broken, missing, half-written or expired.
 
 use std::fs;
 use std::sync::Mutex;
 
+use sitegate_forge::Pki;
+
 use super::*;
-use crate::cert::forge::Pki;
 use crate::clock::{Hands, second};
-use crate::control::supply::SETTLE;
+use crate::control::source::SETTLE;
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -39,12 +40,11 @@ impl Scene {
             Arc::new(move |state: &ClientFilesState| told.lock().unwrap().push(state.clone()))
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let (clients, trust) =
-            ClientFiles::start("mp01".into(), files, (clock, provider), on_change);
+        let (clients, trust) = ClientFiles::start("mp01".into(), files, clock, provider, on_change);
         Scene { dir, pki, hands, told, clients, trust }
     }
 
-    /// Write it in place, and let it become whole.
+    /// Writes it in place and waits until it has settled.
     async fn put(&mut self, name: &str, text: &str) {
         fs::write(self.dir.path().join(name), text).unwrap();
         self.settle().await;
@@ -66,7 +66,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_broken_or_gone_takes_nothing_away_and_is_told_once() {
+async fn broken_client_trust_files_keep_the_last_good_ones() {
     let mut scene = Scene::new();
     assert_eq!((scene.in_force(), scene.problems()), ((1, 1), 0));
     let crl = fs::read_to_string(scene.dir.path().join("a.crl")).unwrap();

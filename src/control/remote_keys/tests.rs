@@ -1,4 +1,5 @@
-//! Remote keys over days: an issuer that rotates, fails, lies and comes back, in virtual time.
+//! Remote keys over days: an issuer that rotates, fails, publishes garbage and recovers, in virtual
+//! time.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use crate::token::{SignerKind, TokenSigner, jwks};
 /// A key set and its `max-age`, or a fault.
 type Answer = Result<(String, Option<u64>), FetchFault>;
 
-/// An issuer that answers what it was last told to answer.
+/// An issuer with a scripted answer.
 #[derive(Clone)]
 struct Script {
     answer: Arc<Mutex<Answer>>,
@@ -56,7 +57,7 @@ fn key() -> String {
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// The keys of an issuer, with the task that keeps them; the guards end it.
+/// The keys of an issuer, with the task that keeps them; dropping the guards ends it.
 struct Issuer {
     script: Script,
     view: RemoteView,
@@ -74,14 +75,17 @@ fn issuer_in(state: Arc<tempfile::TempDir>, script: Script, refresh: Option<Dura
             seen.lock().unwrap().push(fault);
         }
     });
-    let (task, view) = RemoteKeys::with(
-        script.clone(),
-        ("idp".into(), "here".to_owned()),
-        KeyCache::new(state.path(), "idp"),
-        (refresh, INTERVAL),
-        Clock::manual(second(1_790_000_000)).0,
-        (Arc::new(|_, _, _| {}), on_fetch),
-    );
+    let params = RemoteParams {
+        name: "idp".into(),
+        provider: script.clone(),
+        state: state.path().to_owned(),
+        refresh,
+        refetch_interval: INTERVAL,
+        clock: Clock::manual(second(1_790_000_000)).0,
+        on_keys: Arc::new(|_, _, _| {}),
+        on_fetch,
+    };
+    let (task, view) = RemoteKeys::with(params, "here".to_owned());
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(task.run(stopped));
@@ -122,7 +126,7 @@ async fn keys_are_fetched_ahead_of_the_age_that_the_issuer_gives_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_is_down_for_a_day_takes_no_key_away_and_is_not_stormed() {
+async fn an_issuer_outage_of_a_day_keeps_its_keys() {
     let issuer = issuer(Script::new(&key(), None), None);
     pass(1).await;
     let known = issuer.view.keys.load();
@@ -138,9 +142,9 @@ async fn an_issuer_that_is_down_for_a_day_takes_no_key_away_and_is_not_stormed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_missed_is_there_when_the_wait_ends_and_costs_one_fetch() {
+async fn unknown_keys_cause_one_fetch_per_interval() {
     let issuer = issuer(Script::new(&key(), None), None);
-    // Right after a fetch that was due, which nobody asked for.
+    // Right after a scheduled fetch, which no request asked for.
     pass(1).await;
     issuer.script.says(Ok((&key(), None)));
     let generation = issuer.view.keys.generation();
@@ -167,7 +171,7 @@ async fn a_key_that_is_missed_is_there_when_the_wait_ends_and_costs_one_fetch() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_the_issuer_no_longer_publishes_is_gone_and_rubbish_takes_none() {
+async fn malformed_key_sets_do_not_replace_the_known_keys() {
     let issuer = issuer(Script::new(&key(), None), Some(Duration::from_secs(10)));
     pass(1).await;
     for rubbish in ["", "{}", "{\"keys\": []}", "<html>", "{\"keys\": [{\"kty\": \"oct\"}]}"] {
@@ -204,7 +208,7 @@ async fn a_restart_without_the_issuer_uses_the_keys_that_were_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_hangs_holds_up_nobody_whose_key_is_known() {
+async fn a_hung_issuer_does_not_delay_known_keys() {
     let mut script = Script::new(&key(), None);
     script.latency = Duration::from_secs(3600);
     let issuer = issuer(script, None);

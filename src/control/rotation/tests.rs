@@ -1,5 +1,5 @@
-//! The road from files to what is served, walked whole: real folders, a clock that is turned by
-//! hand, and tokio's time.
+//! End-to-end tests of the certificate path, from files to the served certificate: real folders, a
+//! manual clock, and tokio's paused time.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rstest::rstest;
+use sitegate_forge::{Forged, LeafKey, Order, Pki, Protection, Usage, pfx};
 
 use crate::cert::Why;
-use crate::cert::forge::{Forged, Order, Pki, Protection, Usage, pfx};
-use crate::cert::issuer::{Algorithm, Scope};
+use crate::cert::issuer::{CertAlgorithm, Scope};
 use crate::clock::{Hands, second};
-use crate::control::supply::SETTLE;
+use crate::control::source::SETTLE;
 use crate::site::{Authority, AuthorityParams};
 use crate::unfit::Unfit;
 
@@ -22,7 +22,7 @@ const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
 const HOST: &str = "mp01.contoso.com";
 
-/// A site system with a folder for either source, and a PKI to fill them from.
+/// A site system with a folder for each source, and a PKI to fill them from.
 struct Scene {
     dir: tempfile::TempDir,
     pki: Pki,
@@ -105,7 +105,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// As careful operators write: beside, then rename.
+/// Writes atomically: to a temporary file beside, then rename.
 fn put(folder: &Path, name: &str, text: &str) {
     let next = folder.join(".next");
     fs::write(&next, text).unwrap();
@@ -118,7 +118,7 @@ fn empty(folder: &Path) {
     fs::create_dir(folder).unwrap();
 }
 
-/// Look now, and again when files have had their time to settle.
+/// Evaluates now, and again when files have had their time to settle.
 async fn settle(rotation: &mut Rotation) {
     rotation.evaluate();
     tokio::time::advance(SETTLE).await;
@@ -133,7 +133,7 @@ fn thumbprint(served: &Live<Served>) -> Option<String> {
     served.peek(|s| s.selection.chosen.as_ref().map(|c| c.facts().sha256.clone()))
 }
 
-/// Run the rotation beside a script, until the script has ended.
+/// Runs the rotation beside a script, until the script has ended.
 async fn beside<T>(rotation: Rotation, script: impl Future<Output = T>) -> T {
     let (stop, stopped) = watch::channel(false);
     let (outcome, ()) = tokio::join!(
@@ -147,7 +147,7 @@ async fn beside<T>(rotation: Rotation, script: impl Future<Output = T>) -> T {
     outcome
 }
 
-/// Wait in real time until something is so.
+/// Waits in real time until a condition holds.
 async fn until(what: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !what() {
@@ -156,7 +156,7 @@ async fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// States of a folder, as in the operator's day.
+/// The states of a folder that occur in operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Fit,
@@ -189,7 +189,8 @@ impl State {
             State::HalfWritten => {
                 scene.put(source, &scene.forge(|_| ()));
                 let whole = fs::read(folder.join("tls.crt")).unwrap();
-                // In the leaf: half of all may be the leaf whole.
+                // Cut within the leaf: the first half of the file may already contain the whole
+                // leaf.
                 fs::write(folder.join("tls.crt"), &whole[..whole.len() / 3]).unwrap();
             }
             State::Absent => empty(&folder),
@@ -213,7 +214,7 @@ impl State {
 
 #[rstest]
 #[tokio::test(start_paused = true)]
-async fn at_start_the_operators_is_served_if_fit_else_the_sites_if_fit_else_none(
+async fn at_start_a_fit_pki_certificate_precedes_a_site_issued_one(
     #[values(
         State::Fit,
         State::Expired,
@@ -260,7 +261,7 @@ async fn at_start_the_operators_is_served_if_fit_else_the_sites_if_fit_else_none
 
 #[rstest]
 #[tokio::test(start_paused = true)]
-async fn while_running_a_worse_certificate_displaces_nothing_and_time_alone_makes_it_flip(
+async fn while_running_a_worse_certificate_replaces_nothing(
     #[values(
         State::Fit,
         State::Expired,
@@ -313,7 +314,7 @@ async fn while_running_a_worse_certificate_displaces_nothing_and_time_alone_make
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_timer_flips_on_expiry_and_on_the_beginning_of_validity_without_any_file_event() {
+async fn the_certificate_switches_on_time_without_a_file_event() {
     let scene = Scene::new();
     scene.put(Source::SiteIssued, &scene.forge(|_| ()));
     scene.put(
@@ -371,7 +372,7 @@ async fn a_clock_that_jumps_is_noticed_within_half_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_before_the_clock_is_set_serves_within_two_seconds_of_its_being_set() {
+async fn a_start_before_the_clock_is_set_recovers_once_it_is_set() {
     let scene = Scene::new();
     scene.hands.set(second(10));
     let site_issued = Some(SiteIssued::Authority(authority(&scene)));
@@ -392,7 +393,7 @@ fn authority(scene: &Scene) -> Arc<Authority> {
     let params = AuthorityParams {
         site_code: "PS1".to_owned(),
         scope: Scope::new(&["contoso.com"]).unwrap(),
-        algorithm: Algorithm::P256,
+        algorithm: CertAlgorithm::P256,
         whole_chains: Default::default(),
         roots: Vec::new(),
         crl_url: None,
@@ -401,7 +402,7 @@ fn authority(scene: &Scene) -> Arc<Authority> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_sites_own_certificate_is_issued_at_start_and_renewed_at_two_thirds() {
+async fn the_site_issued_certificate_is_renewed_at_two_thirds() {
     let scene = Scene::new();
     let site_issued = Some(SiteIssued::Authority(authority(&scene)));
     let params = RotationParams { site_issued, ..scene.params() };
@@ -421,7 +422,7 @@ async fn the_sites_own_certificate_is_issued_at_start_and_renewed_at_two_thirds(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blocked_certificate_is_replaced_and_is_served_no_more_even_where_no_other_can_be_had() {
+async fn a_blocked_certificate_is_replaced_and_never_served_again() {
     use crate::cert::issuer::RevocationReason;
     let scene = Scene::new();
     let site = authority(&scene);
@@ -443,7 +444,7 @@ async fn a_blocked_certificate_is_replaced_and_is_served_no_more_even_where_no_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_site_system_that_the_site_does_not_issue_for_is_told_why() {
+async fn a_site_system_without_site_issuance_reports_the_reason() {
     let scene = Scene::new();
     let site_issued = Some(SiteIssued::Never("other roles"));
     let params = RotationParams { site_issued, ..scene.params() };
@@ -455,7 +456,7 @@ async fn a_site_system_that_the_site_does_not_issue_for_is_told_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_root_of_the_site_does_not_keep_the_operators_from_being_served() {
+async fn a_broken_site_root_does_not_stop_the_pki_certificate() {
     let scene = Scene::new();
     fs::create_dir_all(scene.dir.path().join("state/authority")).unwrap();
     fs::write(scene.dir.path().join("state/authority/root.crt"), "garbage").unwrap();
@@ -468,7 +469,7 @@ async fn a_broken_root_of_the_site_does_not_keep_the_operators_from_being_served
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_pki_only_and_nothing_fit_handshakes_are_refused_until_something_is() {
+async fn with_pki_only_and_nothing_fit_handshakes_are_refused() {
     let scene = Scene::new();
     let params = RotationParams { site_issued: None, ..scene.params() };
     let (mut rotation, served) = Rotation::start(params, scene.clock.clone(), provider());
@@ -505,7 +506,7 @@ async fn after_a_reload_the_last_served_goes_on_even_if_expired() {
 #[case::exposed_key(|d: &Path| fs::set_permissions(d.join("tls.key"), fs::Permissions::from_mode(0o644)).unwrap(), Unfit::KeyExposed)]
 #[case::broken_roots(|d: &Path| fs::write(d.join("ca.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap(), Unfit::Malformed)]
 #[tokio::test(start_paused = true)]
-async fn what_breaks_on_disk_changes_nothing_in_service_and_is_told_once(
+async fn broken_files_change_nothing_served_and_are_reported_once(
     #[case] break_it: fn(&Path),
     #[case] unfit: Unfit,
 ) {
@@ -527,9 +528,7 @@ async fn what_breaks_on_disk_changes_nothing_in_service_and_is_told_once(
 #[case::certificate_first(&["tls.crt", "tls.key"])]
 #[case::key_first(&["tls.key", "tls.crt"])]
 #[tokio::test]
-async fn a_pair_written_in_two_steps_is_served_when_it_is_whole_and_never_before(
-    #[case] order: &[&str],
-) {
+async fn a_pair_written_in_two_steps_is_served_only_when_complete(#[case] order: &[&str]) {
     let scene = Scene::new();
     State::Fit.bring_about(&scene, Source::Pki);
     let (rotation, served) = scene.start();
@@ -574,7 +573,7 @@ async fn a_pair_written_in_two_steps_is_served_when_it_is_whole_and_never_before
     }
 )]
 #[tokio::test]
-async fn every_way_to_replace_files_is_followed_without_going_back_to_the_sites(
+async fn every_way_to_replace_files_is_followed(
     #[case] begin: fn(&Path),
     #[case] finish: fn(&Path, &Forged),
 ) {
@@ -636,7 +635,7 @@ async fn a_swap_is_live_within_milliseconds_of_the_rename() {
     beside(rotation, async {
         for _ in 0..15 {
             let (before, new) = (thumbprint(&served), scene.forge(|_| ()));
-            // The key's own rename is not what is measured.
+            // The rename of the key is not measured.
             put(&scene.folder(Source::Pki), "tls.key", &new.key);
             tokio::time::sleep(Duration::from_millis(5)).await;
             put(&scene.folder(Source::Pki), "tls.crt", &new.chain);
@@ -655,16 +654,16 @@ async fn a_swap_is_live_within_milliseconds_of_the_rename() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_its_trial_is_passed_over_for_what_was_fit_before_and_not_tried_again() {
+async fn a_certificate_that_fails_its_trial_is_not_tried_again() {
     use rustls::CipherSuite::{TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256};
-    // Judged by itself an ECDSA certificate is fit; with this cryptography no TLS 1.2 client could
-    // connect to it.
+    // Checked by itself, an ECDSA certificate is fit; with these cipher suites no TLS 1.2 client
+    // could connect to it.
     let mut narrow = rustls::crypto::aws_lc_rs::default_provider();
     narrow.cipher_suites.retain(|suite| {
         [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256].contains(&suite.suite())
     });
     let scene = Scene::new();
-    scene.put(Source::Pki, &scene.forge(|o| o.algorithm = Algorithm::Rsa2048));
+    scene.put(Source::Pki, &scene.forge(|o| o.key = LeafKey::Rsa2048));
     let (mut rotation, served) =
         Rotation::start(scene.params(), scene.clock.clone(), Arc::new(narrow));
     let before = thumbprint(&served);
@@ -676,7 +675,7 @@ async fn what_fails_its_trial_is_passed_over_for_what_was_fit_before_and_not_tri
         assert_eq!(rotation.failed.len(), 1);
     }
     assert_eq!(scene.rejections(), [(Source::Pki, Unfit::HandshakeFailed)]);
-    scene.put(Source::Pki, &scene.forge(|o| o.algorithm = Algorithm::Rsa2048));
+    scene.put(Source::Pki, &scene.forge(|o| o.key = LeafKey::Rsa2048));
     settle(&mut rotation).await;
     assert_eq!((outcome(&served).0, rotation.failed.len()), (Why::PkiFit, 0));
 }
@@ -695,7 +694,7 @@ async fn a_folder_that_comes_into_being_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_adds_to_status_leaves_the_configuration_and_its_tickets_alone() {
+async fn a_status_only_change_keeps_the_tls_configuration() {
     let scene = Scene::new();
     State::Fit.bring_about(&scene, Source::Pki);
     let (mut rotation, served) = scene.start();
@@ -746,7 +745,7 @@ fn sha256(forged: &Forged) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_pfx_follows_another_and_a_pair_follows_a_pfx_and_the_other_way_round() {
+async fn a_newer_pfx_or_pair_replaces_the_older_one() {
     let scene = Scene::new();
     let (first, second, third) = (issued(&scene, 9), issued(&scene, 8), issued(&scene, 7));
     put_pfx(&scene, "mp01.pfx", &first, "");
@@ -770,7 +769,7 @@ async fn one_pfx_follows_another_and_a_pair_follows_a_pfx_and_the_other_way_roun
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pfx_for_tomorrow_waits_beside_todays_and_goes_live_by_itself() {
+async fn a_future_pfx_goes_live_when_its_validity_begins() {
     let scene = Scene::new();
     let today = issued(&scene, 9);
     let tomorrow = scene.forge(|order| {
@@ -811,7 +810,7 @@ fn stapled(served: &Live<Served>) -> Option<Timestamp> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_is_stapled_while_it_holds_and_dropped_to_the_second() {
+async fn an_ocsp_response_is_stapled_only_while_it_is_valid() {
     let scene = Scene::new();
     let forged = issued(&scene, 9);
     scene.put(Source::Pki, &forged);

@@ -1,7 +1,8 @@
-//! Role certificates from the site server: asked for when one is due, and put where the certificate
-//! road finds them.
+//! Site-issued certificates from the site server: requested when due, and written where the
+//! certificate path finds them.
 //!
-//! The key is made here and stays here. What is there goes on until something better has come.
+//! The key is generated here and never leaves the gateway. The existing certificate stays in use
+//! until a better one arrives.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 
 use super::link::{Link, LinkError};
-use crate::cert::issuer::{Algorithm, BACKDATED};
+use crate::cert::issuer::{BACKDATED, CertAlgorithm};
 use crate::cert::{Anchors, Credential, Expectation, Source, faults, request};
 use crate::config::Following;
 use crate::secret::{private_dir, read_bounded, write_private, write_public};
@@ -22,39 +23,40 @@ use crate::token::Bundle;
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A site system that needs a certificate of the site.
+/// A site system that needs a site-issued certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct CertificateOrder {
     /// Its name.
     pub site_system: String,
     /// Its hosts.
     pub hosts: Vec<String>,
-    /// The kind of key to make.
+    /// Whether to generate an RSA key instead of a P-256 key.
     pub rsa: bool,
 }
 
-/// Why a certificate did not come.
+/// Why a certificate was not obtained.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The site server.
+    /// The request to the site server failed.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The disk.
+    /// A file could not be written.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
-    /// The key, or what came.
+    /// The key or the received certificate is unusable.
     #[error("{0}")]
     Unfit(String),
 }
 
-/// Whether a site system has to ask for a certificate: there is none that the site's present root
-/// vouches for, it is blocked, for other hosts, or two thirds of its life are over. `late` is
-/// how long this gateway waits then, in seconds, so that not all of them ask at once.
+/// Whether a site system must request a certificate: it has none from the site's current root, it
+/// is blocked, it is for other hosts, or two thirds of its lifetime are over. `late` is a delay for
+/// this gateway in seconds, so that not all gateways renew at once.
 pub fn is_due(
     state: &Path,
-    wanted: &Wanted,
+    wanted: &CertificateOrder,
     bundle: &Bundle,
-    (provider, late): (&CryptoProvider, i64),
+    provider: &CryptoProvider,
+    late: i64,
     now: Timestamp,
 ) -> bool {
     let dir = Following::certificate(state, &wanted.site_system);
@@ -78,19 +80,19 @@ pub fn is_due(
         || !faults(&held, &expected, now).is_empty()
 }
 
-/// Ask for a certificate, and put it in force if it is fit.
+/// Requests a certificate, and writes it if it is fit.
 ///
 /// # Errors
-/// Why there is none; what was there goes on.
+/// Why it was not obtained; the existing certificate stays in use.
 pub async fn renew(
     state: &Path,
-    wanted: &Wanted,
+    wanted: &CertificateOrder,
     link: &mut Link,
     provider: &Arc<CryptoProvider>,
     now: Timestamp,
 ) -> Result<(), CertificateError> {
     let unfit = |why: &dyn std::fmt::Display| CertificateError::Unfit(why.to_string());
-    let algorithm = if wanted.rsa { Algorithm::Rsa2048 } else { Algorithm::P256 };
+    let algorithm = if wanted.rsa { CertAlgorithm::Rsa2048 } else { CertAlgorithm::P256 };
     let (request, key) = request::request(algorithm).map_err(|fault| unfit(&fault))?;
     let question = CertificateRequest {
         site_system: wanted.site_system.clone(),
@@ -105,7 +107,7 @@ pub async fn renew(
         provider,
     );
     let credential = parsed.map_err(|fault| unfit(&fault))?;
-    let hosts = names(&wanted.hosts).ok_or_else(|| unfit(&"a host is no name"))?;
+    let hosts = names(&wanted.hosts).ok_or_else(|| unfit(&"a host is not a DNS name"))?;
     let anchors = Anchors::from_pem(answer.roots.as_bytes()).map_err(|fault| unfit(&fault))?;
     let expected = Expectation { hosts: &hosts, anchors: &anchors, provider };
     if let Some(fault) = faults(&credential, &expected, now).into_iter().next() {
@@ -118,14 +120,14 @@ pub async fn renew(
     };
     private_dir(&dir).map_err(failed(""))?;
     write_public(&dir.join("ca.crt"), answer.roots.as_bytes()).map_err(failed("ca.crt"))?;
-    // In one file, so that no cut leaves a key with another's certificate.
+    // In one file, so that no crash leaves a key with another's certificate.
     let pem = Zeroizing::new(format!("{}{}", answer.chain, *key));
     let name = Following::CERTIFICATE_FILE;
     write_private(&dir.join(name), pem.as_bytes()).map_err(failed(name))
 }
 
-/// The roots beside each certificate follow the bundle's: during a rollover both are there.
-pub fn keep_roots(state: &Path, wanted: &Wanted, bundle: &Bundle) -> io::Result<()> {
+/// Updates the roots beside each certificate from the bundle: during a rollover it holds both.
+pub fn keep_roots(state: &Path, wanted: &CertificateOrder, bundle: &Bundle) -> io::Result<()> {
     let dir = Following::certificate(state, &wanted.site_system);
     let path = dir.join("ca.crt");
     match read_bounded(&path, FILE_BYTES_MAX) {
@@ -140,7 +142,7 @@ fn names(hosts: &[String]) -> Option<Vec<ServerName<'static>>> {
     hosts.iter().map(|host| ServerName::try_from(host.clone()).ok()).collect()
 }
 
-/// The first of the roots: the one that issues.
+/// The first of the roots, which issues.
 fn present_root(roots: &str) -> Option<Anchors> {
     let first = crate::pem::certificates(roots.as_bytes()).ok()?.into_iter().next()?;
     Some(Anchors::lenient([&first])).filter(|anchors| !anchors.is_empty())

@@ -1,5 +1,5 @@
-//! By what a gateway is known to its site server: a join token once, its own certificate from then
-//! on.
+//! How a gateway authenticates to its site server: with a join token once, then with its own
+//! certificate (mutual TLS).
 
 use super::link::LinkError;
 use super::{SiteServerTask, away};
@@ -9,27 +9,27 @@ use crate::tls::SiteServerTrust;
 use crate::token::{Bundle, BundleKeys, BundleTrust, JoinToken};
 
 impl SiteServerTask {
-    /// Join the site by the token that the operator has put here.
+    /// Joins the site with the operator's join token.
     pub(super) async fn join(&mut self) -> Result<(), LinkError> {
         let token = join_token(&self.params.following.join).map_err(LinkError::JoinToken)?;
         let now = self.params.clock.now();
         let name = &self.params.following.name;
         let kept_identity = self.kept.identity("identity").map_err(|error| away(&error))?;
-        // The same for another try: the answer to the first may have been lost.
+        // A retry uses the same identity: the response to the first attempt may have been lost.
         let identity = match kept_identity.filter(|identity| now < identity.renewal) {
             Some(identity) => identity,
             None => {
                 let made = self.kept.make_identity("identity", name, now);
                 made.map_err(|error| away(&error))?;
                 let made = self.kept.identity("identity").map_err(|error| away(&error))?;
-                made.ok_or_else(|| away(&"the identity is gone"))?
+                made.ok_or_else(|| away(&"the gateway's identity is missing"))?
             }
         };
         let by_key = SiteServerTrust::RootKey(token.root.clone());
         let mut link = self.link_by(by_key, identity, token.servers.clone())?;
         let question = JoinRequest { name: name.clone(), secret: token.secret().to_owned() };
         let answer: JoinAnswer = link.ask("join", &question).await?;
-        // By the token, and by nothing that the server says, is it known who signs bundles.
+        // The token alone, and nothing that the server sends, names the key that signs bundles.
         let keys = named_by_itself(&answer.bundle).only(&token.bundle_key);
         let trust = BundleTrust { site: &self.params.site, keys: &keys, version: 0 };
         let bundle = Bundle::open(&answer.bundle, &trust).map_err(|refusal| {
@@ -42,8 +42,8 @@ impl SiteServerTask {
             .map_err(|error| away(&format!("{}: {error}", self.kept.dir().display())))
     }
 
-    /// Replace the gateway's own certificate ahead of its end: the site server hears of the next
-    /// one over the present one.
+    /// Replaces the gateway's own certificate before it expires. The new one is announced over a
+    /// connection with the current one.
     pub(super) async fn renew_identity(&mut self) -> Result<(), LinkError> {
         let now = self.params.clock.now();
         let Ok(Some(present)) = self.kept.identity("identity") else { return Ok(()) };
@@ -69,18 +69,18 @@ impl SiteServerTask {
     }
 }
 
-/// The join token that the operator has put here.
+/// The join token that the operator has configured.
 ///
 /// # Errors
-/// Where it is, and what is wrong with it.
+/// Its source and the fault.
 pub fn join_token(source: &PasswordSource) -> Result<JoinToken, String> {
     let read = Password::read(source);
     let (text, _) = read.map_err(|error| format!("the join token in {source}: {error}"))?;
     JoinToken::parse(text.reveal())
-        .ok_or_else(|| format!("what is in {source} is no join token, or is cut short"))
+        .ok_or_else(|| format!("{source} does not hold a join token, or the token is cut short"))
 }
 
-/// The keys that a bundle names, before it is known who has signed it.
+/// The keys that a bundle names, before its signature is verified.
 fn named_by_itself(text: &str) -> BundleKeys {
     Bundle::peek(text).map_or_else(|| BundleKeys::of(&[]), |bundle| bundle.keys())
 }

@@ -1,6 +1,7 @@
-//! The way to the site's servers: one after the other, over the gateway's own certificate.
+//! HTTPS client for the site servers: mutual TLS with the gateway's own certificate, failover from
+//! one server to the next.
 //!
-//! Follows no redirect, uses no proxy, and trusts the site's roots alone.
+//! Follows no redirect, uses no proxy, and trusts only the site's roots.
 
 use std::time::Duration;
 
@@ -14,20 +15,23 @@ use super::super::fetch::of_tls;
 use crate::site::server::PATH;
 
 const CONNECT_TIME: Duration = Duration::from_secs(3);
-/// For everything but a poll.
+/// The timeout of everything but a poll.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-/// Longer than a site server keeps a poll.
+/// Longer than a site server holds a poll open.
 const POLL_TIME: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why a site server did not do what it was asked to.
+/// Why a request to the site servers failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// None of them answers.
+    /// No site server answers.
     #[error("no site server answers: {0}")]
     Away(String),
-    /// One of them is not who it should be.
-    #[error("{0} is not the site's: its root key is not the one that this gateway knows")]
+    /// A server's identity is not the expected one.
+    #[error(
+        "{0} is not a site server of this site: its root key is not the one that this gateway \
+         trusts"
+    )]
     Stranger(String),
     /// Its certificate has expired, or one of the two clocks is wrong.
     #[error(
@@ -35,23 +39,23 @@ pub enum LinkError {
          (timedatectl)"
     )]
     Clock(String, &'static str),
-    /// There is no token to join by.
-    #[error("this gateway has nothing to join the site by: {0}")]
+    /// There is no join token.
+    #[error("this gateway has no join token for the site: {0}")]
     JoinToken(String),
-    /// It refuses.
+    /// The site server refuses the request.
     #[error("the site server refuses ({code}): {words}")]
     Refused {
-        /// The code of its refusal.
+        /// The refusal code.
         code: String,
-        /// What it says.
+        /// The text of the refusal.
         words: String,
     },
-    /// Its answer is none.
-    #[error("the site server's answer is not understood: {0}")]
+    /// The response is not valid.
+    #[error("the site server's response is not valid: {0}")]
     Malformed(&'static str),
 }
 
-/// A connection to whichever of the site's servers answers.
+/// A client for the first of the site's servers that answers.
 #[derive(Clone)]
 pub struct Link {
     client: Client,
@@ -59,10 +63,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// A way to these servers, in this order.
+    /// A client for these servers, in this order.
     ///
     /// # Errors
-    /// If there can be none.
+    /// If the client cannot be built.
     pub fn new(servers: Vec<String>, tls: ClientConfig) -> Result<Self, LinkError> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -85,11 +89,11 @@ impl Link {
         &self.servers
     }
 
-    /// Have the next bundle, once there is one after `held`: `None` if there was none for a while.
-    /// `said` is told the site server's time, whatever it answers.
+    /// Polls for the next bundle after version `held`: `None` if there was none before the poll
+    /// ended. `said` receives the site server's time, whatever the response.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the poll failed.
     pub async fn bundle(
         &mut self,
         held: u64,
@@ -108,10 +112,10 @@ impl Link {
         String::from_utf8(body).map(Some).map_err(|_| LinkError::Malformed("no text"))
     }
 
-    /// Ask for something, and read what is answered.
+    /// Sends a request and reads the response.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it failed.
     pub async fn ask<Q: Serialize, A: DeserializeOwned>(
         &mut self,
         what: &str,
@@ -121,18 +125,18 @@ impl Link {
         serde_json::from_slice(&body).map_err(|_| LinkError::Malformed("not the JSON expected"))
     }
 
-    /// Tell something that has no answer.
+    /// Sends a message that has no response body.
     ///
     /// # Errors
-    /// Why it was not taken.
+    /// Why it was not accepted.
     pub async fn tell<Q: Serialize>(&mut self, what: &str, told: &Q) -> Result<(), LinkError> {
         self.post(what, told).await.map(drop)
     }
 
-    /// Show the bundle that is in force here to a site server that does not know of it.
+    /// Sends the bundle in force to a site server that does not know it.
     ///
     /// # Errors
-    /// Why it was not taken.
+    /// Why it was not accepted.
     pub async fn show(&mut self, held: u64, bundle: &str) -> Result<(), LinkError> {
         let asked = |client: &Client, url: String| {
             let request = client.post(url).timeout(POLL_TIME);
@@ -152,10 +156,10 @@ impl Link {
         good(answer, ANSWER_BYTES_MAX).await
     }
 
-    /// Pass a client's request on to the token service, and its answer back.
+    /// Forwards a client's request to the token service and returns its response.
     ///
     /// # Errors
-    /// [`LinkError::Away`] if none of the servers answers.
+    /// [`LinkError::Away`] if no server answers.
     pub async fn forward(
         &self,
         method: Method,
@@ -170,7 +174,8 @@ impl Link {
         self.clone().first(asked, &format!("{PATH}/token-service/{endpoint}")).await
     }
 
-    /// The answer of the first that gives one. Whoever is away is asked last from then on.
+    /// The response of the first server that answers. A server that fails moves to the end of the
+    /// list.
     async fn first(
         &mut self,
         asked: impl Fn(&Client, String) -> reqwest::RequestBuilder,
@@ -180,7 +185,8 @@ impl Link {
         for _ in 0..self.servers.len() {
             let Some(server) = self.servers.first().cloned() else { break };
             match asked(&self.client, format!("{server}{path}")).send().await {
-                // Without its store, or on its way out, it knows nothing that another would not.
+                // A server without its store, or one that is shutting down, knows nothing that
+                // another would not.
                 Ok(answer) if is_away(&answer) => {
                     last = LinkError::Away(format!("{server} answers {}", answer.status()));
                 }
@@ -193,7 +199,7 @@ impl Link {
     }
 }
 
-/// When an answer was given, by the clock of whoever gave it (RFC 9110 §6.6.1).
+/// The server's time of a response, from its `Date` header (RFC 9110 §6.6.1).
 fn time_of(answer: &Response) -> Option<Timestamp> {
     let date = answer.headers().get(header::DATE)?.to_str().ok()?;
     Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp())

@@ -1,15 +1,15 @@
-//! A gateway's side of its site server: it joins once, follows the bundle, and has certificates
-//! issued. What it is told lies in a watched folder.
+//! The gateway's side of the site server: joins once, polls for bundles, and requests certificates.
+//! What it receives is written to a watched folder.
 //!
-//! A site server that is away stops nothing: the last bundle stays in force, and everything goes on
-//! by what is on disk.
+//! An unreachable site server stops nothing: the last bundle stays in force, and the gateway works
+//! from disk.
 
+mod bundle_files;
 mod certificates;
 mod joining;
-mod kept;
 mod link;
 mod relay;
-mod told;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,29 +28,29 @@ use crate::live::{Live, Publisher, live};
 use crate::secret::read_bounded;
 use crate::tls::{SiteServerTrust, to_site_server};
 use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleRefusal, BundleTrust};
-pub use certificates::Wanted;
+pub use bundle_files::{BundleFiles, OwnIdentity, StoredTrust};
+pub use certificates::CertificateOrder;
 use certificates::{is_due, keep_roots, renew};
 pub use joining::join_token;
-pub use kept::{Identity, Kept, Trust};
 pub use link::{Link, LinkError};
 pub use relay::relay;
-pub use told::{CLOCKS_DIFFER_S_MAX, OnSiteServer, Told};
+pub use status::{CLOCKS_DIFFER_S_MAX, FollowedServer, OnSiteServer};
 
 use super::watch::Watch;
 
-/// How often the folder and the certificates are looked at besides.
+/// How often the folder and the certificates are checked without an event.
 const LOOK: Duration = Duration::from_secs(120);
-/// Waiting after a failure: twice as long each time, between these.
+/// The delay after a failure doubles each time, between these bounds.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often it is asked whether other certificates are needed.
+/// How often to check whether other certificates are needed.
 const LOOK_AT_CONFIGURATION: Duration = Duration::from_millis(500);
-/// How long the certificates that are due may keep the next poll waiting.
+/// How long due certificates may delay the next poll.
 const ISSUE_MAX: Duration = Duration::from_secs(10);
-/// After a refusal: somebody has to do something first.
+/// The delay after a refusal: an operator must act first.
 const REFUSED_RETRY: Duration = Duration::from_secs(15);
 
-/// What the task is made with.
+/// The parameters of the task.
 pub struct SiteServerParams {
     /// The site's code.
     pub site: String,
@@ -58,52 +58,52 @@ pub struct SiteServerParams {
     pub following: Following,
     /// The state directory.
     pub state: PathBuf,
-    /// The site systems that need certificates of the site; replaced at a reload.
-    pub wanted: Live<Vec<Wanted>>,
+    /// The site systems that need site-issued certificates; replaced at a reload.
+    pub wanted: Live<Vec<CertificateOrder>>,
     /// The crypto provider.
     pub provider: Arc<CryptoProvider>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Who is told.
+    /// Receives the reports.
     pub observer: Arc<dyn OnSiteServer>,
 }
 
 /// The task that follows the site server.
 pub struct SiteServerTask {
     params: SiteServerParams,
-    kept: Kept,
-    trust: Option<Trust>,
+    kept: BundleFiles,
+    trust: Option<StoredTrust>,
     bundle: Option<Arc<Bundle>>,
-    publisher: Publisher<Told>,
+    publisher: Publisher<FollowedServer>,
     link: watch::Sender<Option<Link>>,
-    /// By what the present link was made.
+    /// The identity and servers that the current client was made with.
     made_by: Option<(String, String)>,
     seen_incoming: Option<Vec<u8>>,
-    /// A bundle that is in force, and that the disk has not taken.
+    /// A bundle that is in force but could not be written to disk.
     unkept: Option<String>,
     told: String,
-    status: Told,
+    status: FollowedServer,
 }
 
-/// What others get of it.
+/// The readable state of the task.
 pub struct SiteServerView {
-    /// What is in force.
-    pub told: Live<Told>,
-    /// The way to the site's servers.
+    /// The state in force.
+    pub told: Live<FollowedServer>,
+    /// The client for the site's servers.
     pub link: watch::Receiver<Option<Link>>,
 }
 
 impl SiteServerTask {
-    /// Take what is on disk, so that everything can go on by that.
+    /// Loads the state from disk, so that the gateway can work from it.
     pub fn start(params: SiteServerParams) -> (Self, SiteServerView) {
-        let kept = Kept::new(&params.state);
+        let kept = BundleFiles::new(&params.state);
         let trust = kept.trust().filter(|trust| trust.site == params.site);
         let found = trust.as_ref().and_then(|trust| kept.bundle(trust));
         let bundle = match found {
             Some(Ok(bundle)) => Some(Arc::new(bundle)),
             Some(Err(refusal)) => {
                 tracing::error!(target: "sitegate::site_server", code = refusal.code(),
-                    "the bundle on disk is not taken: {refusal}");
+                    "the bundle on disk is rejected: {refusal}");
                 params.observer.refused(refusal);
                 None
             }
@@ -111,10 +111,10 @@ impl SiteServerTask {
         };
         if let Some(bundle) = &bundle {
             params.observer.bundle(bundle);
-            // A cut may have left what it says unsaid.
+            // A crash may have left the bundle's contents unwritten.
             let _ = kept.spell_out(bundle);
         }
-        let status = Told { bundle: bundle.clone(), ..Told::default() };
+        let status = FollowedServer { bundle: bundle.clone(), ..FollowedServer::default() };
         let (publisher, told) = live(status.clone());
         let (link, link_read) = watch::channel(None);
         let mut task = SiteServerTask {
@@ -130,12 +130,12 @@ impl SiteServerTask {
             told: String::new(),
             status,
         };
-        // So that clients of the token service are served from the first on.
+        // So that the token service works from the first request on.
         let _ = task.connect();
         (task, SiteServerView { told, link: link_read })
     }
 
-    /// Follow until told to stop.
+    /// Follows the site server until stopped.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         if let Err(error) = self.kept.prepare() {
             self.say(&format!("{}: {error}", self.kept.dir().display()));
@@ -146,8 +146,8 @@ impl SiteServerTask {
         while !*stop.borrow() {
             self.incoming();
             self.keep_again();
-            // What is due is done between two polls: a new bundle may be what makes it so. Not for
-            // long: a block must not wait for a certificate.
+            // Due certificates are requested between two polls, since a new bundle may make them
+            // due. The time is limited: a block must not wait for a certificate.
             let certificates = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -182,9 +182,10 @@ impl SiteServerTask {
                     self.say(&error.to_string());
                     self.status.trouble = Some(error.to_string());
                     self.publish_status();
-                    let wait = match is_away {
-                        true => retry.mul_f64(0.5 + jitter(&self.params.following.name, retry)),
-                        false => REFUSED_RETRY,
+                    let wait = if is_away {
+                        retry.mul_f64(0.5 + jitter(&self.params.following.name, retry))
+                    } else {
+                        REFUSED_RETRY
                     };
                     retry = (retry * 2).min(RETRY_MAX);
                     wait
@@ -206,7 +207,7 @@ impl SiteServerTask {
             None => return self.join().await,
         };
         let mut link = link;
-        // Without the bundle itself its number is of no use: the same one is asked for again.
+        // Without the bundle itself its version is useless: the same bundle is requested again.
         let held = self.bundle.as_ref().map_or(0, |bundle| bundle.version);
         let mut time = None;
         let polled = link.bundle(held, BUNDLE_BYTES_MAX, |said| time = Some(said)).await;
@@ -223,7 +224,7 @@ impl SiteServerTask {
         }
     }
 
-    /// The order in which servers answered is kept for the next time.
+    /// Keeps the order in which servers answered for the next request.
     fn prefer(&self, link: &Link) {
         self.link.send_if_modified(|held| match held {
             Some(held) if held.servers() != link.servers() => {
@@ -234,7 +235,7 @@ impl SiteServerTask {
         });
     }
 
-    /// The way to the site's servers; `None` before the gateway has joined.
+    /// The client for the site's servers; `None` before the gateway has joined.
     fn connect(&mut self) -> Result<Option<Link>, LinkError> {
         let Some(trust) = &self.trust else { return Ok(None) };
         let identity = self.kept.identity("identity").map_err(|error| away(&error))?;
@@ -255,15 +256,15 @@ impl SiteServerTask {
     fn link_by(
         &self,
         trust: SiteServerTrust,
-        identity: Identity,
+        identity: OwnIdentity,
         servers: Vec<String>,
     ) -> Result<Link, LinkError> {
-        let shown = (identity.chain, identity.key);
-        let tls = to_site_server(trust, shown, &self.params.provider);
+        let OwnIdentity { chain, key, .. } = identity;
+        let tls = to_site_server(trust, chain, key, &self.params.provider);
         Link::new(servers, tls.map_err(|error| away(&error))?)
     }
 
-    /// Take a bundle that came, if it may come into force.
+    /// Accepts a received bundle, if it is valid.
     fn take(&mut self, text: &str) -> Result<(), BundleRefusal> {
         let trust = self.trust.clone().unwrap_or_default();
         let keys = BundleKeys::of(&trust.keys);
@@ -276,8 +277,8 @@ impl SiteServerTask {
         Ok(())
     }
 
-    /// Put it in force: at once, and on disk for the next start. A disk that takes nothing must not
-    /// keep a block from being known.
+    /// Puts a bundle in force: at once in memory, then on disk for the next start. A failing disk
+    /// must not delay a block.
     fn enforce(&mut self, bundle: Bundle, text: &str) -> std::io::Result<()> {
         let bundle = Arc::new(bundle);
         self.params.observer.bundle(&bundle);
@@ -292,7 +293,7 @@ impl SiteServerTask {
         }
         self.trust = Some(match &kept {
             Ok(trust) => trust.clone(),
-            Err(_) => Trust {
+            Err(_) => StoredTrust {
                 site: bundle.site.clone(),
                 version: bundle.version,
                 keys: bundle.bundle_keys.clone(),
@@ -304,7 +305,7 @@ impl SiteServerTask {
         kept.map(drop)
     }
 
-    /// Give the disk what it has not taken before: the keys in it come into force by that.
+    /// Retries the write that failed: the keys in the bundle come into force only from disk.
     fn keep_again(&mut self) {
         let (Some(text), Some(bundle)) = (&self.unkept, &self.bundle) else { return };
         if let Ok(trust) = self.kept.keep(bundle, text) {
@@ -313,7 +314,7 @@ impl SiteServerTask {
         }
     }
 
-    /// Take a bundle that was carried here.
+    /// Accepts a bundle that the operator copied here by hand.
     fn incoming(&mut self) {
         let path = self.kept.incoming();
         let Ok((bytes, _)) = read_bounded(&path, BUNDLE_BYTES_MAX as u64) else { return };
@@ -330,11 +331,11 @@ impl SiteServerTask {
             Ok(()) => drop(std::fs::remove_file(&path)),
             Err(refusal) => tracing::error!(target: "sitegate::site_server",
                 code = refusal.code(), path = %path.display(),
-                "the bundle that was carried here is not taken: {refusal}"),
+                "the imported bundle is rejected: {refusal}"),
         }
     }
 
-    /// Have the certificates issued that are due.
+    /// Requests the certificates that are due.
     async fn certificates(&mut self) -> Result<(), certificates::CertificateError> {
         let Some(bundle) = self.bundle.clone() else { return Ok(()) };
         let (state, provider) = (self.params.state.clone(), self.params.provider.clone());
@@ -342,7 +343,7 @@ impl SiteServerTask {
         for wanted in self.params.wanted.load().iter() {
             let now = self.params.clock.now();
             let late = late(&self.params.following.name, &wanted.site_system);
-            if !is_due(&state, wanted, &bundle, (&provider, late), now) {
+            if !is_due(&state, wanted, &bundle, &provider, late, now) {
                 continue;
             }
             let Some(mut link) = self.connect()? else { return Ok(()) };
@@ -355,7 +356,7 @@ impl SiteServerTask {
         failed
     }
 
-    /// Each trouble once, until it is over.
+    /// Logs each problem once, until it is over.
     fn say(&mut self, trouble: &str) {
         if self.told != trouble {
             tracing::warn!(target: "sitegate::site_server", "{trouble}");
@@ -364,8 +365,8 @@ impl SiteServerTask {
     }
 }
 
-/// Return when the configuration has named other site systems, which may need certificates.
-async fn replaced(wanted: &Live<Vec<Wanted>>, known: u64) {
+/// Returns when a reload has named other site systems, which may need certificates.
+async fn replaced(wanted: &Live<Vec<CertificateOrder>>, known: u64) {
     while wanted.generation() == known {
         tokio::time::sleep(LOOK_AT_CONFIGURATION).await;
     }
@@ -379,13 +380,14 @@ fn roots(pem: &str) -> RootCertStore {
     Anchors::from_pem(pem.as_bytes()).map_or_else(|_| RootCertStore::empty(), |a| a.root_store())
 }
 
-/// A number between 0 and 1 that differs between gateways and tries.
+/// A number between 0 and 1 that differs between gateways and attempts.
 fn jitter(name: &str, retry: Duration) -> f64 {
     let hash = digest::digest(&digest::SHA256, format!("{name}{retry:?}").as_bytes());
     f64::from(hash.as_ref().first().copied().unwrap_or_default()) / 255.0
 }
 
-/// How much later than the first moment a gateway renews, in seconds: up to three days of ninety.
+/// How much later than the earliest moment a gateway renews, in seconds: up to three days of
+/// ninety.
 fn late(gateway: &str, site_system: &str) -> i64 {
     let hash = digest::digest(&digest::SHA256, format!("{gateway} {site_system}").as_bytes());
     let mut number = [0; 2];

@@ -1,6 +1,7 @@
-//! The token service of a gateway without a store: what clients ask it is asked of the site server.
+//! The token service of a gateway without a store: a relay to the site server.
 //!
-//! Judges nothing. What the gateway in front says of a client is passed on under names of its own.
+//! Makes no decisions. The gateway's statements about the client are forwarded under separate
+//! header names.
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -20,7 +21,7 @@ use crate::site::server::FIELDS;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
-/// What passes from client to service, and back.
+/// The headers that pass from client to service, and back.
 const ASKED: [HeaderName; 3] = [ACCEPT, AUTHORIZATION, CONTENT_TYPE];
 const ANSWERED: [HeaderName; 4] = [CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE];
 
@@ -30,7 +31,7 @@ struct Relay {
     link: watch::Receiver<Option<Link>>,
 }
 
-/// The service's endpoints below `path`, answered by way of `link`.
+/// The service's endpoints below `path`, answered through `link`.
 pub fn relay(path: &str, link: watch::Receiver<Option<Link>>) -> Router {
     Router::new()
         .fallback(pass_on)
@@ -74,7 +75,7 @@ async fn answered(
     }
     let told = |error: &dyn std::fmt::Display| {
         tracing::warn!(target: "sitegate::site_server", endpoint, %error,
-            "a client's request was not passed on");
+            "a client's request was not relayed to the site server");
     };
     let answer = link.forward(method, endpoint, fields, body.to_vec()).await;
     let answer = answer.inspect_err(|error| told(error)).ok()?;
@@ -88,7 +89,7 @@ async fn answered(
     response.body(Body::from(body)).ok()
 }
 
-/// Which endpoint a path is.
+/// The endpoint of a path.
 fn endpoint(path: &str, base: &str) -> Option<&'static str> {
     if path.strip_prefix(WELL_KNOWN) == Some(base) {
         return Some("metadata");

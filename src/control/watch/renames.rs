@@ -1,5 +1,4 @@
-//! Which names something was renamed to, and not written since: whoever renames a file into its place
-//! has written all of it.
+//! Files that were renamed into place and not written since: they are complete without waiting.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use notify::event::{ModifyKind, RenameMode};
 use notify::{Event, EventKind};
 
-/// Names are forgotten beyond this: then files are waited for.
+/// Beyond this many names all are forgotten: those files then have to settle.
 const NAMES_MAX: usize = 4096;
-/// More links one behind the other are not followed (as in POSIX, where eight are enough).
+/// Longer chains of symbolic links are not followed (as in POSIX, where eight are enough).
 const LINKS_MAX: usize = 8;
 
-/// The names of watched directories to which something was renamed.
+/// The names in watched directories that were renamed to.
 #[derive(Clone, Default)]
 pub struct Renames(Arc<Mutex<Noted>>);
 
@@ -22,18 +21,18 @@ pub struct Renames(Arc<Mutex<Noted>>);
 struct Noted {
     /// How many renames there have been.
     count: u64,
-    /// Of each name, the number of its rename.
+    /// The number of the rename, by name.
     names: HashMap<PathBuf, u64>,
 }
 
 impl Renames {
-    /// How many there have been so far.
+    /// How many renames there have been so far.
     pub fn count(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).count
     }
 
-    /// Whether what a path leads to was renamed into its place after the first `count` renames, and
-    /// not written since by that name: the file, a directory above it, or a link on the way to it.
+    /// Whether the target of a path was renamed into place after the first `count` renames and not
+    /// written since under that name: the file, a directory above it, or a link on the path to it.
     pub fn has_since(&self, count: u64, path: &Path) -> bool {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = |name: &Path| noted.names.get(name).is_some_and(|number| *number > count);
@@ -48,7 +47,7 @@ impl Renames {
         false
     }
 
-    /// Take note of an event.
+    /// Records an event.
     pub(in crate::control) fn note(&self, event: &notify::Result<Event>) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(event) = event else { return noted.names.clear() };

@@ -1,4 +1,4 @@
-//! Directories that come, go, are replaced and are linked.
+//! Directories that appear, disappear, are replaced or are linked.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const POLL: Duration = Duration::from_secs(3600);
 
-/// Make a change while somebody waits; whether it is noticed, long before any poll.
+/// Makes a change while a wait is in progress. Returns whether it is noticed, long before any poll.
 async fn noticed(watch: &mut Watch, change: impl FnOnce()) -> bool {
     let change = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -16,7 +16,7 @@ async fn noticed(watch: &mut Watch, change: impl FnOnce()) -> bool {
     tokio::join!(wait, change).0.is_ok()
 }
 
-/// Wait until the events of what came before have passed.
+/// Waits until the events of earlier changes have passed.
 async fn quiet(watch: &mut Watch) {
     while tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
 }
@@ -76,7 +76,7 @@ async fn a_directory_that_comes_later_is_awaited_from_far_above() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_a_link_is_followed_when_the_link_is_swapped() {
+async fn a_directory_symlink_is_followed_when_it_is_swapped() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     for name in ["one", "two"] {
@@ -113,7 +113,7 @@ async fn without_any_event_it_is_time_to_look_after_the_poll() {
 }
 
 #[tokio::test]
-async fn sizes_and_times_tell_of_what_gives_no_event_and_of_nothing_beside_it() {
+async fn polling_sees_a_changed_link_target_and_nothing_beside_it() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     fs::create_dir(at("dir")).unwrap();
@@ -130,7 +130,7 @@ async fn sizes_and_times_tell_of_what_gives_no_event_and_of_nothing_beside_it() 
 }
 
 #[test]
-fn an_overflow_and_an_error_are_worth_a_look_though_they_name_no_path() {
+fn an_overflow_or_error_event_triggers_a_look() {
     let directories = [PathBuf::from("/etc/pki")];
     let rescan = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
     assert!(concerns(&directories, None, &Ok(rescan)));
@@ -142,7 +142,7 @@ fn an_overflow_and_an_error_are_worth_a_look_though_they_name_no_path() {
 }
 
 #[tokio::test]
-async fn only_what_is_meant_wakes_whoever_waits_unless_there_are_links() {
+async fn only_relevant_paths_wake_the_watcher_unless_linked() {
     let (_root, dir, watch) = watched();
     let certificate = dir.join("tls.crt");
     let mut watch = watch.only(move |path| path == certificate);
@@ -153,7 +153,7 @@ async fn only_what_is_meant_wakes_whoever_waits_unless_there_are_links() {
     let rename = || fs::rename(dir.join("tls.crt.new"), dir.join("tls.crt")).unwrap();
     assert!(noticed(&mut watch, rename).await);
     quiet(&mut watch).await;
-    // A second name of the same file writes it too.
+    // A second hard link of the same file writes it too.
     let second = || fs::hard_link(dir.join("tls.crt"), dir.join("other")).unwrap();
     assert!(noticed(&mut watch, second).await);
     quiet(&mut watch).await;
@@ -165,12 +165,12 @@ async fn only_what_is_meant_wakes_whoever_waits_unless_there_are_links() {
     let write = || fs::write(dir.join("tls.crt.new"), "new").unwrap();
     let beside = tokio::time::timeout(Duration::from_millis(200), noticed(&mut watch, write)).await;
     assert!(beside.is_err(), "a folder has several names, and leads nowhere");
-    // Behind a link any name may be what is meant.
+    // Behind a link any name may lead to a relevant file.
     let link = || std::os::unix::fs::symlink("data-1", dir.join("..data")).unwrap();
     assert!(noticed(&mut watch, link).await);
     quiet(&mut watch).await;
     assert!(noticed(&mut watch, || fs::write(dir.join("data-1"), "new").unwrap()).await);
     quiet(&mut watch).await;
-    // The directory itself counts as ever.
+    // The directory itself always counts.
     assert!(noticed(&mut watch, || fs::remove_dir_all(&dir).unwrap()).await);
 }

@@ -1,9 +1,9 @@
-//! Shards that end by themselves.
+//! Tests for shards that end by themselves.
 
 use super::*;
 use crate::live::live;
 
-/// Serves nobody, and panics while it looks after itself.
+/// Serves no connection, and panics in its periodic cleanup.
 struct Broken;
 
 impl Serve for Broken {
@@ -12,16 +12,14 @@ impl Serve for Broken {
     fn tidy(&self) {
         panic!("it cannot be tidied");
     }
-
-    async fn end(&self) {}
 }
 
 #[tokio::test]
-async fn a_front_tells_of_a_shard_that_is_gone() {
-    let (_limits, limits) = live(ConnLimits::default());
+async fn a_front_reports_a_panicked_shard() {
+    let (_limits, limits) = live(Limits::default());
     let (_bindings, bindings) = live(Vec::new());
     let (_shutdown, shutdown) = tokio::sync::watch::channel(false);
-    let guard = Guard::default();
+    let guard = ThreadGuard::default();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let params = FrontParams {
         shards: 2,
@@ -29,7 +27,7 @@ async fn a_front_tells_of_a_shard_that_is_gone() {
         bindings,
         refuse_tls: crate::tls::refusing(provider.into()).unwrap(),
         metrics: Arc::new(Metrics::new().unwrap()),
-        on_refusal: Arc::new(|_, _, _| {}),
+        on_refusal: Arc::new(|_, _| {}),
         shutdown,
         guard: guard.clone(),
     };

@@ -1,26 +1,26 @@
-//! What the body of a captured request says, as far as there is one.
+//! Judges the captured part of a request's body.
 
 use jiff::Timestamp;
 
-use super::{RequestHead, Step, Told};
+use super::{ReplayStep, RequestHead, Trail};
 use crate::denial::Denial;
-use crate::gateway::bootstrap;
-use crate::gateway::ctx::RequestCtx;
-use crate::gateway::decide::{Pass, Refused};
-use crate::gateway::framing::Body;
-use crate::gateway::guard::{self, Guard, Inspection, READ_BYTES_MAX, Verdict};
+use crate::gateway::judge::decide::{Pass, Refused};
+use crate::gateway::judge::framing::Body;
+use crate::gateway::judge::guard::{self, GuardVerdict, Inspection, MessageRules, READ_BYTES_MAX};
+use crate::gateway::record::ctx::RequestCtx;
+use crate::gateway::session;
 
-/// What there is of a body.
+/// The captured part of a body.
 #[derive(Clone, Copy)]
 pub(super) enum Captive<'a> {
     Whole(&'a [u8]),
     Begun(&'a [u8]),
-    /// Nothing that could be read: not captured, or in chunks.
+    /// No readable body: not captured, or chunked.
     Nothing,
 }
 
 impl<'a> Captive<'a> {
-    /// What of the bytes after a head is its body, as the wire has it.
+    /// Takes the body from the bytes that follow the head, by the framing on the wire.
     pub(super) fn of(said: Body, captured: &'a [u8]) -> Self {
         match said {
             Body::Empty => Captive::Whole(&[]),
@@ -36,45 +36,43 @@ impl<'a> Captive<'a> {
     }
 }
 
-/// Without a token a request goes on for its message alone.
+/// Judges a request without a token, which only its message can admit.
 pub(super) fn bootstrap_message(
     ctx: &RequestCtx,
-    (head, body): (&RequestHead<'_>, Captive<'_>),
+    head: &RequestHead<'_>,
+    body: Captive<'_>,
     refused: Refused,
     now: Timestamp,
-    told: &mut Told,
+    told: &mut Trail,
 ) -> Result<Pass, Refused> {
     let site = ctx.site.as_deref().ok_or(Denial::GatewayInternal)?;
     if matches!(head.body, Body::Length(length) if length > READ_BYTES_MAX as u64) {
-        return Err(bootstrap::too_large());
+        return Err(session::too_large());
     }
     let Captive::Whole(body) = body else {
         told.say(
             "message",
-            "without a token a registration or a location request may go on: the body decides, \
-             and it is not whole in what was captured, or in chunks",
+            "without a token a registration or a location request may pass: the body decides, and \
+             the capture does not have all of it, or has it in chunks",
         );
         return Err(refused);
     };
-    let pass = bootstrap::admit(site, head.fields.iter().copied(), body, now)?;
-    told.say(
-        "message",
-        "it is for an endpoint that is open to everyone, and asks what everyone may",
-    );
+    let pass = session::admit_newcomer(site, head.fields.iter().copied(), body, now)?;
+    told.say("message", "it is for an open endpoint, and its request needs no token");
     Ok(pass)
 }
 
-/// What the body of a request has to be that may go on otherwise.
+/// Judges the body of an admitted request.
 pub(super) fn judge_message(
     ctx: &RequestCtx,
     head: &RequestHead<'_>,
     body: Captive<'_>,
     now: Timestamp,
-    told: &mut Told,
-) -> Verdict {
-    // What was let in for its message has been read.
-    let known = |step: &Step| step.room == "message";
-    let guard = Guard::of(ctx, head.method, now);
+    told: &mut Trail,
+) -> GuardVerdict {
+    // A request that its message admitted has been read already.
+    let known = |step: &ReplayStep| step.room == "message";
+    let guard = MessageRules::of(ctx, head.method, now);
     let Some(guard) = guard.filter(|_| !told.steps.iter().any(known)) else { return Ok(None) };
     let content_type =
         guard::content_type(head.fields.iter().copied()).ok_or_else(guard::untyped)?;
@@ -87,7 +85,8 @@ pub(super) fn judge_message(
     let Some(verdict) = verdict else {
         told.say(
             "message",
-            "its message is judged too, and is not whole in what was captured, or in chunks",
+            "its message is checked too, and the capture does not have all of it, or has it in \
+             chunks",
         );
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! Payloads of messages without a token: what clients send, and everything that looks like it.
+//! Payloads of messages without a token: real requests of clients, and look-alikes.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use flate2::write::ZlibEncoder;
 use proptest::prelude::*;
 use rstest::rstest;
 
-use crate::message::{Asker, Encoding, Envelope, Request, Unreadable, envelope, request};
+use crate::message::{Asker, Encoding, Envelope, PayloadRequest, Unreadable, envelope, request};
 
 const LOCATION: &str = "MP_LocationManager";
 const REGISTRATION: &str = "MP_ClientRegistration";
@@ -42,7 +42,7 @@ fn ended(xml: &str) -> Vec<u8> {
     le(&format!("{xml}\0"))
 }
 
-/// An envelope that has this to say of its payload.
+/// An envelope with these hooks and this endpoint.
 fn header(hooks: &str, endpoint: &str) -> String {
     format!(
         "<Msg SchemaVersion=\"1.1\"><Body Type=\"ByteRange\" Length=\"556\" Offset=\"0\" />{hooks}\
@@ -63,17 +63,17 @@ fn body(header: &str, payload: &[u8]) -> Vec<u8> {
     [&begun(header), payload, format!("\r\n{BOUNDARY}--\r\n").as_bytes()].concat()
 }
 
-fn read(header: &str, payload: &[u8]) -> Result<Request, Unreadable> {
+fn read(header: &str, payload: &[u8]) -> Result<PayloadRequest, Unreadable> {
     judged(&body(header, payload))
 }
 
-fn judged(body: &[u8]) -> Result<Request, Unreadable> {
+fn judged(body: &[u8]) -> Result<PayloadRequest, Unreadable> {
     let envelope = envelope(TYPE, body).unwrap();
     request(TYPE, body, &envelope)
 }
 
-/// What a client asks that compresses.
-fn ask(endpoint: &str, xml: &str) -> Result<Request, Unreadable> {
+/// The request of a client that compresses its payload.
+fn ask(endpoint: &str, xml: &str) -> Result<PayloadRequest, Unreadable> {
     read(&header(ZLIB, endpoint), &deflated(&ended(xml)))
 }
 
@@ -120,7 +120,7 @@ fn what_is_asked_for_is_open_by_its_kind_and_its_endpoint(
 }
 
 #[test]
-fn content_that_is_not_the_clients_own_is_none_of_a_newcomers_wherever_it_is_named() {
+fn a_newcomer_may_not_ask_for_foreign_content() {
     let package = "<Package ID=\"PS100015\"/>";
     for xml in [
         OWN.replace("</ContentLocationRequest>", &format!("{package}</ContentLocationRequest>")),
@@ -134,7 +134,7 @@ fn content_that_is_not_the_clients_own_is_none_of_a_newcomers_wherever_it_is_nam
     }
 }
 
-/// What the published attack writes, and the finders' second statement.
+/// Values of the published attack, and of its finders' second statement.
 const SQL: [&str; 10] = [
     "1';exec xp_cmdshell 'whoami'--",
     "1'",
@@ -361,9 +361,10 @@ fn the_envelopes_other_fields_are_plain_too() {
         ("'", false),
     ] {
         let read = read(&header(&format!("{field}{ZLIB}"), LOCATION), &payload);
-        match plain {
-            true => assert!(read.is_ok(), "{field}: {read:?}"),
-            false => assert_eq!(read, Err(Unreadable::Field), "{field}"),
+        if plain {
+            assert!(read.is_ok(), "{field}: {read:?}");
+        } else {
+            assert_eq!(read, Err(Unreadable::Field), "{field}");
         }
     }
 }
@@ -395,7 +396,7 @@ fn a_body_is_two_parts_and_its_end() {
     let at = whole.windows(26).position(|w| w == b"Content-Type: application/").unwrap();
     let typed = [&whole[..at], b"Content-Encoding: gzip\r\n", &whole[at..]].concat();
     assert_eq!(judged(&typed), Err(Unreadable::Parts));
-    // The end of the message without a payload.
+    // The message ends without a payload.
     let single =
         [&whole[..at - BOUNDARY.len() - 4], format!("\r\n{BOUNDARY}--").as_bytes()].concat();
     assert_eq!(judged(&single), Err(Unreadable::Parts));
@@ -423,7 +424,7 @@ proptest! {
         let _ = ask(REGISTRATION, &format!("<ClientRegistrationRequest>{xml}"));
     }
 
-    /// Whatever one changed byte makes of a request that is closed, it is not open.
+    /// Changing any one byte of a closed request never opens it.
     #[test]
     fn no_single_change_opens_a_request_that_is_closed(
         closed in prop_oneof![

@@ -1,11 +1,11 @@
-//! The namespaces of the site's own services: their endpoints, and nothing else.
+//! The routes of the site's own services: only their endpoints.
 
 use super::super::table::{Destination, Pattern, Requirement, Route, TokenHandling};
 use super::rows::{NO_BODY, NOBODY, POST, READ, SMALL};
 use Requirement::{Anonymous, Deny};
 use TokenHandling::{Forward, Strip};
 
-/// The namespace of the token service at a canonical path: its endpoints, and nothing else.
+/// The routes of the token service at a canonical path: only its endpoints.
 pub fn token_service(path: &str) -> Vec<Route> {
     let well_known = "/.well-known/oauth-authorization-server";
     let rows: [ServiceRow; 7] = [
@@ -14,21 +14,21 @@ pub fn token_service(path: &str) -> Vec<Route> {
             format!("{path}/"),
             &["GET", "HEAD", "POST"],
             Deny,
-            "What is no endpoint of the token service is nothing.",
+            "Paths that are no endpoint of the token service are denied.",
         ),
         (
             "token-service-metadata",
             format!("{well_known}{path}"),
             READ,
             Anonymous,
-            "Where the endpoints are, as RFC 8414 has it: known to everyone.",
+            "Metadata of the token service (RFC 8414): public.",
         ),
         (
             "token-service-metadata",
             format!("{path}{well_known}"),
             READ,
             Anonymous,
-            "The same, for clients that look below the issuer.",
+            "The same, for clients that request it below the issuer's path.",
         ),
         (
             "token-service-keys",
@@ -49,14 +49,14 @@ pub fn token_service(path: &str) -> Vec<Route> {
             format!("{path}/token"),
             POST,
             Anonymous,
-            "Clients prove their keys, or exchange a token: the service judges both.",
+            "Clients prove their keys, or exchange a token: the service checks both.",
         ),
         (
             "token-service-revocation",
             format!("{path}/revoke"),
             POST,
             Anonymous,
-            "A client that has proved its key gives up a token of its own.",
+            "A client that has proved its key revokes one of its own tokens.",
         ),
     ];
     let route = |(name, path, methods, requirement, reason): ServiceRow| {
@@ -81,10 +81,10 @@ pub fn token_service(path: &str) -> Vec<Route> {
     rows.into_iter().filter_map(route).collect()
 }
 
-/// Where what the site's authority publishes is found.
+/// The path of the publications of the site's CA.
 pub const PUBLICATION: &str = "/sitegate/authority";
 
-/// The route to what the site's authority publishes. It is the same by https and in clear.
+/// The route to the publications of the site's CA. It is the same over https and plain HTTP.
 pub fn publication() -> Route {
     Route {
         name: "authority".into(),
@@ -101,8 +101,7 @@ pub fn publication() -> Route {
         rewrite_links: false,
         destination: Destination::Publication,
         translation: None,
-        reason: "Whoever checks a certificate needs its issuer's and the list of revoked ones."
-            .into(),
+        reason: "Verifying a certificate needs the certificate of its issuer and the CRL.".into(),
     }
 }
 

@@ -1,10 +1,9 @@
-//! Spellings: what a web server reads as one path is one path here, or none.
+//! Path spellings: paths that a web server reads as one path are one path here, or rejected.
 
 use super::*;
 
-/// A path as a lax reader of Windows would have it, whoever of them is the laxest: all escapes
-/// undone, however often they were made, one kind of slash, no dots, no streams and no parameters,
-/// and nothing that names in NTFS or sessions in ASP.NET do not have.
+/// A path as the most lenient Windows server would read it: all escapes decoded, however often they
+/// were encoded, one kind of slash, and no dots, streams, parameters or ASP.NET session segments.
 fn as_iis_reads(target: &str) -> String {
     let path = target.split('?').next().unwrap_or_default();
     let mut text = path.as_bytes().to_vec();
@@ -16,15 +15,16 @@ fn as_iis_reads(target: &str) -> String {
         text = once;
     }
     let text: String = String::from_utf8_lossy(&text).chars().map(best_fit).collect();
-    // One that was no question mark to whoever forwarded it.
+    // A question mark that the proxy did not recognize as one.
     let text = text.split('?').next().unwrap_or_default();
     let text = text.to_ascii_lowercase().replace('\\', "/");
     let ends = text.ends_with('/');
     let mut segments: Vec<&str> = Vec::new();
     for segment in text.split('/') {
-        let segment = match segment.starts_with('(') && segment.get(2..3) == Some("(") {
-            true => segment.split_once("))").map_or("", |(_, rest)| rest),
-            false => segment,
+        let segment = if segment.starts_with('(') && segment.get(2..3) == Some("(") {
+            segment.split_once("))").map_or("", |(_, rest)| rest)
+        } else {
+            segment
         };
         let segment = segment.split([':', ';']).next().unwrap_or_default();
         match segment.trim_end_matches(['.', ' ']) {
@@ -40,7 +40,7 @@ fn as_iis_reads(target: &str) -> String {
     read
 }
 
-/// One round of `%2f` and `%u002f`.
+/// Decodes one round of `%2f` and `%u002f`.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let hex = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     let (mut out, mut rest) = (Vec::new(), text);
@@ -82,7 +82,7 @@ fn escaped(text: &str) -> String {
     text.bytes().map(one).collect()
 }
 
-/// One change of spelling at a place.
+/// Changes the spelling at one position.
 fn respelt(text: &str, kind: usize, at: usize) -> String {
     let at = at % text.len().max(1);
     let (before, rest) = text.split_at_checked(at).unwrap_or((text, ""));
@@ -139,7 +139,7 @@ fn targets() -> impl Strategy<Value = String> {
     })
 }
 
-/// What a web server reads of a target is placed and judged as the target is.
+/// The path that a web server reads gets the same route and decision as the target itself.
 fn has_one_decision(target: &str) -> Result<(), TestCaseError> {
     let table = everything();
     let Ok(ours) = CanonicalPath::parse(target.as_bytes(), LEN_MAX) else { return Ok(()) };
@@ -147,12 +147,12 @@ fn has_one_decision(target: &str) -> Result<(), TestCaseError> {
     let theirs = CanonicalPath::parse(escaped(&theirs).as_bytes(), LEN_MAX);
     prop_assert!(theirs.is_ok(), "{target}: {theirs:?}");
     let theirs = theirs.unwrap();
-    // What no route covers is denied, and that is a decision that may differ.
+    // Without a route the target is denied, and that decision may differ.
     if table.place(&ours).is_err() {
         return Ok(());
     }
     prop_assert_eq!(table.place(&ours), table.place(&theirs), "{} {}", target, theirs);
-    // Whatever the method and whoever asks.
+    // For any method, without credentials.
     let judged = |path: &CanonicalPath| {
         ["GET", "POST", "CCM_POST"]
             .map(|method| table.find(path, method).and_then(|route| route.judge(None, false)))
@@ -179,7 +179,7 @@ fn a_question_mark_of_full_width_changes_no_decision(#[case] target: &str) {
 }
 
 #[test]
-fn what_a_preset_protects_has_no_spelling_that_opens_it_to_nobody() {
+fn no_spelling_opens_a_protected_path_anonymously() {
     let table = everything();
     let protects = |route: &&Route| route.requirement != Requirement::Anonymous;
     let mut spelt = 0;
@@ -213,7 +213,7 @@ fn what_a_preset_protects_has_no_spelling_that_opens_it_to_nobody() {
     assert!(spelt > 50_000, "{spelt}");
 }
 
-/// Names that operators have nested in laxer ones, and what a folder next to them may be called.
+/// The operator's stricter routes nested in laxer ones, with names for neighboring folders.
 fn nested() -> RouteTable {
     let own = [
         ("/open/", Requirement::Anonymous),
@@ -227,8 +227,8 @@ fn nested() -> RouteTable {
     RouteTable::new(own.into(), presets(&Role::ALL).into_iter().map(|(_, r)| r).collect())
 }
 
-/// What one or another backend makes of a text: case folded, normal form, nothing unseen, and what
-/// Windows' code pages make of letters that have no compatible form.
+/// A text as some backend may read it: case folded, normalized, without invisible characters, and
+/// with letters replaced as by Windows' code pages.
 fn folded(text: &str) -> String {
     use icu_properties::props::DefaultIgnorableCodePoint;
     let unseen = icu_properties::CodePointSetData::new::<DefaultIgnorableCodePoint>();
@@ -251,7 +251,7 @@ fn folded(text: &str) -> String {
     segments.join("/")
 }
 
-/// A path of which one character is another one, or has one before it, that some fold away.
+/// A path with one character replaced by, or preceded by, one that some servers fold away.
 fn disguised() -> impl Strategy<Value = String> {
     let begins = prop::sample::select(vec![
         "/open/kiosk/x",
@@ -304,7 +304,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn a_path_in_letters_that_some_fold_has_the_decision_of_the_folded_one_or_none(
+    fn a_path_that_folds_to_another_has_its_route_or_none(
         text in disguised(),
     ) {
         let table = nested();
@@ -317,7 +317,7 @@ proptest! {
 }
 
 #[test]
-fn where_routes_tell_names_apart_a_name_is_ascii_or_a_routes_own() {
+fn an_ambiguous_name_beside_nested_routes_is_refused() {
     let table = nested();
     for name in [
         "%e2%84%aaiosk",
@@ -368,7 +368,7 @@ fn what_may_be_read_as_a_guarded_name_is_guarded() {
 }
 
 #[test]
-fn files_of_any_language_are_fetched_below_the_routes_of_every_role() {
+fn files_with_non_ascii_names_are_served_for_every_role() {
     let names = [
         "%c3%9cber%20uns.pdf",
         "%e6%97%a5%e6%9c%ac%e8%aa%9e/%ef%bc%a1.txt",

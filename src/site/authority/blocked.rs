@@ -1,6 +1,6 @@
-//! Certificates of the site's own that are blocked, and the lists that say so to clients.
+//! Revocation of the site's own certificates, and the CRLs that publish it to clients.
 //!
-//! What is blocked stays so: there is no way back but a new certificate, which whoever serves it
+//! A revocation is final: the only remedy is a new certificate, which the server of a revoked one
 //! has issued at once.
 
 use std::io;
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::files::{Held, LOCK, lock, make_private, trouble};
+use super::super::files::{KeyFiles, LOCK, lock, make_private, trouble};
 use super::super::ring::{self, Journal, Thing};
-use super::{Authority, Signers, State};
+use super::{Authority, AuthorityState, Signers};
 use crate::cert::issuer::{CrlOutline, Revocation, RevocationReason, Signer, is_signed_by, pem};
-use crate::cert::{Facts, Fault, certificate_der};
+use crate::cert::{CredentialFault, Facts, certificate_der};
 use crate::secret;
 
 const LEN_MAX: u64 = 4 * 1024 * 1024;
-/// A list is good for a week, and is made anew each day: clients go on while the site is away.
+/// A CRL is valid for a week and renewed daily, so that clients can work while the site is away.
 const LIST_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 const LIST_RENEWED: SignedDuration = SignedDuration::from_hours(24);
-/// How often the lists are looked at where nothing was decided.
+/// The interval between checks of the CRLs when nothing has changed.
 const LOOK: SignedDuration = SignedDuration::from_mins(10);
 
-/// A certificate that is blocked.
+/// A blocked certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockedCertificate {
     /// The site system that it was issued for, or *SMS Role Signing*.
@@ -32,39 +32,37 @@ pub struct BlockedCertificate {
     pub sha256: String,
     /// Its serial number, hexadecimal.
     pub serial: String,
-    /// Whose list it is on: the name of its authority's files.
+    /// The CRL that it is on, by the name of its authority's files.
     pub issuer: String,
-    /// Why: a word of [`RevocationReason`].
+    /// The reason: a value of [`RevocationReason`].
     pub reason: String,
-    /// Since when.
+    /// The time of the block.
     pub at: Timestamp,
     /// The certificate, as PEM.
     pub certificate: String,
 }
 
-/// Why nothing was blocked.
+/// Why a certificate was not blocked.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
-    /// There is no such certificate.
-    #[error(
-        "no certificate in force is called '{0}', and none that is valid has it as its thumbprint; see site show"
-    )]
+    /// No such certificate.
+    #[error("'{0}' is neither the name nor the thumbprint of a valid certificate; see site show")]
     Unknown(String),
-    /// It is blocked already.
+    /// It is already blocked.
     #[error("it was blocked on {0}")]
     Already(Timestamp),
-    /// A root is on nobody's list.
+    /// A root is on no CRL.
     #[error("a root cannot be blocked: roll it over (site rollover publish root)")]
     Root,
-    /// What the file system or the cryptography says.
+    /// A failure of the file system or the cryptography.
     #[error("{0}")]
-    Fault(#[from] Fault),
+    CredentialFault(#[from] CredentialFault),
 }
 
 impl Authority {
-    /// Block the certificate of a site system, by its name or a thumbprint (SHA-1 or SHA-256), an
-    /// earlier one or the role authority by a thumbprint. It is on the list from then on, and whoever serves it
-    /// has a new one issued.
+    /// Blocks the certificate of a site system, by its name or a thumbprint (SHA-1 or SHA-256), or
+    /// an earlier certificate or the role authority by a thumbprint. It is on the CRL from then on,
+    /// and the gateway that serves it has a new one issued.
     ///
     /// # Errors
     /// See [`BlockError`].
@@ -91,13 +89,14 @@ impl Authority {
         Ok(entry)
     }
 
-    /// Block a certificate that the site has issued to a gateway on another host.
+    /// Blocks a certificate that the site has issued to a gateway on another host.
     ///
     /// # Errors
     /// See [`BlockError`].
     pub fn block_elsewhere(
         &self,
-        (name, certificate): (&str, &str),
+        name: &str,
+        certificate: &str,
         reason: RevocationReason,
         now: Timestamp,
     ) -> Result<BlockedCertificate, BlockError> {
@@ -117,7 +116,7 @@ impl Authority {
         Ok(entry)
     }
 
-    /// The name of the files of the role authority that has signed a certificate.
+    /// The file name of the role authority that has signed a certificate.
     fn issuer_of(&self, der: &[u8], journal: &Journal) -> String {
         let roles = journal.ring(Thing::Intermediate);
         let issued = |generation: &u32| {
@@ -129,7 +128,7 @@ impl Authority {
         Thing::Intermediate.stem(by)
     }
 
-    /// Write down that a certificate is blocked.
+    /// Adds a certificate to the stored list of blocked ones.
     fn add_blocked(&self, entry: BlockedCertificate, now: Timestamp) -> Result<(), BlockError> {
         let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
         let mut all = read(&self.dir)?;
@@ -141,7 +140,7 @@ impl Authority {
         Ok(write(&self.dir, &all)?)
     }
 
-    /// Name, authority and certificate.
+    /// Finds a certificate; returns name, authority and PEM.
     fn find(&self, which: &str, journal: &Journal) -> Result<(String, String, String), BlockError> {
         let plain: String = which.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
         let thumbprint = plain.to_ascii_uppercase();
@@ -149,7 +148,7 @@ impl Authority {
         let roles = journal.ring(Thing::Intermediate);
         let in_force = self.leaf_names()?.into_iter().filter_map(|name| {
             match self.leaf_place(&name)?.read() {
-                Ok(Held::Both(pair)) => Some((name, pair.certificate, true)),
+                Ok(KeyFiles::Both(pair)) => Some((name, pair.certificate, true)),
                 _ => None,
             }
         });
@@ -167,15 +166,20 @@ impl Authority {
             return Ok(("SMS Role Signing".to_owned(), root, role.certificate().to_owned()));
         }
         let root = self.signer(Thing::Root, journal.ring(Thing::Root).current)?;
-        match matches(root.facts()) {
-            true => Err(BlockError::Root),
-            false => Err(BlockError::Unknown(which.to_owned())),
+        if matches(root.facts()) {
+            Err(BlockError::Root)
+        } else {
+            Err(BlockError::Unknown(which.to_owned()))
         }
     }
 
-    /// Put a role authority that nobody needs any longer on its root's list: with it, a copy of its
-    /// key is worth nothing to clients that look.
-    pub(super) fn block_role(&self, generation: u32, now: Timestamp) -> Result<(), Fault> {
+    /// Puts a retired role authority on its root's CRL: a stolen copy of its key is then worthless
+    /// against clients that check CRLs.
+    pub(super) fn block_role(
+        &self,
+        generation: u32,
+        now: Timestamp,
+    ) -> Result<(), CredentialFault> {
         let journal = self.journal()?;
         let certificate = self.signer(Thing::Intermediate, generation)?.certificate().to_owned();
         let facts = Facts::of_pem(&certificate)?;
@@ -195,8 +199,8 @@ impl Authority {
         write(&self.dir, &all)
     }
 
-    /// Make the lists anew that are due. A disk that takes nothing stops no certificate.
-    pub(super) fn keep_lists(&self, state: &mut State, signers: &Signers, now: Timestamp) {
+    /// Renews the CRLs that are due. A failing disk does not stop the issue of certificates.
+    pub(super) fn keep_lists(&self, state: &mut AuthorityState, signers: &Signers, now: Timestamp) {
         let seen = state.lists_seen.map(|seen| now.duration_since(seen));
         if seen.is_some_and(|ago| SignedDuration::ZERO <= ago && ago < LOOK) {
             return;
@@ -204,23 +208,25 @@ impl Authority {
         state.lists_seen = Some(now);
         if let Err(fault) = self.write_lists(now) {
             tracing::warn!(target: "sitegate::certificate", %fault, root = signers.root.facts().subject,
-                "the lists of revoked certificates are not up to date");
+                "the CRLs are not up to date");
         }
     }
 
-    /// Make the lists anew that are due: old, not of this key, or without what is blocked.
-    pub(super) fn write_lists(&self, now: Timestamp) -> Result<(), Fault> {
+    /// Renews the CRLs that are due: too old, signed by another key, or not equal to the blocked
+    /// certificates.
+    pub(super) fn write_lists(&self, now: Timestamp) -> Result<(), CredentialFault> {
         if self.lists_due(now)?.is_empty() {
             return Ok(());
         }
         self.forget_issued(now);
         let dir = self.dir.join("crl");
         make_private(&dir)?;
-        // Whoever writes goes by what is blocked now, not when it last looked.
+        // Under the lock, read again what is due: another process may have written in between.
         let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
         for due in self.lists_due(now)? {
             let path = dir.join(format!("{}.crl", due.stem));
-            // The seconds since 1970 grow even where the file with the last number was lost.
+            // The seconds since 1970 keep the number growing even if the file with the last number
+            // was lost.
             let seconds = u64::try_from(now.as_second()).unwrap_or(0);
             let number = seconds.max(due.number.saturating_add(1));
             let list = due.signer.crl(&due.revoked, number, LIST_LIFE, now)?;
@@ -232,7 +238,7 @@ impl Authority {
         Ok(())
     }
 
-    fn lists_due(&self, now: Timestamp) -> Result<Vec<Due>, Fault> {
+    fn lists_due(&self, now: Timestamp) -> Result<Vec<Due>, CredentialFault> {
         let journal = self.journal()?;
         let blocked = read(&self.dir)?;
         let mut due = Vec::new();
@@ -256,7 +262,7 @@ impl Authority {
     }
 }
 
-/// A list that is to be made.
+/// A CRL that is due.
 struct Due {
     stem: String,
     signer: Signer,
@@ -264,7 +270,8 @@ struct Due {
     number: u64,
 }
 
-/// Clients refuse what has expired without a list; a week more for clocks and lists.
+/// Whether it must stay on the CRL. Clients refuse an expired certificate without a CRL; it stays
+/// one week longer to allow for clock skew and cached CRLs.
 fn matters(blocked: &BlockedCertificate, now: Timestamp) -> bool {
     let expired = |facts: Facts| now.duration_since(facts.not_after) >= LIST_LIFE;
     !Facts::of_pem(&blocked.certificate).is_ok_and(expired)
@@ -284,7 +291,7 @@ fn revocation(blocked: &BlockedCertificate) -> Revocation {
     Revocation { serial: blocked.serial.clone(), reason, at: blocked.at }
 }
 
-fn first_pem(chain: &str) -> Result<String, Fault> {
+fn first_pem(chain: &str) -> Result<String, CredentialFault> {
     Ok(pem("CERTIFICATE", &certificate_der(chain.as_bytes())?))
 }
 
@@ -292,8 +299,8 @@ fn file(dir: &Path) -> PathBuf {
     ring::watched(dir).join("blocked.json")
 }
 
-/// What is blocked. Without the file, nothing is.
-pub(super) fn read(dir: &Path) -> Result<Vec<BlockedCertificate>, Fault> {
+/// The blocked certificates; none if the file is absent.
+pub(super) fn read(dir: &Path) -> Result<Vec<BlockedCertificate>, CredentialFault> {
     let path = file(dir);
     match secret::read_bounded(&path, LEN_MAX) {
         Ok((text, _)) => serde_json::from_slice(&text).map_err(|e| trouble(&path, e)),
@@ -302,7 +309,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<BlockedCertificate>, Fault> {
     }
 }
 
-fn write(dir: &Path, all: &[BlockedCertificate]) -> Result<(), Fault> {
+fn write(dir: &Path, all: &[BlockedCertificate]) -> Result<(), CredentialFault> {
     let path = file(dir);
     let text = serde_json::to_vec_pretty(all).map_err(|e| trouble(&path, e))?;
     make_private(&ring::watched(dir))?;

@@ -1,5 +1,5 @@
-//! Certificates that were issued to site systems and are still valid, without their keys: a key
-//! that was stolen is blocked by its certificate, and that may have been replaced since.
+//! Certificates issued to site systems that are still valid, without their keys. A stolen key is
+//! blocked by its certificate, which may have been replaced since.
 
 use std::fs;
 
@@ -8,17 +8,18 @@ use jiff::Timestamp;
 use super::super::files::{make_private, trouble};
 use super::Authority;
 use crate::cert::issuer::Pair;
-use crate::cert::{Facts, Fault};
+use crate::cert::{CredentialFault, Facts};
 use crate::secret;
 
 const LEN_MAX: u64 = 256 * 1024;
-/// Between a site system's name, which cannot have it, and a thumbprint.
+/// Separates the site system's name, which cannot contain it, from the thumbprint.
 const BETWEEN: char = '~';
 
 impl Authority {
-    /// Keep the certificate. A full disk must not stop a port that could be served.
+    /// Stores the certificate. Failures are only logged: a full disk must not stop a port from
+    /// being served.
     pub(super) fn note_issued(&self, name: &str, pair: &Pair) {
-        let noted = || -> Result<(), Fault> {
+        let noted = || -> Result<(), CredentialFault> {
             let dir = self.dir.join("issued");
             make_private(&dir)?;
             let sha256 = Facts::of_pem(&pair.certificate)?.sha256;
@@ -31,7 +32,7 @@ impl Authority {
         }
     }
 
-    /// Every certificate of a site system that was noted, with the name: the chain as PEM.
+    /// All stored certificates, as pairs of the site system's name and the PEM chain.
     pub(super) fn issued(&self) -> Vec<(String, String)> {
         let Ok(files) = fs::read_dir(self.dir.join("issued")) else { return Vec::new() };
         let read = |entry: fs::DirEntry| {
@@ -45,7 +46,7 @@ impl Authority {
         issued
     }
 
-    /// Remove what has expired: nobody has to be told of it.
+    /// Removes expired certificates: they need no revocation.
     pub(super) fn forget_issued(&self, now: Timestamp) {
         for (name, chain) in self.issued() {
             let Ok(facts) = Facts::of_pem(&chain) else { continue };

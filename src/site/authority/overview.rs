@@ -1,17 +1,17 @@
-//! What the authority has made, as the console's *Certificates* shows it.
+//! The certificates of the authority, as the console's *Certificates* node shows them.
 //!
-//! Makes nothing.
+//! Creates nothing.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::super::files::{Held, trouble};
+use super::super::files::{KeyFiles, trouble};
 use super::super::ring::{Ring, Thing};
 use super::{Authority, blocked};
-use crate::cert::{Facts, Fault};
+use crate::cert::{CredentialFault, Facts};
 
-/// What kind of certificate it is.
+/// The kind of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShownKind {
     /// *SMS Issuing*.
@@ -22,23 +22,23 @@ pub enum ShownKind {
     Leaf,
 }
 
-/// What it is good for at present.
+/// The state of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShownState {
     /// It signs, or is served.
     InForce,
-    /// It is handed out, and will be in force.
+    /// It is distributed, and will be in force.
     Next,
-    /// It was in force before, and is still valid.
+    /// It was in force earlier, and is still valid.
     Old,
     /// It was blocked.
     Blocked,
-    /// Its time has run out.
+    /// It has expired.
     Expired,
 }
 
 impl ShownState {
-    /// The words in output and documents.
+    /// The text in output and documentation.
     pub const fn as_str(self) -> &'static str {
         match self {
             ShownState::InForce => "in force",
@@ -50,29 +50,29 @@ impl ShownState {
     }
 }
 
-/// A certificate of the site's own.
+/// One of the site's own certificates.
 #[derive(Clone, Debug)]
-pub struct Shown {
-    /// What kind it is.
+pub struct AuthorityFacts {
+    /// Its kind.
     pub kind: ShownKind,
-    /// The site system; for authorities, the name of their files.
+    /// The site system; for an authority, its file name.
     pub name: String,
-    /// What it is good for.
+    /// Its state.
     pub state: ShownState,
-    /// Why it was blocked, if it was.
+    /// The reason, if it is blocked.
     pub reason: Option<String>,
-    /// What it says about itself.
+    /// The certificate's content.
     pub facts: Facts,
 }
 
 impl Authority {
-    /// What has been made so far: roots, role authorities, then site systems in order of name, and
-    /// what was blocked after what is in force. Makes nothing.
+    /// All certificates: roots, role authorities, then site systems by name, and blocked ones at
+    /// the end. Creates nothing.
     ///
     /// # Errors
-    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) where there is no root yet, or
-    /// something cannot be read.
-    pub fn overview(&self, now: Timestamp) -> Result<Vec<Shown>, Fault> {
+    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) if there is no root yet, or a file
+    /// cannot be read.
+    pub fn overview(&self, now: Timestamp) -> Result<Vec<AuthorityFacts>, CredentialFault> {
         let journal = self.journal()?;
         let blocked = blocked::read(&self.dir)?;
         let mut shown = Vec::new();
@@ -82,7 +82,7 @@ impl Authority {
             let ring = journal.ring(thing);
             for (state, generation) in generations(&ring) {
                 let facts = self.signer(thing, generation)?.facts().clone();
-                shown.push(Shown {
+                shown.push(AuthorityFacts {
                     kind,
                     name: thing.stem(generation),
                     state,
@@ -93,16 +93,16 @@ impl Authority {
         }
         for name in self.leaf_names()? {
             let Some(place) = self.leaf_place(&name) else { continue };
-            let Ok(Held::Both(pair)) = place.read() else { continue };
+            let Ok(KeyFiles::Both(pair)) = place.read() else { continue };
             let Ok(facts) = Facts::of_pem(&pair.certificate) else { continue };
             let (kind, state) = (ShownKind::Leaf, ShownState::InForce);
-            shown.push(Shown { kind, name, state, reason: None, facts });
+            shown.push(AuthorityFacts { kind, name, state, reason: None, facts });
         }
         for (name, chain) in self.issued() {
             let Ok(facts) = Facts::of_pem(&chain) else { continue };
             if shown.iter().all(|row| row.facts.sha256 != facts.sha256) {
                 let (kind, state) = (ShownKind::Leaf, ShownState::Old);
-                shown.push(Shown { kind, name, state, reason: None, facts });
+                shown.push(AuthorityFacts { kind, name, state, reason: None, facts });
             }
         }
         for row in &mut shown {
@@ -115,13 +115,13 @@ impl Authority {
             shown.retain(|row| row.facts.sha256 != facts.sha256);
             let kind = if facts.is_ca { ShownKind::Role } else { ShownKind::Leaf };
             let (name, state) = (entry.name, ShownState::Blocked);
-            shown.push(Shown { kind, name, state, reason: Some(entry.reason), facts });
+            shown.push(AuthorityFacts { kind, name, state, reason: Some(entry.reason), facts });
         }
         Ok(shown)
     }
 
-    /// The site systems of which certificates lie in the folder.
-    pub(super) fn leaf_names(&self) -> Result<BTreeSet<String>, Fault> {
+    /// The site systems with a certificate in the folder.
+    pub(super) fn leaf_names(&self) -> Result<BTreeSet<String>, CredentialFault> {
         let dir = self.dir.join("leaf");
         let files = std::fs::read_dir(&dir).map_err(|e| trouble(&dir, e))?;
         Ok(files

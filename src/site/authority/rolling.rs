@@ -1,53 +1,55 @@
-//! Rolling over root and role authority. What is new is written first; then one renaming of the
-//! folder's file decides, and what nobody trusts any longer is removed.
+//! Rollover of root and role authority. New files are written first; then the rename of the journal
+//! commits the step, and files that are no longer trusted are removed.
 
 use jiff::Timestamp;
 
-use super::super::files::{Held, LOCK, lock, make_private, trouble};
+use super::super::files::{KeyFiles, LOCK, lock, make_private, trouble};
 use super::super::ring::{self, Journal, Ring, Thing};
-use super::super::rollover::{Found, Refused, RolloverError, Step, Terms, refusals};
+use super::super::rollover::{
+    RolloverError, RolloverFacts, RolloverStep, StepRefused, Terms, refusals,
+};
 use super::{Authority, AuthorityParams};
 use crate::cert::issuer::{self, Signer, is_signed_by};
-use crate::cert::{Facts, Fault};
+use crate::cert::{CredentialFault, Facts};
 
 impl Authority {
-    /// What stands in the way of a step for root or role authority, and how far it has come.
+    /// Returns the objections to a rollover step for root or role authority, and the current ring.
     ///
     /// # Errors
-    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) for what cannot be read.
+    /// [`Unfit::NotIssued`](crate::unfit::Unfit::NotIssued) if a file cannot be read.
     pub(in crate::site) fn refusals(
         &self,
         thing: Thing,
-        step: Step,
+        step: RolloverStep,
         terms: &Terms<'_>,
         now: Timestamp,
-    ) -> Result<(Ring, Vec<Refused>), Fault> {
+    ) -> Result<(Ring, Vec<StepRefused>), CredentialFault> {
         let journal = self.journal()?;
         let ring = journal.ring(thing);
         let other = match thing {
             Thing::Intermediate => Thing::Root,
             _ => Thing::Intermediate,
         };
-        let found = Found {
-            exists: matches!(self.place(thing, ring.current).read()?, Held::Both(_)),
+        let found = RolloverFacts {
+            exists: matches!(self.place(thing, ring.current).read()?, KeyFiles::Both(_)),
             other: Some((other, journal.ring(other).stage())),
             leaves: match (step, ring.old) {
-                (Step::Retire, Some(old)) => self.hanging(thing, old, now)?,
+                (RolloverStep::Retire, Some(old)) => self.hanging(thing, old, now)?,
                 _ => Vec::new(),
             },
         };
-        let refused = refusals((thing, &ring), step, terms, &found, now);
+        let refused = refusals(thing, &ring, step, terms, &found, now);
         Ok((ring, refused))
     }
 
-    /// Take a step for root or role authority.
+    /// Takes a rollover step for root or role authority.
     ///
     /// # Errors
-    /// A refusal, or what could not be made or written; all is as it was then.
+    /// A refusal, or a failure to create or write; the state is then unchanged.
     pub(in crate::site) fn step(
         &self,
         thing: Thing,
-        step: Step,
+        step: RolloverStep,
         terms: &Terms<'_>,
         now: Timestamp,
     ) -> Result<Ring, RolloverError> {
@@ -62,9 +64,9 @@ impl Authority {
             ring::sweep(&self.dir, thing, &journal.ring(thing));
         }
         let stepped = match step {
-            Step::Publish => self.publish(thing, journal.clone(), now)?,
-            Step::Switch => self.switch(thing, journal.clone(), now)?,
-            Step::Retire => self.retire(thing, journal.clone(), now)?,
+            RolloverStep::Publish => self.publish(thing, journal.clone(), now)?,
+            RolloverStep::Switch => self.switch(thing, journal.clone(), now)?,
+            RolloverStep::Retire => self.retire(thing, journal.clone(), now)?,
         };
         stepped.write(&self.dir).map_err(|e| trouble(&ring::file(&self.dir), e))?;
         for thing in [Thing::Root, Thing::Intermediate] {
@@ -73,27 +75,38 @@ impl Authority {
             }
         }
         drop(locked);
-        // The step is taken; lists that could not be written are written by whoever looks next.
+        // The step is committed; CRLs that could not be written are retried at the next check.
         if let Err(fault) = self.write_lists(now) {
             tracing::warn!(target: "sitegate::certificate", %fault,
-                "the lists of revoked certificates are not up to date");
+                "the CRLs are not up to date");
         }
         Ok(stepped.ring(thing))
     }
 
-    fn publish(&self, thing: Thing, journal: Journal, now: Timestamp) -> Result<Journal, Fault> {
+    fn publish(
+        &self,
+        thing: Thing,
+        journal: Journal,
+        now: Timestamp,
+    ) -> Result<Journal, CredentialFault> {
         let AuthorityParams { site_code, scope, algorithm, .. } = &self.params;
         let ring = journal.ring(thing);
         let pair = match thing {
-            Thing::Root => issuer::root((site_code, ring.coming()), scope, *algorithm, now)?,
+            Thing::Root => issuer::root(site_code, ring.coming(), scope, *algorithm, now)?,
             _ => self.root(&journal)?.role(scope, *algorithm, now)?,
         };
         self.place(thing, ring.coming()).write(&pair)?;
         Ok(journal.with(thing, ring.published(now)))
     }
 
-    /// With a root comes a role authority of its own, and the one before goes with the root.
-    fn switch(&self, thing: Thing, journal: Journal, now: Timestamp) -> Result<Journal, Fault> {
+    /// A new root gets its own new role authority, and the former role authority retires with the
+    /// former root.
+    fn switch(
+        &self,
+        thing: Thing,
+        journal: Journal,
+        now: Timestamp,
+    ) -> Result<Journal, CredentialFault> {
         let AuthorityParams { scope, algorithm, .. } = &self.params;
         let switched = journal.clone().with(thing, journal.ring(thing).switched(now));
         if thing != Thing::Root {
@@ -105,7 +118,12 @@ impl Authority {
         Ok(switched.with(Thing::Intermediate, role.published(now).switched(now)))
     }
 
-    fn retire(&self, thing: Thing, journal: Journal, now: Timestamp) -> Result<Journal, Fault> {
+    fn retire(
+        &self,
+        thing: Thing,
+        journal: Journal,
+        now: Timestamp,
+    ) -> Result<Journal, CredentialFault> {
         let ring = journal.ring(thing);
         if let (Thing::Intermediate, Some(old)) = (thing, ring.old) {
             self.block_role(old, now)?;
@@ -118,19 +136,24 @@ impl Authority {
         })
     }
 
-    fn root(&self, journal: &Journal) -> Result<Signer, Fault> {
+    fn root(&self, journal: &Journal) -> Result<Signer, CredentialFault> {
         self.signer(Thing::Root, journal.ring(Thing::Root).current)
     }
 
-    /// The files of leaves that are valid and hang from a root or role authority.
-    fn hanging(&self, thing: Thing, generation: u32, now: Timestamp) -> Result<Vec<String>, Fault> {
+    /// The files of valid leaves that are signed, directly or not, by this root or role authority.
+    fn hanging(
+        &self,
+        thing: Thing,
+        generation: u32,
+        now: Timestamp,
+    ) -> Result<Vec<String>, CredentialFault> {
         let authority = self.signer(thing, generation)?.certificate().to_owned();
-        // The leaf is signed by the role authority, and that by the root.
+        // The role authority signs the leaf, and the root signs the role authority.
         let place_in_chain = if thing == Thing::Root { 1 } else { 0 };
         let mut hanging = Vec::new();
         for name in self.leaf_names()? {
             let Some(place) = self.leaf_place(&name) else { continue };
-            let Ok(Held::Both(pair)) = place.read() else { continue };
+            let Ok(KeyFiles::Both(pair)) = place.read() else { continue };
             let chain = crate::pem::certificates(pair.certificate.as_bytes()).unwrap_or_default();
             let signed = chain.into_iter().nth(place_in_chain);
             let valid = Facts::of_pem(&pair.certificate).is_ok_and(|facts| facts.valid_at(now));

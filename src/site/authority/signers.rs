@@ -1,21 +1,21 @@
-//! The authorities that sign: read as the folder's file decides, and made where one is missing.
+//! The signing authorities: loaded as the journal says, and created if missing.
 //!
-//! A root that exists is taken as it is or not at all.
+//! An existing root is used unchanged or not at all.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::files::{Held, LOCK, Place, lock, make_private, trouble};
+use super::super::files::{KeyFiles, KeyPlace, LOCK, lock, make_private, trouble};
 use super::super::ring::{self, Journal, Thing};
 use super::blocked::{self, BlockedCertificate};
-use super::{Authority, AuthorityParams, State};
+use super::{Authority, AuthorityParams, AuthorityState};
 use crate::cert::issuer::{self, Points, Signer};
-use crate::cert::{Anchors, Facts, Fault};
+use crate::cert::{Anchors, CredentialFault, Facts};
 use crate::clock::is_plausible;
 use crate::unfit::Unfit;
 
-/// Root and role authority in force, and whom clients trust.
+/// Root and role authority in force, and the roots that clients trust.
 #[derive(Debug)]
 pub(super) struct Signers {
     pub root: Signer,
@@ -24,7 +24,7 @@ pub(super) struct Signers {
     decided: Decided,
 }
 
-/// What commands have decided about an authority.
+/// The decisions that commands have written about an authority.
 #[derive(Debug, PartialEq, Eq)]
 struct Decided {
     journal: Journal,
@@ -32,18 +32,22 @@ struct Decided {
 }
 
 impl Authority {
-    /// Root and role authority: as remembered, else as on disk, else made.
-    pub(super) fn signers(&self, state: &mut State, now: Timestamp) -> Result<Arc<Signers>, Fault> {
-        // What is issued by it would be expired as soon as it is set.
+    /// Root and role authority: from memory, else from disk, else newly created.
+    pub(super) fn signers(
+        &self,
+        state: &mut AuthorityState,
+        now: Timestamp,
+    ) -> Result<Arc<Signers>, CredentialFault> {
+        // A certificate issued now would be expired as soon as the clock is set.
         if !is_plausible(now) {
-            let told = format!("the clock says {now}; nothing is issued until it is set");
-            return Err(Fault::new(Unfit::NotIssued, told));
+            let told = format!("the clock says {now}; no certificate is issued until it is set");
+            return Err(CredentialFault::new(Unfit::NotIssued, told));
         }
         let decided = self.decided();
         if let Ok(decided) = &decided {
             state.blocked = decided.blocked.iter().map(|b| b.sha256.clone()).collect();
         }
-        // A file that cannot be read changes nothing.
+        // An unreadable file changes nothing.
         let same = |known: &Arc<Signers>| decided.as_ref().is_ok_and(|now| *now == known.decided);
         let known = state.signers.clone().filter(|known| decided.is_err() || same(known));
         if known.is_none() {
@@ -56,14 +60,14 @@ impl Authority {
         };
         let signers = match present {
             Ok(signers) if fresh(&signers) => signers,
-            // A role authority that is due serves until it can be replaced.
+            // A role authority that is due for renewal is used until it can be replaced.
             Ok(signers) => self.complete(now).map_or(signers, Arc::new),
             Err(fault) => match (self.complete(now), state.signers.clone()) {
                 (Ok(signers), _) => Arc::new(signers),
-                // What was in force is fitter than nothing.
+                // The authority in memory is better than none.
                 (Err(_), Some(known)) => {
                     tracing::warn!(target: "sitegate::certificate", %fault,
-                        "the authority goes on as it was");
+                        "the authority continues with its previous state");
                     known
                 }
                 (Err(fault), None) => return Err(fault),
@@ -73,17 +77,17 @@ impl Authority {
         Ok(signers)
     }
 
-    /// Which generations there are.
-    pub(super) fn journal(&self) -> Result<Journal, Fault> {
+    /// The journal: which generations exist.
+    pub(super) fn journal(&self) -> Result<Journal, CredentialFault> {
         Journal::read(&self.dir).map_err(|e| trouble(&ring::file(&self.dir), e))
     }
 
-    /// Read what the journal names, and again where a step was taken meanwhile: it removes what the
-    /// journal before it named.
+    /// Reads files that the journal names, and retries if a rollover step changed the journal in
+    /// between: the step removes files that the earlier journal named.
     pub(in crate::site) fn by_the_journal<T>(
         &self,
-        read: impl Fn(&Journal) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        read: impl Fn(&Journal) -> Result<T, CredentialFault>,
+    ) -> Result<T, CredentialFault> {
         let mut journal = self.journal()?;
         loop {
             let fault = match read(&journal) {
@@ -98,24 +102,24 @@ impl Authority {
         }
     }
 
-    fn decided(&self) -> Result<Decided, Fault> {
+    fn decided(&self) -> Result<Decided, CredentialFault> {
         Ok(Decided { journal: self.journal()?, blocked: blocked::read(&self.dir)? })
     }
 
-    /// Root and role authority as they are on disk.
-    pub(super) fn load(&self) -> Result<Signers, Fault> {
+    /// Root and role authority from disk.
+    pub(super) fn load(&self) -> Result<Signers, CredentialFault> {
         let decided = self.decided()?;
         let root = self.load_root(&decided.journal)?;
         let role = self.load_role(&root, &decided.journal)?;
         self.together(root, role, decided)
     }
 
-    /// The same, where there is a root: without one, none. A role authority that is missing or of no use
-    /// would be made anew, so one in memory stands for it.
-    pub(super) fn load_or_try(&self, now: Timestamp) -> Result<Option<Signers>, Fault> {
+    /// Like [`Authority::load`], but `None` if there is no root yet. A missing or unusable role
+    /// authority would be created again, so a temporary one in memory stands in for it.
+    pub(super) fn load_or_try(&self, now: Timestamp) -> Result<Option<Signers>, CredentialFault> {
         let decided = self.decided()?;
         let is_first = decided.journal.ring(Thing::Root).current == 1;
-        if is_first && matches!(self.place(Thing::Root, 1).read()?, Held::Nothing) {
+        if is_first && matches!(self.place(Thing::Root, 1).read()?, KeyFiles::Nothing) {
             return Ok(None);
         }
         let root = self.load_root(&decided.journal)?;
@@ -126,14 +130,19 @@ impl Authority {
         self.together(root, role, decided).map(Some)
     }
 
-    fn together(&self, root: Signer, role: Signer, decided: Decided) -> Result<Signers, Fault> {
+    fn together(
+        &self,
+        root: Signer,
+        role: Signer,
+        decided: Decided,
+    ) -> Result<Signers, CredentialFault> {
         let roots = self.read_roots(&decided.journal)?.concat();
         let anchors = Arc::new(Anchors::from_pem(roots.as_bytes())?);
         Ok(Signers { root, role, anchors, decided })
     }
 
-    /// The certificates of all roots that are to be trusted, the one in force first.
-    pub(super) fn read_roots(&self, journal: &Journal) -> Result<Vec<String>, Fault> {
+    /// The certificates of all trusted roots, the one in force first.
+    pub(super) fn read_roots(&self, journal: &Journal) -> Result<Vec<String>, CredentialFault> {
         let ring = journal.ring(Thing::Root);
         let mut roots = vec![self.load_root(journal)?.certificate().to_owned()];
         for generation in [ring.next, ring.old].into_iter().flatten() {
@@ -142,44 +151,47 @@ impl Authority {
         Ok(roots)
     }
 
-    fn load_root(&self, journal: &Journal) -> Result<Signer, Fault> {
+    fn load_root(&self, journal: &Journal) -> Result<Signer, CredentialFault> {
         self.signer(Thing::Root, journal.ring(Thing::Root).current)
     }
 
-    /// One authority of a generation.
-    pub(in crate::site) fn signer(&self, thing: Thing, generation: u32) -> Result<Signer, Fault> {
+    /// Loads the authority of one generation.
+    pub(in crate::site) fn signer(
+        &self,
+        thing: Thing,
+        generation: u32,
+    ) -> Result<Signer, CredentialFault> {
         let place = self.place(thing, generation);
         match place.read()? {
-            Held::Both(pair) => Signer::load(&pair.certificate, &pair.key)
+            KeyFiles::Both(pair) => Signer::load(&pair.certificate, &pair.key)
                 .map(|signer| signer.publishing(self.points(thing, generation)))
                 .map_err(|fault| trouble(&place.certificate, fault)),
-            Held::CertificateOnly => Err(trouble(
+            KeyFiles::CertificateOnly => Err(trouble(
                 &place.key,
                 "the key is missing: restore it, or remove its certificate for a new root that \
                  clients have to import",
             )),
-            Held::KeyOnly(_) | Held::Nothing => {
+            KeyFiles::KeyOnly(_) | KeyFiles::Nothing => {
                 Err(trouble(&place.certificate, "there is none yet"))
             }
         }
     }
 
-    fn load_role(&self, root: &Signer, journal: &Journal) -> Result<Signer, Fault> {
+    fn load_role(&self, root: &Signer, journal: &Journal) -> Result<Signer, CredentialFault> {
         let generation = journal.ring(Thing::Intermediate).current;
         let role = self.signer(Thing::Intermediate, generation)?;
-        match root.signed(&role) {
-            true => Ok(role),
-            false => {
-                let place = self.place(Thing::Intermediate, generation);
-                Err(trouble(&place.certificate, "is of another root"))
-            }
+        if root.signed(&role) {
+            Ok(role)
+        } else {
+            let place = self.place(Thing::Intermediate, generation);
+            Err(trouble(&place.certificate, "is of another root"))
         }
     }
 
-    /// Make what is missing, one process at a time. A root that exists is taken as it is or not at
-    /// all; only the certificate of a key that never got one is made up for. The role authority
-    /// hangs from the root alone, so it may be made anew whenever there is anything wrong with it.
-    fn complete(&self, now: Timestamp) -> Result<Signers, Fault> {
+    /// Creates missing authorities, under the folder's lock. An existing root is used unchanged or
+    /// not at all; only a missing certificate for an existing root key is created. The role
+    /// authority depends only on the root, so it may be recreated whenever it is unusable.
+    fn complete(&self, now: Timestamp) -> Result<Signers, CredentialFault> {
         make_private(&self.dir)?;
         make_private(&self.dir.join("leaf"))?;
         let _lock = lock(&self.dir).map_err(|e| trouble(&self.dir.join(LOCK), e))?;
@@ -206,18 +218,18 @@ impl Authority {
         self.together(root, role, decided)
     }
 
-    fn complete_root(&self, now: Timestamp) -> Result<(), Fault> {
+    fn complete_root(&self, now: Timestamp) -> Result<(), CredentialFault> {
         let AuthorityParams { site_code, scope, algorithm, .. } = &self.params;
         let place = self.place(Thing::Root, 1);
         match place.read()? {
-            Held::Nothing => {
+            KeyFiles::Nothing => {
                 if let Some(stray) = ring::stray(&self.dir, Thing::Root) {
                     let told = format!("is missing, and there is {stray}: restore it");
                     return Err(trouble(&ring::file(&self.dir), told));
                 }
                 self.may_make_root()
-                    .map_err(|error| Fault::new(Unfit::NotIssued, error.to_string()))?;
-                let root = issuer::root((site_code, 1), scope, *algorithm, now)?;
+                    .map_err(|error| CredentialFault::new(Unfit::NotIssued, error.to_string()))?;
+                let root = issuer::root(site_code, 1, scope, *algorithm, now)?;
                 place.write(&root)?;
                 let sha256 = Facts::of_pem(&root.certificate).map(|facts| facts.sha256)?;
                 tracing::warn!(target: "sitegate::certificate", path = %place.certificate.display(),
@@ -226,13 +238,13 @@ impl Authority {
                     "made the site's root; clients have to import it");
                 Ok(())
             }
-            Held::KeyOnly(key) => place.write(&issuer::root_of(&key, site_code, scope, now)?),
-            Held::Both(_) | Held::CertificateOnly => Ok(()),
+            KeyFiles::KeyOnly(key) => place.write(&issuer::root_of(&key, site_code, scope, now)?),
+            KeyFiles::Both(_) | KeyFiles::CertificateOnly => Ok(()),
         }
     }
 
-    pub(super) fn place(&self, thing: Thing, generation: u32) -> Place {
-        Place::new(&self.dir, &thing.stem(generation))
+    pub(super) fn place(&self, thing: Thing, generation: u32) -> KeyPlace {
+        KeyPlace::new(&self.dir, &thing.stem(generation))
     }
 
     fn points(&self, thing: Thing, generation: u32) -> Option<Points> {

@@ -1,4 +1,4 @@
-//! The authority across starts, crashes, clocks and broken files.
+//! The authority across restarts, crashes, clock changes and broken files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn authority(state: &Path) -> Authority {
     let params = AuthorityParams {
         site_code: "PS1".to_owned(),
         scope: Scope::new(&["contoso.com"]).unwrap(),
-        algorithm: Algorithm::P256,
+        algorithm: CertAlgorithm::P256,
         whole_chains: Default::default(),
         roots: Vec::new(),
         crl_url: None,
@@ -30,11 +30,11 @@ fn hosts(names: &[&str]) -> Vec<ServerName<'static>> {
     names.iter().map(|name| ServerName::try_from((*name).to_owned()).unwrap()).collect()
 }
 
-fn leaf(authority: &Authority, now: i64) -> Result<Issued, Fault> {
+fn leaf(authority: &Authority, now: i64) -> Result<Issued, CredentialFault> {
     authority.ensure_leaf("mp01", &hosts(&["mp01.contoso.com"]), second(now))
 }
 
-fn thumbprint(issued: Result<Issued, Fault>) -> String {
+fn thumbprint(issued: Result<Issued, CredentialFault>) -> String {
     issued.unwrap().credential.facts().sha256.clone()
 }
 
@@ -47,7 +47,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_first_start_makes_root_role_and_leaf_and_the_next_takes_them_up() {
+fn the_first_start_creates_the_authority_and_the_next_reuses_it() {
     let state = tempfile::tempdir().unwrap();
     let first = thumbprint(leaf(&authority(state.path()), NOW));
     let root = authority(state.path()).root_pem().unwrap();
@@ -62,7 +62,7 @@ fn the_first_start_makes_root_role_and_leaf_and_the_next_takes_them_up() {
 }
 
 #[test]
-fn a_leaf_is_renewed_at_two_thirds_of_its_life_and_for_other_hosts() {
+fn a_leaf_is_renewed_at_two_thirds_of_its_lifetime() {
     let state = tempfile::tempdir().unwrap();
     let authority = authority(state.path());
     let first = thumbprint(leaf(&authority, NOW));
@@ -77,7 +77,7 @@ fn a_leaf_is_renewed_at_two_thirds_of_its_life_and_for_other_hosts() {
 }
 
 #[test]
-fn the_role_authority_is_renewed_too_and_leaves_stay_fit_for_ten_years() {
+fn leaves_stay_fit_for_ten_years_across_role_renewals() {
     let state = tempfile::tempdir().unwrap();
     let authority = authority(state.path());
     let root = authority.ensure_leaf("mp01", &hosts(&["mp01.contoso.com"]), second(NOW)).unwrap();
@@ -95,7 +95,7 @@ fn a_host_outside_the_scope_of_the_root_is_refused() {
     assert_eq!(issued.err().map(|fault| fault.unfit), Some(Unfit::OutsideRoot));
 }
 
-/// A crash may leave any prefix of the files that a first start writes, in the order it writes.
+/// A crash may leave any prefix of the files that a first start writes, in the order of writing.
 #[rstest]
 #[case(&[])]
 #[case(&["root.key"])]
@@ -123,7 +123,7 @@ fn a_first_start_cut_short_at_any_moment_is_completed(#[case] written: &[&str]) 
 #[case::broken_certificate("root.crt", Some("garbage"))]
 #[case::empty_certificate("root.crt", Some(""))]
 #[case::no_text("root.crt", Some("\u{0}\u{1}"))]
-fn a_damaged_root_is_told_and_never_replaced(#[case] name: &str, #[case] damage: Option<&str>) {
+fn a_damaged_root_is_reported_and_never_replaced(#[case] name: &str, #[case] damage: Option<&str>) {
     let state = tempfile::tempdir().unwrap();
     leaf(&authority(state.path()), NOW).unwrap();
     let path = file(state.path(), name);
@@ -211,7 +211,7 @@ fn the_overview_makes_nothing_and_lists_what_is_there() {
 }
 
 #[test]
-fn a_name_that_leads_out_of_the_folder_is_served_from_memory_only() {
+fn a_name_that_escapes_the_folder_is_not_written() {
     let state = tempfile::tempdir().unwrap();
     let authority = authority(state.path());
     authority.ensure_leaf("../../x", &hosts(&["mp01.contoso.com"]), second(NOW)).unwrap();
@@ -227,7 +227,7 @@ fn list(state: &Path, name: &str) -> crate::cert::issuer::CrlOutline {
 }
 
 #[test]
-fn a_blocked_leaf_is_on_the_list_at_once_and_another_with_another_key_takes_its_place() {
+fn a_blocked_leaf_is_revoked_at_once_and_replaced() {
     let state = tempfile::tempdir().unwrap();
     let running = authority(state.path());
     let before = leaf(&running, NOW).unwrap();
@@ -256,7 +256,7 @@ fn a_blocked_leaf_is_on_the_list_at_once_and_another_with_another_key_takes_its_
 }
 
 #[test]
-fn an_earlier_leaf_whose_key_was_stolen_can_be_blocked_as_long_as_it_is_valid() {
+fn an_earlier_leaf_can_be_blocked_while_it_is_valid() {
     let state = tempfile::tempdir().unwrap();
     let running = authority(state.path());
     let earlier = thumbprint(leaf(&running, NOW));

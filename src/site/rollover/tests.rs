@@ -1,4 +1,4 @@
-//! What stands in the way of a step.
+//! The objections to rollover steps.
 
 use super::*;
 use crate::clock::second;
@@ -17,21 +17,27 @@ fn switched() -> Ring {
     Ring { current: 2, next: None, old: Some(1), since: Some(second(NOW)) }
 }
 
-fn found() -> Found {
-    Found { exists: true, ..Found::default() }
+fn found() -> RolloverFacts {
+    RolloverFacts { exists: true, ..RolloverFacts::default() }
 }
 
-fn check(thing: Thing, ring: &Ring, step: Step, terms: &Terms<'_>, at: i64) -> Vec<Refusal> {
-    let refused = refusals((thing, ring), step, terms, &found(), second(at));
+fn check(
+    thing: Thing,
+    ring: &Ring,
+    step: RolloverStep,
+    terms: &Terms<'_>,
+    at: i64,
+) -> Vec<StepRefusal> {
+    let refused = refusals(thing, ring, step, terms, &found(), second(at));
     refused.into_iter().map(|refused| refused.refusal).collect()
 }
 
 #[test]
 fn what_is_not_there_cannot_be_rolled_over() {
-    for step in [Step::Publish, Step::Switch, Step::Retire] {
-        let (terms, found) = (Terms::default(), Found::default());
-        let refused = refusals((Thing::Root, &steady()), step, &terms, &found, second(NOW));
-        assert_eq!(refused[0].refusal, Refusal::Missing);
+    for step in [RolloverStep::Publish, RolloverStep::Switch, RolloverStep::Retire] {
+        let (terms, found) = (Terms::default(), RolloverFacts::default());
+        let refused = refusals(Thing::Root, &steady(), step, &terms, &found, second(NOW));
+        assert_eq!(refused[0].refusal, StepRefusal::Missing);
     }
 }
 
@@ -41,17 +47,17 @@ fn no_step_is_skipped_or_repeated() {
     let terms = Terms { clients_have_it: true, ..Terms::default() };
     for thing in Thing::ALL.iter().copied() {
         for (ring, step, refusal) in [
-            (published(), Step::Publish, Refusal::PublishedAlready),
-            (switched(), Step::Publish, Refusal::NotRetired),
-            (steady(), Step::Switch, Refusal::NotPublished),
-            (switched(), Step::Switch, Refusal::SwitchedAlready),
-            (published(), Step::Retire, Refusal::NotSwitched),
-            (steady(), Step::Retire, Refusal::NothingToRetire),
+            (published(), RolloverStep::Publish, StepRefusal::PublishedAlready),
+            (switched(), RolloverStep::Publish, StepRefusal::NotRetired),
+            (steady(), RolloverStep::Switch, StepRefusal::NotPublished),
+            (switched(), RolloverStep::Switch, StepRefusal::SwitchedAlready),
+            (published(), RolloverStep::Retire, StepRefusal::NotSwitched),
+            (steady(), RolloverStep::Retire, StepRefusal::NothingToRetire),
         ] {
             assert_eq!(check(thing, &ring, step, &terms, far), [refusal], "{thing:?} {step:?}");
         }
         for ring in [steady(), published(), switched()] {
-            let step = Step::after(ring.stage());
+            let step = RolloverStep::after(ring.stage());
             assert_eq!(check(thing, &ring, step, &terms, far), [], "{thing:?} {step:?}");
         }
     }
@@ -62,30 +68,30 @@ fn nothing_is_switched_while_a_gateway_lacks_what_was_published() {
     let laggards = ["gw02".to_owned()];
     let terms = Terms { laggards: &laggards, clients_have_it: true, ..Terms::default() };
     for thing in Thing::ALL.iter().copied() {
-        let refused = check(thing, &published(), Step::Switch, &terms, NOW + 86_400);
-        assert_eq!(refused, [Refusal::GatewaysLack], "{thing:?}");
+        let refused = check(thing, &published(), RolloverStep::Switch, &terms, NOW + 86_400);
+        assert_eq!(refused, [StepRefusal::GatewaysLack], "{thing:?}");
     }
 }
 
 #[test]
 fn a_token_key_is_switched_to_when_no_cache_is_without_it() {
-    let at = |at| check(Thing::TokenKey, &published(), Step::Switch, &Terms::default(), at);
-    assert_eq!(at(NOW - 3_600), [Refusal::TooEarly], "the clock was set back");
-    assert_eq!(at(NOW + JWKS_CACHED_S - 1), [Refusal::TooEarly]);
+    let at = |at| check(Thing::TokenKey, &published(), RolloverStep::Switch, &Terms::default(), at);
+    assert_eq!(at(NOW - 3_600), [StepRefusal::TooEarly], "the clock was set back");
+    assert_eq!(at(NOW + JWKS_CACHED_S - 1), [StepRefusal::TooEarly]);
     assert_eq!(at(NOW + JWKS_CACHED_S), []);
 }
 
 #[test]
-fn a_root_is_switched_to_when_somebody_says_that_clients_have_it() {
-    let check = |terms| check(Thing::Root, &published(), Step::Switch, &terms, NOW);
-    assert_eq!(check(Terms::default()), [Refusal::ClientsUnconfirmed]);
+fn a_root_switch_needs_confirmation_that_clients_have_it() {
+    let check = |terms| check(Thing::Root, &published(), RolloverStep::Switch, &terms, NOW);
+    assert_eq!(check(Terms::default()), [StepRefusal::ClientsUnconfirmed]);
     assert_eq!(check(Terms { clients_have_it: true, ..Terms::default() }), []);
 }
 
 #[test]
-fn a_token_key_is_retired_when_its_last_token_has_ended_or_shall_end() {
-    let check = |at, terms| check(Thing::TokenKey, &switched(), Step::Retire, &terms, at);
-    assert_eq!(check(NOW + LIFETIME_MAX_S - 1, Terms::default()), [Refusal::TokensValid]);
+fn a_token_key_retires_after_its_last_token_unless_forced() {
+    let check = |at, terms| check(Thing::TokenKey, &switched(), RolloverStep::Retire, &terms, at);
+    assert_eq!(check(NOW + LIFETIME_MAX_S - 1, Terms::default()), [StepRefusal::TokensValid]);
     assert_eq!(check(NOW + LIFETIME_MAX_S, Terms::default()), []);
     assert_eq!(check(NOW, Terms { tokens_end_now: true, ..Terms::default() }), []);
 }
@@ -93,11 +99,11 @@ fn a_token_key_is_retired_when_its_last_token_has_ended_or_shall_end() {
 #[test]
 fn root_and_role_authority_stay_while_a_leaf_hangs_from_them() {
     for thing in [Thing::Root, Thing::Intermediate] {
-        let found = Found { leaves: vec!["leaf/mp01.crt".to_owned()], ..found() };
+        let found = RolloverFacts { leaves: vec!["leaf/mp01.crt".to_owned()], ..found() };
         let ring = switched();
         let refused =
-            refusals((thing, &ring), Step::Retire, &Terms::default(), &found, second(NOW));
-        assert_eq!(refused[0].refusal, Refusal::LeavesChain);
+            refusals(thing, &ring, RolloverStep::Retire, &Terms::default(), &found, second(NOW));
+        assert_eq!(refused[0].refusal, StepRefusal::LeavesChain);
         assert!(refused[0].to_string().contains("leaf/mp01.crt"), "{}", refused[0]);
     }
 }
@@ -105,23 +111,24 @@ fn root_and_role_authority_stay_while_a_leaf_hangs_from_them() {
 #[test]
 fn root_and_role_authority_are_rolled_over_one_after_the_other() {
     let under_way = |thing, step, other, stage| {
-        let found = Found { other: Some((other, stage)), ..found() };
-        let ring = if step == Step::Retire { switched() } else { steady() };
-        let refused = refusals((thing, &ring), step, &Terms::default(), &found, second(NOW));
+        let found = RolloverFacts { other: Some((other, stage)), ..found() };
+        let ring = if step == RolloverStep::Retire { switched() } else { steady() };
+        let refused = refusals(thing, &ring, step, &Terms::default(), &found, second(NOW));
         refused.first().map(|refused| refused.refusal)
     };
     for stage in [Stage::Published, Stage::Switched] {
         for (thing, other) in
             [(Thing::Root, Thing::Intermediate), (Thing::Intermediate, Thing::Root)]
         {
-            let refused = under_way(thing, Step::Publish, other, stage);
-            assert_eq!(refused, Some(Refusal::OtherUnderWay), "{thing:?} {stage:?}");
+            let refused = under_way(thing, RolloverStep::Publish, other, stage);
+            assert_eq!(refused, Some(StepRefusal::OtherUnderWay), "{thing:?} {stage:?}");
         }
     }
-    let with_the_root = under_way(Thing::Intermediate, Step::Retire, Thing::Root, Stage::Switched);
-    assert_eq!(with_the_root, Some(Refusal::OtherUnderWay));
+    let with_the_root =
+        under_way(Thing::Intermediate, RolloverStep::Retire, Thing::Root, Stage::Switched);
+    assert_eq!(with_the_root, Some(StepRefusal::OtherUnderWay));
     let the_root_itself =
-        under_way(Thing::Root, Step::Retire, Thing::Intermediate, Stage::Switched);
+        under_way(Thing::Root, RolloverStep::Retire, Thing::Intermediate, Stage::Switched);
     assert_eq!(the_root_itself, None);
 }
 

@@ -1,8 +1,8 @@
-//! What a client asks the token service of a gateway that has no store: passed on by the gateway,
-//! with what it alone knows of the client.
+//! Token service requests that a gateway without a store forwards, with its own information about
+//! the client.
 //!
-//! Those fields count because an enrolled gateway has sent them; the front has removed all that
-//! anybody else says under the names that the token service goes by.
+//! Those header fields are trusted because an enrolled gateway sent them. The front has removed the
+//! fields with the token service's own names from all other requests.
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -11,11 +11,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 use tower_service::Service as _;
 
-use super::refused::{Refused, SiteDenial};
-use super::{Shared, told};
+use super::refused::{ServerRefusal, SiteDenial};
+use super::{ServerState, told};
 use crate::site::service::Caller;
 
-/// How a gateway names what it knows of a client, and how the token service does.
+/// The gateway's names for client information, and the token service's.
 pub const FIELDS: [(&str, &str); 4] = [
     ("gateway-client-address", "x-forwarded-for"),
     ("gateway-client-issuers", "sitegate-accepted-issuers"),
@@ -23,11 +23,11 @@ pub const FIELDS: [(&str, &str); 4] = [
     ("gateway-client-cert-proven", "sitegate-client-cert-proven"),
 ];
 
-/// The roles whose clients get tokens.
+/// The role for which clients get tokens.
 const SERVING: &str = "management-point";
 
 pub(super) async fn forward(
-    State(serving): Shared,
+    State(serving): ServerState,
     Path(endpoint): Path<String>,
     request: Request,
 ) -> Response {
@@ -46,7 +46,7 @@ pub(super) async fn forward(
         };
         let (mut head, body) = request.into_parts();
         head.uri = Uri::try_from(below)
-            .map_err(|_| Refused::of(SiteDenial::Malformed, "no such endpoint"))?;
+            .map_err(|_| ServerRefusal::of(SiteDenial::Malformed, "no such endpoint"))?;
         let mut fields = HeaderMap::new();
         for name in [ACCEPT, AUTHORIZATION, CONTENT_TYPE] {
             for value in head.headers.get_all(&name) {
@@ -55,7 +55,7 @@ pub(super) async fn forward(
         }
         for (theirs, ours) in FIELDS {
             let mut said = head.headers.get_all(theirs).iter();
-            // What is said twice is not said.
+            // A repeated field is ignored.
             if let (Some(value), None) = (said.next(), said.next()) {
                 fields.insert(HeaderName::from_static(ours), HeaderValue::clone(value));
             }

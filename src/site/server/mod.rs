@@ -1,8 +1,8 @@
-//! The site server's door for gateways on other hosts: they join, follow the bundle, have
-//! certificates issued, and pass on what clients ask the token service.
+//! The site server's API for gateways on other hosts: join, follow the bundle, have certificates
+//! issued, and forward clients' token service requests.
 //!
-//! Knows a gateway by the certificate that its connection proved, as the gateway in front says, and
-//! by nothing that it sends.
+//! Identifies a gateway only by the client certificate that its connection proved, as reported by
+//! the gateway in front.
 
 mod certify;
 mod forward;
@@ -28,97 +28,97 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
 use super::authority::Authority;
-use super::known::missing;
-use super::service::{Caller, Limits};
-use super::store::{FoundIn, Gateway, GatewayIdentity, Lost, Published, Store};
+use super::known_blocks::missing;
+use super::service::{Caller, ServiceLimits};
+use super::store::{FoundIn, GatewayIdentity, GatewayRecord, Lost, PublishedBundle, Store};
 use super::tokens::bundle_keys;
 use crate::clock::{Clock, http_date};
 use crate::token::{
     BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust, TokenSigner, join_fingerprint,
 };
 pub use forward::FIELDS;
-pub use publish::{BundleSources, Publisher};
-use refused::Refused;
+pub use publish::{BundlePublisher, BundleSources};
+use refused::ServerRefusal;
 pub use refused::SiteDenial;
 
-/// Where all of it is.
+/// The path prefix of the API.
 pub const PATH: &str = "/sitegate/site/v1";
 
-/// The largest body: what a client may send to the token service.
+/// The largest request body: the token service's limit for clients.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// How long a gateway waits for a bundle that it does not have: less than proxies and firewalls
-/// keep a connection on which nothing comes.
+/// How long a bundle request waits for a newer bundle (long polling): less than the idle timeout of
+/// proxies and firewalls.
 const POLL: Duration = Duration::from_secs(45);
-/// How long a gateway is known by one certificate, at most.
+/// How long a gateway may use one certificate as its identity.
 const IDENTITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
-/// How often what a gateway says of itself is written down though nothing has changed.
+/// The interval for recording a gateway's unchanged bundle version.
 const SEEN_EVERY: SignedDuration = SignedDuration::from_secs(60);
-/// How many gateways show a bundle at once, and how long one may take for it.
+/// The number of gateways that upload a bundle at once, and the timeout of one upload.
 const SHOWING_MAX: usize = 2;
 const SHOWN_IN: Duration = Duration::from_secs(60);
-/// How often a stranger may try a join token, and a gateway ask for anything.
+/// The rate limits for join attempts of one address, and for requests of gateways.
 const JOINS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
-/// What a site server is made of.
+/// The parts of a site server.
 pub struct SiteServer {
     /// The site's code.
     pub site: String,
     /// The state directory, with the keys that sign bundles.
     pub state: PathBuf,
-    /// What the site knows.
+    /// The site's store.
     pub store: Store,
-    /// What issues certificates, where the site does.
+    /// The authority, if the site issues certificates.
     pub authority: Option<Arc<Authority>>,
     /// The bundle in force.
-    pub published: watch::Receiver<Option<Arc<Published>>>,
-    /// The token service and the path below which it answers, where it runs.
+    pub published: watch::Receiver<Option<Arc<PublishedBundle>>>,
+    /// The token service and its path prefix, if it runs.
     pub token_service: Option<(Router, String)>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
-struct Serving {
+struct SiteServing {
     server: SiteServer,
-    limits: Limits,
-    /// Turns of gateways that show a bundle, which may be large.
+    limits: ServiceLimits,
+    /// Permits for gateways that upload a bundle, which may be large.
     showing: Semaphore,
-    /// What each gateway was last written down to have.
+    /// The last recorded bundle version of each gateway.
     seen: Mutex<HashMap<String, (u64, Timestamp)>>,
 }
 
-type Shared = State<Arc<Serving>>;
+type ServerState = State<Arc<SiteServing>>;
 
-/// What a gateway that joins sends. Not for any log: it holds the secret.
+/// The body of a join request. Never log it: it holds the secret.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoinRequest {
-    /// What it calls itself.
+    /// The gateway's name.
     pub name: String,
     /// The secret of its join token.
     pub secret: String,
 }
 
-/// What it is answered.
+/// The response to a join request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct JoinAnswer {
     /// The bundle in force.
     pub bundle: String,
 }
 
-/// What a gateway sends to have a certificate issued.
+/// A gateway's request for a certificate.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateRequest {
-    /// The site system that it is for.
+    /// The site system that the certificate is for.
     pub site_system: String,
-    /// The names that it shall have.
+    /// The host names of the certificate.
     pub hosts: Vec<String>,
     /// The request (RFC 2986), PEM.
     pub request: String,
 }
 
-/// What it is answered.
+/// The response to a certificate request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CertificateAnswer {
     /// The chain, leaf first, PEM.
@@ -127,26 +127,26 @@ pub struct CertificateAnswer {
     pub roots: String,
 }
 
-/// What a gateway sends that will show another certificate from now on.
+/// Announces the next certificate of a gateway's identity.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityRequest {
-    /// The SHA-256 of the certificate, as RFC 8705 has it.
+    /// The SHA-256 of the certificate, in the form of RFC 8705.
     pub thumbprint: String,
 }
 
 #[derive(Deserialize)]
-struct Held {
+struct HeldQuery {
     #[serde(default)]
     held: u64,
 }
 
 impl SiteServer {
-    /// The server as routes, all of them below [`PATH`].
+    /// The API's routes, all below [`PATH`].
     pub fn router(self) -> Router {
         let at = |name: &str| format!("{PATH}{name}");
-        let serving = Arc::new(Serving {
-            limits: Limits::new(JOINS_PER_MINUTE, REQUESTS_PER_MINUTE),
+        let serving = Arc::new(SiteServing {
+            limits: ServiceLimits::new(JOINS_PER_MINUTE, REQUESTS_PER_MINUTE),
             showing: Semaphore::new(SHOWING_MAX),
             seen: Mutex::default(),
             server: self,
@@ -164,9 +164,9 @@ impl SiteServer {
     }
 }
 
-/// By this gateways compare their clocks with the server's. HTTP libraries write a time of their own,
-/// which stands still while a clock that was set back has not caught up.
-async fn dated(State(serving): Shared, mut response: Response) -> Response {
+/// Sets Date from this program's clock, because gateways compare their clocks with it. HTTP
+/// libraries cache the date and keep it unchanged while a clock that was set back catches up.
+async fn dated(State(serving): ServerState, mut response: Response) -> Response {
     let now = HeaderValue::from_str(&http_date(serving.server.clock.now()));
     if let Ok(now) = now {
         response.headers_mut().insert(DATE, now);
@@ -174,7 +174,7 @@ async fn dated(State(serving): Shared, mut response: Response) -> Response {
     response
 }
 
-async fn join(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn join(State(serving): ServerState, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
         serving.limits.attempt(&caller).map_err(|_| SiteDenial::Rate)?;
@@ -190,7 +190,7 @@ async fn join(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Respon
         let published = serving.server.published.borrow().clone();
         let text = match published {
             Some(published) => published.text.clone(),
-            None => return Err(Refused::of(SiteDenial::Store, "there is no bundle yet")),
+            None => return Err(ServerRefusal::of(SiteDenial::Store, "there is no bundle yet")),
         };
         tracing::info!(target: "sitegate::site_server", gateway = gateway.name,
             client = caller.shown(), "a gateway joined the site");
@@ -200,8 +200,8 @@ async fn join(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Respon
 }
 
 async fn bundle(
-    State(serving): Shared,
-    Query(Held { held }): Query<Held>,
+    State(serving): ServerState,
+    Query(HeldQuery { held }): Query<HeldQuery>,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::of(&headers);
@@ -210,7 +210,7 @@ async fn bundle(
         serving.knows(held).await?;
         serving.has(&gateway, held).await?;
         let mut published = serving.server.published.clone();
-        let newer = |published: &Option<Arc<Published>>| {
+        let newer = |published: &Option<Arc<PublishedBundle>>| {
             published.as_ref().is_some_and(|published| published.version > held)
         };
         let wait = async { published.wait_for(newer).await.ok().and_then(|found| found.clone()) };
@@ -218,7 +218,7 @@ async fn bundle(
         let Some(found) = found else {
             return Ok((StatusCode::NOT_MODIFIED, [(CACHE_CONTROL, "no-store")]).into_response());
         };
-        // It may have been revoked while it waited.
+        // The gateway may have been revoked while it waited.
         serving.gateway(&caller).await?;
         let kind = (CONTENT_TYPE, "application/jose");
         Ok(([kind, (CACHE_CONTROL, "no-store")], found.text.clone()).into_response())
@@ -226,26 +226,31 @@ async fn bundle(
     told("bundle", &caller, outcome.await)
 }
 
-/// A gateway has a bundle that this server does not know of: the store is an older copy. What that
-/// bundle blocks is blocked from now on, until somebody says that it need not be.
-async fn held(State(serving): Shared, Query(asked): Query<Held>, request: Request) -> Response {
+/// A gateway uploads a bundle that this server does not know: the store is an older copy. The
+/// blocks of that bundle apply from now on, until an operator lifts them.
+async fn held(
+    State(serving): ServerState,
+    Query(asked): Query<HeldQuery>,
+    request: Request,
+) -> Response {
     let caller = Caller::of(request.headers());
     let outcome = async {
-        // Before the body is read: strangers have none of that size taken.
+        // Before the body is read: unauthenticated clients must not upload a body of that size.
         let gateway = serving.counted(&caller).await?;
         let server = &serving.server;
         if asked.held > 0 && server.store.remembers_bundle(asked.held).await? {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         let _one = serving.showing.try_acquire().map_err(|_| SiteDenial::Rate)?;
-        let malformed = |why| Refused::of(SiteDenial::Malformed, why);
+        let malformed = |why| ServerRefusal::of(SiteDenial::Malformed, why);
         let body = axum::body::to_bytes(request.into_body(), BUNDLE_BYTES_MAX);
         let body = tokio::time::timeout(SHOWN_IN, body).await.map_err(|_| SiteDenial::Rate)?;
         let body = body.map_err(|_| malformed("no bundle, or too large a one"))?;
         let text = std::str::from_utf8(&body).map_err(|_| malformed("no bundle"))?;
         let now = server.clock.now();
-        let signers = bundle_keys(&server.state, now)
-            .map_err(|_| Refused::of(SiteDenial::Store, "the keys of bundles cannot be read"))?;
+        let signers = bundle_keys(&server.state, now).map_err(|_| {
+            ServerRefusal::of(SiteDenial::Store, "the keys of bundles cannot be read")
+        })?;
         let jwks: Vec<_> = [Some(signers.current()), signers.next(), signers.old()]
             .into_iter()
             .flatten()
@@ -254,7 +259,7 @@ async fn held(State(serving): Shared, Query(asked): Query<Held>, request: Reques
         let keys = BundleKeys::of(&jwks);
         let trust = BundleTrust { site: &server.site, keys: &keys, version: 0 };
         let bundle = Bundle::open(text, &trust)
-            .map_err(|refusal| Refused::of(SiteDenial::BundleRefused, refusal.code()))?;
+            .map_err(|refusal| ServerRefusal::of(SiteDenial::BundleRefused, refusal.code()))?;
         if server.store.remembers_bundle(bundle.version).await? {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
@@ -263,14 +268,15 @@ async fn held(State(serving): Shared, Query(asked): Query<Held>, request: Reques
         let lost = Lost { blocks: &forgotten, gone: &bundle.gone };
         let added = server.store.recover(lost, found, now).await?;
         tracing::error!(target: "sitegate::site_server", gateway = gateway.name, added,
-            version = bundle.version, "the store is an older copy: a gateway has a bundle that it \
-             does not know of; what that blocks stays blocked until 'sitegate site restored --forget'");
+            version = bundle.version, "the store is an older copy: a gateway has a newer bundle; \
+                                       the blocks in that bundle stay in force until 'sitegate \
+                                       site restored --forget'");
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     told("held", &caller, outcome.await)
 }
 
-async fn certificate(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn certificate(State(serving): ServerState, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
         let gateway = serving.counted(&caller).await?;
@@ -281,14 +287,14 @@ async fn certificate(State(serving): Shared, headers: HeaderMap, body: Bytes) ->
     told("certificate", &caller, outcome.await)
 }
 
-async fn identity(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn identity(State(serving): ServerState, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
         let gateway = serving.counted(&caller).await?;
         let asked: IdentityRequest = read(&body)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if asked.thumbprint.len() != 43 || !asked.thumbprint.bytes().all(plain) {
-            return Err(Refused::of(SiteDenial::Malformed, "no thumbprint"));
+            return Err(ServerRefusal::of(SiteDenial::Malformed, "no thumbprint"));
         }
         let now = serving.server.clock.now();
         let thumbprint = &asked.thumbprint;
@@ -299,17 +305,18 @@ async fn identity(State(serving): Shared, headers: HeaderMap, body: Bytes) -> Re
     told("identity", &caller, outcome.await)
 }
 
-impl Serving {
-    /// The same as [`Serving::gateway`], counted for its address: strangers and gateways apart.
-    async fn counted(&self, caller: &Caller) -> Result<Gateway, Refused> {
+impl SiteServing {
+    /// Like [`SiteServing::gateway`], with rate limits by address: one for unknown clients, and one for
+    /// gateways.
+    async fn counted(&self, caller: &Caller) -> Result<GatewayRecord, ServerRefusal> {
         self.limits.attempt(caller).map_err(|_| SiteDenial::Rate)?;
         let gateway = self.gateway(caller).await?;
         self.limits.request(caller).map_err(|_| SiteDenial::Rate)?;
         Ok(gateway)
     }
 
-    /// The gateway that a connection proved to be.
-    async fn gateway(&self, caller: &Caller) -> Result<Gateway, Refused> {
+    /// The gateway that the connection's client certificate identifies.
+    async fn gateway(&self, caller: &Caller) -> Result<GatewayRecord, ServerRefusal> {
         let proven = caller.proven.as_deref().ok_or(SiteDenial::GatewayUnknown)?;
         let now = self.server.clock.now();
         let found = self.server.store.gateway_by_identity(proven, now).await?;
@@ -317,9 +324,9 @@ impl Serving {
         found.ok_or_else(|| SiteDenial::GatewayUnknown.into())
     }
 
-    /// Refuse to hand a bundle to a gateway that has one which this server does not know of: what
-    /// would come would forget what that one blocks.
-    async fn knows(&self, held: u64) -> Result<(), Refused> {
+    /// Refuses a bundle to a gateway that has one unknown to this server: the response would lack
+    /// the blocks of that bundle.
+    async fn knows(&self, held: u64) -> Result<(), ServerRefusal> {
         let in_force = self.server.published.borrow().as_ref().map(|published| published.version);
         if held == 0 || in_force == Some(held) || self.server.store.remembers_bundle(held).await? {
             return Ok(());
@@ -327,8 +334,8 @@ impl Serving {
         Err(SiteDenial::BundleUnknown.into())
     }
 
-    /// Write down what a gateway has, if that is news.
-    async fn has(&self, gateway: &Gateway, held: u64) -> Result<(), Refused> {
+    /// Records a gateway's bundle version, if it has changed or the record is old.
+    async fn has(&self, gateway: &GatewayRecord, held: u64) -> Result<(), ServerRefusal> {
         let now = self.server.clock.now();
         let is_known = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,12 +356,13 @@ impl Serving {
     }
 }
 
-fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body)
-        .map_err(|_| Refused::of(SiteDenial::Malformed, "the body is not the JSON that is read"))
+fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ServerRefusal> {
+    serde_json::from_slice(body).map_err(|_| {
+        ServerRefusal::of(SiteDenial::Malformed, "the body is not the JSON that is read")
+    })
 }
 
-fn told(what: &str, caller: &Caller, outcome: Result<Response, Refused>) -> Response {
+fn told(what: &str, caller: &Caller, outcome: Result<Response, ServerRefusal>) -> Response {
     outcome.unwrap_or_else(|refused| {
         tracing::warn!(target: "sitegate::site_server", client = caller.shown(), what,
             code = refused.denial.code(), "refused: {} {}", refused.denial.title(), refused.detail);

@@ -1,5 +1,5 @@
-//! The bundle over time: made anew whenever what it says changes or it grows old, by one of the
-//! site's servers, and told to every gateway that waits.
+//! Publishes the bundle: one of the site's servers signs a new one when its content changes or it
+//! gets old, and all waiting gateways receive it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,63 +9,63 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cert::Fault;
+use crate::cert::CredentialFault;
 use crate::clock::Clock;
 use crate::live::{Live, Publisher as Publishing, live};
 use crate::site::authority::Authority;
 use crate::site::blocks::told;
 use crate::site::key_ring::Keys;
-use crate::site::known::{RESTORE_SETTLES, missing};
-use crate::site::store::{Follower, FoundIn, Lost, Published, Store, StoreError};
+use crate::site::known_blocks::{RESTORE_SETTLES, missing};
+use crate::site::store::{Follower, FoundIn, Lost, PublishedBundle, Store, StoreError};
 use crate::site::tokens::{SiteTokens, TokenKeyError, bundle_keys};
 use crate::token::{Bundle, BundleTrust, TokenSigner};
 
-/// How often what is not in the store is looked at: keys, roots, the time.
+/// The interval for checking sources outside the store: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
-/// How soon it is tried again where the store has to be completed first: nobody tells when that is done.
+/// The retry interval while the store must be recovered first, which sends no notification.
 const AGAIN: Duration = Duration::from_millis(500);
-/// After how much of its life a bundle is made anew though it says the same.
+/// An unchanged bundle is renewed after a quarter of its lifetime: its lifetime divided by this.
 const RENEW_AT: i64 = 4;
-/// How long a server is named after it was heard of last, in seconds.
+/// How long a server stays in the bundle after its last announcement, in seconds.
 const SERVER_LIFE_S: i64 = 7 * 86_400;
-/// How often a server says that it is there, in seconds.
+/// The interval of a server's announcements, in seconds.
 const SERVER_EVERY_S: i64 = 3_600;
 
-/// What a bundle is made of besides the store.
+/// The sources of a bundle besides the store.
 pub struct BundleSources {
     /// The site's code.
     pub site: String,
-    /// Where this server is: `https://` and a host, with its port.
+    /// This server's addresses: `https://`, host and port.
     pub servers: Vec<String>,
-    /// How clients address the site systems of this process.
+    /// The origins of the site systems of this process, as clients address them.
     pub origins: Vec<String>,
-    /// What signs the site's tokens.
+    /// The signer of the site's tokens.
     pub tokens: Arc<SiteTokens>,
-    /// What issues certificates, where the site does.
+    /// The authority, if the site issues certificates.
     pub authority: Option<Arc<Authority>>,
     /// The state directory, with the keys that sign bundles.
     pub state: PathBuf,
-    /// How long a bundle is good for, in seconds.
+    /// The lifetime of a bundle, in seconds.
     pub life_s: i64,
 }
 
-/// The task that keeps the bundle.
-pub struct Publisher {
+/// The task that renews the bundle.
+pub struct BundlePublisher {
     store: Store,
     follower: Follower,
     sources: BundleSources,
     clock: Clock,
     announced: Option<Timestamp>,
-    published: watch::Sender<Option<Arc<Published>>>,
-    /// Of what the last bundle was made, and when it has to be made anew, in seconds since 1970.
+    published: watch::Sender<Option<Arc<PublishedBundle>>>,
+    /// The inputs of the last bundle, and the time of its renewal, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
     trouble: Publishing<Option<String>>,
-    /// Since when the store has not been the one of the last bundle.
+    /// Since when the store has not known the last bundle.
     other_since: Option<Instant>,
 }
 
-/// What decides whether a bundle would say anything else: the store's version, and what is no row of
-/// the store.
+/// The inputs that decide whether a bundle's content has changed: the store's version, and the
+/// inputs outside the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MadeOf {
     store: i64,
@@ -82,32 +82,30 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Key(#[from] TokenKeyError),
-    #[error("the site's roots cannot be told: {0}")]
-    Roots(#[from] Fault),
+    #[error("the site's roots cannot be read: {0}")]
+    Roots(#[from] CredentialFault),
     #[error(
-        "another site server tells gateways something else: compare token_issuer, hierarchy and seal \
-         of all of them"
+        "another site server publishes different bundles: compare token_issuer, hierarchy and seal \
+         of all site servers"
     )]
     Disagree,
     #[error("the bundle could not be signed")]
     Signing,
-    #[error(
-        "the store is an older copy, or another one: what it has forgotten is looked for first"
-    )]
+    #[error("the store is an older copy, or another one: recovering missing blocks first")]
     Restored,
 }
 
-impl Publisher {
-    /// Have a bundle, if that is possible now, and follow the store.
+impl BundlePublisher {
+    /// Publishes a bundle if possible, and follows the store.
     pub async fn start(
         store: Store,
         sources: BundleSources,
         clock: Clock,
-    ) -> (Self, watch::Receiver<Option<Arc<Published>>>) {
+    ) -> (Self, watch::Receiver<Option<Arc<PublishedBundle>>>) {
         let (published, reader) = watch::channel(None);
-        // Before the first look, so that no change falls between the two.
+        // Subscribed before the first read, so that no change is missed in between.
         let follower = store.follow();
-        let mut publisher = Publisher {
+        let mut publisher = BundlePublisher {
             store,
             follower,
             sources,
@@ -122,7 +120,7 @@ impl Publisher {
         (publisher, reader)
     }
 
-    /// Keep it until told to stop.
+    /// Renews the bundle until `stop` is set.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut next = AGAIN;
         while !*stop.borrow_and_update() {
@@ -136,31 +134,31 @@ impl Publisher {
         }
     }
 
-    /// Make a bundle if there is news, and say when to look again.
+    /// Publishes a bundle if its content has changed; returns the delay until the next check.
     async fn look(&mut self) -> Duration {
         match self.publish().await {
             Ok(()) => {
                 self.tell(None);
                 LOOK
             }
-            // The store's own health tells.
+            // The store's health check reports this fault.
             Err(PublishError::Store(error)) if error.fault().is_of_the_store() => LOOK,
             Err(error) => {
                 if self.tell(Some(error.to_string())) {
                     tracing::error!(target: "sitegate::site_server", %error,
-                        "no bundle was made; gateways go by the one before");
+                        "no bundle was made; gateways use the previous one");
                 }
                 if matches!(error, PublishError::Restored) { AGAIN } else { LOOK }
             }
         }
     }
 
-    /// Why no bundle is made at present.
+    /// Why no bundle is published now.
     pub fn trouble(&self) -> Live<Option<String>> {
         self.trouble.reader()
     }
 
-    /// Whether that is news.
+    /// Stores the trouble; returns whether it has changed.
     fn tell(&self, trouble: Option<String>) -> bool {
         let news = self.trouble.reader().peek(|told| *told != trouble);
         if news {
@@ -182,7 +180,7 @@ impl Publisher {
         let wanted = self.wanted(&signers, &made_of, now).await?;
         let site = &self.sources.site;
         let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
-        let make = |current: Option<&Published>, version: u64| {
+        let make = |current: Option<&PublishedBundle>, version: u64| {
             let trust = BundleTrust { site, keys: &keys, version: 0 };
             let text = current.map(|current| current.text.as_str());
             let current = text.and_then(|text| Bundle::open_kept(text, &trust).ok());
@@ -190,11 +188,12 @@ impl Publisher {
                 let age = now.as_second() - b.issued;
                 (0..(b.expires - b.issued) / RENEW_AT).contains(&age)
             };
-            // What another server has made is not undone by one that is behind, or set up otherwise.
+            // A server that lags behind or is configured differently must not undo another server's
+            // bundle.
             let said = text.and_then(Bundle::peek).filter(|said| is_fresh(said));
             let signer = text.and_then(Bundle::signer);
             let known = [Some(signers.current()), signers.old()];
-            // The key is in force at another server already, and will be here within seconds.
+            // Another server has switched to this key already; this one follows within seconds.
             if signer.is_some() && signer.as_deref() == signers.next().map(TokenSigner::kid) {
                 return Ok(None);
             }
@@ -202,7 +201,7 @@ impl Publisher {
                 known.into_iter().flatten().any(|own| Some(own.kid()) == signer.as_deref());
             let same_site =
                 |said: &Bundle| said.issuer == wanted.issuer && said.hierarchy == wanted.hierarchy;
-            // Where there is no other, it was this one, before something of it was changed.
+            // With no other server, this one made it, before a change of its configuration.
             let is_alone = wanted.servers == self.sources.servers;
             if !is_alone && said.is_some_and(|said| !is_ours || !same_site(&said)) {
                 return Err(PublishError::Disagree);
@@ -216,7 +215,7 @@ impl Publisher {
         let Some(found) = self.store.publish(make, made_of.store, now).await? else {
             return Ok(());
         };
-        // A clock that is set back makes it look again, like one that goes on.
+        // If the clock is set back, the renewal also becomes due.
         let until =
             Bundle::peek(&found.text).map_or(0, |b| b.issued + (b.expires - b.issued) / RENEW_AT);
         self.made_of = Some((made_of, until.min(now.as_second() + self.sources.life_s / RENEW_AT)));
@@ -230,8 +229,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Have the store know what the last bundle said: one that is an older copy must not make the
-    /// next one.
+    /// Checks that the store knows the last bundle, and recovers lost blocks: an older copy of the
+    /// store must not make the next bundle.
     async fn forgets_nothing(&mut self, now: Timestamp) -> Result<(), PublishError> {
         let is_incomplete = self.store.is_incomplete();
         let last = self.published.borrow().clone();
@@ -251,12 +250,12 @@ impl Publisher {
         let forgotten = missing(&blocks, &self.store.blocks().await?);
         let lost = Lost { blocks: &forgotten, gone: &gone };
         self.store.recover(lost, FoundIn::Bundle(other.version), now).await?;
-        // The copy may not name this server either.
+        // The copy may have lost this server's announcement, too.
         (self.other_since, self.made_of, self.announced) = (None, None, None);
         Ok(())
     }
 
-    /// Say that this server is there, and at which addresses clients find its site systems.
+    /// Announces this server and the origins of its site systems.
     async fn announce(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let due =
             |at: Timestamp| !(0..SERVER_EVERY_S).contains(&(now.as_second() - at.as_second()));
@@ -269,9 +268,9 @@ impl Publisher {
     }
 
     async fn made_of(&self, signers: &Keys) -> Result<MadeOf, PublishError> {
-        // Before all else: what changes while the rest is read makes another look.
+        // Read first: a change during the following reads then causes another check.
         let store = self.store.block_version().await?;
-        // Without its roots a bundle would cut off every gateway.
+        // A bundle without the site's roots would cut off every gateway.
         let (roots, from) = match &self.sources.authority {
             Some(authority) => (authority.root_pem()?, authority.switched()?),
             None => (String::new(), None),
@@ -286,7 +285,7 @@ impl Publisher {
         })
     }
 
-    /// What a bundle has to say now.
+    /// The content of a bundle now.
     async fn wanted(
         &self,
         signers: &Keys,
@@ -330,8 +329,8 @@ impl Publisher {
     }
 }
 
-/// The second after that of a moment: certificates tell no parts of one, and what was issued in the
-/// same second may have been issued before.
+/// The next full second: certificates have no fractions, and one issued in the same second may have
+/// been issued before.
 fn second_after(moment: Timestamp) -> i64 {
     moment.as_second().saturating_add(1)
 }

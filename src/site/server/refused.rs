@@ -1,5 +1,5 @@
-//! Why a site server refuses a gateway: a closed list, whose codes are in the log, in the answer, and
-//! in docs/site-server.md.
+//! Why a site server refuses a gateway: a closed list. Its codes are in the log, in the response
+//! and in docs/site-server.md.
 //!
 //! Never carries anything that a gateway sent.
 
@@ -23,17 +23,17 @@ macro_rules! denials {
             /// Every denial, in the order of the documentation.
             pub const ALL: &[SiteDenial] = &[$(SiteDenial::$variant,)+];
 
-            /// The code in the log and in the answer.
+            /// The code in the log and in the response.
             pub const fn code(self) -> &'static str {
                 match self { $(SiteDenial::$variant => $code,)+ }
             }
 
-            /// The HTTP status of the answer.
+            /// The HTTP status of the response.
             pub const fn status(self) -> u16 {
                 match self { $(SiteDenial::$variant => $status,)+ }
             }
 
-            /// What happened, as a sentence.
+            /// The fault, as a sentence.
             pub const fn title(self) -> &'static str {
                 match self { $(SiteDenial::$variant => $title,)+ }
             }
@@ -42,64 +42,64 @@ macro_rules! denials {
 }
 
 denials! {
-    /// Not what the path reads.
-    Malformed "request.malformed" 400 "The request is not in the form that is read here.";
-    /// One address asks too often.
+    /// The request does not have the form that the path expects.
+    Malformed "request.malformed" 400 "The request is not in the expected form.";
+    /// Rate limit: one address asks too often.
     Rate "request.rate" 429 "Too many requests from this address.";
-    /// There is no such join token.
+    /// No such join token.
     JoinUnknown "join.unknown" 403 "The join token is not one of this site's.";
-    /// A join token is good once.
+    /// A join token is valid for one use.
     JoinUsed "join.used" 403 "The join token has been used.";
-    /// Its time is over.
+    /// The join token has expired.
     JoinExpired "join.expired" 403 "The join token has expired.";
-    /// It was made for another gateway.
+    /// The join token is for another gateway.
     JoinName "join.name" 403 "The join token is for another gateway.";
-    /// No certificate, or one of no gateway.
-    GatewayUnknown "gateway.unknown" 401 "The connection shows no gateway of this site: it has not joined, or was revoked.";
-    /// A host that the join token did not name.
-    CertificateHosts "certificate.hosts" 403 "The gateway may not be addressed by such a host.";
-    /// Not a request with a fit key.
-    CertificateRequest "certificate.request" 400 "The certificate request is broken, or its key is not fit.";
-    /// The site issues no certificates, or cannot now.
-    CertificateIssue "certificate.issue" 503 "The site issues no certificate now.";
-    /// A gateway without a management point passes nothing on.
-    ServiceRole "service.role" 403 "The gateway has no role that clients get tokens from.";
-    /// There is no token service here.
-    ServiceAway "service.away" 503 "The token service does not run here.";
+    /// No client certificate, or one of no gateway.
+    GatewayUnknown "gateway.unknown" 401 "The connection has no certificate of a gateway of this site: it has not joined, or was revoked.";
+    /// A host that is not in the join token.
+    CertificateHosts "certificate.hosts" 403 "The gateway may not have a certificate for this host.";
+    /// A malformed request or an unfit key.
+    CertificateRequest "certificate.request" 400 "The certificate request is malformed, or its key is not accepted.";
+    /// The site issues no certificates, or cannot do so now.
+    CertificateIssue "certificate.issue" 503 "The site issues no certificates, or cannot issue one now.";
+    /// Only a gateway with a management point forwards token service requests.
+    ServiceRole "service.role" 403 "The gateway has no role with a token service.";
+    /// The token service does not run here.
+    ServiceAway "service.away" 503 "The token service does not run on this site server.";
     /// The store was restored from a copy.
-    BundleUnknown "bundle.unknown" 409 "The gateway has a bundle that this site server does not know of: the store is an older copy.";
-    /// Not one of this site's.
-    BundleRefused "bundle.refused" 400 "The bundle that the gateway has is not one of this site's.";
-    /// The store cannot be used.
+    BundleUnknown "bundle.unknown" 409 "This site server does not know the gateway's bundle: the store is an older copy.";
+    /// The bundle is not one of this site's.
+    BundleRefused "bundle.refused" 400 "The gateway's bundle is not of this site.";
+    /// The store is unavailable.
     Store "service.store" 503 "The site's store cannot be used now.";
 }
 
-/// A denial, and more of it for the log.
+/// A denial with a detail for the log.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(super) struct ServerRefusal {
     pub denial: SiteDenial,
     pub detail: Cow<'static, str>,
 }
 
-impl Refused {
+impl ServerRefusal {
     pub(super) fn of(denial: SiteDenial, detail: impl Into<Cow<'static, str>>) -> Self {
-        Refused { denial, detail: detail.into() }
+        ServerRefusal { denial, detail: detail.into() }
     }
 }
 
-impl From<SiteDenial> for Refused {
+impl From<SiteDenial> for ServerRefusal {
     fn from(denial: SiteDenial) -> Self {
-        Refused::of(denial, "")
+        ServerRefusal::of(denial, "")
     }
 }
 
-impl From<StoreError> for Refused {
+impl From<StoreError> for ServerRefusal {
     fn from(error: StoreError) -> Self {
-        Refused::of(SiteDenial::Store, error.to_string())
+        ServerRefusal::of(SiteDenial::Store, error.to_string())
     }
 }
 
-impl From<JoinError> for Refused {
+impl From<JoinError> for ServerRefusal {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::Unknown => SiteDenial::JoinUnknown.into(),
@@ -111,7 +111,7 @@ impl From<JoinError> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ServerRefusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.denial.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let body = json!({ "code": self.denial.code(), "error_description": self.denial.title() });

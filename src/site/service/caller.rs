@@ -1,6 +1,7 @@
-//! Who asks, as the gateway in front says: address, credentials, certificate.
+//! The caller of a token service request, as the gateway in front reports it: address, credentials,
+//! certificate.
 //!
-//! The gateway removes what clients say under these names; nobody else reaches the socket.
+//! The gateway removes these fields from clients' requests, and is the only client of the socket.
 
 use std::net::IpAddr;
 
@@ -11,28 +12,28 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::rate::neighbourhood;
 
-/// The field in which the gateway says whom the site system in front accepts.
+/// The field with the issuers that the site system in front accepts.
 const ACCEPTED_ISSUERS: &str = "sitegate-accepted-issuers";
 
 /// The caller of one request.
 #[derive(Clone, Debug, Default)]
 pub(in crate::site) struct Caller {
-    /// The client's address; `None` if the gateway did not say.
+    /// The client's address; `None` if the gateway did not report it.
     pub address: Option<IpAddr>,
     /// The credentials of `Authorization: Bearer`. A secret.
     pub bearer: Option<Secret>,
-    /// Whether there is an Authorization field, of whatever scheme.
+    /// Whether there is an Authorization field, of any scheme.
     pub has_authorization: bool,
-    /// Every `iss` that the site system accepts by which the request came; nothing if the gateway
-    /// did not say.
+    /// Every `iss` that the receiving site system accepts; empty if the gateway did not report it.
     pub accepted_iss: Vec<String>,
-    /// `x5t#S256` of the client certificate, if it is good by the site's trust.
+    /// `x5t#S256` of the client certificate, if the site trusts it.
     pub good: Option<String>,
-    /// `x5t#S256` of the client certificate whose key the connection proved, good or not.
+    /// `x5t#S256` of the client certificate with the key that the connection proved, trusted or
+    /// not.
     pub proven: Option<String>,
 }
 
-/// Credentials on their way from a header to their judge.
+/// Credentials that are not verified yet.
 #[derive(Clone)]
 pub(in crate::site) struct Secret(String);
 
@@ -72,7 +73,7 @@ impl Caller {
         }
     }
 
-    /// Whom a limit counts together: an IPv4 address, or an IPv6 /64.
+    /// The key for rate limits: an IPv4 address, or an IPv6 /64.
     pub(in crate::site) fn neighbourhood(&self) -> Option<IpAddr> {
         self.address.map(neighbourhood)
     }
@@ -83,7 +84,7 @@ impl Caller {
     }
 }
 
-/// A thumbprint in hexadecimal digits, as tokens have it.
+/// Converts a thumbprint from hexadecimal digits to the form in tokens.
 fn x5t_s256(hex: &str) -> Option<String> {
     if hex.len() != 64 || !hex.is_ascii() {
         return None;
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thumbprint_is_told_as_tokens_have_it() {
+    fn a_thumbprint_has_the_encoding_of_tokens() {
         let hex = "AB".repeat(32);
         let told = caller(&[("sitegate-client-cert-proven", &hex)]);
         assert_eq!(told.proven, Some(URL_SAFE_NO_PAD.encode([0xAB; 32])));

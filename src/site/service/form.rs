@@ -1,20 +1,21 @@
-//! A form as OAuth writes it (RFC 6749 appendix B): each parameter once, and not many.
+//! Parses a form body as OAuth defines it (RFC 6749 appendix B): each parameter once, and a bounded
+//! number.
 //!
-//! One reading of every body: what is there twice is refused, not chosen from. Only for whom a token
-//! shall be may be said more than once (RFC 8693 §2.1, RFC 8707 §2).
+//! Duplicates are refused, because parsers differ in which one they use. Only the target of the
+//! token may be repeated (RFC 8693 §2.1, RFC 8707 §2).
 
 use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 
-use super::refused::Refused;
+use super::refused::ServiceRefusal;
 use crate::grant_denial::GrantDenial;
 
 /// More parameters than any grant has.
 const PARAMETERS_MAX: usize = 32;
 
-/// The parameters of which a request may have several.
+/// The parameters that may be repeated.
 const REPEATED: [&str; 2] = ["audience", "resource"];
 
 /// The parameters of a form.
@@ -24,8 +25,8 @@ pub(super) struct Form {
 }
 
 impl Form {
-    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refused> {
-        let malformed = |why| Refused::of(GrantDenial::RequestMalformed, why);
+    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, ServiceRefusal> {
+        let malformed = |why| ServiceRefusal::of(GrantDenial::RequestMalformed, why);
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
         if !kind.is_some_and(|k| k.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
@@ -42,21 +43,21 @@ impl Form {
             if REPEATED.contains(&&*name) {
                 targets.push(value.into_owned());
             } else if once.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(malformed("a parameter is there twice"));
+                return Err(malformed("a parameter is repeated"));
             }
         }
-        // RFC 6749 §3.2: parameters without a value count as omitted.
+        // RFC 6749 §3.2: parameters without a value are treated as omitted.
         once.retain(|_, value| !value.is_empty());
         targets.retain(|value| !value.is_empty());
         Ok(Form { once, targets })
     }
 
-    /// A parameter that has a value.
+    /// A parameter with a value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.once.get(name).map(String::as_str)
     }
 
-    /// Every `audience` and `resource` that has a value.
+    /// Every `audience` and `resource` with a value.
     pub(super) fn targets(&self) -> &[String] {
         &self.targets
     }
@@ -66,7 +67,7 @@ impl Form {
 mod tests {
     use super::*;
 
-    fn parse(kind: &str, body: &str) -> Result<Form, Refused> {
+    fn parse(kind: &str, body: &str) -> Result<Form, ServiceRefusal> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, kind.parse().unwrap());
         Form::parse(&headers, body.as_bytes())

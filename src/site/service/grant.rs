@@ -1,5 +1,5 @@
-//! A token for a client that has proved its key (RFC 6749 §4.4), and the one way in which any token
-//! is made: signed, taken by the store, handed out.
+//! The client credentials grant for a client that has proved its key (RFC 6749 §4.4), and the
+//! common path for issuing any token: sign, record in the store, return.
 
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -9,47 +9,47 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::form::Form;
 use super::proof::{self, Proved};
-use super::refused::Refused;
-use super::scope::{Wanted, audience};
-use super::{Granted, Serving, away};
+use super::refused::ServiceRefusal;
+use super::scope::{WantedScope, audience};
+use super::{Granted, TokenServing, away};
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
 use crate::site::store::{Device, Grant, GrantError, Proof, TokenFilter, TokenRef};
-use crate::token::{MintRequest, Origin, lifetime_s};
+use crate::token::{MintRequest, TokenOrigin, lifetime_s};
 
-/// What a token is made of, once everything about the request is judged.
-pub(super) struct Wish<'a> {
-    pub wanted: Wanted,
+/// The content of a token, after all checks of the request.
+pub(super) struct GrantOrder<'a> {
+    pub wanted: WantedScope,
     pub audience: String,
     pub device: Option<&'a str>,
     pub user: Option<&'a str>,
-    /// The certificate that it is bound to.
+    /// The certificate to bind it to.
     pub bound_to: Option<&'a str>,
     /// The assertion that came with the request.
     pub proof: Option<&'a Proved>,
-    /// The token that it is exchanged for.
+    /// The token that is exchanged for it.
     pub subject_token: Option<TokenRef<'a>>,
-    /// Whether the site has no record of the device, and the token that it is exchanged for, which
-    /// the operator issued, vouches for it.
+    /// Whether the site has no record of the device, but the exchanged token, which the operator
+    /// issued, vouches for it.
     pub vouched: bool,
     /// The tokens that it is made from.
-    pub origins: &'a [Origin],
-    /// How long it may live at most, in seconds, if less than usual.
+    pub origins: &'a [TokenOrigin],
+    /// The longest lifetime, in seconds, if shorter than the default.
     pub lives_s_max: Option<i64>,
 }
 
 pub(super) async fn client_credentials(
-    serving: &Serving,
+    serving: &TokenServing,
     caller: &Caller,
     form: &Form,
-) -> Result<Granted, Refused> {
+) -> Result<Granted, ServiceRefusal> {
     let now = serving.service.clock.now();
     let proved = proof::required(serving, caller, form, now).await?;
-    let about = |refused: Refused| refused.about(&proved.device.id);
+    let about = |refused: ServiceRefusal| refused.about(&proved.device.id);
     proof::is_welcome(&proved.device)?;
     not_lapsed(serving, &proved.device, now).await.map_err(about)?;
-    let wish = Wish {
-        wanted: Wanted::of(form).map_err(about)?,
+    let wish = GrantOrder {
+        wanted: WantedScope::of(form).map_err(about)?,
         audience: audience(serving, form).map_err(about)?,
         device: Some(&proved.device.id),
         user: None,
@@ -64,22 +64,27 @@ pub(super) async fn client_credentials(
     Ok(granted(made, &wish, None))
 }
 
-/// A client that was away for too long has to register again: whoever finds an old machine's key
-/// finds nothing.
-async fn not_lapsed(serving: &Serving, device: &Device, now: Timestamp) -> Result<(), Refused> {
-    match has_lapsed(serving, device, now).await? {
-        true => Err(GrantDenial::DeviceLapsed.into()),
-        false => Ok(()),
+/// A device that was away for too long must register again: the key of an old machine is then
+/// worthless to a finder.
+async fn not_lapsed(
+    serving: &TokenServing,
+    device: &Device,
+    now: Timestamp,
+) -> Result<(), ServiceRefusal> {
+    if has_lapsed(serving, device, now).await? {
+        Err(GrantDenial::DeviceLapsed.into())
+    } else {
+        Ok(())
     }
 }
 
-/// Whether a device's last token has been over for longer than it may be away. One that has none
-/// yet, or has just come back, has as long as the shortest would have lived.
+/// Whether a device's last token ended longer ago than the allowed absence. A device without a
+/// token, or one that has just registered again, gets the lifetime of the shortest client token.
 pub(super) async fn has_lapsed(
-    serving: &Serving,
+    serving: &TokenServing,
     device: &Device,
     now: Timestamp,
-) -> Result<bool, Refused> {
+) -> Result<bool, ServiceRefusal> {
     let filter = TokenFilter {
         device: Some(&device.id),
         purpose: Some(Purpose::Client),
@@ -93,7 +98,7 @@ pub(super) async fn has_lapsed(
     Ok(now > after(ends, serving.service.params.return_grace_s))
 }
 
-/// A token that was made and taken by the store.
+/// A token that is signed and recorded in the store.
 pub(super) struct Made {
     token: String,
     id: Uuid,
@@ -101,19 +106,20 @@ pub(super) struct Made {
 }
 
 pub(super) async fn make(
-    serving: &Serving,
-    wish: &Wish<'_>,
+    serving: &TokenServing,
+    wish: &GrantOrder<'_>,
     now: Timestamp,
-) -> Result<Made, Refused> {
+) -> Result<Made, ServiceRefusal> {
     let service = &serving.service;
     let purpose = match wish.wanted {
-        Wanted::Client => Purpose::Client,
-        Wanted::Content(_) => Purpose::Content,
+        WantedScope::Client => Purpose::Client,
+        WantedScope::Content(_) => Purpose::Content,
     };
-    // A content token is short and narrow, and distribution points need not ask for certificates.
+    // A content token is short-lived and limited, and distribution points need not ask for
+    // certificates.
     let bound_to = wish.bound_to.filter(|_| purpose == Purpose::Client);
     let (usual_s, _) = lifetime_s(purpose, bound_to.is_some());
-    // No exchange makes a token live for longer than it is meant to.
+    // An exchange never extends a token's lifetime beyond its default.
     let lives_s = wish.lives_s_max.map_or(usual_s, |max| usual_s.min(max));
     let (id, scope) = (Uuid::new_v4(), wish.wanted.claim());
     let request = MintRequest {
@@ -132,9 +138,9 @@ pub(super) async fn make(
     let token = service.tokens.mint(request, now).map_err(|error| {
         use crate::token::MintError::{Device, Envelope, Lifetime, Scope, User};
         match error {
-            Scope => Refused::from(GrantDenial::Scope),
+            Scope => ServiceRefusal::from(GrantDenial::Scope),
             Device | User | Envelope | Lifetime { .. } => {
-                Refused::of(GrantDenial::SubjectPurpose, error.to_string())
+                ServiceRefusal::of(GrantDenial::SubjectPurpose, error.to_string())
             }
             error => {
                 tracing::error!(target: "sitegate::token_service", %error, "a token was not made");
@@ -163,9 +169,10 @@ pub(super) async fn make(
         renews: purpose == Purpose::Client && wish.proof.is_some(),
     };
     let actor = wish.device.or(wish.user).unwrap_or("-");
-    let recorded = match wish.vouched {
-        true => service.store.grant_by_operator(&grant, actor).await,
-        false => service.store.grant(&grant, actor).await,
+    let recorded = if wish.vouched {
+        service.store.grant_by_operator(&grant, actor).await
+    } else {
+        service.store.grant(&grant, actor).await
     };
     recorded.map_err(|error| match error {
         GrantError::Replayed => GrantDenial::AssertionReplayed.into(),
@@ -179,8 +186,8 @@ pub(super) async fn make(
     Ok(Made { token, id, lives_s })
 }
 
-/// The answer (RFC 6749 §5.1, RFC 8693 §2.2.1).
-pub(super) fn granted(made: Made, wish: &Wish<'_>, issued_type: Option<&str>) -> Granted {
+/// The token response (RFC 6749 §5.1, RFC 8693 §2.2.1).
+pub(super) fn granted(made: Made, wish: &GrantOrder<'_>, issued_type: Option<&str>) -> Granted {
     let scope = wish.wanted.told();
     let whose = wish.device.or(wish.user).unwrap_or("-");
     let origin = wish.origins.first().map_or_else(String::new, |origin| {

@@ -1,31 +1,32 @@
-//! How often one address or one device may ask.
+//! The rate limits of the token service, by address and by device.
 //!
-//! Counts neighbours together, and what proved who it is apart from what did not: a stranger behind
-//! the same address uses up nobody's turns. Remembers no more than fits into a few megabytes.
+//! Counts a /64 as one address, and authenticated requests apart from unauthenticated ones: an
+//! attacker behind the same address cannot exhaust a client's limit. Memory is bounded to a few
+//! megabytes.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::caller::Caller;
-use super::refused::Refused;
+use super::refused::ServiceRefusal;
 use crate::grant_denial::GrantDenial;
 use crate::rate::{Exceeded, Rate};
 
-/// A device renews once a month, and asks for content once for each package: many at once, and not
-/// for ever, because each token is a row.
+/// A device renews once a month, and asks for content once for each package: a large burst is
+/// allowed, but not a high rate, because each token is a row in the store.
 const DEVICE_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 const DEVICE_EVERY: Duration = Duration::from_secs(5);
-/// A token that was given up is remembered until its end, by every gateway.
+/// Every gateway keeps a revoked token in memory until it expires.
 const REVOCATIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const REVOCATION_EVERY: Duration = Duration::from_secs(600);
 
-/// How many times as often an address may try as it may fail: whoever proves who they are gets
-/// through for as long as nobody beside them tries that often.
+/// The allowed attempts of an address, as a multiple of its limits for requests and registrations:
+/// a client that authenticates gets through unless others behind its address try that often.
 const TRIES: u32 = 10;
 
-/// The limits of one token service.
-pub(in crate::site) struct Limits {
+/// The rate limits of one token service.
+pub(in crate::site) struct ServiceLimits {
     tries: Rate<IpAddr>,
     failures: Rate<IpAddr>,
     registrations: Rate<IpAddr>,
@@ -34,10 +35,10 @@ pub(in crate::site) struct Limits {
     revocations: Rate<String>,
 }
 
-impl Limits {
+impl ServiceLimits {
     pub(in crate::site) fn new(registrations: NonZeroU32, requests: NonZeroU32) -> Self {
         let tries = requests.saturating_add(registrations.get());
-        Limits {
+        ServiceLimits {
             tries: Rate::per_minute(
                 tries.saturating_mul(NonZeroU32::MIN.saturating_add(TRIES - 1)),
             ),
@@ -49,45 +50,46 @@ impl Limits {
         }
     }
 
-    /// Counted before anything is looked at: it bounds the work of judging proofs.
-    pub(in crate::site) fn attempt(&self, caller: &Caller) -> Result<(), Refused> {
+    /// Counted before any check: bounds the work of verifying proofs.
+    pub(in crate::site) fn attempt(&self, caller: &Caller) -> Result<(), ServiceRefusal> {
         take(&self.tries, caller)
     }
 
-    /// A request that proved nothing. If its address has no such turn left, it is told so instead.
-    pub(super) fn failed(&self, caller: &Caller, refused: Refused) -> Refused {
+    /// Counts an unauthenticated request. If its address has exceeded the limit, returns that
+    /// refusal instead.
+    pub(super) fn failed(&self, caller: &Caller, refused: ServiceRefusal) -> ServiceRefusal {
         take(&self.failures, caller).err().unwrap_or(refused)
     }
 
-    /// Counted once somebody has vouched for the registration.
-    pub(in crate::site) fn register(&self, caller: &Caller) -> Result<(), Refused> {
+    /// Counted after the registration's credential is accepted.
+    pub(in crate::site) fn register(&self, caller: &Caller) -> Result<(), ServiceRefusal> {
         take(&self.registrations, caller)
     }
 
-    /// Counted once the request has proved whom it is from.
-    pub(in crate::site) fn request(&self, caller: &Caller) -> Result<(), Refused> {
+    /// Counted after the client has authenticated.
+    pub(in crate::site) fn request(&self, caller: &Caller) -> Result<(), ServiceRefusal> {
         take(&self.requests, caller)
     }
 
-    /// Counted once the device has proved who it is: nobody can use up another's turns.
-    pub(super) fn device(&self, device: &str) -> Result<(), Refused> {
+    /// Counted after the device has authenticated: a client cannot exhaust another device's limit.
+    pub(super) fn device(&self, device: &str) -> Result<(), ServiceRefusal> {
         told(self.devices.take(&device.to_owned()))
     }
 
-    /// Counted besides: what a device gives up.
-    pub(super) fn revocation(&self, device: &str) -> Result<(), Refused> {
+    /// The additional limit for revocations by a device.
+    pub(super) fn revocation(&self, device: &str) -> Result<(), ServiceRefusal> {
         told(self.revocations.take(&device.to_owned()))
     }
 }
 
-fn take(rate: &Rate<IpAddr>, caller: &Caller) -> Result<(), Refused> {
+fn take(rate: &Rate<IpAddr>, caller: &Caller) -> Result<(), ServiceRefusal> {
     caller.neighbourhood().map_or(Ok(()), |who| told(rate.take(&who)))
 }
 
-fn told(taken: Result<(), Exceeded>) -> Result<(), Refused> {
+fn told(taken: Result<(), Exceeded>) -> Result<(), ServiceRefusal> {
     taken.map_err(|exceeded| match exceeded {
         Exceeded::Turns => GrantDenial::RateLimited.into(),
-        Exceeded::Crowd => Refused::of(GrantDenial::RateLimited, "too many clients at once"),
+        Exceeded::Crowd => ServiceRefusal::of(GrantDenial::RateLimited, "too many clients at once"),
     })
 }
 
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn one_address_is_stopped_and_the_others_are_not() {
         let three = NonZeroU32::new(3).unwrap();
-        let limits = Limits::new(three, three);
+        let limits = ServiceLimits::new(three, three);
         let taken = (0..10).filter(|_| limits.register(&from("2001:db8::1")).is_ok()).count();
         assert_eq!(taken, 3);
         assert!(limits.register(&from("2001:db8::2")).is_err(), "a neighbour in the same /64");

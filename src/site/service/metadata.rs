@@ -1,17 +1,17 @@
-//! What the service says of itself: metadata (RFC 8414) and the keys that sign its tokens.
+//! Publishes the service's metadata (RFC 8414) and the keys that sign its tokens.
 
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::json;
 
-use super::Shared;
+use super::ServiceState;
 use crate::token::Algorithm;
 
-/// Short: a client that sees a new address or key late is a client that is refused.
+/// Short: a client with an outdated address or key is refused.
 const CACHED: &str = "public, max-age=300";
 
-pub(super) async fn metadata(State(serving): Shared) -> Response {
+pub(super) async fn metadata(State(serving): ServiceState) -> Response {
     let issuer = &serving.service.params.issuer;
     let algorithms: Vec<_> =
         Algorithm::ALL.iter().map(|a| a.name()).chain([Algorithm::ED25519]).collect();
@@ -22,7 +22,8 @@ pub(super) async fn metadata(State(serving): Shared) -> Response {
         "registration_endpoint": format!("{issuer}/register"),
         "revocation_endpoint": format!("{issuer}/revoke"),
         "jwks_uri": format!("{issuer}/jwks"),
-        // There is no authorization endpoint; RFC 8414 wants the list, and clients want it filled.
+        // There is no authorization endpoint; RFC 8414 requires the list, and clients require an
+        // entry.
         "response_types_supported": ["none"],
         "grant_types_supported":
             ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
@@ -36,7 +37,7 @@ pub(super) async fn metadata(State(serving): Shared) -> Response {
     ([(CACHE_CONTROL, CACHED)], Json(body)).into_response()
 }
 
-pub(super) async fn jwks(State(serving): Shared) -> Response {
+pub(super) async fn jwks(State(serving): ServiceState) -> Response {
     let kind = (CONTENT_TYPE, "application/jwk-set+json");
     ([kind, (CACHE_CONTROL, CACHED)], serving.service.tokens.jwks()).into_response()
 }

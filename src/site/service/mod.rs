@@ -1,8 +1,7 @@
 //! The token service: an OAuth 2.0 authorization server for devices, behind the gateway.
 //!
-//! Joins who asks, what the store knows and what the site's key signs. Nothing is handed out before
-//! the store has taken it; what the gateway in front says of the client is believed, and nothing
-//! else is.
+//! Combines the caller, the store and the site's signing key. A token is returned only after the
+//! store has recorded it. Trusts the gateway's information about the client, and nothing else.
 
 mod caller;
 mod exchange;
@@ -36,8 +35,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub(super) use self::caller::Caller;
 use self::form::Form;
-pub(super) use self::limits::Limits;
-use self::refused::Refused;
+pub(super) use self::limits::ServiceLimits;
+use self::refused::ServiceRefusal;
 use super::store::{Store, StoreError};
 use super::tokens::SiteTokens;
 use crate::clock::Clock;
@@ -47,47 +46,47 @@ use crate::token::{Blocklist, Trusted};
 
 /// The largest body, in bytes: a registration with an RSA key of 8192 bits and a token.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Requests at once; each holds a signature or a transaction.
+/// The largest number of concurrent requests; each holds a signature or a transaction.
 const AT_ONCE_MAX: usize = 64;
 
-/// The terms of a token service.
+/// The parameters of a token service.
 #[derive(Clone, Debug)]
 pub struct ServiceParams {
     /// Its issuer: an https URL that ends in its path (RFC 8414 §2).
     pub issuer: String,
     /// The path under which the gateway reaches it.
     pub path: String,
-    /// `https://` and a host for each site system of the site, as they are known at present: what a
-    /// token may be limited to, and where the service itself may be addressed.
+    /// The current origins of the site's systems, `https://` and a host each: a token may be
+    /// limited to one of them, and the service itself may be addressed by any of them.
     pub origins: Live<BTreeSet<String>>,
     /// The audience of tokens that are not limited to one site system.
     pub audience: String,
-    /// Whether a client that proves itself is let in at once.
+    /// Whether a client with an accepted credential is approved at once.
     pub approval_automatic: bool,
-    /// Whether a client may bring a device id that the site does not know.
+    /// Whether a client may register with a device id that the site does not know.
     pub claims_accepted: bool,
-    /// How long after its last token a client may come back, in seconds.
+    /// How long after its last token a client may return, in seconds.
     pub return_grace_s: i64,
-    /// Registrations from one address in a minute.
+    /// Registrations per minute from one address.
     pub registrations_per_minute: NonZeroU32,
-    /// Other requests from one address in a minute.
+    /// Other requests per minute from one address.
     pub requests_per_minute: NonZeroU32,
 }
 
-/// Told of every answer, for counting.
-pub type OnAnswer = Arc<dyn Fn(Endpoint, Result<(), GrantDenial>) + Send + Sync>;
+/// Called for every response, for metrics.
+pub type OnAnswer = Arc<dyn Fn(ServiceEndpoint, Result<(), GrantDenial>) + Send + Sync>;
 
-/// What became of a key that claims to be a device's which has other keys, without proof.
+/// The outcome of a rival claim: a key that claims, without proof, a device that has other keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RivalClaim {
     /// It waits for approval.
     Waits,
-    /// Too many wait already.
+    /// Too many keys wait already.
     Refused,
 }
 
 impl RivalClaim {
-    /// The word in metrics.
+    /// The metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
             RivalClaim::Waits => "waits",
@@ -96,12 +95,12 @@ impl RivalClaim {
     }
 }
 
-/// Told of every rival claim, for counting.
+/// Called for every rival claim, for metrics.
 pub type OnRival = Arc<dyn Fn(RivalClaim) + Send + Sync>;
 
-/// The endpoints that change something.
+/// The endpoints that change state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum ServiceEndpoint {
     /// RFC 7591.
     Registration,
     /// RFC 6749 §3.2.
@@ -110,57 +109,58 @@ pub enum Endpoint {
     Revocation,
 }
 
-impl Endpoint {
+impl ServiceEndpoint {
     /// All, in the order of the documentation.
-    pub const ALL: [Endpoint; 3] = [Endpoint::Registration, Endpoint::Token, Endpoint::Revocation];
+    pub const ALL: [ServiceEndpoint; 3] =
+        [ServiceEndpoint::Registration, ServiceEndpoint::Token, ServiceEndpoint::Revocation];
 
-    /// The word in metrics and logs.
+    /// The name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Endpoint::Registration => "registration",
-            Endpoint::Token => "token",
-            Endpoint::Revocation => "revocation",
+            ServiceEndpoint::Registration => "registration",
+            ServiceEndpoint::Token => "token",
+            ServiceEndpoint::Revocation => "revocation",
         }
     }
 }
 
-/// What a token service is made of.
+/// The parts of a token service.
 pub struct TokenService {
-    /// Its terms.
+    /// Its parameters.
     pub params: ServiceParams,
-    /// What the site knows.
+    /// The site's store.
     pub store: Store,
-    /// What signs.
+    /// The signer of the site's tokens.
     pub tokens: Arc<SiteTokens>,
-    /// Whose tokens are accepted, as by the gateway.
+    /// The issuers of accepted tokens, the same as the gateway's.
     pub trusted: Live<Vec<Trusted>>,
     /// The configured name of the site's own issuer.
     pub own_issuer: Arc<str>,
-    /// What is blocked, by whomever.
+    /// The blocklist, from all sources.
     pub blocklist: Live<Blocklist>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Who counts.
+    /// Counts responses.
     pub on_answer: OnAnswer,
-    /// Who counts rival claims.
+    /// Counts rival claims.
     pub on_rival: OnRival,
 }
 
-struct Serving {
+struct TokenServing {
     service: TokenService,
-    limits: Limits,
+    limits: ServiceLimits,
     turns: Semaphore,
 }
 
-type Shared = State<Arc<Serving>>;
+type ServiceState = State<Arc<TokenServing>>;
 
 impl TokenService {
-    /// The service as routes, all of them below its path but for the well-known one.
+    /// The service's routes, all below its path except the well-known one.
     pub fn router(self) -> Router {
         let path = self.params.path.clone();
         let below = |name: &str| format!("{path}{name}");
-        let serving = Arc::new(Serving {
-            limits: Limits::new(
+        let serving = Arc::new(TokenServing {
+            limits: ServiceLimits::new(
                 self.params.registrations_per_minute,
                 self.params.requests_per_minute,
             ),
@@ -181,8 +181,8 @@ impl TokenService {
 
 const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
 
-/// The issuer and the token endpoint, by every name that the service has: RFC 7523 §3 takes either,
-/// and a client goes to the site system that is next to it.
+/// The accepted `aud` values of assertions: issuer and token endpoint, for each origin of the
+/// service. RFC 7523 §3 allows either, and a client uses the nearest site system.
 fn audiences(params: &ServiceParams) -> Vec<String> {
     let own = params.issuer.strip_suffix(&params.path);
     let known = params.origins.load();
@@ -195,11 +195,11 @@ fn audiences(params: &ServiceParams) -> Vec<String> {
     configured.chain(origins.iter().flat_map(at)).collect()
 }
 
-/// Open the socket on which the gateway reaches the service, for this user alone. What a process
-/// that was killed has left behind is removed.
+/// Opens the unix socket on which the gateway reaches the service, accessible only to this user.
+/// Removes the leftover socket of a killed process.
 ///
 /// # Errors
-/// What the system answers.
+/// The system's error.
 pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -210,10 +210,10 @@ pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answer on a unix socket until told to stop.
+/// Serves requests on a unix socket until `stop` is set.
 ///
 /// # Errors
-/// If the socket is lost.
+/// If the socket fails.
 pub async fn serve(
     listener: UnixListener,
     router: Router,
@@ -226,17 +226,17 @@ pub async fn serve(
         .await
 }
 
-async fn register(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn register(serving: ServiceState, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
         serving.limits.attempt(&caller)?;
         let _turn = serving.turn()?;
         registration::register(&serving, &caller, &body).await
     };
-    serving.answer(Endpoint::Registration, &caller, outcome.await)
+    serving.answer(ServiceEndpoint::Registration, &caller, outcome.await)
 }
 
-async fn token(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn token(serving: ServiceState, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
         serving.limits.attempt(&caller)?;
@@ -248,13 +248,13 @@ async fn token(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
                 exchange::exchange(&serving, &caller, &form).await
             }
             Some(_) => Err(GrantDenial::GrantType.into()),
-            None => Err(Refused::of(GrantDenial::RequestMalformed, "grant_type is missing")),
+            None => Err(ServiceRefusal::of(GrantDenial::RequestMalformed, "grant_type is missing")),
         }
     };
-    serving.answer(Endpoint::Token, &caller, outcome.await)
+    serving.answer(ServiceEndpoint::Token, &caller, outcome.await)
 }
 
-async fn revoke(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn revoke(serving: ServiceState, headers: HeaderMap, body: Bytes) -> Response {
     let caller = Caller::of(&headers);
     let outcome = async {
         serving.limits.attempt(&caller)?;
@@ -262,40 +262,43 @@ async fn revoke(serving: Shared, headers: HeaderMap, body: Bytes) -> Response {
         let _turn = serving.turn()?;
         revocation::revoke(&serving, &caller, &form).await
     };
-    serving.answer(Endpoint::Revocation, &caller, outcome.await)
+    serving.answer(ServiceEndpoint::Revocation, &caller, outcome.await)
 }
 
-/// An answer that is good: what the client gets, and what the log says.
+/// A successful response, and its log text.
 struct Granted {
     status: StatusCode,
     body: Value,
-    /// Whom and what it is about, for the log.
+    /// The log text: subject and content.
     told: String,
 }
 
-impl Serving {
-    /// What an assertion's `aud` may be.
+impl TokenServing {
+    /// The accepted `aud` values of an assertion.
     fn audiences(&self) -> Vec<String> {
         audiences(&self.service.params)
     }
 
-    /// A turn, or none: a queue of clients that have given up helps nobody.
-    fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refused> {
+    /// A permit, without waiting: a queue would fill with clients that have given up.
+    fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceRefusal> {
         self.turns
             .try_acquire()
-            .map_err(|_| Refused::of(GrantDenial::StoreAway, "too many requests at once"))
+            .map_err(|_| ServiceRefusal::of(GrantDenial::StoreAway, "too many requests at once"))
     }
 
     fn answer(
         &self,
-        endpoint: Endpoint,
+        endpoint: ServiceEndpoint,
         caller: &Caller,
-        outcome: Result<Granted, Refused>,
+        outcome: Result<Granted, ServiceRefusal>,
     ) -> Response {
         let client = caller.shown();
-        let outcome = outcome.map_err(|refused| match refused.denial.proves_nothing() {
-            true => self.limits.failed(caller, refused),
-            false => refused,
+        let outcome = outcome.map_err(|refused| {
+            if refused.denial.proves_nothing() {
+                self.limits.failed(caller, refused)
+            } else {
+                refused
+            }
         });
         (self.service.on_answer)(endpoint, outcome.as_ref().map(drop).map_err(|r| r.denial));
         match outcome {
@@ -312,7 +315,7 @@ impl Serving {
                     (refused.about.as_deref().unwrap_or("-"), refused.denial.code());
                 let (endpoint, title) = (endpoint.as_str(), refused.denial.title());
                 let line = format!("refused: {title} {}", refused.detail);
-                // An outage of the store has its own line, and refuses every client there is.
+                // An outage of the store has its own log line, and refuses every client.
                 match refused.denial {
                     GrantDenial::StoreAway => tracing::debug!(target: "sitegate::token_service",
                         client, about, endpoint, code, "{line}"),
@@ -325,13 +328,14 @@ impl Serving {
     }
 }
 
-/// What the database answers is for the log of the site server, not for strangers. What ails the store
-/// itself is told there once, when it begins.
-fn away(error: StoreError) -> Refused {
+/// Database errors go to the site server's log, not to clients. A fault of the store itself is
+/// logged once, when it begins.
+fn away(error: StoreError) -> ServiceRefusal {
     let (fault, cause) = (error.fault(), error.fault().code());
-    match fault.is_of_the_store() {
-        true => tracing::debug!(target: "sitegate::token_service", cause, "{error}"),
-        false => tracing::error!(target: "sitegate::token_service", cause, "{}", error.advice()),
+    if fault.is_of_the_store() {
+        tracing::debug!(target: "sitegate::token_service", cause, "{error}");
+    } else {
+        tracing::error!(target: "sitegate::token_service", cause, "{}", error.advice());
     }
     GrantDenial::StoreAway.into()
 }

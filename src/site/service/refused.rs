@@ -1,5 +1,5 @@
-//! A refusal on its way to the client: the standards' error, sitegate's code, and a line in the
-//! log.
+//! Builds the response to a refused request: the standard's error code, sitegate's code, and the
+//! details for the log.
 
 use std::borrow::Cow;
 
@@ -12,39 +12,40 @@ use serde_json::json;
 use super::caller::Caller;
 use crate::grant_denial::GrantDenial;
 
-/// Why a request is refused, and more of it.
+/// Why a request is refused, with details.
 #[derive(Clone, Debug)]
-pub(in crate::site) struct Refused {
+pub(in crate::site) struct ServiceRefusal {
     pub denial: GrantDenial,
-    /// More of it: words of our own, told to the client as well.
+    /// A detail in fixed words; the client gets it, too.
     pub detail: Cow<'static, str>,
-    /// Whom it is about, for the log alone.
+    /// The client it is about, only for the log.
     pub about: Option<String>,
 }
 
-impl Refused {
+impl ServiceRefusal {
     pub(super) fn of(denial: GrantDenial, detail: impl Into<Cow<'static, str>>) -> Self {
-        Refused { denial, detail: detail.into(), about: None }
+        ServiceRefusal { denial, detail: detail.into(), about: None }
     }
 
     pub(super) fn about(self, about: &str) -> Self {
-        Refused { about: Some(about.to_owned()), ..self }
+        ServiceRefusal { about: Some(about.to_owned()), ..self }
     }
 }
 
-impl From<GrantDenial> for Refused {
+impl From<GrantDenial> for ServiceRefusal {
     fn from(denial: GrantDenial) -> Self {
-        Refused::of(denial, "")
+        ServiceRefusal::of(denial, "")
     }
 }
 
-impl Refused {
-    /// The answer to whoever asked.
+impl ServiceRefusal {
+    /// The HTTP response.
     pub(super) fn answered(self, caller: &Caller) -> Response {
         let denial = self.denial;
-        let description = match self.detail.is_empty() {
-            true => denial.title().to_owned(),
-            false => format!("{} ({})", denial.title(), self.detail),
+        let description = if self.detail.is_empty() {
+            denial.title().to_owned()
+        } else {
+            format!("{} ({})", denial.title(), self.detail)
         };
         let mut body = json!({ "error_description": description, "code": denial.code() });
         if let (Some(error), Some(members)) = (denial.error(), body.as_object_mut()) {
@@ -54,8 +55,9 @@ impl Refused {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // RFC 6750 §3: how to authenticate. RFC 6749 §5.2: for a client that is not accepted only
-        // where it used the Authorization field; libraries that see a challenge read no body.
+        // RFC 6750 §3: names the authentication scheme. RFC 6749 §5.2: for invalid_client only if
+        // the client used the Authorization field, because libraries that see a challenge do not
+        // read the body.
         let challenge = match (status, denial.error()) {
             (StatusCode::UNAUTHORIZED, Some("invalid_client")) => {
                 caller.has_authorization.then_some("Bearer")

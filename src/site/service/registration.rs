@@ -1,4 +1,4 @@
-//! A client becomes known (RFC 7591): somebody vouches for it, its key is taken, it gets an id.
+//! Client registration (RFC 7591): checks the client's credential, records its key, assigns an id.
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -8,20 +8,20 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::grant::has_lapsed;
 use super::proof::by_keys;
-use super::refused::Refused;
-use super::{Granted, RivalClaim, Serving, away};
+use super::refused::ServiceRefusal;
+use super::{Granted, RivalClaim, TokenServing, away};
 use crate::denial::Denial;
 use crate::grant_denial::GrantDenial;
 use crate::purpose::Purpose;
 use crate::site::store::{Device, RegisterError, Registered, Registration, TokenRef, Via};
 use crate::token::{Assertion, ClientMetadata, IssuerKind};
 
-/// Who vouches for a client.
+/// The credential that vouches for a registration.
 struct Voucher {
     via: Via,
-    /// Whether a token of the site's own vouches.
+    /// Whether it is one of the site's own tokens.
     is_own: bool,
-    /// The bulk token: its `iss`, its id, and when it was issued.
+    /// The bulk token: its `iss`, its id, and its time of issue.
     token: Option<(String, String, Option<Timestamp>)>,
     /// The Entra device.
     entra: Option<String>,
@@ -30,7 +30,7 @@ struct Voucher {
 }
 
 impl Voucher {
-    /// As the audit has it.
+    /// The actor in the audit log.
     fn actor(&self) -> String {
         match (&self.token, &self.entra, &self.certificate) {
             (Some((_, id, _)), ..) => format!("bulk token {id}"),
@@ -42,21 +42,22 @@ impl Voucher {
 }
 
 pub(super) async fn register(
-    serving: &Serving,
+    serving: &TokenServing,
     caller: &Caller,
     body: &[u8],
-) -> Result<Granted, Refused> {
+) -> Result<Granted, ServiceRefusal> {
     let service = &serving.service;
     let now = service.clock.now();
     let voucher = voucher(serving, caller, now)?;
     serving.limits.register(caller)?;
-    let metadata =
-        ClientMetadata::parse(body).map_err(|(denial, detail)| Refused::of(denial, detail))?;
+    let metadata = ClientMetadata::parse(body)
+        .map_err(|(denial, detail)| ServiceRefusal::of(denial, detail))?;
     let proven_by = former_key(serving, &metadata, now).await?;
-    // Sending the same again is a retry, unless the client could do nothing with the answer.
+    // A repeated registration is a retry, unless the device has lapsed: the same response would
+    // then be useless to it.
     let known = service.store.device_by_key(metadata.key.thumbprint()).await.map_err(away)?;
     let returning = match &known {
-        // A key that only waits brings nobody back.
+        // A key that only waits for approval does not end a lapse.
         Some(device) if device.has_active(metadata.key.thumbprint()) => {
             has_lapsed(serving, device, now).await?
         }
@@ -74,8 +75,8 @@ pub(super) async fn register(
             id,
             issued: *issued,
         }),
-        // A token of the site's own has a record; one that has none is of a time that the store has
-        // forgotten, and nobody knows how often it may be used.
+        // The site's own token has a record. If it is missing, a restored store has lost it, and
+        // its number of uses is unknown.
         uses_max: voucher.is_own.then_some(0),
         entra: voucher.entra.as_deref(),
         certificate: voucher.certificate.as_deref(),
@@ -121,9 +122,14 @@ pub(super) async fn register(
     })
 }
 
-/// A bulk registration token, the device's own Entra token, or a client certificate that is good.
-/// A token that is not good is no reason to look at the certificate: whoever sends it should know.
-fn voucher(serving: &Serving, caller: &Caller, now: Timestamp) -> Result<Voucher, Refused> {
+/// The credential: a bulk registration token, the device's own Entra token, or a trusted client
+/// certificate. If a token is invalid, the certificate is not tried, so that the client learns of
+/// the invalid token.
+fn voucher(
+    serving: &TokenServing,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Voucher, ServiceRefusal> {
     let Some(bearer) = &caller.bearer else {
         let certificate = caller.good.clone().ok_or(GrantDenial::RegistrationUnproven)?;
         let via = Via::Certificate;
@@ -135,13 +141,14 @@ fn voucher(serving: &Serving, caller: &Caller, now: Timestamp) -> Result<Voucher
             certificate: Some(certificate),
         });
     };
-    let refused = |denial: Denial| Refused::of(GrantDenial::RegistrationToken, denial.code());
+    let refused =
+        |denial: Denial| ServiceRefusal::of(GrantDenial::RegistrationToken, denial.code());
     let verified = serving.verified(caller, bearer.reveal(), now);
     let verified = verified.map_err(|refusal| refused(refusal.denial))?;
     let who = verified.identity();
     serving.not_blocked(&verified).map_err(|refused| match refused.denial {
         GrantDenial::DeviceBlocked => refused,
-        _ => Refused { denial: GrantDenial::RegistrationTokenBlocked, ..refused },
+        _ => ServiceRefusal { denial: GrantDenial::RegistrationTokenBlocked, ..refused },
     })?;
     if who.bound_to.is_some() && who.bound_to != caller.proven {
         return Err(GrantDenial::SubjectBinding.into());
@@ -166,23 +173,23 @@ fn voucher(serving: &Serving, caller: &Caller, now: Timestamp) -> Result<Voucher
     }
 }
 
-/// The former key of the device that a client claims, proved by an assertion that names the new
-/// one: taken from somewhere else, it would prove nothing for another key.
+/// The former key of the claimed device, proved by an assertion that names the new key: a stolen
+/// assertion is then worthless for another key.
 async fn former_key(
-    serving: &Serving,
+    serving: &TokenServing,
     metadata: &ClientMetadata,
     now: Timestamp,
-) -> Result<Option<String>, Refused> {
+) -> Result<Option<String>, ServiceRefusal> {
     let (Some(claimed), Some(proof)) = (&metadata.device, &metadata.proof) else {
         return Ok(None);
     };
-    let refused = |why| Refused::of(GrantDenial::RegistrationProof, why).about(claimed);
+    let refused = |why| ServiceRefusal::of(GrantDenial::RegistrationProof, why).about(claimed);
     let assertion = Assertion::parse(proof).map_err(|_| refused("not well-formed"))?;
     if assertion.client() != claimed {
         return Err(refused("of another device"));
     }
     let device: Option<Device> = serving.service.store.device(claimed).await.map_err(away)?;
-    // An unknown device and a wrong key are one answer.
+    // An unknown device and a wrong key get the same response.
     let device = device.ok_or_else(|| refused("not by a key of the device"))?;
     let keys = device.keys.iter().filter(|key| key.active);
     for key in keys {
@@ -198,7 +205,7 @@ async fn former_key(
     Err(refused("not by a key of the device"))
 }
 
-/// RFC 7591 §3.2.1.
+/// The client information response (RFC 7591 §3.2.1).
 fn answer(status: StatusCode, device: &Device, metadata: &ClientMetadata, told: &str) -> Granted {
     let jwk: serde_json::Value = serde_json::from_str(&metadata.key.jwk()).unwrap_or_default();
     let is_active =

@@ -1,27 +1,27 @@
-//! Which tokens the service believes: those that the site system in front of it would let in.
+//! The tokens that the service accepts: those that the site system in front of it would accept.
 //!
-//! Every token that a client brings goes through here, whatever endpoint it is for.
+//! Every token of a client is checked here, for all endpoints.
 
 use jiff::Timestamp;
 
-use super::Serving;
+use super::TokenServing;
 use super::caller::Caller;
 use crate::denial::Denial;
 use crate::token::{BearerToken, IssuerKind, Refusal, Verified, verify};
 
-/// Whose ids a token speaks of.
+/// The namespace of the ids in a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Namespace {
-    /// The hierarchy's own: the site issued the token, or a site of the same hierarchy.
+    /// The hierarchy's own: the site or another site of the same hierarchy issued the token.
     Site,
-    /// Entra's, whose ids are GUIDs that nobody chooses.
+    /// Entra's: GUIDs that users cannot choose.
     Entra,
-    /// Anybody's. What they call their users may be the name of somebody else's.
+    /// Other issuers': their user names may equal those of other issuers.
     Other,
 }
 
-impl Serving {
-    /// Verify a token, by the issuers that the site system accepts by which the request came.
+impl TokenServing {
+    /// Verifies a token with the issuers that the receiving site system accepts.
     ///
     /// # Errors
     /// As at that site system: an issuer that is trusted elsewhere is unknown here.
@@ -34,12 +34,13 @@ impl Serving {
         let malformed = |denial| Refusal::new(denial, "its shape is not that of a signed JWT");
         let token = BearerToken::parse(text.as_bytes()).map_err(malformed)?;
         let verified = verify(&token, &self.service.trusted.load(), now)?;
-        match caller.accepted_iss.iter().any(|iss| iss == verified.iss()) {
-            true => Ok(verified),
-            false => Err(Refusal::new(
+        if caller.accepted_iss.iter().any(|iss| iss == verified.iss()) {
+            Ok(verified)
+        } else {
+            Err(Refusal::new(
                 Denial::TokenIssuer,
                 "its issuer is not one that the site system accepts",
-            )),
+            ))
         }
     }
 
@@ -48,7 +49,7 @@ impl Serving {
         verified.issuer().name == self.service.own_issuer
     }
 
-    /// Whose ids a token speaks of.
+    /// The namespace of the ids in a token.
     pub(super) fn namespace(&self, verified: &Verified) -> Namespace {
         match verified.issuer().kind {
             _ if self.is_own(verified) => Namespace::Site,

@@ -1,16 +1,16 @@
-//! Who did what, and when. A line is written in the transaction of what it tells of.
+//! The audit log: who did what, and when. A line is written in the transaction of the action.
 //!
-//! Never changes or removes a line.
+//! Lines are never changed or removed.
 
 use jiff::Timestamp;
 
-use super::db::{Arg, Row, Tx};
+use super::db::{Arg, DbRow, Tx};
 use super::{Store, StoreError, seconds};
 use crate::clock::second;
 
 macro_rules! actions {
     ($($(#[$doc:meta])+ $variant:ident = $word:literal),+ $(,)?) => {
-        /// What was done.
+        /// An audited action.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Action { $($(#[$doc])+ $variant),+ }
 
@@ -18,7 +18,7 @@ macro_rules! actions {
             /// Every action, in the order of the documentation.
             pub const ALL: &[Action] = &[$(Action::$variant),+];
 
-            /// The word in the store and in documents.
+            /// The name in the store and in documentation.
             pub fn as_str(self) -> &'static str {
                 match self { $(Action::$variant => $word),+ }
             }
@@ -29,87 +29,87 @@ macro_rules! actions {
 actions! {
     /// A process opened the store.
     Opened = "store.opened",
-    /// A device has a record, and may work.
+    /// A device was registered, and is approved.
     Registered = "device.registered",
-    /// A device has a record, and waits for approval.
+    /// A device was registered, and waits for approval.
     Claimed = "device.claimed",
-    /// A device was away for too long, and has registered again.
+    /// A device that had lapsed has registered again.
     Returned = "device.returned",
-    /// A device has another key.
+    /// A device got another key.
     KeyAdded = "device.key-added",
-    /// A key claims to be a device's, and waits for approval.
+    /// A key claims an existing device, and waits for approval.
     KeyClaimed = "device.key-claimed",
-    /// More is known of a device: its Entra id, or a certificate.
+    /// A device got an Entra id or a certificate.
     Learned = "device.learned",
-    /// A waiting key was approved, and its device with it.
+    /// A waiting key and its device were approved.
     Approved = "device.approved",
     /// A waiting key was rejected.
     Rejected = "device.key-rejected",
-    /// A waiting key was dropped: it expired, or it or what vouched for it was blocked.
+    /// A waiting key was removed: it expired, or it or its credential was blocked.
     KeyDropped = "device.key-dropped",
-    /// A device that only ever waited has no key left, and no record.
+    /// A device that was never approved has lost its last key, and its record.
     Forgotten = "device.forgotten",
     /// A registration was refused.
     RegistrationRefused = "device.refused",
     /// A token was issued.
     Issued = "token.issued",
-    /// A token was refused to somebody.
+    /// A token request was refused.
     GrantRefused = "token.refused",
-    /// A token, device, user, or what was issued before a moment, was blocked.
+    /// A token, a device, a user, or an issuer's tokens from before a given time were blocked.
     Blocked = "block.added",
-    /// A block was taken back.
+    /// A block was removed.
     Unblocked = "block.removed",
-    /// The store turned out to be an older copy; what it had forgotten was blocked again.
+    /// The store was an older copy; the blocks that it had lost were added again.
     Restored = "store.restored",
     /// The site's signing keys were changed.
     KeysChanged = "keys.changed",
-    /// A join token was made.
+    /// A join token was created.
     JoinAllowed = "gateway.allowed",
     /// A gateway joined the site.
     Joined = "gateway.joined",
-    /// A gateway is known by another certificate.
+    /// A gateway has another client certificate as its identity.
     IdentityRenewed = "gateway.renewed",
-    /// A gateway was put out of the site.
+    /// A gateway was revoked.
     GatewayRevoked = "gateway.revoked",
-    /// A gateway was given a role certificate.
+    /// A role certificate was issued to a gateway.
     CertificateIssued = "certificate.issued",
     /// A role certificate was blocked.
     CertificateBlocked = "certificate.blocked",
 }
 
-/// A line of the audit.
+/// A line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
     /// Its number; later ones are higher.
     pub id: i64,
-    /// When, to the second.
+    /// The time, in seconds.
     pub at: Timestamp,
-    /// Who did it.
+    /// The actor.
     pub actor: String,
-    /// What was done.
+    /// The action.
     pub action: Action,
-    /// What it was done to: an id.
+    /// The id of the affected object.
     pub subject: String,
-    /// More, for people.
+    /// Details, as text.
     pub detail: String,
 }
 
-/// Which lines. The default is all.
+/// Selects lines. The default is all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuditFilter<'a> {
-    /// Of one action.
+    /// With this action.
     pub action: Option<Action>,
-    /// About one subject, exactly.
+    /// With this exact subject.
     pub subject: Option<&'a str>,
-    /// By one actor, exactly.
+    /// With this exact actor.
     pub actor: Option<&'a str>,
 }
 
 impl Store {
-    /// The latest lines first, at most `limit`, and only those with a number below `before`.
+    /// Reads lines, the latest first, at most `limit`, with numbers below `before`.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn audit(
         &self,
         filter: AuditFilter<'_>,
@@ -131,10 +131,10 @@ impl Store {
         self.db.rows(sql, &args).await?.iter().map(read).collect()
     }
 
-    /// Write a line about something that is not kept here otherwise.
+    /// Writes a line about an action outside the store.
     ///
     /// # Errors
-    /// What the database answers; the line is not written then.
+    /// The database's error; the line is then not written.
     pub async fn record(
         &self,
         action: Action,
@@ -149,7 +149,7 @@ impl Store {
     }
 }
 
-/// Write a line, as a part of what it tells of.
+/// Writes a line in the transaction of its action.
 pub(super) async fn write(
     tx: &mut Tx,
     action: Action,
@@ -165,7 +165,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-fn read(row: &Row) -> Result<AuditRecord, StoreError> {
+fn read(row: &DbRow) -> Result<AuditRecord, StoreError> {
     let word: String = row.get(3)?;
     let action = Action::ALL.iter().copied().find(|action| action.as_str() == word);
     Ok(AuditRecord {

@@ -1,81 +1,81 @@
-//! Blocks: what may not be used any more, before its time or for good.
+//! Blocks: tokens, devices, users and issuers that must not be accepted any more.
 //!
-//! A block names something and does not need a record of it: what is unknown may be blocked ahead.
-//! Each change raises one version, by which others notice.
+//! A block needs no record of its object: unknown ids can be blocked in advance. Each change
+//! increases one version number, by which followers notice it.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::db::{Arg, Row, Tx};
+use super::db::{Arg, DbRow, Tx};
 use super::device::{name, normal_id};
 use super::follow::CHANNEL;
 use super::recover::{self, RECOVERED_BY};
-use super::waiting::{self, Dropped, Waiting};
+use super::waiting::{self, Dropped, WaitingKey};
 use super::{Store, StoreError, seconds, seconds_up};
 use crate::clock::second;
 
-/// What is blocked.
+/// The object of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked<'a> {
     /// One token.
     Token {
         /// Its `iss`.
         issuer: &'a str,
-        /// Its own id.
+        /// Its id.
         id: &'a str,
     },
-    /// A device, by its id, its Entra id, or the thumbprint of a key or certificate of it. It is
-    /// blocked with all that it is known by. What only waits to be a device's blocks no device: keys
-    /// that wait, and what vouched for them, are dropped alone, and cannot be registered again.
+    /// A device, by its id, its Entra id, or the thumbprint of one of its keys or certificates. All
+    /// of these are blocked with it. The thumbprint of a waiting key, or the id of its voucher,
+    /// blocks no device: the waiting keys are removed, and cannot be registered again.
     Device(&'a str),
     /// A user.
     User {
-        /// The `iss` of the tokens that name it; any if there is none.
+        /// The `iss` of the tokens that name the user; `None` for all issuers.
         issuer: Option<&'a str>,
-        /// What tokens call it.
+        /// The user's id in tokens.
         id: &'a str,
     },
-    /// All tokens of an issuer that were issued before a moment. There is one moment for an issuer:
-    /// a block with an earlier one changes nothing, and unblocking looks at the issuer alone.
+    /// All tokens of an issuer from before a given time. There is one time per issuer: a block with
+    /// an earlier one changes nothing, and unblocking ignores the time.
     IssuedBefore {
         /// Their `iss`.
         issuer: &'a str,
-        /// The moment; a part of a second counts as a whole.
+        /// The time, rounded up to a second.
         before: Timestamp,
     },
 }
 
-/// What is blocked, as the store keeps it.
+/// The object of a block, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockedOwned {
     /// As [`Blocked::Token`].
     Token {
         /// Its `iss`.
         issuer: String,
-        /// Its own id.
+        /// Its id.
         id: String,
     },
     /// As [`Blocked::Device`].
     Device(String),
     /// As [`Blocked::User`].
     User {
-        /// The `iss` of the tokens that name it, if not all.
+        /// The `iss` of the tokens that name the user; `None` for all issuers.
         issuer: Option<String>,
-        /// What tokens call it.
+        /// The user's id in tokens.
         id: String,
     },
     /// As [`Blocked::IssuedBefore`].
     IssuedBefore {
         /// Their `iss`.
         issuer: String,
-        /// The moment.
+        /// The time.
         before: Timestamp,
     },
 }
 
-/// A device that a block is about, with all that it is known by.
+/// A blocked device with all its ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Covered {
     /// Its id.
@@ -91,32 +91,31 @@ pub struct Covered {
 /// One block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
-    /// What is blocked.
+    /// The object.
     pub what: BlockedOwned,
-    /// The devices with a record that it is about, in the order of their ids: one, or none, or
-    /// several where they share a certificate.
+    /// The recorded devices that it blocks, by id: one, none, or several that share a certificate.
     pub covers: Vec<Covered>,
-    /// Why, if whoever blocked it said so.
+    /// The reason, if one was given.
     pub reason: Option<String>,
-    /// Since when, to the second.
+    /// The time of the block, in seconds.
     pub at: Timestamp,
-    /// Who blocked it.
+    /// The actor.
     pub actor: String,
 }
 
-/// All blocks of one moment.
+/// All blocks at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocks {
-    /// Higher than that of any earlier moment with other blocks.
+pub struct StoredBlocks {
+    /// Higher than the version of any earlier state.
     pub version: i64,
-    /// What tells this state from one of the same version in another copy of the store.
+    /// Distinguishes this state from one with the same version in another copy of the store.
     pub mark: String,
     /// The blocks, the oldest first.
     pub entries: Vec<BlockEntry>,
 }
 
-/// A block as a row is found by it.
-struct Key {
+/// The key of a block's row.
+struct BlockKey {
     kind: &'static str,
     issuer: String,
     name: String,
@@ -125,7 +124,7 @@ struct Key {
 }
 
 impl Blocked<'_> {
-    fn key(&self) -> Key {
+    fn key(&self) -> BlockKey {
         let (kind, issuer, name, shown, before) = match *self {
             Blocked::Token { issuer, id } => ("token", issuer, name(id), id.to_owned(), None),
             Blocked::Device(id) => ("device", "", name(id), normal_id(id), None),
@@ -137,17 +136,17 @@ impl Blocked<'_> {
                 ("issued-before", issuer, String::new(), String::new(), before)
             }
         };
-        Key { kind, issuer: issuer.to_owned(), name, shown, before }
+        BlockKey { kind, issuer: issuer.to_owned(), name, shown, before }
     }
 
-    /// Kind, issuer and name by which its row is found.
+    /// Kind, issuer and name: the key of its row.
     pub(super) fn place(&self) -> (&'static str, String, String) {
-        let Key { kind, issuer, name, .. } = self.key();
+        let BlockKey { kind, issuer, name, .. } = self.key();
         (kind, issuer, name)
     }
 }
 
-impl Key {
+impl BlockKey {
     fn subject(&self) -> &str {
         if self.shown.is_empty() { &self.issuer } else { &self.shown }
     }
@@ -168,11 +167,11 @@ impl Key {
 }
 
 impl Store {
-    /// Block something, known or not. `false` if it was blocked already; the earlier reason stays.
-    /// Keys that wait by what is blocked are dropped.
+    /// Blocks something, known or not. `false` if it was already blocked; the earlier reason stays.
+    /// Removes the waiting keys that the block covers.
     ///
     /// # Errors
-    /// What the database answers; nothing is blocked then.
+    /// The database's error; nothing is then blocked.
     pub async fn block(
         &self,
         what: &Blocked<'_>,
@@ -188,11 +187,11 @@ impl Store {
         Ok(changed)
     }
 
-    /// Take a block back. `false` if there was none. A device that is blocked by several of its
-    /// names stays blocked by the others.
+    /// Removes a block. `false` if there was none. A device that is blocked by several of its ids
+    /// stays blocked by the others.
     ///
     /// # Errors
-    /// What the database answers; the block is still there then.
+    /// The database's error; the block then still exists.
     pub async fn unblock(
         &self,
         what: &Blocked<'_>,
@@ -212,11 +211,11 @@ impl Store {
         Ok(changed)
     }
 
-    /// All blocks, with the version that they have together.
+    /// All blocks, and the version of this state.
     ///
     /// # Errors
-    /// What the database answers.
-    pub async fn blocks(&self) -> Result<Blocks, StoreError> {
+    /// The database's error.
+    pub async fn blocks(&self) -> Result<StoredBlocks, StoreError> {
         let mut tx = self.db.snapshot().await?;
         let version: i64 = match tx.row(VERSION, &[]).await? {
             Some(row) => row.get(0)?,
@@ -232,13 +231,14 @@ impl Store {
                    ORDER BY at, kind, issuer, name";
         let rows = tx.rows(sql, &[]).await?;
         let entries = rows.iter().map(|row| read(row, &covers)).collect::<Result<_, _>>()?;
-        Ok(Blocks { version, mark, entries })
+        Ok(StoredBlocks { version, mark, entries })
     }
 
-    /// The version of the blocks: whoever has read [`Store::blocks`] with it has nothing to read.
+    /// The version of the blocks. A reader that has this version of [`Store::blocks`] is up to
+    /// date.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn block_version(&self) -> Result<i64, StoreError> {
         match self.db.rows(VERSION, &[]).await?.first() {
             Some(row) => row.get(0),
@@ -246,9 +246,9 @@ impl Store {
         }
     }
 
-    /// Commit what followers have to look at.
+    /// Commits a change, and notifies the followers.
     pub(super) async fn commit_and_tell(&self, mut tx: Tx) -> Result<(), StoreError> {
-        // Among the last statements: whoever changes blocks at the same time waits here.
+        // One of the last statements: concurrent changes of blocks wait for each other here.
         let sql = "UPDATE state SET block_version = block_version + 1 WHERE id = 1 \
                    RETURNING block_version";
         let row = tx.row(sql, &[]).await?;
@@ -261,7 +261,7 @@ impl Store {
         Ok(())
     }
 
-    /// Tell the followers in this process of a version that has been committed.
+    /// Notifies the followers in this process of a committed version.
     pub(super) fn heard(&self, version: i64) {
         self.shared.heard.send_if_modified(|heard| {
             let newer = version > *heard;
@@ -273,7 +273,7 @@ impl Store {
 
 pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
 
-/// Block something, and drop what waits by it.
+/// Blocks something, and removes the waiting keys that it covers.
 pub(super) async fn block(
     tx: &mut Tx,
     what: &Blocked<'_>,
@@ -281,12 +281,12 @@ pub(super) async fn block(
     actor: &str,
     now: Timestamp,
 ) -> Result<(bool, Vec<Dropped>), StoreError> {
-    // Whoever registers what has this name waits until it is known to be blocked.
+    // A concurrent registration with this name waits until the block is visible.
     tx.lock_names(&mut [what.key().name.as_str()]).await?;
     block_unlocked(tx, what, reason, actor, now).await
 }
 
-/// The same for many at once, for whose names a database has not enough locks.
+/// Like [`block`], without locks, for more names than a database has locks for.
 pub(super) async fn block_unlocked(
     tx: &mut Tx,
     what: &Blocked<'_>,
@@ -310,7 +310,7 @@ pub(super) async fn block_unlocked(
         reason.into(),
         seconds(now).into(),
         actor.into(),
-        // What was recovered after a restore is somebody's own block once they say so.
+        // A block that was recovered after a restore gets the actor of a later explicit block.
         RECOVERED_BY.into(),
     ];
     let changed = tx.run(sql, &args).await? > 0;
@@ -320,28 +320,28 @@ pub(super) async fn block_unlocked(
         audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
     }
     let by = match what {
-        Blocked::Device(_) => Waiting::Named(&key.name),
-        Blocked::Token { .. } => Waiting::ByToken { issuer: &key.issuer, id: &key.name },
+        Blocked::Device(_) => WaitingKey::Named(&key.name),
+        Blocked::Token { .. } => WaitingKey::ByToken { issuer: &key.issuer, id: &key.name },
         Blocked::User { .. } | Blocked::IssuedBefore { .. } => return Ok((changed, Vec::new())),
     };
     let dropped = waiting::drop_keys(tx, by, "blocked", actor, now).await?;
     Ok((changed, dropped))
 }
 
-/// Whether a device is blocked, known or not, by anything that it is known by.
+/// Whether a device, known or not, is blocked by any of its ids.
 pub(super) async fn device_is_blocked(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM blocks WHERE kind = 'device' AND name IN (SELECT $2 \
                UNION ALL SELECT n.name FROM device_names n WHERE n.device = $1)";
     tx.any(sql, &[id.into(), (&name(id)).into()]).await
 }
 
-/// Whether a user is blocked, for whichever issuer: a person who is blocked at the directory must
-/// not go on by a token of the site.
+/// Whether a user is blocked for any issuer: a user who is blocked at the directory must not get by
+/// with a token of the site.
 pub(super) async fn user_is_blocked(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
     tx.any("SELECT 1 FROM blocks WHERE kind = 'user' AND name = $1", &[id.into()]).await
 }
 
-/// The devices that blocks are about, by the name in the block.
+/// The devices that blocks cover, by the name in the block.
 async fn covered(tx: &mut Tx) -> Result<HashMap<String, Vec<Covered>>, StoreError> {
     let sql = "WITH hit AS MATERIALIZED (SELECT block, device FROM blocked_devices) \
                SELECT h.block, h.device, 'entra', d.entra FROM hit h \
@@ -370,7 +370,7 @@ async fn covered(tx: &mut Tx) -> Result<HashMap<String, Vec<Covered>>, StoreErro
     Ok(covers)
 }
 
-fn read(row: &Row, covers: &HashMap<String, Vec<Covered>>) -> Result<BlockEntry, StoreError> {
+fn read(row: &DbRow, covers: &HashMap<String, Vec<Covered>>) -> Result<BlockEntry, StoreError> {
     let (kind, issuer, name): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let (id, before): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
     let (what, covers) = match (kind.as_str(), before) {

@@ -1,4 +1,5 @@
-//! The block of a device as a person types it: what it did, and which bulk tokens let the device in.
+//! Blocks a device on an operator's command: reports the effects, and the bulk tokens that the
+//! device used.
 
 use jiff::Timestamp;
 
@@ -9,38 +10,38 @@ use super::token::{self, TokenRef};
 use super::waiting::Dropped;
 use super::{Store, StoreError};
 
-/// What blocking a device did.
+/// The effects of blocking a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceBlock {
-    /// Whether it was not blocked before.
+    /// Whether the device was not yet blocked.
     pub changed: bool,
-    /// The devices with a record that are blocked by it.
+    /// The recorded devices that it blocks.
     pub devices: Vec<String>,
-    /// The waiting keys that were dropped.
+    /// The waiting keys that it removed.
     pub dropped: Vec<Dropped>,
-    /// The bulk registration tokens by which the blocked devices came, as far as is known.
+    /// The bulk registration tokens that the blocked devices used, as far as known.
     pub bulk_tokens: Vec<BulkToken>,
 }
 
-/// A bulk registration token by which a device came.
+/// A bulk registration token that a device used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BulkToken {
     /// Its `iss`.
     pub issuer: String,
-    /// Its own id.
+    /// Its id.
     pub id: String,
-    /// How many other devices have a key that came by it.
+    /// The number of other devices that registered a key with it.
     pub others: u32,
     /// Whether it is blocked.
     pub blocked: bool,
 }
 
 impl Store {
-    /// Block a device, as [`Store::block`], and tell what that did; with `tokens`, the bulk
-    /// registration tokens that let it in as well.
+    /// Blocks a device like [`Store::block`], and reports the effects; with `tokens`, also blocks
+    /// the bulk registration tokens that the device used.
     ///
     /// # Errors
-    /// What the database answers; nothing is blocked then.
+    /// The database's error; nothing is then blocked.
     pub async fn block_device(
         &self,
         device: &str,
@@ -71,8 +72,8 @@ impl Store {
     }
 }
 
-/// The bulk registration tokens by which the keys of the devices came that a block is about, but
-/// for those that wait to be an approved device's: strangers may have brought them.
+/// The bulk registration tokens used for the keys of the blocked devices. Keys that wait to become
+/// an approved device's are left out: an attacker may have brought them.
 async fn bulk_tokens(tx: &mut Tx, block: &str) -> Result<Vec<BulkToken>, StoreError> {
     let sql = "SELECT k.token_issuer, k.token, \
                (SELECT COUNT(DISTINCT o.device) FROM device_keys o WHERE o.token = k.token \

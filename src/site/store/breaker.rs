@@ -1,88 +1,90 @@
-//! A circuit breaker: while a database is away, requests fail at once, and one attempt at a time tries
-//! whether it is back.
+//! A circuit breaker: while a database is unreachable, requests fail at once, and one probe at a
+//! time tests it.
 //!
-//! A pure state machine: time and chance are arguments. Knows no database.
+//! A pure state machine: time and randomness are arguments. Does not know the database.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long after the first failure it is tried again, and how long at most after many: each failed
-/// probe doubles it. With that, one site server costs a dead database one attempt in two seconds, and
-/// clients wait no longer for one that is back.
+/// The backoff after the first failure, and its maximum: each failed probe doubles it. One site
+/// server thus sends an unreachable database one attempt in two seconds, and clients wait no longer
+/// than that after it is back.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
-/// How long a probe has its turn. One that was dropped in the middle gives it back by that.
+/// The time limit of a probe. If a probe is dropped, another may start after this time.
 const PROBE_TIME: Duration = Duration::from_secs(3);
 
 /// A circuit breaker, closed at first.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(State);
+pub(super) struct Breaker(BreakerState);
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+enum BreakerState {
     #[default]
     Closed,
-    /// Nothing passes before this time.
+    /// Refuses everything before this time.
     Open { failed: u32, until: Instant },
-    /// One probe is under way, and has its turn until this time.
+    /// One probe is in flight, until this time at most.
     HalfOpen { failed: u32, until: Instant },
 }
 
-/// What becomes of whoever comes.
+/// The breaker's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It passes.
     Pass,
-    /// It is the one that tries.
+    /// It must probe the database first.
     Probe,
     /// It fails at once.
     Refuse,
 }
 
 impl Breaker {
-    /// The turn of whoever comes now.
+    /// Decides about a request.
     pub(super) fn turn(&mut self, now: Instant) -> Turn {
         match self.0 {
-            State::Closed => Turn::Pass,
-            State::Open { failed, until } | State::HalfOpen { failed, until } if now >= until => {
-                self.0 = State::HalfOpen { failed, until: now + PROBE_TIME };
+            BreakerState::Closed => Turn::Pass,
+            BreakerState::Open { failed, until } | BreakerState::HalfOpen { failed, until }
+                if now >= until =>
+            {
+                self.0 = BreakerState::HalfOpen { failed, until: now + PROBE_TIME };
                 Turn::Probe
             }
-            State::Open { .. } | State::HalfOpen { .. } => Turn::Refuse,
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => Turn::Refuse,
         }
     }
 
-    /// The database did what it was asked to: everybody passes.
+    /// The database has answered: closes the breaker.
     pub(super) fn succeeded(&mut self) {
-        self.0 = State::Closed;
+        self.0 = BreakerState::Closed;
     }
 
-    /// The database could not be reached. `chance` spreads the attempts of several processes: from
-    /// half of the time for 0 to all of it for [`u16::MAX`].
+    /// The database could not be reached. `chance` adds jitter between the attempts of several
+    /// processes: from half of the backoff for 0 to all of it for [`u16::MAX`].
     pub(super) fn failed(&mut self, chance: u16, now: Instant) {
         let failed = match self.0 {
-            State::Closed => 1,
-            State::HalfOpen { failed, .. } => failed.saturating_add(1),
-            // It had passed before, and says nothing new.
-            State::Open { .. } => return,
+            BreakerState::Closed => 1,
+            BreakerState::HalfOpen { failed, .. } => failed.saturating_add(1),
+            // The request had passed before the breaker opened, and adds no information.
+            BreakerState::Open { .. } => return,
         };
         let doublings = (failed - 1).min(16);
         let time = FIRST.saturating_mul(1 << doublings).min(LONGEST);
         let spread = time / 2 * u32::from(chance) / u32::from(u16::MAX);
-        self.0 = State::Open { failed, until: now + time / 2 + spread };
+        self.0 = BreakerState::Open { failed, until: now + time / 2 + spread };
     }
 
-    /// Whether everybody passes.
+    /// Whether the breaker is closed.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.0, State::Closed)
+        matches!(self.0, BreakerState::Closed)
     }
 
-    /// When there is a turn for a probe; nothing while everybody passes.
+    /// The time of the next probe; `None` while the breaker is closed.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         match self.0 {
-            State::Closed => None,
-            State::Open { until, .. } | State::HalfOpen { until, .. } => Some(until),
+            BreakerState::Closed => None,
+            BreakerState::Open { until, .. } | BreakerState::HalfOpen { until, .. } => Some(until),
         }
     }
 }
@@ -151,10 +153,11 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: nobody passes an open breaker, at most one probe has
-        /// its turn, and the next one is never further away than the longest time.
+        /// In any order of events: an open breaker lets nothing pass, at most one probe is in
+        /// flight, and the next one is never later than the longest backoff
+        /// or the time limit of a probe.
         #[test]
-        fn the_laws_hold_in_any_order(steps in prop::collection::vec((0_u8..3, 0_u64..4000, any::<u16>()), 1..200)) {
+        fn an_open_breaker_passes_only_one_probe_at_a_time(steps in prop::collection::vec((0_u8..3, 0_u64..4000, any::<u16>()), 1..200)) {
             let (mut breaker, mut now) = (Breaker::default(), Instant::now());
             let (mut is_closed, mut probe) = (true, None::<Instant>);
             for (what, later, chance) in steps {

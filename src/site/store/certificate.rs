@@ -1,41 +1,42 @@
 //! Role certificates that the site has issued to gateways on other hosts.
 //!
-//! Certificates alone: the keys never leave the gateways.
+//! Only certificates: the keys never leave the gateways.
 
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::db::{Arg, Row, Tx};
+use super::db::{Arg, DbRow, Tx};
 use super::gateway::words;
 use super::{Store, StoreError, seconds};
 use crate::clock::second;
 
-/// A role certificate that a gateway was given.
+/// A role certificate of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleCertificate {
     /// The SHA-256 of the certificate, hexadecimal digits.
     pub thumbprint: String,
     /// The certificate, PEM.
     pub certificate: String,
-    /// Whose it is.
+    /// The gateway.
     pub gateway: String,
-    /// What it is for.
+    /// The site system that it is for.
     pub site_system: String,
-    /// Its names.
+    /// Its host names.
     pub hosts: Vec<String>,
-    /// When it was issued.
+    /// The start of its validity.
     pub issued: Timestamp,
-    /// When it ends.
+    /// The end of its validity.
     pub expires: Timestamp,
-    /// When it was blocked, if it was.
+    /// The time of its block, if it is blocked.
     pub blocked: Option<Timestamp>,
 }
 
 impl Store {
-    /// Keep what a gateway was given, before it is given. `false` if it has been revoked meanwhile.
+    /// Records a certificate before it is sent to a gateway. `false` if the gateway has been
+    /// revoked.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn role_certificate(
         &self,
         issued: &RoleCertificate,
@@ -69,11 +70,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Block a role certificate of a gateway, by its thumbprint: the gateway asks for another.
-    /// `false` if there is none that is not blocked.
+    /// Blocks a role certificate of a gateway, by its thumbprint; the gateway then requests
+    /// another. `false` if no unblocked certificate has it.
     ///
     /// # Errors
-    /// What the database answers; it is not blocked then.
+    /// The database's error; the certificate is then not blocked.
     pub async fn block_role_certificate(
         &self,
         thumbprint: &str,
@@ -91,10 +92,10 @@ impl Store {
         Ok(changed)
     }
 
-    /// The role certificates of gateways that have not run out, in the order of their issue.
+    /// The unexpired role certificates of gateways, by time of issue.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn role_certificates(
         &self,
         now: Timestamp,
@@ -106,7 +107,7 @@ impl Store {
     }
 }
 
-/// Block all that a gateway has.
+/// Blocks all certificates of a gateway.
 pub(super) async fn block_certificates(
     tx: &mut Tx,
     gateway: &str,
@@ -117,7 +118,7 @@ pub(super) async fn block_certificates(
     tx.run(sql, &[gateway.into(), at.into()]).await.map(drop)
 }
 
-fn read_certificate(row: &Row) -> Result<RoleCertificate, StoreError> {
+fn read_certificate(row: &DbRow) -> Result<RoleCertificate, StoreError> {
     Ok(RoleCertificate {
         thumbprint: row.get(0)?,
         certificate: row.get(1)?,

@@ -1,6 +1,6 @@
-//! One way to two databases: transactions, statements and rows, whichever is behind them.
+//! One interface to two databases: transactions, statements and rows of SQLite or PostgreSQL.
 //!
-//! Every statement is written once, in SQL that both understand. Knows no table.
+//! Every statement is written once, in SQL that both accept. Knows no tables.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use sqlx::{Postgres, Row as _, Sqlite, Transaction};
 use tokio::time::Instant;
 
 use super::breaker::Turn;
-use super::health::{Health, Shown};
-use super::postgres::{InUse, Server, bounded};
+use super::health::{Health, HealthChange};
+use super::postgres::{InUse, PostgresServer, bounded};
 use super::{StoreError, StoreFault};
 use crate::live::{Live, Publisher, live};
 
-/// The connections to a database, which may be replaced by others to the same: a file that could only
-/// be read at first can be written later.
+/// The connections to a database. They can be replaced by others to the same database: a file that
+/// was read-only at first may become writable.
 #[derive(Clone, Debug)]
 pub(super) struct Db {
     pools: Live<Pools>,
@@ -25,19 +25,19 @@ pub(super) struct Db {
     health: Arc<Health>,
 }
 
-/// The connections of a moment.
+/// The current connections.
 #[derive(Clone, Debug)]
 pub(super) enum Pools {
-    /// SQLite has one writer at a time. Those of this process wait for its one connection in the
-    /// order that they came, and only processes wait for each other by trying again.
+    /// SQLite allows one writer at a time. The writers of this process queue for its one write
+    /// connection in order; only writers of different processes wait for each other by retrying.
     Sqlite {
         write: SqlitePool,
         read: SqlitePool,
     },
-    Postgres(Server),
+    Postgres(PostgresServer),
 }
 
-/// A transaction. What is dropped without [`Tx::commit`] has not happened.
+/// A transaction. Rolled back if dropped without [`Tx::commit`].
 pub(super) struct Tx {
     on: On,
     health: Arc<Health>,
@@ -48,7 +48,7 @@ enum On {
     Postgres(Transaction<'static, Postgres>, InUse),
 }
 
-/// A value of a statement.
+/// An argument of a statement.
 #[derive(Clone, Copy)]
 pub(super) enum Arg<'a> {
     Text(Option<&'a str>),
@@ -92,13 +92,13 @@ impl From<bool> for Arg<'_> {
     }
 }
 
-/// A row of an answer.
-pub(super) enum Row {
+/// A row of a result.
+pub(super) enum DbRow {
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
-impl Row {
+impl DbRow {
     /// The value of a column, counted from 0.
     pub(super) fn get<T>(&self, column: usize) -> Result<T, StoreError>
     where
@@ -106,13 +106,13 @@ impl Row {
         T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
     {
         Ok(match self {
-            Row::Sqlite(row) => row.try_get(column)?,
-            Row::Postgres(row) => row.try_get(column)?,
+            DbRow::Sqlite(row) => row.try_get(column)?,
+            DbRow::Postgres(row) => row.try_get(column)?,
         })
     }
 }
 
-/// The statement with its values, for one kind of database.
+/// Binds the arguments to the statement, for one kind of database.
 macro_rules! bound {
     ($sql:expr, $args:expr) => {
         $args.iter().fold(sqlx::query($sql), |query, arg| match *arg {
@@ -138,7 +138,8 @@ impl Db {
         &self.health
     }
 
-    /// Use another's connections from now on. What is under way ends on the ones it has.
+    /// Uses the connections of `other` from now on. Transactions in flight finish on their own
+    /// connections.
     pub(super) fn replace_by(&self, other: &Db) {
         self.replace(Pools::clone(&other.pools.load()));
     }
@@ -148,13 +149,13 @@ impl Db {
         publisher.publish(pools);
     }
 
-    /// A transaction that will write. Nobody else writes to the same until it ends: SQLite locks
-    /// out all other writers at once, PostgreSQL only those of the same rows and names.
+    /// Begins a write transaction. Locks other writers out until it ends: SQLite all of them at
+    /// once, PostgreSQL only those of the same rows and names.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let on = match &*self.pools.load() {
             Pools::Sqlite { write, .. } => {
                 let tx = write.begin_with("BEGIN IMMEDIATE").await;
-                On::Sqlite(self.health.heard(tx.map_err(StoreError::from), Shown::Answers)?)
+                On::Sqlite(self.health.heard(tx.map_err(StoreError::from), HealthChange::Answers)?)
             }
             Pools::Postgres(_) => {
                 self.reach(|pool| async move { pool.begin().await }).await?.into()
@@ -163,13 +164,13 @@ impl Db {
         Ok(Tx { on, health: self.health.clone() })
     }
 
-    /// A transaction that reads, and sees all of one moment. It is dropped, not committed.
+    /// Begins a read transaction with a consistent snapshot. It is dropped, not committed.
     pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
         let how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let on = match &*self.pools.load() {
             Pools::Sqlite { read, .. } => {
                 let tx = read.begin().await.map_err(StoreError::from);
-                On::Sqlite(self.health.heard(tx, Shown::Answers)?)
+                On::Sqlite(self.health.heard(tx, HealthChange::Answers)?)
             }
             Pools::Postgres(_) => {
                 self.reach(|pool| async move { pool.begin_with(how).await }).await?.into()
@@ -178,28 +179,29 @@ impl Db {
         Ok(Tx { on, health: self.health.clone() })
     }
 
-    /// The rows of one reading statement.
+    /// The rows of one read statement.
     pub(super) async fn rows(
         &self,
         sql: &'static str,
         args: &[Arg<'_>],
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Vec<DbRow>, StoreError> {
         let rows = match &*self.pools.load() {
             Pools::Sqlite { read, .. } => {
                 let rows = bound!(sql, args).fetch_all(read).await.map_err(StoreError::from);
-                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+                rows.map(|rows| rows.into_iter().map(DbRow::Sqlite).collect())
             }
             Pools::Postgres(_) => {
                 let (mut connection, _in_use) =
                     self.reach(|pool| async move { pool.acquire().await }).await?;
                 let rows = bounded(bound!(sql, args).fetch_all(&mut *connection)).await;
-                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+                rows.map(|rows| rows.into_iter().map(DbRow::Postgres).collect())
             }
         };
-        self.health.heard(rows, Shown::Answers)
+        self.health.heard(rows, HealthChange::Answers)
     }
 
-    /// Something of PostgreSQL's pool, or at once the reason why there is nothing.
+    /// Acquires something from PostgreSQL's pool, or fails at once if the database is known to be
+    /// unreachable.
     async fn reach<T, F>(&self, get: impl Fn(PgPool) -> F) -> Result<(T, InUse), StoreError>
     where
         F: Future<Output = Result<T, sqlx::Error>>,
@@ -209,27 +211,27 @@ impl Db {
         }
         let Pools::Postgres(server) = &*self.pools.load() else { return Err(StoreError::Closed) };
         let got = server.get(&self.health, get).await;
-        self.health.heard(got, Shown::Answers)
+        self.health.heard(got, HealthChange::Answers)
     }
 
-    /// Try whether PostgreSQL can be reached.
+    /// Probes whether PostgreSQL can be reached.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let Pools::Postgres(server) = &*self.pools.load() else { return Ok(()) };
         let answer = server.ask().await;
-        // Connections of before an outage may be dead without knowing it. Others are kept: a server
-        // that is busy must not be given more of them.
+        // After an outage, existing connections may be dead without having noticed. In other cases
+        // they are kept: a busy server must not get more connections.
         let outage = [Some(StoreFault::NoAnswer), Some(StoreFault::Unreachable)];
         if answer.is_ok() && outage.contains(&self.health.away()) {
             self.replace(Pools::Postgres(server.renewed()));
         }
-        self.health.heard(answer, Shown::Answers)
+        self.health.heard(answer, HealthChange::Answers)
     }
 
     pub(super) fn is_postgres(&self) -> bool {
         self.pools.peek(|pools| matches!(pools, Pools::Postgres(_)))
     }
 
-    /// Let go of all connections, when those who use them are done.
+    /// Closes all connections, once they are no longer in use.
     pub(super) async fn close(&self) {
         match &*self.pools.load() {
             Pools::Sqlite { write, read } => {
@@ -248,16 +250,16 @@ impl From<(Transaction<'static, Postgres>, InUse)> for On {
 }
 
 impl Tx {
-    /// Make it happen. When this has returned, it is on disk.
+    /// Commits. After the return, the changes are on disk.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         let done = match self.on {
             On::Sqlite(tx) => tx.commit().await.map_err(StoreError::from),
             On::Postgres(tx, _in_use) => bounded(tx.commit()).await,
         };
-        self.health.heard(done, Shown::Writes)
+        self.health.heard(done, HealthChange::Writes)
     }
 
-    /// How many rows a statement changed.
+    /// The number of rows that a statement changed.
     pub(super) async fn run(
         &mut self,
         sql: &'static str,
@@ -281,15 +283,15 @@ impl Tx {
         &mut self,
         sql: &'static str,
         args: &[Arg<'_>],
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Vec<DbRow>, StoreError> {
         let rows = match &mut self.on {
             On::Sqlite(tx) => {
                 let rows = bound!(sql, args).fetch_all(&mut **tx).await.map_err(StoreError::from);
-                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+                rows.map(|rows| rows.into_iter().map(DbRow::Sqlite).collect())
             }
             On::Postgres(tx, _) => {
                 let rows = bounded(bound!(sql, args).fetch_all(&mut **tx)).await;
-                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+                rows.map(|rows| rows.into_iter().map(DbRow::Postgres).collect())
             }
         };
         self.health.noted(rows)
@@ -300,11 +302,11 @@ impl Tx {
         &mut self,
         sql: &'static str,
         args: &[Arg<'_>],
-    ) -> Result<Option<Row>, StoreError> {
+    ) -> Result<Option<DbRow>, StoreError> {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 
-    /// Whether a statement has a row.
+    /// Whether a statement returns a row.
     pub(super) async fn any(
         &mut self,
         sql: &'static str,
@@ -313,21 +315,22 @@ impl Tx {
         Ok(self.row(sql, args).await?.is_some())
     }
 
-    /// Keep others from working on what has these names, until the end of the transaction: also
-    /// names that are in no row yet. They are locked in one order, so that two cannot wait for each
-    /// other. With SQLite the transaction has kept out all others already.
+    /// Locks these names for other transactions until this one ends, also names that are in no row
+    /// yet. Locks in sorted order, so that two transactions cannot deadlock. With SQLite the
+    /// transaction excludes all other writers already.
     pub(super) async fn lock_names(&mut self, names: &mut [&str]) -> Result<(), StoreError> {
         let On::Postgres(..) = &self.on else { return Ok(()) };
         names.sort_unstable();
         for name in names.iter() {
-            // The first number keeps these locks apart from others' of the same database.
+            // The first number separates these locks from those of other programs in the same
+            // database.
             let sql = "SELECT pg_advisory_xact_lock(1936291431, hashtext($1))";
             self.run(sql, &[(*name).into()]).await?;
         }
         Ok(())
     }
 
-    /// Keep others from changing these devices until the end of the transaction.
+    /// Locks these devices against changes by other transactions until this one ends.
     pub(super) async fn lock_devices(&mut self, ids: &mut Vec<String>) -> Result<(), StoreError> {
         ids.sort_unstable();
         ids.dedup();
@@ -339,7 +342,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Tell whoever listens on PostgreSQL, if and when this is committed.
+    /// Notifies PostgreSQL listeners if and when this transaction commits.
     pub(super) async fn notify(&mut self, channel: &str) -> Result<(), StoreError> {
         if let On::Postgres(..) = &self.on {
             self.rows("SELECT pg_notify($1, '')", &[channel.into()]).await?;

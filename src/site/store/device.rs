@@ -1,34 +1,34 @@
-//! Devices as the site knows them: their keys, what else they are known by, whether they may work.
+//! The records of devices: keys, further ids, approval.
 //!
-//! Reads alone: records are made and added to by `register`, and change by `waiting` and `block`.
+//! Read-only: `register` creates and extends records, `waiting` and `block` change them.
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::db::{Arg, Row, Tx};
+use super::db::{Arg, DbRow, Tx};
 use super::{Store, StoreError};
 use crate::clock::second;
 
 /// A device's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// The id that the site has given it or accepted: `GUID:` and a UUID in upper case.
+    /// The id that the site has assigned or accepted: `GUID:` and a UUID in upper case.
     pub id: String,
     /// Its id in Microsoft Entra.
     pub entra: Option<String>,
     /// Whether it may have tokens.
     pub approved: bool,
-    /// What it was registered with.
+    /// The kind of credential that it was registered with.
     pub via: Via,
-    /// When it was registered, to the second.
+    /// The time of registration, in seconds.
     pub registered: Timestamp,
-    /// When it last got a token that renewed another, or came back, to the second.
+    /// The time of its last renewed token or its last return, in seconds.
     pub renewed: Option<Timestamp>,
-    /// Since when it is blocked: by its id, one of its keys, its Entra id or a certificate.
+    /// The start of its block, by its id, one of its keys, its Entra id or a certificate.
     pub blocked: Option<Timestamp>,
-    /// Why, if whoever blocked it said so.
+    /// The reason of the block, if one was given.
     pub block_reason: Option<String>,
     /// Its keys, the oldest first.
     pub keys: Vec<DeviceKey>,
@@ -40,12 +40,12 @@ impl Device {
         self.keys.iter().find(|key| key.thumbprint == thumbprint)
     }
 
-    /// The keys that only claim to be this device's, the oldest first.
+    /// The keys that wait for approval, the oldest first.
     pub fn waiting(&self) -> impl Iterator<Item = &DeviceKey> {
         self.keys.iter().filter(|key| !key.active)
     }
 
-    /// Whether a key is this device's, and not only said to be.
+    /// Whether the device has this key, and it is active.
     pub fn has_active(&self, thumbprint: &str) -> bool {
         self.key(thumbprint).is_some_and(|key| key.active)
     }
@@ -58,34 +58,35 @@ pub struct DeviceKey {
     pub thumbprint: String,
     /// The key as a JWK (RFC 7517).
     pub jwk: String,
-    /// When it was added, to the second.
+    /// The time of its registration, in seconds.
     pub added: Timestamp,
-    /// Whether it is the device's. If not, it only claims to be, and waits for approval. All keys of
-    /// a device that is not approved wait.
+    /// Whether it is active. If not, it claims the device without proof, and waits for approval.
+    /// All keys of an unapproved device wait.
     pub active: bool,
-    /// With what it was registered, and from where; `None` for keys from before this was kept.
-    pub origin: Option<Origin>,
+    /// The credential and address of its registration; `None` for keys from versions that did not
+    /// record it.
+    pub origin: Option<DeviceOrigin>,
 }
 
-/// With what a key was registered, and from where.
+/// The credential and address of a key's registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// What vouched for the client.
+pub struct DeviceOrigin {
+    /// The kind of credential.
     pub via: Via,
     /// The bulk registration token: its `iss` and its id.
     pub token: Option<(String, String)>,
     /// The client's id in Microsoft Entra.
     pub entra: Option<String>,
-    /// The thumbprint of the client's certificate, as tokens have it.
+    /// The thumbprint of the client's certificate, in the form used in tokens.
     pub certificate: Option<String>,
     /// The client's address.
     pub address: Option<IpAddr>,
-    /// What the client calls itself. Anybody may say anything there.
+    /// The name that the client sent; not trustworthy.
     pub client: Option<String>,
 }
 
-impl Origin {
-    /// The id of what vouched: of the bulk token, the Entra device or the certificate.
+impl DeviceOrigin {
+    /// The id of the credential: the bulk token, the Entra device or the certificate.
     pub fn voucher(&self) -> Option<&str> {
         match self.via {
             Via::BulkToken => self.token.as_ref().map(|(_, id)| id.as_str()),
@@ -95,7 +96,7 @@ impl Origin {
     }
 }
 
-/// What a device was registered with.
+/// The kinds of credential for a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Via {
     /// A bulk registration token.
@@ -109,7 +110,7 @@ pub enum Via {
 impl Via {
     const ALL: [Via; 3] = [Via::BulkToken, Via::Entra, Via::Certificate];
 
-    /// The word in the store and in documents.
+    /// The name in the store and in documentation.
     pub fn as_str(self) -> &'static str {
         match self {
             Via::BulkToken => "bulk-token",
@@ -119,25 +120,26 @@ impl Via {
     }
 }
 
-/// Which devices. The default is all.
+/// Selects devices. The default is all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeviceFilter {
-    /// Only those that wait for approval, or of which a key does.
+    /// Only devices that wait for approval, or have a waiting key.
     pub pending: bool,
-    /// Only those that are blocked.
+    /// Only blocked devices.
     pub blocked: bool,
 }
 
-/// The id as records have it: a `GUID:` in any spelling becomes upper case.
+/// The id in the form of the records: `GUID:` in any spelling becomes upper case.
 pub(super) fn normal_id(id: &str) -> String {
-    match id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:")) {
-        true => id.to_ascii_uppercase(),
-        false => id.to_owned(),
+    if id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:")) {
+        id.to_ascii_uppercase()
+    } else {
+        id.to_owned()
     }
 }
 
-/// What blocks call a device: a UUID in any spelling, with `GUID:` or without, becomes one spelling.
-/// Everything else (thumbprints) stays as it is.
+/// The name of a device in blocks: a UUID in any spelling, with or without `GUID:`, becomes lower
+/// case with hyphens. Other names (thumbprints) are unchanged.
 pub(super) fn name(id: &str) -> String {
     let guid = id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:"));
     let bare = if guid { id.get(5..).unwrap_or_default() } else { id };
@@ -147,7 +149,7 @@ pub(super) fn name(id: &str) -> String {
     }
 }
 
-/// One row for each key of a device, or one without a key; the device's own columns in each.
+/// One row for each key of a device, or one row without a key; each row has the device's columns.
 macro_rules! devices_where {
     ($condition:literal) => {
         concat!(
@@ -180,16 +182,16 @@ impl Store {
     /// The device with this id.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn device(&self, id: &str) -> Result<Option<Device>, StoreError> {
         self.one_device(BY_ID, &normal_id(id)).await
     }
 
-    /// The device that has the key with this thumbprint, or is claimed by it: see
-    /// [`DeviceKey::active`].
+    /// The device that has the key with this thumbprint, active or waiting (see
+    /// [`DeviceKey::active`]).
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn device_by_key(&self, thumbprint: &str) -> Result<Option<Device>, StoreError> {
         self.one_device(BY_KEY, thumbprint).await
     }
@@ -197,15 +199,15 @@ impl Store {
     /// The device with this id in Microsoft Entra.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn device_by_entra(&self, id: &str) -> Result<Option<Device>, StoreError> {
         self.one_device(BY_ENTRA, &name(id)).await
     }
 
-    /// Devices in the order of their ids, at most `limit`, beginning after the id `after`.
+    /// Devices by id, at most `limit`, after the id `after`.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn devices(
         &self,
         filter: DeviceFilter,
@@ -222,12 +224,12 @@ impl Store {
     }
 }
 
-/// A device as a transaction sees it.
+/// Loads a device in a transaction.
 pub(super) async fn load(tx: &mut Tx, id: &str) -> Result<Option<Device>, StoreError> {
     Ok(gather(&tx.rows(BY_ID, &[id.into()]).await?)?.into_iter().next())
 }
 
-fn gather(rows: &[Row]) -> Result<Vec<Device>, StoreError> {
+fn gather(rows: &[DbRow]) -> Result<Vec<Device>, StoreError> {
     let mut devices: Vec<Device> = Vec::new();
     for row in rows {
         let id: String = row.get(0)?;
@@ -240,7 +242,7 @@ fn gather(rows: &[Row]) -> Result<Vec<Device>, StoreError> {
                 thumbprint,
                 jwk: row.get(9)?,
                 added: second(row.get(10)?),
-                // Also where an earlier version has written it otherwise.
+                // Also if an earlier version has stored it as active.
                 active: device.approved && row.get::<bool>(11)?,
                 origin: origin(row)?,
             });
@@ -249,11 +251,11 @@ fn gather(rows: &[Row]) -> Result<Vec<Device>, StoreError> {
     Ok(devices)
 }
 
-fn origin(row: &Row) -> Result<Option<Origin>, StoreError> {
+fn origin(row: &DbRow) -> Result<Option<DeviceOrigin>, StoreError> {
     let Some(word) = row.get::<Option<String>>(12)? else { return Ok(None) };
     let token: (Option<String>, Option<String>) = (row.get(13)?, row.get(14)?);
     let address: Option<String> = row.get(17)?;
-    Ok(Some(Origin {
+    Ok(Some(DeviceOrigin {
         via: via(&word)?,
         token: token.0.zip(token.1),
         entra: row.get(15)?,
@@ -268,7 +270,7 @@ fn via(word: &str) -> Result<Via, StoreError> {
     via.ok_or_else(|| StoreError::Content(format!("registered via '{word}'")))
 }
 
-fn read(id: String, row: &Row) -> Result<Device, StoreError> {
+fn read(id: String, row: &DbRow) -> Result<Device, StoreError> {
     let word: String = row.get(3)?;
     Ok(Device {
         id,

@@ -1,72 +1,72 @@
-//! What can be wrong with the store, by who can mend it.
+//! Errors of the store, by their remedy.
 //!
-//! Never holds a value that was to be written, nor the URL of a database.
+//! Never contains a stored value or the URL of a database.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::StoreFault;
 
-/// Why the store did not do what it was asked to. Nothing of it was done then, except where the
-/// connection was lost while a change was being confirmed: asking again is safe in either case.
+/// Why a store operation failed. It had no effect, except if the connection was lost during a
+/// commit; a retry is safe in either case.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file system refuses the folder or the file.
+    /// The file system failed for the folder or the file.
     #[error("{path}: {cause}")]
     File {
-        /// Which one.
+        /// The path.
         path: PathBuf,
-        /// What it answers.
+        /// The error.
         cause: io::Error,
     },
-    /// The text is no URL of a PostgreSQL database.
-    #[error("the store's URL is not understood: it must be postgres://USER:PASSWORD@HOST/DATABASE")]
+    /// The text is not a URL of a PostgreSQL database.
+    #[error("the store's URL is not valid: it must be postgres://USER:PASSWORD@HOST/DATABASE")]
     Url,
-    /// A later sitegate has been there, and this one does not know its tables.
+    /// A later sitegate has migrated the tables, and this one does not know them.
     #[error(
-        "the store was changed by a later sitegate (its step {0} is not known here): run that \
-         version, or restore a copy from before it"
+        "the store was changed by a later version of sitegate (schema step {0} is unknown): run \
+         that version, or restore a copy from before it"
     )]
     Newer(i64),
-    /// A step of the tables is not the one that this program knows.
+    /// A migration differs from the one that this program knows.
     #[error("the store's tables cannot be brought up to date: {0}")]
     Tables(String),
-    /// What the database server answers, or that it does not.
+    /// The database server returned an error, or did not answer.
     #[error("{}: {said}", clause(*.fault))]
     Server {
-        /// What that means.
+        /// The fault.
         fault: StoreFault,
-        /// In its own words.
+        /// The server's message.
         said: String,
     },
     /// The store's file cannot be opened or read.
     #[error("the store's file cannot be used: {0}")]
     Unavailable(String),
-    /// Somebody has let go of it.
+    /// The store has been closed.
     #[error("the store has been closed")]
     Closed,
-    /// Other writers did not let go in time.
-    #[error("the store is busy: others have been writing for too long")]
+    /// Other writers held the lock for too long.
+    #[error("the store is busy: other processes have been writing for too long")]
     Busy,
-    /// There is no room left.
+    /// The disk is full.
     #[error("the store cannot grow: the disk is full")]
     Full,
-    /// The file, its folder or the database is closed to writing.
+    /// The file, its folder or the database is read-only.
     #[error("the store cannot be written: it is read-only here")]
     ReadOnly,
     /// The file is not, or no longer, a database.
     #[error("the store is damaged, or not a store: restore a copy ({0})")]
     Damaged(String),
-    /// A value in the store is none of those that this program writes.
-    #[error("the store holds what sitegate does not write: {0}")]
+    /// The store has a value that this program does not write.
+    #[error("the store has unexpected data: {0}")]
     Content(String),
-    /// The database refuses for another reason: missing rights, most often.
-    #[error("the database refuses: {0}")]
+    /// Another error of the database, most often missing privileges.
+    #[error("the database refuses a statement: {0}")]
     Refused(String),
 }
 
 impl StoreError {
-    /// What keeps the store from working.
+    /// The kind of fault.
     pub fn fault(&self) -> StoreFault {
         match self {
             StoreError::Server { fault, .. } => *fault,
@@ -84,13 +84,13 @@ impl StoreError {
         }
     }
 
-    /// The error and how to mend it, for whoever looks after the store.
+    /// The error with its remedy, for the operator.
     pub fn advice(&self) -> String {
         let fault = self.fault();
         format!("{self} ({}). {}", fault.code(), fault.hint())
     }
 
-    /// What the database says, without what that means.
+    /// The database's message.
     pub(super) fn said(&self) -> String {
         match self {
             StoreError::Server { said, .. } => said.clone(),
@@ -98,8 +98,8 @@ impl StoreError {
         }
     }
 
-    /// Whether it may be over once the disk takes something again. SQLite cannot even open its log
-    /// there, and says so in several ways.
+    /// Whether the error may pass when the disk is writable again. SQLite cannot even open its log
+    /// on a full or read-only disk, and reports this in several ways.
     pub fn is_of_the_disk(&self) -> bool {
         match self {
             StoreError::Full | StoreError::ReadOnly | StoreError::Unavailable(_) => true,
@@ -110,14 +110,14 @@ impl StoreError {
     }
 }
 
-/// A fault's title within a sentence.
+/// A fault's title, for use within a sentence.
 fn clause(fault: StoreFault) -> String {
     let title = fault.title().trim_end_matches('.');
     let (first, rest) = title.split_at_checked(1).unwrap_or_default();
     format!("{}{rest}", first.to_ascii_lowercase())
 }
 
-/// Whether a file system refuses because it is full or closed to writing, which may be over later.
+/// Whether a file system error means a full or read-only disk, which may pass.
 pub fn disk_takes_nothing(cause: &io::Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     matches!(cause.kind(), StorageFull | ReadOnlyFilesystem | PermissionDenied)
@@ -132,9 +132,9 @@ impl From<sqlx::Error> for StoreError {
             Error::PoolTimedOut => server(StoreFault::PoolExhausted, "no connection in time"),
             Error::PoolClosed | Error::WorkerCrashed => StoreError::Closed,
             Error::Tls(cause) => server(StoreFault::Tls, cause.to_string()),
-            // What is not PostgreSQL, or a connection that ended in the middle of an answer.
+            // Not PostgreSQL, or a connection that ended in the middle of a response.
             Error::Protocol(cause) => server(StoreFault::Unreachable, cause),
-            // Its text may quote the URL.
+            // The text may contain the URL.
             Error::Configuration(_) => StoreError::Url,
             Error::ColumnDecode { index, source } => {
                 StoreError::Content(format!("column {index}: {source}"))
@@ -152,8 +152,8 @@ fn server(fault: StoreFault, said: impl Into<String>) -> StoreError {
 fn of_database(cause: &dyn sqlx::error::DatabaseError) -> StoreError {
     let said = cause.message().to_owned();
     let code = cause.code().unwrap_or_default();
-    // SQLite's codes are numbers with the kind in the lowest byte (sqlite.org/rescode.html),
-    // PostgreSQL's have five characters.
+    // SQLite's codes are numbers with the primary code in the lowest byte
+    // (sqlite.org/rescode.html), PostgreSQL's have five characters.
     if code.len() == 5 {
         return server(StoreFault::of_sqlstate(&code), said);
     }

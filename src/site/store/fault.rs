@@ -1,40 +1,40 @@
-//! What keeps the store from working: a closed list. One row is the code in logs, the metric's label,
-//! the word in status, and the row in docs/store.md.
+//! The faults of the store: a closed list. One row is the code in logs, the metric label, the name
+//! in status, and the row in docs/store.md.
 //!
-//! Never holds a value, a password or a URL.
+//! Never contains a value, a password or a URL.
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $variant:ident $code:literal $title:literal $hint:literal;)+) => {
-        /// What keeps the store from working.
+        /// A fault of the store.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum StoreFault { $($(#[doc = $doc])+ $variant,)+ }
 
         impl StoreFault {
-            /// All of them, in the order of the documentation.
+            /// All faults, in the order of the documentation.
             pub const ALL: &[StoreFault] = &[$(StoreFault::$variant,)+];
 
-            /// `store.reason`.
+            /// `store.reason`: the code.
             pub const fn code(self) -> &'static str { match self { $(StoreFault::$variant => $code,)+ } }
 
-            /// What it means, as a sentence.
+            /// The fault, as a sentence.
             pub const fn title(self) -> &'static str { match self { $(StoreFault::$variant => $title,)+ } }
 
-            /// How to mend it, as a sentence.
+            /// The remedy, as a sentence.
             pub const fn hint(self) -> &'static str { match self { $(StoreFault::$variant => $hint,)+ } }
         }
     };
 }
 
 faults! {
-    /// SQLSTATE class 08, or the system's own error.
+    /// SQLSTATE class 08, or an error of the operating system.
     Unreachable "store.unreachable"
         "The database server cannot be reached, or the connection to it was lost."
-        "See whether the server runs, whether host and port of the URL are right, and what the network and firewalls do in between.";
-    /// Not even a refusal.
+        "Check that the server runs, that host and port of the URL are right, and that no firewall blocks the connection.";
+    /// The server does not respond at all.
     NoAnswer "store.no_answer"
         "The database server does not answer in time."
-        "See whether the server hangs, whether a firewall drops what is sent to it, and whether it is PostgreSQL that listens there.";
-    /// No handshake, or a certificate that is not trusted.
+        "Check whether the server hangs, whether a firewall drops packets to it, and whether PostgreSQL listens there.";
+    /// The TLS handshake failed, or the certificate is not trusted.
     Tls "store.tls"
         "TLS with the database server fails."
         "Compare sslmode and sslrootcert of the URL with the server's certificate.";
@@ -42,17 +42,17 @@ faults! {
     TooManyConnections "store.too_many_connections"
         "The database server has no connection left for sitegate."
         "Raise max_connections, or CONNECTION LIMIT of the role or the database; pg_stat_activity says who holds them.";
-    /// The pool's own limit.
+    /// The limit of sitegate's own connection pool.
     PoolExhausted "store.pool_exhausted"
         "All of sitegate's own connections to the store are in use, and none became free in time."
         "Look for slow statements and for locks in pg_stat_activity.";
     /// 57P01, 57P02, 57P03.
     NotReady "store.not_ready"
         "The database server is starting up or shutting down."
-        "Wait until it is done; its own log says what it does.";
+        "Wait until it is done; see its own log.";
     /// Class 28.
     Login "store.login"
-        "The database server does not let sitegate log in."
+        "The database server refuses the login of sitegate."
         "Compare user and password of the URL with the role, and pg_hba.conf with this machine's address.";
     /// 3D000, 57P04.
     DatabaseMissing "store.database_missing"
@@ -65,59 +65,59 @@ faults! {
     /// 25006.
     ReadOnly "store.read_only"
         "The store cannot be written: it is read-only here."
-        "PostgreSQL: promote the standby, or let the URL lead to the primary. A file: see the mode and the mount of its folder.";
+        "PostgreSQL: promote the standby, or let the URL name the primary. SQLite: check the mode and the mount of the folder.";
     /// 53100.
     Full "store.full"
         "The store cannot grow: the disk is full."
-        "Make room; what was refused can be asked for again, and nothing has to be restarted.";
+        "Free disk space; refused requests can be repeated, and no restart is needed.";
     /// The rest of class 53, 54 and 58.
     Resources "store.resources"
-        "The database server lacks memory, or has an error of its system."
-        "See the server's log; sitegate tries again by itself.";
+        "The database server is out of memory, or has a system error."
+        "See the server's log; sitegate retries by itself.";
     /// 57014, 25P03, 25P04, 57P05.
     Timeout "store.timeout"
-        "A statement took too long and was ended."
+        "A statement took too long and was canceled."
         "Look for locks and slow statements in pg_stat_activity, and at statement_timeout and lock_timeout of the role.";
     /// Class 40, 55.
     Busy "store.busy"
-        "The store is busy: others have been writing for too long."
-        "Ask again. If it stays so, look for whoever holds a transaction open.";
-    /// SQLite's file.
+        "The store is busy: other processes have been writing for too long."
+        "Try again. If it stays busy, look for a process that keeps a transaction open.";
+    /// SQLite: the file.
     File "store.file"
         "The store's file or its folder cannot be used."
-        "See its owner, its mode and its disk.";
-    /// The process ends.
+        "Check its owner, its mode and the disk.";
+    /// The process is stopping.
     Closed "store.closed"
         "The store has been closed."
-        "sitegate is ending, or opens its file anew; ask again.";
-    /// Not a database, or not one any more.
+        "sitegate is stopping, or reopens the file; try again.";
+    /// Not a database, or a damaged one.
     Damaged "store.damaged"
         "The store is damaged, or not a store."
         "Restore a copy (docs/store.md).";
-    /// Steps that this program does not know.
+    /// Migrations that this program does not know.
     Newer "store.newer"
-        "The store was changed by a later sitegate."
+        "The store was changed by a later version of sitegate."
         "Run that version, or restore a copy from before it.";
-    /// Steps that are not the known ones.
+    /// Migrations that differ from the known ones.
     Tables "store.tables"
         "The store's tables cannot be brought up to date."
-        "See whether something else has changed the tables; restore a copy.";
+        "Check whether another program has changed the tables; restore a copy.";
     /// Values that this program does not write.
     Content "store.content"
-        "The store holds what sitegate does not write."
-        "See what else writes to it; restore a copy.";
-    /// What was configured.
+        "The store has unexpected data, not written by sitegate."
+        "Check what else writes to it; restore a copy.";
+    /// The configured URL is invalid.
     Url "store.url"
-        "The store's URL is not understood."
+        "The store's URL is not valid."
         "Write postgres://USER:PASSWORD@HOST/DATABASE.";
-    /// Everything else.
+    /// Any other error.
     Refused "store.refused"
         "The database refuses a statement."
         "See the server's log. If it is not about rights or extensions, it is a defect: report it.";
 }
 
 impl StoreFault {
-    /// Of what PostgreSQL answers, by its SQLSTATE (its documentation, Appendix A).
+    /// The fault of a PostgreSQL error, by its SQLSTATE (PostgreSQL documentation, Appendix A).
     pub(super) fn of_sqlstate(code: &str) -> Self {
         match (code, code.get(..2).unwrap_or_default()) {
             ("57P01" | "57P02" | "57P03", _) => StoreFault::NotReady,
@@ -136,8 +136,8 @@ impl StoreFault {
         }
     }
 
-    /// Whether nobody gets through to the database at all. What a transaction is refused for reasons
-    /// of its own is none of it.
+    /// Whether the database is unreachable for everyone. Errors of a single transaction do not
+    /// count.
     pub(super) const fn is_away(self) -> bool {
         matches!(
             self,
@@ -152,7 +152,7 @@ impl StoreFault {
         )
     }
 
-    /// Whether it is over by itself where a server starts.
+    /// Whether it passes by itself while a server starts.
     pub(super) const fn may_pass(self) -> bool {
         matches!(
             self,
@@ -160,7 +160,7 @@ impl StoreFault {
         )
     }
 
-    /// Whether the store can be read at most.
+    /// Whether the store cannot be written, but perhaps read.
     pub const fn is_of_writing(self) -> bool {
         matches!(
             self,
@@ -172,7 +172,7 @@ impl StoreFault {
         )
     }
 
-    /// Whether it is about the store, and not about one transaction.
+    /// Whether it concerns the store, and not one transaction.
     pub const fn is_of_the_store(self) -> bool {
         self.is_away() || self.is_of_writing()
     }
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_unique_and_told_in_sentences() {
+    fn codes_are_unique_and_texts_are_sentences() {
         let mut codes: Vec<_> = StoreFault::ALL.iter().map(|fault| fault.code()).collect();
         codes.sort_unstable();
         codes.dedup();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_postgresql_answers_is_told_by_its_kind() {
+    fn sqlstates_map_to_store_faults() {
         for (code, fault) in [
             ("08006", StoreFault::Unreachable),
             ("08001", StoreFault::Unreachable),

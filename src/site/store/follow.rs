@@ -1,6 +1,6 @@
-//! Waiting for a change of the blocks, whoever makes it: this process, another, another machine.
+//! Waits for changes of the blocks, made by this process, another process or another machine.
 //!
-//! Never fails: a database that is gone is asked again until it is back. Never spins.
+//! Never fails: an unreachable database is polled until it is back. Never spins.
 
 use std::time::Duration;
 
@@ -10,20 +10,21 @@ use sqlx::{ConnectOptions as _, Row as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::place::Own;
+use super::place::OwnPlace;
 use super::postgres::CONNECT_MAX;
 use super::{Store, StoreError, block};
 
-/// What PostgreSQL's listeners are told on.
+/// PostgreSQL's notification channel.
 pub(super) const CHANNEL: &str = "blocks_of_sitegate";
 
-/// How often an SQLite file is looked at. A look is one step of a prepared statement on a thread of
-/// its own, some twenty microseconds: it compares a number in the shared memory of the write-ahead
-/// log, reads no page and takes no lock. Ten a second are a fiftieth of a per cent of a core.
+/// The polling interval for an SQLite file. A poll is one step of a prepared statement on a
+/// separate thread, about twenty microseconds: it compares a number in the shared memory of the
+/// write-ahead log, reads no page and takes no lock. Ten polls per second are a fiftieth of a per
+/// cent of a core.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often PostgreSQL is asked besides: a connection may die without a word.
+/// The polling interval for PostgreSQL besides notifications: a connection may die silently.
 const ASK_EVERY: Duration = Duration::from_secs(2);
-/// How long to wait before trying again what failed.
+/// The delay before a retry.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Waits for changes of the blocks.
@@ -33,13 +34,14 @@ pub struct Follower {
     heard: watch::Receiver<i64>,
     seen: i64,
     ear: Ear,
-    /// How often the way to a connection had been replaced when the ear was made.
+    /// The generation of the connection options that the ear was made from.
     made_of: u64,
-    /// When to look again. Kept from call to call: whoever drops the wait often still gets a look.
+    /// The time of the next poll. Stored across calls, so that polling continues even if callers
+    /// often drop the wait.
     next: Instant,
 }
 
-/// What notices the changes of others.
+/// Detects changes of other processes.
 #[derive(Debug)]
 enum Ear {
     Sqlite { options: SqliteConnectOptions, connection: Option<(SqliteConnection, i64)> },
@@ -48,8 +50,8 @@ enum Ear {
 }
 
 impl Store {
-    /// Follow the blocks from now on: read them after this call and after each
-    /// [`Follower::changed`], and nothing is missed.
+    /// Follows the blocks from now on. A caller that reads them after this call and after each
+    /// [`Follower::changed`] misses nothing.
     pub fn follow(&self) -> Follower {
         let heard = self.shared.heard.subscribe();
         let seen = *heard.borrow();
@@ -59,9 +61,9 @@ impl Store {
 }
 
 impl Follower {
-    /// Return when the blocks may have changed since the last time: at once for a change in this
-    /// process, within two tenths of a second for another process's with SQLite, and as soon as the
-    /// server tells of it with PostgreSQL. May be dropped at any time and called again.
+    /// Returns when the blocks may have changed since the last call: at once for a change in this
+    /// process, within two tenths of a second for another process with SQLite, and at the server's
+    /// notification with PostgreSQL. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
             if self.store.shared.own.generation() != self.made_of {
@@ -73,12 +75,12 @@ impl Follower {
                 return;
             }
             let told = tokio::select! {
-                // Invariant of the channel: `self.store` holds its sender, so it stays open.
+                // Invariant: `self.store` holds the channel's sender, so it stays open.
                 _ = self.heard.changed() => continue,
                 told = self.ear.listen(&self.store, &mut self.next) => told,
             };
             match told {
-                // A lower version is that of a copy that was restored.
+                // A lower version means a restored copy.
                 Ok(Some(version)) if version != self.seen => {
                     self.seen = version;
                     self.store.heard(version);
@@ -95,21 +97,24 @@ impl Follower {
 }
 
 impl Ear {
-    /// One for a store, and how often the way to a connection had been replaced.
+    /// Creates one for a store; also returns the generation of the connection options.
     fn of(store: &Store) -> (Self, u64) {
         let generation = store.shared.own.generation();
         let ear = match &*store.shared.own.load() {
-            Own::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
-            Own::Postgres(options) => Ear::Postgres { options: options.clone(), listener: None },
-            Own::Nowhere => Ear::Nowhere,
+            OwnPlace::Sqlite(options) => Ear::Sqlite { options: options.clone(), connection: None },
+            OwnPlace::Postgres(options) => {
+                Ear::Postgres { options: options.clone(), listener: None }
+            }
+            OwnPlace::Nowhere => Ear::Nowhere,
         };
         (ear, generation)
     }
 
-    /// Wait a while for a sign of a change, and ask for the version if there was one or it is time.
+    /// Waits for a notification or the polling time, and returns the version if it may have
+    /// changed.
     ///
-    /// What is being used is taken out first: if this is dropped in the middle, a new connection is
-    /// made instead of going on with half an answer.
+    /// The connection is taken out while in use: if this future is dropped, a new connection is
+    /// made instead of reading the rest of an old response.
     async fn listen(
         &mut self,
         store: &Store,
@@ -127,10 +132,8 @@ impl Ear {
                     None => (options.connect().await?, i64::MIN),
                 };
                 let now: i64 = number(&mut open, "PRAGMA data_version").await?;
-                let version = match now == last {
-                    true => None,
-                    false => Some(number(&mut open, block::VERSION).await?),
-                };
+                let version =
+                    if now == last { None } else { Some(number(&mut open, block::VERSION).await?) };
                 *connection = Some((open, now));
                 *next = Instant::now() + LOOK_EVERY;
                 Ok(version)
@@ -146,21 +149,21 @@ impl Ear {
                             *listener = None;
                         }
                     }
-                    // Listen first and ask afterwards, so that nothing falls between.
+                    // Listens before it reads, so that no change is missed in between.
                     None => {
                         sleep_until(*next).await;
-                        // While nobody is let through, this is no other attempt beside the probe.
+                        // While the breaker is open, only its probe may connect.
                         if store.db.health().away().is_none() {
                             match listen_to(options).await {
                                 Ok(open) => *listener = Some(Box::new(open)),
                                 Err(error) => tracing::debug!(target: "sitegate::site", %error,
-                                    "nobody tells of changes; the store is asked"),
+                                    "no notifications of changes; polling the store"),
                             }
                         }
                     }
                 }
-                // Being told and asking are two steps; if this is dropped between them, the next
-                // call has to ask at once.
+                // The notification and the read are two steps; if this future is dropped between
+                // them, the next call must read at once.
                 *next = Instant::now();
                 let version = store.block_version().await?;
                 *next += if listener.is_some() { ASK_EVERY } else { LOOK_EVERY };
@@ -174,7 +177,7 @@ async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<
     Ok(sqlx::query(sql).fetch_one(connection).await?.try_get(0)?)
 }
 
-/// A connection that is nobody else's: one of the store's would be missing there.
+/// A dedicated connection, so that the listener takes none from the store's pool.
 async fn listen_to(options: &PgConnectOptions) -> Result<PgListener, StoreError> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -183,7 +186,7 @@ async fn listen_to(options: &PgConnectOptions) -> Result<PgListener, StoreError>
         .max_lifetime(None)
         .connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    // A loss is told, and then it is made anew.
+    // A lost connection is reported, and then replaced.
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)

@@ -1,89 +1,89 @@
-//! The site's gateways on other hosts: how they join, by what they are known, and what they hold.
+//! The site's gateways on other hosts: joins, client certificates, and bundle versions.
 //!
-//! A join token is known by a fingerprint alone. Never holds a private key.
+//! A join token is stored only as a fingerprint. Never holds a private key.
 
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
 use super::certificate::block_certificates;
-use super::db::{Row, Tx};
+use super::db::{DbRow, Tx};
 use super::{Store, StoreError, seconds};
 use crate::clock::second;
 
-/// How many certificates one gateway may be known by: the present one, and those that it is about
+/// The largest number of client certificates of one gateway: the current one, and those it is about
 /// to replace.
 const IDENTITIES_MAX: usize = 3;
 
 /// A gateway of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gateway {
+pub struct GatewayRecord {
     /// Its name.
     pub name: String,
-    /// What its site systems may be addressed as.
+    /// The allowed host names of its site systems.
     pub hosts: Vec<String>,
-    /// What its site systems may be.
+    /// The allowed roles of its site systems.
     pub roles: Vec<String>,
-    /// When it joined.
+    /// The time of its join.
     pub joined: Timestamp,
-    /// When it was revoked, if it was.
+    /// The time of its revocation, if it was revoked.
     pub revoked: Option<Timestamp>,
-    /// Why.
+    /// The reason of the revocation.
     pub revoke_reason: Option<String>,
-    /// The version of the bundle that it has, as it says; 0 for none.
+    /// The bundle version that it has reported; 0 for none.
     pub bundle: u64,
-    /// When it last asked for one.
+    /// The time of its last bundle request.
     pub seen: Option<Timestamp>,
 }
 
-/// A join token that is made.
+/// A new join token.
 #[derive(Clone, Debug)]
 pub struct Joining<'a> {
-    /// What it is known by.
+    /// The token's fingerprint.
     pub fingerprint: &'a str,
     /// The gateway that it is for.
     pub name: &'a str,
-    /// What its site systems may be addressed as.
+    /// The allowed host names of its site systems.
     pub hosts: &'a [String],
-    /// What its site systems may be.
+    /// The allowed roles of its site systems.
     pub roles: &'a [String],
-    /// Until when it can be used.
+    /// The end of its validity.
     pub expires: Timestamp,
 }
 
-/// A certificate by which a gateway shows who it is.
+/// A client certificate that identifies a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayIdentity<'a> {
-    /// Its SHA-256 thumbprint, as RFC 8705 has it.
+    /// Its SHA-256 thumbprint, in the form of RFC 8705.
     pub thumbprint: &'a str,
-    /// Until when it is taken.
+    /// The end of its acceptance.
     pub expires: Timestamp,
 }
 
-/// Why a gateway does not join.
+/// Why a join is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// No such join token was made.
+    /// No such join token.
     #[error("the join token is not one of this site's")]
     Unknown,
-    /// It was used.
+    /// The token has been used.
     #[error("the join token has been used")]
     Used,
-    /// Its time is over.
+    /// The token has expired.
     #[error("the join token has expired")]
     Expired,
-    /// It is for a gateway of another name.
+    /// The token is for a gateway with another name.
     #[error("the join token is for another gateway")]
     Name,
-    /// The store does not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// Keep a join token. One of the same name that was not used is good for nothing any more.
+    /// Stores a join token. Invalidates an unused one for the same name.
     ///
     /// # Errors
-    /// What the database answers; the token is good for nothing then.
+    /// The database's error; the token is then invalid.
     pub async fn allow_join(
         &self,
         joining: &Joining<'_>,
@@ -109,11 +109,12 @@ impl Store {
         tx.commit().await
     }
 
-    /// Let a gateway in by a join token, which is used up by that. A gateway of that name that was
-    /// there before has only what this token says; what it was known by is forgotten.
+    /// Joins a gateway with a join token, which is then used up. An existing gateway of that name
+    /// gets the token's hosts and roles; its former client certificates are removed.
     ///
     /// # Errors
-    /// Why not. A gateway whose answer was lost may ask again with the same certificate.
+    /// Why the join is refused. If the response was lost, the gateway may retry with the same
+    /// certificate.
     pub async fn join(
         &self,
         fingerprint: &str,
@@ -121,7 +122,7 @@ impl Store {
         identity: GatewayIdentity<'_>,
         actor: &str,
         now: Timestamp,
-    ) -> Result<Gateway, JoinError> {
+    ) -> Result<GatewayRecord, JoinError> {
         let mut tx = self.db.begin().await?;
         tx.lock_names(&mut [name]).await?;
         let sql = "SELECT name, hosts, roles, expires, used FROM join_tokens \
@@ -144,7 +145,7 @@ impl Store {
         let sql = "UPDATE join_tokens SET used = $2 WHERE fingerprint = $1";
         tx.run(sql, &[fingerprint.into(), at.into()]).await?;
         tx.run("DELETE FROM gateway_identities WHERE gateway = $1", &[name.into()]).await?;
-        // What was there before under this name is not known to be the same machine.
+        // The former gateway of this name may be another machine.
         block_certificates(&mut tx, name, at).await?;
         let sql = "INSERT INTO gateways (name, hosts, roles, joined, bundle) \
                    VALUES ($1, $2, $3, $4, 0) ON CONFLICT (name) DO UPDATE SET \
@@ -159,15 +160,16 @@ impl Store {
         joined.ok_or_else(|| StoreError::Content("no gateway".into()).into())
     }
 
-    /// The gateway that a certificate is of, if its time is not over; also one that was revoked.
+    /// The gateway that a client certificate identifies, if the certificate is still accepted; also
+    /// a revoked gateway.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn gateway_by_identity(
         &self,
         thumbprint: &str,
         now: Timestamp,
-    ) -> Result<Option<Gateway>, StoreError> {
+    ) -> Result<Option<GatewayRecord>, StoreError> {
         let sql = "SELECT g.name, g.hosts, g.roles, g.joined, g.revoked, g.revoke_reason, \
                    g.bundle, g.seen FROM gateways g \
                    JOIN gateway_identities i ON i.gateway = g.name \
@@ -176,10 +178,10 @@ impl Store {
         rows.first().map(read).transpose()
     }
 
-    /// Have a gateway known by one more certificate; the oldest is forgotten.
+    /// Adds a client certificate of a gateway; removes the oldest if there are too many.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn add_gateway_identity(
         &self,
         gateway: &str,
@@ -193,10 +195,10 @@ impl Store {
         tx.commit().await
     }
 
-    /// Take note of the bundle that a gateway has.
+    /// Records the bundle version of a gateway.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn gateway_has(
         &self,
         gateway: &str,
@@ -210,21 +212,21 @@ impl Store {
         tx.commit().await
     }
 
-    /// All gateways, in order of their names.
+    /// All gateways, by name.
     ///
     /// # Errors
-    /// What the database answers.
-    pub async fn gateways(&self) -> Result<Vec<Gateway>, StoreError> {
+    /// The database's error.
+    pub async fn gateways(&self) -> Result<Vec<GatewayRecord>, StoreError> {
         let sql = "SELECT g.name, g.hosts, g.roles, g.joined, g.revoked, g.revoke_reason, \
                    g.bundle, g.seen FROM gateways g ORDER BY g.name";
         self.db.rows(sql, &[]).await?.iter().map(read).collect()
     }
 
-    /// Put a gateway out of the site: it is told nothing any more, and its certificates are
-    /// blocked. `None` if there is none of that name, `false` if that was done before.
+    /// Revokes a gateway: it gets no more bundles, and its certificates are blocked. `None` if
+    /// there is no such gateway, `false` if it was already revoked.
     ///
     /// # Errors
-    /// What the database answers; the gateway is in then.
+    /// The database's error; the gateway is then not revoked.
     pub async fn revoke_gateway(
         &self,
         name: &str,
@@ -241,18 +243,18 @@ impl Store {
         Ok(revoked)
     }
 
-    /// The names of the gateways that were revoked, in order.
+    /// The names of the revoked gateways, sorted.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn revoked_gateways(&self) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT name FROM gateways WHERE revoked IS NOT NULL ORDER BY name";
         self.db.rows(sql, &[]).await?.iter().map(|row| row.get(0)).collect()
     }
 }
 
-/// Put a gateway out of the site, within a transaction: `None` if there is none of that name, `false`
-/// if it was out already.
+/// Revokes a gateway in a transaction: `None` if there is no such gateway, `false` if it was
+/// already revoked.
 pub(super) async fn revoke(
     tx: &mut Tx,
     name: &str,
@@ -276,13 +278,13 @@ pub(super) async fn revoke(
     Ok(Some(true))
 }
 
-/// Join tokens that were made for a name and not used.
+/// Deletes unused join tokens for a name.
 async fn forget_tokens(tx: &mut Tx, name: &str) -> Result<(), StoreError> {
     let sql = "DELETE FROM join_tokens WHERE name = $1 AND used IS NULL";
     tx.run(sql, &[name.into()]).await.map(drop)
 }
 
-async fn gateway_of(tx: &mut Tx, thumbprint: &str) -> Result<Option<Gateway>, StoreError> {
+async fn gateway_of(tx: &mut Tx, thumbprint: &str) -> Result<Option<GatewayRecord>, StoreError> {
     let sql = "SELECT g.name, g.hosts, g.roles, g.joined, g.revoked, g.revoke_reason, \
                g.bundle, g.seen FROM gateways g JOIN gateway_identities i ON i.gateway = g.name \
                WHERE i.thumbprint = $1";
@@ -314,9 +316,9 @@ async fn add_identity(
     Ok(())
 }
 
-fn read(row: &Row) -> Result<Gateway, StoreError> {
+fn read(row: &DbRow) -> Result<GatewayRecord, StoreError> {
     let bundle: i64 = row.get(6)?;
-    Ok(Gateway {
+    Ok(GatewayRecord {
         name: row.get(0)?,
         hosts: words(row.get(1)?),
         roles: words(row.get(2)?),

@@ -1,6 +1,7 @@
-//! Issuing: what must hold before a token is handed out, and its record.
+//! Issues tokens: checks the preconditions and records the token.
 //!
-//! Whoever issues asks here last; a token whose grant has not returned must not leave the process.
+//! The last step before a token is returned; a token must not leave the process before its grant
+//! has succeeded.
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -15,47 +16,47 @@ use super::{Store, StoreError, seconds, seconds_up};
 use crate::clock::second;
 use crate::purpose::Purpose;
 
-/// A token that is about to be issued.
+/// A token to be issued.
 #[derive(Clone, Debug)]
 pub struct Grant<'a> {
-    /// Its own id.
+    /// Its id.
     pub id: Uuid,
     /// Its `iss`.
     pub issuer: &'a str,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// The device it speaks for, which must be known and approved.
+    /// Its device, which must be known and approved.
     pub device: Option<&'a str>,
-    /// The user it speaks for.
+    /// Its user.
     pub user: Option<&'a str>,
-    /// For whom it is meant.
+    /// Its `aud`.
     pub audience: &'a str,
-    /// When it is issued.
+    /// The time of issue.
     pub issued: Timestamp,
-    /// When it ends.
+    /// The end of its validity.
     pub expires: Timestamp,
     /// The thumbprint of the key or certificate that it is bound to.
     pub bound_to: Option<&'a str>,
-    /// What it is limited to.
+    /// Its scope.
     pub scope: Option<&'a str>,
-    /// How often it may be used, if that is limited.
+    /// The largest number of uses, if limited.
     pub uses_max: Option<u32>,
-    /// The assertion that it is issued for, which may be used once.
+    /// The assertion in the request, valid for one use.
     pub proof: Option<Proof<'a>>,
-    /// The token that it is exchanged for.
+    /// The token that is exchanged for it.
     pub subject_token: Option<TokenRef<'a>>,
     /// Whether it renews the device's token.
     pub renews: bool,
 }
 
-/// An assertion that may be used once.
+/// An assertion for one use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof<'a> {
-    /// Who made it.
+    /// The client that made it.
     pub client: &'a str,
-    /// Its own id. Kept as a fingerprint.
+    /// Its id, stored as a fingerprint.
     pub jti: &'a str,
-    /// When it is over; it is remembered until then.
+    /// The end of its validity; it is stored until then.
     pub until: Timestamp,
 }
 
@@ -71,25 +72,26 @@ pub enum GrantError {
     /// The device waits for approval.
     #[error("the device waits for approval")]
     NotApproved,
-    /// There is no such device.
+    /// No such device.
     #[error("there is no such device")]
     UnknownDevice,
-    /// The token that was to be exchanged is blocked.
+    /// The exchanged token is blocked.
     #[error("the token to exchange is blocked")]
     SubjectBlocked,
-    /// The token that was to be exchanged has been used as often as it may be.
+    /// The exchanged token has no uses left.
     #[error("the token to exchange is used up")]
     SubjectUsedUp,
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// Use an assertion for something that is recorded elsewhere. `false` if it was used before.
+    /// Records the use of an assertion for an operation outside this module. `false` if it was
+    /// already used.
     ///
     /// # Errors
-    /// What the database answers; it may be used again then.
+    /// The database's error; the assertion may then be used again.
     pub async fn use_proof(&self, proof: &Proof<'_>) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
         let first = use_proof(&mut tx, proof).await?;
@@ -97,16 +99,16 @@ impl Store {
         Ok(first)
     }
 
-    /// Judge and record a token, before it is handed out. `actor` is whoever gets it.
+    /// Checks and records a token, before it is returned to the client. `actor` is the client.
     ///
     /// # Errors
-    /// Why it may not be issued. Nothing has changed then: an assertion may be used again.
+    /// Why it may not be issued. Nothing has then changed: an assertion may be used again.
     pub async fn grant(&self, grant: &Grant<'_>, actor: &str) -> Result<(), GrantError> {
         self.record_grant(grant, actor, false).await
     }
 
-    /// As [`Store::grant`], for a token that the operator asks for: its device need not be known,
-    /// only not blocked.
+    /// Like [`Store::grant`], for a token that the operator requests: its device need not be known,
+    /// but must not be blocked.
     ///
     /// # Errors
     /// As [`Store::grant`].
@@ -186,10 +188,10 @@ async fn use_subject(
     Ok(())
 }
 
-/// Remember an assertion; `false` if it is remembered already.
+/// Records an assertion; `false` if it is already recorded.
 async fn use_proof(tx: &mut Tx, proof: &Proof<'_>) -> Result<bool, StoreError> {
     let mut hash = digest::Context::new(&digest::SHA256);
-    // With its length, so that no other client and id make the same bytes.
+    // Includes the length, so that no other client and id give the same bytes.
     hash.update(&(proof.client.len() as u64).to_be_bytes());
     hash.update(proof.client.as_bytes());
     hash.update(proof.jti.as_bytes());

@@ -1,7 +1,7 @@
-//! How the store is: what was heard of it last, whether requests are let through to it, and who is
-//! told of a change.
+//! The health of the store: its last result, whether requests are admitted (circuit breaker), and
+//! who is notified of changes.
 //!
-//! Every use of the database ends here, as a success or as a failure. Asks nothing by itself.
+//! Every use of the database reports its success or failure here. Sends no queries itself.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,68 +14,68 @@ use super::breaker::{Breaker, Turn};
 use super::{StoreError, StoreFault};
 use crate::live::{Live, Publisher, live};
 
-/// How a store is.
+/// The health of a store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreHealth {
-    /// What keeps it from working; nothing while it works.
+    /// The current trouble; `None` while the store works.
     pub trouble: Option<Trouble>,
 }
 
-/// What keeps a store from working.
+/// Why a store does not work.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// What it is.
+    /// The fault.
     pub fault: StoreFault,
-    /// The same in words, with what the database says and how to mend it.
+    /// A description with the database's message and the remedy.
     pub told: String,
-    /// Since when.
+    /// The time when it began.
     pub since: Instant,
-    /// When it worked last, if it ever did in this process.
+    /// The time of the last success in this process, if any.
     pub worked: Option<Instant>,
 }
 
 impl StoreHealth {
-    /// That of a store which could not be opened.
+    /// The health of a store that could not be opened.
     pub fn without(error: &StoreError, now: Instant) -> Self {
         let (fault, told) = (error.fault(), error.advice());
         StoreHealth { trouble: Some(Trouble { fault, told, since: now, worked: None }) }
     }
 }
 
-/// What somebody who watches a store is told.
+/// An event of a store, for its observer.
 #[derive(Debug)]
 pub enum StoreEvent<'a> {
-    /// Something of it failed. Each failure is told.
+    /// An operation failed. Reported for each failure.
     Failed(StoreFault),
-    /// It works no longer.
+    /// The store has stopped working.
     Down(&'a Trouble),
     /// It works again.
     Up {
-        /// What it was that ended.
+        /// The trouble that has ended.
         trouble: &'a Trouble,
-        /// How many requests to it failed meanwhile.
+        /// The number of requests that failed during it.
         failed: u64,
     },
 }
 
-/// Told of what happens to a store.
+/// Called for every event of a store.
 pub type OnStore = Arc<dyn Fn(StoreEvent<'_>) + Send + Sync>;
 
-/// What a success has shown.
+/// What a success has proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// The database answers.
+pub(super) enum HealthChange {
+    /// The database responds.
     Answers,
-    /// It takes what is written.
+    /// It accepts writes.
     Writes,
 }
 
 /// The health of one store, and its circuit breaker.
 pub(super) struct Health {
     heard: Mutex<Heard>,
-    /// Why nobody is let through at present.
+    /// Why no requests are admitted now.
     away: watch::Sender<Option<(StoreFault, String)>>,
-    /// Whether somebody probes in the background, so that no request has to.
+    /// Whether a background task probes, so that requests need not.
     is_watched: AtomicBool,
     publisher: Publisher<StoreHealth>,
     on_event: OnceLock<OnStore>,
@@ -85,7 +85,7 @@ pub(super) struct Health {
 struct Heard {
     breaker: Breaker,
     trouble: Option<Trouble>,
-    /// Failures since the trouble began.
+    /// The number of failures since the trouble began.
     failed: u64,
     worked: Option<Instant>,
 }
@@ -113,7 +113,8 @@ impl Health {
         self.publisher.reader()
     }
 
-    /// Tell somebody, from now on and of what is amiss already. The first who asks is told.
+    /// Registers the observer, and reports an existing trouble to it. Only the first observer is
+    /// used.
     pub(super) fn tell(&self, on_event: OnStore) {
         let on_event = self.on_event.get_or_init(|| on_event);
         if let Some(trouble) = &self.lock().trouble {
@@ -125,17 +126,18 @@ impl Health {
         self.is_watched.store(is_watched, Ordering::Release);
     }
 
-    /// The turn of a request: to pass, or to probe first where nobody else does.
+    /// Decides about a request: pass, or probe first if no other task does.
     ///
     /// # Errors
-    /// Why nobody is let through.
+    /// Why no requests are admitted.
     pub(super) fn admit(&self, now: Instant) -> Result<Turn, StoreError> {
         let is_watched = self.is_watched.load(Ordering::Acquire);
         let turn = {
             let mut heard = self.lock();
-            match is_watched && !heard.breaker.is_closed() {
-                true => Turn::Refuse,
-                false => heard.breaker.turn(now),
+            if is_watched && !heard.breaker.is_closed() {
+                Turn::Refuse
+            } else {
+                heard.breaker.turn(now)
             }
         };
         let away = if turn == Turn::Refuse { self.away.borrow().clone() } else { None };
@@ -145,40 +147,40 @@ impl Health {
         Err(StoreError::Server { fault, said })
     }
 
-    /// Whether whoever watches has to probe now.
+    /// Whether the background task must probe now.
     pub(super) fn is_probe_due(&self, now: Instant) -> bool {
         self.lock().breaker.turn(now) == Turn::Probe
     }
 
-    /// When the next probe is due; nothing while everybody is let through.
+    /// The time of the next probe; `None` while requests are admitted.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.lock().breaker.next_probe()
     }
 
-    /// Returns once nobody is let through, with the reason.
+    /// Returns the reason once no requests are admitted.
     pub(super) async fn until_away(&self) -> StoreError {
         let mut away = self.away.subscribe();
         loop {
             if let Some((fault, said)) = away.borrow_and_update().clone() {
                 return StoreError::Server { fault, said };
             }
-            // Invariant of the channel: `self` holds its sender, so it stays open.
+            // Invariant: `self` holds the channel's sender, so it stays open.
             if away.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Why nobody is let through.
+    /// Why no requests are admitted.
     pub(super) fn away(&self) -> Option<StoreFault> {
         self.away.borrow().as_ref().map(|(fault, _)| *fault)
     }
 
-    /// What came of something that ends a use of the database.
+    /// Reports the result of a completed use of the database.
     pub(super) fn heard<T>(
         &self,
         outcome: Result<T, StoreError>,
-        shown: Shown,
+        shown: HealthChange,
     ) -> Result<T, StoreError> {
         if outcome.is_ok() {
             self.succeeded(shown, Instant::now());
@@ -186,7 +188,7 @@ impl Health {
         self.noted(outcome)
     }
 
-    /// What came of something in the middle of one: only a failure says anything.
+    /// Reports the result of an intermediate step: only a failure is significant.
     pub(super) fn noted<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|error| self.failed(error, chance(), Instant::now()))
     }
@@ -199,8 +201,8 @@ impl Health {
         self.lock().trouble.is_some()
     }
 
-    /// Something was done.
-    pub(super) fn succeeded(&self, shown: Shown, now: Instant) {
+    /// Reports a success.
+    pub(super) fn succeeded(&self, shown: HealthChange, now: Instant) {
         let (ended, failed) = {
             let mut heard = self.lock();
             heard.worked = Some(now);
@@ -208,8 +210,9 @@ impl Health {
                 heard.breaker.succeeded();
                 self.away.send_replace(None);
             }
-            let ends =
-                |trouble: &mut Trouble| shown == Shown::Writes || !trouble.fault.is_of_writing();
+            let ends = |trouble: &mut Trouble| {
+                shown == HealthChange::Writes || !trouble.fault.is_of_writing()
+            };
             let ended = heard.trouble.take_if(ends);
             if ended.is_some() {
                 self.publisher.publish(StoreHealth::default());
@@ -221,7 +224,7 @@ impl Health {
         }
     }
 
-    /// Something failed. `chance` is any number.
+    /// Reports a failure. `chance` is a random number for jitter.
     pub(super) fn failed(&self, error: &StoreError, chance: u16, now: Instant) {
         let fault = error.fault();
         let began = {
@@ -266,7 +269,7 @@ impl Health {
     }
 }
 
-/// Any number; without chance, all servers probe at the same moments.
+/// A random number: without jitter, all servers would probe at the same time.
 fn chance() -> u16 {
     let mut bytes = [0; 2];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
@@ -284,7 +287,7 @@ mod tests {
         StoreError::Server { fault: StoreFault::Unreachable, said }
     }
 
-    /// What a watcher is told, a word for each event.
+    /// Records the events for an observer, one text per event.
     fn heard() -> (Arc<Health>, Arc<Mutex<Vec<String>>>) {
         let (health, told) = (Arc::new(Health::default()), Arc::<Mutex<Vec<String>>>::default());
         let into = told.clone();
@@ -303,16 +306,16 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_is_told_once_when_it_begins_and_once_when_it_ends() {
+    fn an_outage_is_reported_when_it_begins_and_when_it_ends() {
         let ((health, told), now) = (heard(), Instant::now());
-        health.succeeded(Shown::Writes, now);
+        health.succeeded(HealthChange::Writes, now);
         for _ in 0..3 {
             health.failed(&away(), 0, now);
         }
         let refused = health.admit(now).unwrap_err();
         assert_eq!(refused.fault(), StoreFault::Unreachable, "who fails at once has the reason");
-        health.succeeded(Shown::Answers, now);
-        health.succeeded(Shown::Writes, now);
+        health.succeeded(HealthChange::Answers, now);
+        health.succeeded(HealthChange::Writes, now);
         assert_eq!(events(&told), ["down store.unreachable", "up after 4"]);
         assert_eq!(told.lock().unwrap().len(), 2 + 4, "each failure is counted");
     }
@@ -329,13 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_can_only_be_read_works_again_when_something_is_written() {
+    fn a_read_only_store_is_up_after_a_write_succeeds() {
         let ((health, told), now) = (heard(), Instant::now());
         health.failed(&StoreError::Full, 0, now);
         assert_eq!(health.admit(now).unwrap(), Turn::Pass, "it can be read");
-        health.succeeded(Shown::Answers, now);
+        health.succeeded(HealthChange::Answers, now);
         assert!(health.is_amiss());
-        health.succeeded(Shown::Writes, now);
+        health.succeeded(HealthChange::Writes, now);
         assert_eq!(events(&told), ["down store.full", "up after 1"]);
     }
 
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn where_somebody_watches_no_request_has_to_probe() {
+    fn while_a_watcher_probes_requests_do_not() {
         let (health, now) = (Health::default(), Instant::now());
         health.failed(&away(), 0, now);
         let later = now + Duration::from_secs(60);
@@ -364,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_is_told_once_the_database_is_found_to_be_away() {
+    async fn waiting_requests_fail_once_the_database_is_away() {
         let health = Arc::new(Health::default());
         let waiting = tokio::spawn({
             let health = health.clone();

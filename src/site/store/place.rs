@@ -1,6 +1,6 @@
-//! Where a store lies, and how it is opened there.
+//! Opens the store at its place, an SQLite file or a PostgreSQL database.
 //!
-//! Never shows the URL of a database: there is a password in it.
+//! Never shows a database's URL: it contains a password.
 
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions, TryLockError};
@@ -18,36 +18,36 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use super::db::{Db, Pools};
-use super::postgres::{Server, connect as connect_to};
+use super::postgres::{PostgresServer, connect as connect_to};
 use crate::secret::private_dir;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// How soon a server is asked again that may be starting.
+/// The interval of attempts while a server may be starting.
 const CONNECT_AGAIN: Duration = Duration::from_millis(100);
-/// How long to wait for a connection to a file, or for another process that writes.
+/// The timeout for a connection to a file, and for another process that writes.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long to wait for another process that makes or changes the tables.
+/// The timeout for another process that migrates the tables.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
 const READERS_MAX: u32 = 4;
 const PROBE_BYTES: usize = 64 * 1024;
 
-/// Where a store lies.
+/// The place of a store.
 #[derive(Clone, Debug)]
-pub enum Place {
-    /// A file. It and its folder are made if need be, closed to all others.
+pub enum StorePlace {
+    /// A file. It and its folder are created if needed, accessible only to their owner.
     Sqlite(PathBuf),
     /// A PostgreSQL database.
     Postgres(PostgresUrl),
 }
 
-impl Place {
-    /// The word for it.
+impl StorePlace {
+    /// The name of its kind.
     pub fn kind(&self) -> &'static str {
         match self {
-            Place::Sqlite(_) => "sqlite",
-            Place::Postgres(_) => "postgres",
+            StorePlace::Sqlite(_) => "sqlite",
+            StorePlace::Postgres(_) => "postgres",
         }
     }
 }
@@ -57,10 +57,10 @@ impl Place {
 pub struct PostgresUrl(Zeroizing<String>);
 
 impl PostgresUrl {
-    /// Take a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// [`StoreError::Url`] for what is none.
+    /// [`StoreError::Url`] if it is not one.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
         let known = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
         if !known || PgConnectOptions::from_str(text).is_err() {
@@ -81,36 +81,39 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
-/// How to make a connection beside the pools.
+/// How to make a connection outside the pools.
 #[derive(Clone)]
-pub(super) enum Own {
+pub(super) enum OwnPlace {
     Sqlite(SqliteConnectOptions),
     Postgres(PgConnectOptions),
-    /// None at present: whoever has one lets go of it.
+    /// None now: holders close theirs.
     Nowhere,
 }
 
-impl fmt::Debug for Own {
+impl fmt::Debug for OwnPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options hold the password.
+        // The options contain the password.
         f.write_str(match self {
-            Own::Sqlite(_) => "Own::Sqlite",
-            Own::Postgres(_) => "Own::Postgres",
-            Own::Nowhere => "Own::Nowhere",
+            OwnPlace::Sqlite(_) => "Own::Sqlite",
+            OwnPlace::Postgres(_) => "Own::Postgres",
+            OwnPlace::Nowhere => "Own::Nowhere",
         })
     }
 }
 
-/// Connect, and bring the tables up to date.
-/// `patience` is how long a server is waited for that may be starting.
-pub(super) async fn connect(place: &Place, patience: Duration) -> Result<(Db, Own), StoreError> {
+/// Connects, and migrates the tables. `patience` is how long to wait for a server that may be
+/// starting.
+pub(super) async fn connect(
+    place: &StorePlace,
+    patience: Duration,
+) -> Result<(Db, OwnPlace), StoreError> {
     match place {
-        Place::Sqlite(path) => sqlite(path).await,
-        Place::Postgres(url) => postgres(url, patience).await,
+        StorePlace::Sqlite(path) => sqlite(path).await,
+        StorePlace::Postgres(url) => postgres(url, patience).await,
     }
 }
 
-async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
+async fn sqlite(path: &Path) -> Result<(Db, OwnPlace), StoreError> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -125,7 +128,7 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(fault)?;
-    // On some volumes modes cannot be set.
+    // Some volumes do not support modes.
     let _ = fs::set_permissions(path, Permissions::from_mode(0o600));
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -133,7 +136,7 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
         .foreign_keys(true)
         .busy_timeout(WAIT_MAX)
         .disable_statement_logging();
-    // FULL: with WAL and less, what was confirmed can be lost when the power fails.
+    // FULL: with WAL and a lower level, committed changes can be lost in a power failure.
     let writing =
         options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let reading = options.pragma("query_only", "ON");
@@ -141,10 +144,10 @@ async fn sqlite(path: &Path) -> Result<(Db, Own), StoreError> {
     let write = sqlite_pool(1).connect_with(writing).await?;
     SQLITE.run(&write).await?;
     let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
-    Ok((Db::new(Pools::Sqlite { write, read }), Own::Sqlite(reading)))
+    Ok((Db::new(Pools::Sqlite { write, read }), OwnPlace::Sqlite(reading)))
 }
 
-/// Whether the disk beside a store takes anything: as much as a write-ahead log begins with.
+/// Checks that the store's disk accepts writes: as much as a new write-ahead log needs.
 pub(super) fn takes_something(path: &Path) -> io::Result<()> {
     use std::io::Write as _;
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -152,10 +155,10 @@ pub(super) fn takes_something(path: &Path) -> io::Result<()> {
     file.write_all(&[0; PROBE_BYTES])
 }
 
-/// As it lies on a disk that takes nothing: whoever tries to change anything is told so.
-/// `is_at_rest` says that nobody else has it open, so that it can be read without the files beside
-/// it, which cannot be made there.
-pub(super) fn sqlite_to_read(path: &Path, is_at_rest: bool) -> (Db, Own) {
+/// Opens a file on a disk that accepts no writes: every change fails. `is_at_rest` says that no
+/// other process has it open; it can then be read without the WAL files, which cannot be created
+/// there.
+pub(super) fn sqlite_to_read(path: &Path, is_at_rest: bool) -> (Db, OwnPlace) {
     let reading = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -163,15 +166,15 @@ pub(super) fn sqlite_to_read(path: &Path, is_at_rest: bool) -> (Db, Own) {
         .busy_timeout(WAIT_MAX)
         .disable_statement_logging();
     let read = sqlite_pool(READERS_MAX).connect_lazy_with(reading.clone());
-    (Db::new(Pools::Sqlite { write: read.clone(), read }), Own::Sqlite(reading))
+    (Db::new(Pools::Sqlite { write: read.clone(), read }), OwnPlace::Sqlite(reading))
 }
 
-/// Whether SQLite's log lies beside a file, be it empty.
+/// Whether SQLite's WAL file exists beside the store, even if empty.
 pub(super) fn has_log(path: &Path) -> bool {
     path.with_extension("db-wal").exists()
 }
 
-/// Whether all that was ever confirmed is in the file itself, and nothing in its log.
+/// Whether all committed changes are in the file itself, and none in its WAL.
 pub(super) fn is_at_rest(path: &Path) -> bool {
     let log = path.with_extension("db-wal");
     fs::metadata(log).map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |m| m.len() == 0)
@@ -183,9 +186,9 @@ fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(WAIT_MAX)
-        // Where the disk is full, SQLite takes a transaction back by itself, and sqlx believes for
-        // ever that it is under way. Such a connection is closed, and another one opened. The test
-        // comes first, so that a rollback that is only on its way is not taken for one.
+        // On a full disk, SQLite rolls a transaction back by itself, and sqlx considers it open
+        // forever. Such a connection is closed and replaced. The test comes first, so that a
+        // pending rollback is not mistaken for this.
         .test_before_acquire(true)
         .before_acquire(|connection, _| {
             let idle = !connection.is_in_transaction();
@@ -193,13 +196,13 @@ fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
         })
 }
 
-async fn postgres(url: &PostgresUrl, patience: Duration) -> Result<(Db, Own), StoreError> {
+async fn postgres(url: &PostgresUrl, patience: Duration) -> Result<(Db, OwnPlace), StoreError> {
     let options = url.options()?;
     let until = Instant::now() + patience;
-    let server = Server::new(options.clone());
+    let server = PostgresServer::new(options.clone());
     loop {
         match server.ask().await {
-            // It may start together with this machine.
+            // The server may be starting together with this machine.
             Err(error) if error.fault().may_pass() && Instant::now() < until => {
                 tokio::time::sleep(CONNECT_AGAIN).await;
             }
@@ -207,11 +210,10 @@ async fn postgres(url: &PostgresUrl, patience: Duration) -> Result<(Db, Own), St
         }
     }
     POSTGRES.run(server.pool()).await?;
-    Ok((Db::new(Pools::Postgres(server)), Own::Postgres(options)))
+    Ok((Db::new(Pools::Postgres(server)), OwnPlace::Postgres(options)))
 }
 
-/// Whether the store of a place can be used, now and by this user. Changes nothing, and makes no
-/// tables.
+/// Checks that a database can be used now by this user. Changes nothing and creates no tables.
 pub(super) async fn try_out(url: &PostgresUrl) -> Result<(), StoreError> {
     let mut connection = connect_to(&url.options()?).await?;
     let sql = "SELECT current_setting('transaction_read_only')";
@@ -223,8 +225,8 @@ pub(super) async fn try_out(url: &PostgresUrl) -> Result<(), StoreError> {
     }
 }
 
-/// Nobody else makes tables in this folder while the file is held: SQLite's migrations know no lock
-/// of their own. Waits without holding up the thread, on which the holder may be.
+/// Locks out other processes that create tables in this folder: SQLite's migrations have no lock of
+/// their own. Waits without blocking the thread, which the holder may need.
 async fn lock(path: &Path) -> Result<fs::File, StoreError> {
     let fault = |cause| StoreError::File { path: path.to_owned(), cause };
     let file = OpenOptions::new()

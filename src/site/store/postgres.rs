@@ -1,7 +1,7 @@
-//! The way to a PostgreSQL server: connections, each for a bounded time, and why there is none.
+//! Connections to a PostgreSQL server, with timeouts, and the reason if there is none.
 //!
-//! The pool tries again in silence while the server refuses, and tells in the end that its time is up.
-//! So whoever waits asks the server beside it, and is told what it says. Never shows the password.
+//! The pool retries silently while the server refuses, and finally reports only a timeout. Waiting
+//! requests therefore also ask the server directly, and get its error. Never shows the password.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,32 +16,32 @@ use tokio::time::{Instant, sleep, timeout};
 use super::health::Health;
 use super::{StoreError, StoreFault};
 
-/// How long a connection may take to be made. The system sends a packet that was lost again after a
-/// second; that, and a slow handshake of TLS and password, is waited for, and no second loss.
+/// The connect timeout. The system retransmits a lost packet after one second; this allows for that
+/// and a slow handshake of TLS and password, but not for a second loss.
 pub(super) const CONNECT_MAX: Duration = Duration::from_millis(1_500);
-/// How long somebody waits for the pool before the server is asked beside it.
+/// How long a request waits for the pool before the server is also asked directly.
 const ASK_AFTER: Duration = Duration::from_millis(200);
-/// How long to wait for one of the pool's connections while others use them.
+/// The timeout for a connection of the pool while others use them all.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long to wait for a connection that is in use where the server gives no more.
+/// The interval of retries while the server gives no further connection.
 const TURN: Duration = Duration::from_millis(20);
-/// After what time without a success it is no longer believed that some connections work.
+/// How long after the last success some connections are still assumed to work.
 const WORKED_LATELY: Duration = Duration::from_secs(1);
-/// How long one statement may take: more than the slowest of them, a sweep of a day's tokens, needs.
+/// The statement timeout: more than the slowest statement, a sweep of a day's tokens, needs.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: u32 = 10;
 
 /// A PostgreSQL server, and the connections to it.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct PostgresServer {
     pool: PgPool,
     in_use: Arc<AtomicUsize>,
-    /// Who asks the server beside the pool: one at a time, or a server without connections would be
-    /// asked for more of them than the pool may have.
+    /// Limits direct attempts beside the pool to one at a time: a server without free connections
+    /// would otherwise get more attempts than the pool may have.
     asking: Arc<Semaphore>,
 }
 
-/// A connection is in use until this is dropped.
+/// Counts a connection as in use until dropped.
 pub(super) struct InUse(Arc<AtomicUsize>);
 
 impl Drop for InUse {
@@ -50,51 +50,51 @@ impl Drop for InUse {
     }
 }
 
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for PostgresServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The options hold the password.
+        // The options contain the password.
         f.write_str("Server")
     }
 }
 
-impl Server {
-    /// With no connection yet.
+impl PostgresServer {
+    /// A server without connections yet.
     pub(super) fn new(options: PgConnectOptions) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(WAIT_MAX)
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    // A server may be told to confirm what is not on disk yet. What is stricter than
-                    // "on" stays as it is.
+                    // A server may be configured to confirm commits before they are on disk.
+                    // Stricter settings than "on" are kept.
                     let sql = "SELECT set_config('synchronous_commit', 'on', false) \
                                WHERE current_setting('synchronous_commit') = 'off'";
                     sqlx::query(sql).execute(connection).await.map(|_| ())
                 })
             })
             .connect_lazy_with(options);
-        Server { pool, in_use: Arc::default(), asking: Arc::new(Semaphore::new(1)) }
+        PostgresServer { pool, in_use: Arc::default(), asking: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The same server by new connections: some of those before may be dead without knowing it, and
-    /// would be waited for.
+    /// The same server with new connections: some former ones may be dead without having noticed,
+    /// and requests would wait for them.
     pub(super) fn renewed(&self) -> Self {
-        Server::new(PgConnectOptions::clone(&self.pool.connect_options()))
+        PostgresServer::new(PgConnectOptions::clone(&self.pool.connect_options()))
     }
 
     pub(super) fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// Whether the server lets somebody in.
+    /// Checks that the server accepts a connection.
     pub(super) async fn ask(&self) -> Result<(), StoreError> {
         let connection = connect(&self.pool.connect_options()).await?;
-        // It is let in; how it leaves does not matter.
+        // It is accepted; the result of the close does not matter.
         let _ = timeout(CONNECT_MAX, connection.close()).await;
         Ok(())
     }
 
-    /// Something of the pool: a connection, or a transaction on one.
+    /// Acquires from the pool: a connection, or a transaction on one.
     pub(super) async fn get<T, F>(
         &self,
         health: &Health,
@@ -116,7 +116,7 @@ impl Server {
                     self.in_use.fetch_add(1, Ordering::AcqRel);
                     return Ok((got, InUse(self.in_use.clone())));
                 }
-                // Those that there are do, one after another.
+                // The existing connections suffice, one request after another.
                 Err(error)
                     if error.fault() == StoreFault::TooManyConnections
                         && self.has_some(health)
@@ -129,13 +129,13 @@ impl Server {
         }
     }
 
-    /// Whether there are connections that work. Between two who use one, it is nobody's for a moment.
+    /// Whether some connections work. Between two uses, a connection is briefly counted as unused.
     fn has_some(&self, health: &Health) -> bool {
         let worked = health.worked().is_some_and(|worked| worked.elapsed() < WORKED_LATELY);
         worked || self.in_use.load(Ordering::Acquire) > 0
     }
 
-    /// Returns with the reason if the server gives no connection, and else never.
+    /// Returns the reason if the server gives no connection, and never otherwise.
     async fn why_none(&self) -> StoreError {
         sleep(ASK_AFTER).await;
         let in_use = self.in_use.load(Ordering::Acquire);
@@ -148,13 +148,13 @@ impl Server {
         std::future::pending().await
     }
 
-    /// Let go of all connections, when those who use them are done.
+    /// Closes all connections, once they are no longer in use.
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-/// A connection of one's own.
+/// A connection outside the pool.
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let place = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
@@ -176,7 +176,7 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
     })
 }
 
-/// As long as a statement may take.
+/// Runs a statement with the timeout.
 pub(super) async fn bounded<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

@@ -1,5 +1,5 @@
-//! Watches a store: probes a database that is away, and asks one that nobody uses, so that it is known
-//! how it is before somebody needs it.
+//! Watches a store: probes an unreachable database and polls an idle one, so that its health is
+//! known before a request needs it.
 
 use std::time::Duration;
 
@@ -8,22 +8,23 @@ use tokio::time::Instant;
 
 use super::{Store, StoreError};
 
-/// How long nothing is heard of a database before it is asked.
+/// The idle time after which a database is polled.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// How often a store that could not be written is tried again.
+/// The retry interval for a store that could not be written.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 impl Store {
-    /// Watch it until told to stop. Meanwhile no request has to probe.
+    /// Watches the store until `stop` is set. Meanwhile no request has to probe.
     pub async fn keep_watch(self, mut stop: watch::Receiver<bool>) {
         let health = self.db.health();
         health.set_watched(true);
         let (mut write_at, mut asked) = (Instant::now(), None);
         while !*stop.borrow() {
             let (now, probe_at) = (Instant::now(), health.next_probe());
-            let ask_at = match self.db.is_postgres() {
-                true => health.worked().max(asked).map_or(now, |heard| heard + ASK_AFTER),
-                false => now + ASK_AFTER,
+            let ask_at = if self.db.is_postgres() {
+                health.worked().max(asked).map_or(now, |heard| heard + ASK_AFTER)
+            } else {
+                now + ASK_AFTER
             };
             let at = match (probe_at, health.is_amiss()) {
                 (Some(probe_at), _) => probe_at,
@@ -33,10 +34,10 @@ impl Store {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
                 () = tokio::time::sleep_until(at) => {}
-                // Somebody has found it away, so that the probe is due sooner than this look.
+                // A request has found it unreachable, so the probe is due before this poll.
                 _ = health.until_away(), if probe_at.is_none() => continue,
             }
-            // What comes of it is heard by whoever is told of the store's health.
+            // The result is reported through the store's health.
             let _ = match (probe_at, health.is_amiss()) {
                 (Some(_), _) if !health.is_probe_due(Instant::now()) => Ok(()),
                 (Some(_), _) if self.db.is_postgres() => self.db.probe().await,
@@ -56,7 +57,7 @@ impl Store {
         health.set_watched(false);
     }
 
-    /// Write what changes nothing.
+    /// Writes without changing anything.
     async fn try_writing(&self) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         tx.run("UPDATE state SET block_version = block_version WHERE id = 1", &[]).await?;

@@ -1,6 +1,6 @@
-//! The bundle in force, and the site's own keys: what several site servers have in common.
+//! The bundle in force, and the site's encrypted keys, which several site servers share.
 //!
-//! One of them at a time makes a version. Keys come here sealed and leave sealed.
+//! One server at a time publishes a version. Keys are encrypted before they get here.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use super::{Store, StoreError, recover, seconds};
 
 /// The bundle in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishedBundle {
     /// Its version.
     pub version: u64,
     /// The document.
@@ -20,8 +20,8 @@ impl Store {
     /// The bundle in force, if there is one.
     ///
     /// # Errors
-    /// What the database answers.
-    pub async fn bundle(&self) -> Result<Option<Published>, StoreError> {
+    /// The database's error.
+    pub async fn bundle(&self) -> Result<Option<PublishedBundle>, StoreError> {
         let sql = "SELECT version, text FROM bundles ORDER BY version DESC LIMIT 1";
         let rows = self.db.rows(sql, &[]).await?;
         rows.first().map(|row| Ok(published(row.get(0)?, row.get(1)?))).transpose()
@@ -30,7 +30,7 @@ impl Store {
     /// The version of the bundle in force; 0 for none.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn bundle_version(&self) -> Result<u64, StoreError> {
         let sql = "SELECT COALESCE(MAX(version), 0) FROM bundles";
         let rows = self.db.rows(sql, &[]).await?;
@@ -38,11 +38,10 @@ impl Store {
         Ok(u64::try_from(version).unwrap_or_default())
     }
 
-    /// The version of the bundle in force, if it says the blocks as they are in this state, or in a
-    /// later one.
+    /// The version of the bundle in force, if it includes the blocks of this state or a later one.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn bundle_of(&self, blocks: i64) -> Result<Option<u64>, StoreError> {
         let sql = "SELECT MAX(version) FROM bundles WHERE blocks >= $1";
         let rows = self.db.rows(sql, &[blocks.into()]).await?;
@@ -50,18 +49,18 @@ impl Store {
         Ok(version.and_then(|version| u64::try_from(version).ok()))
     }
 
-    /// Make the next bundle, if one is due. `blocks` is the state of the blocks that it says. `make` is told the one in force, and says the next one
-    /// with the version that it is given, or that nothing is due. No other server makes one at the
-    /// same time. Says the bundle in force afterwards.
+    /// Publishes the next bundle, if one is due. `blocks` is the state of the blocks in it. `make`
+    /// gets the bundle in force and the new version; it returns the new bundle, or `None` if none
+    /// is due. Runs on one server at a time. Returns the bundle then in force.
     ///
     /// # Errors
-    /// What the database answers; the one before stays in force.
+    /// The database's error; the former bundle stays in force.
     pub async fn publish<E: From<StoreError>>(
         &self,
-        make: impl FnOnce(Option<&Published>, u64) -> Result<Option<String>, E>,
+        make: impl FnOnce(Option<&PublishedBundle>, u64) -> Result<Option<String>, E>,
         blocks: i64,
         now: Timestamp,
-    ) -> Result<Option<Published>, E> {
+    ) -> Result<Option<PublishedBundle>, E> {
         let mut tx = self.db.begin().await?;
         tx.lock_names(&mut ["the bundle"]).await?;
         let sql = "SELECT version, text FROM bundles ORDER BY version DESC LIMIT 1";
@@ -70,12 +69,12 @@ impl Store {
             Some(row) => Some(published(row.get(0)?, row.get(1)?)),
             None => None,
         };
-        // A clock or a copy that was set back must not bring an old number again; gateways would
-        // take what comes under it for the past. The time gives a number that no copy has had.
+        // A clock that was set back or a restored copy must not reuse an old version, which
+        // gateways would refuse as outdated. The time gives a version that no copy has used.
         let number = recover::next_bundle(&mut tx, now).await?;
         let version = u64::try_from(number).unwrap_or_default();
         let Some(text) = make(current.as_ref(), version)? else {
-            // It says the same as a new one would.
+            // It has the same content as a new one.
             let sql = "UPDATE bundles SET blocks = $1 WHERE blocks < $1";
             tx.run(sql, &[blocks.into()]).await?;
             tx.commit().await?;
@@ -87,13 +86,13 @@ impl Store {
         tx.run(sql, &args).await?;
         recover::published(&mut tx, number).await?;
         self.commit_and_tell(tx).await?;
-        Ok(Some(Published { version, text }))
+        Ok(Some(PublishedBundle { version, text }))
     }
 
-    /// Say that a server of the site is there.
+    /// Announces a server of the site.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn announce(
         &self,
         servers: &[String],
@@ -109,11 +108,11 @@ impl Store {
         tx.commit().await
     }
 
-    /// The servers that said so since then, in seconds, and the addresses of the site systems
-    /// beside them; both in order.
+    /// The servers announced since `since`, in seconds, and the origins of their site systems; both
+    /// sorted.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn announced(&self, since: i64) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let sql = "SELECT servers, origins FROM site_servers WHERE seen >= $1 ORDER BY servers";
         let (mut servers, mut origins) = (Vec::new(), Vec::new());
@@ -126,20 +125,20 @@ impl Store {
         Ok((servers, origins))
     }
 
-    /// The site's keys as they are kept here, sealed, with their version.
+    /// The site's keys, encrypted, and their version.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn site_keys(&self) -> Result<Option<(i64, String)>, StoreError> {
         let rows = self.db.rows("SELECT version, sealed FROM site_keys WHERE id = 1", &[]).await?;
         rows.first().map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
     }
 
-    /// Replace the site's keys, if they are still of the version that was read (0 where there were
-    /// none). `false` if another server was first: then they have to be read again.
+    /// Replaces the site's keys, if their version is still the one that was read (0 for none).
+    /// `false` if another server wrote first: the caller must read them again.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn keep_site_keys(
         &self,
         read: i64,
@@ -165,6 +164,6 @@ impl Store {
     }
 }
 
-fn published(version: i64, text: String) -> Published {
-    Published { version: u64::try_from(version).unwrap_or_default(), text }
+fn published(version: i64, text: String) -> PublishedBundle {
+    PublishedBundle { version: u64::try_from(version).unwrap_or_default(), text }
 }

@@ -1,7 +1,7 @@
-//! A store that is an older copy: how that is noticed, and how blocks that it does not have stay in
-//! force until somebody says that they need not.
+//! Recovery after a restore: detects a store that is an older copy, and keeps its lost blocks in
+//! force until an operator lifts them.
 //!
-//! Versions alone do not tell: a copy that was written to counts on from where it was.
+//! Version numbers alone do not suffice: a restored copy continues to count from its own.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -11,41 +11,41 @@ use super::db::Tx;
 use super::{Store, StoreError, audit, seconds};
 use crate::token::Block;
 
-/// Who has blocked what a restored copy did not have, in the audit and in lists.
+/// The actor of recovered blocks, in the audit log and in lists.
 pub const RECOVERED_BY: &str = "sitegate, after a restore";
 
-/// How many states of the blocks are remembered: who knows an older one cannot be told from one who
-/// knows another store's.
+/// The number of recorded states of the blocks. Older states are treated as known, because their
+/// record is gone.
 const STATES_MAX: i64 = 100_000;
 
-/// How long it is remembered that a bundle was published, in seconds. A number of a bundle is a time in
-/// milliseconds, or higher. A gateway's certificate is good for half as long.
+/// How long published bundle versions are recorded, in seconds. A version is a time in
+/// milliseconds, or higher. A gateway's client certificate is valid for half as long.
 const BUNDLES_KEPT_S: i64 = 180 * 86_400;
 
-/// What a store has forgotten.
+/// The records that a store has lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Lost<'a> {
-    /// What was blocked.
+    /// The lost blocks.
     pub blocks: &'a [Block],
-    /// The gateways that were revoked.
+    /// The revoked gateways.
     pub gone: &'a [String],
 }
 
-/// Where blocks were found that the store does not have.
+/// The source of lost blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundIn {
-    /// On this machine: the last that was in force here, with its version.
+    /// The local record of the last blocks in force, with its version.
     Blocks(i64),
-    /// At a gateway: its bundle, with its version.
+    /// A gateway's bundle, with its version.
     Bundle(u64),
 }
 
 impl Store {
-    /// Whether the blocks of this store have ever been in this state. If not, it is an older copy, or
-    /// another store.
+    /// Whether the blocks of this store have ever been in this state. If not, it is an older copy,
+    /// or another store.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn remembers_blocks(&self, version: i64, mark: &str) -> Result<bool, StoreError> {
         let sql = "SELECT COALESCE((SELECT MIN(version) FROM block_history), 0), \
                    EXISTS (SELECT 1 FROM block_history WHERE version = $1 AND mark = $2)";
@@ -55,11 +55,11 @@ impl Store {
         Ok(found || version < oldest)
     }
 
-    /// Whether this store knows of a bundle: that the site published it, or that a gateway has shown
-    /// one that came after it.
+    /// Whether this store knows a bundle: the site has published it, or a gateway has uploaded a
+    /// later one.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn remembers_bundle(&self, version: u64) -> Result<bool, StoreError> {
         let version = i64::try_from(version).unwrap_or(i64::MAX);
         let sql = "SELECT COALESCE((SELECT MIN(version) FROM bundle_history), 0), \
@@ -71,11 +71,11 @@ impl Store {
         Ok(found || passed || version < oldest)
     }
 
-    /// Block what this store has forgotten, revoke the gateways again, and remember where that was
-    /// found. Says how many blocks were not here.
+    /// Blocks what this store has lost, revokes the gateways again, and records the source. Returns
+    /// the number of added blocks.
     ///
     /// # Errors
-    /// What the database answers; nothing of it is done then.
+    /// The database's error; nothing is then changed.
     pub async fn recover(
         &self,
         lost: Lost<'_>,
@@ -109,7 +109,7 @@ impl Store {
         }
         match found {
             FoundIn::Blocks(version) => {
-                // Whoever has read a later state must see that there is a newer one.
+                // Readers of the later state must see a version that is not lower.
                 let sql = "UPDATE state SET block_version = $1 WHERE id = 1 AND block_version < $1";
                 tx.run(sql, &[version.into()]).await?;
             }
@@ -130,19 +130,19 @@ impl Store {
         Ok(added)
     }
 
-    /// What is blocked only because it was before a copy was restored.
+    /// The recovered blocks: those from before a restore that no operator has confirmed.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn recovered(&self) -> Result<Vec<BlockEntry>, StoreError> {
         let entries = self.blocks().await?.entries;
         Ok(entries.into_iter().filter(|entry| entry.actor == RECOVERED_BY).collect())
     }
 
-    /// Forget what was recovered: the copy is right. Says how many blocks that was.
+    /// Removes the recovered blocks, because the copy is right. Returns their number.
     ///
     /// # Errors
-    /// What the database answers; all of it stays blocked then.
+    /// The database's error; all of them then stay.
     pub async fn forget_recovered(&self, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
         let sql = "INSERT INTO forgotten_blocks (kind, issuer, name) \
@@ -160,7 +160,7 @@ impl Store {
     }
 }
 
-/// Remember that the blocks are in a new state. Part of every change of them.
+/// Records a new state of the blocks. Part of every change.
 pub(super) async fn remember(tx: &mut Tx, version: i64) -> Result<(), StoreError> {
     let mark = Uuid::new_v4().simple().to_string();
     let sql = "INSERT INTO block_history (version, mark) VALUES ($1, $2) \
@@ -170,14 +170,14 @@ pub(super) async fn remember(tx: &mut Tx, version: i64) -> Result<(), StoreError
     tx.run(sql, &[(version - STATES_MAX).into()]).await.map(drop)
 }
 
-/// Whether somebody has said that this need not be blocked, after a copy was restored.
+/// Whether an operator has lifted this recovered block.
 async fn is_forgotten(tx: &mut Tx, what: &Blocked<'_>) -> Result<bool, StoreError> {
     let (kind, issuer, name) = what.place();
     let sql = "SELECT 1 FROM forgotten_blocks WHERE kind = $1 AND issuer = $2 AND name = $3";
     tx.any(sql, &[kind.into(), (&issuer).into(), (&name).into()]).await
 }
 
-/// Something is blocked again that somebody had said to forget.
+/// Deletes the record of a lifted block, because it is blocked again.
 pub(super) async fn remembered(
     tx: &mut Tx,
     kind: &str,
@@ -188,20 +188,20 @@ pub(super) async fn remembered(
     tx.run(sql, &[kind.into(), issuer.into(), name.into()]).await.map(drop)
 }
 
-/// Remove what no gateway can have any more: bundles that were published half a year ago.
+/// Removes records of bundles that no gateway can still have: published half a year ago.
 pub(super) async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
     let before = seconds(now).saturating_sub(BUNDLES_KEPT_S).saturating_mul(1_000);
     let sql = "DELETE FROM bundle_history WHERE NOT learnt AND version < $1";
     tx.run(sql, &[before.into()]).await.map(drop)
 }
 
-/// Remember that a bundle was published.
+/// Records a published bundle.
 pub(super) async fn published(tx: &mut Tx, version: i64) -> Result<(), StoreError> {
     let sql = "INSERT INTO bundle_history (version, learnt) VALUES ($1, $2)";
     tx.run(sql, &[version.into(), false.into()]).await.map(drop)
 }
 
-/// A number that no bundle has had that this store knows of, and none of a copy at this time.
+/// A version higher than all bundles known to this store, and than those of a copy at this time.
 pub(super) async fn next_bundle(tx: &mut Tx, now: Timestamp) -> Result<i64, StoreError> {
     let sql = "SELECT COALESCE(MAX(version), 0) FROM bundle_history";
     let known: i64 = match tx.row(sql, &[]).await? {

@@ -1,7 +1,7 @@
-//! Registration: which record a key belongs to, and what becomes of it.
+//! Registration: selects or creates the record of a key.
 //!
-//! What is known is loaded, `decide` makes a plan of it, and the plan is carried out, all under locks
-//! on the names that the client brings. Never adds a key to a device without proof or approval.
+//! Loads the matching records, has `decide` make a plan, and executes it, under locks on all names
+//! in the request. Never adds a key to a device without proof or approval.
 
 use std::net::IpAddr;
 
@@ -9,98 +9,98 @@ use jiff::Timestamp;
 
 use super::audit::{self, Action};
 use super::db::{Arg, Tx};
-use super::decide::{Found, Plan, decide};
+use super::decide::{RegisteredSoFar, RegistrationPlan, decide};
 use super::device::{self, Device, Via, name, normal_id};
 use super::token::{self, TokenRef};
 use super::waiting::remove;
 use super::{Store, StoreError, seconds};
 
-/// How many keys a device works with at most; the oldest gives way. Keys that wait are bounded apart
-/// from these.
+/// The largest number of active keys of a device; a new one replaces the oldest. Waiting keys have
+/// their own limits.
 pub const KEYS_MAX: usize = 8;
 
-/// What a client brings to be registered.
+/// A client's registration request.
 #[derive(Clone, Debug)]
 pub struct Registration<'a> {
     /// The thumbprint of the key to register (RFC 7638).
     pub thumbprint: &'a str,
-    /// The key as a JWK, without its private half.
+    /// The public key as a JWK.
     pub jwk: &'a str,
-    /// The id of the device that the client says it is.
+    /// The device id that the client claims.
     pub claimed: Option<&'a str>,
-    /// The thumbprint of a key of which the client has proven with this request that it has it.
+    /// The thumbprint of a former key that the client has proved in this request.
     pub proven_by: Option<&'a str>,
-    /// What opens registration to it.
+    /// The kind of credential.
     pub via: Via,
-    /// The token that opens registration to it. Uses of bulk registration tokens are counted, and
-    /// those of others where `uses_max` says how many there may be.
+    /// The token that authorizes the registration. Uses of bulk registration tokens are counted;
+    /// uses of others only if limited by `uses_max`.
     pub token: Option<TokenRef<'a>>,
-    /// How often that may be used, where the site did not issue it itself.
+    /// The limit of its uses, if the site did not issue it.
     pub uses_max: Option<u32>,
     /// The device's id in Microsoft Entra, from its own token.
     pub entra: Option<&'a str>,
-    /// The thumbprint of its certificate, whose key it has.
+    /// The thumbprint of its certificate, with proof of the key.
     pub certificate: Option<&'a str>,
-    /// The id for a device that is new.
+    /// The id for a new device.
     pub fresh_id: &'a str,
-    /// Whether a new device may work without anybody's approval.
+    /// Whether a new device is approved automatically.
     pub approve: bool,
-    /// Whether to believe a claimed id that the site does not know.
+    /// Whether to accept a claimed id that the site does not know.
     pub accept_claims: bool,
     /// The client's address.
     pub address: Option<IpAddr>,
-    /// What the client calls itself, made safe for logs.
+    /// The client's name, sanitised for logs.
     pub client: Option<&'a str>,
-    /// Whether the device was away for too long, so that this is no retry but its return.
+    /// Whether the device had lapsed, so that this is a return and not a retry.
     pub returning: bool,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// What became of a registration.
+/// The outcome of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registered {
     /// A new record, or a new key of a known device.
     New(Device),
-    /// All was known before.
+    /// Nothing is new.
     Known(Device),
     /// The device or its key waits for approval.
     Pending(Device),
-    /// The key now waits to be that of a device which has other keys, and nothing proves it.
+    /// The key waits, without proof, to become a key of a device that has others.
     Rival(Device),
 }
 
 /// Why a registration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// The device is blocked, by something that it is known by.
+    /// The device is blocked by one of its ids.
     #[error("the device is blocked")]
     Blocked,
     /// The key or the Entra id belongs to another device than the claimed one.
     #[error("the key or the Entra id is that of another device")]
     KeyOfAnother,
-    /// Too many keys wait already to be let in as this device, or by this certificate.
+    /// Too many keys already wait for this device, or by this certificate.
     #[error("too many keys wait already")]
     Crowded,
-    /// The token that opens registration is blocked.
+    /// The token is blocked.
     #[error("the registration token is blocked")]
     TokenBlocked,
-    /// The token that opens registration has been used as often as it may be.
+    /// The token has no uses left.
     #[error("the registration token is used up")]
     TokenUsedUp,
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// Register a key: see docs/store.md for what becomes of it. `actor` is whoever brought it.
+    /// Registers a key; docs/store.md has the rules. `actor` is the credential that vouches for it.
     ///
-    /// A registration whose answer was lost may be tried again: it changes nothing then, and costs
-    /// no use of its token.
+    /// A client that lost the response may retry: the retry changes nothing, and uses up no use of
+    /// the token.
     ///
     /// # Errors
-    /// Why it is refused; nothing has changed then.
+    /// Why it is refused; nothing has then changed.
     pub async fn register(
         &self,
         registration: &Registration<'_>,
@@ -129,10 +129,13 @@ impl Store {
         };
         let plan = decide(r, &found);
         let plan = match plan {
-            Plan::Keep { device, activate: false, learn: false, .. } if !r.returning => {
-                return Ok(match device.has_active(r.thumbprint) {
-                    true => Registered::Known(device),
-                    false => Registered::Pending(device),
+            RegistrationPlan::Keep { device, activate: false, learn: false, .. }
+                if !r.returning =>
+            {
+                return Ok(if device.has_active(r.thumbprint) {
+                    Registered::Known(device)
+                } else {
+                    Registered::Pending(device)
                 });
             }
             plan => plan,
@@ -143,28 +146,29 @@ impl Store {
         {
             return Err(RegisterError::TokenUsedUp);
         }
-        let (id, good, waits): (String, Told, Told) = match plan {
-            Plan::Refuse => return Err(RegisterError::KeyOfAnother),
-            Plan::Crowded => return Err(RegisterError::Crowded),
-            Plan::Keep { device, activate, replaces, learn } => {
+        let (id, good, waits): (String, RegisteredAs, RegisteredAs) = match plan {
+            RegistrationPlan::Refuse => return Err(RegisterError::KeyOfAnother),
+            RegistrationPlan::Crowded => return Err(RegisterError::Crowded),
+            RegistrationPlan::Keep { device, activate, replaces, learn } => {
                 if activate {
                     activate_key(&mut tx, &device, r, replaces.as_deref(), actor).await?;
                 }
                 if learn {
                     learn_more(&mut tx, &device, r, actor).await?;
                 }
-                let good: Told = if activate { Registered::New } else { Registered::Known };
+                let good: RegisteredAs = if activate { Registered::New } else { Registered::Known };
                 (device.id, good, Registered::Pending)
             }
-            Plan::Add { device, active, replaces, learn, rival } => {
+            RegistrationPlan::Add { device, active, replaces, learn, rival } => {
                 add_key(&mut tx, &device, r, active, replaces.as_deref(), actor).await?;
                 if learn {
                     learn_more(&mut tx, &device, r, actor).await?;
                 }
-                let waits: Told = if rival { Registered::Rival } else { Registered::Pending };
+                let waits: RegisteredAs =
+                    if rival { Registered::Rival } else { Registered::Pending };
                 (device.id, Registered::New, waits)
             }
-            Plan::Make { id, approved } => {
+            RegistrationPlan::Make { id, approved } => {
                 make(&mut tx, &id, r, approved, actor).await?;
                 (id, Registered::New, Registered::Pending)
             }
@@ -177,18 +181,15 @@ impl Store {
         let device = device::load(&mut tx, &id).await?;
         tx.commit().await?;
         let device = device.ok_or_else(|| StoreError::Content(format!("no record of {id}")))?;
-        Ok(match device.has_active(r.thumbprint) {
-            true => good(device),
-            false => waits(device),
-        })
+        Ok(if device.has_active(r.thumbprint) { good(device) } else { waits(device) })
     }
 }
 
-/// A device's key is good, or waits.
-type Told = fn(Device) -> Registered;
+/// The outcome for an active or for a waiting key.
+type RegisteredAs = fn(Device) -> Registered;
 
-/// What is known, under locks that last as long as the transaction.
-async fn find(tx: &mut Tx, r: &Registration<'_>) -> Result<Found, RegisterError> {
+/// The matching records, locked until the end of the transaction.
+async fn find(tx: &mut Tx, r: &Registration<'_>) -> Result<RegisteredSoFar, RegisterError> {
     let claim_name = r.claimed.map(name);
     let names = [claim_name.as_deref(), Some(r.thumbprint), r.entra, r.certificate, r.proven_by];
     let mut locked: Vec<&str> = names.into_iter().flatten().collect();
@@ -228,8 +229,8 @@ async fn find(tx: &mut Tx, r: &Registration<'_>) -> Result<Found, RegisterError>
         return Err(RegisterError::Blocked);
     }
     let find = |matches: &dyn Fn(&Device) -> bool| devices.iter().find(|d| matches(d)).cloned();
-    // By what the records say now: they may have changed before they were locked.
-    Ok(Found {
+    // From the locked records, which may have changed since the query.
+    Ok(RegisteredSoFar {
         by_claim: find(&|d| r.claimed == Some(d.id.as_str())),
         by_key: find(&|d| d.key(r.thumbprint).is_some()),
         by_entra: find(&|d| r.entra.is_some() && r.entra == d.entra.as_deref()),
@@ -302,7 +303,7 @@ async fn activate_key(
     audit::write(tx, Action::KeyAdded, &device.id, &detail, actor, r.now).await
 }
 
-/// Take over the Entra id and the certificate of a client that has proven to be the device.
+/// Adds the Entra id and the certificate of a client that has proved to be the device.
 async fn learn_more(
     tx: &mut Tx,
     device: &Device,

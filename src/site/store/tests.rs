@@ -1,4 +1,5 @@
-//! What only the inside can show: a disk that is full, a store of an earlier version. The rules are played in tests/scenarios/store.
+//! Unit tests of internals: a full disk, a store of an earlier version. The rules are tested in
+//! tests/scenarios/store.
 
 use std::path::Path;
 
@@ -20,12 +21,12 @@ async fn pragma(store: &Store, sql: &'static str) {
 #[tokio::test]
 async fn a_full_disk_is_an_error_until_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let place = StorePlace::Sqlite(dir.path().join("store/site.db"));
     let store = Store::open(&place, now()).await.unwrap();
     let (detail, mut written) = ("x".repeat(8000), 0);
     for _ in 0..3 {
-        // SQLite does the same for a limit that is reached as for a disk that is full. The limit is
-        // the connection's, which is not used again: so there is room afterwards.
+        // SQLite treats a reached limit like a full disk. The limit applies to the connection,
+        // which is not used again, so there is room afterwards.
         pragma(&store, "PRAGMA max_page_count = 1").await;
         let refused = loop {
             match store.record(Action::Opened, "s", &detail, "a", now()).await {
@@ -45,7 +46,7 @@ async fn a_full_disk_is_an_error_until_there_is_room_again() {
 #[tokio::test]
 async fn a_store_that_is_read_only_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let place = StorePlace::Sqlite(dir.path().join("store/site.db"));
     let store = Store::open(&place, now()).await.unwrap();
     pragma(&store, "PRAGMA query_only = ON").await;
     let refused = store.block(&Blocked::Device("k1"), None, "a", now()).await;
@@ -56,9 +57,9 @@ async fn a_store_that_is_read_only_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_dropped_has_not_happened_and_is_in_nobody_s_way() {
+async fn a_dropped_transaction_is_rolled_back() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let place = StorePlace::Sqlite(dir.path().join("store/site.db"));
     let store = Store::open(&place, now()).await.unwrap();
     let mut tx = store.db.begin().await.unwrap();
     audit::write(&mut tx, Action::Opened, "dropped", "", "a", now()).await.unwrap();
@@ -68,7 +69,7 @@ async fn a_transaction_that_is_dropped_has_not_happened_and_is_in_nobody_s_way()
     assert_eq!(store.audit(filter, 9, None).await.unwrap(), []);
 }
 
-/// A store as the version before keys had an origin left it: GUID:A works with a1 and a2 waits,
+/// A store of the version before keys had an origin: GUID:A has the active key a1 and a2 waits,
 /// GUID:B waits with both of its keys.
 async fn older(dir: &Path, more: &str) -> Store {
     let (steps, file) = (dir.join("steps"), dir.join("store/site.db"));
@@ -89,7 +90,7 @@ async fn older(dir: &Path, more: &str) -> Store {
     let rows = sqlx::AssertSqlSafe([rows, more].concat());
     sqlx::raw_sql(rows).execute(&old).await.unwrap();
     old.close().await;
-    Store::open(&Place::Sqlite(file), now()).await.unwrap()
+    Store::open(&StorePlace::Sqlite(file), now()).await.unwrap()
 }
 
 fn named(key: &str) -> Approval<'_> {
@@ -97,7 +98,7 @@ fn named(key: &str) -> Approval<'_> {
 }
 
 #[tokio::test]
-async fn what_waits_in_an_older_store_goes_on_waiting_and_can_be_approved() {
+async fn keys_waiting_in_an_older_store_can_be_approved() {
     let dir = tempfile::tempdir().unwrap();
     let store = older(dir.path(), "").await;
     let waiting = async |id: &str| {
@@ -113,7 +114,7 @@ async fn what_waits_in_an_older_store_goes_on_waiting_and_can_be_approved() {
 }
 
 #[tokio::test]
-async fn a_waiting_key_that_was_blocked_in_an_older_store_blocks_no_device() {
+async fn a_waiting_key_blocked_in_an_older_store_blocks_no_device() {
     let dir = tempfile::tempdir().unwrap();
     let block = "INSERT INTO blocks (kind, issuer, name, shown, at, actor) \
                  VALUES ('device', '', 'a2', 'a2', 1, 'a')";

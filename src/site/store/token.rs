@@ -1,84 +1,84 @@
-//! Ids of tokens: what was issued, how often it was used, and what may be forgotten.
+//! Records of tokens: issue, uses, and expiry of the records.
 //!
-//! Never holds a token. Of a token that others issued, only how often it was used.
+//! Never holds a token. For tokens of other issuers, only the uses are recorded.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::db::{Arg, Row, Tx};
+use super::db::{Arg, DbRow, Tx};
 use super::device::{name, normal_id};
 use super::{Store, StoreError, recover, seconds, waiting};
 use crate::clock::second;
 use crate::purpose::Purpose;
 
-/// How long a token's row is kept after its end, so that its use can be looked into.
+/// How long a token's record is kept after its expiry, for investigations.
 const KEPT_S: i64 = 30 * 24 * 60 * 60;
-/// How long the uses of a token are remembered that the site did not issue: longer than any lives.
+/// How long the uses of other issuers' tokens are kept: longer than any token lives.
 const FOREIGN_KEPT_S: i64 = 400 * 24 * 60 * 60;
 
-/// A token that somebody brings, whoever issued it.
+/// A client's token, of any issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenRef<'a> {
     /// Its `iss`.
     pub issuer: &'a str,
-    /// Its own id.
+    /// Its id.
     pub id: &'a str,
-    /// When it was issued, if it says so. Otherwise the site's own record is asked.
+    /// Its time of issue, if the token has one. Otherwise the site's own record is used.
     pub issued: Option<Timestamp>,
 }
 
-/// What the site knows of a token that it issued.
+/// The record of a token that the site issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
-    /// Its own id.
+    /// Its id.
     pub id: Uuid,
     /// Its `iss`.
     pub issuer: String,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// The device it speaks for.
+    /// Its device.
     pub device: Option<String>,
-    /// The user it speaks for.
+    /// Its user.
     pub user: Option<String>,
-    /// For whom it is meant.
+    /// Its `aud`.
     pub audience: String,
-    /// When it was issued, to the second.
+    /// The time of issue, in seconds.
     pub issued: Timestamp,
-    /// When it ends, to the second.
+    /// The end of its validity, in seconds.
     pub expires: Timestamp,
     /// The thumbprint of the key or certificate that it is bound to.
     pub bound_to: Option<String>,
-    /// What it is limited to.
+    /// Its scope.
     pub scope: Option<String>,
-    /// How often it may be used, where that is counted.
+    /// The largest number of uses, if limited.
     pub uses_max: Option<u32>,
-    /// How often it has been used.
+    /// The number of uses.
     pub uses: u32,
     /// The issuer and the id of the token that it was exchanged for.
     pub subject_token: Option<(String, String)>,
-    /// Whether it is blocked by its own id.
+    /// Whether it is blocked by its id.
     pub blocked: bool,
 }
 
-/// Which tokens. The default is all.
+/// Selects tokens. The default is all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenFilter<'a> {
-    /// Of one device.
+    /// Of this device.
     pub device: Option<&'a str>,
-    /// For one purpose.
+    /// For this purpose.
     pub purpose: Option<Purpose>,
-    /// That are not over at this moment.
+    /// Not expired at this time.
     pub live_at: Option<Timestamp>,
 }
 
-/// What was forgotten.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Used assertions that would not be good any more.
+    /// Expired assertions.
     pub proofs: u64,
-    /// Tokens that have been over for thirty days.
+    /// Tokens that expired thirty days ago.
     pub tokens: u64,
-    /// Keys that have waited for approval for thirty days.
+    /// Keys that waited for approval for thirty days.
     pub keys: u64,
 }
 
@@ -96,21 +96,20 @@ macro_rules! tokens_where {
 }
 
 impl Store {
-    /// A token that the site issued.
+    /// The record of a token that the site issued.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn token(&self, id: Uuid) -> Result<Option<IssuedToken>, StoreError> {
         let id = id.hyphenated().to_string();
         let rows = self.db.rows(tokens_where!("t.id = $1"), &[(&id).into()]).await?;
         rows.first().map(read).transpose()
     }
 
-    /// Tokens that the site issued, the latest first, at most `limit`, beginning after the token
-    /// `after`.
+    /// Tokens that the site issued, the latest first, at most `limit`, after the token `after`.
     ///
     /// # Errors
-    /// What the database answers.
+    /// The database's error.
     pub async fn tokens(
         &self,
         filter: TokenFilter<'_>,
@@ -135,22 +134,23 @@ impl Store {
         self.db.rows(sql, &args).await?.iter().map(read).collect()
     }
 
-    /// Forget what nobody asks for any more: assertions that are over, tokens thirty days after
-    /// their end, with the blocks of them, and keys that nobody has approved for thirty days, with
-    /// devices that have no other. All other blocks and devices and the audit stay.
+    /// Removes old records: expired assertions, tokens and their blocks thirty days after expiry,
+    /// and keys that have waited for approval for thirty days, with devices that have no other key.
+    /// All other blocks and devices and the audit log stay.
     ///
     /// # Errors
-    /// What the database answers; all is still there then.
+    /// The database's error; nothing is then removed.
     pub async fn sweep(&self, at: Timestamp) -> Result<Swept, StoreError> {
         let now = seconds(at);
         let mut tx = self.db.begin().await?;
         let proofs = tx.run("DELETE FROM proofs WHERE until < $1", &[now.into()]).await?;
         let before = [(now - KEPT_S).into()];
-        // The uses of a token that was issued here go with it.
+        // The uses of the site's own tokens are removed with them.
         let sql = "DELETE FROM token_uses WHERE EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer AND t.expires < $1)";
         tx.run(sql, &before).await?;
-        // A block of what nobody would accept any more; clients give up tokens of their own.
+        // Blocks of expired tokens, which are refused anyway; clients block their own tokens by
+        // revocation.
         let sql = "DELETE FROM blocks WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = blocks.name AND t.issuer = blocks.issuer AND t.expires < $1)";
         let unblocked = tx.run(sql, &before).await?;
@@ -170,7 +170,7 @@ impl Store {
             0 => tx.commit().await?,
             _ => self.commit_and_tell(tx).await?,
         }
-        // In a transaction of its own: it locks devices, which comes before all else that is locked.
+        // In a separate transaction: it locks devices, which must be locked before anything else.
         let mut tx = self.db.begin().await?;
         let keys = waiting::expire(&mut tx, at).await?;
         tx.commit().await?;
@@ -178,7 +178,7 @@ impl Store {
     }
 }
 
-fn read(row: &Row) -> Result<IssuedToken, StoreError> {
+fn read(row: &DbRow) -> Result<IssuedToken, StoreError> {
     let id: String = row.get(0)?;
     let word: String = row.get(2)?;
     let purpose = Purpose::ALL.into_iter().find(|purpose| purpose.as_str() == word);
@@ -202,9 +202,9 @@ fn read(row: &Row) -> Result<IssuedToken, StoreError> {
     })
 }
 
-/// Whether a token is blocked, by its id or because it was issued before a moment.
+/// Whether a token is blocked, by its id or by its time of issue.
 pub(super) async fn is_blocked(tx: &mut Tx, token: &TokenRef<'_>) -> Result<bool, StoreError> {
-    // Two looks by the key instead of one at all blocks. A moment has no name.
+    // Two lookups by key instead of a scan of all blocks. A block by time has no name.
     let sql = "SELECT 1 FROM blocks WHERE kind = 'token' AND name = $2 AND issuer = $1 \
                UNION ALL SELECT 1 FROM blocks \
                WHERE kind = 'issued-before' AND name = '' AND issuer = $1 AND before > \
@@ -213,15 +213,15 @@ pub(super) async fn is_blocked(tx: &mut Tx, token: &TokenRef<'_>) -> Result<bool
     tx.any(sql, &[token.issuer.into(), (&name(token.id)).into(), issued.into()]).await
 }
 
-/// How often a token may be used: as it says in its row or, where it has none, as given; and how often
-/// it has been.
+/// The limit of a token's uses, from its record or, without one, from the caller; and the number of
+/// uses.
 #[derive(Clone, Copy)]
-pub(super) struct Uses {
+pub(super) struct TokenUses {
     used: i64,
     max: i64,
 }
 
-impl Uses {
+impl TokenUses {
     pub(super) fn is_limited(self) -> bool {
         self.max < i64::MAX
     }
@@ -231,7 +231,7 @@ pub(super) async fn uses(
     tx: &mut Tx,
     token: &TokenRef<'_>,
     given: Option<u32>,
-) -> Result<Uses, StoreError> {
+) -> Result<TokenUses, StoreError> {
     let sql = "SELECT (SELECT t.uses_max FROM tokens t WHERE t.id = $2 AND t.issuer = $1), \
                (SELECT u.used FROM token_uses u WHERE u.id = $2 AND u.issuer = $1), \
                EXISTS (SELECT 1 FROM tokens t WHERE t.id = $2 AND t.issuer = $1)";
@@ -241,15 +241,15 @@ pub(super) async fn uses(
         None => (None, None, false),
     };
     let max = max.or(given.filter(|_| !is_recorded).map(i64::from)).unwrap_or(i64::MAX);
-    Ok(Uses { used: used.unwrap_or(0), max })
+    Ok(TokenUses { used: used.unwrap_or(0), max })
 }
 
-/// Count one use; `false` if there is none left. Others that use the token wait until the end of
-/// the transaction, so that two cannot both have the last.
+/// Counts one use; `false` if none is left. Other uses of the token wait until the end of the
+/// transaction, so that two cannot both take the last one.
 pub(super) async fn use_once(
     tx: &mut Tx,
     token: &TokenRef<'_>,
-    uses: Uses,
+    uses: TokenUses,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     if uses.used >= uses.max {

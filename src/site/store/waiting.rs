@@ -1,91 +1,92 @@
-//! Keys that wait for approval: approving one, rejecting one, and dropping those that expire or
-//! lose what vouched for them.
+//! Keys that wait for approval: approves, rejects, and removes those that expire or lose their
+//! voucher.
 //!
-//! Never lets in a key that nobody has named, and never drops one that works.
+//! Never activates a key without an approval, and never expires or rejects an active one.
 
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
 use super::db::{Arg, Tx};
-use super::decide::{Verdict, approve};
-use super::device::{self, Device, DeviceKey, Origin, normal_id};
+use super::decide::{ApprovalVerdict, approve};
+use super::device::{self, Device, DeviceKey, DeviceOrigin, normal_id};
 use super::{Store, StoreError, seconds};
 
-/// How long a key waits for approval before it is dropped, in seconds.
+/// How long a key waits for approval before it is removed, in seconds.
 pub const WAITING_KEPT_S: i64 = 30 * 24 * 60 * 60;
 
-/// Which key of a device is approved, and what becomes of the others.
+/// An approval: the key, and the handling of the device's other keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Approval<'a> {
     /// The thumbprint of the key.
     pub key: &'a str,
-    /// Only if no other key waits: for whoever has not named one of several.
+    /// Only if no other key waits: for an operator who has not named one of several.
     pub alone: bool,
-    /// Whether the keys that the device has worked with until now stay good.
+    /// Whether the device's current keys stay active.
     pub keep: bool,
 }
 
-/// What became of an approval.
+/// The outcome of an approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approved {
-    /// The device may work from now on, by this key.
+    /// The device is approved with this key.
     Yes {
-        /// The device as it is now; the keys that still wait are among its keys.
+        /// The device after the approval, including the keys that still wait.
         device: Device,
-        /// The thumbprints of the former keys that are the device's no more.
+        /// The thumbprints of the removed keys.
         retired: Vec<String>,
     },
-    /// The key is the device's already.
+    /// The key is already active.
     AlreadyApproved,
-    /// There is no such device.
+    /// No such device.
     Unknown,
     /// The device or the key is blocked; unblock it first.
     Blocked,
-    /// The key does not wait to be this device's.
+    /// The key does not wait for this device.
     NotWaiting,
-    /// Other keys wait as well, and nobody has named one of them.
+    /// Several keys wait, and none was named.
     Several,
 }
 
-/// What became of a rejection.
+/// The outcome of a rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// The key waits no more.
+pub enum RejectedKeys {
+    /// The key is removed.
     Yes {
-        /// Whether the device only ever waited and had no other key, so that its record is gone.
+        /// Whether the device was never approved and had no other key, so that its record is
+        /// removed, too.
         forgotten: bool,
     },
-    /// There is no such device.
+    /// No such device.
     Unknown,
-    /// The key does not wait to be this device's.
+    /// The key does not wait for this device.
     NotWaiting,
 }
 
-/// A waiting key that was dropped.
+/// A removed waiting key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// The device that it claimed to be.
+    /// The device that it claimed.
     pub device: String,
     /// Its thumbprint.
     pub key: String,
 }
 
-/// Which waiting keys.
+/// Selects waiting keys.
 #[derive(Clone, Copy)]
-pub(super) enum Waiting<'a> {
+pub(super) enum WaitingKey<'a> {
     /// With this thumbprint, or registered with this certificate or Entra id.
     Named(&'a str),
     /// Registered with this bulk token.
     ByToken { issuer: &'a str, id: &'a str },
-    /// That came before this second.
+    /// Added before this second.
     Before(i64),
 }
 
 impl Store {
-    /// Approve one waiting key, and its device with it. All other keys that wait go on waiting.
+    /// Approves one waiting key, and its device with it. All other waiting keys still wait.
     ///
     /// # Errors
-    /// What the database answers; nothing is approved then.
+    /// The database's error; nothing is then approved.
     pub async fn approve(
         &self,
         id: &str,
@@ -102,8 +103,8 @@ impl Store {
             return Ok(Approved::Blocked);
         }
         let (key, retired) = match approve(&device, approval) {
-            Verdict::Approve { key, retired } => (key, retired),
-            Verdict::Not(answer) => return Ok(answer),
+            ApprovalVerdict::Approve { key, retired } => (key, retired),
+            ApprovalVerdict::Not(answer) => return Ok(answer),
         };
         tx.run("UPDATE devices SET approved = $2 WHERE id = $1", &[(&id).into(), true.into()])
             .await?;
@@ -122,53 +123,55 @@ impl Store {
         Ok(device.map_or(Approved::Unknown, |device| Approved::Yes { device, retired }))
     }
 
-    /// Drop one waiting key; and the record of a device that only ever waited and has no key left.
-    /// The key may be registered again, unless its thumbprint is blocked.
+    /// Removes one waiting key, and the record of a device that was never approved and has no key
+    /// left. The key can be registered again, unless its thumbprint is blocked.
     ///
     /// # Errors
-    /// What the database answers; the key still waits then.
+    /// The database's error; the key then still waits.
     pub async fn reject(
         &self,
         id: &str,
         key: &str,
         actor: &str,
         now: Timestamp,
-    ) -> Result<Rejected, StoreError> {
+    ) -> Result<RejectedKeys, StoreError> {
         let id = normal_id(id);
         let mut tx = self.db.begin().await?;
         tx.lock_devices(&mut vec![id.clone()]).await?;
-        let Some(device) = device::load(&mut tx, &id).await? else { return Ok(Rejected::Unknown) };
+        let Some(device) = device::load(&mut tx, &id).await? else {
+            return Ok(RejectedKeys::Unknown);
+        };
         let Some(key) = device.waiting().find(|waiting| waiting.thumbprint == key) else {
-            return Ok(Rejected::NotWaiting);
+            return Ok(RejectedKeys::NotWaiting);
         };
         remove(&mut tx, &key.thumbprint).await?;
         audit::write(&mut tx, Action::Rejected, &id, &shown(key), actor, now).await?;
         let forgotten = forget(&mut tx, &id, actor, now).await?;
         tx.commit().await?;
-        Ok(Rejected::Yes { forgotten })
+        Ok(RejectedKeys::Yes { forgotten })
     }
 }
 
-/// Drop waiting keys, and the records of devices that have none left and only ever waited.
+/// Removes waiting keys, and the records of devices that were never approved and have no key left.
 pub(super) async fn drop_keys(
     tx: &mut Tx,
-    which: Waiting<'_>,
+    which: WaitingKey<'_>,
     why: &str,
     actor: &str,
     now: Timestamp,
 ) -> Result<Vec<Dropped>, StoreError> {
     let (sql, args): (_, Vec<Arg<'_>>) = match which {
-        Waiting::Named(name) => (
+        WaitingKey::Named(name) => (
             "SELECT device, thumbprint FROM device_keys \
              WHERE NOT active AND (thumbprint = $1 OR certificate = $1 OR entra = $1)",
             vec![name.into()],
         ),
-        Waiting::ByToken { issuer, id } => (
+        WaitingKey::ByToken { issuer, id } => (
             "SELECT device, thumbprint FROM device_keys \
              WHERE NOT active AND token_issuer = $1 AND token = $2",
             vec![issuer.into(), id.into()],
         ),
-        Waiting::Before(second) => (
+        WaitingKey::Before(second) => (
             "SELECT device, thumbprint FROM device_keys WHERE NOT active AND added < $1",
             vec![second.into()],
         ),
@@ -181,7 +184,7 @@ pub(super) async fn drop_keys(
     tx.lock_devices(&mut devices).await?;
     let mut dropped = Vec::new();
     for gone in found {
-        // It may have been approved, or be gone, since it was found.
+        // The key may have been approved or removed since the query.
         if remove_waiting(tx, &gone.key).await? {
             let detail = format!("{}: {why}", gone.key);
             audit::write(tx, Action::KeyDropped, &gone.device, &detail, actor, now).await?;
@@ -199,14 +202,14 @@ async fn remove_waiting(tx: &mut Tx, thumbprint: &str) -> Result<bool, StoreErro
     Ok(tx.run(sql, &[thumbprint.into()]).await? > 0)
 }
 
-/// Take a key from its device.
+/// Removes a key from its device.
 pub(super) async fn remove(tx: &mut Tx, thumbprint: &str) -> Result<(), StoreError> {
     let sql = "DELETE FROM device_keys WHERE thumbprint = $1";
     tx.run(sql, &[thumbprint.into()]).await.map(|_| ())
 }
 
-/// Remove the record of a device that is not approved and has no key: nothing was ever given to it,
-/// and its id is free again for whoever claims it.
+/// Removes the record of a device that is not approved and has no key: it never had a token, and
+/// its id can be claimed again.
 async fn forget(
     tx: &mut Tx,
     device: &str,
@@ -224,9 +227,9 @@ async fn forget(
     Ok(true)
 }
 
-/// A device that only waited is known by what came with the approved key alone: what others brought
-/// who claimed to be it must not let them in.
-async fn adopt(tx: &mut Tx, id: &str, origin: &Origin) -> Result<(), StoreError> {
+/// Keeps only the ids from the approved key's registration: those of other claimants must not
+/// identify the device.
+async fn adopt(tx: &mut Tx, id: &str, origin: &DeviceOrigin) -> Result<(), StoreError> {
     let sql = "UPDATE devices SET via = $2, entra = (SELECT CAST($3 AS TEXT) WHERE NOT EXISTS \
                (SELECT 1 FROM devices o WHERE o.entra = $3 AND o.id <> $1)) WHERE id = $1";
     let args = [id.into(), origin.via.as_str().into(), origin.entra.as_deref().into()];
@@ -252,7 +255,7 @@ fn detail(device: &Device, key: &DeviceKey, retired: &[String]) -> String {
     detail
 }
 
-/// A key and what it was registered with, for the audit.
+/// A key and its credential, for the audit log.
 fn shown(key: &DeviceKey) -> String {
     let mut shown = format!("key {}", key.thumbprint);
     if let Some(origin) = &key.origin {
@@ -267,9 +270,9 @@ fn shown(key: &DeviceKey) -> String {
     shown
 }
 
-/// Drop the keys that have waited for too long.
+/// Removes the keys that have waited for too long.
 pub(super) async fn expire(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
-    let before = Waiting::Before(seconds(now).saturating_sub(WAITING_KEPT_S));
+    let before = WaitingKey::Before(seconds(now).saturating_sub(WAITING_KEPT_S));
     let dropped = drop_keys(tx, before, "waited for thirty days", "sitegate", now).await?;
     Ok(u64::try_from(dropped.len()).unwrap_or(u64::MAX))
 }

@@ -1,11 +1,11 @@
-//! Backends' certificates by roots, and by themselves.
+//! Backend certificates, trusted by roots and pinned.
 
 use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
+use sitegate_forge::{Order, Pki, Usage, below_roots};
 
 use super::*;
-use crate::cert::forge::{Order, Pki, Usage, below_roots};
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -42,7 +42,7 @@ fn a_root_vouches_within_its_dates_and_a_stranger_never() {
     assert!(verify(&roots[0], &leaf.chain, "other.contoso.com", NOW).is_err());
 }
 
-/// What `openssl req -x509` makes: self-signed, an authority, with a name.
+/// A certificate as `openssl req -x509` makes it: self-signed, a CA, with a name.
 fn own(change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
     let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -53,7 +53,7 @@ fn own(change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
 }
 
 #[test]
-fn a_certificate_that_is_listed_itself_is_good_by_its_dates_names_and_use() {
+fn a_pinned_certificate_is_judged_by_dates_names_and_usage() {
     let authority = own(|_| ());
     assert_eq!(verify(&authority, &authority, HOST, NOW), Ok(()));
     assert_eq!(
@@ -75,7 +75,7 @@ fn a_certificate_that_is_listed_itself_is_good_by_its_dates_names_and_use() {
     assert_eq!(verify(&client, &client, HOST, NOW), refused(CertificateError::InvalidPurpose));
     let nameless = own(|params| params.subject_alt_names.clear());
     assert!(verify(&nameless, &nameless, HOST, NOW).is_err());
-    // A leaf that a PKI has issued may be listed as well; it vouches for nobody else.
+    // A leaf of a PKI may be pinned as well; it vouches for no other certificate.
     let pki = Pki::new("Contoso", second(NOW)).unwrap();
     let order = Order { usage: Usage::Server, ..Order::fit(&[HOST], second(NOW)) };
     let (one, two) = (pki.issue(&order).unwrap(), pki.issue(&order).unwrap());

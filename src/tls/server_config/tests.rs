@@ -1,13 +1,13 @@
-//! What clients are offered, and what tickets are worth.
+//! Protocol negotiation, session resumption, and trial handshakes.
 
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
 use rustls_pki_types::ServerName;
+use sitegate_forge::{Forged, Order, Pki};
 
-use crate::cert::forge::{Forged, Order, Pki};
 use crate::cert::{Anchors, Source};
 use crate::clock::second;
-use crate::tls::{Client, trial};
+use crate::tls::{TrialClient, trial};
 
 use super::*;
 
@@ -67,7 +67,7 @@ fn connect(
     (client, server)
 }
 
-/// A client that remembers sessions and, for once, believes every date.
+/// A client that resumes sessions, with a fixed clock.
 fn client(pki: &Pki, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
     #[derive(Debug)]
     struct Fixed;
@@ -94,7 +94,7 @@ fn pki_and_leaf() -> (Pki, Forged) {
 }
 
 #[test]
-fn a_ticket_resumes_within_a_configuration_and_never_into_the_next() {
+fn a_ticket_does_not_resume_into_the_next_configuration() {
     let (pki, forged) = pki_and_leaf();
     for version in [&TLS12, &TLS13] {
         let client = Arc::new(client(&pki, &[version]));
@@ -145,16 +145,16 @@ fn early_data_is_never_offered() {
 }
 
 #[test]
-fn a_client_that_trusts_the_root_passes_the_trial_for_every_host() {
+fn the_trial_passes_for_every_host() {
     let (pki, forged) = pki_and_leaf();
     let anchors = Anchors::from_pem(pki.root().as_bytes()).unwrap();
     let (hosts, provider) = (hosts(&[HOST, "mp01", "192.0.2.7"]), provider());
-    let client = Client { anchors: &anchors, hosts: &hosts, provider: &provider };
+    let client = TrialClient { anchors: &anchors, hosts: &hosts, provider: &provider };
     trial(&config(&forged, true), &client, second(NOW)).unwrap();
 }
 
 #[test]
-fn the_trial_fails_for_another_root_another_host_and_another_time() {
+fn the_trial_fails_for_another_root_host_or_time() {
     let (pki, forged) = pki_and_leaf();
     let stranger = Pki::new("Fabrikam", second(NOW)).unwrap();
     let cases = [
@@ -166,7 +166,7 @@ fn the_trial_fails_for_another_root_another_host_and_another_time() {
     for (root, host, now) in cases {
         let anchors = Anchors::from_pem(root.as_bytes()).unwrap();
         let (hosts, provider) = (hosts(&[host]), provider());
-        let client = Client { anchors: &anchors, hosts: &hosts, provider: &provider };
+        let client = TrialClient { anchors: &anchors, hosts: &hosts, provider: &provider };
         let fault = trial(&config(&forged, true), &client, second(now)).unwrap_err();
         assert_eq!(fault.unfit, Unfit::HandshakeFailed);
         assert!(fault.detail.contains(host), "{fault}");
@@ -174,7 +174,7 @@ fn the_trial_fails_for_another_root_another_host_and_another_time() {
 }
 
 #[test]
-fn a_credential_whose_key_belongs_elsewhere_makes_no_configuration() {
+fn a_mismatched_key_makes_no_configuration() {
     let (pki, forged) = pki_and_leaf();
     let other = pki.issue(&Order::fit(&[HOST], second(NOW))).unwrap();
     let mixed = Forged { key: other.key, ..forged };
@@ -191,7 +191,7 @@ fn a_chain_that_the_library_cannot_follow_is_tried_by_its_leaf() {
     let hosts = hosts(&[HOST, "mp01"]);
     let provider = provider();
     let tried = |anchors: &Anchors, hosts: &[ServerName<'static>]| {
-        trial(&config, &Client { anchors, hosts, provider: &provider }, second(NOW)).is_ok()
+        trial(&config, &TrialClient { anchors, hosts, provider: &provider }, second(NOW)).is_ok()
     };
     assert!(!tried(&anchors.for_trial(&credential(&forged)), &hosts));
     let more = anchors.processing_more(true);

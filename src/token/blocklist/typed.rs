@@ -1,4 +1,4 @@
-//! A blocklist as a person or a script writes it: TOML, read whole or not at all.
+//! A blocklist file, written by an operator or a script: TOML, accepted completely or not at all.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,20 +10,20 @@ use toml::Spanned;
 use super::{ALWAYS, About, Blocklist, IssuerKey, second};
 use crate::token::text::is_identity_text;
 
-/// The largest blocklist that is read, in bytes: a good 200,000 entries with reasons.
+/// The largest blocklist that is read, in bytes: enough for 200,000 entries with reasons.
 pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How many faults of one file are told.
+/// The largest number of faults that are reported for one file.
 const FAULTS_MAX: usize = 20;
 
-/// Why a text is no blocklist.
+/// A fault in a blocklist file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlocklistFault {
     /// The line, from 1.
     pub line: usize,
     /// The column, from 1, in characters.
     pub column: usize,
-    /// What is wrong, and how to mend it.
+    /// The fault and its remedy.
     pub message: String,
 }
 
@@ -34,10 +34,10 @@ impl fmt::Display for BlocklistFault {
 }
 
 impl Blocklist {
-    /// Read a list: TOML, with a table `[[block]]` for each entry (docs/blocklist.md).
+    /// Parses a list: TOML, with a table `[[block]]` for each entry (docs/blocklist.md).
     ///
     /// # Errors
-    /// Everything that is wrong with it, up to twenty faults: a list is used whole or not at all.
+    /// All faults, up to twenty: a list is accepted completely or not at all.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BlocklistFault>> {
         let whole = |message: &str| {
             vec![BlocklistFault { line: 1, column: 1, message: message.to_owned() }]
@@ -46,7 +46,7 @@ impl Blocklist {
             return Err(whole("the list is larger than 32 MiB"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| whole("the list is not UTF-8 text"))?;
-        let typed: Typed = toml::from_str(text).map_err(|error| {
+        let typed: TypedBlock = toml::from_str(text).map_err(|error| {
             let message = error.message().trim_end().replace('\n', "; ");
             vec![fault(text, error.span().unwrap_or(0..0), message)]
         })?;
@@ -60,10 +60,7 @@ impl Blocklist {
                 }
             }
         }
-        match faults.is_empty() {
-            true => Ok(list),
-            false => Err(faults),
-        }
+        if faults.is_empty() { Ok(list) } else { Err(faults) }
     }
 
     fn add(&mut self, entry: &Spanned<Entry>) -> Result<(), Wrong> {
@@ -75,7 +72,7 @@ impl Blocklist {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Typed {
+struct TypedBlock {
     #[serde(default)]
     block: Vec<Spanned<Entry>>,
 }
@@ -88,7 +85,7 @@ struct Entry {
     device: Option<Spanned<String>>,
     user: Option<Spanned<String>>,
     issued_before: Option<Spanned<toml::value::Datetime>>,
-    /// For people; read so that it is known to be text, and not kept.
+    /// A comment of the operator; its type is checked, and it is not stored.
     #[expect(dead_code, reason = "only its type matters")]
     reason: Option<String>,
 }
@@ -148,7 +145,7 @@ fn fault(text: &str, span: Range<usize>, message: String) -> BlocklistFault {
     let before = text.get(..span.start.min(text.len())).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    // Quotations in it come from the file; a log line stays one line.
+    // The message may quote the file, and a log line must stay one line.
     let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     BlocklistFault { line, column, message }
 }

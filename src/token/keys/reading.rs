@@ -1,22 +1,22 @@
-//! Key files read: JWK sets, and PEM files with public keys and certificates.
+//! Parses key files: JWK sets, and PEM files with public keys and certificates.
 //!
 //! One bad key never stops the others.
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{FILE_BYTES_MAX, KEYS_MAX, Key, KeyProblem, thumbprints};
+use super::{FILE_BYTES_MAX, KEYS_MAX, KeyProblem, VerifyingKey, thumbprints};
 use crate::encoding::decode;
-use crate::pem::{self, Part, PemFault};
+use crate::pem::{self, PemFault, PemPart};
 use crate::token::algorithm::Algorithm;
 use crate::token::json::Json;
 use crate::token::material::Material;
 use crate::token::text::printable;
 
-/// The key sets' files on their way to keys and problems.
+/// Collects keys and problems while the files of a key set are parsed.
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) file: String,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<VerifyingKey>,
     pub(super) problems: Vec<KeyProblem>,
 }
 
@@ -63,7 +63,7 @@ impl Reader {
     fn read_pem(&mut self, bytes: &[u8]) {
         let parts = match pem::parts(bytes) {
             Ok(parts) => parts,
-            Err(PemFault::Malformed) => return self.problem(None, "is no well-formed PEM"),
+            Err(PemFault::Malformed) => return self.problem(None, "is not well-formed PEM"),
             Err(PemFault::Cut | PemFault::CutLabel) => {
                 return self.problem(None, "ends before its PEM does, so no key of it is used");
             }
@@ -71,13 +71,15 @@ impl Reader {
         for (number, part) in parts.iter().enumerate() {
             let name = format!("section {}", number + 1);
             let key = match part {
-                Part::PublicKey(der) => self.key_of_spki(der),
-                Part::Certificate(der) => self.key_of_certificate(der),
-                Part::Key(_) | Part::EncryptedKey => {
-                    Err("is a private key, which does not belong here")
+                PemPart::PublicKey(der) => self.key_of_spki(der),
+                PemPart::Certificate(der) => self.key_of_certificate(der),
+                PemPart::Key(_) | PemPart::EncryptedKey => {
+                    Err("is a private key; only public keys are accepted")
                 }
-                Part::Broken => Err("is no well-formed PEM"),
-                Part::Crl(_) | Part::Other => Err("is neither a public key nor a certificate"),
+                PemPart::Broken => Err("is not well-formed PEM"),
+                PemPart::Crl(_) | PemPart::Other => {
+                    Err("is neither a public key nor a certificate")
+                }
             };
             match key {
                 Ok(key) => self.add(name, key),
@@ -86,22 +88,22 @@ impl Reader {
         }
     }
 
-    fn key_of_spki(&self, der: &[u8]) -> Result<Key, &'static str> {
+    fn key_of_spki(&self, der: &[u8]) -> Result<VerifyingKey, &'static str> {
         plain_key(Material::from_spki(der)?, &self.file)
     }
 
-    fn key_of_certificate(&self, der: &[u8]) -> Result<Key, &'static str> {
+    fn key_of_certificate(&self, der: &[u8]) -> Result<VerifyingKey, &'static str> {
         let Ok(([], certificate)) = X509Certificate::from_der(der) else {
-            return Err("is no well-formed certificate");
+            return Err("is not a well-formed certificate");
         };
         let key = plain_key(Material::from_parsed_spki(certificate.public_key())?, &self.file)?;
         let (x5t, x5t_s256) = thumbprints(der);
-        Ok(Key { x5t: Some(x5t), x5t_s256: Some(x5t_s256), ..key })
+        Ok(VerifyingKey { x5t: Some(x5t), x5t_s256: Some(x5t_s256), ..key })
     }
 
-    /// Keep a key, unless there is one already that it could be taken for. The first stays, so
-    /// that an addition to a file never takes away what worked.
-    fn add(&mut self, name: String, key: Key) {
+    /// Adds a key, unless an earlier one could be confused with it. The earlier one stays, so that
+    /// an addition to a file never breaks a working key.
+    fn add(&mut self, name: String, key: VerifyingKey) {
         if self.keys.len() == KEYS_MAX {
             self.problem(Some(name), "is one too many: 64 keys are the most");
         } else if self.keys.iter().any(|earlier| key.is_replaced_by(earlier)) {
@@ -119,16 +121,16 @@ impl Reader {
     }
 }
 
-fn plain_key(material: Material, file: &str) -> Result<Key, &'static str> {
+fn plain_key(material: Material, file: &str) -> Result<VerifyingKey, &'static str> {
     let algorithm = material.default_algorithm();
     let verifier = material.verifier(algorithm)?;
     let file = file.to_owned();
     let (kid, x5t, x5t_s256, issuer) = (None, None, None, None);
-    Ok(Key { kid, x5t, x5t_s256, algorithm, issuer, file, material, verifier })
+    Ok(VerifyingKey { kid, x5t, x5t_s256, algorithm, issuer, file, material, verifier })
 }
 
 /// A key of a JWK set: RFC 7517 §4, and Entra's `issuer`.
-fn key_of_jwk(jwk: &Json, file: &str) -> Result<Key, &'static str> {
+fn key_of_jwk(jwk: &Json, file: &str) -> Result<VerifyingKey, &'static str> {
     let material = Material::from_jwk(jwk)?;
     if given(jwk, "use").is_some_and(|u| u.as_text() != Some("sig")) {
         return Err("has a use other than sig");
@@ -144,7 +146,7 @@ fn key_of_jwk(jwk: &Json, file: &str) -> Result<Key, &'static str> {
         Some(name) => Algorithm::from_name(&name).ok_or("has an alg that is not supported")?,
     };
     let verifier = material.verifier(algorithm)?;
-    Ok(Key {
+    Ok(VerifyingKey {
         kid: optional_text(jwk, "kid")?,
         x5t: optional_text(jwk, "x5t")?,
         x5t_s256: optional_text(jwk, "x5t#S256")?,
@@ -160,11 +162,11 @@ fn optional_text(jwk: &Json, name: &str) -> Result<Option<String>, &'static str>
     match given(jwk, name) {
         None => Ok(None),
         Some(Json::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
-        Some(_) => Err("has a kid, x5t, alg or issuer that is no text"),
+        Some(_) => Err("has a kid, x5t, alg or issuer that is not a string"),
     }
 }
 
-/// A member that says something: serializers write null for what is not there.
+/// A member that is present and not null: serializers write null for absent members.
 fn given<'a>(jwk: &'a Json, name: &str) -> Option<&'a Json> {
     jwk.member(name).filter(|member| **member != Json::Null)
 }

@@ -1,4 +1,4 @@
-//! What a client registers and how it proves its key: every way in which either can be wrong.
+//! Client registration and client assertions: all ways in which either can be invalid.
 
 use aws_lc_rs::signature::KeyPair as _;
 use rstest::rstest;
@@ -65,7 +65,7 @@ fn a_client_names_its_key_as_it_likes(
 ) {
     let named = |spki: &[u8], kid: Option<&str>| {
         let jwk = jwk(spki, json!({ "kid": kid })).to_string();
-        // As it is kept.
+        // As it is stored.
         ClientKey::from_jwk(ClientKey::from_jwk(jwk.as_bytes()).unwrap().jwk().as_bytes()).unwrap()
     };
     let keys = [
@@ -126,7 +126,7 @@ fn what_is_wrong_with_an_assertion_has_a_code(#[case] changes: Value, #[case] co
     GrantDenial::AssertionMalformed
 )]
 #[case::critical(r#"{"alg":"RS256","crit":["x"]}"#, RS256, GrantDenial::AssertionMalformed)]
-fn a_signature_counts_by_the_clients_key_and_its_algorithm_alone(
+fn only_the_clients_key_and_algorithm_sign_an_assertion(
     #[case] header: &str,
     #[case] sign: Sign<'_>,
     #[case] code: GrantDenial,

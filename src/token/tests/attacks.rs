@@ -1,4 +1,4 @@
-//! What attackers send instead of a token, case by case: none of it passes, and quickly.
+//! Attacks on token verification, case by case: all are refused, and quickly.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ fn headers_of_access_tokens_pass(#[case] header: &str) {
     assert!(check(&with_header(header)).is_ok(), "{header}");
 }
 
-// Headers.
+// Header parameters.
 #[rstest]
 #[case(r#"{"alg":"none","kid":"rsa"}"#, Denial::TokenAlgorithm)]
 #[case(r#"{"alg":"None","kid":"rsa"}"#, Denial::TokenAlgorithm)]
@@ -85,7 +85,7 @@ fn headers_of_other_things_do_not_pass(#[case] header: &str, #[case] denial: Den
     assert_eq!(denied(&with_header(header)), denial, "{header}");
 }
 
-// Another algorithm of the same family, with a signature that would be right.
+// Another algorithm of the same family, with a correct signature.
 #[test]
 fn a_key_verifies_its_one_algorithm_alone() {
     let signs: [(&str, Sign<'_>); 5] = [
@@ -113,9 +113,9 @@ fn every_kind_of_key_verifies(#[case] alg: &str, #[case] kid: &str, #[case] sign
     assert_eq!(denied(&forge(&header, good_payload(), &RS256)), Denial::TokenSignature);
 }
 
-// The public key as a shared secret, in every form in which it is known.
+// The public key as an HMAC secret, in every known encoding.
 #[test]
-fn hmac_never_passes_whatever_the_secret() {
+fn hmac_never_passes_with_any_secret() {
     let spki = spki(RSA.public_key());
     let pem = pem("PUBLIC KEY", &spki);
     let Ok(Material::Rsa { n, e }) = Material::from_spki(&spki) else { panic!("an RSA key") };
@@ -151,7 +151,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-// Signatures that some verifiers took for any message.
+// Signatures that some verifiers accepted for any message.
 #[test]
 fn impossible_ecdsa_signatures_do_not_pass() {
     const N: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
@@ -202,7 +202,7 @@ fn impossible_rsa_signatures_do_not_pass() {
     assert_eq!(denied(input), Denial::TokenMalformed);
 }
 
-// What is not what was signed.
+// Parts of different tokens, and another key.
 #[test]
 fn a_swapped_part_or_key_does_not_pass() {
     let good = with_header(RS256_HEADER);
@@ -216,7 +216,7 @@ fn a_swapped_part_or_key_does_not_pass() {
     assert_eq!(denied(&forged), Denial::TokenSignature);
 }
 
-// Keys that the token brings along.
+// Keys inside the token.
 #[test]
 fn a_token_never_brings_its_own_key() {
     let own = jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": "rsa" }));
@@ -235,7 +235,7 @@ fn a_token_never_brings_its_own_key() {
     }
 }
 
-// Names of keys.
+// Key names.
 #[rstest]
 #[case(json!("../../dev/null"), Denial::TokenSignature)]
 #[case(json!("' OR 1=1 --"), Denial::TokenSignature)]
@@ -270,13 +270,13 @@ fn names_of_keys_must_not_contradict_each_other() {
     assert_eq!(result(r#""x5t":"p256-x5t","kid":"p256""#), Ok(()));
     assert_eq!(result(r#""x5t":"p256-x5t","kid":"other""#), Err(Denial::TokenSignature));
     assert_eq!(result(r#""x5t":"other","kid":"p256""#), Err(Denial::TokenSignature));
-    // The RSA key is the one that this kid names and this x5t does not contradict.
+    // The kid names the RSA key, and the x5t does not contradict it because that key has none.
     assert_eq!(result(r#""x5t":"p256-x5t","kid":"rsa""#), Err(Denial::TokenAlgorithm));
 }
 
-// What the client is told about an unknown key and a wrong signature.
+// The client gets the same denial for an unknown key and a wrong signature.
 #[test]
-fn an_unknown_key_and_a_wrong_signature_look_alike_to_the_client() {
+fn an_unknown_key_and_a_bad_signature_have_one_denial() {
     let unknown = check(&with_header(r#"{"alg":"RS256","kid":"other"}"#)).unwrap_err();
     let wrong = check(&forge(RS256_HEADER, good_payload(), &Sign::RsaOther)).unwrap_err();
     assert_eq!(unknown.denial, wrong.denial);
@@ -284,7 +284,7 @@ fn an_unknown_key_and_a_wrong_signature_look_alike_to_the_client() {
     assert_eq!(unknown.kid.as_deref(), Some("other"));
 }
 
-// Times of every wrong type.
+// Times of wrong types.
 #[rstest]
 #[case("exp")]
 #[case("nbf")]
@@ -356,7 +356,7 @@ fn exp_must_be_there_and_may_be_written_with_an_exponent() {
     assert!(check(&rs256(&entra(json!({ "nbf": 0 })))).is_ok(), "some issuers write nbf 0");
 }
 
-// Claims with more than one reading.
+// Ambiguous payloads.
 #[test]
 fn a_payload_with_two_readings_does_not_pass() {
     let good = good_payload();
@@ -399,7 +399,7 @@ fn a_payload_with_two_readings_does_not_pass() {
     }
 }
 
-// Issuers that resemble one.
+// Look-alike issuers.
 #[test]
 fn iss_is_compared_byte_for_byte() {
     for iss in [
@@ -432,7 +432,7 @@ fn a_key_of_one_issuer_never_verifies_for_another() {
     let (_a, entra_trust) = trust(Issuer::entra("entra", TENANT, vec![]), &a);
     let (_b, site_trust) = trust(Issuer::site("site", Some(HIERARCHY), vec![]), &b);
     let trusted = [entra_trust, site_trust];
-    // Signed by the site's key, in the name of Entra; and the other way round.
+    // Signed by the site's key with Entra's iss, and the reverse.
     let as_entra = forge(RS256_HEADER, good_payload(), &Sign::RsaOther);
     let as_site = forge(RS256_HEADER, site(json!({})).to_string(), &RS256);
     for token in [as_entra, as_site] {
@@ -478,9 +478,9 @@ fn the_audience_is_one_of_the_configured_exactly() {
     }
 }
 
-// The bounds of time, to the second.
+// Time bounds, to the second.
 #[test]
-fn times_hold_to_the_second_with_the_leeway() {
+fn token_times_are_checked_to_the_second_with_leeway() {
     use crate::token::{BearerToken, verify};
     let token = rs256(&entra(json!({ "exp": NOW_S + 100, "nbf": NOW_S, "iat": NOW_S })));
     let token = BearerToken::parse(token.as_bytes()).unwrap();
@@ -500,14 +500,14 @@ fn times_hold_to_the_second_with_the_leeway() {
 }
 
 #[test]
-fn a_time_that_is_missed_is_told_by_how_much() {
+fn a_time_denial_says_by_how_much() {
     use crate::token::{BearerToken, verify};
     let token = rs256(&entra(json!({ "exp": NOW_S + 100, "nbf": NOW_S, "iat": NOW_S })));
     let token = BearerToken::parse(token.as_bytes()).unwrap();
     for (second, told) in [
-        (-3_599, "its signature is good; it begins in 59 minutes"),
-        (400, "its signature is good; it ended 5 minutes ago"),
-        (100 + 7_200, "its signature is good; it ended 2 hours ago"),
+        (-3_599, "its signature is valid; it begins in 59 minutes"),
+        (400, "its signature is valid; it ended 5 minutes ago"),
+        (100 + 7_200, "its signature is valid; it ended 2 hours ago"),
     ] {
         let refusal = verify(&token, &TRUSTED, crate::clock::second(NOW_S + second)).unwrap_err();
         assert_eq!(refusal.detail, told);
@@ -525,7 +525,7 @@ fn a_token_that_lives_too_long_does_not_pass() {
         assert!(check(&rs256(&lives(begin, 90, 300))).is_ok());
         assert_eq!(denied(&rs256(&lives(begin, 90, 301))), Denial::TokenLifetime);
     }
-    // Without a beginning, and with one in the future, what is left counts.
+    // Without a begin, or with one in the future, the remaining lifetime counts.
     let endless = site(json!({ "nbf": null, "exp": NOW_S + 90 * DAY_S + 301 }));
     assert_eq!(denied(&rs256(&endless)), Denial::TokenLifetime);
     let later = site(json!({ "iat": NOW_S + 80 * DAY_S, "exp": NOW_S + 91 * DAY_S }));
@@ -539,7 +539,7 @@ fn a_token_that_lives_too_long_does_not_pass() {
     assert_eq!(denied(&registration(8)), Denial::TokenLifetime);
 }
 
-// Other serialisations and sizes.
+// Other serialisations, and sizes.
 #[test]
 fn other_serialisations_do_not_pass_and_cost_nothing() {
     let good = with_header(RS256_HEADER);
@@ -567,7 +567,7 @@ fn other_serialisations_do_not_pass_and_cost_nothing() {
 
 #[test]
 fn a_segment_has_one_spelling() {
-    // Two bytes leave four spare bits in their last character; each of them must be zero.
+    // A segment of two extra bytes has four spare bits in its last character; all must be zero.
     let header = r#"{"alg":"RS256","kid":"rsa"}"#.to_owned() + " ";
     let good = forge(&header, good_payload(), &RS256);
     let (segment, rest) = good.split_once('.').unwrap();

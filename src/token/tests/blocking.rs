@@ -1,4 +1,4 @@
-//! The blocklist: what it blocks, what it lets pass, and what is no blocklist.
+//! The blocklist: blocked tokens, tokens that pass, and invalid lists.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -19,14 +19,14 @@ fn judged(list: &Blocklist, token: &str) -> Option<Denial> {
 }
 
 #[rstest]
-// A token by its id, of its issuer alone, in any spelling of a GUID.
+// A token by its id, of one issuer only, in any spelling of a GUID.
 #[case("issuer='site'\ntoken='6d1e1a40-1111-4222-8333-444444444444'", "TokenBlocked", "", "")]
 #[case("issuer='site'\ntoken='{6D1E1A40-1111-4222-8333-444444444444}'", "TokenBlocked", "", "")]
 #[case("issuer='site'\ntoken='6d1e1a401111422283334444444444440'", "", "", "")]
 #[case("issuer='entra'\ntoken='6d1e1a40-1111-4222-8333-444444444444'", "", "", "")]
 #[case("issuer='entra'\ntoken='abc'", "", "TokenBlocked", "")]
 #[case("issuer='entra'\ntoken='ABC'", "", "", "")]
-// A device, of one issuer or of any, in any spelling.
+// A device, of one issuer or of all, in any spelling.
 #[case("device='GUID:0A1B2C3D-0000-4000-8000-00000000000F'", "DeviceBlocked", "", "")]
 #[case("device='guid:0a1b2c3d-0000-4000-8000-00000000000f'", "DeviceBlocked", "", "")]
 #[case("device='0a1b2c3d-0000-4000-8000-00000000000f'", "DeviceBlocked", "", "")]
@@ -41,7 +41,7 @@ fn judged(list: &Blocklist, token: &str) -> Option<Denial> {
 #[case("issuer='oidc'\nuser='anna@contoso.com'", "", "", "UserBlocked")]
 #[case("issuer='site'\nuser='anna@contoso.com'", "", "", "")]
 #[case("user='laptop 7'", "", "", "")]
-// By when it was issued: a minute ago, by iat, else by nbf; the third has neither.
+// By time of issue: a minute ago, by iat, else by nbf; the third has neither.
 #[case("issuer='entra'\nissued_before=2026-09-21T14:12:20Z", "", "", "")]
 #[case("issuer='entra'\nissued_before=2026-09-21T14:12:21Z", "", "TokenBlocked", "")]
 #[case("issuer='entra'\nissued_before=2026-09-21T16:12:20.5+02:00", "", "TokenBlocked", "")]
@@ -124,13 +124,13 @@ fn the_stricter_of_two_entries_counts_in_either_order() {
     "4:17: one token"
 )]
 #[case("{\"block\": []}", "1:1: ")]
-fn what_is_no_blocklist_is_told_with_line_and_column(#[case] text: &str, #[case] told: &str) {
+fn a_malformed_blocklist_is_reported_with_line_and_column(#[case] text: &str, #[case] told: &str) {
     let faults = Blocklist::parse(text.as_bytes()).unwrap_err();
     assert!(faults[0].to_string().starts_with(told), "{}", faults[0]);
 }
 
 #[test]
-fn a_list_is_used_whole_or_not_at_all_and_its_faults_are_bounded() {
+fn a_blocklist_is_used_whole_or_not_at_all() {
     let faults = Blocklist::parse("[[block]]\n".repeat(1000).as_bytes()).unwrap_err();
     assert_eq!(faults.len(), 20);
     assert!(Blocklist::parse(&[0xff]).is_err());
@@ -139,7 +139,7 @@ fn a_list_is_used_whole_or_not_at_all_and_its_faults_are_bounded() {
 }
 
 #[test]
-fn a_hundred_thousand_entries_are_found_again_and_take_less_than_twenty_megabytes() {
+fn a_hundred_thousand_blocks_fit_in_twenty_megabytes() {
     let text: String = (0..50_000_u128)
         .map(|n| {
             let (token, device) = (uuid::Uuid::from_u128(n), uuid::Uuid::from_u128(!n));
@@ -174,7 +174,7 @@ proptest! {
         let mixed: String = text.chars().enumerate().map(|(n, c)| {
             if upper >> (n % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c }
         }).collect();
-        // An URN's prefix is not a GUID's to be spelled otherwise.
+        // A URN's prefix is not part of the GUID, so its case is not varied.
         let typed = if form == 3 { text } else { mixed };
         let typed = if prefixed { format!("gUiD:{typed}") } else { typed };
         let list = list(&format!("[[block]]\ndevice = '{typed}'"));

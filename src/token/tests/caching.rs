@@ -1,4 +1,4 @@
-//! The cache: what it remembers, and everything that must make it forget.
+//! The token cache: hits, and all events that invalidate an entry.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ fn an_entry_ends_with_its_token_and_survives_a_clock_that_jumps() {
 }
 
 #[test]
-fn a_removed_key_stops_working_at_once_and_a_new_set_is_asked_again() {
+fn a_removed_key_stops_working_at_once() {
     let cache = TokenCache::new(16);
     let (publisher, trusted) = trust(Issuer::site("site", Some(HIERARCHY), vec![]), &all_keys());
     let trusted = [trusted];
@@ -78,7 +78,7 @@ fn a_new_policy_is_asked_again() {
 }
 
 #[test]
-fn an_issuer_that_is_not_allowed_here_is_refused_on_hit_and_miss() {
+fn a_disallowed_issuer_is_refused_on_cache_hit_and_miss() {
     let cache = TokenCache::new(16);
     let text = rs256(&site(json!({})));
     let token = BearerToken::parse(text.as_bytes()).unwrap();

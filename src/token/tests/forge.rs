@@ -1,4 +1,4 @@
-//! A forge: keys of every kind, headers and claims as raw text, signatures right and wrong.
+//! Forges tokens: keys of every kind, headers and claims as raw text, correct and wrong signatures.
 
 use std::sync::{Arc, LazyLock};
 
@@ -30,7 +30,7 @@ pub(super) fn now() -> Timestamp {
     at(0)
 }
 
-/// So many seconds after the present of these tests.
+/// The time this many seconds after the tests' present.
 pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(NOW_S + seconds).unwrap()
 }
@@ -56,7 +56,7 @@ pub(super) fn spki<K: AsDer<PublicKeyX509Der<'static>>>(key: &K) -> Vec<u8> {
     key.as_der().unwrap().as_ref().to_vec()
 }
 
-/// The JWK of a public key, with members added, or taken away by null.
+/// The JWK of a public key, with members added, or removed by null.
 pub(super) fn jwk(spki: &[u8], members: Value) -> Value {
     let mut jwk = Material::from_spki(spki).unwrap().to_jwk();
     for (name, value) in members.as_object().unwrap() {
@@ -70,7 +70,7 @@ pub(super) fn key_file(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
-/// Every key of the forge, by the kid that the tests use.
+/// All keys of this module, by the kid that the tests use.
 pub(super) fn all_keys() -> Vec<Value> {
     let rsa = spki(RSA.public_key());
     vec![
@@ -81,7 +81,7 @@ pub(super) fn all_keys() -> Vec<Value> {
     ]
 }
 
-/// How a token is signed.
+/// How to sign a token.
 pub(super) enum Sign<'a> {
     Rsa(&'static dyn RsaEncoding),
     RsaOther,
@@ -124,7 +124,7 @@ impl Sign<'_> {
     }
 }
 
-/// A token of these texts, whatever they are.
+/// A token with this header and payload, valid or not.
 pub(super) fn forge(
     header: impl AsRef<[u8]>,
     payload: impl AsRef<[u8]>,
@@ -139,7 +139,7 @@ pub(super) fn rs256(payload: &Value) -> String {
     forge(r#"{"alg":"RS256","typ":"JWT","kid":"rsa"}"#, payload.to_string(), &RS256)
 }
 
-/// The claims of a good Entra device token, with members changed, or taken away by null.
+/// The claims of a valid Entra device token, with members changed, or removed by null.
 pub(super) fn entra(changes: Value) -> Value {
     let claims = json!({
         "iss": ISS_ENTRA, "aud": "https://ConfigMgrService", "exp": NOW_S + 3600, "nbf": NOW_S - 60,
@@ -149,7 +149,7 @@ pub(super) fn entra(changes: Value) -> Value {
     changed(claims, changes)
 }
 
-/// The claims of a good client token of the site, with members changed.
+/// The claims of a valid client token of the site, with members changed.
 pub(super) fn site(changes: Value) -> Value {
     let claims = json!({
         "SCCMTokenCategory": "SCCMToken", "Type": "Device", "TenantId": HIERARCHY,
@@ -176,8 +176,8 @@ pub(super) fn trust(issuer: Issuer, keys: &[Value]) -> (Publisher<KeySet>, Trust
     (publisher, Trusted { issuer: Arc::new(issuer), keys })
 }
 
-/// Entra, the site and an OpenID Connect provider, all with the forge's keys: only `iss` tells
-/// them apart.
+/// Entra, the site and an OpenID Connect provider, all with the same keys: only `iss` distinguishes
+/// them.
 pub(super) static TRUSTED: LazyLock<Vec<Trusted>> = LazyLock::new(|| {
     let claims = OidcClaims { device: Some("device_id".into()), user: Some("email".into()) };
     let mut oidc = Issuer::oidc("oidc", "https://id.example", claims);
@@ -191,14 +191,14 @@ pub(super) static TRUSTED: LazyLock<Vec<Trusted>> = LazyLock::new(|| {
     .into()
 });
 
-/// What comes of a token's text, from its shape to its admission.
+/// Checks a token's text completely, from its shape to its admission.
 pub(super) fn check(token: &str) -> Result<Identity, Refusal> {
     let parsed =
         BearerToken::parse(token.as_bytes()).map_err(|denial| Refusal::new(denial, "its shape"))?;
     verify(&parsed, &TRUSTED, now()).map(|verified| verified.identity().clone())
 }
 
-/// The denial of a token that must not pass.
+/// The denial of a token that must be refused.
 pub(super) fn denied(token: &str) -> crate::denial::Denial {
     check(token).expect_err("this token must be refused").denial
 }

@@ -1,4 +1,4 @@
-//! Whose token it is: each kind of claims, and the one identity or refusal that comes of it.
+//! Identities: each kind of claims, and the resulting identity or refusal.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ fn other_entra_tokens_do_not_pass(#[case] changes: Value, #[case] denial: Denial
 }
 
 #[test]
-fn an_access_token_may_have_a_nonce_if_it_says_what_it_is() {
+fn an_access_token_may_have_a_nonce_if_it_states_its_type() {
     let device = Ok(format!("{ENTRA_DEVICE} - client"));
     for says in
         [json!({ "typ": "Bearer" }), json!({ "typ": "at+JWT" }), json!({ "token_use": "access" })]
@@ -117,13 +117,14 @@ fn an_entra_user_is_printable() {
 #[case("SCCMToken", "Device", json!({}), format!("{DEVICE} - client"))]
 #[case("SCCMToken", "UDA", json!({ "UserId": USER }), format!("{DEVICE} {USER} client"))]
 #[case("SCCMToken", "User", json!({ "UserId": USER, "sub": null }), format!("- {USER} client"))]
-// The token service has encoded the id when it made the token.
+// The token service encoded the id when it made the token.
 #[case("SCCMToken", "User", json!({ "UserId": "https://idp#J%C3%BC", "sub": null }), "- https://idp#J%C3%BC client".into())]
 #[case("SCCMToken", "ContentAccess", json!({}), format!("{DEVICE} - content"))]
 #[case("SCCMToken", "BootMedia", json!({}), format!("{DEVICE} - media"))]
 #[case("SCCMToken", "TaskSequence", json!({}), format!("{DEVICE} - task-sequence"))]
 #[case("SCCMPreAuthToken", "BulkRegistration", json!({ "sub": null }), "- - registration".into())]
-// Registration speaks for nobody, and a device's token for no user, whatever else stands in it.
+// A registration token has no subject, and a device's token no user, even with other claims
+// present.
 #[case("SCCMPreAuthToken", "BulkRegistration", json!({ "UserId": USER }), "- - registration".into())]
 #[case("SCCMToken", "Device", json!({ "UserId": USER }), format!("{DEVICE} - client"))]
 #[case("SCCMToken", "Device", json!({ "sub": null, "DeviceId": DEVICE }), format!("{DEVICE} - client"))]
@@ -172,8 +173,9 @@ fn the_handle_of_a_token_has_one_spelling() {
 }
 
 #[test]
-fn a_bulk_registration_token_as_the_site_makes_it_opens_registration_alone() {
-    // The claims of Microsoft's sample, with its times moved to ours: no kid, iat, jti or sub.
+fn a_bulk_registration_token_is_for_registration_only() {
+    // The claims of Microsoft's sample, with its times moved to these tests': no kid, iat, jti or
+    // sub.
     let claims = json!({ "SCCMTokenCategory": "SCCMPreAuthToken", "Authority": "SCCM",
         "License": "SCCM", "Type": "BulkRegistration",
         "TenantId": HIERARCHY.to_string().to_uppercase(),
@@ -208,7 +210,7 @@ fn an_oidc_token_is_who_the_configured_claims_say() {
 }
 
 #[test]
-fn a_bound_token_says_what_it_is_bound_to() {
+fn a_bound_token_names_its_certificate() {
     let hash = "A".repeat(43);
     let identity = check(&rs256(&site(json!({ "cnf": { "x5t#S256": hash } })))).unwrap();
     assert_eq!(identity.bound_to, Some(hash));

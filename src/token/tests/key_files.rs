@@ -1,4 +1,4 @@
-//! Key files: what is taken, what is refused and why, and that one bad key stops no other.
+//! Key files: accepted and refused keys, and that one bad key stops no other.
 
 use aws_lc_rs::signature::KeyPair as _;
 use serde_json::{Value, json};
@@ -21,10 +21,10 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
     let p256 = |members| jwk(&spki(P256.public_key()), members);
     let weak = "A".repeat(170);
     let cases = [
-        (json!({ "kty": "oct", "k": "c2VjcmV0", "kid": "x" }), "holds a private or symmetric key"),
+        (json!({ "kty": "oct", "k": "c2VjcmV0", "kid": "x" }), "has a private or symmetric key"),
         (json!({ "kty": "oct", "kid": "x" }), "is symmetric: HMAC"),
-        (rsa(json!({ "kid": "x", "d": "AQ" })), "holds a private or symmetric key"),
-        (p256(json!({ "kid": "x", "d": "AQ" })), "holds a private or symmetric key"),
+        (rsa(json!({ "kid": "x", "d": "AQ" })), "has a private or symmetric key"),
+        (p256(json!({ "kid": "x", "d": "AQ" })), "has a private or symmetric key"),
         (rsa(json!({ "kid": "x", "n": weak })), "less than 2048 bits"),
         (rsa(json!({ "kid": "x", "n": "" })), "less than 2048 bits"),
         (rsa(json!({ "kid": "x", "n": null })), "lacks a member"),
@@ -42,21 +42,21 @@ fn a_bad_key_is_refused_with_a_reason_and_the_others_work() {
         (p256(json!({ "kid": "x", "alg": "RS256" })), "alg that is not for its kind"),
         (p256(json!({ "kid": "x", "crv": "secp256k1" })), "curve other than"),
         (p256(json!({ "kid": "x", "crv": "P-521" })), "curve other than"),
-        (p256(json!({ "kid": "x", "x": "AQ" })), "no valid public key"),
+        (p256(json!({ "kid": "x", "x": "AQ" })), "not a valid public key"),
         (p256(json!({ "kid": "x", "x": "" })), "coordinates of the wrong length"),
         (p256(json!({ "kid": "x", "x": "A".repeat(44) })), "coordinates of the wrong length"),
         (
             p256(json!({ "kid": "x", "x": "A".repeat(43), "y": "A".repeat(43) })),
-            "no valid public key",
+            "not a valid public key",
         ),
         (json!({ "kty": "OKP", "crv": "Ed448", "x": "AQ" }), "curve other than"),
-        (json!({ "kty": "OKP", "crv": "Ed25519", "x": "AQ" }), "no point of its curve"),
+        (json!({ "kty": "OKP", "crv": "Ed25519", "x": "AQ" }), "not a point of its curve"),
         (json!({ "kty": "AKP", "kid": "x" }), "kty other than"),
         (json!({ "kid": "x" }), "has no kty"),
         (json!("x"), "has no kty"),
-        (rsa(json!({ "kid": 1 })), "is no text"),
-        (rsa(json!({ "kid": "x", "issuer": null, "x5t": [] })), "is no text"),
-        (rsa(json!({ "kid": "x", "issuer": "" })), "is no text"),
+        (rsa(json!({ "kid": 1 })), "is not a string"),
+        (rsa(json!({ "kid": "x", "issuer": null, "x5t": [] })), "is not a string"),
+        (rsa(json!({ "kid": "x", "issuer": "" })), "is not a string"),
         (rsa(json!({ "kid": "x", "use": "" })), "use other than sig"),
     ];
     let good = jwk(&spki(ED.public_key()), json!({ "kid": "good" }));
@@ -78,13 +78,13 @@ fn a_key_that_could_be_taken_for_another_is_not_used() {
         assert_eq!((usable, problems.len()), (1, 1));
         assert!(problems[0].contains("of an earlier one"), "{problems:?}");
     }
-    // Entra lists one kid for several issuers; each is only for its own.
+    // Entra lists one kid for several issuers; each key verifies only its own issuer's tokens.
     let bound = |issuer: &str| rsa(json!({ "kid": "a", "issuer": issuer }));
     assert_eq!(problems(&[bound("https://a"), bound("https://b")]), (2, vec![]));
 }
 
 #[test]
-fn keys_of_one_name_are_told_apart_by_their_algorithm() {
+fn keys_of_one_name_are_distinguished_by_algorithm() {
     let key = |kid: &str, alg: &str| rsa(json!({ "kid": kid, "alg": alg }));
     let other = |kid: &str, alg: &str| {
         jwk(&spki(RSA_OTHER.public_key()), json!({ "kid": kid, "alg": alg }))
@@ -105,7 +105,7 @@ fn keys_of_one_name_are_told_apart_by_their_algorithm() {
         ([other("a", "RS512"), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
         ([es256.clone(), key("a", "RS256")], token(kid("RS256", "a"), &RS256), Ok(())),
         ([es256.clone(), key("a", "RS256")], token(kid("ES256", "a"), &Sign::P256), Ok(())),
-        // The same key under two names, and for a token that names none.
+        // The same key under two names, and a token without a key name.
         ([key("a", "RS256"), key("b", "RS256")], token(kid("RS256", "b"), &RS256), Ok(())),
         ([key("a", "RS256"), key("b", "RS256")], token(json!({ "alg": "RS256" }), &RS256), Ok(())),
         ([other("a", "RS256"), key("b", "RS256")], token(json!({ "alg": "RS256" }), &RS256), wrong),
@@ -158,11 +158,11 @@ fn a_file_that_is_no_key_file_says_so() {
         (b"{\"keys\":[],\"keys\":[]}", "occurs twice"),
         (b"\xff\xfe{", "neither a JWK set nor a public key"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n", "ends before its PEM does"),
-        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "is no well-formed PEM"),
-        (b"-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "no well-formed PEM"),
-        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no well-formed Subject"),
-        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no well-formed cert"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "private key, which"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "is not well-formed PEM"),
+        (b"-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "not well-formed PEM"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "not a well-formed Subject"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not a well-formed cert"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "private key; only"),
         (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "neither a public key nor"),
     ] {
         let (set, problems) = KeySet::parse(&[("f", bytes)]);
@@ -188,7 +188,7 @@ fn keys_in_pem_that_is_joined_or_der_are_all_read() {
     let der = spki(ED.public_key());
     let (set, problems) = KeySet::parse(&[("joined", joined.as_bytes()), ("der", &der)]);
     assert_eq!((set.len(), problems), (3, vec![]));
-    // One bad section stops no other, but nobody knows what a file that is cut short should hold.
+    // A bad section stops no other, but in a truncated file the missing part is unknown.
     let bad = format!("-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n{one}");
     let (set, problems) = KeySet::parse(&[("f", bad.as_bytes())]);
     assert_eq!((set.len(), problems.len()), (1, 1));
@@ -215,7 +215,7 @@ fn keys_are_read_in_every_encoding_of_windows() {
 }
 
 #[test]
-fn a_pem_public_key_is_found_without_a_name_only_while_it_is_alone() {
+fn an_unnamed_pem_key_is_used_only_if_it_is_the_only_one() {
     let (set, problems) =
         KeySet::parse(&[("a.pem", pem("PUBLIC KEY", &spki(RSA.public_key())).as_bytes())]);
     assert_eq!(problems, []);
@@ -248,7 +248,7 @@ fn a_certificate_is_found_by_its_thumbprint() {
     let header = json!({ "alg": "ES256", "typ": "JWT", "x5t": x5t }).to_string();
     let token = forge(header, site(json!({})).to_string(), &Sign::P256);
     assert!(verifies(set, &token).is_ok());
-    // A signer with that certificate writes the same thumbprint.
+    // A signer with that certificate writes the same x5t.
     let signer = TokenSigner::from_pkcs8(pkcs8.as_ref(), Some(der)).unwrap();
     assert_eq!(signer.jwk()["x5t"], x5t);
 }
@@ -285,7 +285,7 @@ fn a_key_bound_to_an_issuer_verifies_for_it_alone() {
         (v2(any), &v2_iss, Ok(())),
         (v2(OTHER), &v2_iss, refused),
         (china_v2.to_owned(), &china_v1, Ok(())),
-        // Not the other way, not another cloud, and not for an iss of another tenant.
+        // Not the reverse, not another cloud, and not for the iss of another tenant.
         (v1(any), &v2_iss, refused),
         (china_v2.to_owned(), &v1_iss, refused),
         (v2(any), &china_v1, refused),
@@ -328,7 +328,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }
 
-// The public keys of the private keys 43 (P-256) and 176 (P-384), whose y begins with a zero.
+// The public keys of the private keys 43 (P-256) and 176 (P-384): their y begins with a zero byte.
 #[test]
 fn a_coordinate_without_its_leading_zero_is_the_same_key() {
     for (curve, x, full, short) in [

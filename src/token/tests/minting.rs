@@ -1,4 +1,4 @@
-//! What is minted is what is verified, for each purpose and each kind of signing key.
+//! Signed tokens verify, for each purpose and each kind of signing key.
 
 use std::sync::LazyLock;
 
@@ -146,7 +146,7 @@ fn a_signer_is_made_of_a_strong_key_and_its_own_certificate() {
 }
 
 #[test]
-fn another_implementation_verifies_what_is_minted_and_mints_what_is_verified() {
+fn minted_tokens_interoperate_with_another_library() {
     use jsonwebtoken::{Algorithm as Alg, DecodingKey, EncodingKey, Header, Validation};
     let alg = |i| if i == 0 { Alg::ES256 } else { Alg::RS256 };
     for (i, signer) in SIGNERS.iter().enumerate() {

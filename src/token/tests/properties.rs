@@ -1,4 +1,4 @@
-//! Laws that hold for every input: whatever differs does not pass, and nothing panics.
+//! Properties for all inputs: a changed token never passes, and nothing panics.
 
 use std::sync::LazyLock;
 
@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn verifying_never_panics_whatever_header_and_claims_are(
+    fn verifying_never_panics_on_any_header_or_claims(
         header in "\\{?(\"(alg|kid|typ|crit)\":(\"RS256\"|\"rsa\"|1|null|\\[\\])?,?){0,4}\\}?",
         payload in "\\{?(\"(iss|exp|aud|sub)\":(\"x\"|-?[0-9]{1,40}(e[0-9]{1,9})?|\\[\\]|\\{\\}),?){0,5}\\}?",
         raw in prop::collection::vec(any::<u8>(), 0..64),

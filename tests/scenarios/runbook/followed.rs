@@ -1,4 +1,4 @@
-//! A section of the runbook: its words, and what its commands say when they are run beside a gateway.
+//! A section of the runbook: its text, and the output of its commands beside a gateway.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub struct Runbook {
 }
 
 impl Runbook {
-    /// Run all commands of a section, as somebody would who sits at the gateway's machine.
+    /// Runs all commands of a section, as an operator on the gateway's machine would.
     pub fn of(gateway: &Gateway, heading: &str) -> Runbook {
         let mut sections = TEXT.split("\n## ");
         let begins =
@@ -32,17 +32,17 @@ impl Runbook {
         Runbook { section, told }
     }
 
-    /// What the commands said.
+    /// Returns the output of the commands.
     pub fn told(&self) -> String {
         self.told.clone()
     }
 
-    /// They said this, and the section says what to make of it.
+    /// Checks that the output has these words, and that the section explains them.
     pub fn shows(&self, words: &[&str]) -> &Self {
         self.mentions(words).also(words)
     }
 
-    /// They said this as well, which speaks for itself.
+    /// Checks that the output has these words too, which need no explanation.
     pub fn also(&self, words: &[&str]) -> &Self {
         for word in words {
             assert!(self.told.contains(word), "{word} is not in what was told:\n{}", self.told);
@@ -50,7 +50,7 @@ impl Runbook {
         self
     }
 
-    /// The section says what to make of this.
+    /// Checks that the section explains this.
     pub fn mentions(&self, words: &[&str]) -> &Self {
         for word in words {
             assert!(self.section.contains(word), "{word} is not in the section:\n{}", self.section);
@@ -59,8 +59,8 @@ impl Runbook {
     }
 }
 
-/// What the commands' first words are on this machine: the program with this gateway's configuration,
-/// and its log in the place of the journal.
+/// The programs that the commands name: sitegate with this gateway's configuration, and its log in
+/// place of the journal.
 fn tools(gateway: &Gateway) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let config = gateway.path("gateway.toml");
@@ -84,7 +84,7 @@ fn tools(gateway: &Gateway) -> tempfile::TempDir {
     dir
 }
 
-/// Run a command as it stands, at this gateway's addresses and files.
+/// Runs a command as written, with this gateway's addresses and files.
 fn run(command: &str, gateway: &Gateway, tools: &Path) -> String {
     let (host, port) = (Gateway::HOST, gateway.port);
     let command = command

@@ -1,15 +1,15 @@
-//! The runbook, followed: each situation is brought about, the commands that its section has are
-//! run, and they show what the section says that they show.
+//! The runbook: each test creates a situation, runs the commands of its section, and checks that
+//! they show what the section promises.
 
 mod followed;
 
 use std::time::Duration;
 
 use followed::Runbook;
-use sitegate::cert::forge::{Forged, Order, Pki};
 use sitegate::clock::Clock;
-use sitegate::sim::Device;
 use sitegate::token::SignerKind;
+use sitegate_forge::{Forged, Order, Pki};
+use sitegate_lab::SimDevice;
 
 use crate::site_server::server_of;
 use crate::store_health;
@@ -23,7 +23,7 @@ fn started(plan: impl FnOnce(Plan) -> Plan) -> (Scribe, Gateway) {
     (scribe, gateway)
 }
 
-/// A pair of a PKI of its own, with whatever is to be wrong with it.
+/// A key pair from a PKI of its own, with a fault.
 fn forged(spoil: impl FnOnce(&mut Order)) -> (Pki, Forged) {
     let now = Clock::system().now();
     let pki = Pki::new("Contoso", now).unwrap();
@@ -243,7 +243,7 @@ fn a_key_claims_to_be_a_known_device() {
     let bulk = gateway.command(&["token", "bulk"]).output().unwrap().stdout;
     let field = format!("Authorization: Bearer {}", String::from_utf8(bulk).unwrap().trim());
     let register = |device: Option<&str>| {
-        let key = Device::new(SignerKind::P256, "https://mp01", "/sitegate/oauth2").unwrap();
+        let key = SimDevice::new(SignerKind::P256, "https://mp01", "/sitegate/oauth2").unwrap();
         let mut body = serde_json::json!({ "jwks": { "keys": [key.jwk()] } });
         if let Some(device) = device {
             body["device_id"] = device.into();
@@ -267,7 +267,7 @@ fn a_gateway_does_not_hear_of_its_site_server() {
         Plan::to("http://127.0.0.1:9")
             .sections("[site_server]\nname = \"dp01\"\njoin = \"file:join\"\n"),
     );
-    // A join token of a site server that is not there any more.
+    // The join token of a site server that no longer exists.
     let (_scribe, site) = started(|plan| {
         let server = format!(
             "[[site_system]]\nname = \"site\"\nroles = [\"site-server\"]\nlisten = \"127.0.0.1:{}\"\n\
@@ -307,7 +307,7 @@ fn a_site_server_makes_no_bundle() {
         two.write_config(&text.replace("/sitegate/oauth2\"", "/sitegate/other\""));
     });
     let gateway = &two.gateway;
-    let told = "another site server tells gateways something else";
+    let told = "another site server publishes different bundles";
     eventually("it is told", || gateway.log().contains(told));
     eventually("metrics have it", || gateway.metric("sitegate_bundle_last_made_successful") == 0.0);
     assert!(gateway.get(gateway.metrics, "/readyz").unwrap().1.contains(told));
@@ -324,7 +324,7 @@ fn the_clock_is_wrong() {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec();
     let gateway = plan.start();
-    // Made by a clock that is right.
+    // Issued by a correct clock.
     let answer = gateway.curl_as(&gateway.token(), "/SMS_MP/.sms_pol?x", &["-k"]);
     assert_eq!((answer.status, &*answer.code()), (401, "token.not_yet_valid"));
     Runbook::of(&gateway, "The clock is wrong").mentions(&["token.not_yet_valid"]);
@@ -416,7 +416,7 @@ fn a_restored_store_had_forgotten_blocks() {
     gateway.launch();
     gateway.wait_until_ready();
     let runbook = Runbook::of(&gateway, "A restored store had forgotten blocks");
-    runbook.also(&["mallory", "in force all the same: 1"]);
+    runbook.also(&["mallory", "still in force: 1"]);
     assert!(gateway.metric("sitegate_store_recovered_blocks") >= 1.0);
 }
 
@@ -426,7 +426,7 @@ fn the_state_directory_is_gone() {
     std::fs::rename(gateway.path("state"), gateway.path("away")).unwrap();
     eventually("it is told", || gateway.log().contains("sitegate::probe"));
     let runbook = Runbook::of(&gateway, "The state directory is gone");
-    runbook.also(&["WARNING: the state directory", "or another lies in its place"]);
+    runbook.also(&["WARNING: the state directory", "or another one is mounted in its place"]);
     assert_eq!(gateway.metric("sitegate_state_present"), 0.0);
 }
 

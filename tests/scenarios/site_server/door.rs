@@ -1,26 +1,26 @@
-//! The site server's own door, as the gateway in front of it speaks to it: what it says of the
-//! connection is believed, and nothing that is sent.
+//! The site server's boundary, as the gateway in front of it uses it: it trusts the gateway's facts
+//! about the connection, and no claims in the request.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sitegate::cert::forge::{Order, Pki};
-use sitegate::cert::issuer::{Algorithm, Scope};
+use sitegate::cert::issuer::{CertAlgorithm, Scope};
 use sitegate::cert::request::request;
 use sitegate::clock::{Clock, Hands};
-use sitegate::site::server::{BundleSources, Publisher, SiteServer};
-use sitegate::site::store::{Joining, Place, Store};
+use sitegate::site::server::{BundlePublisher, BundleSources, SiteServer};
+use sitegate::site::store::{Joining, Store, StorePlace};
 use sitegate::site::{Authority, AuthorityParams, SiteTokens, listen, serve};
 use sitegate::token::{Bundle, SignerKind, join_fingerprint};
+use sitegate_forge::{Order, Pki};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 const SECRET: &str = "a-secret-that-only-the-holder-of-the-token-knows";
-/// `x5t#S256` of gateways' certificates, as the gateway in front writes them.
+/// `x5t#S256` of gateways' certificates, as the front gateway writes them.
 const ONE: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 const TWO: &str = "2222222222222222222222222222222222222222222222222222222222222222";
 
@@ -32,10 +32,11 @@ struct Door {
     _stop: watch::Sender<bool>,
 }
 
-/// What a site server tells, without an authority.
+/// The sources of a site server's bundle, without an authority.
 fn sources(state: &Path, server: &str, issuer: &str) -> BundleSources {
-    let kind = ("PS1", SignerKind::P256);
-    let tokens = SiteTokens::open(state, kind, Some(Uuid::from_u128(7)), issuer, start()).unwrap();
+    let kind = SignerKind::P256;
+    let tokens =
+        SiteTokens::open(state, "PS1", kind, Some(Uuid::from_u128(7)), issuer, start()).unwrap();
     BundleSources {
         site: "PS1".into(),
         servers: vec![server.into()],
@@ -57,11 +58,11 @@ impl Door {
         let (clock, hands) = Clock::manual(start());
         let state = dir.path();
         let store =
-            Store::open(&Place::Sqlite(state.join("store/site.db")), start()).await.unwrap();
+            Store::open(&StorePlace::Sqlite(state.join("store/site.db")), start()).await.unwrap();
         let params = AuthorityParams {
             site_code: "PS1".into(),
             scope: Scope::new(&["contoso.com"]).unwrap(),
-            algorithm: Algorithm::P256,
+            algorithm: CertAlgorithm::P256,
             whole_chains: Default::default(),
             roots: Vec::new(),
             crl_url: None,
@@ -73,7 +74,8 @@ impl Door {
             authority: Some(authority.clone()),
             ..sources(state, "https://site01:8443", "https://mp/oauth2")
         };
-        let (publisher, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
+        let (publisher, published) =
+            BundlePublisher::start(store.clone(), sources, clock.clone()).await;
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(publisher.run(stopped.clone()));
         let server = SiteServer {
@@ -102,7 +104,8 @@ impl Door {
         self.store.allow_join(&joining, "admin", start()).await.unwrap();
     }
 
-    /// Ask as a connection that has proved a certificate; status, and the answer's JSON or text.
+    /// Sends a request on a connection with this proven certificate. Returns status, and JSON or
+    /// text.
     async fn ask(&self, proven: &str, line: &str, body: &Value) -> (u16, Value) {
         ask(&self.dir.path().join("door.sock"), proven, line, body).await
     }
@@ -112,7 +115,7 @@ impl Door {
         self.ask(proven, "POST /sitegate/site/v1/join", &body).await
     }
 
-    /// The bundle that the first gateway is told after the one with this version.
+    /// Returns the first gateway's next bundle after this version.
     async fn next_bundle(&self, held: u64) -> Bundle {
         let poll = format!("GET /sitegate/site/v1/bundle?held={held}");
         let (status, text) = self.ask(ONE, &poll, &Value::Null).await;
@@ -155,7 +158,7 @@ fn refused(status: u16, code: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_join_token_that_has_expired_lets_nobody_in() {
+async fn an_expired_join_token_admits_no_gateway() {
     let door = Door::open().await;
     door.allow("gw1", &[]).await;
     door.hands.advance(3_600);
@@ -166,8 +169,8 @@ async fn a_join_token_that_has_expired_lets_nobody_in() {
     assert_eq!(code(door.join("", "gw1").await), refused(401, "gateway.unknown"));
 }
 
-/// A gateway begins to show a bundle and sends none of it: the answer's status line, or the line by
-/// which the server says that it waits for the body.
+/// A gateway begins to send a bundle, without its body. Returns the status: of the response, or 100
+/// if the server waits for the body.
 async fn begins_to_show(door: &Door, held: u64) -> (u16, UnixStream) {
     let mut stream = UnixStream::connect(door.dir.path().join("door.sock")).await.unwrap();
     let head = format!(
@@ -205,7 +208,7 @@ async fn two_bundles_are_read_at_once_and_no_more() {
 }
 
 #[tokio::test]
-async fn only_a_gateway_that_has_joined_is_told_anything() {
+async fn only_a_joined_gateway_gets_answers() {
     let door = Door::open().await;
     door.allow("gw1", &[]).await;
     let (status, said) = door.join(ONE, "gw1").await;
@@ -218,7 +221,7 @@ async fn only_a_gateway_that_has_joined_is_told_anything() {
             code(door.ask(stranger, poll, &Value::Null).await),
             refused(401, "gateway.unknown")
         );
-        let (csr, _) = request(Algorithm::P256).unwrap();
+        let (csr, _) = request(CertAlgorithm::P256).unwrap();
         let asked = door.certificate(stranger, &["gw.contoso.com"], &csr).await;
         assert_eq!(code(asked), refused(401, "gateway.unknown"));
         let forward = "POST /sitegate/site/v1/token-service/token";
@@ -227,14 +230,14 @@ async fn only_a_gateway_that_has_joined_is_told_anything() {
             refused(401, "gateway.unknown")
         );
     }
-    // That one, or the next, names its host.
+    // That bundle, or the next, names its host.
     let named = |b: &Bundle| b.origins.contains(&"https://gw.contoso.com".to_owned());
     let mut bundle = joined;
     while !named(&bundle) {
         bundle = door.next_bundle(bundle.version).await;
     }
 
-    // It shows another certificate from now on; the one before is good for a while.
+    // It announces another certificate; the previous one stays valid for a while.
     let thumbprint = "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI";
     let next = json!({ "thumbprint": thumbprint });
     let told = door.ask(ONE, "POST /sitegate/site/v1/identity", &next).await;
@@ -243,17 +246,17 @@ async fn only_a_gateway_that_has_joined_is_told_anything() {
     let odd = json!({ "thumbprint": "x" });
     let told = door.ask(ONE, "POST /sitegate/site/v1/identity", &odd).await;
     assert_eq!(code(told), refused(400, "request.malformed"));
-    // Nobody is known by a certificate for longer than it is good for.
+    // A gateway is not known by an expired certificate.
     door.hands.advance(90 * 86_400);
     assert_eq!(code(door.ask(TWO, poll, &Value::Null).await), refused(401, "gateway.unknown"));
 }
 
 #[tokio::test]
-async fn a_gateway_has_certificates_for_the_hosts_of_its_join_token_and_for_fit_keys_alone() {
+async fn a_gateway_gets_certificates_only_for_its_hosts() {
     let door = Door::open().await;
     door.allow("gw1", &[]).await;
     door.join(ONE, "gw1").await;
-    let (csr, _) = request(Algorithm::P256).unwrap();
+    let (csr, _) = request(CertAlgorithm::P256).unwrap();
     let (status, said) = door.certificate(ONE, &["gw.contoso.com"], &csr).await;
     assert_eq!(status, 200, "{said}");
     assert!(said["chain"].as_str().unwrap().contains("BEGIN CERTIFICATE"));
@@ -270,13 +273,13 @@ async fn a_gateway_has_certificates_for_the_hosts_of_its_join_token_and_for_fit_
     }
     let issued = door.store.role_certificates(door.clock.now()).await.unwrap();
     assert_eq!(issued.len(), 1, "what is refused is not issued");
-    // A certificate that is blocked is told to all.
+    // All gateways receive a blocked certificate.
     assert!(
         door.store.block_role_certificate(&issued[0].thumbprint, "admin", start()).await.unwrap()
     );
     let mut bundle = door.next_bundle(0).await;
     while bundle.revoked.is_empty() {
-        // One of before the block: that of the join, or the first.
+        // An older bundle from before the block: that of the join, or the first.
         bundle = door.next_bundle(bundle.version).await;
     }
     assert_eq!(bundle.revoked, [issued[0].thumbprint.clone()]);
@@ -295,23 +298,23 @@ async fn clients_get_tokens_by_way_of_management_points_alone() {
 }
 
 #[tokio::test]
-async fn servers_that_would_tell_gateways_different_things_do_not_take_turns() {
+async fn servers_with_conflicting_settings_do_not_alternate() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let place = StorePlace::Sqlite(dir.path().join("store/site.db"));
     let store = Store::open(&place, start()).await.unwrap();
     let clock = Clock::manual(start()).0;
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
     let publish = async |state: &Path, server: &str, issuer: &str| {
         let sources = sources(state, server, issuer);
-        let (_, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
+        let (_, published) = BundlePublisher::start(store.clone(), sources, clock.clone()).await;
         published.borrow().as_ref().map(|published| published.version)
     };
     let first = publish(&one, "https://s1", "https://mp/oauth2").await.unwrap();
-    // One with keys of its own, and one with another name for the site: neither has a say.
+    // A server with its own keys, and one with another site name: neither may publish.
     assert_eq!(publish(&two, "https://s2", "https://mp/oauth2").await, None);
     assert_eq!(publish(&one, "https://s1", "https://other/oauth2").await, None);
     assert_eq!(store.bundle_version().await.unwrap(), first);
-    // The first has heard of the second by now, and tells gateways of it.
+    // The first server knows of the second by now, and reports it to gateways.
     let next = publish(&one, "https://s1", "https://mp/oauth2").await.unwrap();
     assert!(next > first);
 }
@@ -319,13 +322,13 @@ async fn servers_that_would_tell_gateways_different_things_do_not_take_turns() {
 #[tokio::test]
 async fn a_site_server_without_others_may_call_the_site_otherwise() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::Sqlite(dir.path().join("store/site.db"));
+    let place = StorePlace::Sqlite(dir.path().join("store/site.db"));
     let store = Store::open(&place, start()).await.unwrap();
     let clock = Clock::manual(start()).0;
     let mut seen = Vec::new();
     for issuer in ["https://mp/oauth2", "https://other/oauth2"] {
         let sources = sources(dir.path(), "https://s1", issuer);
-        let (_, published) = Publisher::start(store.clone(), sources, clock.clone()).await;
+        let (_, published) = BundlePublisher::start(store.clone(), sources, clock.clone()).await;
         let text = published.borrow().as_ref().unwrap().text.clone();
         seen.push(Bundle::peek(&text).unwrap().issuer);
     }

@@ -1,5 +1,5 @@
-//! Gateways on other hosts: they join a site once, follow its bundle, have their certificates from
-//! it, and serve on whatever becomes of it.
+//! Gateways on other hosts: they join a site once, follow its bundle, get their certificates from
+//! it, and keep serving if the server fails.
 
 mod door;
 
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sitegate::clock::Clock;
-use sitegate::sim::{Client, Device, DeviceError, Request, Trust};
 use sitegate::token::{Bundle, SignerKind};
+use sitegate_lab::{DeviceError, SimClient, SimDevice, SimRequest, Trust};
 use tokio::runtime::Runtime;
 
 use crate::soak::faketime;
@@ -25,7 +25,7 @@ pub fn now() -> jiff::Timestamp {
     Clock::system().now()
 }
 
-/// A site server on a port of its own, which is no gateway of clients.
+/// A site server on a port of its own. It is no gateway for clients.
 pub struct Server {
     pub gateway: Gateway,
     pub port: u16,
@@ -36,7 +36,8 @@ impl Server {
         Server::prepared(backend, "", "", |_| {})
     }
 
-    /// With keys of `[site]` and `[token_service]`, once more is there in its folder.
+    /// Creates one with keys of `[site]` and `[token_service]`, after `more` has prepared its
+    /// folder.
     pub fn prepared(
         backend: &str,
         site: &str,
@@ -46,7 +47,7 @@ impl Server {
         Server::planned(backend, site, service, more, "")
     }
 
-    /// Once something has been done in the shell that becomes its process.
+    /// Creates one after the shell that becomes its process has run `first`.
     pub fn planned(
         backend: &str,
         site: &str,
@@ -73,7 +74,7 @@ impl Server {
         Server { gateway, port }
     }
 
-    /// A token by which a gateway of that name may join.
+    /// Returns a join token for a gateway with this name.
     pub fn join_token(&self, name: &str) -> String {
         self.join_token_with(name, &[])
     }
@@ -84,7 +85,7 @@ impl Server {
         self.said(&[&named, &roles[..], more].concat())
     }
 
-    /// What a command says on the server; it must succeed.
+    /// Runs a command on the server, which must succeed. Returns its output.
     pub fn said(&self, args: &[&str]) -> String {
         let out = self.gateway.command(args).output().unwrap();
         assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -96,12 +97,12 @@ impl Server {
     }
 }
 
-/// A gateway elsewhere, not started yet.
+/// A remote gateway, not started yet.
 pub fn elsewhere(backend: &str, name: &str, token: &str, more: &str) -> Gateway {
     elsewhere_with(backend, name, token, more, "")
 }
 
-/// With keys of the site system.
+/// The same with keys of the site system.
 pub fn elsewhere_with(
     backend: &str,
     name: &str,
@@ -118,7 +119,7 @@ pub fn elsewhere_with(
     gateway
 }
 
-/// A gateway elsewhere that has joined and serves.
+/// A remote gateway that has joined and serves.
 pub fn joined(backend: &str, name: &str, server: &Server) -> Gateway {
     let mut gateway = elsewhere(backend, name, &server.join_token(name), "");
     gateway.launch();
@@ -126,19 +127,19 @@ pub fn joined(backend: &str, name: &str, server: &Server) -> Gateway {
     gateway
 }
 
-/// A client of a gateway, with the roots that it has handed out.
-pub fn client(gateway: &Gateway) -> Client {
+/// A client of a gateway, which trusts the exported roots.
+pub fn client(gateway: &Gateway) -> SimClient {
     client_of(gateway, &std::fs::read_to_string(gateway.path("root.pem")).unwrap())
 }
 
-fn client_of(gateway: &Gateway, roots: &str) -> Client {
+fn client_of(gateway: &Gateway, roots: &str) -> SimClient {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let trust = Trust::new(roots, provider).unwrap();
-    Client::new(SocketAddr::from(([127, 0, 0, 1], gateway.port)), Gateway::HOST, &trust)
+    SimClient::new(SocketAddr::from(([127, 0, 0, 1], gateway.port)), Gateway::HOST, &trust)
 }
 
-pub fn device() -> Device {
-    Device::new(SignerKind::P256, ISSUER, PATH).unwrap()
+pub fn device() -> SimDevice {
+    SimDevice::new(SignerKind::P256, ISSUER, PATH).unwrap()
 }
 
 pub fn runtime() -> Runtime {
@@ -146,8 +147,8 @@ pub fn runtime() -> Runtime {
 }
 
 /// The status of a request with a token, and the code of its refusal.
-pub fn ask(runtime: &Runtime, client: &mut Client, token: &str, path: &str) -> (u16, String) {
-    let request = Request::get(path).bearer(token);
+pub fn ask(runtime: &Runtime, client: &mut SimClient, token: &str, path: &str) -> (u16, String) {
+    let request = SimRequest::get(path).bearer(token);
     let answer = runtime.block_on(client.fetch(&request)).unwrap();
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     (answer.status, body["code"].as_str().unwrap_or_default().to_owned())
@@ -155,9 +156,9 @@ pub fn ask(runtime: &Runtime, client: &mut Client, token: &str, path: &str) -> (
 
 pub fn registered(
     runtime: &Runtime,
-    client: &mut Client,
+    client: &mut SimClient,
     bulk: &str,
-) -> Result<(Device, String), DeviceError> {
+) -> Result<(SimDevice, String), DeviceError> {
     let mut device = device();
     runtime.block_on(device.register(client, Some(bulk), json!({})))?;
     let token = runtime.block_on(device.token(client, &[], now()))?;
@@ -165,13 +166,13 @@ pub fn registered(
 }
 
 #[test]
-fn a_gateway_elsewhere_joins_once_and_has_certificate_keys_and_blocks_from_its_site_server() {
+fn a_remote_gateway_gets_certificate_keys_and_blocks() {
     let nginx = Nginx::start();
     let server = Server::start(&nginx.url());
     let mut gateway = joined(&nginx.url(), "gw1", &server);
     let runtime = runtime();
 
-    // Its certificate is the site's, for a key that never left it.
+    // The site issued its certificate, for a key that never left the gateway.
     let (root, theirs) = (server.gateway.path("root.pem"), gateway.path("root.pem"));
     assert_eq!(std::fs::read(root).unwrap(), std::fs::read(theirs).unwrap());
     let status = gateway.status();
@@ -186,7 +187,7 @@ fn a_gateway_elsewhere_joins_once_and_has_certificate_keys_and_blocks_from_its_s
             .unwrap();
     assert_eq!((&listed[0]["gateway"], &listed[0]["state"]), (&json!("gw1"), &json!("joined")));
 
-    // Clients register and get their tokens by way of it, and are known everywhere.
+    // Clients register and get their tokens through it, and are known everywhere.
     let mut at_gateway = client(&gateway);
     let (device, token) = registered(&runtime, &mut at_gateway, &server.bulk()).unwrap();
     assert_eq!(ask(&runtime, &mut at_gateway, &token, POLICY).0, 200);
@@ -200,7 +201,7 @@ fn a_gateway_elsewhere_joins_once_and_has_certificate_keys_and_blocks_from_its_s
     println!("from block to denied elsewhere: {:?}", blocked.elapsed());
     assert!(blocked.elapsed() < Duration::from_secs(10), "ten times the goal");
 
-    // Started again without its site server it serves by what is on disk, and knows who is blocked.
+    // Restarted without its site server, it serves from disk, and still has the blocklist.
     let mut server = server;
     server.gateway.kill();
     std::fs::remove_file(gateway.path("join-token")).unwrap();
@@ -228,16 +229,16 @@ fn a_gateway_elsewhere_joins_once_and_has_certificate_keys_and_blocks_from_its_s
     });
 }
 
-/// One client of a gateway: what it did, and what it had to do twice.
+/// One client of a gateway: its requests, and its failures.
 struct Life {
-    device: Device,
+    device: SimDevice,
     token: String,
     requests: u64,
-    /// Requests for which one more try was not enough.
+    /// Requests for which one retry was not enough.
     lost: Vec<String>,
 }
 
-/// What is done again at once, as clients do, and must be good then.
+/// Retries at once, as clients do. The retry must succeed.
 macro_rules! within_one_retry {
     ($life:expr, $client:expr, $what:literal, $try:expr) => {{
         $life.requests += 1;
@@ -257,8 +258,12 @@ macro_rules! within_one_retry {
     }};
 }
 
-/// Register, and then work and renew until told to stop.
-async fn live(mut client: Client, bulk: String, stop: tokio::sync::watch::Receiver<bool>) -> Life {
+/// Registers, and then works and renews until `stop`.
+async fn live(
+    mut client: SimClient,
+    bulk: String,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Life {
     let (device, token) = (device(), String::new());
     let mut life = Life { device, token, requests: 0, lost: Vec::new() };
     let first = within_one_retry!(
@@ -276,7 +281,7 @@ async fn live(mut client: Client, bulk: String, stop: tokio::sync::watch::Receiv
         let Some(token) = renewed else { return life };
         life.token = token;
         for _ in 0..5 {
-            let request = Request::get(POLICY).bearer(&life.token);
+            let request = SimRequest::get(POLICY).bearer(&life.token);
             let answer = within_one_retry!(life, client, "work", client.fetch(&request));
             match answer.map(|answer| answer.status) {
                 Some(200) => {}
@@ -296,7 +301,7 @@ pub fn two_servers(backend: &str, postgres: &Postgres) -> [Server; 2] {
     [(); 2].map(|()| server_of(backend, postgres, |_| {}))
 }
 
-/// One of several servers with one store, once something was done to its configuration.
+/// One of several servers with one store, after `change` has prepared its configuration.
 pub fn server_of(backend: &str, postgres: &Postgres, change: impl FnOnce(&Gateway)) -> Server {
     let url = postgres.url();
     let put = |gateway: &Gateway| {
@@ -311,7 +316,7 @@ pub fn server_of(backend: &str, postgres: &Postgres, change: impl FnOnce(&Gatewa
 }
 
 #[test]
-fn a_site_of_two_servers_three_gateways_and_fifty_clients_loses_a_server_and_nothing_else() {
+fn a_site_of_two_servers_survives_the_loss_of_one() {
     let nginx = Nginx::start();
     let postgres = Postgres::durable();
     let [mut one, mut two] = two_servers(&nginx.url(), &postgres);
@@ -339,12 +344,12 @@ fn a_site_of_two_servers_three_gateways_and_fifty_clients_loses_a_server_and_not
     };
     eventually("all work", || given(&one) + given(&two) > 150.0);
 
-    // A block is known at every gateway, whichever server it was written at.
+    // A block reaches every gateway, from either server.
     let runtime = runtime();
     let mut took = Vec::new();
     let mut gone = Vec::new();
     for server in [&one, &two, &one, &two, &one, &two, &one] {
-        let mut clients: Vec<Client> = gateways.iter().map(client).collect();
+        let mut clients: Vec<SimClient> = gateways.iter().map(client).collect();
         let (device, token) = registered(&runtime, &mut clients[0], &bulk).unwrap();
         for client in &mut clients {
             assert_eq!(ask(&runtime, client, &token, POLICY).0, 200);
@@ -361,7 +366,7 @@ fn a_site_of_two_servers_three_gateways_and_fifty_clients_loses_a_server_and_not
     println!("from block to denied at all three: median {:?}, worst {:?}", took[3], took[6]);
     assert!(took[6] < Duration::from_secs(10), "ten times the goal");
 
-    // One server is killed in the middle; the other does all the work.
+    // One server is killed midway; the other takes over all work.
     one.gateway.kill();
     let before = given(&two);
     eventually("the other one goes on", || given(&two) > before + 200.0);
@@ -378,7 +383,7 @@ fn a_site_of_two_servers_three_gateways_and_fifty_clients_loses_a_server_and_not
         assert!(listed.contains(life.device.id().unwrap()), "nothing acknowledged is lost");
     }
 
-    // Both are down: who has a token works, who is blocked stays so; then it catches up.
+    // Both are down: a client with a token works, a blocked one stays blocked; then they catch up.
     two.gateway.kill();
     let (works, is_blocked) = (&lives[7].token, &gone[0]);
     for gateway in &gateways {
@@ -395,7 +400,7 @@ fn a_site_of_two_servers_three_gateways_and_fifty_clients_loses_a_server_and_not
     }
 }
 
-/// A join token that says something else.
+/// Returns a changed join token.
 fn altered(token: &str, change: impl FnOnce(&mut Value)) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -405,7 +410,7 @@ fn altered(token: &str, change: impl FnOnce(&mut Value)) -> String {
     format!("sitegate-join.{}", URL_SAFE_NO_PAD.encode(said.to_string()))
 }
 
-/// What a gateway says that does not get in.
+/// Checks the log of a gateway that may not join.
 fn turned_away(mut gateway: Gateway, why: &str) {
     gateway.launch();
     eventually(why, || gateway.log().contains(why));
@@ -428,7 +433,7 @@ fn a_join_token_is_good_once_and_for_its_own_name() {
     turned_away(elsewhere(&nginx.url(), "gw1", &unknown, ""), "join.unknown");
     turned_away(
         elsewhere(&nginx.url(), "gw1", "nonsense", ""),
-        "is no join token, or is cut short",
+        "does not hold a join token, or the token is cut short",
     );
     let audit = server.said(&["site", "audit"]);
     assert!(audit.contains("gateway.allowed") && audit.contains("gateway.joined"), "{audit}");
@@ -436,7 +441,7 @@ fn a_join_token_is_good_once_and_for_its_own_name() {
 }
 
 #[test]
-fn a_join_token_that_is_missing_is_told_with_its_place() {
+fn a_missing_join_token_is_reported_with_its_path() {
     let gateway = elsewhere("http://127.0.0.1:1", "gw1", "", "");
     let place = gateway.path("join-token");
     std::fs::remove_file(&place).unwrap();
@@ -447,7 +452,7 @@ fn a_join_token_that_is_missing_is_told_with_its_place() {
 }
 
 #[test]
-fn what_concerns_the_site_is_sent_to_the_site_server_before_and_after_joining() {
+fn a_following_gateway_refers_site_commands_to_its_server() {
     let gateway = elsewhere("http://127.0.0.1:1", "gw1", "", "");
     for command in [&["site", "devices"][..], &["site", "audit"], &["token", "list"]] {
         let out = gateway.command(command).output().unwrap();
@@ -457,7 +462,7 @@ fn what_concerns_the_site_is_sent_to_the_site_server_before_and_after_joining() 
 }
 
 #[test]
-fn a_site_server_whose_root_key_is_not_the_one_in_the_join_token_is_told_nothing() {
+fn a_site_server_with_another_root_key_learns_nothing() {
     let nginx = Nginx::start();
     let (server, other) = (Server::start(&nginx.url()), Server::start(&nginx.url()));
     let (token, foreign) = (server.join_token("gw1"), other.join_token("gw1"));
@@ -470,7 +475,7 @@ fn a_site_server_whose_root_key_is_not_the_one_in_the_join_token_is_told_nothing
     turned_away(elsewhere(&nginx.url(), "gw1", &mixed, ""), "root key is not the one");
     let listed = server.said(&["site", "gateway", "list", "--format", "json"]);
     assert_eq!(listed, "[]", "the secret has not left the gateway");
-    // By the right root, but bundles would be signed by another key than the token says.
+    // With the right root, but another bundle key than the token names.
     let mut key = Value::Null;
     altered(&foreign, |said| key = said["bundle_key"].clone());
     let mixed = altered(&token, |said| said["bundle_key"] = key.clone());
@@ -478,7 +483,7 @@ fn a_site_server_whose_root_key_is_not_the_one_in_the_join_token_is_told_nothing
 }
 
 #[test]
-fn a_bundle_is_carried_into_a_closed_network_and_only_a_good_one_is_taken() {
+fn only_a_good_bundle_is_imported_into_a_closed_network() {
     let nginx = Nginx::start();
     let mut server = Server::start(&nginx.url());
     let gateway = joined(&nginx.url(), "gw1", &server);
@@ -496,7 +501,7 @@ fn a_bundle_is_carried_into_a_closed_network_and_only_a_good_one_is_taken() {
         (out.status.success(), String::from_utf8(out.stderr).unwrap())
     };
     eventually("the bundle is there", || import(&older).0);
-    // The site server moves to where the gateway does not find it: nothing comes by itself.
+    // The site server moves to an address that the gateway does not know: no bundle arrives.
     server.gateway.kill();
     let text = server.gateway.config_text();
     let moved = text.replace(&format!("127.0.0.1:{}", server.port), "127.0.0.1:0");
@@ -532,7 +537,7 @@ fn a_bundle_is_carried_into_a_closed_network_and_only_a_good_one_is_taken() {
     let (taken, told) = import(&newest);
     assert!(taken && told.contains("in force already"), "{told}");
 
-    // What is put there past the command is judged as well.
+    // A file that bypasses the command is judged too.
     std::fs::write(gateway.path("state/site-server/incoming.jws"), older).unwrap();
     eventually("it is refused", || {
         gateway.metric("sitegate_bundles_refused_total{reason=\"bundle.older\"}") > 0.0
@@ -541,7 +546,7 @@ fn a_bundle_is_carried_into_a_closed_network_and_only_a_good_one_is_taken() {
 }
 
 #[test]
-fn a_revoked_gateway_is_told_nothing_any_more_and_its_certificate_is_blocked() {
+fn a_revoked_gateway_is_refused_and_its_certificate_blocked() {
     let nginx = Nginx::start();
     let server = Server::start(&nginx.url());
     let mut gateway = joined(&nginx.url(), "gw1", &server);
@@ -556,7 +561,7 @@ fn a_revoked_gateway_is_told_nothing_any_more_and_its_certificate_is_blocked() {
     let runtime = runtime();
     let refused = registered(&runtime, &mut client(&gateway), &server.bulk());
     assert!(refused.is_err(), "it passes nothing on");
-    // With a new token it is in again, under the same name.
+    // With a new token it joins again, under the same name.
     let token = server.join_token("gw1");
     gateway.kill();
     std::fs::remove_file(gateway.path("state/site-server/trust.json")).unwrap();
@@ -569,13 +574,13 @@ fn a_revoked_gateway_is_told_nothing_any_more_and_its_certificate_is_blocked() {
 }
 
 #[test]
-fn a_gateway_whose_bundle_has_expired_serves_on_or_denies_as_it_was_told() {
+fn an_expired_bundle_serves_or_denies_as_configured() {
     let nginx = Nginx::start();
     let mut server = Server::start(&nginx.url());
     let mut gateway = joined(&nginx.url(), "gw1", &server);
     let runtime = runtime();
     let mut client = client(&gateway);
-    // One that lives longer than the bundle.
+    // A token that lives longer than the bundle.
     let issue = ["token", "issue", "--kind", "boot-media", "--lifetime", "7d", "--device", DEVICE];
     let token = server.said(&issue);
     server.gateway.kill();
@@ -595,20 +600,20 @@ fn a_gateway_whose_bundle_has_expired_serves_on_or_denies_as_it_was_told() {
     assert_eq!(ask_when("deny", &later), (503, "site.unheard".to_owned()));
 }
 
-/// Take a step of a rollover; whether it was taken, and what was said.
+/// Runs a step of a rollover. Returns its success, and its output.
 fn step(server: &Server, args: &[&str]) -> (bool, String) {
     let out = server.gateway.command(&[&["site", "rollover"], args].concat()).output().unwrap();
     (out.status.success(), String::from_utf8(out.stderr).unwrap())
 }
 
 #[test]
-fn a_rollover_waits_for_gateways_elsewhere_and_reaches_them_without_a_failed_request() {
+fn a_rollover_waits_for_remote_gateways() {
     let nginx = Nginx::start();
     let server = Server::start(&nginx.url());
     let gateway = joined(&nginx.url(), "gw1", &server);
     let runtime = runtime();
     let (_, token) = registered(&runtime, &mut client(&gateway), &server.bulk()).unwrap();
-    // What clients import: the roots as they are handed out.
+    // Clients import the currently exported roots.
     let import = || {
         let roots = gateway.command(&["site", "export-root"]).output().unwrap().stdout;
         std::fs::write(gateway.path("root.pem"), &roots).unwrap();
@@ -618,7 +623,7 @@ fn a_rollover_waits_for_gateways_elsewhere_and_reaches_them_without_a_failed_req
     let served = || gateway.status()["site_systems"][0]["certificate"]["thumbprint"].to_string();
 
     for thing in ["bundle-key", "root", "intermediate"] {
-        // A gateway that does not answer has not got what is handed out.
+        // A gateway that does not answer has not received the published key.
         gateway.signal("STOP");
         assert!(step(&server, &["publish", thing]).0, "{thing}");
         let sure = ["switch", thing, "--clients-have-it"];
@@ -644,7 +649,7 @@ fn a_rollover_waits_for_gateways_elsewhere_and_reaches_them_without_a_failed_req
     }
     eventually("only the new root is handed out", || import() == 1);
     works();
-    // It is told of blocks by the new key that signs bundles.
+    // It receives blocks in bundles that the new key signs.
     let device = server.said(&["site", "devices", "--format", "json"]);
     let device: Value = serde_json::from_str(&device).unwrap();
     server.said(&["site", "block", device[0]["device"].as_str().unwrap()]);
@@ -668,12 +673,12 @@ fn a_rollover_at_one_site_server_is_one_at_the_other() {
     eventually("and back", || root(&one) == root(&two));
     assert_ne!(root(&one), before);
     let mut client = client_of(&two.gateway, &root(&two));
-    let answer = runtime().block_on(client.fetch(&Request::get("/SMS_MP/.sms_aut?MPLIST")));
+    let answer = runtime().block_on(client.fetch(&SimRequest::get("/SMS_MP/.sms_aut?MPLIST")));
     assert_eq!(answer.unwrap().status, 200, "it serves a certificate of the new root");
 }
 
 #[test]
-fn a_bundle_that_the_disk_does_not_take_counts_at_once_and_is_written_when_it_can_be() {
+fn a_bundle_the_disk_rejects_is_in_force_at_once() {
     let nginx = Nginx::start();
     let server = Server::start(&nginx.url());
     let gateway = joined(&nginx.url(), "gw1", &server);

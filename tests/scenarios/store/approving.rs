@@ -1,9 +1,9 @@
-//! Devices that wait, and lists of devices.
+//! Pending devices, and lists of devices.
 
 use rstest::rstest;
 use sitegate::site::store::{
-    Action, Approved, AuditFilter, Blocked, DeviceFilter, Origin, Registered, Registration,
-    Rejected, WAITING_KEPT_S,
+    Action, Approved, AuditFilter, Blocked, DeviceFilter, DeviceOrigin, Registered, Registration,
+    RejectedKeys, WAITING_KEPT_S,
 };
 
 use super::*;
@@ -57,7 +57,7 @@ async fn an_approval_retires_the_keys_that_a_machine_had_before(
     let answer = store.approve(&device.id, &named("k3"), "admin", at(3)).await.unwrap();
     let Approved::Yes { device, retired } = answer else { panic!("{answer:?}") };
     assert_eq!((keys(&device), retired), ("k3".into(), vec!["k1".to_owned(), "k2".into()]));
-    // A retired key is nobody's: it proves nothing, and waits like any other.
+    // A retired key proves nothing, and waits like any other.
     let again = Registration { claimed: Some(&device.id), proven_by: Some("k1"), ..with_key("k1") };
     let Registered::Rival(device) = register(&store, &again).await.unwrap() else { panic!() };
     assert_eq!(keys(&device), "k3 k1?");
@@ -65,7 +65,7 @@ async fn an_approval_retires_the_keys_that_a_machine_had_before(
 
 #[rstest]
 #[tokio::test]
-async fn an_approved_device_is_known_by_what_came_with_the_approved_key_alone(
+async fn an_approved_device_is_known_only_by_its_approved_key(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
@@ -89,7 +89,7 @@ async fn an_approved_device_is_known_by_what_came_with_the_approved_key_alone(
     let answer = store.approve(id, &named("own"), "admin", at(2)).await.unwrap();
     let Approved::Yes { device, .. } = answer else { panic!("{answer:?}") };
     assert_eq!((device.entra.as_deref(), device.via), (None, Via::Certificate));
-    // Whoever squatted there has proven nothing by the Entra token, and is not that device.
+    // The squatter has proven nothing with the Entra token, and is not that device.
     let again = Registration { claimed: None, ..squats.clone() };
     let Registered::Pending(_) = register(&store, &again).await.unwrap() else { panic!() };
     let comes = Registration { thumbprint: "another", claimed: None, ..squats };
@@ -115,9 +115,7 @@ async fn a_blocked_device_is_not_approved(#[values(Kind::Sqlite, Kind::Pg)] kind
 
 #[rstest]
 #[tokio::test]
-async fn a_rejected_key_waits_no_more_and_a_record_without_keys_is_gone(
-    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
-) {
+async fn a_rejected_key_waits_no_more(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let reject = async |id: &str, key: &str| store.reject(id, key, "admin", at(2)).await.unwrap();
@@ -129,20 +127,20 @@ async fn a_rejected_key_waits_no_more_and_a_record_without_keys_is_gone(
         .await
         .unwrap();
     let cases = [
-        (fresh(), "k1", Rejected::Unknown),
-        (known.as_str(), "k1", Rejected::NotWaiting),
-        (&known, "k3", Rejected::NotWaiting),
-        (&known, "k2", Rejected::Yes { forgotten: false }),
-        (waits.fresh_id, "k3", Rejected::Yes { forgotten: false }),
-        (waits.fresh_id, "k4", Rejected::Yes { forgotten: true }),
-        (waits.fresh_id, "k4", Rejected::Unknown),
+        (fresh(), "k1", RejectedKeys::Unknown),
+        (known.as_str(), "k1", RejectedKeys::NotWaiting),
+        (&known, "k3", RejectedKeys::NotWaiting),
+        (&known, "k2", RejectedKeys::Yes { forgotten: false }),
+        (waits.fresh_id, "k3", RejectedKeys::Yes { forgotten: false }),
+        (waits.fresh_id, "k4", RejectedKeys::Yes { forgotten: true }),
+        (waits.fresh_id, "k4", RejectedKeys::Unknown),
     ];
     for (id, key, wanted) in cases {
         assert_eq!(reject(id, key).await, wanted, "{id} {key}");
     }
     assert_eq!(keys(&store.device(&known).await.unwrap().unwrap()), "k1");
     assert_eq!(store.device(waits.fresh_id).await.unwrap(), None);
-    // The id is free again for whoever claims it.
+    // The id is free again for any claim.
     let comes = Registration { claimed: Some(waits.fresh_id), ..with_key("k4") };
     let Registered::Pending(_) = register(&store, &comes).await.unwrap() else { panic!() };
 }
@@ -160,7 +158,7 @@ async fn a_key_waits_for_thirty_days(#[values(Kind::Sqlite, Kind::Pg)] kind: Kin
     let waits = Registration { approve: false, certificate: Some("c1"), ..with_key("k4") };
     register(&store, &waits).await.unwrap();
     assert_eq!(store.sweep(at(1 + WAITING_KEPT_S)).await.unwrap().keys, 0);
-    // Both came in the second after the start, and so did the key that works.
+    // Both arrived in the second after the start, and so did the working key.
     assert_eq!(store.sweep(at(2 + WAITING_KEPT_S)).await.unwrap().keys, 2);
     assert_eq!(keys(&store.device(&known).await.unwrap().unwrap()), "k1 k3?");
     assert_eq!(store.device(waits.fresh_id).await.unwrap(), None);
@@ -172,7 +170,7 @@ async fn a_key_waits_for_thirty_days(#[values(Kind::Sqlite, Kind::Pg)] kind: Kin
 
 #[rstest]
 #[tokio::test]
-async fn a_key_tells_who_brought_it(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+async fn a_key_records_its_origin(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let r = Registration {
@@ -183,7 +181,7 @@ async fn a_key_tells_who_brought_it(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind
         ..with_key("k1")
     };
     let device = enrolled(&store, &r).await;
-    let origin = Origin {
+    let origin = DeviceOrigin {
         via: Via::BulkToken,
         token: Some((ISSUER.into(), "b".into())),
         entra: None,
@@ -196,7 +194,7 @@ async fn a_key_tells_who_brought_it(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind
 
 #[rstest]
 #[tokio::test]
-async fn the_audit_tells_which_key_was_approved_and_which_rejected(
+async fn the_audit_names_the_approved_and_the_rejected_key(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
@@ -227,7 +225,7 @@ async fn two_who_approve_at_once_let_in_one_key_each_time(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
-    // Two stores: two site servers have no more in common.
+    // Two stores, like two site servers, share only the database.
     let stores = [home.open().await, home.open().await];
     let device = enrolled(&stores[0], &with_key("k0")).await.id;
     for round in 0..5 {
@@ -273,7 +271,7 @@ async fn a_key_that_arrives_while_another_is_approved_stays_waiting(
             let claims = Registration { claimed: Some(id), ..with_key(&planted) };
             register(&store, &claims).await.unwrap();
         });
-        // It may come before the approval or after it: only the key that was seen is let in.
+        // It may arrive before or after the approval: only the reviewed key is admitted.
         let answer = stores[0].approve(id, &named(&own), "admin", at(2)).await.unwrap();
         assert!(matches!(answer, Approved::Yes { .. }), "{answer:?}");
         rival.await.unwrap();

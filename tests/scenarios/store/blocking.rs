@@ -1,4 +1,4 @@
-//! Blocks, and what they are about.
+//! Blocks, and their subjects.
 
 use rstest::rstest;
 use sitegate::site::store::{
@@ -86,7 +86,7 @@ async fn each_change_of_blocks_raises_their_version(#[values(Kind::Sqlite, Kind:
         (true, Blocked::User { issuer: None, id: "jo@contoso.com" }, true),
         (true, Blocked::User { issuer: Some(ISSUER), id: "jo@contoso.com" }, true),
         (true, before(100), true),
-        // An earlier moment would set tokens free again.
+        // An earlier time would unblock tokens.
         (true, before(50), false),
         (true, before(200), true),
         (false, before(0), true),
@@ -95,9 +95,10 @@ async fn each_change_of_blocks_raises_their_version(#[values(Kind::Sqlite, Kind:
     ];
     let mut version = store.block_version().await.unwrap();
     for (block, what, changes) in steps {
-        let changed = match block {
-            true => store.block(&what, Some("why"), "admin", at(1)).await.unwrap(),
-            false => store.unblock(&what, "admin", at(2)).await.unwrap(),
+        let changed = if block {
+            store.block(&what, Some("why"), "admin", at(1)).await.unwrap()
+        } else {
+            store.unblock(&what, "admin", at(2)).await.unwrap()
         };
         let now = store.block_version().await.unwrap();
         assert_eq!((changed, now > version), (changes, changes), "{what:?}");
@@ -125,7 +126,7 @@ async fn a_part_of_a_second_counts_as_a_whole(#[values(Kind::Sqlite, Kind::Pg)] 
 
 #[rstest]
 #[tokio::test]
-async fn the_audit_tells_who_did_what(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+async fn the_audit_names_actor_and_action(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let device = enrolled(&store, &with_key("k1")).await;

@@ -1,4 +1,4 @@
-//! What was confirmed is there after a crash.
+//! Confirmed data survives a crash.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -10,11 +10,11 @@ use super::*;
 
 const CHILD: &str = "SITEGATE_TEST_STORE_FILE";
 
-/// The part of the next test that is killed: confirms on its output what the store has confirmed.
+/// The process that the next test kills: prints an id once the store has confirmed it.
 #[tokio::test]
 async fn a_process_that_issues_and_blocks_until_it_is_killed() {
     let Ok(file) = std::env::var(CHILD) else { return };
-    let store = Store::open(&Place::Sqlite(file.into()), at(0)).await.unwrap();
+    let store = Store::open(&StorePlace::Sqlite(file.into()), at(0)).await.unwrap();
     loop {
         let grant = client_token(None);
         store.grant(&grant, "x").await.unwrap();
@@ -28,7 +28,7 @@ async fn a_process_that_issues_and_blocks_until_it_is_killed() {
 }
 
 fn say(what: &str, id: &str) {
-    // In one call: half a line is read as nothing.
+    // In one call: half a line is ignored.
     std::io::stdout().write_all(format!("\n#{what} {id}\n").as_bytes()).unwrap();
 }
 
@@ -56,7 +56,7 @@ async fn what_was_confirmed_is_there_after_kills_at_any_moment() {
         while left > 0 {
             left -= u128::from(told(lines.next().expect("it works until it is killed")));
         }
-        // Anywhere within the next confirmation, and before the first.
+        // At any point within the next confirmation, or before the first.
         std::thread::sleep(std::time::Duration::from_micros((chance >> 64) as u64 % 3000));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,21 +1,21 @@
-//! A database that fails: what is told of it, how little it costs, and when it is over.
+//! A failing database: its reports, its low cost, and its recovery.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sitegate::site::store::{
-    Blocked, OnStore, Place, PostgresUrl, Store, StoreError, StoreEvent, StoreFault,
+    Blocked, OnStore, PostgresUrl, Store, StoreError, StoreEvent, StoreFault, StorePlace,
 };
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::watch;
 
 use super::*;
 
-/// Much longer than it may take: no figure is measured here.
+/// Much longer than needed: this measures nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn place(url: &str) -> Place {
-    Place::Postgres(PostgresUrl::parse(url).unwrap())
+fn place(url: &str) -> StorePlace {
+    StorePlace::Postgres(PostgresUrl::parse(url).unwrap())
 }
 
 async fn why_not(url: &str) -> StoreError {
@@ -26,13 +26,13 @@ async fn execute(server: &Postgres, sql: &'static str) {
     PgConnection::connect(&server.url()).await.unwrap().execute(sql).await.unwrap();
 }
 
-/// Ask until the store answers again.
+/// Queries until the store answers again.
 async fn works_again(store: &Store) {
     let back = async { while store.block_version().await.is_err() {} };
     tokio::time::timeout(PATIENCE, back).await.expect("it is tried again");
 }
 
-/// What is told of a store, but for single failures.
+/// The events of a store, without single failures.
 fn events(store: &Store) -> Arc<Mutex<Vec<String>>> {
     let told = Arc::<Mutex<Vec<String>>>::default();
     let into = told.clone();
@@ -57,7 +57,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_server_that_lets_nobody_in_says_why() {
+async fn a_refused_login_gives_its_reason() {
     let mut server = Postgres::start();
     execute(&server, "CREATE ROLE jo LOGIN PASSWORD 's3cret'").await;
     execute(&server, "CREATE ROLE few LOGIN PASSWORD 's3cret' CONNECTION LIMIT 0").await;
@@ -68,7 +68,7 @@ async fn a_server_that_lets_nobody_in_says_why() {
         ("jo", "wr0ng", "postgres", StoreFault::Login, "password authentication failed"),
         ("jo", "s3cret", "nowhere", StoreFault::DatabaseMissing, "\"nowhere\" does not exist"),
         ("few", "s3cret", "postgres", StoreFault::TooManyConnections, "too many connections"),
-        // Since PostgreSQL 15 not everybody may make tables.
+        // Since PostgreSQL 15 not every user may create tables.
         ("jo", "s3cret", "postgres", StoreFault::Permission, "permission denied"),
     ] {
         let error = why_not(&server.url_of(user, password, database)).await;
@@ -87,7 +87,7 @@ async fn a_server_that_is_stopped_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn what_takes_connections_and_answers_nobody_is_told_as_that() {
+async fn a_silent_server_is_reported_as_no_answer() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = silent.local_addr().unwrap();
     let error = why_not(&format!("postgres://jo:s3cret@{at}/site")).await;
@@ -96,14 +96,14 @@ async fn what_takes_connections_and_answers_nobody_is_told_as_that() {
 }
 
 #[tokio::test]
-async fn a_server_without_connections_is_told_as_that_while_the_store_is_in_use() {
+async fn a_server_without_free_connections_is_reported_as_such() {
     let mut server = Postgres::start();
     server.stop();
     server.resume_with("max_connections=4");
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     server.stop();
     server.resume();
-    // Others are faster.
+    // Other clients take all connections first.
     let mut others = Vec::new();
     while let Ok(other) = PgConnection::connect(&server.url()).await {
         others.push(other);
@@ -135,11 +135,11 @@ async fn a_server_that_gives_few_connections_is_used_with_those() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_nobody_connects_to_it_but_the_probe() {
+async fn during_an_outage_only_the_probe_connects() {
     let mut server = Postgres::start();
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     server.stop();
-    // What refuses from now on counts who comes.
+    // The replacement listener counts the connection attempts.
     let socket = server.socket();
     let counting = tokio::net::UnixListener::bind(&socket).unwrap();
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -166,7 +166,7 @@ async fn while_the_database_is_away_nobody_connects_to_it_but_the_probe() {
 }
 
 #[tokio::test]
-async fn a_database_that_nobody_asks_is_known_to_be_away_and_to_be_back() {
+async fn an_idle_store_notices_an_outage_and_its_end() {
     let mut server = Postgres::start();
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     let (told, health) = (events(&store), store.health());
@@ -185,7 +185,7 @@ async fn a_database_that_nobody_asks_is_known_to_be_away_and_to_be_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_is_told_as_that_and_used_again_when_it_goes_on() {
+async fn a_frozen_server_is_reported_and_used_again_once_thawed() {
     let server = Postgres::start();
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     store.block_version().await.unwrap();
@@ -197,7 +197,7 @@ async fn a_server_that_stands_still_is_told_as_that_and_used_again_when_it_goes_
 }
 
 #[tokio::test]
-async fn after_an_outage_nobody_waits_for_the_connections_of_before() {
+async fn after_an_outage_no_request_waits_for_old_connections() {
     let server = Postgres::start();
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     let mut holder = PgConnection::connect(&server.url()).await.unwrap();
@@ -210,7 +210,7 @@ async fn after_an_outage_nobody_waits_for_the_connections_of_before() {
             let _ = store.block(&Blocked::Device(&format!("k{n}")), None, "a", at(1)).await;
         });
     }
-    // Not by the other: a transaction sees this once.
+    // On a separate connection: a transaction sees one fixed snapshot of pg_stat_activity.
     let mut looking = PgConnection::connect(&server.url()).await.unwrap();
     let waiting = async {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
@@ -227,7 +227,7 @@ async fn after_an_outage_nobody_waits_for_the_connections_of_before() {
 }
 
 #[tokio::test]
-async fn a_database_that_can_only_be_read_is_told_until_it_takes_something() {
+async fn a_read_only_database_is_reported_until_a_write_succeeds() {
     let server = Postgres::start();
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     let (told, health) = (events(&store), store.health());
@@ -258,7 +258,7 @@ async fn a_database_that_can_only_be_read_is_told_until_it_takes_something() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_fails_for_a_reason_of_its_own_stops_nobody_else() {
+async fn a_failed_transaction_affects_no_other_one() {
     let server = Postgres::start();
     let store = Store::open(&place(&server.url()), at(0)).await.unwrap();
     execute(&server, "ALTER TABLE tokens ADD CONSTRAINT none CHECK (id = '')").await;

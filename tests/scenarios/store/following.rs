@@ -1,4 +1,4 @@
-//! Others notice a change of the blocks.
+//! Followers notice a change of the blocks.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// Much longer than it may take: no figure is measured here.
+/// Much longer than needed: this measures nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn block(store: &Store, id: &str) {
     assert!(store.block(&Blocked::Device(id), None, "admin", at(1)).await.unwrap());
 }
 
-/// Wait until the follower's store has this many blocks.
+/// Waits until the follower's store has this many blocks.
 async fn sees(follower: &mut Follower, store: &Store, count: usize) {
     let seen = async {
         while store.blocks().await.is_ok_and(|blocks| blocks.entries.len() < count) {
@@ -50,7 +50,7 @@ async fn a_store_s_own_change_is_noticed_at_once(#[values(Kind::Sqlite, Kind::Pg
     let store = home.open().await;
     let mut follower = store.follow();
     block(&store, "k1").await;
-    // Nothing has to be waited for: it is there at the first look.
+    // No wait is needed: the change is there at the first poll.
     tokio::select! {
         biased;
         () = follower.changed() => {}
@@ -66,7 +66,7 @@ async fn who_often_stops_waiting_still_notices(#[values(Kind::Sqlite, Kind::Pg)]
     let mut follower = two.follow();
     block(&one, "k1").await;
     let noticed = async {
-        // Each wait is far shorter than the time between two looks.
+        // Each wait is far shorter than the poll interval.
         while timeout(Duration::from_millis(9), follower.changed()).await.is_err() {}
     };
     timeout(PATIENCE, noticed).await.expect("a change is noticed");
@@ -74,13 +74,13 @@ async fn who_often_stops_waiting_still_notices(#[values(Kind::Sqlite, Kind::Pg)]
 
 #[rstest]
 #[tokio::test]
-async fn what_changes_no_block_wakes_nobody(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+async fn a_change_without_a_block_wakes_no_follower(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let (one, two) = (home.open().await, home.open().await);
     let mut follower = two.follow();
     enrolled(&one, &with_key("k1")).await;
     one.grant(&client_token(None), "x").await.unwrap();
-    // Several looks long.
+    // Several poll intervals.
     assert!(timeout(Duration::from_millis(600), follower.changed()).await.is_err());
     block(&one, "k2").await;
     timeout(PATIENCE, follower.changed()).await.expect("a change is noticed");

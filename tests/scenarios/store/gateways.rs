@@ -1,4 +1,4 @@
-//! Gateways on other hosts: joining, being known, being revoked; and the bundle that they follow.
+//! Gateways on other hosts: joining, identity, revocation; and the bundle that they follow.
 
 use std::path::Path;
 
@@ -34,20 +34,20 @@ async fn a_join_token_lets_one_gateway_of_its_name_in_once(
         store.join(fingerprint, name, identity(thumbprint), "net", at(second)).await
     };
     assert!(matches!(join("none", "gw1", "i", 2).await, Err(JoinError::Unknown)));
-    // Of two that were made for one name the later one counts.
+    // Of two join tokens for one name, the later one is valid.
     assert!(matches!(join("earlier", "gw1", "i", 2).await, Err(JoinError::Unknown)));
     assert!(matches!(join("one", "gw2", "i", 2).await, Err(JoinError::Name)));
     assert!(matches!(join("one", "gw1", "i", 1_000).await, Err(JoinError::Expired)));
     let gateway = join("one", "gw1", "i", 2).await.unwrap();
     assert_eq!((&gateway.hosts[..], &gateway.roles[..]), (&hosts[..], &roles[..]));
     assert!(matches!(join("one", "gw1", "j", 3).await, Err(JoinError::Used)));
-    // The answer was lost: who has the key of the first may have it again.
+    // The response was lost: the holder of the first key may get it again.
     assert_eq!(join("one", "gw1", "i", 3).await.unwrap(), gateway);
     let known = store.gateway_by_identity("i", at(4)).await.unwrap();
     assert_eq!(known.as_ref(), Some(&gateway));
     assert_eq!(store.gateway_by_identity("i", at(9_000)).await.unwrap(), None);
 
-    // A machine that was set up anew is the gateway from then on, and the old one is not.
+    // A newly installed machine is the gateway from then on, and the old one is not.
     store.allow_join(&joining("two", &hosts, &roles), "admin", at(4)).await.unwrap();
     join("two", "gw1", "k", 5).await.unwrap();
     assert_eq!(store.gateway_by_identity("i", at(6)).await.unwrap(), None);
@@ -88,12 +88,12 @@ async fn a_revoked_gateway_is_known_by_nothing_until_it_joins_again(
     assert_eq!(blocked[0].blocked, Some(at(4)));
     let gateway = store.gateways().await.unwrap().remove(0);
     assert_eq!((gateway.revoked, gateway.revoke_reason.as_deref()), (Some(at(4)), Some("sold")));
-    // One that was asked for in between is not handed out, and a token that waited is good no more.
+    // A certificate requested in between is not issued, and a pending token is no longer valid.
     let late = RoleCertificate { thumbprint: "cd".into(), ..certificate.clone() };
     assert!(!store.role_certificate(&late, "net").await.unwrap());
     let waited = store.join("waiting", "gw1", identity("w"), "net", at(5)).await;
     assert!(matches!(waited, Err(JoinError::Unknown)));
-    // The token that it came by is used, whoever has it.
+    // The join token is used up, for every holder.
     let again = store.join("one", "gw1", identity("i"), "net", at(5)).await;
     assert!(matches!(again, Err(JoinError::Used)));
     store.allow_join(&joining("two", &[], &[]), "admin", at(5)).await.unwrap();
@@ -123,14 +123,14 @@ async fn a_gateway_is_known_by_its_latest_certificates_alone(
 
 #[rstest]
 #[tokio::test]
-async fn of_several_servers_one_makes_each_bundle_and_numbers_only_grow(
-    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
-) {
+async fn one_of_several_servers_makes_each_bundle(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let (one, two) = (home.open().await, home.open().await);
     let make = async |store: &Store, text: &str| {
         let say = |current: Option<&_>, version| match current {
-            Some(sitegate::site::store::Published { text: said, .. }) if said == text => Ok(None),
+            Some(sitegate::site::store::PublishedBundle { text: said, .. }) if said == text => {
+                Ok(None)
+            }
             _ => Ok::<_, StoreError>(Some(text.to_owned()).filter(|_| version > 0)),
         };
         store.publish(say, 0, at(5)).await.unwrap().unwrap()
@@ -164,7 +164,7 @@ async fn keys_that_another_server_has_replaced_are_read_again_first(
 }
 
 #[tokio::test]
-async fn keys_are_shared_in_both_directions_and_a_restored_copy_takes_none_away() {
+async fn keys_are_shared_both_ways_and_survive_a_restored_copy() {
     let home = Home::new(Kind::Sqlite);
     let store = home.open().await;
     let clock = Clock::system();
@@ -195,7 +195,7 @@ async fn keys_are_shared_in_both_directions_and_a_restored_copy_takes_none_away(
     let copy = home.dir.path().join("copy.db");
     std::fs::copy(home.file(), &copy).unwrap();
 
-    // What is made on one is there on the other, and what is gone on one is put aside there.
+    // A file created on one server appears on the other, and one deleted on one is put aside there.
     let store = home.open().await;
     put(&two, "root-2.key", "next");
     second.look(&store, &clock).await.unwrap();
@@ -207,16 +207,16 @@ async fn keys_are_shared_in_both_directions_and_a_restored_copy_takes_none_away(
     assert_eq!(read(&two, "root.key"), None);
     assert!(two.join("keys-replaced/authority~root.key").exists(), "nothing is lost");
 
-    // What a command changes while a server is stopped is told when it starts.
+    // A change made by a command while a server is stopped is reported when it starts.
     put(&one, "root-3.key", "later");
     drop(first);
     start(&store, &one).await.unwrap();
     second.look(&store, &clock).await.unwrap();
     assert_eq!(read(&two, "root-3.key").as_deref(), Some("later"));
 
-    // A copy of yesterday does not bring yesterday's keys back.
+    // An old copy does not bring old keys back.
     store.close().await;
-    let old = Store::open(&Place::Sqlite(copy), at(9)).await.unwrap();
+    let old = Store::open(&StorePlace::Sqlite(copy), at(9)).await.unwrap();
     assert!(matches!(start(&old, &one).await, Err(SharedKeysError::Older(1, _))));
     assert_eq!(read(&one, "root-3.key").as_deref(), Some("later"));
 }

@@ -1,4 +1,4 @@
-//! What must hold before a token is handed out, and what is remembered of it.
+//! The conditions for issuing a token, and the records of it.
 
 use rstest::rstest;
 use sitegate::site::store::{Blocked, GrantError, Proof, Registration, TokenFilter};
@@ -30,7 +30,7 @@ async fn a_token_is_remembered_by_its_id(#[values(Kind::Sqlite, Kind::Pg)] kind:
     assert_eq!(token.subject_token, Some((ISSUER.to_owned(), "an earlier one".to_owned())));
     let device = store.device(&device.id).await.unwrap().unwrap();
     assert_eq!(device.renewed, Some(grant.issued));
-    // The same id twice is a fault of ours.
+    // A duplicate id is an internal error.
     assert!(matches!(store.grant(&grant, "x").await, Err(GrantError::Store(_))));
     assert!(!token.blocked);
     let id = grant.id.to_string().to_uppercase();
@@ -84,7 +84,7 @@ async fn an_assertion_is_used_once(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind)
         let proof = Some(Proof { client, jti, until: at(until) });
         store.grant(&Grant { proof, ..client_token(device) }, "x").await
     };
-    // What failed has used nothing.
+    // A failed request uses up no proof.
     let unknown = asks("ab", "c", 60, Some(fresh())).await;
     assert!(matches!(unknown, Err(GrantError::UnknownDevice)));
     asks("ab", "c", 60, None).await.unwrap();
@@ -145,7 +145,7 @@ async fn the_token_that_is_exchanged_must_be_good(#[values(Kind::Sqlite, Kind::P
 
 #[rstest]
 #[tokio::test]
-async fn tokens_are_listed_the_latest_first_and_forgotten_a_month_after_their_end(
+async fn tokens_are_listed_newest_first_and_deleted_after_a_month(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
@@ -185,7 +185,7 @@ async fn tokens_are_listed_the_latest_first_and_forgotten_a_month_after_their_en
     assert_eq!(store.blocks().await.unwrap(), before);
     assert_eq!(store.sweep(at(month + 102)).await.unwrap().tokens, 2);
     assert_eq!(list(all, 9, None).await, ids[..3]);
-    // The block of a token that is gone goes with it, and whoever follows is told.
+    // The block of a deleted token goes with it, and followers notice.
     let after = store.blocks().await.unwrap();
     assert_eq!(after.entries.len(), 2, "{after:?}");
     assert!(after.version > before.version);

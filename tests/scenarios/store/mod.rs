@@ -1,5 +1,5 @@
-//! The site's store, in both of its databases: each rule is a scenario, and each scenario is played
-//! with both.
+//! The site's store, with both databases: each rule is a scenario, and each scenario runs with
+//! both.
 
 mod approving;
 mod blocking;
@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use sitegate::purpose::Purpose;
 use sitegate::site::store::{
-    Approval, Device, Grant, Place, PostgresUrl, RegisterError, Registered, Registration, Store,
-    TokenRef, Via,
+    Approval, Device, Grant, PostgresUrl, RegisterError, Registered, Registration, Store,
+    StorePlace, TokenRef, Via,
 };
 use uuid::Uuid;
 
@@ -28,14 +28,14 @@ use crate::support::Postgres;
 pub const ISSUER: &str = "https://mp.contoso.com/sitegate/oauth2";
 pub const ENTRA: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 
-/// Which database.
+/// The database.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Sqlite,
     Pg,
 }
 
-/// A place for stores, which ends with the test.
+/// A place for stores, removed with the test.
 pub struct Home {
     pub dir: tempfile::TempDir,
     pub server: Option<Postgres>,
@@ -54,10 +54,10 @@ impl Home {
         self.dir.path().join("store/site.db")
     }
 
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> StorePlace {
         match &self.server {
-            None => Place::Sqlite(self.file()),
-            Some(server) => Place::Postgres(PostgresUrl::parse(&server.url()).unwrap()),
+            None => StorePlace::Sqlite(self.file()),
+            Some(server) => StorePlace::Postgres(PostgresUrl::parse(&server.url()).unwrap()),
         }
     }
 
@@ -66,18 +66,18 @@ impl Home {
     }
 }
 
-/// A moment, in seconds after the start of the story.
+/// A time, in seconds after the start of the scenario.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-/// An id that no device has.
+/// An unused device id.
 pub fn fresh() -> &'static str {
     let id = format!("GUID:{}", Uuid::new_v4().hyphenated()).to_uppercase();
     Box::leak(id.into_boxed_str())
 }
 
-/// A registration of a key, of a device that is new and needs nobody's approval.
+/// A registration of a key, for a new device that needs no approval.
 pub fn with_key(thumbprint: &str) -> Registration<'_> {
     Registration {
         thumbprint,
@@ -108,7 +108,7 @@ pub async fn register(store: &Store, r: &Registration<'_>) -> Result<Registered,
     store.register(r, "a client").await
 }
 
-/// Register what must become a device that may work.
+/// Registers a device, which must be approved at once.
 pub async fn enrolled(store: &Store, r: &Registration<'_>) -> Device {
     match register(store, r).await {
         Ok(Registered::New(device)) => device,
@@ -116,12 +116,12 @@ pub async fn enrolled(store: &Store, r: &Registration<'_>) -> Device {
     }
 }
 
-/// An approval of a key that was named.
+/// An approval of a specific key.
 pub fn named(key: &str) -> Approval<'_> {
     Approval { key, alone: false, keep: false }
 }
 
-/// A client token that is about to be issued.
+/// A client token to be issued.
 pub fn client_token(device: Option<&str>) -> Grant<'_> {
     Grant {
         id: Uuid::new_v4(),
@@ -141,7 +141,7 @@ pub fn client_token(device: Option<&str>) -> Grant<'_> {
     }
 }
 
-/// The thumbprints of a device's keys, those that wait with a question mark.
+/// The thumbprints of a device's keys. Pending ones have a question mark.
 pub fn keys(device: &Device) -> String {
     let shown = |k: &sitegate::site::store::DeviceKey| {
         format!("{}{}", k.thumbprint, if k.active { "" } else { "?" })

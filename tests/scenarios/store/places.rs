@@ -1,17 +1,17 @@
-//! Where a store lies, and what can be wrong there.
+//! The locations of a store, and their faults.
 
 use std::os::unix::fs::PermissionsExt;
 
 use rstest::rstest;
-use sitegate::site::store::{Place, PostgresUrl, Store, StoreError, StoreFault};
+use sitegate::site::store::{PostgresUrl, Store, StoreError, StoreFault, StorePlace};
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 
 use super::*;
 
-/// Much longer than it may take: no figure is measured here.
+/// Much longer than needed: this measures nothing.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Change what is in a closed store, behind its back.
+/// Changes the content of a closed store directly.
 async fn meddle(home: &Home, sql: &'static str) {
     match &home.server {
         None => {
@@ -30,7 +30,7 @@ async fn a_store_is_opened_again_with_all_that_is_in_it(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
-    // At once and one after another: the tables are made once.
+    // At once and one after another: the tables are created once.
     let (one, two) = tokio::join!(home.open(), home.open());
     let device = enrolled(&one, &with_key("k1")).await;
     one.close().await;
@@ -56,7 +56,7 @@ async fn a_store_of_a_later_sitegate_is_refused_in_words(
     .await;
     let refused = Store::open(&home.place(), at(1)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Newer(9999)), "{refused:?}");
-    assert!(refused.to_string().contains("a later sitegate"), "{refused}");
+    assert!(refused.to_string().contains("a later version of sitegate"), "{refused}");
 }
 
 #[rstest]
@@ -94,7 +94,7 @@ async fn what_is_no_store_is_refused_and_left_alone() {
     let refused = Store::open(&home.place(), at(1)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Damaged(_)), "{refused:?}");
     assert_eq!(std::fs::read_to_string(home.file()).unwrap(), text);
-    let blocked = Place::Sqlite(home.file().join("below/a/file"));
+    let blocked = StorePlace::Sqlite(home.file().join("below/a/file"));
     assert!(matches!(Store::open(&blocked, at(1)).await, Err(StoreError::File { .. })));
 }
 
@@ -103,9 +103,9 @@ async fn a_url_is_understood_or_refused_and_never_shown() {
     for text in ["", "mysql://a/b", "postgres://a:b@[/c", "postgres://a/b?sslmode=perhaps"] {
         assert!(matches!(PostgresUrl::parse(text), Err(StoreError::Url)), "{text}");
     }
-    // Nothing listens on port 1.
+    // No process listens on port 1.
     let url = PostgresUrl::parse("postgres://jo:s3cret@127.0.0.1:1/site").unwrap();
-    let place = Place::Postgres(url);
+    let place = StorePlace::Postgres(url);
     assert!(!format!("{place:?}").contains("s3cret"));
     let refused = Store::open_briefly(&place).await.unwrap_err();
     assert_eq!(refused.fault(), StoreFault::Unreachable, "{refused:?}");
@@ -113,7 +113,7 @@ async fn a_url_is_understood_or_refused_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_gone_for_a_while_is_used_again_when_it_is_back() {
+async fn a_database_is_used_again_after_an_outage() {
     let mut home = Home::new(Kind::Pg);
     let store = home.open().await;
     let device = enrolled(&store, &with_key("k1")).await;

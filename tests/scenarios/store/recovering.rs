@@ -1,4 +1,4 @@
-//! What an older copy of a store has forgotten, and is told by those who know.
+//! An older copy of a store recovers forgotten blocks from the gateways.
 
 use rstest::rstest;
 use sitegate::site::store::{Blocked, FoundIn, Lost, RECOVERED_BY, RegisterError};
@@ -12,7 +12,7 @@ async fn recover(store: &Store, blocks: &[Block]) -> usize {
 
 #[rstest]
 #[tokio::test]
-async fn what_somebody_blocks_in_their_own_name_outlasts_the_forgetting(
+async fn an_operators_block_survives_forgetting_recovered_ones(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
@@ -29,9 +29,7 @@ async fn what_somebody_blocks_in_their_own_name_outlasts_the_forgetting(
 
 #[rstest]
 #[tokio::test]
-async fn what_was_recovered_is_no_reason_to_change_a_block_that_somebody_made(
-    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
-) {
+async fn recovery_does_not_change_an_operators_block(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let id = fresh();
@@ -52,7 +50,7 @@ async fn what_was_forgotten_on_purpose_is_not_recovered_again(
     recover(&store, &blocks).await;
     store.forget_recovered("anna", at(5)).await.unwrap();
     assert_eq!(recover(&store, &blocks).await, 0, "another gateway knows of it still");
-    // Until somebody blocks it after all.
+    // Until an operator blocks it again.
     store.block(&Blocked::Device(id), None, "anna", at(6)).await.unwrap();
     store.unblock(&Blocked::Device(id), "anna", at(7)).await.unwrap();
     assert_eq!(recover(&store, &blocks).await, 1);

@@ -1,4 +1,4 @@
-//! Who gets a record, and whose key becomes whose.
+//! Registration: creation of records, and the owner of each key.
 
 use rstest::rstest;
 use sitegate::site::store::{
@@ -47,7 +47,7 @@ async fn a_retry_changes_nothing_and_costs_no_use(#[values(Kind::Sqlite, Kind::P
     let store = home.open().await;
     let r = Registration { token: bulk("b"), uses_max: Some(1), ..with_key("k1") };
     let device = enrolled(&store, &r).await;
-    // The answer was lost: the client asks again, and the server makes up another fresh id.
+    // The response was lost: the client retries, and the server makes up another fresh id.
     let again = Registration { fresh_id: fresh(), now: at(99), ..r.clone() };
     assert_eq!(register(&store, &again).await.unwrap(), Registered::Known(device));
     let lines = store.audit(AuditFilter::default(), 100, None).await.unwrap();
@@ -66,7 +66,7 @@ async fn a_token_is_used_as_often_as_it_may_be(#[values(Kind::Sqlite, Kind::Pg)]
     let refused = register(&store, &given("k3")).await;
     assert!(matches!(refused, Err(RegisterError::TokenUsedUp)), "{refused:?}");
     assert_eq!(store.device_by_key("k3").await.unwrap(), None);
-    // What was said when it was issued counts, not what is said later.
+    // The attributes from the token's issue count, not later ones.
     let token = Grant { purpose: Purpose::Registration, uses_max: Some(1), ..client_token(None) };
     store.grant(&token, "admin").await.unwrap();
     let id = token.id.to_string();
@@ -79,7 +79,7 @@ async fn a_token_is_used_as_often_as_it_may_be(#[values(Kind::Sqlite, Kind::Pg)]
 
 #[rstest]
 #[tokio::test]
-async fn a_blocked_token_registers_nobody(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+async fn a_blocked_token_registers_no_device(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let refused = |key, token| {
@@ -96,7 +96,7 @@ async fn a_blocked_token_registers_nobody(#[values(Kind::Sqlite, Kind::Pg)] kind
     let what = Blocked::Token { issuer: entra.issuer, id: entra.id };
     store.block(&what, None, "admin", at(3)).await.unwrap();
     assert!(refused("k7", Some(entra)).await);
-    // By the time of its issue: as the site has it, or as the token says.
+    // By its issue time, as recorded by the site or stated by the token.
     let token = Grant { purpose: Purpose::Registration, ..client_token(None) };
     store.grant(&token, "admin").await.unwrap();
     let (id, before) = (token.id.to_string(), at(11));
@@ -122,7 +122,7 @@ async fn a_known_key_is_no_other_device_s(#[values(Kind::Sqlite, Kind::Pg)] kind
     for refused in [
         claims("k1", two.id.as_str()),
         claims("k1", fresh()),
-        // The Entra id is known, and is another's than the claim, or than the key.
+        // The Entra id is known, and belongs to another device than the claim or the key.
         Registration { entra: Some(ENTRA), ..claims("k3", one.id.as_str()) },
         Registration { entra: Some(ENTRA), ..with_key("k1") },
     ] {
@@ -156,7 +156,8 @@ async fn a_claim_of_a_known_device_needs_its_key_or_approval(
     let claims = |key| Registration { claimed: Some(&device.id), ..with_key(key) };
     let proven = enrolled(&store, &Registration { proven_by: Some("k1"), ..claims("k2") }).await;
     assert_eq!(keys(&proven), "k1 k2");
-    // With no proof, or that of a stranger's key, it waits, and nothing else of the record changes.
+    // Without a proof, or with a proof by a stranger's key, it waits, and the rest of the record
+    // stays unchanged.
     let entra = Some(ENTRA);
     for r in [
         Registration { entra, certificate: Some("c1"), via: Via::Entra, ..claims("k3") },
@@ -174,21 +175,19 @@ async fn a_claim_of_a_known_device_needs_its_key_or_approval(
     let waits = store.device(&device.id).await.unwrap().unwrap();
     assert_eq!(keys(&waits), "k1 k2 k3? k4?");
     assert_eq!(store.device_by_entra(ENTRA).await.unwrap(), None);
-    // A proof that comes later is as good.
+    // A later proof is equally good.
     let late = enrolled(&store, &Registration { proven_by: Some("k2"), ..claims("k3") }).await;
     assert_eq!(keys(&late), "k1 k2 k3 k4?");
 }
 
 #[rstest]
 #[tokio::test]
-async fn who_has_proven_to_be_the_device_may_tell_more_of_it(
-    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
-) {
+async fn a_proven_device_may_add_to_its_record(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     enrolled(&store, &with_key("k1")).await;
     let tells = Registration { entra: Some(ENTRA), certificate: Some("c1"), ..with_key("k1") };
-    // Whoever has seen the key may name it; that must not give him the record.
+    // An observer of the key may name it; that must not give access to the record.
     let Registered::Known(device) = register(&store, &tells).await.unwrap() else { panic!() };
     assert_eq!(device.entra, None);
     let proven = Registration { proven_by: Some("k1"), ..tells };
@@ -236,7 +235,7 @@ async fn a_device_works_with_eight_keys_at_most_however_many_wait(
         add(key, true).await;
     }
     assert_eq!(add("k7", true).await, "k0 w1? w2? k1 k2 k3 k4 k5 k6 k7");
-    // The oldest of those that work gives way, and none that waits.
+    // The oldest working key is replaced, and no pending one.
     assert_eq!(add("k8", true).await, "w1? w2? k1 k2 k3 k4 k5 k6 k7 k8");
 }
 
@@ -267,7 +266,7 @@ async fn many_at_once_use_a_token_no_more_often_than_it_may_be(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_at_once_make_one_device(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
-    // Two stores: two processes have no more in common.
+    // Two stores, like two processes, share only the database.
     let stores = [home.open().await, home.open().await];
     let id = fresh();
     let tasks: Vec<_> = (0..20)
@@ -286,7 +285,7 @@ async fn registrations_at_once_make_one_device(#[values(Kind::Sqlite, Kind::Pg)]
     assert_eq!(claimed.keys.iter().filter(|k| k.active).count(), 1, "{claimed:#?}");
 }
 
-/// Two in three bring one key, the others keys of their own with one claim.
+/// Two in three attempts use one key, the others keys of their own with one claim.
 async fn attempt(store: &Store, n: usize, id: &str) {
     let own = format!("own{n}");
     let r = match n % 3 {

@@ -1,11 +1,11 @@
-//! Keys that strangers plant on somebody else's device: the rightful client works on and gets in.
+//! Keys that strangers plant on a device: the rightful client keeps working and gets in.
 
 use rstest::rstest;
 use sitegate::site::store::{Approved, Blocked, RegisterError, Registered, Registration};
 
 use super::*;
 
-/// A key that claims to be a device, by a bulk token, from an address.
+/// A key that claims a device, with a bulk token, from an address.
 fn claim<'a>(device: &'a str, key: &'a str, token: &'a str, address: &str) -> Registration<'a> {
     let address = Some(address.parse().unwrap());
     Registration { claimed: Some(device), token: bulk(token), address, ..with_key(key) }
@@ -13,7 +13,7 @@ fn claim<'a>(device: &'a str, key: &'a str, token: &'a str, address: &str) -> Re
 
 #[rstest]
 #[tokio::test]
-async fn planted_keys_push_nobody_out_of_the_line(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+async fn planted_keys_push_no_key_out_of_the_line(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let device = enrolled(&store, &with_key("former")).await.id;
@@ -36,7 +36,7 @@ async fn planted_keys_push_nobody_out_of_the_line(#[values(Kind::Sqlite, Kind::P
 
 #[rstest]
 #[tokio::test]
-async fn whoever_comes_after_the_planted_keys_gets_in_line_all_the_same(
+async fn a_key_after_the_planted_ones_still_gets_in_line(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
@@ -85,7 +85,7 @@ async fn a_block_of_a_key_that_only_waits_is_about_that_key_alone(
     store.grant(&client_token(Some(&device)), "own").await.unwrap();
     let again = register(&store, &planted).await;
     assert!(matches!(again, Err(RegisterError::Blocked)), "{again:?}");
-    // A key that works is the device.
+    // A working key identifies the device.
     let done = store.block_device("own", false, None, "admin", at(3)).await.unwrap();
     assert_eq!((done.devices, done.dropped.len()), (vec![device.clone()], 0));
     assert!(store.device(&device).await.unwrap().unwrap().blocked.is_some());
@@ -93,7 +93,7 @@ async fn a_block_of_a_key_that_only_waits_is_about_that_key_alone(
 
 #[rstest]
 #[tokio::test]
-async fn what_vouched_for_a_waiting_key_takes_it_along_when_it_is_blocked(
+async fn a_blocked_voucher_drops_the_waiting_keys_it_vouched_for(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);
@@ -121,9 +121,7 @@ async fn what_vouched_for_a_waiting_key_takes_it_along_when_it_is_blocked(
 
 #[rstest]
 #[tokio::test]
-async fn a_blocked_device_takes_its_bulk_token_along_if_that_is_wished(
-    #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
-) {
+async fn a_device_can_be_blocked_with_its_bulk_token(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let store = home.open().await;
     let by = |key, token| Registration { token: bulk(token), ..with_key(key) };
@@ -137,7 +135,7 @@ async fn a_blocked_device_takes_its_bulk_token_along_if_that_is_wished(
         (done.changed, tokens.collect::<Vec<_>>())
     };
     assert_eq!(block(false).await, (true, vec![("leaked".into(), 2, false)]));
-    // It comes back as another device, and that is what the token's block ends.
+    // It returns as another device, and the token's block ends that.
     enrolled(&store, &by("k5", "leaked")).await;
     assert_eq!(block(true).await, (false, vec![("leaked".into(), 3, true)]));
     let refused = register(&store, &by("k6", "leaked")).await;
@@ -160,7 +158,7 @@ async fn a_second_device_by_one_certificate_waits(#[values(Kind::Sqlite, Kind::P
         panic!()
     };
     assert!(second.id != first && !second.approved);
-    // However often: one record waits, with the latest key.
+    // For any number of attempts, one record waits, with the latest key.
     let Registered::Pending(third) = register(&store, &by("k3", "c1")).await.unwrap() else {
         panic!()
     };
@@ -170,7 +168,7 @@ async fn a_second_device_by_one_certificate_waits(#[values(Kind::Sqlite, Kind::P
 
 #[rstest]
 #[tokio::test]
-async fn a_block_of_a_squatter_s_certificate_is_none_of_the_device_that_waits(
+async fn a_blocked_squatter_certificate_does_not_block_the_device(
     #[values(Kind::Sqlite, Kind::Pg)] kind: Kind,
 ) {
     let home = Home::new(kind);

@@ -1,5 +1,5 @@
-//! Debian's Apache in the place of an unchanged site system: WebDAV below `/dav/`, and Windows
-//! authentication by NTLM below `/reports/`, for one account.
+//! Debian's Apache as an unmodified site system: WebDAV below `/dav/`, and Windows authentication
+//! by NTLM below `/reports/`, for one account.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
@@ -38,7 +38,7 @@ impl Apache {
         }
         std::fs::write(dir.path().join("www/reports/sales.txt"), "sales\n").unwrap();
         std::fs::write(dir.path().join("users"), "CONTOSO:alice:correct horse\n").unwrap();
-        // The workers are another user where the master is root.
+        // If the master runs as root, the workers are another user.
         let all = std::fs::Permissions::from_mode(0o777);
         for open in ["", "dav"] {
             std::fs::set_permissions(dir.path().join(open), all.clone()).unwrap();
@@ -78,7 +78,7 @@ impl Apache {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What reached it, a line each: method, path, status and user.
+    /// The requests that reached it, a line each: method, path, status and user.
     pub fn seen(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! A real browser without a window, driven over WebDriver (W3C): plain JSON over HTTP.
+//! A real headless browser, driven over WebDriver (W3C): plain JSON over HTTP.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    /// Its profile and everything else that it writes.
+    /// Its profile and all other files that it writes.
     _dir: tempfile::TempDir,
 }
 
@@ -31,7 +31,7 @@ impl Browser {
         let mut browser = Browser { driver, port, session: String::new(), _dir: dir };
         eventually("the driver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let profile = format!("--user-data-dir={}", browser._dir.path().join("profile").display());
-        // Its sandbox wants what a container has not; what it is shown here is ours.
+        // Its sandbox needs kernel features that a container lacks; it only loads trusted pages.
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -41,7 +41,7 @@ impl Browser {
             "--disable-background-networking",
             "--hide-scrollbars",
             &profile,
-            // Where the packager would have it begin is elsewhere.
+            // The packaged start page is elsewhere.
             "about:blank",
         ];
         let asked = json!({ "capabilities": { "alwaysMatch": {
@@ -56,23 +56,23 @@ impl Browser {
         browser
     }
 
-    /// Go there, and wait until it is loaded.
+    /// Opens a URL, and waits until it is loaded.
     pub fn go(&self, url: &str) {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// What an expression is worth in the page.
+    /// Evaluates an expression in the page.
     pub fn eval(&self, expression: &str) -> Value {
         let script = format!("return {expression}");
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// The text of the page as its reader sees it.
+    /// The visible text of the page.
     pub fn text(&self) -> String {
         self.eval("document.body.innerText").as_str().unwrap().to_owned()
     }
 
-    /// Be as wide and as dark as that.
+    /// Sets the size and the color scheme.
     pub fn appear(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1,
             "mobile": width < 500 });
@@ -81,13 +81,13 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", &scheme);
     }
 
-    /// What is seen, as a PNG.
+    /// A screenshot as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let picture = self.ask("GET", &format!("{}/screenshot", self.session), None);
         BASE64_STANDARD.decode(picture.as_str().unwrap()).unwrap()
     }
 
-    /// What went wrong since it was last asked: messages on the console, and requests that failed.
+    /// New errors since the last call: console messages, and failed requests.
     pub fn complaints(&self) -> Vec<String> {
         let entries = |kind: &str| {
             let told = self.post("/se/log", &json!({ "type": kind }));
@@ -137,7 +137,7 @@ impl Browser {
     }
 }
 
-/// Head and body of an answer; the driver keeps its connections, whatever it is asked.
+/// Reads a response: head and body. The driver never closes its connections.
 fn answer(stream: &mut TcpStream) -> (String, String) {
     let mut bytes = Vec::new();
     let mut piece = [0; 64 * 1024];
@@ -158,14 +158,14 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends the browser with the session; killed alone it would leave it behind.
+        // The driver ends the browser with the session; a killed driver would leave it running.
         if !self.session.is_empty()
             && let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port))
         {
             let session = &self.session;
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = write!(stream, "DELETE {session} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            // Answered once the browser is gone.
+            // Answered once the browser has exited.
             let _ = stream.read(&mut [0; 1024]);
         }
         let _ = self.driver.kill();

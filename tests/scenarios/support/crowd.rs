@@ -1,11 +1,11 @@
-//! Clients in numbers.
+//! Crowds of clients.
 
 use std::io::Write;
 use std::net::TcpStream;
 
 use super::Gateway;
 
-/// Whether crowds are as large as they are meant to be; a part of that is enough for every day.
+/// Checks whether crowds have their full size; a part of that is enough for every day.
 pub fn full() -> bool {
     std::env::var_os("SITEGATE_CROWD").is_some()
 }
@@ -14,7 +14,7 @@ pub fn crowd(whole: usize) -> usize {
     if full() { whole } else { whole / 5 }
 }
 
-/// As many descriptors as this process may have: each client is one.
+/// Raises the descriptor limit to its maximum: each client needs one.
 pub fn many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -26,10 +26,10 @@ pub fn ask(path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", Gateway::HOST)
 }
 
-/// A connection without TLS, and something said on it.
+/// A connection without TLS, with these bytes sent.
 pub fn tcp(gateway: &Gateway, bytes: &[u8]) -> TcpStream {
     let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
-    // One that was refused at once takes nothing.
+    // A connection that was refused at once accepts nothing.
     let _ = tcp.write_all(bytes);
     tcp
 }

@@ -1,4 +1,4 @@
-//! Microsoft Entra as far as its tokens go: one tenant, one key, tokens of devices and users.
+//! Simulates the tokens of Microsoft Entra: one tenant, one key, tokens of devices and users.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ impl Entra {
         Entra { key: EncodingKey::from_ec_der(&der), signer }
     }
 
-    /// The section of a configuration that trusts it.
+    /// The configuration section that trusts it.
     pub fn section() -> String {
         let tenant = Entra::TENANT;
         format!(
@@ -38,7 +38,7 @@ impl Entra {
         self.token(json!({ "idtyp": "device", "deviceid": id, "sub": id }))
     }
 
-    /// A user's token, perhaps from a device.
+    /// A user's token, optionally from a device.
     pub fn user(&self, oid: &str, device: Option<&str>) -> String {
         let claims = json!({ "scp": "user_impersonation", "oid": oid, "sub": "pairwise" });
         let mut claims = claims;

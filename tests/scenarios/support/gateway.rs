@@ -1,4 +1,4 @@
-//! A gateway process, and curl in front of it.
+//! A gateway process, and curl as its client.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,17 @@ use super::{eventually, free_port};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sitegate");
 
-/// What a gateway is started with.
+/// The simulator's program. Cargo names the programs of a test's own package only; this one lies
+/// beside sitegate.
+pub fn lab() -> PathBuf {
+    let program = Path::new(BINARY).with_file_name("sitegate-lab");
+    assert!(program.is_file(), "there is no {}: run 'cargo build' first", program.display());
+    program
+}
+
+/// The settings of a gateway.
 pub struct Plan {
-    /// Where the site system's requests go.
+    /// The URL of the site system's backend.
     pub backend: String,
     /// More keys of the site system.
     pub site_system: String,
@@ -24,10 +32,10 @@ pub struct Plan {
     pub after: String,
     /// Environment of the process.
     pub env: Vec<(String, String)>,
-    /// What is to be done in a shell before the process takes the shell's place, whose directory is
-    /// the gateway's.
+    /// Commands for a shell, whose place the process then takes. They run in the gateway's
+    /// directory.
     pub first: String,
-    /// What runs that shell, if not the test itself.
+    /// The program that runs that shell, if any.
     pub within: &'static [&'static str],
 }
 
@@ -46,7 +54,7 @@ impl Plan {
         }
     }
 
-    /// Do something in a shell before the process takes its place.
+    /// Runs commands in a shell before the process takes its place.
     pub fn first(mut self, within: &'static [&'static str], what: &str) -> Plan {
         self.first = what.to_owned();
         self.within = within;
@@ -63,7 +71,7 @@ impl Plan {
         self
     }
 
-    /// With messages that are not looked into, for tests that send other bodies by their verb.
+    /// Without message inspection, for tests that send other bodies with the message method.
     pub fn unguarded(self) -> Plan {
         self.site_system("message_guard = \"off\"")
     }
@@ -95,11 +103,11 @@ pub struct Gateway {
     child: Option<Child>,
 }
 
-/// What curl brought back.
+/// The response that curl received.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// Status line and fields of the last answer.
+    /// Status line and fields of the final response.
     pub head: String,
     pub body: Vec<u8>,
 }
@@ -164,7 +172,7 @@ pki = "pki"
         self.dir.path().join(name)
     }
 
-    /// Replace the configuration file, as an editor does.
+    /// Replaces the configuration file, as an editor does.
     pub fn write_config(&self, text: &str) {
         let new = self.path("gateway.toml.new");
         std::fs::write(&new, text).unwrap();
@@ -195,7 +203,7 @@ pki = "pki"
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// Start it again by another plan; its configuration file stays.
+    /// Restarts it with another plan; its configuration file stays.
     pub fn relaunch(&mut self, plan: Plan) {
         self.plan = plan;
         self.launch();
@@ -227,38 +235,38 @@ pki = "pki"
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
-    /// How many descriptors the process has open.
+    /// The number of open descriptors of the process.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// Processor time that the process has used, in hundredths of a second.
+    /// Processor time used by the process, in hundredths of a second.
     pub fn processor_time(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let after = stat.rsplit(") ").next().unwrap();
         after.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum()
     }
 
-    /// Change a limit of the process, as `prlimit` writes it.
+    /// Changes a limit of the process, in the syntax of `prlimit`.
     pub fn limit(&self, what: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("prlimit").args(["--pid", &pid, what]).status().unwrap().success());
     }
 
-    /// How many series its metrics have.
+    /// The number of its metric series.
     pub fn series(&self) -> usize {
         let (_, text) = self.get(self.metrics, "/metrics").unwrap();
         text.lines().filter(|line| !line.starts_with('#')).count()
     }
 
-    /// End the process without a warning.
+    /// Kills the process.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Wait for the process to end; its exit code.
+    /// Waits for the process to end. Returns its exit code.
     pub fn wait(&mut self) -> i32 {
         let status = self.child.take().unwrap().wait().unwrap();
         status.code().unwrap_or(-1)
@@ -266,6 +274,11 @@ pki = "pki"
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Waits until the log has this text: another thread writes it than the one that answers.
+    pub fn assert_logged(&self, text: &str) {
+        eventually(&format!("the log says: {text}"), || self.log().contains(text));
     }
 
     /// The access log, a JSON object for each line.
@@ -279,7 +292,7 @@ pki = "pki"
         self.memory("VmRSS:")
     }
 
-    /// The most resident memory that there ever was, in KiB.
+    /// The peak resident memory, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
         self.memory("VmHWM:")
     }
@@ -331,7 +344,7 @@ pki = "pki"
         command
     }
 
-    /// Ask with curl; `args` besides the URL.
+    /// Sends a request with curl; `args` besides the URL.
     pub fn curl(&self, path: &str, args: &[&str]) -> Answer {
         let url = self.url(path);
         let out =
@@ -339,13 +352,13 @@ pki = "pki"
         answer(&out.unwrap())
     }
 
-    /// Ask with a client token.
+    /// Sends a request with a client token.
     pub fn curl_as(&self, token: &str, path: &str, args: &[&str]) -> Answer {
         let header = format!("Authorization: Bearer {token}");
         self.curl(path, &[&["-H", &header], args].concat())
     }
 
-    /// The same, where a directory or a pipe may stand in a file's place.
+    /// Writes a pair where directories or pipes may stand in place of files.
     pub fn write_pki_after_mess(&self, chain: &str, key: &str, root: &str) {
         for name in ["tls.crt", "tls.key"] {
             let path = self.path("pki").join(name);
@@ -356,13 +369,13 @@ pki = "pki"
         self.write_pki(chain, key, root);
     }
 
-    /// Write a pair into the PKI folder, as certificate tools do: each file renamed into place.
+    /// Writes a pair into the PKI folder, as certificate tools do: each file renamed into place.
     pub fn write_pki(&self, chain: &str, key: &str, root: &str) {
         write_pair(&self.path("pki"), chain, key, root);
     }
 }
 
-/// Replace a folder's files one after another, each whole.
+/// Replaces a folder's files one after another, each atomically.
 pub fn write_pair(dir: &Path, chain: &str, key: &str, root: &str) {
     use std::os::unix::fs::OpenOptionsExt;
     for (name, text) in [("ca.crt", root), ("tls.key", key), ("tls.crt", chain)] {
@@ -378,7 +391,7 @@ fn answer(out: &Output) -> Answer {
     let raw = &out.stdout;
     let mut rest: &[u8] = raw;
     let mut head = String::new();
-    // Interim answers come first; the last head is the answer's.
+    // Interim responses come first; the last head is the final one.
     while rest.starts_with(b"HTTP/") {
         let Some(end) = rest.windows(4).position(|w| w == b"\r\n\r\n") else { break };
         head = String::from_utf8_lossy(&rest[..end]).into_owned();

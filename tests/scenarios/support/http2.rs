@@ -1,5 +1,5 @@
-//! HTTP/2 frame by frame, for what no proper client would send: nothing is indexed or compressed, and
-//! nothing is done that was not asked for.
+//! HTTP/2 frame by frame, to send what no proper client would: without indexing or compression, and
+//! without automatic reactions.
 
 use std::io::Read;
 
@@ -21,10 +21,10 @@ pub const END_HEADERS: u8 = 4;
 pub const PADDED: u8 = 8;
 pub const PRIORITY_FIELDS: u8 = 0x20;
 
-/// A connection of HTTP/2 whose preface was sent.
+/// An HTTP/2 connection with its preface sent.
 pub struct Http2(pub Wire);
 
-/// A frame that came.
+/// A received frame.
 pub struct Frame {
     pub kind: u8,
     pub flags: u8,
@@ -32,19 +32,19 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// What became of a request.
+/// The response to a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Got {
-    /// 0 if there was no answer.
+    /// 0 if there was no response.
     pub status: u16,
     pub body: Vec<u8>,
-    /// Whether the answer ended as it should.
+    /// Whether the response ended correctly.
     pub whole: bool,
-    /// The answer's fields where they can be read as text, or the header block as it came.
+    /// The response's fields as text if possible, or the raw header block.
     pub head: Vec<u8>,
 }
 
-/// One frame.
+/// Builds a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut out = vec![length[1], length[2], length[3], kind, flags];
@@ -53,7 +53,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Fields as literals that are never indexed (RFC 7541 §6.2.3).
+/// Encodes fields as literals that are never indexed (RFC 7541 §6.2.3).
 pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
@@ -64,7 +64,7 @@ pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     out
 }
 
-/// A string with its length (RFC 7541 §5).
+/// Encodes a string with its length (RFC 7541 §5).
 fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut rest = bytes.len();
     if rest < 127 {
@@ -81,7 +81,7 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// The header block of an ordinary request, with more fields behind it.
+/// Encodes an ordinary request, followed by more fields.
 pub fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let own =
         [(":method", method), (":scheme", "https"), (":authority", Gateway::HOST), (":path", path)];
@@ -95,7 +95,8 @@ impl Http2 {
         let mut wire = Wire::open(config, gateway.port, Gateway::HOST).unwrap();
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut http2 = Http2(wire);
-        http2.send(SETTINGS, 0, 0, &[]);
+        // No dynamic table: each header block can be decoded by itself.
+        http2.send(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
         http2
     }
 
@@ -103,12 +104,12 @@ impl Http2 {
         self.0.send(&frame(kind, flags, stream, payload));
     }
 
-    /// A whole request without a body.
+    /// Sends a complete request without a body.
     pub fn ask(&mut self, stream: u32, block: &[u8]) {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, block);
     }
 
-    /// The next frame, or `None` once the connection has ended.
+    /// Returns the next frame, or `None` once the connection has ended.
     pub fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         match self.0.0.read_exact(&mut head) {
@@ -125,7 +126,7 @@ impl Http2 {
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// What becomes of a stream.
+    /// Reads until a stream has ended.
     pub fn outcome(&mut self, stream: u32) -> Got {
         let mut got = Got::default();
         while let Some(frame) = self.next() {
@@ -149,7 +150,8 @@ impl Http2 {
     }
 }
 
-/// The status at the beginning of an answer's header block: of the static table, or three digits.
+/// Decodes the status at the start of a response's header block: indexed in the static table, or
+/// three digits.
 pub fn status(block: &[u8]) -> u16 {
     let at = block.iter().position(|b| b & 0xe0 != 0x20).unwrap_or(0);
     let known = [200, 204, 206, 304, 400, 404, 500];
@@ -157,7 +159,7 @@ pub fn status(block: &[u8]) -> u16 {
         [index @ 0x88..=0x8e, ..] => known[usize::from(index - 0x88)],
         [_, 3, digits @ ..] => String::from_utf8_lossy(&digits[..3]).parse().unwrap(),
         [_, _, coded @ ..] => {
-            // Digits in Huffman's code: five bits up to 2, six from 3 on (RFC 7541, appendix B).
+            // Huffman-coded digits: five bits up to 2, six from 3 on (RFC 7541, appendix B).
             let bits: Vec<u8> =
                 coded.iter().take(3).flat_map(|b| (0..8).rev().map(move |n| b >> n & 1)).collect();
             let (mut rest, mut status) = (&bits[..], 0);

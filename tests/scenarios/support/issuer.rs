@@ -1,5 +1,5 @@
-//! An identity provider on loopback, with TLS of its own authority: it publishes keys, counts who
-//! asks for what, and misbehaves as it is told to.
+//! An identity provider on loopback, with TLS by its own authority: it publishes keys, counts
+//! requests, and misbehaves on demand.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use sitegate::cert::forge::{Order, below_roots};
 use sitegate::clock::Clock;
 use sitegate::purpose::Purpose;
 use sitegate::token::{MintRequest, SignerKind, TokenSigner, jwks};
+use sitegate_forge::{Order, below_roots};
 
-/// What a path is answered with: the whole answer, head and body.
+/// The response for each path: head and body.
 type Answers = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
 pub struct Idp {
     pub port: u16,
     /// The root of its certificate, PEM.
     pub root: String,
-    /// The same root as it was before it was renewed: its time has run out.
+    /// The same root before its renewal: expired.
     pub expired_root: String,
     answers: Answers,
     asked: Arc<Mutex<Vec<String>>>,
@@ -37,7 +37,7 @@ impl Signer {
         Signer(TokenSigner::from_pkcs8(&key, None).unwrap())
     }
 
-    /// A device's token, whose device is its `sub`.
+    /// A device's token. The device is its `sub`.
     pub fn token(&self, issuer: &str) -> String {
         let request = MintRequest {
             purpose: Purpose::Client,
@@ -56,12 +56,12 @@ impl Signer {
     }
 }
 
-/// A JWK set of these.
+/// A JWK set of these signers.
 pub fn key_set(signers: &[&Signer]) -> String {
     jwks(signers.iter().map(|signer| &signer.0)).to_string()
 }
 
-/// An answer with its length.
+/// A 200 response with its length.
 pub fn ok(body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
@@ -112,20 +112,20 @@ impl Idp {
         format!("https://localhost:{}{path}", self.port)
     }
 
-    /// Answer a path with these bytes; an empty answer keeps the client waiting.
+    /// Sets the response of a path; an empty one keeps the client waiting.
     pub fn answer(&self, path: &str, bytes: Vec<u8>) {
         self.answers.lock().unwrap().insert(path.to_owned(), bytes);
     }
 
-    /// How often a path was asked for.
+    /// Returns the number of requests for a path.
     pub fn asked(&self, path: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
     }
 
-    /// Close the port.
+    /// Closes the port.
     pub fn stop(&self) {
         *self.open.lock().unwrap() = None;
-        // Wakes the thread that accepts, so that it lets go of its listener.
+        // Wakes the accepting thread, so that it drops its listener.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
@@ -146,7 +146,7 @@ fn serve(tls: Arc<ServerConfig>, tcp: TcpStream, answers: &Answers, asked: &Mute
     let missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
     let answer = answers.lock().unwrap().get(&path).cloned().unwrap_or(missing);
     if answer.is_empty() {
-        // Until the client has had enough.
+        // Until the client closes.
         let _ = stream.read(&mut byte);
         return;
     }

@@ -1,4 +1,4 @@
-//! A backend that answers with whatever bytes it is told to, and remembers what it was asked.
+//! A backend that sends arbitrary bytes, and records the requests.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,35 +10,35 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use sitegate::cert::forge::{Order, Pki};
+use sitegate_forge::{Order, Pki};
 
 use super::Plan;
 
-/// A piece of an answer.
+/// A piece of a response.
 #[derive(Clone)]
 pub enum Part {
     Bytes(Vec<u8>),
-    /// A moment without any.
+    /// A pause.
     Pause(Duration),
-    /// These, until nobody takes them any more.
+    /// These bytes, repeated until the peer closes.
     Endless(&'static str),
 }
 
-/// What becomes of the connection after an answer.
+/// The fate of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// It waits for the next request.
     Keep,
     Close,
-    /// It ends below TLS, of which nothing is said there.
+    /// It closes below TLS, without close_notify.
     Cut,
-    /// It ends with a reset (RST).
+    /// It closes with a reset (RST).
     Reset,
-    /// Nothing more comes, and it stays open.
+    /// It stays open, and sends nothing more.
     Hang,
 }
 
-/// What a backend's bytes travel by.
+/// The transport of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     Tcp,
@@ -48,7 +48,7 @@ pub enum Carrier {
 
 pub const CARRIERS: [Carrier; 3] = [Carrier::Tcp, Carrier::Unix, Carrier::Tls];
 
-/// What a request is answered with, given the request as it came, and how many were before it on its
+/// Returns the response for a request as received, and the number of earlier requests on its
 /// connection.
 type Answer = dyn Fn(&str, usize) -> (Vec<Part>, Then) + Send + Sync;
 
@@ -56,12 +56,12 @@ pub struct Liar {
     pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
     answered: Arc<AtomicUsize>,
-    /// Its socket, or its certificate's authority.
+    /// The folder of its socket, or of its certificate's authority.
     dir: tempfile::TempDir,
     carrier: Carrier,
 }
 
-/// Counts an answer once all of it was said, or nobody would hear the rest.
+/// Counts a response once all of it was sent, or the peer stopped reading.
 struct Said<'a>(&'a AtomicUsize);
 
 impl Drop for Said<'_> {
@@ -72,10 +72,10 @@ impl Drop for Said<'_> {
 
 /// A connection.
 trait Line: Read + Write + Send {
-    /// Let its end be a reset, where there is such a thing.
+    /// Makes the close a reset, if the transport has one.
     fn reset(&mut self);
 
-    /// Say that nothing more comes, where that is said.
+    /// Signals the end of the stream, if the transport has such a signal.
     fn end(&mut self) {}
 }
 
@@ -96,7 +96,7 @@ impl Line for StreamOwned<ServerConnection, TcpStream> {
 
     fn end(&mut self) {
         self.conn.send_close_notify();
-        // Whoever is gone needs no good-bye.
+        // A peer that is gone needs no close_notify.
         let _ = self.flush();
     }
 }
@@ -108,7 +108,7 @@ impl Liar {
         Liar::by(Carrier::Tcp, answer)
     }
 
-    /// One that is reached by this.
+    /// Starts one on this transport.
     pub fn by(
         carrier: Carrier,
         answer: impl Fn(&str, usize) -> (Vec<Part>, Then) + Send + Sync + 'static,
@@ -169,25 +169,25 @@ impl Liar {
         }
     }
 
-    /// How many of the requests were answered to the last byte that anybody took.
+    /// The number of completed responses, including those that the peer stopped reading.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }
 
-    /// All requests that came, their heads and as much of the bodies as came.
+    /// All requests, with as much of their bodies as arrived.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-/// What is written is sent, and does not wait for what was written before to be acknowledged.
+/// Disables Nagle's algorithm: a write is sent without waiting for earlier acknowledgments.
 fn at_once(stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// A certificate for this machine; its authority is written down.
-fn certified(dir: &Path) -> Arc<ServerConfig> {
+/// A certificate for this machine, with its authority in a file.
+pub fn certified(dir: &Path) -> Arc<ServerConfig> {
     let now = sitegate::clock::Clock::system().now();
     let pki = Pki::new("Backend", now).unwrap();
     let leaf = pki.issue(&Order::fit(&["127.0.0.1"], now)).unwrap();
@@ -242,7 +242,7 @@ fn serve(
     None
 }
 
-/// The next request: its head, and its body by its length or its chunks.
+/// Reads the next request: its head, and its body by length or chunks.
 fn request(stream: &mut dyn Line) -> Option<String> {
     let (mut all, mut byte) = (Vec::new(), [0; 1]);
     let mut until = |all: &mut Vec<u8>, end: &[u8]| {

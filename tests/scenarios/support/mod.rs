@@ -1,5 +1,5 @@
-//! The vocabulary of the scenarios: a gateway process, an nginx behind it, curl and bare TLS before
-//! it. Everything lies in a temporary folder and ends with the test.
+//! The tools of the scenarios: a gateway process, an nginx behind it, curl and bare TLS in front of
+//! it. All files lie in a temporary folder, which is removed with the test.
 
 mod apache;
 mod browser;
@@ -14,15 +14,16 @@ mod postgres;
 mod prometheus;
 pub mod records;
 mod scribe;
+pub mod servers;
 mod wire;
 
 pub use apache::Apache;
 pub use browser::Browser;
 pub use entra::Entra;
-pub use gateway::{Answer, BINARY, Gateway, Plan, write_pair};
+pub use gateway::{Answer, BINARY, Gateway, Plan, lab, write_pair};
 pub use http2::{Got, Http2};
 pub use issuer::{Idp, Signer, key_set, ok};
-pub use liar::{CARRIERS, Carrier, Liar, Part, Then};
+pub use liar::{CARRIERS, Carrier, Liar, Part, Then, certified};
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use prometheus::Prometheus;
@@ -36,10 +37,10 @@ use std::time::{Duration, Instant};
 /// A device that exists nowhere.
 pub const DEVICE: &str = "GUID:11111111-2222-3333-4444-555555555555";
 
-/// A port that was free a moment ago.
+/// Returns a free port.
 pub fn free_port() -> u16 {
-    // Below those that the system gives to connections, each once in this process, and far from
-    // those of the other tests, which have processes of their own.
+    // Below the system's ephemeral ports, unique in this process, and far from those of the other
+    // tests, which have their own processes.
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let n = std::process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -50,7 +51,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Where node's client libraries of others are.
+/// The folder with node's foreign client libraries.
 pub fn node_modules() -> String {
     let cache = std::env::var("XDG_CACHE_HOME")
         .unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap_or_default()));
@@ -59,7 +60,7 @@ pub fn node_modules() -> String {
     modules
 }
 
-/// The python with the client libraries of others.
+/// The python with the foreign client libraries.
 pub fn python() -> String {
     let home = std::env::var("HOME").unwrap();
     let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
@@ -68,16 +69,16 @@ pub fn python() -> String {
     python
 }
 
-/// Wait for a condition; fail with `what` if it does not come true.
+/// Waits for a condition; fails with `what` if it does not come true.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not come true");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Bytes that repeat nowhere near: swapped, missing or doubled blocks change the digest.
+/// Writes bytes without nearby repetition: swapped, missing or doubled blocks change the digest.
 pub fn write_pattern(path: &std::path::Path, mib: u32) {
     use std::io::Write;
     let mut file = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path).unwrap());

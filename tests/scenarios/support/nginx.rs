@@ -1,5 +1,4 @@
-//! Debian's nginx in the place of an unchanged site system, with its access log as the witness of
-//! what reached it.
+//! Debian's nginx as an unmodified site system. Its access log shows the requests that reached it.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use super::{eventually, free_port};
 
 const DAV: &str = "/usr/lib/nginx/modules/ngx_http_dav_ext_module.so";
 
-/// What is asked of nginx itself, to know that its log is written up to here.
+/// A request to nginx itself that marks the position in its log.
 const MARK: &str = "/--up-to-here--";
 
 pub struct Nginx {
@@ -33,7 +32,7 @@ impl Nginx {
         std::fs::write(root.join("CCM_Client/ccmsetup.cab"), "cabinet").unwrap();
         std::fs::write(root.join("SMS_DP_SMSPKG$/PS100001/small.txt"), "0123456789").unwrap();
         let at = dir.path().display();
-        // Everyone may read: the workers are another user where the master is root.
+        // Everyone may read: if the master runs as root, the workers are another user.
         make_readable(dir.path());
         let config = format!(
             r#"worker_processes 1; daemon off; user root; pid {at}/pid; error_log {at}/error.log;
@@ -68,7 +67,7 @@ http {{
         eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
     }
 
-    /// End it, `meanwhile` do something, and start it again where it was.
+    /// Stops it, runs `meanwhile`, and starts it again at the same place.
     pub fn restart(&mut self, meanwhile: impl FnOnce()) {
         self.end();
         meanwhile();
@@ -86,12 +85,12 @@ http {{
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The folder that is served, for more files.
+    /// The served folder, for more files.
     pub fn content(&self) -> PathBuf {
         self.dir.path().join("www/SMS_DP_SMSPKG$/PS100001")
     }
 
-    /// What reached the backend, a line each.
+    /// The requests that reached the backend, a line each.
     pub fn seen(&self) -> Vec<String> {
         self.log().into_iter().filter(|line| !line.contains(MARK)).collect()
     }
@@ -101,10 +100,10 @@ http {{
         log.lines().map(str::to_owned).collect()
     }
 
-    /// Nothing but these many requests has reached the backend so far.
+    /// Checks that exactly this many requests have reached the backend.
     pub fn assert_seen(&self, count: usize) {
-        // A line is written a moment after the answer, and one of a request that came after all
-        // tells that those of before are there.
+        // A line is written a moment after the response. The line of a later request shows that all
+        // earlier ones are written.
         eventually("the backend's log is written", || self.seen().len() >= count);
         let marks = || self.log().iter().filter(|line| line.contains(MARK)).count();
         let before = marks();

@@ -1,11 +1,11 @@
-//! A PostgreSQL server of a test's own, on a unix socket in a temporary folder. It ends with the
-//! test, however that ends.
+//! A PostgreSQL server for one test, on a unix socket in a temporary folder. It ends with the test,
+//! even if that panics.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// PostgreSQL does not run as root; whoever is root runs it as this user.
+/// PostgreSQL does not run as root; root runs it as this user.
 const USER: (&str, u32) = ("nobody", 65534);
 
 pub struct Postgres {
@@ -17,12 +17,12 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A server with an empty database, that forgets when the power fails.
+    /// A server with an empty database and no durability.
     pub fn start() -> Postgres {
         Postgres::new(false)
     }
 
-    /// A server that writes to disk what it confirms.
+    /// A server that syncs confirmed data to disk.
     pub fn durable() -> Postgres {
         Postgres::new(true)
     }
@@ -40,18 +40,18 @@ impl Postgres {
         server
     }
 
-    /// The URL of the server's database, for one who may do everything.
+    /// The URL of the server's database, for a superuser.
     pub fn url(&self) -> String {
         format!("postgres://sitegate@localhost/postgres?host={}", self.dir.path().display())
     }
 
-    /// Run one of the programs that come with it.
+    /// Runs one of its programs.
     pub fn run(&self, program: &str, args: &[&str]) {
         let done = Command::new(self.programs.join(program)).args(args).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// Start it again where it was.
+    /// Starts it again at the same place.
     pub fn resume(&mut self) {
         let mut command = as_user(&self.programs.join("postgres"));
         command.arg("-D").arg(self.dir.path().join("data")).arg("-k").arg(self.dir.path());
@@ -67,7 +67,7 @@ impl Postgres {
         self.child = Some(child.expect("PostgreSQL is installed by 'make setup'"));
         let deadline = Instant::now() + Duration::from_secs(60);
         let ready = || {
-            // It refuses until it has recovered; the file says when it accepts.
+            // It refuses connections during recovery; the file says when it accepts them.
             let pid = std::fs::read_to_string(self.dir.path().join("data/postmaster.pid"));
             pid.is_ok_and(|text| text.lines().nth(7).is_some_and(|word| word.trim() == "ready"))
         };
@@ -78,7 +78,7 @@ impl Postgres {
         }
     }
 
-    /// The socket by which it is reached.
+    /// Its socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join(".s.PGSQL.5432")
     }
@@ -89,24 +89,24 @@ impl Postgres {
         format!("postgres://{user}:{password}@localhost/{database}?host={dir}")
     }
 
-    /// Start it again with a setting of its own.
+    /// Starts it again with one more setting.
     pub fn resume_with(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
         self.resume();
     }
 
-    /// Have those who come by the socket show a password, from the next start on.
+    /// Requires passwords on the socket, from the next start on.
     pub fn ask_for_passwords(&self) {
         let file = self.dir.path().join("data/pg_hba.conf");
         std::fs::write(file, "local all all scram-sha-256\n").unwrap();
     }
 
-    /// Have it stand still: it takes connections and answers nobody, as on a disk that hangs.
+    /// Freezes it: it accepts connections and does not answer, as on a disk that hangs.
     pub fn freeze(&self) {
         self.tell_all("-STOP");
     }
 
-    /// Have it go on.
+    /// Resumes it.
     pub fn thaw(&self) {
         self.tell_all("-CONT");
     }
@@ -121,12 +121,12 @@ impl Postgres {
         let _ = Command::new("kill").arg(signal).args(all).status();
     }
 
-    /// End it in good order; connections are cut.
+    /// Stops it in good order; connections are cut.
     pub fn stop(&mut self) {
         self.end("-INT");
     }
 
-    /// End it as a crash does: what it has confirmed is in its log alone.
+    /// Stops it as a crash does: confirmed data is only in its log.
     pub fn crash(&mut self) {
         self.end("-QUIT");
     }
@@ -146,7 +146,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Where Debian puts the server, which is not where a user's PATH looks; the newest first.
+/// The folder of Debian's server programs, which is not in a user's PATH; the newest first.
 fn programs() -> PathBuf {
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -170,7 +170,7 @@ fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// A program as the server's user, that ends with the thread that started it.
+/// A program as the server's user. It ends with the thread that started it.
 fn as_user(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "QUIT"]);
@@ -190,7 +190,7 @@ fn own(dir: &Path) {
     }
 }
 
-/// A new cluster costs a second, a copy of one a tenth: it is made once, and copied by all tests.
+/// A new cluster takes a second, a copy a tenth: it is created once, and all tests copy it.
 fn template(programs: &Path) -> PathBuf {
     let version = Command::new(programs.join("postgres")).arg("--version").output().unwrap();
     let version: String = String::from_utf8_lossy(&version.stdout)
@@ -215,12 +215,12 @@ fn template(programs: &Path) -> PathBuf {
     let copied = beside.path().join("data");
     std::fs::create_dir(&copied).unwrap();
     copy(&dir.path().join("data"), &copied);
-    // Another test may have been faster; its cluster is as good.
+    // Another test may have been faster; its cluster serves too.
     let _ = std::fs::rename(&copied, &ready);
     ready
 }
 
-/// What is in one folder into another, with owners and modes.
+/// Copies the content of a folder, with owners and modes.
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
     assert!(copied.success());

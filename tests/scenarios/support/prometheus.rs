@@ -14,7 +14,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrape that port ten times a second, by rules whose times are made shorter.
+    /// Scrapes that port ten times a second, with shortened rule times.
     pub fn start(target: u16) -> Prometheus {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus.rules.yml");
@@ -40,7 +40,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// The series that an expression has now: labels and value of each.
+    /// The current series of an expression: labels and value of each.
     pub fn query(&self, expression: &str) -> Vec<(Value, f64)> {
         let query = form_urlencoded::byte_serialize(expression.as_bytes()).collect::<String>();
         let told = self.ask(&format!("/api/v1/query?query={query}"));
@@ -49,14 +49,14 @@ impl Prometheus {
         series.iter().map(|one| (one["metric"].clone(), value(one))).collect()
     }
 
-    /// The alerts that fire: their labels.
+    /// The labels of the firing alerts.
     pub fn firing(&self) -> Vec<Value> {
         let told = self.ask("/api/v1/alerts");
         let alerts = told["data"]["alerts"].as_array().unwrap().iter();
         alerts.filter(|a| a["state"] == "firing").map(|a| a["labels"].clone()).collect()
     }
 
-    /// The rules that could not be evaluated, and how many there are.
+    /// The rules that could not be evaluated, and the number of all rules.
     pub fn bad_rules(&self) -> (Vec<Value>, usize) {
         let told = self.ask("/api/v1/rules");
         let groups = told["data"]["groups"].as_array().unwrap();
@@ -77,8 +77,8 @@ impl Prometheus {
     }
 }
 
-/// Seconds in place of minutes and hours; how long something has to be so, and how far back a rate
-/// looks. What a certificate has left stays.
+/// Replaces minutes and hours by seconds, in `for` and in rate windows. The remaining lifetime of a
+/// certificate stays.
 fn hurried(rules: &str) -> String {
     let lines = rules.lines().map(|line| match line.trim_start().strip_prefix("for: ") {
         Some(_) => "        for: 1s".to_owned(),

@@ -1,5 +1,5 @@
-//! TLS record by record, for what no proper client would send: the handshake is an ordinary one, and
-//! what comes after it is sealed here; or the hello itself is put together here.
+//! TLS record by record, to send what no proper client would: after an ordinary handshake the
+//! records are sealed here; or the ClientHello itself is built here.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -20,17 +20,17 @@ pub const ALERT: u8 = 21;
 pub const HANDSHAKE: u8 = 22;
 pub const APPLICATION_DATA: u8 = 23;
 
-/// A connection whose handshake is done, and the keys to go on.
+/// A connection after its handshake, and its keys.
 pub struct Records {
     pub tcp: TcpStream,
     sealing: LessSafeKey,
     iv: [u8; 12],
     sequence: u64,
-    /// The secret that the keys of TLS 1.3 come from; nothing in TLS 1.2.
+    /// The secret behind the keys of TLS 1.3; empty in TLS 1.2.
     secret: Vec<u8>,
 }
 
-/// Takes note of the client's first secret (RFC 8446 §7.1).
+/// Records the client's first secret (RFC 8446 §7.1).
 #[derive(Debug, Default)]
 struct Note(Mutex<Vec<u8>>);
 
@@ -42,7 +42,7 @@ impl rustls::KeyLog for Note {
     }
 }
 
-/// How much is derived.
+/// The length to derive.
 struct Bytes(usize);
 
 impl KeyType for Bytes {
@@ -67,7 +67,7 @@ fn key(bytes: &[u8]) -> LessSafeKey {
 }
 
 impl Records {
-    /// Shake hands in that version; HTTP/1.1 is what is spoken within.
+    /// Performs a handshake with this version; HTTP/1.1 is negotiated.
     pub fn open(gateway: &Gateway, version: &'static SupportedProtocolVersion) -> Records {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|suite| {
@@ -99,7 +99,7 @@ impl Records {
         Records { tcp, sealing, iv, sequence, secret: Vec::new() }
     }
 
-    /// One record of that kind, as it goes over the wire.
+    /// Seals a record of this type, as on the wire.
     pub fn seal(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
         let mut nonce = self.iv;
         for (byte, part) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
@@ -125,7 +125,7 @@ impl Records {
         record
     }
 
-    /// An update of the keys, which asks for one in return; what comes after it has the next keys.
+    /// A key update that requests one in return. Later records use the next keys.
     pub fn update(&mut self) -> Vec<u8> {
         let record = self.seal(HANDSHAKE, &[24, 0, 0, 1, 1]);
         self.secret = expand(&self.secret, "traffic upd", 32);
@@ -135,18 +135,18 @@ impl Records {
         record
     }
 
-    /// Whether the gateway took all of it. A reader that has gone away takes nothing.
+    /// Returns whether the gateway accepted all bytes. A closed peer accepts none.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.tcp.write_all(bytes).is_ok()
     }
 
-    /// Whether the connection ends within the read timeout, whatever comes before that.
+    /// Checks whether the connection ends within the read timeout, with or without data before.
     pub fn ends(&mut self) -> bool {
         ends(&mut self.tcp)
     }
 }
 
-/// Whether a connection ends within the read timeout, whatever comes before that.
+/// Checks whether a connection ends within the read timeout, with or without data before.
 pub fn ends(tcp: &mut TcpStream) -> bool {
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut buffer = [0; 16 * 1024];
@@ -159,17 +159,17 @@ pub fn ends(tcp: &mut TcpStream) -> bool {
     }
 }
 
-/// A record that is not sealed.
+/// A plaintext record.
 pub fn plain(kind: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     [&[kind, 3, 3, length[0], length[1]], content].concat()
 }
 
-/// An extension of a hello: its number and what it holds.
+/// An extension of a ClientHello: its number and its content.
 pub type Extension = (u16, Vec<u8>);
 
-/// A ClientHello of that version (RFC 5246 §7.4.1.2), as a handshake message. Without
-/// `supported_versions` it means TLS 1.2, in which certificates are sent in clear.
+/// A ClientHello of this version (RFC 5246 §7.4.1.2), as a handshake message. Without
+/// `supported_versions` it means TLS 1.2, in which certificates are not encrypted.
 pub fn hello(version: u16, extensions: &[Extension]) -> Vec<u8> {
     let mut listed = Vec::new();
     for (number, content) in extensions {
@@ -187,7 +187,7 @@ pub fn hello(version: u16, extensions: &[Extension]) -> Vec<u8> {
     [&[1, length[1], length[2], length[3]], &body[..]].concat()
 }
 
-/// What every hello needs: groups, point formats and signatures.
+/// The extensions that every ClientHello needs: groups, point formats and signatures.
 pub fn needed() -> Vec<Extension> {
     vec![
         (10, vec![0, 4, 0, 29, 0, 23]),
@@ -197,30 +197,30 @@ pub fn needed() -> Vec<Extension> {
     ]
 }
 
-/// The extension with the server's name, whatever that is.
+/// The server_name extension with this name, valid or not.
 pub fn server_name(name: &[u8]) -> Extension {
     let length = u16::try_from(name.len()).unwrap();
     let list = [&(length + 3).to_be_bytes()[..], &[0], &length.to_be_bytes(), name].concat();
     (0, list)
 }
 
-/// A handshake message in as many records as it takes.
+/// Splits a handshake message into records.
 pub fn fragments(message: &[u8]) -> Vec<u8> {
     message.chunks(16 * 1024).flat_map(|part| plain(HANDSHAKE, part)).collect()
 }
 
-/// What a hello is answered with.
+/// The answer to a ClientHello.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answered {
-    /// The alert of that number.
+    /// An alert with this number.
     Alert(u8),
-    /// A hello and a certificate in clear, whose bytes these are.
+    /// A ServerHello and an unencrypted certificate, with these bytes.
     Hello(Vec<u8>),
     /// The end of the connection.
     End,
 }
 
-/// Send bytes to a gateway's port, and read what they are answered with.
+/// Sends bytes to a gateway's port, and reads the answer.
 pub fn answered(port: u16, bytes: &[u8]) -> Answered {
     let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

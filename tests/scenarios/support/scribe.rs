@@ -1,10 +1,10 @@
-//! A backend that writes down every byte of what reaches it, and answers as it is told.
+//! A backend that records every byte it receives, and answers on demand.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// One request, as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// Request line and fields.
@@ -13,7 +13,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// The value of a field, however often it is there.
+    /// All values of a field.
     pub fn fields(&self, name: &str) -> Vec<String> {
         let named = |line: &str| {
             let (found, value) = line.split_once(':')?;
@@ -27,7 +27,7 @@ impl Written {
     }
 }
 
-/// What is answered to a request: the whole answer, as it goes over the wire.
+/// Returns the response to a request, as on the wire.
 type Answer = dyn Fn(&Written) -> Vec<u8> + Send + Sync;
 
 pub struct Scribe {
@@ -36,7 +36,7 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    /// One that answers 200 and nothing more.
+    /// One that answers 200 with an empty body.
     pub fn start() -> Scribe {
         Scribe::answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())
     }

@@ -1,4 +1,4 @@
-//! A bare TLS connection, for what no proper client would send.
+//! A bare TLS connection, to send what no proper client would.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ pub fn client_config(gateway: &Gateway) -> ClientConfig {
     client_config_by(gateway, rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// The same with another choice of cryptography.
+/// The same with another crypto provider.
 pub fn client_config_by(gateway: &Gateway, provider: CryptoProvider) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for file in ["root.pem", "pki/ca.crt"] {
@@ -35,7 +35,7 @@ pub fn client_config_by(gateway: &Gateway, provider: CryptoProvider) -> ClientCo
         .with_no_client_auth()
 }
 
-/// Connect and shake hands.
+/// Connects, and does the handshake.
 pub fn connect(gateway: &Gateway) -> Wire {
     Wire::open(client_config(gateway), gateway.port, Gateway::HOST).unwrap()
 }
@@ -45,7 +45,7 @@ impl Wire {
         Wire::over(config, TcpStream::connect(("127.0.0.1", port))?, name)
     }
 
-    /// Shake hands on a connection that is open already.
+    /// Does the handshake on an open connection.
     pub fn over(config: ClientConfig, tcp: TcpStream, name: &str) -> io::Result<Wire> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
@@ -59,18 +59,18 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Send bytes as they are. A peer that has closed already is the reader's business.
+    /// Sends bytes unchanged. The reader detects a closed peer.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).and_then(|()| self.0.flush());
     }
 
-    /// Say that nothing more will be sent.
+    /// Sends close_notify.
     pub fn end(&mut self) {
         self.0.conn.send_close_notify();
         self.0.flush().unwrap();
     }
 
-    /// Everything until the peer closes.
+    /// Reads until the peer closes.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut buffer = [0; 16 * 1024];
@@ -85,7 +85,8 @@ impl Wire {
         }
     }
 
-    /// One whole answer with Content-Length, without waiting for the end of the connection.
+    /// Reads a complete response with Content-Length, without waiting for the end of the
+    /// connection.
     pub fn read_answer(&mut self) -> (u16, Vec<u8>) {
         let mut all = Vec::new();
         let mut byte = [0; 1];
@@ -105,7 +106,7 @@ impl Wire {
         (status_of(&all), body)
     }
 
-    /// Whether the connection is closed by the peer within the read timeout.
+    /// Checks whether the peer closes the connection within the read timeout.
     pub fn is_closed(&mut self) -> bool {
         let mut byte = [0; 1];
         match self.0.read(&mut byte) {
@@ -115,13 +116,13 @@ impl Wire {
         }
     }
 
-    /// The leaf certificate that the peer showed.
+    /// The peer's leaf certificate.
     pub fn leaf(&self) -> CertificateDer<'static> {
         self.0.conn.peer_certificates().unwrap()[0].clone().into_owned()
     }
 }
 
-/// The status of an answer's first line; 0 if there is none.
+/// The status of a response's first line; 0 if there is none.
 pub fn status_of(answer: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(answer);
     match text.strip_prefix("HTTP/1.") {
@@ -130,7 +131,7 @@ pub fn status_of(answer: &[u8]) -> u16 {
     }
 }
 
-/// The head of an answer, as text.
+/// The head of a response, as text.
 pub fn head_of(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     text.split("\r\n\r\n").next().unwrap_or_default().to_owned()

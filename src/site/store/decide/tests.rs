@@ -1,4 +1,4 @@
-//! The rules of registration and approval as tables.
+//! The decision rules of registration and approval, as tables.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use super::*;
 
 const ID: &str = "GUID:00000000-0000-4000-8000-000000000001";
 
-fn key(thumbprint: &str, active: bool, origin: Option<Origin>) -> DeviceKey {
+fn key(thumbprint: &str, active: bool, origin: Option<DeviceOrigin>) -> DeviceKey {
     let added = Timestamp::UNIX_EPOCH;
     DeviceKey { thumbprint: thumbprint.into(), jwk: "{}".into(), added, active, origin }
 }
@@ -26,9 +26,9 @@ fn device(approved: bool, keys: Vec<DeviceKey>) -> Device {
     }
 }
 
-/// By a bulk token, from an address.
-fn bulk(token: &str, address: &str) -> Option<Origin> {
-    Some(Origin {
+/// Registered with a bulk token, from an address.
+fn bulk(token: &str, address: &str) -> Option<DeviceOrigin> {
+    Some(DeviceOrigin {
         via: Via::BulkToken,
         token: Some(("site".into(), token.into())),
         entra: None,
@@ -38,19 +38,22 @@ fn bulk(token: &str, address: &str) -> Option<Origin> {
     })
 }
 
-fn entra(id: &str) -> Option<Origin> {
+fn entra(id: &str) -> Option<DeviceOrigin> {
     let origin = bulk("-", "192.0.2.99").unwrap();
-    Some(Origin { via: Via::Entra, token: None, entra: Some(id.into()), ..origin })
+    Some(DeviceOrigin { via: Via::Entra, token: None, entra: Some(id.into()), ..origin })
 }
 
-fn certificate(thumbprint: &str) -> Option<Origin> {
+fn certificate(thumbprint: &str) -> Option<DeviceOrigin> {
     let origin = bulk("-", "192.0.2.99").unwrap();
     let via = Via::Certificate;
-    Some(Origin { via, token: None, certificate: Some(thumbprint.into()), ..origin })
+    Some(DeviceOrigin { via, token: None, certificate: Some(thumbprint.into()), ..origin })
 }
 
-/// The registration of a key that came as an origin says.
-fn registration<'a>(claimed: Option<&'a str>, origin: &'a Option<Origin>) -> Registration<'a> {
+/// A registration of a key with this origin.
+fn registration<'a>(
+    claimed: Option<&'a str>,
+    origin: &'a Option<DeviceOrigin>,
+) -> Registration<'a> {
     let origin = origin.as_ref().unwrap();
     Registration {
         thumbprint: "new",
@@ -72,32 +75,35 @@ fn registration<'a>(claimed: Option<&'a str>, origin: &'a Option<Origin>) -> Reg
     }
 }
 
-/// `waits`, `waits for KEY` (in its place), `active`, `made`, `made, waits`, `refused`, `crowded`.
-fn told(plan: Plan) -> String {
+/// The plan as text: `waits`, `waits for KEY` (replaces it), `active`, `made`, `made, waits`,
+/// `refused`, `crowded`.
+fn told(plan: RegistrationPlan) -> String {
     let of = |word: &str, replaces: Option<String>| match replaces {
         Some(key) => format!("{word} for {key}"),
         None => word.to_owned(),
     };
     match plan {
-        Plan::Keep { activate, replaces, .. } => {
+        RegistrationPlan::Keep { activate, replaces, .. } => {
             of(if activate { "activated" } else { "kept" }, replaces)
         }
-        Plan::Add { active, replaces, .. } => of(if active { "active" } else { "waits" }, replaces),
-        Plan::Make { approved: true, .. } => "made".into(),
-        Plan::Make { approved: false, .. } => "made, waits".into(),
-        Plan::Refuse => "refused".into(),
-        Plan::Crowded => "crowded".into(),
+        RegistrationPlan::Add { active, replaces, .. } => {
+            of(if active { "active" } else { "waits" }, replaces)
+        }
+        RegistrationPlan::Make { approved: true, .. } => "made".into(),
+        RegistrationPlan::Make { approved: false, .. } => "made, waits".into(),
+        RegistrationPlan::Refuse => "refused".into(),
+        RegistrationPlan::Crowded => "crowded".into(),
     }
 }
 
-fn line(origins: Vec<Option<Origin>>) -> Vec<DeviceKey> {
+fn line(origins: Vec<Option<DeviceOrigin>>) -> Vec<DeviceKey> {
     let keys = origins.into_iter().enumerate();
     keys.map(|(n, origin)| key(&format!("w{n}"), false, origin)).collect()
 }
 
-/// Keys that wait already.
+/// Keys that already wait.
 fn crowd(kind: &str) -> Vec<DeviceKey> {
-    let many = |of: &dyn Fn(usize) -> Option<Origin>, n| (0..n).map(of).collect::<Vec<_>>();
+    let many = |of: &dyn Fn(usize) -> Option<DeviceOrigin>, n| (0..n).map(of).collect::<Vec<_>>();
     line(match kind {
         "nobody" => Vec::new(),
         "two from one address" => many(&|_| bulk("t", "2001:db8::1"), 2),
@@ -111,7 +117,7 @@ fn crowd(kind: &str) -> Vec<DeviceKey> {
 }
 
 #[test]
-fn a_key_without_proof_takes_nobody_elses_place_in_line() {
+fn an_unproven_key_displaces_no_other_in_line() {
     let cases = [
         ("nobody", bulk("t", "192.0.2.9"), "waits"),
         ("two from one address", bulk("t", "2001:db8::2"), "crowded"),
@@ -141,55 +147,65 @@ fn a_key_without_proof_takes_nobody_elses_place_in_line() {
             Some("own") => vec![known.clone()],
             _ => Vec::new(),
         };
-        let found = Found { by_claim: Some(known.clone()), by_certificate, ..Found::default() };
+        let found = RegisteredSoFar {
+            by_claim: Some(known.clone()),
+            by_certificate,
+            ..RegisteredSoFar::default()
+        };
         assert_eq!(told(decide(&r, &found)), wanted, "{waiting}, then {origin:?}");
-        // A proof needs no place in the line.
+        // A proven key does not wait.
         let proven = Registration { proven_by: Some("k"), ..r };
         assert_eq!(told(decide(&proven, &found)), "active", "{waiting}, then {origin:?}");
     }
 }
 
 #[test]
-fn a_certificate_that_several_machines_have_takes_nobodys_place() {
+fn a_certificate_of_several_machines_displaces_no_device() {
     let shown =
-        |token| Some(Origin { certificate: Some("c".into()), ..bulk(token, "::1").unwrap() });
+        |token| Some(DeviceOrigin { certificate: Some("c".into()), ..bulk(token, "::1").unwrap() });
     let waits = || line(vec![certificate("c"), shown("t")]);
     let known = || device(true, [vec![key("k", true, None)], waits()].concat());
     let other = || Device { id: "GUID:OTHER".into(), ..device(true, Vec::new()) };
     let cases = [
-        // By the device's own certificate, whatever else vouches.
+        // With the device's own certificate, regardless of the voucher.
         (shown("t"), vec![known()], "waits for w0"),
         (certificate("c"), vec![known()], "waits for w0"),
-        // By one that is another's, or nobody's, a certificate alone stands for its machine.
+        // With another device's certificate, or an unknown one, only a registration by certificate
+        // stands for its machine.
         (certificate("c"), vec![other()], "waits for w0"),
         (shown("t"), vec![other()], "waits"),
         (shown("t"), vec![], "waits"),
-        // By one that this device has and another too.
+        // With a certificate that both this and another device have.
         (certificate("c"), vec![known(), other()], "waits"),
         (shown("t"), vec![known(), other()], "waits"),
     ];
     for (origin, by_certificate, wanted) in cases {
-        let found = Found { by_claim: Some(known()), by_certificate, ..Found::default() };
+        let found = RegisteredSoFar {
+            by_claim: Some(known()),
+            by_certificate,
+            ..RegisteredSoFar::default()
+        };
         let told = told(decide(&registration(Some(ID), &origin), &found));
         assert_eq!(told, wanted, "{origin:?}");
     }
 }
 
 #[test]
-fn nothing_proves_a_device_that_nobody_has_approved() {
+fn an_unapproved_device_proves_nothing() {
     let waits = Device { entra: Some("e".into()), ..device(false, line(vec![entra("e")])) };
-    let found = || Found { by_claim: Some(waits.clone()), ..Found::default() };
+    let found = || RegisteredSoFar { by_claim: Some(waits.clone()), ..RegisteredSoFar::default() };
     let origin = bulk("t", "192.0.2.9");
     let r = Registration { proven_by: Some("w0"), ..registration(Some(ID), &origin) };
     assert_eq!(told(decide(&r, &found())), "waits");
     let origin = entra("e");
-    let found = Found { by_entra: Some(waits.clone()), ..found() };
+    let found = RegisteredSoFar { by_entra: Some(waits.clone()), ..found() };
     assert_eq!(told(decide(&registration(None, &origin), &found)), "waits for w0");
-    // The certificate that somebody brought who claims to be it is not its own either.
+    // A certificate from an unproven claim is not the device's own, either.
     let origin = certificate("c");
     let crowded = device(false, crowd("sixteen by certificates"));
     let by_certificate = vec![crowded.clone()];
-    let found = Found { by_claim: Some(crowded), by_certificate, ..Found::default() };
+    let found =
+        RegisteredSoFar { by_claim: Some(crowded), by_certificate, ..RegisteredSoFar::default() };
     assert_eq!(told(decide(&registration(Some(ID), &origin), &found)), "crowded");
 }
 
@@ -211,25 +227,25 @@ fn one_certificate_registers_one_device() {
         let origin = certificate("c");
         let r = registration(claimed, &origin);
         let r = Registration { accept_claims: true, ..r };
-        let found = Found { by_certificate, ..Found::default() };
+        let found = RegisteredSoFar { by_certificate, ..RegisteredSoFar::default() };
         assert_eq!(told(decide(&r, &found)), wanted, "{claimed:?}");
     }
-    // A bulk token speaks for as many machines as it has uses, whatever certificate they show.
-    let origin = Some(Origin { certificate: Some("c".into()), ..bulk("t", "::1").unwrap() });
-    let found = Found { by_certificate: vec![own()], ..Found::default() };
+    // A bulk token is for as many machines as it has uses, regardless of their certificates.
+    let origin = Some(DeviceOrigin { certificate: Some("c".into()), ..bulk("t", "::1").unwrap() });
+    let found = RegisteredSoFar { by_certificate: vec![own()], ..RegisteredSoFar::default() };
     assert_eq!(told(decide(&registration(None, &origin), &found)), "made");
 }
 
 #[test]
-fn an_active_key_beyond_eight_takes_the_place_of_the_oldest_active_one() {
+fn a_ninth_active_key_replaces_the_oldest() {
     let eight = || (0..KEYS_MAX).map(|n| key(&format!("k{n}"), true, None));
     let keys = line(vec![None]).into_iter().chain(eight()).collect();
     let known = device(true, keys);
-    let found = Found { by_claim: Some(known.clone()), ..Found::default() };
+    let found = RegisteredSoFar { by_claim: Some(known.clone()), ..RegisteredSoFar::default() };
     let origin = bulk("t", "192.0.2.9");
     let r = Registration { proven_by: Some("k3"), ..registration(Some(ID), &origin) };
     assert_eq!(told(decide(&r, &found)), "active for k0");
-    let found = Found { by_key: Some(known), ..Found::default() };
+    let found = RegisteredSoFar { by_key: Some(known), ..RegisteredSoFar::default() };
     let waiting = Registration { thumbprint: "w0", ..r };
     assert_eq!(told(decide(&waiting, &found)), "activated for k0");
 }
@@ -261,10 +277,10 @@ fn an_approval_lets_in_one_key_and_retires_the_former_ones() {
     ];
     for (device, approval, wanted) in cases {
         let told = match approve(&device, &approval) {
-            Verdict::Approve { key, retired } => {
+            ApprovalVerdict::Approve { key, retired } => {
                 format!("{}, retired {}", key.thumbprint, retired.join(" "))
             }
-            Verdict::Not(why) => format!("{why:?}"),
+            ApprovalVerdict::Not(why) => format!("{why:?}"),
         };
         assert_eq!(told, wanted, "{approval:?}");
     }

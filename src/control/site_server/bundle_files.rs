@@ -1,0 +1,287 @@
+//! The gateway's stored state of its site server: the bundle in force, the keys that may sign the
+//! next one, and the gateway's own identity.
+//!
+//! Every file is replaced atomically. The bundle is written before the trust: after a crash between
+//! the two, the old trust still verifies the new bundle.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::cert::{Facts, request};
+use crate::clock::second;
+use crate::config::Following;
+use crate::secret::{Exposure, private_dir, read_bounded, write_private, write_public};
+use crate::tls::x5t_s256;
+use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleRefusal, BundleTrust};
+
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The folder of the site server's data.
+#[derive(Clone, Debug)]
+pub struct BundleFiles {
+    state: PathBuf,
+    dir: PathBuf,
+}
+
+/// The keys that may sign the next bundle, and the lowest version that is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredTrust {
+    /// The site's code.
+    pub site: String,
+    /// The highest version that was in force.
+    pub version: u64,
+    /// The keys, as JWKs.
+    pub keys: Vec<Value>,
+    /// The URLs of the site's servers.
+    pub servers: Vec<String>,
+    /// The site's roots, PEM.
+    pub roots: String,
+}
+
+/// The certificate and key with which the gateway authenticates.
+pub struct OwnIdentity {
+    /// The certificate.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// When it should be replaced.
+    pub renewal: Timestamp,
+}
+
+impl OwnIdentity {
+    /// The certificate's SHA-256 thumbprint, as in RFC 8705.
+    pub fn thumbprint(&self) -> String {
+        self.chain.first().map(|der| x5t_s256(der)).unwrap_or_default()
+    }
+}
+
+impl BundleFiles {
+    /// The folder within a state directory.
+    pub fn new(state: &Path) -> Self {
+        BundleFiles { state: state.to_owned(), dir: Following::folder(state) }
+    }
+
+    /// The folder itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file for a bundle that the operator copies here by hand.
+    pub fn incoming(&self) -> PathBuf {
+        self.dir.join("incoming.jws")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Creates the folder.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn prepare(&self) -> io::Result<()> {
+        private_dir(&self.dir)
+    }
+
+    /// The keys that may sign the next bundle; `None` before the gateway has joined.
+    pub fn trust(&self) -> Option<StoredTrust> {
+        let (bytes, _) = read_bounded(&self.file("trust.json"), FILE_BYTES_MAX).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// The last bundle in force, expired or not; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`BundleRefusal`] if it is not a bundle that was accepted here.
+    pub fn bundle(&self, trust: &StoredTrust) -> Option<Result<Bundle, BundleRefusal>> {
+        let (bytes, _) = read_bounded(&self.file("bundle.jws"), BUNDLE_BYTES_MAX as u64).ok()?;
+        let keys = BundleKeys::of(&trust.keys);
+        let judged = BundleTrust { site: &trust.site, keys: &keys, version: trust.version };
+        Some(std::str::from_utf8(&bytes).map_err(|_| BundleRefusal::Malformed).and_then(|text| {
+            let bundle = Bundle::open_kept(text, &judged)?;
+            if bundle.version < trust.version { Err(BundleRefusal::Older) } else { Ok(bundle) }
+        }))
+    }
+
+    /// The document of the last bundle in force, unchanged.
+    pub fn text(&self) -> Option<String> {
+        let (bytes, _) = read_bounded(&self.file("bundle.jws"), BUNDLE_BYTES_MAX as u64).ok()?;
+        std::str::from_utf8(&bytes).ok().map(str::to_owned)
+    }
+
+    /// Puts a bundle in force: writes its contents to the watched files.
+    ///
+    /// # Errors
+    /// The file system's error; the earlier bundle stays in force.
+    pub fn keep(&self, bundle: &Bundle, text: &str) -> io::Result<StoredTrust> {
+        let trust = StoredTrust {
+            site: bundle.site.clone(),
+            version: bundle.version,
+            keys: bundle.bundle_keys.clone(),
+            servers: bundle.servers.clone(),
+            roots: bundle.roots.clone(),
+        };
+        self.prepare()?;
+        write_public(&self.file("bundle.jws"), text.as_bytes())?;
+        write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
+        self.spell_out(bundle)?;
+        Ok(trust)
+    }
+
+    /// Writes the contents of a bundle to the watched files that differ from it.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn spell_out(&self, bundle: &Bundle) -> io::Result<()> {
+        let keys = bundle.token_keys.to_string();
+        replace(&Following::token_keys(&self.state), keys.as_bytes())?;
+        replace(&self.file("roots.pem"), bundle.roots.as_bytes())
+    }
+
+    /// The site's roots, PEM, from the last bundle.
+    pub fn roots(&self) -> Option<String> {
+        let (bytes, _) = read_bounded(&self.file("roots.pem"), FILE_BYTES_MAX).ok()?;
+        std::str::from_utf8(&bytes).ok().map(str::to_owned)
+    }
+
+    /// The stored identity; `None` before the first.
+    ///
+    /// # Errors
+    /// The fault of its files.
+    pub fn identity(&self, name: &str) -> io::Result<Option<OwnIdentity>> {
+        let (pem, exposure) = match read_bounded(&self.file(&format!("{name}.pem")), FILE_BYTES_MAX)
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+        if exposure == Exposure::Everyone {
+            return Err(invalid("the gateway's key is readable by every user: chmod 600"));
+        }
+        let chain = crate::pem::certificates(&pem)
+            .map_err(|_| invalid("the gateway's certificate is not PEM"))?;
+        let key =
+            crate::pem::private_key(&pem).ok_or_else(|| invalid("the gateway's key is not PEM"))?;
+        let facts = chain.first().and_then(|der| Facts::of(der).ok());
+        let renewal = facts.map_or(second(0), |facts| facts.renewal());
+        Ok(Some(OwnIdentity { chain, key, renewal }))
+    }
+
+    /// Generates an identity under that name.
+    ///
+    /// # Errors
+    /// The error of the file system or of the cryptography.
+    pub fn make_identity(&self, name: &str, gateway: &str, now: Timestamp) -> io::Result<()> {
+        self.prepare()?;
+        let pair = request::identity(gateway, now).map_err(io::Error::other)?;
+        // In one file, so that no crash leaves a key with another's certificate.
+        let pem = Zeroizing::new(format!("{}{}", pair.certificate, *pair.key));
+        write_private(&self.file(&format!("{name}.pem")), pem.as_bytes())
+    }
+
+    /// Uses the identity of that name from now on.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn adopt_identity(&self, name: &str) -> io::Result<()> {
+        std::fs::rename(self.file(&format!("{name}.pem")), self.file("identity.pem"))
+    }
+}
+
+/// Writes a file unless it already holds these bytes, so that its watchers see no change.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match read_bounded(path, FILE_BYTES_MAX) {
+        Ok((held, _)) if **held == *bytes => Ok(()),
+        _ => write_public(path, bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{SignerKind, TokenSigner};
+
+    fn signer() -> TokenSigner {
+        let key = TokenSigner::generate(SignerKind::P256).unwrap();
+        TokenSigner::from_pkcs8(&key, None).unwrap()
+    }
+
+    fn signed(version: u64, by: &TokenSigner, names: &[&TokenSigner]) -> (Bundle, String) {
+        let bundle = Bundle {
+            site: "PS1".into(),
+            hierarchy: uuid::Uuid::from_u128(1),
+            version,
+            issued: 0,
+            expires: 1,
+            issuer: "https://mp/oauth2".into(),
+            servers: Vec::new(),
+            origins: Vec::new(),
+            bundle_keys: names.iter().map(|signer| signer.jwk()).collect(),
+            token_keys: serde_json::json!({ "keys": [] }),
+            roots: String::new(),
+            revoked: Vec::new(),
+            certificates_from: 0,
+            blocks: Vec::new(),
+            gone: Vec::new(),
+        };
+        let text = bundle.sign(by).unwrap();
+        (bundle, text)
+    }
+
+    #[test]
+    fn the_bundle_in_force_survives_a_crash_during_a_key_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = BundleFiles::new(dir.path());
+        assert_eq!(kept.trust(), None);
+        let (now, next) = (signer(), signer());
+        let (first, text) = signed(1, &now, &[&now, &next]);
+        kept.keep(&first, &text).unwrap();
+        let trust = kept.trust().unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Ok(first)));
+
+        // The next one is signed by the key that the first has announced, and a crash cuts the
+        // write short.
+        let (second, text) = signed(2, &next, &[&next]);
+        std::fs::write(kept.dir().join("bundle.jws"), text).unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Ok(second)));
+        let (_, stranger) = signed(3, &signer(), &[&next]);
+        std::fs::write(kept.dir().join("bundle.jws"), stranger).unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Err(BundleRefusal::Signature)));
+    }
+
+    #[test]
+    fn an_older_bundle_in_the_place_of_the_last_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, signer) = (BundleFiles::new(dir.path()), signer());
+        let (old, text) = signed(1, &signer, &[&signer]);
+        kept.keep(&old, &text).unwrap();
+        let (new, newer) = signed(2, &signer, &[&signer]);
+        kept.keep(&new, &newer).unwrap();
+        std::fs::write(kept.dir().join("bundle.jws"), text).unwrap();
+        assert_eq!(kept.bundle(&kept.trust().unwrap()), Some(Err(BundleRefusal::Older)));
+    }
+
+    #[test]
+    fn an_identity_is_replaced_by_the_next_one_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = BundleFiles::new(dir.path());
+        let now = second(1_800_000_000);
+        assert!(kept.identity("identity").unwrap().is_none());
+        kept.make_identity("identity", "gw1", now).unwrap();
+        let first = kept.identity("identity").unwrap().unwrap();
+        assert!(first.renewal > now);
+        kept.make_identity("next", "gw1", now).unwrap();
+        let next = kept.identity("next").unwrap().unwrap();
+        assert_ne!(first.thumbprint(), next.thumbprint());
+        kept.adopt_identity("next").unwrap();
+        let adopted = kept.identity("identity").unwrap().unwrap();
+        assert_eq!(adopted.thumbprint(), next.thumbprint());
+        assert!(kept.identity("next").unwrap().is_none());
+    }
+}

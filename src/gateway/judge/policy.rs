@@ -1,0 +1,345 @@
+//! The policy that requests are judged by: a configuration with its keys, caches and counters
+//! resolved, replaced as a whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::decide::Pass;
+use super::host::host_of;
+use super::observe::Observing;
+use super::plain_http::Clear;
+use crate::backend_health::{BackendHealth, Endpoint};
+use crate::client::ClientTrust;
+use crate::config::{AltAuth, BackendTimes, Config, Limits, MessageGuard, SiteSystem};
+use crate::denial::Denial;
+use crate::front::ConnInfo;
+use crate::gateway::exchange::{Address, BackendTls, Bound, ConnectTarget, Peer};
+use crate::live::Live;
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::rate::{Rate, neighbourhood};
+use crate::refetch::Refetch;
+use crate::route::{Destination, Role, RouteTable};
+use crate::secret::BasicCredential;
+use crate::token::{Blocklist, TokenCache, TokenSource, Trusted};
+
+/// The route label of requests without a route.
+pub const NO_ROUTE: &str = "none";
+
+/// Everything that requests are judged by.
+pub struct Policy {
+    /// The site systems by name.
+    pub sites: HashMap<Arc<str>, Arc<SitePolicy>>,
+    /// The site systems of each configured plain-HTTP address, in configuration order.
+    pub clear: HashMap<SocketAddr, Vec<Arc<SitePolicy>>>,
+    /// The accepted issuers with their keys.
+    pub trusted: Vec<Trusted>,
+    /// The sources for newer keys by issuer name; the keys of other issuers refresh on their own.
+    pub refetch: HashMap<Arc<str>, Refetch>,
+    /// The blocked tokens, devices and users.
+    pub blocklist: Live<Blocklist>,
+    /// Verified tokens, cached and shared by successive policies.
+    pub tokens: Arc<TokenCache>,
+    /// What clients may take.
+    pub limits: Limits,
+}
+
+/// The parts of the policy that judge tokens.
+pub struct TokenPolicy {
+    /// The configured issuers with their keys, in any order.
+    pub trusted: Vec<Trusted>,
+    /// The sources for newer keys.
+    pub refetch: HashMap<Arc<str>, Refetch>,
+    /// The blocked tokens, devices and users.
+    pub blocklist: Live<Blocklist>,
+    /// Verified tokens, cached.
+    pub tokens: Arc<TokenCache>,
+}
+
+/// One site system.
+pub struct SitePolicy {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its host names and addresses.
+    pub hosts: Vec<String>,
+    /// Its routes.
+    pub routes: RouteTable,
+    /// The names of the issuers that it accepts.
+    pub issuers: Vec<Arc<str>>,
+    /// Every `iss` of these issuers, separated by spaces: the issuers that the site's services may
+    /// accept for a request through this site system.
+    pub accepted_iss: String,
+    /// The origins of the site's other systems. A token for one of them is refused here.
+    pub elsewhere: Vec<String>,
+    /// Where clients put their tokens.
+    pub token_sources: Vec<TokenSource>,
+    /// The fields that may hold a credential, in lower case.
+    pub secrets: Vec<String>,
+    /// Whether Windows authentication passes through.
+    pub windows_auth: bool,
+    /// Whether a client's trace is continued.
+    pub trusts_traces: bool,
+    /// The requirements on messages of clients with a token.
+    pub message_guard: MessageGuard,
+    /// The endpoints that messages may target; `None` for any.
+    pub message_endpoints: Option<Vec<String>>,
+    /// The request types that messages without a token may carry, besides those that clients
+    /// without a token need.
+    pub message_requests: Vec<String>,
+    /// The clients that may use the AltAuth namespaces; `None` for no client.
+    pub alt_auth: Option<AltAuth>,
+    /// How it treats plain HTTP; `None` without a plain-HTTP listener.
+    pub clear: Option<Clear>,
+    /// How it observes; `None` if it enforces.
+    pub observing: Option<Observing>,
+    /// The trust for client certificates, if clients are asked for one.
+    pub clients: Option<Live<ClientTrust>>,
+    /// The destinations of requests.
+    pub upstreams: Upstreams,
+    /// The rate limit of each route that has one, in the order of the table.
+    pub rates: Vec<Option<Rate<IpAddr>>>,
+    /// The counters of each route, in the order of the table.
+    pub metrics: Vec<RouteMetrics>,
+    /// The counters of requests without a route.
+    pub no_route: RouteMetrics,
+}
+
+/// The destinations of a site system's requests.
+pub struct Upstreams {
+    /// Its backend.
+    pub backend: Upstream,
+    /// The backends of single roles.
+    pub roles: Vec<(Role, Upstream)>,
+    /// The token service, if it is offered.
+    pub token_service: Option<Upstream>,
+    /// The authority's publications, if there are any.
+    pub publication: Option<Upstream>,
+}
+
+/// A backend, ready to connect to.
+pub struct Upstream {
+    /// Its addresses, as its name resolves now.
+    pub addresses: Live<Vec<Endpoint>>,
+    /// Or its unix socket.
+    pub unix: Option<UnixEndpoint>,
+    /// The trust for its certificate; `None` for plain HTTP.
+    pub tls: Option<BackendTls>,
+    /// The gateway's own credential at the backend; `None` if clients authenticate themselves.
+    pub credential: Option<BasicCredential>,
+    /// Its timeouts.
+    pub times: BackendTimes,
+    /// Its requests in flight, and their limit.
+    pub in_flight: Arc<Bound>,
+    /// The most requests in flight.
+    pub requests_max: usize,
+}
+
+/// A unix socket that a backend listens on.
+#[derive(Clone, Debug)]
+pub struct UnixEndpoint {
+    /// Its path.
+    pub path: Arc<Path>,
+    /// Its health; `None` for a service of this process.
+    pub health: Option<Arc<BackendHealth>>,
+}
+
+impl Policy {
+    /// Builds the policy of a configuration. `judged_by` holds the issuers, keys and blocklist.
+    /// `upstreams` resolves a site system's destinations. `clients` returns its trust for client
+    /// certificates.
+    pub fn new(
+        config: &Config,
+        judged_by: TokenPolicy,
+        metrics: &Metrics,
+        mut upstreams: impl FnMut(&SiteSystem) -> Upstreams,
+        mut clients: impl FnMut(&SiteSystem) -> Option<Live<ClientTrust>>,
+    ) -> Policy {
+        let mut sites = HashMap::new();
+        let mut clear: HashMap<_, Vec<_>> = HashMap::new();
+        for system in &config.site_systems {
+            let (to, all) = (upstreams(system), &config.site_systems);
+            let accepted_iss = accepted_iss(system, &judged_by.trusted);
+            let site = SitePolicy::new(system, all, to, clients(system), metrics);
+            let site = Arc::new(SitePolicy { accepted_iss, ..site });
+            if let Some(plain) = &system.plain_http {
+                clear.entry(plain.listen).or_default().push(site.clone());
+            }
+            sites.insert(site.name.clone(), site);
+        }
+        let TokenPolicy { trusted, refetch, blocklist, tokens } = judged_by;
+        Policy { sites, clear, trusted, refetch, blocklist, tokens, limits: config.limits }
+    }
+
+    /// Returns the site system of a request. Over TLS, the one that the connection was opened for.
+    /// Over plain HTTP, the one that `host` names, or else the default of the address.
+    pub(in crate::gateway) fn site_of(
+        &self,
+        conn: &ConnInfo,
+        host: Option<&[u8]>,
+    ) -> Option<Arc<SitePolicy>> {
+        if let Some(address) = &conn.clear {
+            let named = host.and_then(host_of).map(|host| host.trim_end_matches('.'));
+            let answers = |site: &&Arc<SitePolicy>| {
+                site.hosts.iter().any(|own| named.is_some_and(|n| own.eq_ignore_ascii_case(n)))
+            };
+            if let Some(site) = self.clear.get(address)?.iter().find(answers) {
+                return Some(site.clone());
+            }
+        }
+        self.sites.get(&conn.site).cloned()
+    }
+
+    /// Returns the site systems and routes that have counters.
+    pub fn counted(&self) -> BTreeSet<(String, String)> {
+        let mut counted = BTreeSet::new();
+        for site in self.sites.values() {
+            counted.insert((site.name.to_string(), NO_ROUTE.to_owned()));
+            for route in site.routes.iter() {
+                counted.insert((site.name.to_string(), route.name.to_string()));
+            }
+        }
+        counted
+    }
+}
+
+impl SitePolicy {
+    fn new(
+        system: &SiteSystem,
+        all: &[SiteSystem],
+        upstreams: Upstreams,
+        clients: Option<Live<ClientTrust>>,
+        metrics: &Metrics,
+    ) -> SitePolicy {
+        SitePolicy {
+            name: system.name.as_str().into(),
+            hosts: system.hosts.clone(),
+            metrics: system
+                .routes
+                .iter()
+                .map(|route| metrics.route(&system.name, &route.name))
+                .collect(),
+            no_route: metrics.route(&system.name, NO_ROUTE),
+            rates: system
+                .routes
+                .iter()
+                .map(|route| route.requests_per_minute.map(Rate::per_minute))
+                .collect(),
+            routes: system.routes.clone(),
+            issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
+            accepted_iss: String::new(),
+            elsewhere: elsewhere(system, all),
+            token_sources: system.token_sources.clone(),
+            secrets: secrets(&system.token_sources),
+            windows_auth: system.windows_auth,
+            trusts_traces: system.trust_traceparent,
+            message_guard: system.message_guard,
+            message_endpoints: system.message_endpoints.clone(),
+            message_requests: system.message_requests.clone(),
+            alt_auth: system.alt_auth.clone(),
+            clear: system.plain_http.as_ref().map(|plain| {
+                let hosts = system.hosts.iter().cloned();
+                Clear::new(plain.mode, hosts.zip(system.origins()).collect(), &system.routes)
+            }),
+            observing: system.observe_until.map(|until| Observing::new(until, &system.routes)),
+            clients,
+            upstreams,
+        }
+    }
+
+    /// Returns the destination of a route. A request without a route passes only in observe mode,
+    /// to the backend.
+    pub(in crate::gateway) fn upstream(&self, route: Option<usize>) -> Option<&Upstream> {
+        let Upstreams { backend, roles, token_service, publication } = &self.upstreams;
+        match route.and_then(|place| self.routes.get(place)).map(|route| route.destination) {
+            Some(Destination::Backend | Destination::SiteServer) | None => Some(backend),
+            Some(Destination::Role(role)) => {
+                roles.iter().find(|(of, _)| *of == role).map(|(_, upstream)| upstream)
+            }
+            Some(Destination::TokenService) => token_service.as_ref(),
+            Some(Destination::Publication) => publication.as_ref(),
+        }
+    }
+
+    /// Returns the gateway's own credential for an admitted request. It is `None` for an observed
+    /// request, which enforcing would refuse; for a request that passed without the token that its
+    /// route requires; and if the client authenticates itself to the backend.
+    pub(in crate::gateway) fn credential(
+        &self,
+        route: Option<usize>,
+        pass: &Pass,
+    ) -> Option<&BasicCredential> {
+        if pass.pinned || pass.unasked || pass.observed.is_some() {
+            return None;
+        }
+        self.upstream(route)?.credential.as_ref()
+    }
+
+    /// Counts a request against its route's rate limit.
+    pub(in crate::gateway) fn takes_turn(
+        &self,
+        route: Option<usize>,
+        client: IpAddr,
+    ) -> Result<(), Denial> {
+        match route.and_then(|place| self.rates.get(place)) {
+            Some(Some(rate)) => {
+                rate.take(&neighbourhood(client)).map_err(|_| Denial::LimitRequests)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the counters of a route, or those of no route.
+    pub fn counters(&self, route: Option<usize>) -> &RouteMetrics {
+        route.and_then(|index| self.metrics.get(index)).unwrap_or(&self.no_route)
+    }
+}
+
+/// An `iss` with a space or another byte that no field takes is left out, so the services do not
+/// accept it.
+fn accepted_iss(system: &SiteSystem, trusted: &[Trusted]) -> String {
+    let accepted = trusted.iter().filter(|t| system.issuers.iter().any(|n| **n == *t.issuer.name));
+    let all = accepted.flat_map(|t| &t.issuer.accepts).map(String::as_str);
+    let fit = all.filter(|iss| !iss.is_empty() && iss.bytes().all(|b| b.is_ascii_graphic()));
+    fit.collect::<Vec<_>>().join(" ")
+}
+
+fn elsewhere(system: &SiteSystem, all: &[SiteSystem]) -> Vec<String> {
+    let own: BTreeSet<String> = system.origins().collect();
+    all.iter().flat_map(SiteSystem::origins).filter(|origin| !own.contains(origin)).collect()
+}
+
+/// Authorization in any form passes only if a route says so, with or without tokens.
+fn secrets(sources: &[TokenSource]) -> Vec<String> {
+    let named = sources.iter().map(|source| source.header().to_ascii_lowercase());
+    let mut secrets: Vec<String> = named.chain(["authorization".to_owned()]).collect();
+    secrets.dedup();
+    secrets
+}
+
+impl Upstream {
+    /// Returns its current addresses: none while its name does not resolve.
+    pub(in crate::gateway) fn peers(&self) -> Peers<'_> {
+        Peers { upstream: self, addresses: self.addresses.load() }
+    }
+}
+
+/// The addresses of a backend at one moment.
+pub(in crate::gateway) struct Peers<'a> {
+    upstream: &'a Upstream,
+    addresses: Arc<Vec<Endpoint>>,
+}
+
+impl Peers<'_> {
+    /// Iterates over them in the order in which they are tried.
+    pub(in crate::gateway) fn iter(&self) -> impl Iterator<Item = ConnectTarget> + Clone {
+        let unix = self.upstream.unix.iter();
+        let unix = unix.map(|socket| (Address::Unix(socket.path.clone()), socket.health.clone()));
+        let tcp = self.addresses.iter();
+        let tcp = tcp.map(|end| (Address::Tcp(end.address), Some(end.health.clone())));
+        unix.chain(tcp).map(|(address, health)| ConnectTarget {
+            peer: Peer::new(address, self.upstream.tls.as_ref()),
+            health,
+        })
+    }
+}
