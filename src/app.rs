@@ -259,7 +259,7 @@ impl App {
         let addresses = app.open_all()?;
         app.keep_text();
         app.probe_listeners()?;
-        app.metrics.config_reloaded(Some(now.as_second()));
+        app.metrics.process.config_reloaded(Some(now.as_second()));
         Ok((app, addresses, admin, metrics))
     }
 
@@ -278,7 +278,7 @@ impl App {
                 clients: self.applied.clients.shared(),
                 readiness: self.readiness.clone(),
                 connections: self.front.count(),
-                census: self.front.census(),
+                open_connections: self.front.open_connections(),
                 history: history.clone(),
                 metrics: self.metrics.clone(),
                 path: self.options.path.display().to_string(),
@@ -367,7 +367,6 @@ pub(crate) use examine::{
 pub use issuers::read_trusted;
 pub(crate) use reload::only_at_start;
 pub(crate) use replay::{bindings, policy as policy_of};
-pub(crate) use report::certificate as certificate_status;
 pub use running::{LostThread, Running};
 pub(crate) use space::examine as examine_space;
 pub(crate) use store_place::store_place;

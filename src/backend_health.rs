@@ -3,6 +3,8 @@
 //! The connections to backends report; log, metrics and status read. No probe request is sent.
 //! While an address is healthy, a report writes one value at most.
 
+mod fault;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +12,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::denial::Denial;
 use crate::metrics::BackendAddressMetrics;
+
+pub use fault::BackendFault;
 
 /// An address is down after this many consecutive failures, since one failure may be the fault of
 /// the request. An address that refuses connections is down at once.
@@ -19,86 +22,6 @@ const FAILURES_IN_A_ROW: u32 = 3;
 /// The resolution of the time of the last success. Otherwise a busy address would write it for each
 /// request, and shards would contend.
 const SUCCESS_MS: u64 = 100;
-
-/// Why an address is down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackendFault {
-    /// No connection.
-    Unreachable,
-    /// No connection, or no response, in time.
-    Timeout,
-    /// Its certificate is not trusted.
-    Certificate,
-    /// It rejects sitegate's own account.
-    Credentials,
-    /// It sends an ambiguous response.
-    Response,
-    /// It closes connections before it has responded.
-    Closed,
-    /// It responds with 502, 503 or 504: the server behind it fails (RFC 9110 §15.6).
-    Unavailable,
-}
-
-impl BackendFault {
-    /// Every fault, in the order of the documentation.
-    pub const ALL: [BackendFault; 7] = [
-        BackendFault::Unreachable,
-        BackendFault::Timeout,
-        BackendFault::Certificate,
-        BackendFault::Credentials,
-        BackendFault::Response,
-        BackendFault::Closed,
-        BackendFault::Unavailable,
-    ];
-
-    /// The label of metrics, and the code in log and status: that of the denial that clients
-    /// receive, unless they receive the backend's own response.
-    pub fn code(self) -> &'static str {
-        match self {
-            BackendFault::Unreachable => Denial::UpstreamUnreachable.code(),
-            BackendFault::Timeout => Denial::UpstreamTimeout.code(),
-            BackendFault::Certificate => Denial::UpstreamCertificate.code(),
-            BackendFault::Credentials => Denial::UpstreamCredentials.code(),
-            BackendFault::Response => Denial::UpstreamResponse.code(),
-            BackendFault::Closed => Denial::UpstreamClosed.code(),
-            BackendFault::Unavailable => "upstream.unavailable",
-        }
-    }
-
-    /// The backend fault behind a denial, if there is one.
-    pub fn of(denial: Denial) -> Option<Self> {
-        match denial {
-            Denial::UpstreamUnreachable => Some(BackendFault::Unreachable),
-            Denial::UpstreamTimeout => Some(BackendFault::Timeout),
-            Denial::UpstreamCertificate => Some(BackendFault::Certificate),
-            Denial::UpstreamCredentials => Some(BackendFault::Credentials),
-            Denial::UpstreamResponse => Some(BackendFault::Response),
-            Denial::UpstreamClosed => Some(BackendFault::Closed),
-            _ => None,
-        }
-    }
-
-    /// How an operator fixes it.
-    pub fn hint(self) -> &'static str {
-        match self {
-            BackendFault::Unreachable => {
-                "is the service running, and does it listen on this address and port?"
-            }
-            BackendFault::Timeout => {
-                "is the server overloaded, or does a firewall drop packets to it?"
-            }
-            BackendFault::Certificate => {
-                "does its certificate have the name in `backend`, and does `backend_ca` name its issuer?"
-            }
-            BackendFault::Credentials => "is the account in `backend_auth` right, and not locked?",
-            BackendFault::Response => "`sitegate doctor` tests it and shows its responses",
-            BackendFault::Closed => "its own log says why it ends connections",
-            BackendFault::Unavailable => {
-                "in IIS, the application pool has most likely stopped; its own log says why"
-            }
-        }
-    }
-}
 
 /// The state of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,6 +195,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::denial::Denial;
     use crate::metrics::Metrics;
 
     fn health() -> BackendHealth {

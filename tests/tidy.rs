@@ -8,6 +8,8 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/code.rs"]
 mod code;
 #[path = "tidy/configuration.rs"]

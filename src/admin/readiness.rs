@@ -64,7 +64,7 @@ impl Readiness {
             reasons.push("draining".to_owned());
         }
         reasons.extend((self.amiss)());
-        self.metrics.set_ready(reasons.is_empty());
+        self.metrics.process.ready(reasons.is_empty());
         reasons
     }
 }

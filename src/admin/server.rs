@@ -76,7 +76,7 @@ pub async fn serve(
 
 async fn metrics(State(shown): State<AdminState>) -> Response {
     let _ = shown.readiness.reasons();
-    shown.metrics.set_clock(shown.clock.now().as_microsecond() as f64 / 1e6);
+    shown.metrics.process.clock(shown.clock.now().as_microsecond() as f64 / 1e6);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, shown.metrics.render()).into_response()
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::history::Interval;
+use crate::cert::Facts;
 
 /// The whole state of a process, for people and scripts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -238,6 +239,25 @@ pub struct CertificateStatus {
     pub thumbprint_sha256: String,
     /// The kind and size of its key.
     pub key: String,
+}
+
+impl CertificateStatus {
+    /// The status of a certificate of a source.
+    pub fn new(source: &str, facts: &Facts) -> Self {
+        let ips = facts.ips.iter().map(ToString::to_string);
+        CertificateStatus {
+            source: source.to_owned(),
+            subject: facts.subject.clone(),
+            issuer: facts.issuer.clone(),
+            serial: facts.serial.clone(),
+            names: facts.dns.iter().cloned().chain(ips).collect(),
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            thumbprint: facts.sha1.clone(),
+            thumbprint_sha256: facts.sha256.clone(),
+            key: format!("{:?} {}", facts.key, facts.key_bits),
+        }
+    }
 }
 
 /// A certificate that may not be served.

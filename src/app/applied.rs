@@ -110,7 +110,7 @@ impl Applied {
         self.joined.again();
         self.limits.publish(config.limits);
         self.bindings.publish(self.sites.bindings(config));
-        metrics.retain_routes(&counted);
+        metrics.routes.retain(&counted);
         self.backends.retain(&backend_addresses(config));
     }
 

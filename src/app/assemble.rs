@@ -243,12 +243,12 @@ impl Sites {
 }
 
 fn forget_certificates(metrics: &Metrics, site: &str, served: &Served) {
-    metrics.certificate_stapled(site, None, false);
+    metrics.certificates.stapled(site, None, false);
     for source in [crate::cert::Source::Pki, crate::cert::Source::SiteIssued] {
-        metrics.certificate_expires(site, source.as_str(), None);
-        metrics.certificate_rejected(site, source.as_str(), None);
+        metrics.certificates.expires(site, source.as_str(), None);
+        metrics.certificates.rejected(site, source.as_str(), None);
         let was = (source.as_str(), served.selection.why.as_str());
-        metrics.certificate_served(site, Some(was), None);
+        metrics.certificates.served(site, Some(was), None);
     }
 }
 

@@ -11,7 +11,6 @@ use rustls::crypto::CryptoProvider;
 
 use super::assemble::{find_tokens, folder, names};
 use super::authority::{Allowed, allowed, open_authority};
-use super::report::certificate;
 use super::store_place::store_place;
 use super::upstreams::backend_roots;
 use crate::admin::CertificateStatus;
@@ -114,7 +113,8 @@ impl Examiner {
         match (&selection.chosen, allowed(&config.site, &system.roles)) {
             (Some(chosen), _) => {
                 found.is_covered = true;
-                found.certificate = Some(certificate(chosen.source().as_str(), chosen.facts()));
+                found.certificate =
+                    Some(CertificateStatus::new(chosen.source().as_str(), chosen.facts()));
             }
             (None, Allowed::Yes) => {
                 let own = match &config.site_server {

@@ -198,21 +198,21 @@ impl FollowedBlocks {
 
 impl OnSiteServer for FollowedBlocks {
     fn bundle(&self, bundle: &Arc<Bundle>) {
-        self.metrics.site.bundle(bundle.version, bundle.issued, bundle.expires);
+        self.metrics.following.bundle(bundle.version, bundle.issued, bundle.expires);
         self.look(Some(bundle));
         self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn refused(&self, refusal: BundleRefusal) {
-        self.metrics.site.bundle_refused(refusal.code());
+        self.metrics.following.bundle_refused(refusal.code());
     }
 
     fn reached(&self, is_reached: bool) {
-        self.metrics.site.site_server_reached(is_reached);
+        self.metrics.following.site_server_reached(is_reached);
     }
 
     fn clock(&self, ahead_s: i64) {
-        self.metrics.site.site_server_clock(ahead_s);
+        self.metrics.following.site_server_clock(ahead_s);
     }
 }
 

@@ -49,7 +49,7 @@ impl LastModes {
             if was == Some(observes) {
                 continue;
             }
-            metrics.observing(&site.name, Some(observes));
+            metrics.process.observing(&site.name, Some(observes));
             match (observes, was) {
                 (true, _) => tracing::warn!(
                     target: "sitegate::mode", site_system = &*site.name, until = %until.0,
@@ -66,7 +66,7 @@ impl LastModes {
             }
         }
         for (name, observed) in before {
-            metrics.observing(&name, None);
+            metrics.process.observing(&name, None);
             if observed {
                 tracing::warn!(target: "sitegate::mode", site_system = &*name, "no longer observes");
             }

@@ -30,28 +30,28 @@ impl Certificates {
 impl Observer for Certificates {
     fn swapped(&self, site: &str, from: Option<Source>, to: Option<Source>, cause: Why) {
         let name = |source: Option<Source>| source.map_or("none", Source::as_str);
-        self.metrics.certificate_swapped(site, name(from), name(to), cause.as_str());
+        self.metrics.certificates.swapped(site, name(from), name(to), cause.as_str());
     }
 
     fn chosen(&self, site: &str, source: Option<Source>, why: Why) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         let now = source.map(|source| (source.as_str(), why.as_str()));
-        self.metrics.certificate_served(site, *served, now);
+        self.metrics.certificates.served(site, *served, now);
         *served = now;
     }
 
     fn rejected(&self, site: &str, source: Source, unfit: Option<Unfit>) {
-        self.metrics.certificate_rejected(site, source.as_str(), unfit);
+        self.metrics.certificates.rejected(site, source.as_str(), unfit);
     }
 
     fn stapled(&self, site: &str, next_update: Option<Timestamp>, in_vain: bool) {
         let until = next_update.map(|at| at.as_second());
-        self.metrics.certificate_stapled(site, until, in_vain);
+        self.metrics.certificates.stapled(site, until, in_vain);
     }
 
     fn expires(&self, site: &str, source: Source, not_after: Option<Timestamp>) {
         let seconds = not_after.map(|at| at.as_second());
-        self.metrics.certificate_expires(site, source.as_str(), seconds);
+        self.metrics.certificates.expires(site, source.as_str(), seconds);
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn refusals(policy: Live<Policy>, access: AccessLog, clock: Clock) ->
     Arc::new(move |conn, detail| {
         let denial = Denial::FramingHead;
         if let Some(site) = policy.load().sites.get(&conn.site) {
-            site.no_route.denied(denial);
+            site.metrics.no_route.denied(denial);
         }
         access.write(&Access {
             time: clock.now(),

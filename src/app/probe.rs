@@ -87,7 +87,7 @@ impl Prober {
             }
             self.tell(unanswered);
             let is_there = self.state_dir.is_there();
-            self.metrics.set_state_present(is_there);
+            self.metrics.process.state_present(is_there);
             if std::mem::replace(&mut has_state, is_there) && !is_there {
                 tracing::error!(
                     target: "sitegate::probe", path = %self.state_dir.path().display(),

@@ -95,11 +95,11 @@ impl App {
             Ok(()) => {
                 state.since = now;
                 state.error = None;
-                self.metrics.config_reloaded(Some(now.as_second()));
+                self.metrics.process.config_reloaded(Some(now.as_second()));
                 tracing::info!(target: "sitegate::config", "the configuration was reloaded");
             }
             Err(error) => {
-                self.metrics.config_reloaded(None);
+                self.metrics.process.config_reloaded(None);
                 if state.error.as_ref() != Some(&error) {
                     tell(&error);
                 }

@@ -17,7 +17,6 @@ use crate::admin::{
     CertificateStatus, ClientsStatus, ConfigStatus, History, IssuerStatus, PlainHttpStatus,
     Readiness, RejectedStatus, SiteServerStatus, SiteStatus, SiteSystemStatus, Status,
 };
-use crate::cert::Facts;
 use crate::clock::{Clock, second};
 use crate::config::{Config, SiteSystem};
 use crate::control::site_server::FollowedServer;
@@ -35,7 +34,7 @@ pub(super) struct Sources {
     pub(super) clients: SharedClients,
     pub(super) readiness: Readiness,
     pub(super) connections: Arc<dyn Fn() -> usize + Send + Sync>,
-    pub(super) census: OpenConnections,
+    pub(super) open_connections: OpenConnections,
     pub(super) history: History,
     pub(super) metrics: Arc<Metrics>,
     pub(super) path: String,
@@ -50,7 +49,7 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
     Arc::new(move || {
         // Before any lock is taken: readiness locks the site systems too.
         let not_ready = sources.readiness.reasons();
-        let (now, open) = (sources.clock.now(), sources.census.open());
+        let (now, open) = (sources.clock.now(), sources.open_connections.open());
         let last_hour = sources.history.hour(now, sources.metrics.totals());
         let state = sources.state.lock().unwrap_or_else(PoisonError::into_inner);
         let issuers = sources.issuers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,7 +211,10 @@ fn site_system(
             .collect(),
         observes: system.observe_until.is_some_and(|until| until.holds(now)),
         observe_until: system.observe_until.map(|until| until.0),
-        certificate: selection.chosen.as_ref().map(|c| certificate(c.source().as_str(), c.facts())),
+        certificate: selection
+            .chosen
+            .as_ref()
+            .map(|c| CertificateStatus::new(c.source().as_str(), c.facts())),
         reason: selection.why.as_str().to_owned(),
         stapled_until: served.staple.as_ref().map(|staple| staple.next_update),
         rejected: selection
@@ -227,7 +229,7 @@ fn site_system(
                 certificate: rejected
                     .facts
                     .as_ref()
-                    .map(|facts| certificate(rejected.source.as_str(), facts)),
+                    .map(|facts| CertificateStatus::new(rejected.source.as_str(), facts)),
             })
             .collect(),
         warnings: served
@@ -244,22 +246,5 @@ fn site_system(
         next_change: selection.next_change,
         since: served.since,
         swaps: served.swaps,
-    }
-}
-
-/// A certificate as status shows it.
-pub(crate) fn certificate(source: &str, facts: &Facts) -> CertificateStatus {
-    let ips = facts.ips.iter().map(ToString::to_string);
-    CertificateStatus {
-        source: source.to_owned(),
-        subject: facts.subject.clone(),
-        issuer: facts.issuer.clone(),
-        serial: facts.serial.clone(),
-        names: facts.dns.iter().cloned().chain(ips).collect(),
-        not_before: facts.not_before,
-        not_after: facts.not_after,
-        thumbprint: facts.sha1.clone(),
-        thumbprint_sha256: facts.sha256.clone(),
-        key: format!("{:?} {}", facts.key, facts.key_bits),
     }
 }

@@ -156,7 +156,7 @@ async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartErro
         Err(error) => {
             tracing::error!(path = %path.display(), %error,
                 "the site has no store; no client can register until the next start");
-            parts.metrics.site.store_works(false);
+            parts.metrics.store.works(false);
             let store = Some(live(StoreHealth::without(&error, Instant::now())).1);
             let health = SiteHealth { store, unpublished: None };
             let begun = Begun { blocks: live(Blocklist::default()).1, health };

@@ -41,17 +41,17 @@ impl SiteHealth {
 /// Reports the store's events to the log and the metrics; the store works at first.
 pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
     let metrics = metrics.clone();
-    metrics.site.store_works(true);
+    metrics.store.works(true);
     Arc::new(move |event| match event {
-        StoreEvent::Failed(fault) => metrics.site.store_failed(fault.code()),
+        StoreEvent::Failed(fault) => metrics.store.failed(fault.code()),
         StoreEvent::Down(trouble) => {
-            metrics.site.store_works(false);
+            metrics.store.works(false);
             let (what, told) = (words(trouble.fault).0, &trouble.told);
             tracing::error!(target: "sitegate::store", cause = trouble.fault.code(),
                 "the site's store {what}: {told}");
         }
         StoreEvent::Up { trouble, failed } => {
-            metrics.site.store_works(true);
+            metrics.store.works(true);
             tracing::info!(target: "sitegate::store", cause = trouble.fault.code(),
                 seconds = trouble.since.elapsed().as_secs(), failed,
                 "the site's store {} again", words(trouble.fault).1);

@@ -90,7 +90,7 @@ impl SpaceWatch {
         let places = places(&config);
         let of_state = places.iter().find(|(_, folder, _)| *folder == config.site.state);
         if let Some((_, _, space)) = of_state {
-            self.metrics.site.state_free(space.left);
+            self.metrics.process.state_free(space.left);
         }
         let lines: Vec<String> =
             places.iter().filter_map(|(what, folder, space)| told(what, folder, space)).collect();

@@ -7,49 +7,25 @@
 mod crl;
 mod scope;
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, RsaKeySize, SanType,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls_pki_types::ServerName;
-use zeroize::Zeroizing;
 
 use crate::unfit::Unfit;
 
 pub use crl::{CrlOutline, Revocation, RevocationReason};
 pub use scope::Scope;
 
+pub use super::template::{CertAlgorithm, Pair};
+
 use super::export::{SEQUENCE, tlv};
 use super::facts::outline;
 use super::request::SigningRequest;
+use super::template::{after, failed, generate, leaf, set_validity, subject};
 use super::{CredentialFault, Facts, certificate_der};
-
-/// The kind of key that the site signs with and issues for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CertAlgorithm {
-    /// ECDSA on P-256: small, fast, and the only curve that older Windows versions also support.
-    #[default]
-    P256,
-    /// RSA of 2048 bits, for clients that accept nothing else.
-    Rsa2048,
-}
-
-/// A certificate and its key, as PEM.
-pub struct Pair {
-    /// The chain to serve, leaf first; for a root, itself.
-    pub certificate: String,
-    /// The key, PKCS#8; wiped when dropped.
-    pub key: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for Pair {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pair").field("certificate", &self.certificate).finish_non_exhaustive()
-    }
-}
 
 const DAY: i64 = 24 * 60 * 60;
 const ROOT_LIFE: i64 = 3653 * DAY;
@@ -292,21 +268,6 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-pub(super) fn leaf(
-    name: &str,
-    hosts: &[ServerName<'static>],
-) -> Result<CertificateParams, CredentialFault> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = subject(common_name(name, hosts), None);
-    params.subject_alt_names = hosts.iter().map(alternative).collect::<Result<_, _>>()?;
-    // States CA:FALSE explicitly, and makes rcgen write the subject key identifier.
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
 fn authority(name: &str, unit: Option<String>, below: u8, scope: &Scope) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(name.to_owned(), unit);
@@ -315,69 +276,6 @@ fn authority(name: &str, unit: Option<String>, below: u8, scope: &Scope) -> Cert
     params.custom_extensions = vec![scope.constraints()];
     params.use_authority_key_identifier_extension = true;
     params
-}
-
-fn subject(common_name: String, unit: Option<String>) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, common_name);
-    if let Some(unit) = unit {
-        name.push(DnType::OrganizationalUnitName, unit);
-    }
-    name
-}
-
-/// The first host, if it fits (RFC 5280 appendix A.1, ub-common-name). Clients that apply name
-/// constraints to common names too would take an address there for a DNS name, and a constrained
-/// chain would fail; text with a space is not taken for a name.
-fn common_name(name: &str, hosts: &[ServerName<'static>]) -> String {
-    match hosts.first() {
-        Some(ServerName::DnsName(host)) if host.as_ref().len() <= 64 => host.as_ref().to_owned(),
-        _ => format!("Site system {name}"),
-    }
-}
-
-fn alternative(host: &ServerName<'static>) -> Result<SanType, CredentialFault> {
-    match host {
-        ServerName::DnsName(name) => {
-            let name = name.as_ref().to_owned().try_into().map_err(failed)?;
-            Ok(SanType::DnsName(name))
-        }
-        ServerName::IpAddress(ip) => Ok(SanType::IpAddress((*ip).into())),
-        _ => Err(CredentialFault::new(
-            Unfit::NotIssued,
-            "a host is neither a DNS name nor an IP address",
-        )),
-    }
-}
-
-pub(super) fn generate(algorithm: CertAlgorithm) -> Result<KeyPair, CredentialFault> {
-    match algorithm {
-        CertAlgorithm::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-        CertAlgorithm::Rsa2048 => {
-            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)
-        }
-    }
-    .map_err(failed)
-}
-
-/// Sets the validity, clamped to the range that a certificate can express.
-pub(super) fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + since_epoch(from);
-    params.not_after = epoch + since_epoch(until);
-}
-
-/// A time since 1970, clamped to the range that a certificate can express.
-fn since_epoch(time: Timestamp) -> Duration {
-    Duration::from_secs(time.as_second().clamp(0, 253_402_300_799).unsigned_abs())
-}
-
-fn after(now: Timestamp, seconds: i64) -> Timestamp {
-    now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now)
-}
-
-fn failed(error: rcgen::Error) -> CredentialFault {
-    CredentialFault::new(Unfit::NotIssued, error.to_string())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod pfx;
 mod pfx_form;
 pub mod request;
 mod select;
+mod template;
 mod verdicts;
 mod walk;
 

@@ -13,7 +13,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use super::CredentialFault;
-use super::issuer::{CertAlgorithm, Pair, generate, leaf, set_validity};
+use super::template::{CertAlgorithm, Pair, failed, generate, leaf, set_validity};
 use crate::unfit::Unfit;
 
 /// Larger than any request with an RSA key of 8192 bits.
@@ -111,10 +111,6 @@ pub fn identity(name: &str, now: Timestamp) -> Result<Pair, CredentialFault> {
     set_validity(&mut params, day(-1), day(IDENTITY_DAYS));
     let certificate = params.self_signed(&key).map_err(failed)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem().into() })
-}
-
-fn failed(error: rcgen::Error) -> CredentialFault {
-    CredentialFault::new(Unfit::NotIssued, error.to_string())
 }
 
 #[cfg(test)]

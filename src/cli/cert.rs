@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::wrap::{hanging, when};
 use super::{ConfigArg, Format};
 use crate::admin::CertificateStatus;
-use crate::app::{Examined, Examiner, certificate_status};
+use crate::app::{Examined, Examiner};
 use crate::cert::{Anchors, Credential, Expectation, Facts, Source, faults, pfx};
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
@@ -296,7 +296,7 @@ fn show(
     });
     let seen = ServedCertificate {
         fitness: fitness.collect(),
-        certificates: facts.iter().map(|facts| certificate_status("file", facts)).collect(),
+        certificates: facts.iter().map(|facts| CertificateStatus::new("file", facts)).collect(),
         usages: facts.first().map(|facts| facts.usages.clone()).unwrap_or_default(),
         has_key: found.credential.is_some(),
     };

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{ConfigArg, Format, store};
 use crate::admin::CertificateStatus;
-use crate::app::{certificate_status, open_authority, store_place};
+use crate::app::{open_authority, store_place};
 use crate::cert::issuer::RevocationReason;
 use crate::cert::{CredentialFault, Facts, p7b};
 use crate::clock::Clock;
@@ -72,7 +72,7 @@ impl IssuedRow {
                 ("site-system", format!("SMS Role SSL Certificate of {}", shown.name))
             }
         };
-        let certificate = certificate_status("site-issued", &shown.facts);
+        let certificate = CertificateStatus::new("site-issued", &shown.facts);
         IssuedRow { name, kind, state: shown.state.as_str(), reason: shown.reason, certificate }
     }
 }
@@ -155,7 +155,7 @@ fn of_gateways(known: Vec<RoleCertificate>, rows: &[IssuedRow]) -> Vec<IssuedRow
             kind: "site-system",
             state,
             reason: None,
-            certificate: certificate_status("site-issued", &facts),
+            certificate: CertificateStatus::new("site-issued", &facts),
         })
     };
     known.iter().filter_map(row).collect()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use super::resolve::ResolveScope;
+use super::scope::ResolveScope;
 use super::spanned::Spanned;
 use super::units::{Size, Span};
 

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::LimitsFile;
-use super::schema;
+use super::schema_types;
 use super::spanned::Spanned;
 use super::units::Span;
 pub(super) use tables::{AltAuthFile, BackendAuthFile, PlainHttpFile, RoleBackendFile, RouteFile};
@@ -48,7 +48,7 @@ pub(super) struct ConfigFile {
     /// The site systems; several may share an address if their hosts differ.
     #[schemars(length(min = 1))]
     site_system: Vec<SiteSystemFile>,
-    /// Whose tokens are accepted besides the site's own.
+    /// ConnectionReuse tokens are accepted besides the site's own.
     token_issuer: Option<Vec<TokenIssuerFile>>,
 }
 
@@ -174,8 +174,8 @@ pub(super) struct SiteSystemFile {
     /// Its name in logs, metrics and status: up to 64 letters, digits, `-`, `_` and `.`.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
     pub(super) name: Typed<String>,
-    /// Whose routes it has.
-    #[schemars(schema_with = "schema::roles")]
+    /// ConnectionReuse routes it has.
+    #[schemars(schema_with = "schema_types::roles")]
     pub(super) roles: Typed<Vec<Spanned<String>>>,
     /// The address and port where clients come in: `0.0.0.0:443`.
     #[schemars(regex(pattern = ":[0-9]+$"))]
@@ -242,7 +242,7 @@ pub(super) struct SiteSystemFile {
     #[schemars(extend("default" = "enforce"))]
     pub(super) mode: Typed<ModeFile>,
     /// When observing ends, with an offset from UTC; at most 90 days ahead.
-    #[schemars(schema_with = "schema::instant")]
+    #[schemars(schema_with = "schema_types::instant")]
     pub(super) observe_until: Typed<toml::value::Datetime>,
     /// Whether clients are asked for a certificate; none is demanded.
     #[schemars(extend("default" = "off"))]

@@ -9,7 +9,7 @@ use super::declared::{
     Bytes, DeclaredField, KeyDeclaration, Number, Time, ValueKind, object, property, resolve,
     section,
 };
-use super::resolve::ResolveScope;
+use super::scope::ResolveScope;
 use super::spanned::Spanned;
 
 section! {

@@ -11,9 +11,12 @@ pub mod in_force;
 mod limits;
 mod place;
 mod read;
+mod requirements;
 mod resolve;
 mod resolved;
 mod schema;
+mod schema_types;
+mod scope;
 mod spanned;
 mod units;
 
@@ -29,8 +32,8 @@ pub use limits::Limits;
 pub use resolved::{
     AccessFormat, AltAuth, AuthorityKey, BackendAddress, BackendConfig, BackendTimes,
     ClientCertificates, Config, Following, IssuerConfig, KeySource, KeyUrl, LogFormat, LogSink,
-    Logging, MessageGuard, ObserveUntil, PkiFolder, PlainHttp, PlainHttpMode, SiteConfig, SiteKind,
-    SiteSystem, TokenServiceConfig, TokenServiceStore,
+    Logging, MessageGuard, MessagePolicy, ObserveUntil, PkiFolder, PlainHttp, PlainHttpMode,
+    SiteConfig, SiteKind, SiteSystem, TokenServiceConfig, TokenServiceStore,
 };
 pub use schema::schema;
 pub use units::{Size, Span};

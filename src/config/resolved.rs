@@ -15,7 +15,7 @@ use ipnet::IpNet;
 pub use backend::{BackendAddress, BackendConfig, BackendTimes};
 pub use following::Following;
 pub use issuer::{IssuerConfig, KeySource, KeyUrl};
-pub use judging::{AltAuth, MessageGuard, ObserveUntil, PlainHttp, PlainHttpMode};
+pub use judging::{AltAuth, MessageGuard, MessagePolicy, ObserveUntil, PlainHttp, PlainHttpMode};
 
 use super::limits::Limits;
 use crate::route::{Role, RouteTable};
@@ -212,13 +212,8 @@ pub struct SiteSystem {
     pub windows_auth: bool,
     /// Whether a client's `traceparent` is forwarded.
     pub trust_traceparent: bool,
-    /// The check of messages from clients with a token.
-    pub message_guard: MessageGuard,
-    /// The endpoints that those messages may address; `None` for any.
-    pub message_endpoints: Option<Vec<String>>,
-    /// The requests that messages without a token may contain, besides those that clients without a
-    /// token need.
-    pub message_requests: Vec<String>,
+    /// The requirements on messages.
+    pub messages: MessagePolicy,
     /// The rules of the AltAuth namespaces; `None` denies them.
     pub alt_auth: Option<AltAuth>,
     /// Its plain HTTP listener; `None` if it has none.

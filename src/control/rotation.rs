@@ -24,9 +24,10 @@ use crate::site::Authority;
 use crate::tls::{TlsOptions, TrialClient, server_config, trial};
 
 use super::cert_folder::{CertFolder, Folder};
+use super::holding::{Holding, Judge};
 use super::report::{LastReport, Observer, Reporter, Warning};
 use super::served::Served;
-use super::source::{CredentialSource, Holding, Judge, SETTLE_LOOK, SiteIssued};
+use super::source::{CredentialSource, SETTLE_LOOK, SiteIssued};
 use super::watch::Watch;
 
 /// The parameters of a site system's rotation.

@@ -9,8 +9,8 @@ use rustls::ServerConfig;
 
 use crate::cert::{Anchors, Selection, Source, Staple, select};
 
+use super::holding::Holding;
 use super::report::Warning;
-use super::source::Holding;
 
 /// The served certificate and how it was selected. Handshakes read `config`, status the rest.
 #[derive(Clone, Debug)]

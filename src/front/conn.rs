@@ -18,8 +18,7 @@ use super::deadline::Deadline;
 use super::frames::FrameWatch;
 use super::lingering_close::LingeringClose;
 use super::low_water::LowWater;
-use super::refusal::OnRefusal;
-use super::state::{ConnInfo, Cut, Phase};
+use super::state::{ConnInfo, Cut, OnRefusal, Phase};
 use super::transport::{self, Transport};
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -31,29 +30,48 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// A client's connection: a byte stream that ends when its client is too slow.
 pub struct Conn {
-    pub(super) transport: Transport,
-    pub(super) info: Arc<ConnInfo>,
+    transport: Transport,
+    info: Arc<ConnInfo>,
     http2: bool,
     /// Present for HTTP/2, whose parser refuses requests by itself.
-    pub(super) frames: Option<Box<FrameWatch>>,
+    frames: Option<Box<FrameWatch>>,
     limits: Limits,
-    pub(super) on_refusal: OnRefusal,
+    on_refusal: OnRefusal,
+    written: Written,
+    clock: PhaseClock,
+    body: BodyProgress,
+    timer: Deadline,
+    lingering: LingeringClose,
+}
+
+/// Bytes on their way to the client.
+#[derive(Default)]
+struct Written {
     /// Bytes gathered for one TLS record.
     gathered: Vec<u8>,
+    /// How many of them are sent.
     sent: usize,
-    /// The phase, and the number of requests so far, that `since` belongs to.
-    pub(super) seen: Phase,
+    /// Since when the client reads nothing.
+    stalled: Option<Instant>,
+}
+
+/// How long the phase of the connection has lasted.
+struct PhaseClock {
+    phase: Phase,
+    /// The number of requests so far: a new request is a new phase.
     requests: u32,
     since: Instant,
+    /// The bytes of an incomplete head.
     head_bytes: usize,
-    /// The minimum body rate, while the gateway waits for a body.
-    patience: BodyRate,
-    stalled: Option<Instant>,
-    timer: Deadline,
-    /// Body bytes known to be still to come.
+}
+
+/// The body that the gateway waits for.
+struct BodyProgress {
+    /// The minimum rate.
+    rate: BodyRate,
+    /// Bytes known to be still to come.
     expected: u64,
     low_water: LowWater,
-    pub(super) lingering: LingeringClose,
 }
 
 impl Conn {
@@ -65,22 +83,17 @@ impl Conn {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let http2 = transport::is_http2(&transport);
+        let now = Instant::now();
+        let (rate, low_water) = (BodyRate::new(&limits), LowWater::default());
         Conn {
             http2,
             frames: http2.then(|| Box::new(FrameWatch::new(metrics.clone()))),
-            patience: BodyRate::new(&limits),
             limits,
             on_refusal,
-            gathered: Vec::new(),
-            sent: 0,
-            seen: Phase::Idle,
-            requests: 0,
-            since: Instant::now(),
-            head_bytes: 0,
-            stalled: None,
+            written: Written::default(),
+            clock: PhaseClock { phase: Phase::Idle, requests: 0, since: now, head_bytes: 0 },
+            body: BodyProgress { rate, expected: 0, low_water },
             timer: Deadline::default(),
-            expected: 0,
-            low_water: LowWater::default(),
             lingering: LingeringClose::default(),
             info: Arc::new(info),
             transport,
@@ -105,7 +118,7 @@ impl Conn {
 
     /// Sets the number of body bytes still to come for the request in flight.
     pub fn expect_body(&mut self, bytes: u64) {
-        self.expected = bytes;
+        self.body.expected = bytes;
     }
 
     /// The client was answered while it still sends, or the response may be the last data that it
@@ -120,13 +133,8 @@ impl Conn {
         transport::set_buffer_limit(&mut self.transport, bytes);
     }
 
-    /// Returns the minimum body rate for a new body.
-    pub(super) fn patience(&self) -> BodyRate {
-        BodyRate::new(&self.limits)
-    }
-
     /// Returns the current phase; a new phase starts its clock.
-    pub(super) fn phase(&mut self) -> Phase {
+    fn phase(&mut self) -> Phase {
         let phase = if !self.http2 {
             self.info.state.phase()
         } else if self.info.state.is_busy() {
@@ -135,20 +143,20 @@ impl Conn {
             Phase::Idle
         };
         let requests = self.info.state.requests();
-        if phase != self.seen || (requests != self.requests && !self.http2) {
-            self.requests = requests;
+        if phase != self.clock.phase || (requests != self.clock.requests && !self.http2) {
+            self.clock.requests = requests;
             self.enter(phase);
         }
         phase
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.seen = phase;
-        self.since = Instant::now();
+        self.clock.phase = phase;
+        self.clock.since = Instant::now();
         match phase {
-            Phase::Body => self.patience = BodyRate::new(&self.limits),
+            Phase::Body => self.body.rate = BodyRate::new(&self.limits),
             Phase::Idle | Phase::Head => {
-                self.head_bytes = 0;
+                self.clock.head_bytes = 0;
             }
             Phase::Answer => {}
         }
@@ -166,16 +174,16 @@ impl Conn {
             Phase::Idle => {
                 self.info.state.set_phase(Phase::Head);
                 self.enter(Phase::Head);
-                self.head_bytes = received.len();
+                self.clock.head_bytes = received.len();
             }
             Phase::Head => {
-                self.head_bytes += received.len();
+                self.clock.head_bytes += received.len();
             }
             Phase::Body => {
-                self.patience.earn(received.len());
-                self.expected = self.expected.saturating_sub(received.len() as u64);
+                self.body.rate.earn(received.len());
+                self.body.expected = self.body.expected.saturating_sub(received.len() as u64);
                 let tcp = transport::tcp(&self.transport).stream();
-                self.low_water.received(tcp, received.len(), self.expected);
+                self.body.low_water.received(tcp, received.len(), self.body.expected);
             }
             Phase::Answer => {}
         }
@@ -191,13 +199,13 @@ impl Conn {
     fn deadline(&mut self, phase: Phase) -> Option<(Instant, Cut)> {
         match phase {
             // A client that is silent after connecting gets no longer than for a handshake.
-            Phase::Idle if self.info.clear.is_some() && self.requests == 0 => {
+            Phase::Idle if self.info.clear.is_some() && self.clock.requests == 0 => {
                 let time = self.limits.idle_time.min(self.limits.handshake_time);
-                Some((self.since + time, Cut::No))
+                Some((self.clock.since + time, Cut::No))
             }
-            Phase::Idle => Some((self.since + self.limits.idle_time, Cut::No)),
-            Phase::Head => Some((self.since + self.limits.header_time, Cut::HeaderTime)),
-            Phase::Body => Some((self.patience.until(), Cut::BodyRate)),
+            Phase::Idle => Some((self.clock.since + self.limits.idle_time, Cut::No)),
+            Phase::Head => Some((self.clock.since + self.limits.header_time, Cut::HeaderTime)),
+            Phase::Body => Some((self.body.rate.until(), Cut::BodyRate)),
             // An HTTP/2 connection is not polled when its last stream ends: be polled again soon.
             _ if self.http2 => Some((Instant::now() + RECHECK, Cut::No)),
             _ => None,
@@ -205,7 +213,7 @@ impl Conn {
     }
 
     /// Checks whether `deadline` has passed; if not, the task is woken when it does.
-    pub(super) fn passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+    fn passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         self.timer.passed(cx, deadline)
     }
 
@@ -226,36 +234,63 @@ impl Conn {
         }
     }
 
-    pub(super) fn cut(&mut self, cut: Cut) -> io::Error {
+    fn cut(&mut self, cut: Cut) -> io::Error {
         self.info.state.set_cut(cut);
         io::Error::new(io::ErrorKind::TimedOut, "the client was too slow")
     }
 
     /// Writes the gathered bytes to TLS, and frees the buffer once it is empty.
-    pub(super) fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.gathered.get(self.sent..).filter(|rest| !rest.is_empty()) {
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) =
+            self.written.gathered.get(self.written.sent..).filter(|rest| !rest.is_empty())
+        {
             match Pin::new(&mut self.transport).poll_write(cx, rest) {
                 Poll::Ready(n) => {
-                    self.sent += n?;
-                    self.stalled = None;
+                    self.written.sent += n?;
+                    self.written.stalled = None;
                 }
                 Poll::Pending => return self.poll_stall(cx),
             }
         }
-        if !self.gathered.is_empty() {
-            self.gathered = Vec::new();
-            self.sent = 0;
+        if !self.written.gathered.is_empty() {
+            self.written.gathered = Vec::new();
+            self.written.sent = 0;
         }
         Poll::Ready(Ok(()))
     }
 
+    /// Closes the connection: sends all written data and the end of the stream, then discards the
+    /// rest of an unwanted request for a while.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.lingering.has_begun() {
+            ready!(self.poll_gathered(cx))?;
+            ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+            let interrupted = matches!(self.phase(), Phase::Head | Phase::Body);
+            if self.http2 || !(interrupted || self.lingering.wanted) {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingering.begin(BodyRate::new(&self.limits));
+        }
+        self.lingering.poll(&mut self.transport, &mut self.timer, cx).map(Ok)
+    }
+
     /// The client reads nothing: enforces its deadline.
     fn poll_stall<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let since = *self.stalled.get_or_insert_with(Instant::now);
+        let since = *self.written.stalled.get_or_insert_with(Instant::now);
         if self.passed(cx, since + self.limits.send_stall) {
             return Poll::Ready(Err(self.cut(Cut::SendStall)));
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Conn {
+    /// Reports requests that the HTTP/2 parser refused before their head was complete.
+    fn drop(&mut self) {
+        let begun = self.info.state.requests();
+        if let Some(refused) = self.frames.as_ref().and_then(|frames| frames.refused(begun)) {
+            (self.on_refusal)(&self.info, &refused);
+        }
     }
 }
 
@@ -267,7 +302,7 @@ impl AsyncRead for Conn {
     ) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         let phase = me.phase();
-        if phase == Phase::Head && me.head_bytes >= me.limits.header_bytes {
+        if phase == Phase::Head && me.clock.head_bytes >= me.limits.header_bytes {
             return Poll::Ready(Err(me.cut(Cut::HeaderBytes)));
         }
         let before = out.filled().len();
@@ -279,12 +314,12 @@ impl AsyncRead for Conn {
             }
             Poll::Pending => {
                 // A read that waits for the client first sends it all gathered bytes.
-                if !me.gathered.is_empty()
+                if !me.written.gathered.is_empty()
                     && let Poll::Ready(Err(error)) = me.poll_gathered(cx)
                 {
                     return Poll::Ready(Err(error));
                 }
-                me.low_water.waits(cx, transport::tcp(&me.transport).stream());
+                me.body.low_water.waits(cx, transport::tcp(&me.transport).stream());
                 me.poll_deadline(cx, phase)
             }
         }
@@ -298,15 +333,15 @@ impl AsyncWrite for Conn {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        if me.gathered.len() + bytes.len() <= GATHER_BYTES {
-            me.gathered.extend_from_slice(bytes);
+        if me.written.gathered.len() + bytes.len() <= GATHER_BYTES {
+            me.written.gathered.extend_from_slice(bytes);
             me.sent_frames(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         ready!(me.poll_gathered(cx))?;
         match Pin::new(&mut me.transport).poll_write(cx, bytes) {
             Poll::Ready(written) => {
-                me.stalled = None;
+                me.written.stalled = None;
                 me.sent_frames(bytes.get(..written.as_ref().map_or(0, |n| *n)).unwrap_or_default());
                 Poll::Ready(written)
             }
@@ -319,7 +354,7 @@ impl AsyncWrite for Conn {
         ready!(me.poll_gathered(cx))?;
         match Pin::new(&mut me.transport).poll_flush(cx) {
             Poll::Ready(flushed) => {
-                me.stalled = None;
+                me.written.stalled = None;
                 Poll::Ready(flushed)
             }
             Poll::Pending => me.poll_stall(cx),

@@ -15,8 +15,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
-use super::shard::ProcessState;
-use super::shard_connections::Each;
+use super::process_state::{Each, ProcessState};
 use super::state::{ConnInfo, ConnState};
 use super::tcp::Tcp;
 use crate::client::Presented;

@@ -18,7 +18,7 @@ impl HandshakeLimit {
     }
 
     /// Waits for a permit, with a limit of `wanted` at once.
-    pub(super) async fn turn(&self, wanted: usize) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn permit(&self, wanted: usize) -> Option<SemaphorePermit<'_>> {
         self.adjust(wanted);
         self.semaphore.acquire().await.ok()
     }
@@ -40,14 +40,14 @@ mod tests {
 
     #[test]
     fn a_lowered_limit_takes_effect_as_permits_return() {
-        let turns = HandshakeLimit::new(4);
-        let taken = turns.semaphore.try_acquire_many(3).unwrap();
-        turns.adjust(2);
-        assert_eq!(turns.semaphore.available_permits(), 0);
+        let limit = HandshakeLimit::new(4);
+        let taken = limit.semaphore.try_acquire_many(3).unwrap();
+        limit.adjust(2);
+        assert_eq!(limit.semaphore.available_permits(), 0);
         drop(taken);
-        turns.adjust(2);
-        assert_eq!(turns.semaphore.available_permits(), 2);
-        turns.adjust(3);
-        assert_eq!(turns.semaphore.available_permits(), 3);
+        limit.adjust(2);
+        assert_eq!(limit.semaphore.available_permits(), 2);
+        limit.adjust(3);
+        assert_eq!(limit.semaphore.available_permits(), 3);
     }
 }

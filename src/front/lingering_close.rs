@@ -4,17 +4,16 @@
 //! response: many clients read nothing before they have sent everything. So further bytes from the
 //! client are read and discarded for a while.
 
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::body_rate::BodyRate;
-use super::conn::Conn;
-use super::state::Phase;
+use super::deadline::Deadline;
+use super::transport::Transport;
 
 /// The limits in total and while no bytes arrive, as in nginx (`lingering_time`,
 /// `lingering_timeout`). The minimum body rate applies too.
@@ -36,49 +35,48 @@ struct LingeringSince {
     until: Instant,
     /// The time of the last bytes.
     heard: Instant,
-    patience: BodyRate,
+    body_rate: BodyRate,
 }
 
-impl Conn {
-    /// Closes the connection: sends all written data and the end of the stream, then discards the
-    /// rest of an unwanted request for a while.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lingering.begun.is_none() {
-            ready!(self.poll_gathered(cx))?;
-            ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
-            let interrupted = matches!(self.phase(), Phase::Head | Phase::Body);
-            if self.is_http2() || !(interrupted || self.lingering.wanted) {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let (now, patience) = (Instant::now(), self.patience());
-        let begun = || LingeringSince { until: now + LINGER, heard: now, patience };
-        self.lingering.begun.get_or_insert_with(begun);
+impl LingeringClose {
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// All data and the end of the stream are sent.
+    pub(super) fn begin(&mut self, body_rate: BodyRate) {
+        let now = Instant::now();
+        self.begun = Some(LingeringSince { until: now + LINGER, heard: now, body_rate });
+    }
+
+    /// Discards the client's bytes until it closes or a limit is reached.
+    pub(super) fn poll(
+        &mut self,
+        transport: &mut Transport,
+        timer: &mut Deadline,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(begun) = &mut self.begun else { return Poll::Ready(()) };
+        let now = Instant::now();
         let mut scratch = [0; 16 * 1024];
         let mut read = 0;
         while read < TURN_BYTES {
             let mut buffer = ReadBuf::new(&mut scratch);
-            let polled = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
-            let Some(begun) = &mut self.lingering.begun else { return Poll::Ready(Ok(())) };
-            match polled {
+            match Pin::new(&mut *transport).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     begun.heard = now;
-                    begun.patience.earn(buffer.filled().len());
+                    begun.body_rate.earn(buffer.filled().len());
                     read += buffer.filled().len();
                 }
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => {
-                    let paced = begun.patience.until().min(begun.heard + SILENCE);
-                    let until = begun.until.min(paced);
-                    return if self.passed(cx, until) {
-                        Poll::Ready(Ok(()))
-                    } else {
-                        Poll::Pending
-                    };
+                    let paced = begun.body_rate.until().min(begun.heard + SILENCE);
+                    let is_over = timer.passed(cx, begun.until.min(paced));
+                    return if is_over { Poll::Ready(()) } else { Poll::Pending };
                 }
             }
             if now >= begun.until {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
         }
         cx.waker().wake_by_ref();

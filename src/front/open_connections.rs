@@ -24,7 +24,7 @@ impl OpenConnections {
     /// Counts a connection until the guard is dropped.
     pub(super) fn enter<'a>(&'a self, info: &Arc<ConnInfo>) -> CountedConnection<'a> {
         *self.lock().entry(key(info)).or_default() += 1;
-        CountedConnection { census: self, info: info.clone() }
+        CountedConnection { open: self, info: info.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, ByTlsVersion> {
@@ -34,14 +34,14 @@ impl OpenConnections {
 
 /// One open connection.
 pub(super) struct CountedConnection<'a> {
-    census: &'a OpenConnections,
+    open: &'a OpenConnections,
     info: Arc<ConnInfo>,
 }
 
 impl Drop for CountedConnection<'_> {
     fn drop(&mut self) {
         let key = key(&self.info);
-        let mut open = self.census.lock();
+        let mut open = self.open.lock();
         if let Some(count) = open.get_mut(&key) {
             *count -= 1;
             if *count == 0 {

@@ -1,12 +1,9 @@
 //! A self-check of the front: every shard must answer, and every listener must answer a connection
-//! from this process. Such connections are recognized by their port, and neither counted nor
-//! logged.
+//! from this process. Such connections are neither counted nor logged.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -15,56 +12,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsConnector;
 
+use super::command::Command;
 use super::handshake::handshake;
 use super::listener::at_home;
-use super::shard::Command;
-use super::shard_connections::Each;
+use super::own_probes::OwnProbes;
+use super::process_state::Each;
 
 /// The answer of a plain-HTTP listener to a connection from this process.
 const HERE: &[u8] = b"here";
-
-/// The addresses from which this process now connects to itself.
-#[derive(Debug, Default)]
-pub(super) struct OwnProbes {
-    count: AtomicUsize,
-    addresses: Mutex<HashSet<SocketAddr>>,
-}
-
-impl OwnProbes {
-    /// Checks whether a connection comes from this process.
-    pub(super) fn has(&self, peer: SocketAddr) -> bool {
-        // Nearly always there is none, and then no lock is taken.
-        self.count.load(Ordering::Acquire) > 0 && {
-            let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            addresses.contains(&canonical(peer))
-        }
-    }
-
-    fn enter(self: &Arc<Self>, address: SocketAddr) -> Entered {
-        let address = canonical(address);
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.insert(address);
-        self.count.store(addresses.len(), Ordering::Release);
-        Entered { own: self.clone(), address }
-    }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-struct Entered {
-    own: Arc<OwnProbes>,
-    address: SocketAddr,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let mut addresses = self.own.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.remove(&self.address);
-        self.own.count.store(addresses.len(), Ordering::Release);
-    }
-}
 
 /// Checks whether the front of this process serves. Clones check the same front.
 #[derive(Clone)]
@@ -138,22 +93,5 @@ pub(super) async fn answer<A>(mut stream: TcpStream, each: Each<A>, clear: bool)
         let _ = stream.write_all(HERE).await;
     } else if let Ok((mut tls, _, _)) = handshake(stream, &each).await {
         let _ = tls.shutdown().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_is_its_own_as_long_as_it_is_entered() {
-        let own = Arc::new(OwnProbes::default());
-        let address = "127.0.0.1:4711".parse().unwrap();
-        assert!(!own.has(address));
-        let entered = own.enter(address);
-        assert!(own.has("[::ffff:127.0.0.1]:4711".parse().unwrap()));
-        assert!(!own.has("127.0.0.1:4712".parse().unwrap()));
-        drop(entered);
-        assert!(!own.has(address));
     }
 }

@@ -20,17 +20,19 @@ use tokio::time::Instant;
 use tokio_util::either::Either;
 
 use super::binding::Binding;
+use super::command::Command;
 use super::conn::Conn;
 use super::handshake::{describe, handshake, hello_came, in_clear};
 use super::handshake_limit::HandshakeLimit;
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
 use super::open_connections::OpenConnections;
-use super::probe::{OwnProbes, Probe, answer};
+use super::own_probes::OwnProbes;
+use super::probe::{Probe, answer};
+use super::process_state::{Each, ProcessState};
 use super::proxy_header::client_of;
-use super::refusal::OnRefusal;
-use super::shard_connections::{Each, ShardConnections};
-use super::state::ConnInfo;
+use super::shard_connections::ShardConnections;
+use super::state::{ConnInfo, OnRefusal};
 use super::tcp::Tcp;
 use super::transport::Transport;
 use crate::config::Limits;
@@ -81,33 +83,12 @@ pub struct FrontParams {
     pub guard: ThreadGuard,
 }
 
-pub(super) enum Command {
-    Answer { done: oneshot::Sender<()> },
-    Open { address: SocketAddr, configured: SocketAddr, socket: TcpListener },
-    Close { address: SocketAddr, done: oneshot::Sender<()> },
-}
-
 /// The running front.
 pub struct Front {
     shards: Vec<(mpsc::UnboundedSender<Command>, thread::JoinHandle<()>)>,
     admission: Arc<Admission>,
-    census: OpenConnections,
+    open_connections: OpenConnections,
     own: Arc<OwnProbes>,
-}
-
-/// The state that all connections of the process share.
-pub(super) struct ProcessState {
-    limits: Live<Limits>,
-    pub(super) bindings: Live<Vec<Binding>>,
-    pub(super) refuse_tls: Arc<ServerConfig>,
-    metrics: Arc<Metrics>,
-    on_refusal: OnRefusal,
-    shutdown: ShutdownWatch,
-    admission: Arc<Admission>,
-    census: OpenConnections,
-    own: Arc<OwnProbes>,
-    turns: HandshakeLimit,
-    pub(super) next_id: AtomicU64,
 }
 
 impl Front {
@@ -119,7 +100,8 @@ impl Front {
     /// # Panics
     /// If `server` panics: in the calling thread, before any connection is accepted.
     pub fn start<A: Serve>(params: FrontParams, server: impl Fn() -> Arc<A>) -> io::Result<Front> {
-        let (admission, census) = (Arc::new(Admission::default()), OpenConnections::default());
+        let (admission, open_connections) =
+            (Arc::new(Admission::default()), OpenConnections::default());
         let own = Arc::<OwnProbes>::default();
         let handshakes_max = params.limits.peek(|l| l.handshakes);
         let shared = Arc::new(ProcessState {
@@ -130,9 +112,9 @@ impl Front {
             on_refusal: params.on_refusal,
             shutdown: params.shutdown,
             admission: admission.clone(),
-            census: census.clone(),
+            open_connections: open_connections.clone(),
             own: own.clone(),
-            turns: HandshakeLimit::new(handshakes_max),
+            handshake_limit: HandshakeLimit::new(handshakes_max),
             next_id: AtomicU64::new(1),
         });
         let guard = params.guard;
@@ -148,7 +130,7 @@ impl Front {
                 Ok((commands, thread))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Front { shards, admission, census, own })
+        Ok(Front { shards, admission, open_connections, own })
     }
 
     /// Starts accepting connections on a bound address, for the binding of `configured`.
@@ -188,8 +170,8 @@ impl Front {
     }
 
     /// Returns the open connections by site system.
-    pub fn census(&self) -> OpenConnections {
-        self.census.clone()
+    pub fn open_connections(&self) -> OpenConnections {
+        self.open_connections.clone()
     }
 
     /// Waits until every shard has drained. Blocks the calling thread.
@@ -263,7 +245,7 @@ async fn accept<A: Serve>(socket: TcpListener, each: Each<A>, stop: Arc<Notify>)
         match accepted {
             Ok((stream, peer)) => admit(stream, peer, &each),
             Err(error) => {
-                each.shared.metrics.connection_ended(ConnectionEnd::AcceptFailed);
+                each.shared.metrics.connections.ended(ConnectionEnd::AcceptFailed);
                 if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
                     told = Some(Instant::now());
                     tracing::warn!(
@@ -300,7 +282,7 @@ fn admit<A: Serve>(stream: TcpStream, peer: SocketAddr, each: &Each<A>) {
                 drop(open);
             });
         }
-        Err(full) => each.shared.metrics.connection_ended(match full {
+        Err(full) => each.shared.metrics.connections.ended(match full {
             Full::Connections => ConnectionEnd::TooMany,
             Full::Address => ConnectionEnd::TooManyOfAddress,
         }),
@@ -326,7 +308,7 @@ async fn serve<A: Serve>(
 ) {
     let shared = &each.shared;
     let _ = stream.set_nodelay(true);
-    let opened = shared.metrics.connection_opened();
+    let opened = shared.metrics.connections.opened();
     let mut admitted = admitted;
     let arrived = arrive(stream, arriving, &each, &limits, &mut admitted);
     // Boxed, so that its memory is freed afterwards and is not part of an idle connection's state.
@@ -334,14 +316,14 @@ async fn serve<A: Serve>(
     let (transport, info) = match arrived.await {
         Ok(Ok(Some(arrived))) => arrived,
         Ok(Ok(None)) => return,
-        Ok(Err(end)) => return shared.metrics.connection_ended(end),
-        Err(_) => return shared.metrics.connection_ended(ConnectionEnd::HandshakeTime),
+        Ok(Err(end)) => return shared.metrics.connections.ended(end),
+        Err(_) => return shared.metrics.connections.ended(ConnectionEnd::HandshakeTime),
     };
     if info.clear.is_none() {
-        shared.metrics.handshake_done(info.tls_version, info.cipher);
+        shared.metrics.connections.handshake_done(info.tls_version, info.cipher);
     }
     let conn = Conn::new(transport, info, limits, shared.on_refusal.clone(), &shared.metrics);
-    let counted = shared.census.enter(conn.info());
+    let counted = shared.open_connections.enter(conn.info());
     let mut shutdown = shared.shutdown.clone();
     // A server that waits for a change must see it, even if it came before this connection.
     if *shutdown.borrow() {
@@ -371,12 +353,12 @@ async fn arrive<A>(
     // A client that sends nothing, or half a record, does not count toward the handshake limit.
     hello_came(&stream).await;
     // The wait counts against the handshake timeout, so the queue is bounded.
-    let turn = shared.turns.turn(limits.handshakes).await;
+    let permit = shared.handshake_limit.permit(limits.handshakes).await;
     let mut shaking = pin!(handshake(stream, each));
     let shaken = match tokio::time::timeout(TURN, &mut shaking).await {
         Ok(shaken) => shaken,
         Err(_) => {
-            drop(turn);
+            drop(permit);
             shaking.await
         }
     };

@@ -54,6 +54,10 @@ pub enum Cut {
     SendStall,
 }
 
+/// Receives a connection on which requests were refused before their head was complete, and a
+/// summary of the errors.
+pub(super) type OnRefusal = Arc<dyn Fn(&ConnInfo, &str) + Send + Sync>;
+
 /// The state of a connection. It tells the stream which deadline applies.
 #[derive(Debug, Default)]
 pub struct ConnState {

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 pub use exchange::{AnswerFault, BackendTls, Bound, RequestsInFlight, judge_answer};
 pub use judge::framing::judge_raw;
-pub use judge::observe::Observing;
+pub use judge::modes::Observing;
 pub use judge::policy::{
     NO_ROUTE, Policy, SitePolicy, TokenPolicy, UnixEndpoint, Upstream, Upstreams,
 };
-pub use record::ctx::{RequestCtx, RequestId};
+pub use record::ctx::RequestCtx;
+pub use record::request_id::RequestId;
 pub use replay::{Becomes, Captured, Forwarded, Replay, ReplayStep, replay};
 pub use server::ShardServer;
 
@@ -31,9 +32,10 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use exchange::{BufferLimit, InFlightShard, Permits, Pool};
 use judge::certificate::{ClientCertificate, certificate_of};
-use judge::decide::{self, Refused};
+use judge::decide;
 use judge::framing::RequestHead;
 use judge::head::JudgedHead;
+use judge::verdict::Refused;
 use judge::{hops, observe, plain_http, trace};
 
 /// Handles requests by the current policy.
@@ -63,7 +65,7 @@ impl Gateway {
         access: AccessLog,
     ) -> Self {
         let (pool, under_way) = (Arc::default(), Arc::default());
-        let buffered = BufferLimit::new(metrics.buffered_bytes());
+        let buffered = BufferLimit::new(metrics.requests.buffered_bytes());
         Gateway { policy, clock, metrics, access, pool, under_way, permits: None, buffered }
     }
 
@@ -76,7 +78,7 @@ impl Gateway {
         ctx: &mut RequestCtx,
     ) -> Result<(), Refused> {
         let certificate = self.certificate(info, ctx);
-        let head = JudgedHead::of(head, info, certificate.as_ref(), ctx.asks);
+        let head = JudgedHead::of(head, info, certificate.as_ref(), ctx.head.asks);
         self.admit(policy, head, ctx)
     }
 
@@ -116,23 +118,25 @@ impl Gateway {
             decide::decide(policy, &site, &head, now)
         };
         ctx.route = route;
-        ctx.body_max = route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
+        ctx.exchange.body_max =
+            route.and_then(|index| site.routes.get(index)).and_then(|r| r.body_bytes);
         let pass = match verdict {
             // Newer keys come before observe mode: with them the token may verify.
             Err(refused) if head.clear => {
-                ctx.moved = plain_http::moved(&site, &refused, &head);
+                ctx.refusal.moved = plain_http::moved(&site, &refused, &head);
                 observe::relax(policy, &site, route, &head, refused, now)
             }
-            Err(refused) if refused.missed.is_none() || ctx.last_look => {
+            Err(refused) if refused.missed.is_none() || ctx.refusal.is_final => {
                 observe::relax(policy, &site, route, &head, refused, now)
             }
             verdict => verdict,
         }?;
         if let Some(hit) = pass.cached {
-            self.metrics.token_cache(hit);
+            self.metrics.tokens.cached(hit);
         }
         let by = pass.verified.clone();
-        ctx.place = by.map(|by| Arc::new(self.under_way.enter(by, &policy.blocklist, seen)));
+        ctx.exchange.place =
+            by.map(|by| Arc::new(self.under_way.enter(by, &policy.blocklist, seen)));
         ctx.pass = Some(pass);
         Ok(())
     }
@@ -142,7 +146,7 @@ impl Gateway {
     fn take_turn(&self, client: IpAddr, ctx: &mut RequestCtx) -> Result<(), Refused> {
         let Some(site) = &ctx.site else { return Ok(()) };
         site.takes_turn(ctx.route, client.to_canonical()).map_err(|denial| {
-            (ctx.pass, ctx.place) = (None, None);
+            (ctx.pass, ctx.exchange.place) = (None, None);
             denial.into()
         })
     }

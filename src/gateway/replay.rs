@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::exchange::write_added;
 use super::judge::certificate::{ClientCertificate, certificate_of};
-use super::judge::decide::{self, Pass, Refused};
+use super::judge::decide;
 use super::judge::framing::{Body, RequestHead, Version, parse};
 use super::judge::head::JudgedHead;
 use super::judge::headers::RequestRules;
@@ -23,6 +23,7 @@ use super::judge::plain_http;
 use super::judge::policy::{Policy, SitePolicy};
 use super::judge::trace::Trace;
 use super::judge::upgrade::{self, Asks};
+use super::judge::verdict::{Pass, Refused};
 use super::record::ctx::RequestCtx;
 use super::session;
 use crate::client::Presented;
@@ -150,16 +151,16 @@ fn walk(
     let clear = captured.clear.is_some();
     let head = parse(captured.head)?.in_origin_form(clear);
     head.judge(policy.limits.headers, policy.limits.header_bytes, clear)?;
-    ctx.body = head.body;
+    ctx.head.body = head.body;
     if head.version == Version::Http11 {
         let fields = head.fields.iter().copied();
-        ctx.asks = upgrade::judge(head.method, head.body == Body::Empty, fields)?;
+        ctx.head.asks = upgrade::judge(head.method, head.body == Body::Empty, fields)?;
     }
-    told.say("framing", framing_in_words(&head, ctx.asks));
+    told.say("framing", framing_in_words(&head, ctx.head.asks));
     let info = connection(captured, &site);
     let certificate = certificate_of(&info, &site, now);
     ctx.certificate = certificate.as_ref().map(|c| (c.sha256().clone(), c.good().is_some()));
-    let asked = JudgedHead::of(&head, &info, certificate.as_ref(), ctx.asks);
+    let asked = JudgedHead::of(&head, &info, certificate.as_ref(), ctx.head.asks);
     ctx.hops = Hops::of(head.fields.iter().copied())?;
     tell_route(policy, &site, &asked, told);
     tell_certificate(&site, certificate.as_ref(), told);
@@ -175,7 +176,7 @@ fn walk(
     let relax = |refused| observe::relax(policy, &site, route, &asked, refused, now);
     let verdict = verdict.or_else(relax);
     ctx.route = route;
-    ctx.clear = captured.clear.is_some();
+    ctx.head.plain_http = captured.clear.is_some();
     if site.trusts_traces {
         ctx.trace = Trace::of(head.fields.iter().copied());
     }
@@ -275,7 +276,7 @@ fn tell_certificate(
 }
 
 fn tell_token(site: &SitePolicy, head: &RequestHead<'_>, told: &mut Trail) {
-    let Ok(Some(token)) = token::find(head.fields.iter().copied(), &site.token_sources) else {
+    let Ok(Some(token)) = token::find(head.fields.iter().copied(), &site.tokens.sources) else {
         return;
     };
     let fingerprint = Fingerprint::of(token.as_str().as_bytes());
@@ -310,7 +311,7 @@ fn forwarded(
     let site = ctx.site.as_ref().ok_or(Denial::GatewayInternal)?;
     let pass = ctx.pass.as_ref().ok_or(Denial::GatewayInternal)?;
     let fields = || head.fields.iter().copied();
-    let rules = RequestRules::new(fields(), &site.secrets, pass.credential())
+    let rules = RequestRules::new(fields(), &site.tokens.secrets, pass.credential())
         .asking_as_ourselves(ctx.credential().is_some());
     let values = |name: &str| {
         let name = name.to_owned();

@@ -7,12 +7,8 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::access::Access;
-use super::recent::cut;
+use super::access_entry::{Access, FIELD_CHARS_MAX, cut};
 use crate::config::AccessFormat;
-
-/// The maximum length of a field from a client: longer values are truncated.
-pub(super) const FIELD_CHARS_MAX: usize = 512;
 
 const W3C_FIELDS: &str = "date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) sc-status sc-substatus sc-win32-status time-taken";
 

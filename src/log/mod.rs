@@ -2,7 +2,8 @@
 //!
 //! Logging never blocks a request: lines that cannot be written in time are dropped.
 
-mod access;
+mod access_entry;
+mod access_log;
 mod batch;
 mod cmtrace;
 mod line;
@@ -11,7 +12,8 @@ mod recent;
 mod setup;
 mod sink;
 
-pub use access::{Access, AccessLog};
+pub use access_entry::Access;
+pub use access_log::AccessLog;
 pub use batch::{BatchGuard, Writer};
 pub use recent::{Recent, RecentDenial};
 pub use setup::{LogGuard, count_losses, init};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::access::Access;
+use super::access_entry::{Access, cut};
 
 /// The stored length of a path, in characters.
 const PATH_CHARS_MAX: usize = 200;
@@ -84,14 +84,6 @@ impl Recent {
             oldest
         };
         drop(oldest);
-    }
-}
-
-/// At most this many characters of a text.
-pub(super) fn cut(text: &str, chars: usize) -> &str {
-    match text.char_indices().nth(chars) {
-        Some((at, _)) => text.get(..at).unwrap_or(text),
-        None => text,
     }
 }
 

@@ -4,8 +4,6 @@
 //! Data only. Microsoft publishes no list: these names are from client logs and from the management
 //! point's own comparisons (public analyses of CVE-2024-43468).
 
-use super::PayloadRequest;
-
 /// The endpoint where a client locates its site.
 const LOCATION: &str = "MP_LocationManager";
 /// The endpoint where a client registers.
@@ -33,6 +31,17 @@ const REGISTRATIONS: &[&str] = &["Registration", "ConfirmRegistration"];
 /// AltAuth routes and with Windows authentication. All content may be asked for there.
 const UNASKED: &[&str] = &[CONTENT, "WSUSLocationRequest"];
 
+/// A parsed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadRequest {
+    /// The root element.
+    pub(super) root: String,
+    /// The `RequestType` of a registration.
+    pub(super) registers_as: Option<String>,
+    /// Whether it asks for content other than the client's own installation files.
+    pub(super) names_content: bool,
+}
+
 /// Why a client sends no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
@@ -54,6 +63,21 @@ pub(super) fn is_one_of_the_open(endpoint: &str) -> bool {
 }
 
 impl PayloadRequest {
+    /// The request's type: `RequestType` for a registration, the root element for all others.
+    pub fn kind(&self) -> &str {
+        self.registers_as.as_deref().unwrap_or(&self.root)
+    }
+
+    /// Whether it is a registration.
+    pub(super) fn registers(&self) -> bool {
+        self.root == REGISTERS
+    }
+
+    /// Whether it asks for content other than the client's own installation files.
+    pub(super) fn names_content(&self) -> bool {
+        self.names_content
+    }
+
     /// Whether this request may be sent without a token to an open endpoint. `more` are the kinds
     /// that the operator has added.
     pub fn is_open(&self, endpoint: &str, asker: Asker, more: &[String]) -> bool {

@@ -11,15 +11,19 @@ mod kind;
 mod part;
 mod payload;
 mod text;
+mod unreadable;
 mod value;
 mod xml;
 
 pub use first_part::FirstPart;
-pub use kind::Asker;
-pub use payload::{PayloadRequest, Unreadable};
+pub use kind::{Asker, PayloadRequest};
+pub use unreadable::Unreadable;
 
 #[cfg(test)]
 mod tests;
+
+/// The HTTP method of messages.
+pub const METHOD: &str = "CCM_POST";
 
 /// The fields of a message's envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,91 +2,15 @@
 
 use super::Encoding;
 use super::inflate::inflate;
-use super::kind::{CONTENT, REGISTERS};
+use super::kind::{CONTENT, PayloadRequest, REGISTERS};
 use super::text::decode_little_endian;
+use super::unreadable::Unreadable;
 use super::value::{is_plain_attribute, is_plain_blob, is_word};
-use super::xml::{self, Tag, Unread, Visitor, is_space};
+use super::xml::{self, Tag, Visitor, is_space};
 
 /// More than a client with many addresses and boundary groups sends.
 const ELEMENTS_MAX: usize = 1024;
 const KIND_BYTES_MAX: usize = 64;
-
-/// A parsed request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PayloadRequest {
-    /// The root element.
-    root: String,
-    /// The `RequestType` of a registration.
-    registers_as: Option<String>,
-    /// Whether it asks for content other than the client's own installation files.
-    names_content: bool,
-}
-
-/// Why a payload is not accepted as a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// Not exactly two parts, or bytes after them.
-    #[error("the body is not two parts and its end")]
-    Parts,
-    /// The other fields of the envelope may end up in the database as the sender's id does.
-    #[error("a field of the envelope is not plain")]
-    Field,
-    /// Contradictory or unknown declarations of the payload's encoding.
-    #[error("the envelope has hooks or a body that are not known")]
-    Hooks,
-    /// Not what its hook declares.
-    #[error("the payload is not one whole zlib stream")]
-    Zlib,
-    /// A decompression bomb.
-    #[error("the payload is larger than any request")]
-    Size,
-    /// Not UTF-16, or with characters that XML does not allow.
-    #[error("the payload is not UTF-16 text")]
-    Text,
-    /// Not well-formed XML.
-    #[error("the payload is not well-formed XML")]
-    Xml,
-    /// Comments, entities, CDATA sections or namespaces: parsers treat them differently, and
-    /// clients never write them.
-    #[error("the payload has markup other than elements, attributes and text")]
-    Markup,
-    /// Too many elements, or nested too deeply.
-    #[error("the payload has too many elements, or they are nested too deeply")]
-    Depth,
-    /// A duplicate of something that must be unique, or a request within a request.
-    #[error("the payload holds something twice that a request has once")]
-    Twice,
-    /// A value that could become more than a value in a statement of the site's database.
-    #[error("a value of the payload is not plain: {0}")]
-    Value(String),
-}
-
-impl PayloadRequest {
-    /// The request's type: `RequestType` for a registration, the root element for all others.
-    pub fn kind(&self) -> &str {
-        self.registers_as.as_deref().unwrap_or(&self.root)
-    }
-
-    /// Whether it is a registration.
-    pub(super) fn registers(&self) -> bool {
-        self.root == REGISTERS
-    }
-
-    /// Whether it asks for content other than the client's own installation files.
-    pub(super) fn names_content(&self) -> bool {
-        self.names_content
-    }
-}
-
-impl From<Unread> for Unreadable {
-    fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::Form => Unreadable::Xml,
-            Unread::Depth => Unreadable::Depth,
-            Unread::Markup => Unreadable::Markup,
-        }
-    }
-}
 
 /// Reads a payload with this encoding.
 pub(super) fn read(payload: &[u8], encoding: Encoding) -> Result<PayloadRequest, Unreadable> {

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
-use prometheus::{Opts, Registry};
+use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGaugeVec};
 
-use super::{counters, int_gauges, registered};
+use super::registrar::Registrar;
 use crate::backend_health::BackendFault;
 
 /// From a small file on the same machine to the longest wait of clients.
@@ -37,54 +35,36 @@ pub struct BackendAddressMetrics {
 }
 
 impl BackendMetrics {
-    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        let seconds = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-            registered(r, HistogramVec::new(opts, &["backend"])?)
-        };
+    pub(super) fn new(r: &mut Registrar) -> Result<Self, Error> {
         Ok(BackendMetrics {
-            up: int_gauges(
-                r,
+            up: r.int_gauges(
                 "backend_up",
                 "Whether an address of a backend answers, by the requests that went there.",
                 &["backend", "address"],
             )?,
-            last_success: registered(
-                r,
-                GaugeVec::new(
-                    Opts::new(
-                        "sitegate_backend_last_success_timestamp_seconds",
-                        "When an address of a backend last answered, in seconds since 1970.",
-                    ),
-                    &["backend", "address"],
-                )?,
+            last_success: r.gauges(
+                "backend_last_success_timestamp_seconds",
+                "When an address of a backend last answered, in seconds since 1970.",
+                &["backend", "address"],
             )?,
-            failures: counters(
-                r,
+            failures: r.counters(
                 "backend_failures_total",
                 "Requests that failed at an address of a backend, by reason.",
                 &["backend", "address", "reason"],
             )?,
-            connect: seconds(
-                "sitegate_backend_connect_duration_seconds",
+            connect: r.durations(
+                "backend_connect_duration_seconds",
                 "Time to make a connection to a backend, TLS included.",
+                &["backend"],
+                SECONDS,
             )?,
-            first_byte: seconds(
-                "sitegate_backend_first_byte_duration_seconds",
+            first_byte: r.durations(
+                "backend_first_byte_duration_seconds",
                 "Time from the last byte of a request to the head of the backend's response.",
+                &["backend"],
+                SECONDS,
             )?,
         })
-    }
-
-    pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        [
-            self.up.desc(),
-            self.last_success.desc(),
-            self.failures.desc(),
-            self.connect.desc(),
-            self.first_byte.desc(),
-        ]
-        .concat()
     }
 
     /// The metrics of one backend address.

@@ -2,10 +2,9 @@
 //!
 //! Labels are configured names only.
 
-use prometheus::core::{Collector, Desc};
-use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Error, GaugeVec, IntGaugeVec};
 
-use super::{int_gauges, registered};
+use super::registrar::Registrar;
 
 /// The metrics of client certificates.
 pub struct ClientMetrics {
@@ -15,29 +14,22 @@ pub struct ClientMetrics {
 }
 
 impl ClientMetrics {
-    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(r: &mut Registrar) -> Result<Self, Error> {
         Ok(ClientMetrics {
-            authorities: int_gauges(
-                r,
+            authorities: r.int_gauges(
                 "client_authorities",
                 "Authorities whose client certificates a site system trusts.",
                 &["site_system"],
             )?,
-            problems: int_gauges(
-                r,
+            problems: r.int_gauges(
                 "client_trust_problems",
                 "Problems with client_ca and client_crl, by kind.",
                 &["site_system"],
             )?,
-            crl_expires: registered(
-                r,
-                GaugeVec::new(
-                    Opts::new(
-                        "sitegate_client_crl_expiration_timestamp_seconds",
-                        "When the first CRL of a site system expires, in seconds since 1970.",
-                    ),
-                    &["site_system"],
-                )?,
+            crl_expires: r.gauges(
+                "client_crl_expiration_timestamp_seconds",
+                "When the first CRL of a site system expires, in seconds since 1970.",
+                &["site_system"],
             )?,
         })
     }
@@ -61,10 +53,5 @@ impl ClientMetrics {
                 let _ = self.crl_expires.remove_label_values(&[site]);
             }
         }
-    }
-
-    /// The metrics that exist once a site system asks for certificates.
-    pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        [self.authorities.desc(), self.problems.desc(), self.crl_expires.desc()].concat()
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! Labels are the codes of RFC 9113 §7 only.
 
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, Registry};
+use prometheus::{Error, IntCounter};
 
-use super::counters;
+use super::registrar::Registrar;
 
 /// An error code of a RST_STREAM or GOAWAY frame (RFC 9113 §7); NO_ERROR is not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,31 +69,23 @@ impl Http2Error {
 }
 
 /// How often each error was sent.
-pub struct Http2Metrics {
-    all: IntCounterVec,
-    each: Vec<IntCounter>,
-}
+pub struct Http2Metrics(Vec<IntCounter>);
 
 impl Http2Metrics {
-    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        let all = counters(
-            r,
+    pub(super) fn new(r: &mut Registrar) -> Result<Self, Error> {
+        let errors = r.counters(
             "http2_errors_total",
             "Streams and connections of HTTP/2 that sitegate ended by an error, by its code.",
             &["code"],
         )?;
-        let each = Http2Error::ALL.iter().map(|e| all.with_label_values(&[e.as_str()])).collect();
-        Ok(Http2Metrics { all, each })
+        let of = |error: &Http2Error| errors.with_label_values(&[error.as_str()]);
+        Ok(Http2Metrics(Http2Error::ALL.iter().map(of).collect()))
     }
 
     /// Counts an error that was sent to a client.
     pub fn told(&self, error: Http2Error) {
-        if let Some(counter) = self.each.get(error as usize) {
+        if let Some(counter) = self.0.get(error as usize) {
             counter.inc();
         }
-    }
-
-    pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        self.all.desc()
     }
 }

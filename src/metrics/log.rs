@@ -2,10 +2,9 @@
 //!
 //! Labels are words from a closed list only.
 
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, Registry};
+use prometheus::{Error, IntCounter};
 
-use super::counters;
+use super::registrar::Registrar;
 
 /// A log that can lose lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,35 +54,26 @@ impl LineLost {
 }
 
 /// How many lines were dropped.
-pub struct LogMetrics {
-    all: IntCounterVec,
-    each: Vec<[IntCounter; 2]>,
-}
+pub struct LogMetrics(Vec<[IntCounter; 2]>);
 
 impl LogMetrics {
-    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        let all = counters(
-            r,
+    pub(super) fn new(r: &mut Registrar) -> Result<Self, Error> {
+        let dropped = r.counters(
             "log_dropped_lines_total",
             "Lines of logs that were dropped, by the log and the reason.",
             &["log", "reason"],
         )?;
         let of = |log: &LogLost| {
-            LineLost::ALL.map(|why| all.with_label_values(&[log.as_str(), why.as_str()]))
+            LineLost::ALL.map(|why| dropped.with_label_values(&[log.as_str(), why.as_str()]))
         };
-        let each = LogLost::ALL.iter().map(of).collect();
-        Ok(LogMetrics { all, each })
+        Ok(LogMetrics(LogLost::ALL.iter().map(of).collect()))
     }
 
     /// Counts dropped lines.
     pub fn lost(&self, log: LogLost, why: LineLost, lines: u64) {
-        let of = self.each.get(log as usize);
+        let of = self.0.get(log as usize);
         if let Some(counter) = of.and_then(|reasons| reasons.get(why as usize)) {
             counter.inc_by(lines);
         }
-    }
-
-    pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        self.all.desc()
     }
 }

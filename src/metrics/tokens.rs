@@ -5,17 +5,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus::core::{Collector, Desc};
-use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{counters, int_gauges, registered};
+use super::registrar::Registrar;
 
 /// The token metrics.
 pub struct TokenMetrics {
     keys: IntGaugeVec,
-    key_files_bad: IntGaugeVec,
+    key_problems: IntGaugeVec,
     fetches: IntCounterVec,
     fetched: GaugeVec,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
     blocked: IntGauge,
     blocklist_read: IntGauge,
     /// The label pairs in use, so that they can be removed.
@@ -25,59 +26,61 @@ pub struct TokenMetrics {
 type Results = BTreeSet<(String, &'static str)>;
 
 impl TokenMetrics {
-    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        let blocklist_read = registered(
-            r,
-            IntGauge::new(
-                "sitegate_blocklist_last_read_successful",
-                "Whether the blocklist, as it was last read, is in force.",
-            )?,
+    pub(super) fn new(r: &mut Registrar) -> Result<Self, Error> {
+        let blocklist_read = r.int_gauge(
+            "blocklist_last_read_successful",
+            "Whether the blocklist, as it was last read, is in force.",
         )?;
         // Without a blocklist there is no fault in it.
         blocklist_read.set(1);
         Ok(TokenMetrics {
-            keys: int_gauges(r, "token_keys", "Usable keys of a token issuer.", &["issuer"])?,
-            key_files_bad: int_gauges(
-                r,
+            keys: r.int_gauges("token_keys", "Usable keys of a token issuer.", &["issuer"])?,
+            key_problems: r.int_gauges(
                 "token_key_problems",
                 "Keys of a token issuer that were refused at the last reading.",
                 &["issuer"],
             )?,
-            fetches: counters(
-                r,
+            fetches: r.counters(
                 "token_key_fetches_total",
                 "Fetches of a token issuer's keys, by result.",
                 &["issuer", "result"],
             )?,
-            fetched: registered(
-                r,
-                GaugeVec::new(
-                    Opts::new(
-                        "sitegate_token_keys_fetched_timestamp_seconds",
-                        "When a token issuer's keys were last fetched, in seconds since 1970.",
-                    ),
-                    &["issuer"],
-                )?,
+            fetched: r.gauges(
+                "token_keys_fetched_timestamp_seconds",
+                "When a token issuer's keys were last fetched, in seconds since 1970.",
+                &["issuer"],
             )?,
-            blocked: registered(
-                r,
-                IntGauge::new("sitegate_blocklist_entries", "Entries of the blocklist in force.")?,
+            cache_hits: r
+                .counter("token_cache_hits_total", "Tokens whose verification was cached.")?,
+            cache_misses: r.counter(
+                "token_cache_misses_total",
+                "Tokens whose signature had to be verified.",
             )?,
+            blocked: r.int_gauge("blocklist_entries", "Entries of the blocklist in force.")?,
             blocklist_read,
             results: Mutex::default(),
         })
     }
 
+    /// Counts a token cache hit (`true`) or miss.
+    pub fn cached(&self, hit: bool) {
+        if hit { self.cache_hits.inc() } else { self.cache_misses.inc() }
+    }
+
+    pub(super) fn cache_hits_and_misses(&self) -> (u64, u64) {
+        (self.cache_hits.get(), self.cache_misses.get())
+    }
+
     /// Records that an issuer's keys were read.
     pub fn keys_loaded(&self, issuer: &str, usable: usize, refused: usize) {
         self.keys.with_label_values(&[issuer]).set(usable as i64);
-        self.key_files_bad.with_label_values(&[issuer]).set(refused as i64);
+        self.key_problems.with_label_values(&[issuer]).set(refused as i64);
     }
 
     /// Removes an issuer that is no longer configured.
     pub fn forget_issuer(&self, issuer: &str) {
         let _ = self.keys.remove_label_values(&[issuer]);
-        let _ = self.key_files_bad.remove_label_values(&[issuer]);
+        let _ = self.key_problems.remove_label_values(&[issuer]);
         let _ = self.fetched.remove_label_values(&[issuer]);
         let results = std::mem::take(&mut *self.results());
         let (gone, stay): (Results, Results) = results.into_iter().partition(|(i, _)| i == issuer);
@@ -111,11 +114,5 @@ impl TokenMetrics {
         if let Some(entries) = entries {
             self.blocked.set(entries as i64);
         }
-    }
-
-    /// The metrics that exist once there is an issuer.
-    pub(super) fn descriptions(&self) -> Vec<&Desc> {
-        let keys = [self.keys.desc(), self.key_files_bad.desc()].concat();
-        [keys, self.fetches.desc(), self.fetched.desc()].concat()
     }
 }

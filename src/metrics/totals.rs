@@ -2,8 +2,8 @@
 //!
 //! Reads the counters that Prometheus scrapes; counts nothing itself.
 
+use prometheus::IntCounterVec;
 use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
 
 use super::Metrics;
 
@@ -26,17 +26,20 @@ pub struct Totals {
 impl Metrics {
     /// The current totals.
     pub fn totals(&self) -> Totals {
+        let (cache_hits, cache_misses) = self.tokens.cache_hits_and_misses();
         Totals {
-            requests: sum(&self.requests.collect()),
-            denials: sum(&self.denials.collect()),
-            handshakes: sum(&self.handshakes.collect()),
-            cache_hits: self.cache_hits.get(),
-            cache_misses: self.cache_misses.get(),
+            requests: self.routes.requests_in_all(),
+            denials: self.routes.denials_in_all(),
+            handshakes: self.connections.handshakes_in_all(),
+            cache_hits,
+            cache_misses,
         }
     }
 }
 
-fn sum(families: &[MetricFamily]) -> u64 {
+/// The sum of all series of a counter.
+pub(super) fn sum(counters: &IntCounterVec) -> u64 {
+    let families = counters.collect();
     let series = families.iter().flat_map(|family| family.get_metric());
     // Counters of whole numbers: exact up to 2^53.
     series.map(|metric| metric.get_counter().get_value() as u64).sum()
@@ -53,14 +56,14 @@ mod tests {
     fn totals_are_over_all_site_systems_and_routes() {
         let metrics = Metrics::new().unwrap();
         for (site, route) in [("mp01", "a"), ("mp01", "b"), ("dp01", "a")] {
-            let counters = metrics.route(site, route);
+            let counters = metrics.routes.of(site, route);
             counters.answered(200, Duration::ZERO, 0, 0);
             counters.answered(403, Duration::ZERO, 0, 0);
             counters.denied(Denial::TokenMissing);
         }
-        metrics.handshake_done("TLSv1_3", "x");
-        metrics.token_cache(true);
-        metrics.token_cache(false);
+        metrics.connections.handshake_done("TLSv1_3", "x");
+        metrics.tokens.cached(true);
+        metrics.tokens.cached(false);
         let wanted =
             Totals { requests: 6, denials: 3, handshakes: 1, cache_hits: 1, cache_misses: 1 };
         assert_eq!(metrics.totals(), wanted);

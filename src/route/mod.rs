@@ -5,6 +5,7 @@
 
 mod explain;
 mod path;
+mod pattern;
 mod presets;
 mod query;
 mod role;
@@ -12,10 +13,11 @@ mod table;
 mod translate;
 
 pub use path::{CanonicalPath, plainly_spelled};
+pub use pattern::Pattern;
 pub use presets::{PUBLICATION, guarded, preset, presets, publication, token_service};
 pub use query::{Queries, QueryAccess, is_word};
 pub use role::Role;
-pub use table::{Destination, Pattern, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
+pub use table::{Destination, Requirement, Route, RouteTable, TokenFacts, TokenHandling};
 pub use translate::Translation;
 
 #[cfg(test)]

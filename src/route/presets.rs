@@ -6,9 +6,10 @@
 mod rows;
 mod service;
 
+use super::pattern::Pattern;
 use super::query::Queries;
 use super::role::Role;
-use super::table::{Destination, Pattern, Requirement, Route, RouteTable};
+use super::table::{Destination, Requirement, Route, RouteTable};
 use Requirement::{AltAuth, BootstrapMessage, Deny, WindowsAuth};
 use rows::PresetRow;
 pub use service::{PUBLICATION, publication, token_service};

@@ -3,19 +3,16 @@
 //! Denies by default. Does not parse tokens: the caller passes the facts of a verified one.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::path::{CanonicalPath, is_certain};
+use super::pattern::{Pattern, RouteReach};
 use super::query::Queries;
 use super::role::Role;
 use super::translate::Translation;
 use crate::denial::Denial;
 use crate::purpose::{Purpose, Purposes};
-
-/// The longest path of a route, in bytes.
-const PATTERN_BYTES_MAX: usize = 1024;
 
 /// The credentials that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,87 +88,6 @@ pub enum Destination {
     SiteServer,
     /// The publications of the site's CA: CRLs, and its own certificate.
     Publication,
-}
-
-/// The paths that a route covers: one path, or (with a trailing slash) a path and its subtree.
-///
-/// A single path also claims its subtree from shorter patterns: a backend that runs
-/// `/sms_mp/.sms_pol/x` as `.sms_pol` must not be reached through `/sms_mp/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    /// Without the trailing slash.
-    path: Cow<'static, str>,
-    with_subtree: bool,
-}
-
-impl Pattern {
-    /// The pattern of a path as it is configured, in any case.
-    ///
-    /// # Errors
-    /// As [`CanonicalPath::parse`]; a query is [`Denial::PathMalformed`].
-    pub fn parse(path: &str) -> Result<Self, Denial> {
-        if path.contains('?') {
-            return Err(Denial::PathMalformed);
-        }
-        let path = CanonicalPath::parse(path.as_bytes(), PATTERN_BYTES_MAX)?;
-        if !path.is_plain() {
-            return Err(Denial::PathAmbiguous);
-        }
-        let path = path.to_string();
-        Ok(match path.strip_suffix('/') {
-            Some(stem) => Pattern { path: stem.to_owned().into(), with_subtree: true },
-            None => Pattern { path: path.into(), with_subtree: false },
-        })
-    }
-
-    /// The pattern of a path that is already canonical.
-    pub(super) const fn of_canonical(path: &'static str) -> Self {
-        match path.as_bytes() {
-            [.., b'/'] => {
-                Pattern { path: Cow::Borrowed(path.split_at(path.len() - 1).0), with_subtree: true }
-            }
-            _ => Pattern { path: Cow::Borrowed(path), with_subtree: false },
-        }
-    }
-
-    fn reach(&self, key: &str) -> RouteReach {
-        match key.strip_prefix(&*self.path) {
-            Some("") => RouteReach::Covers,
-            Some(below) if below.starts_with('/') => {
-                if self.with_subtree {
-                    RouteReach::Covers
-                } else {
-                    RouteReach::Claims
-                }
-            }
-            _ => RouteReach::None,
-        }
-    }
-}
-
-impl Pattern {
-    /// Whether some server could read a path as one within this pattern: each segment equals the
-    /// pattern's or, after the first `exactly` ones, is one that servers may read differently.
-    fn may_be_read(&self, key: &str, exactly: usize) -> bool {
-        let mut read = key.split('/');
-        self.path.split('/').enumerate().all(|(place, own)| {
-            let same = |read: &str| read == own || place >= exactly && !is_certain(read);
-            read.next().is_some_and(same)
-        })
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.path, if self.with_subtree { "/" } else { "" })
-    }
-}
-
-enum RouteReach {
-    Covers,
-    /// Within the subtree of a single path: no shorter pattern covers it either.
-    Claims,
-    None,
 }
 
 /// A namespace of the backend, and the rules for access to it.
@@ -284,7 +200,7 @@ impl Route {
         let content = self.purposes.contains(Purpose::Content)
             || self.requirement == Requirement::WindowsAuth && lists;
         let elsewhere = matches!(self.destination, Destination::Backend | Destination::Role(_));
-        content && elsewhere && self.pattern.with_subtree
+        content && elsewhere && self.pattern.with_subtree()
     }
 
     /// The value of `Allow` (RFC 9110 §10.2.1), for a 405 response.
@@ -303,7 +219,7 @@ impl RouteTable {
     pub fn new(own: Vec<Route>, presets: Vec<Route>) -> Self {
         let mut routes: Vec<_> = own.into_iter().chain(presets).collect();
         // Stable, so that own routes stay before presets, and all in their written order.
-        routes.sort_by_key(|route| std::cmp::Reverse(route.pattern.path.len()));
+        routes.sort_by_key(|route| std::cmp::Reverse(route.pattern.path_len()));
         RouteTable(routes)
     }
 
@@ -339,13 +255,13 @@ impl RouteTable {
         }
         let mut claimed = 0;
         for (place, route) in self.0.iter().enumerate() {
-            if route.pattern.path.len() < claimed {
+            if route.pattern.path_len() < claimed {
                 break;
             }
             match route.pattern.reach(path.as_str()) {
                 RouteReach::Covers if path.is_plain() || route.has_files() => return Ok(place),
                 RouteReach::Covers => return Err(Denial::PathAmbiguous),
-                RouteReach::Claims => claimed = route.pattern.path.len(),
+                RouteReach::Claims => claimed = route.pattern.path_len(),
                 RouteReach::None => {}
             }
         }
@@ -369,7 +285,7 @@ impl RouteTable {
         if is_certain(key) {
             return false;
         }
-        let exactly = self.reaching(path).next().map_or(0, |r| r.pattern.path.split('/').count());
+        let exactly = self.reaching(path).next().map_or(0, |r| r.pattern.segments());
         let is_other = |route: &&Route| matches!(route.pattern.reach(key), RouteReach::None);
         self.0.iter().filter(is_other).any(|route| route.pattern.may_be_read(key, exactly))
     }

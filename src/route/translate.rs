@@ -2,7 +2,7 @@
 //!
 //! Replaces the first segment and changes no other byte.
 
-use super::table::Pattern;
+use super::pattern::Pattern;
 
 /// Each token namespace in canonical form, and its counterpart in Configuration Manager's spelling.
 const PAIRS: [(&str, &str); 4] = [

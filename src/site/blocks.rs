@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::known_blocks::{Complete, KnownBlocks, RESTORE_SETTLES};
-use super::store::{
-    BlockEntry, BlockedOwned, Follower, RECOVERED_BY, Store, StoreError, StoredBlocks as Found,
-};
+use super::known_blocks::{Complete, KnownBlocks, RESTORE_SETTLES, blocks_of};
+use super::store::{Follower, RECOVERED_BY, Store, StoreError, StoredBlocks as Found};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::token::{Block, Blocklist};
@@ -120,32 +118,7 @@ fn in_force(found: &Found, forgotten: &[Block]) -> InForce {
 
 /// Builds the list from the store's blocks and those that it has lost.
 fn list(found: &Found, forgotten: &[Block]) -> Blocklist {
-    let told: Vec<Block> = found.entries.iter().flat_map(told).collect();
+    let told: Vec<Block> = found.entries.iter().flat_map(blocks_of).collect();
     let all = told.iter().chain(forgotten).map(Block::as_blocking);
     Blocklist::of(all)
-}
-
-/// The blocks of an entry for gateways, with all ids by which they know the device.
-pub(in crate::site) fn told(entry: &BlockEntry) -> Vec<Block> {
-    let mut all = vec![match &entry.what {
-        BlockedOwned::Token { issuer, id } => {
-            Block::Token { issuer: issuer.clone(), id: id.clone() }
-        }
-        BlockedOwned::Device(id) => Block::Device(id.clone()),
-        BlockedOwned::User { id, .. } => Block::User(id.clone()),
-        BlockedOwned::IssuedBefore { issuer, before } => {
-            Block::IssuedBefore { issuer: issuer.clone(), before: before.as_second() }
-        }
-    }];
-    for covered in &entry.covers {
-        // Keys and certificates are for a site server that has lost its record of the device.
-        let known_by = covered.keys.iter().chain(&covered.certificates);
-        for name in std::iter::once(&covered.device).chain(&covered.entra).chain(known_by) {
-            let block = Block::Device(name.clone());
-            if !all.contains(&block) {
-                all.push(block);
-            }
-        }
-    }
-    all
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::files::{LOCK, lock};
 use super::ring::{self, Journal, Ring, Thing};
 use super::rollover::{RolloverError, RolloverFacts, RolloverStep, Terms, refusals};
-use super::tokens::TokenKeyError;
+use super::token_key_error::TokenKeyError;
 use crate::cert::issuer;
 use crate::secret::{Exposure, private_dir, read_bounded, write_private, write_public};
 use crate::token::{MintError, SignerKind, TokenSigner, jwks};

@@ -10,8 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::blocks::told;
-use super::store::{FoundIn, Lost, Store, StoreError, StoredBlocks};
+use super::store::{BlockEntry, BlockedOwned, FoundIn, Lost, Store, StoreError, StoredBlocks};
 use crate::secret::{read_bounded, write_private};
 use crate::token::Block;
 
@@ -144,7 +143,7 @@ impl KnownBlocks {
             self.keep(HeldBlocks {
                 version: found.version,
                 mark: found.mark.clone(),
-                blocks: found.entries.iter().flat_map(told).collect(),
+                blocks: found.entries.iter().flat_map(blocks_of).collect(),
                 gone: store.revoked_gateways().await?,
             });
         }
@@ -165,7 +164,7 @@ impl KnownBlocks {
 
 /// The blocks of a list that are missing in the store.
 pub(in crate::site) fn missing(blocks: &[Block], found: &StoredBlocks) -> Vec<Block> {
-    let present: BTreeSet<Block> = found.entries.iter().flat_map(told).collect();
+    let present: BTreeSet<Block> = found.entries.iter().flat_map(blocks_of).collect();
     let is_present = |block: &Block| {
         let Block::IssuedBefore { issuer, before } = block else { return present.contains(block) };
         present.iter().any(|other| {
@@ -173,4 +172,29 @@ pub(in crate::site) fn missing(blocks: &[Block], found: &StoredBlocks) -> Vec<Bl
         })
     };
     blocks.iter().filter(|block| !is_present(block)).cloned().collect()
+}
+
+/// The blocks of an entry for gateways, with all ids by which they know the device.
+pub(in crate::site) fn blocks_of(entry: &BlockEntry) -> Vec<Block> {
+    let mut all = vec![match &entry.what {
+        BlockedOwned::Token { issuer, id } => {
+            Block::Token { issuer: issuer.clone(), id: id.clone() }
+        }
+        BlockedOwned::Device(id) => Block::Device(id.clone()),
+        BlockedOwned::User { id, .. } => Block::User(id.clone()),
+        BlockedOwned::IssuedBefore { issuer, before } => {
+            Block::IssuedBefore { issuer: issuer.clone(), before: before.as_second() }
+        }
+    }];
+    for covered in &entry.covers {
+        // Keys and certificates are for a site server that has lost its record of the device.
+        let known_by = covered.keys.iter().chain(&covered.certificates);
+        for name in std::iter::once(&covered.device).chain(&covered.entra).chain(known_by) {
+            let block = Block::Device(name.clone());
+            if !all.contains(&block) {
+                all.push(block);
+            }
+        }
+    }
+    all
 }

@@ -18,6 +18,7 @@ mod service;
 mod shared_keys;
 mod state;
 pub mod store;
+mod token_key_error;
 mod tokens;
 
 pub use authority::{
@@ -35,4 +36,5 @@ pub use service::{
 };
 pub use shared_keys::{Seal, SharedKeys, SharedKeysError};
 pub use state::{StateDir, StateError, owner};
-pub use tokens::{SiteTokens, TokenKeyError, bundle_keys};
+pub use token_key_error::TokenKeyError;
+pub use tokens::{SiteTokens, bundle_keys};

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ring::{Ring, Stage, Thing};
-use super::tokens::TokenKeyError;
+use super::token_key_error::TokenKeyError;
 use crate::cert::CredentialFault;
 use crate::token::LIFETIME_MAX_S;
 

@@ -18,12 +18,14 @@ mod follow;
 mod gateway;
 mod grant;
 mod health;
+mod history;
 mod place;
 mod postgres;
 mod probe;
 mod publish;
 mod recover;
 mod register;
+mod sweep;
 mod token;
 mod waiting;
 
@@ -40,6 +42,7 @@ pub use audit::{Action, AuditFilter, AuditRecord};
 pub use block::{BlockEntry, Blocked, BlockedOwned, Covered, StoredBlocks};
 pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
+pub use decide::{Approval, Approved, KEYS_MAX, Registration};
 pub use device::{Device, DeviceFilter, DeviceKey, DeviceOrigin, Via};
 pub use error::{StoreError, disk_takes_nothing};
 pub use fault::StoreFault;
@@ -47,12 +50,14 @@ pub use follow::Follower;
 pub use gateway::{GatewayIdentity, GatewayRecord, JoinError, Joining};
 pub use grant::{Grant, GrantError, Proof};
 pub use health::{OnStore, StoreEvent, StoreHealth, Trouble};
+pub use history::RECOVERED_BY;
 pub use place::{PostgresUrl, StorePlace};
 pub use publish::PublishedBundle;
-pub use recover::{FoundIn, Lost, RECOVERED_BY};
-pub use register::{KEYS_MAX, RegisterError, Registered, Registration};
-pub use token::{IssuedToken, Swept, TokenFilter, TokenRef};
-pub use waiting::{Approval, Approved, Dropped, RejectedKeys, WAITING_KEPT_S};
+pub use recover::{FoundIn, Lost};
+pub use register::{RegisterError, Registered};
+pub use sweep::Swept;
+pub use token::{IssuedToken, TokenFilter, TokenRef};
+pub use waiting::{Dropped, RejectedKeys, WAITING_KEPT_S};
 
 use db::Db;
 use health::HealthChange;
@@ -225,6 +230,11 @@ impl Store {
     pub async fn close(&self) {
         self.db.close().await;
     }
+}
+
+/// A list of words in the store's format, as it was before.
+fn words(text: String) -> Vec<String> {
+    text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// A time in the store's format.

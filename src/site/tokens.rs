@@ -3,7 +3,6 @@
 //!
 //! The private key never leaves its file and this process.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +12,7 @@ use uuid::Uuid;
 use super::files::{LOCK, lock};
 use super::key_ring::{KeyRing, Keys, absent};
 use super::ring::{self, Journal, Thing};
+use super::token_key_error::TokenKeyError;
 use crate::live::{Publisher, live};
 use crate::secret::{read_bounded, write_public};
 use crate::token::{MintError, MintRequest, SignerKind};
@@ -20,42 +20,6 @@ use crate::token::{MintError, MintRequest, SignerKind};
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The file with the hierarchy that the site has generated for itself.
 const HIERARCHY: &str = "hierarchy";
-
-/// Why the site has no token key.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenKeyError {
-    /// The file system failed.
-    #[error("{path}: {cause}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        cause: io::Error,
-    },
-    /// Others can read the key.
-    #[error("{path}: the token key is readable by others; chmod 600 it and make a new one")]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The key is invalid.
-    #[error("{path}: {cause}")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        cause: MintError,
-    },
-    /// The key does not exist.
-    #[error("{}: there is no token key: the first start makes it", .path.display())]
-    NotMade {
-        /// Its folder.
-        path: PathBuf,
-    },
-    /// The certificate could not be created.
-    #[error("the token key's certificate could not be made: {0}")]
-    Certificate(String),
-}
 
 /// The site as a token issuer. Its keys are those in the folder's journal, at startup and at each
 /// call of [`SiteTokens::follow`].

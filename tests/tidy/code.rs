@@ -5,10 +5,6 @@ use crate::source::{Source, files, product, read, sources, untested};
 const CHARTER_LINES_MAX: usize = 5;
 const CODE_LINES_MAX: usize = 400;
 
-/// Files that may be longer, with the reason.
-const LONG: &[(&str, usize, &str)] =
-    &[("src/metrics.rs", 600, "one list of all metrics, which would not be one list in two files")];
-
 /// Files with a longer opening comment, with the reason.
 const LONG_CHARTER: &[(&str, &str)] =
     &[("src/lib.rs", "it is the documentation of the crate, with its three data paths")];
@@ -53,8 +49,7 @@ fn fault_of_length(source: &Source) -> Option<String> {
     // Inline tests stand at the end.
     let tests = source.text.lines().position(|line| line.starts_with("#[cfg(test)]"));
     let lines = tests.map_or(lines, |tests| tests.min(lines));
-    let name = source.name();
-    let max = LONG.iter().find(|(path, _, _)| *path == name).map_or(CODE_LINES_MAX, |l| l.1);
+    let (name, max) = (source.name(), CODE_LINES_MAX);
     (lines > max).then(|| format!("{name}: {lines} lines without its tests; split it at {max}"))
 }
 
@@ -103,6 +98,63 @@ fn faults_of_parameters(source: &Source) -> Vec<String> {
         }
     }
     faults
+}
+
+/// The most fields of a struct. Beyond that, parts have names of their own.
+const FIELDS_MAX: usize = 14;
+
+/// Structs with more fields, with the reason.
+const WIDE: &[(&str, &str)] = &[
+    ("SiteSystemFile", "the keys of [[site_system]]"),
+    ("TokenIssuerFile", "the keys of [[token_issuer]]"),
+    ("SiteSystem", "the settings of [[site_system]]"),
+    ("SiteSystemStatus", "one object of the status document"),
+    ("Access", "the fields of the access log"),
+    ("Facts", "the facts of a certificate"),
+    ("TokenEnvelope", "the claims of a token"),
+    ("Bundle", "the members of a bundle"),
+    ("Registration", "what a client registers with, read in one function"),
+    ("Route", "the settings of a route"),
+    ("Metrics", "parts with names of their own"),
+    ("App", "parts with names of their own"),
+];
+
+/// Returns the structs of a file with their numbers of fields.
+fn structs(source: &Source) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    let mut lines = source.code.lines();
+    while let Some(line) = lines.next() {
+        let Some((_, rest)) = line.split_once("struct ") else { continue };
+        if line.starts_with(' ') || !line.ends_with('{') {
+            continue;
+        }
+        let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let body = lines.by_ref().take_while(|line| *line != "}");
+        let field = |line: &&str| {
+            let line = line.trim_end();
+            line.starts_with("    ") && !line.starts_with("     ") && line.contains(": ")
+        };
+        found.push((name.to_owned(), body.filter(field).count()));
+    }
+    found
+}
+
+fn faults_of_width(source: &Source) -> Vec<String> {
+    let is_allowed = |name: &str| WIDE.iter().any(|(wide, _)| *wide == name);
+    let wide = structs(source).into_iter().filter(|(name, n)| *n > FIELDS_MAX && !is_allowed(name));
+    wide.map(|(name, n)| {
+        format!("{}: {name} has {n} fields; name its parts, at most {FIELDS_MAX}", source.name())
+    })
+    .collect()
+}
+
+#[test]
+fn wide_structs_have_named_parts() {
+    report(product().iter().flat_map(faults_of_width).collect());
+    let all: Vec<_> = product().iter().flat_map(structs).collect();
+    let is_wide = |name: &str| all.iter().any(|(known, n)| known == name && *n > FIELDS_MAX);
+    let narrow = WIDE.iter().filter(|(name, _)| !is_wide(name)).map(|(name, _)| *name);
+    assert_eq!(narrow.collect::<Vec<_>>(), [""; 0], "no longer wide: remove them from WIDE");
 }
 
 #[test]
@@ -187,6 +239,9 @@ fn the_checks_of_files_find_what_they_are_for() {
     assert_eq!(faults_of_panics(&Source::new("a.rs", "x.unwrap();\ny.expect(\"z\");")).len(), 2);
     let said = "// Invariant: never empty.\nx.unwrap();\n#[expect(dead_code)]\ndebug_assert!(y);";
     assert_eq!(faults_of_panics(&Source::new("a.rs", said)), [""; 0]);
+    let wide = format!("struct A {{\n{}}}\n", "    /// b\n    pub b: u8,\n".repeat(15));
+    assert_eq!(faults_of_width(&Source::new("a.rs", &wide)).len(), 1);
+    assert_eq!(structs(&Source::new("a.rs", &wide)), [("A".to_owned(), 15)]);
     let hidden = "fn a(b: u8, (c, d): (u8, u8)) {}\nfn a(\n    (c, d): (u8, u8),\n) {}";
     assert_eq!(faults_of_parameters(&Source::new("a.rs", hidden)).len(), 2);
     let plain =

@@ -39,37 +39,37 @@ fn run(command: &mut Command, input: &str) {
 /// Metrics with at least one series of each.
 fn busy() -> Metrics {
     let metrics = Metrics::new().unwrap();
-    let route = metrics.route("mp01", "mp-policy");
+    let route = metrics.routes.of("mp01", "mp-policy");
     route.answered(200, Duration::from_millis(3), 10, 20);
     route.denied(Denial::TokenExpired);
     route.observed(Denial::TokenMissing);
     route.came_in_clear(ClearOutcome::Passed);
-    metrics.observing("mp01", Some(true));
+    metrics.process.observing("mp01", Some(true));
     let backend = metrics.backends.of("iis:80", "192.0.2.1:80");
     backend.connected(Duration::from_millis(1));
     backend.answered(Duration::from_millis(3));
     metrics.backends.seen("iis:80", "192.0.2.1:80", Some(true), Some(1_800_000_000.0));
-    metrics.token_cache(true);
-    metrics.connection_ended(ConnectionEnd::NameUnknown);
-    metrics.handshake_done("TLSv1_3", "TLS13_AES_128_GCM_SHA256");
-    metrics.certificate_expires("mp01", "pki", Some(1_900_000_000));
-    metrics.certificate_served("mp01", None, Some(("pki", "pki-fit")));
-    metrics.certificate_rejected("mp01", "pki", Some(Unfit::Expired));
-    metrics.certificate_swapped("mp01", "pki", "site-issued", "site-issued-pki-unfit");
-    metrics.config_reloaded(Some(1_800_000_000));
+    metrics.tokens.cached(true);
+    metrics.connections.ended(ConnectionEnd::NameUnknown);
+    metrics.connections.handshake_done("TLSv1_3", "TLS13_AES_128_GCM_SHA256");
+    metrics.certificates.expires("mp01", "pki", Some(1_900_000_000));
+    metrics.certificates.served("mp01", None, Some(("pki", "pki-fit")));
+    metrics.certificates.rejected("mp01", "pki", Some(Unfit::Expired));
+    metrics.certificates.swapped("mp01", "pki", "site-issued", "site-issued-pki-unfit");
+    metrics.process.config_reloaded(Some(1_800_000_000));
     metrics.tokens.keys_loaded("entra", 3, 1);
     metrics.tokens.keys_fetched("entra", "ok", Some(1_800_000_000));
-    metrics.certificate_stapled("mp01", Some(1_800_000_000), true);
+    metrics.certificates.stapled("mp01", Some(1_800_000_000), true);
     metrics.clients.trusted("mp01", Some((2, 1)), Some(1_800_000_000));
     metrics.site.answered("token", Ok(()));
     metrics.site.roots([("AA", 1_900_000_000)].into_iter());
-    metrics.site.store_works(true);
-    metrics.site.store_failed("store.unreachable");
+    metrics.store.works(true);
+    metrics.store.failed("store.unreachable");
     metrics.site.bundles_made(true);
-    metrics.site.bundle(7, 1_800_000_000, 1_800_345_600);
-    metrics.site.bundle_refused("bundle.older");
-    metrics.site.site_server_reached(true);
-    metrics.site.site_server_clock(0);
+    metrics.following.bundle(7, 1_800_000_000, 1_800_345_600);
+    metrics.following.bundle_refused("bundle.older");
+    metrics.following.site_server_reached(true);
+    metrics.following.site_server_clock(0);
     metrics
 }
 

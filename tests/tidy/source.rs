@@ -1,8 +1,11 @@
 //! The source as the other tests read it: without comments, strings and tests, and with all paths
-//! spelled out. A scanner for code formatted by rustfmt, not a Rust parser.
+//! spelled out.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 
 /// The source folder of the shipped crate.
 const PRODUCT: &str = "src";
@@ -18,17 +21,23 @@ pub struct Source {
     pub path: String,
     /// The whole text.
     pub text: String,
-    /// The same lines with comments, strings and test modules blanked.
+    /// The same lines with comments, literals and tests blanked.
     pub code: String,
+    /// Its string literals, a line each, without those of its tests.
+    pub strings: String,
+    /// Every path in the code.
+    pub uses: Vec<Use>,
 }
 
 /// A path in the code, with groups spelled out and `crate` or the outside crate in front.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
     /// The line, from 1.
     pub line: usize,
     /// The segments.
     pub segments: Vec<String>,
+    /// The name that a `use` item gives it for others (`pub use`).
+    pub exported_as: Option<String>,
 }
 
 /// Returns the repository's root.
@@ -103,19 +112,22 @@ fn sources_in(folder: &'static str) -> Vec<Source> {
 impl Source {
     /// A file of the shipped crate.
     pub fn new(path: &str, text: &str) -> Self {
-        let code = without_tests(&blank(text).0);
-        Source { folder: PRODUCT, path: path.to_owned(), text: text.to_owned(), code }
+        let tokens = without_tests(tokens(text));
+        let code = blank(text, &tokens);
+        let strings = strings(&tokens);
+        let module = module_of(path);
+        let mut reader = PathReader { tokens: &tokens, at: 0, exports: false, found: Vec::new() };
+        let mut uses = reader.all();
+        for found in &mut uses {
+            found.segments = absolute(&module, std::mem::take(&mut found.segments));
+        }
+        let (path, text) = (path.to_owned(), text.to_owned());
+        Source { folder: PRODUCT, path, text, code, strings, uses }
     }
 
     /// Returns its path from the repository's root on.
     pub fn name(&self) -> String {
         format!("{}/{}", self.folder, self.path)
-    }
-
-    /// Returns its string literals, a line each, without those of its test module.
-    pub fn strings(&self) -> String {
-        let tested = self.text.find("\n#[cfg(test)]\nmod tests");
-        blank(self.text.get(..tested.unwrap_or(self.text.len())).unwrap_or_default()).1
     }
 
     /// Checks whether the whole file is a test.
@@ -137,29 +149,24 @@ impl Source {
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    /// Returns every path in the code.
-    pub fn uses(&self) -> Vec<Use> {
-        let module = self.module();
-        let mut uses = paths(&self.code);
-        for found in &mut uses {
-            found.segments = absolute(&module, std::mem::take(&mut found.segments));
-        }
-        uses
-    }
-
-    fn module(&self) -> Vec<String> {
-        let stem = self.path.strip_suffix(".rs").unwrap_or(&self.path);
-        let mut module: Vec<String> = stem.split('/').map(str::to_owned).collect();
-        if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
-            module.pop();
-        }
-        module
+    /// Returns the segments of its module, from the crate on.
+    pub fn module(&self) -> Vec<String> {
+        module_of(&self.path)
     }
 
     /// Returns `src/path:line`, as a clickable link.
     pub fn at(&self, line: usize) -> String {
         format!("{}:{line}", self.name())
     }
+}
+
+fn module_of(path: &str) -> Vec<String> {
+    let stem = path.strip_suffix(".rs").unwrap_or(path);
+    let mut module: Vec<String> = stem.split('/').map(str::to_owned).collect();
+    if module.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
+        module.pop();
+    }
+    module
 }
 
 /// Resolves a path that begins with `self` or `super`, from the crate on.
@@ -176,237 +183,189 @@ fn absolute(module: &[String], segments: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-fn is_ident(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
+/// A token, or a delimiter of a group.
+struct Token<'a> {
+    text: &'a str,
+    at: Range<usize>,
+    line: usize,
+    kind: TokenKind,
 }
 
-/// Returns every path in blanked code, with groups spelled out. A single word counts as a path only
-/// inside a group or after `use`.
-fn paths(code: &str) -> Vec<Use> {
-    let chars: Vec<char> = code.chars().collect();
-    let mut reader = Reader { chars: &chars, at: 0, line: 1, found: Vec::new() };
-    while let Some(c) = reader.peek(0) {
-        let before = reader.at.checked_sub(1).and_then(|at| chars.get(at)).copied();
-        if is_ident(c) && !before.is_some_and(|b| is_ident(b) || b == ':' || b == '\'') {
-            reader.path(&[], false);
-        } else {
-            reader.step();
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenKind {
+    Word,
+    Literal,
+    Mark,
+}
+
+/// Returns the tokens of a file in its order. Comments are none.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let stream: TokenStream = text.parse().unwrap_or_else(|error| panic!("{error}:\n{text}"));
+    let mut found = Vec::new();
+    flatten(text, stream, &mut found);
+    // The tokens of a documentation comment all have its place.
+    found.retain(|token| !token.text.starts_with("//") && !token.text.starts_with("/*"));
+    found
+}
+
+fn flatten<'a>(text: &'a str, stream: TokenStream, found: &mut Vec<Token<'a>>) {
+    let push = |span: Span, kind: TokenKind, found: &mut Vec<Token<'a>>| {
+        let at = span.byte_range();
+        let text = text.get(at.clone()).unwrap_or_default();
+        found.push(Token { text, at, line: span.start().line, kind });
+    };
+    for token in stream {
+        match token {
+            TokenTree::Ident(word) => push(word.span(), TokenKind::Word, found),
+            TokenTree::Literal(literal) => push(literal.span(), TokenKind::Literal, found),
+            TokenTree::Punct(mark) => push(mark.span(), TokenKind::Mark, found),
+            TokenTree::Group(group) => {
+                let is_seen = group.delimiter() != Delimiter::None;
+                if is_seen {
+                    push(group.span_open(), TokenKind::Mark, found);
+                }
+                flatten(text, group.stream(), found);
+                if is_seen {
+                    push(group.span_close(), TokenKind::Mark, found);
+                }
+            }
         }
     }
-    reader.found
 }
 
-struct Reader<'a> {
-    chars: &'a [char],
+/// Removes every item behind `#[cfg(test)]`.
+fn without_tests(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
+    const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let mut kept = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.into_iter();
+    while !rest.as_slice().is_empty() {
+        let is_marked = rest.as_slice().iter().take(MARK.len()).map(|t| t.text).eq(MARK);
+        if !is_marked {
+            kept.extend(rest.next());
+            continue;
+        }
+        let mut depth = 0_usize;
+        for token in rest.by_ref().skip(MARK.len()) {
+            match token.text {
+                "{" | "[" | "(" => depth += 1,
+                "}" | "]" | ")" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 && matches!(token.text, "}" | ";") {
+                break;
+            }
+        }
+    }
+    kept
+}
+
+/// Returns the text with everything but these tokens blanked, and their literals too.
+fn blank(text: &str, tokens: &[Token<'_>]) -> String {
+    let mut code: Vec<u8> =
+        text.bytes().map(|byte| if byte == b'\n' { b'\n' } else { b' ' }).collect();
+    for token in tokens.iter().filter(|token| token.kind != TokenKind::Literal) {
+        if let Some(place) = code.get_mut(token.at.clone()) {
+            place.copy_from_slice(token.text.as_bytes());
+        }
+    }
+    String::from_utf8(code).unwrap_or_default()
+}
+
+fn strings(tokens: &[Token<'_>]) -> String {
+    let literals = tokens.iter().filter(|token| token.kind == TokenKind::Literal);
+    let texts = literals.map(|token| token.text).filter(|text| text.starts_with(['"', 'r']));
+    texts.flat_map(|text| [text, "\n"]).collect()
+}
+
+/// Finds the paths in tokens. A single word counts as a path only inside a group or after `use`.
+struct PathReader<'a> {
+    tokens: &'a [Token<'a>],
     at: usize,
-    line: usize,
+    /// Whether it reads an item that exports what it names.
+    exports: bool,
     found: Vec<Use>,
 }
 
-impl Reader<'_> {
-    fn peek(&self, ahead: usize) -> Option<char> {
-        self.chars.get(self.at + ahead).copied()
-    }
-
-    fn step(&mut self) {
-        if self.peek(0) == Some('\n') {
-            self.line += 1;
-        }
-        self.at += 1;
-    }
-
-    fn skip_space(&mut self) {
-        while self.peek(0).is_some_and(char::is_whitespace) {
-            self.step();
-        }
-    }
-
-    fn word(&mut self) -> String {
-        let mut word = String::new();
-        while let Some(c) = self.peek(0).filter(|c| is_ident(*c) || *c == '*') {
-            word.push(c);
-            self.step();
-        }
-        word
-    }
-
-    fn path(&mut self, prefix: &[String], alone_counts: bool) {
-        let line = self.line;
-        let mut segments = prefix.to_vec();
-        let mut word = self.word();
-        if word == "use" {
-            self.skip_space();
-            self.path(&[], true);
-            return;
-        }
-        if word.is_empty() {
-            self.step();
-            return;
-        }
-        loop {
-            if word != "self" || segments.is_empty() {
-                segments.push(word);
+impl PathReader<'_> {
+    fn all(&mut self) -> Vec<Use> {
+        while self.at < self.tokens.len() {
+            let before = [self.before(2), self.before(1)];
+            let continues = before == [":", ":"] || before[1] == "'";
+            match self.word() {
+                Some("use") => {
+                    self.exports = matches!(before[1], "pub" | ")");
+                    self.at += 1;
+                    self.path(&[], true);
+                    self.exports = false;
+                }
+                Some(_) if !continues => self.path(&[], false),
+                _ => self.at += 1,
             }
-            if (self.peek(0), self.peek(1)) != (Some(':'), Some(':')) {
+        }
+        std::mem::take(&mut self.found)
+    }
+
+    fn before(&self, steps: usize) -> &str {
+        self.at.checked_sub(steps).map_or("", |at| self.text(at))
+    }
+
+    fn text(&self, at: usize) -> &str {
+        self.tokens.get(at).map_or("", |token| token.text)
+    }
+
+    fn word(&self) -> Option<&str> {
+        let token = self.tokens.get(self.at)?;
+        (token.kind == TokenKind::Word).then_some(token.text)
+    }
+
+    /// Reads a path that begins here, behind `prefix`.
+    fn path(&mut self, prefix: &[String], alone_counts: bool) {
+        let line = self.tokens.get(self.at).map_or(0, |token| token.line);
+        let mut segments = prefix.to_vec();
+        loop {
+            let text = self.text(self.at).to_owned();
+            if text == "{" {
+                return self.group(&segments);
+            }
+            if text != "*" && self.word().is_none() {
                 break;
             }
-            match self.peek(2) {
-                Some('{') => {
-                    self.at += 3;
-                    self.group(&segments);
-                    return;
-                }
-                Some(c) if is_ident(c) || c == '*' => {
-                    self.at += 2;
-                    word = self.word();
-                }
-                _ => break,
+            self.at += 1;
+            if text != "self" || segments.is_empty() {
+                segments.push(text);
             }
+            let more = self.text(self.at + 2);
+            let is_word = more.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            let goes_on = is_word || matches!(more, "{" | "*");
+            if [self.text(self.at), self.text(self.at + 1)] != [":", ":"] || !goes_on {
+                break;
+            }
+            self.at += 2;
+        }
+        let mut name = segments.last().cloned();
+        if alone_counts && self.word() == Some("as") {
+            name = Some(self.text(self.at + 1).to_owned());
+            self.at += 2;
         }
         if segments.len() > 1 || alone_counts {
-            self.found.push(Use { line, segments });
+            let exported_as = name.filter(|_| self.exports);
+            self.found.push(Use { line, segments, exported_as });
         }
     }
 
     fn group(&mut self, prefix: &[String]) {
-        loop {
-            self.skip_space();
-            match self.peek(0) {
-                None => return,
-                Some('}') => return self.step(),
-                Some(',') => self.step(),
-                Some(_) => {
-                    self.path(prefix, true);
-                    self.skip_space();
-                    if (self.peek(0), self.peek(1), self.peek(2))
-                        == (Some('a'), Some('s'), Some(' '))
-                    {
-                        self.at += 3;
-                        let _ = self.word();
-                    }
+        self.at += 1;
+        while self.at < self.tokens.len() {
+            match self.text(self.at) {
+                "}" => {
+                    self.at += 1;
+                    return;
                 }
+                "," => self.at += 1,
+                _ => self.path(prefix, true),
             }
         }
     }
-}
-
-/// Returns the same lines with comments, strings and characters blanked, and the string literals.
-fn blank(text: &str) -> (String, String) {
-    let chars: Vec<char> = text.chars().collect();
-    let get = |at: usize| chars.get(at).copied().unwrap_or('\0');
-    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
-    let mut strings = String::new();
-    let keep = |strings: &mut String, from: usize, to: usize| {
-        strings.extend(chars.iter().take(to).skip(from));
-        strings.push('\n');
-    };
-    let erase = |out: &mut String, from: usize, to: usize| {
-        for c in chars.iter().take(to).skip(from) {
-            out.push(if *c == '\n' { '\n' } else { ' ' });
-        }
-    };
-    while at < chars.len() {
-        let from = at;
-        let starts_word = at == 0 || !is_ident(get(at - 1));
-        match get(at) {
-            '/' if get(at + 1) == '/' => {
-                while at < chars.len() && get(at) != '\n' {
-                    at += 1;
-                }
-                erase(&mut out, from, at);
-            }
-            '/' if get(at + 1) == '*' => {
-                let mut depth = 0;
-                loop {
-                    match (get(at), get(at + 1)) {
-                        ('/', '*') => (depth, at) = (depth + 1, at + 2),
-                        ('*', '/') => (depth, at) = (depth - 1, at + 2),
-                        _ => at += 1,
-                    }
-                    if depth == 0 || at >= chars.len() {
-                        break;
-                    }
-                }
-                erase(&mut out, from, at);
-            }
-            'r' if starts_word && raw_hashes(&chars, at + 1).is_some() => {
-                at = end_of_raw(&chars, at + 1);
-                keep(&mut strings, from, at);
-                erase(&mut out, from, at);
-            }
-            'b' if starts_word && get(at + 1) == 'r' && raw_hashes(&chars, at + 2).is_some() => {
-                at = end_of_raw(&chars, at + 2);
-                erase(&mut out, from, at);
-            }
-            '"' => {
-                at += 1;
-                while at < chars.len() && get(at) != '"' {
-                    at += if get(at) == '\\' { 2 } else { 1 };
-                }
-                at += 1;
-                keep(&mut strings, from, at);
-                erase(&mut out, from, at);
-            }
-            '\'' if get(at + 1) == '\\' || get(at + 2) == '\'' => {
-                at += if get(at + 1) == '\\' { 3 } else { 2 };
-                while at < chars.len() && get(at) != '\'' {
-                    at += 1;
-                }
-                at += 1;
-                erase(&mut out, from, at);
-            }
-            c => {
-                out.push(c);
-                at += 1;
-            }
-        }
-    }
-    (out, strings)
-}
-
-/// Returns the number of `#` before the quote of a raw string that begins here.
-fn raw_hashes(chars: &[char], at: usize) -> Option<usize> {
-    let hashes = chars.iter().skip(at).take_while(|c| **c == '#').count();
-    (chars.get(at + hashes) == Some(&'"')).then_some(hashes)
-}
-
-fn end_of_raw(chars: &[char], at: usize) -> usize {
-    let hashes = raw_hashes(chars, at).unwrap_or(0);
-    let mut end = at + hashes + 1;
-    while end < chars.len() {
-        let closes = chars.get(end) == Some(&'"')
-            && chars.iter().skip(end + 1).take_while(|c| **c == '#').count() >= hashes;
-        end += 1;
-        if closes {
-            return end + hashes;
-        }
-    }
-    end
-}
-
-/// Returns the same lines with every item behind `#[cfg(test)]` blanked.
-fn without_tests(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
-    let mut code = code.to_owned();
-    while let Some(start) = code.find(MARK) {
-        let rest = code.get(start..).unwrap_or_default();
-        let (mut depth, mut end) = (0_usize, rest.len());
-        for (at, c) in rest.char_indices().skip(MARK.len()) {
-            match c {
-                '{' => depth += 1,
-                '}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth == 0 && (c == '}' || c == ';') {
-                end = at + 1;
-                break;
-            }
-        }
-        let blanked: String =
-            rest.chars().take(end).map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        code.replace_range(start..start + end, &blanked);
-    }
-    code
 }
 
 #[cfg(test)]
@@ -414,7 +373,7 @@ mod tests {
     use super::*;
 
     fn spelled(path: &str, text: &str) -> Vec<String> {
-        Source::new(path, text).uses().iter().map(|u| u.segments.join("::")).collect()
+        Source::new(path, text).uses.iter().map(|u| u.segments.join("::")).collect()
     }
 
     #[test]
@@ -434,8 +393,9 @@ mod tests {
     #[test]
     fn comments_strings_and_tests_are_not_code() {
         let text = "// a::b\n/* c::d */ let s = \"e::f \\\" g::h\"; let r = r#\"i::\"j\"#;\n\
-                    #[cfg(test)]\nmod tests { fn f() { k::l(); } }\nfn g<'a>(c: &'a str) { ':'; m::n(); }";
-        assert_eq!(spelled("a.rs", text), ["m::n"]);
-        assert_eq!(Source::new("a.rs", text).uses().first().map(|u| u.line), Some(5));
+                    #[cfg(test)]\nmod tests { fn f() { k::l(); } }\nfn g<'a>(c: &'a str) { ':'; m::n(); }\n\
+                    /// o::p\n#[q(r::s)]\nstruct T;";
+        assert_eq!(spelled("a.rs", text), ["m::n", "r::s"]);
+        assert_eq!(Source::new("a.rs", text).uses.first().map(|u| u.line), Some(5));
     }
 }

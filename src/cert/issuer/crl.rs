@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use super::{Signer, failed, since_epoch};
+use super::Signer;
 use crate::cert::facts::hex;
+use crate::cert::template::{failed, since_epoch};
 use crate::cert::{CredentialFault, certificate_der};
 use crate::clock::second;
 

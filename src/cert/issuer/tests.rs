@@ -1,5 +1,6 @@
 //! The site's certificates, read back as clients read them.
 
+use jiff::SignedDuration;
 use rustls::crypto::CryptoProvider;
 
 use crate::cert::{Anchors, Credential, Expectation, Source, faults, p7b};

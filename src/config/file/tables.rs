@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Typed;
 use super::words::{PlainHttpModeFile, TokenFile, UpstreamFile};
-use super::{Typed, schema};
+use crate::config::schema_types;
 use crate::config::spanned::Spanned;
 use crate::config::units::{Size, Span};
 
@@ -14,7 +15,7 @@ use crate::config::units::{Size, Span};
 #[schemars(extend("required" = ["role", "backend"]))]
 pub(in crate::config) struct RoleBackendFile {
     /// The role, one of the site system's.
-    #[schemars(schema_with = "schema::role")]
+    #[schemars(schema_with = "schema_types::role")]
     pub(in crate::config) role: Typed<String>,
     /// Where the role's requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
     #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
@@ -51,7 +52,7 @@ pub(in crate::config) struct RouteFile {
     /// One path, or with a slash at its end that path and all below it.
     pub(in crate::config) path: Typed<String>,
     /// What a request must show to pass.
-    #[schemars(schema_with = "schema::requirement")]
+    #[schemars(schema_with = "schema_types::requirement")]
     pub(in crate::config) require: Typed<String>,
     /// The methods that pass, in capitals.
     #[schemars(extend("default" = ["GET", "HEAD", "POST"]))]
@@ -62,7 +63,7 @@ pub(in crate::config) struct RouteFile {
     #[schemars(range(min = 1))]
     pub(in crate::config) requests_per_minute: Typed<u32>,
     /// The purposes a token may have.
-    #[schemars(schema_with = "schema::purposes", extend("default" = ["client"]))]
+    #[schemars(schema_with = "schema_types::purposes", extend("default" = ["client"]))]
     pub(in crate::config) purposes: Typed<Vec<Spanned<String>>>,
     /// Whether the token ends here or is passed on to the backend.
     #[schemars(extend("default" = "strip"))]
@@ -71,7 +72,7 @@ pub(in crate::config) struct RouteFile {
     #[schemars(extend("default" = "pass-through"))]
     pub(in crate::config) upstream: Typed<UpstreamFile>,
     /// The role whose backend its requests go to; by default the site system's backend.
-    #[schemars(schema_with = "schema::role")]
+    #[schemars(schema_with = "schema_types::role")]
     pub(in crate::config) role: Typed<String>,
     /// Whether links to the site system by http lead there by https, in pages, listings and redirects.
     #[schemars(extend("default" = false))]

@@ -18,8 +18,7 @@ mod site;
 mod site_system;
 mod token_service;
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -29,8 +28,8 @@ use super::file::{ListenFile, LogFile, SiteFile, SiteServerFile, TokenServiceFil
 use super::limits::{Limits, LimitsFile};
 use super::read::{self, Table};
 use super::resolved::Config;
+use super::scope::ResolveScope;
 use super::spanned::Spanned;
-pub(super) use route::REQUIREMENTS;
 pub(super) use site::{STATE, host_name};
 
 /// The default addresses of status and metrics.
@@ -49,91 +48,6 @@ pub(super) const SECTIONS: &[&str] = &[
     "site_system",
     "token_issuer",
 ];
-
-/// The context of a section's function.
-pub(super) struct ResolveScope<'a> {
-    pub(super) base: &'a Path,
-    pub(super) now: Timestamp,
-    pub(super) errors: &'a mut Vec<ConfigError>,
-}
-
-impl ResolveScope<'_> {
-    pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
-        self.errors.push(ConfigError::at(span, message));
-    }
-
-    pub(super) fn hinted(
-        &mut self,
-        span: Range<usize>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.coded(ConfigCode::Value, span, message, hint);
-    }
-
-    /// Reports that two settings contradict each other, or that one requires another.
-    pub(super) fn conflict(
-        &mut self,
-        span: Range<usize>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.coded(ConfigCode::Conflict, span, message, hint);
-    }
-
-    /// Reports a missing file.
-    pub(super) fn no_file(&mut self, span: Range<usize>, path: &Path) {
-        let message = format!("there is no file {}", path.display());
-        self.errors.push(ConfigError::at(span, message).code(ConfigCode::File));
-    }
-
-    /// Reports a secret that others could read.
-    pub(super) fn exposed(
-        &mut self,
-        span: Range<usize>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.coded(ConfigCode::Exposed, span, message, hint);
-    }
-
-    pub(super) fn coded(
-        &mut self,
-        code: ConfigCode,
-        span: Range<usize>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.errors.push(ConfigError::at(span, message).code(code).hint(hint));
-    }
-
-    /// A path, relative to the configuration file's folder.
-    pub(super) fn path(&self, typed: &str) -> PathBuf {
-        self.base.join(typed)
-    }
-
-    /// The value of a required key.
-    pub(super) fn required<T>(
-        &mut self,
-        value: Option<Spanned<T>>,
-        section: Range<usize>,
-        what: &str,
-        hint: &str,
-    ) -> Option<Spanned<T>> {
-        // A key that was only misspelled, or has a value of another type, is not missing too.
-        let told = |e: &ConfigError| {
-            let hint = e.hint.as_deref().unwrap_or_default();
-            what.split(' ').any(|word| {
-                hint == format!("did you mean '{word}'?")
-                    || e.message.strip_prefix(word).is_some_and(|rest| rest.starts_with(": "))
-            }) && e.span.as_ref().is_some_and(|at| at.start >= section.start)
-        };
-        if value.is_none() && !self.errors.iter().any(told) {
-            self.coded(ConfigCode::Missing, section, format!("{what} is missing"), hint);
-        }
-        value
-    }
-}
 
 /// Reads and resolves the whole text. Returns a configuration unless the text is not TOML at all;
 /// it may be used only if no error is among the faults.

@@ -6,23 +6,13 @@ use std::ops::Range;
 use super::ResolveScope;
 use crate::config::file::{RouteFile, TokenFile, UpstreamFile};
 use crate::config::read::{self, Table};
+use crate::config::requirements::REQUIREMENTS;
 use crate::config::spanned::Spanned;
 use crate::purpose::{Purpose, Purposes};
 use crate::route::{
     Destination, Pattern, Requirement, Role, Route, RouteTable, TokenHandling, Translation,
     presets, publication, token_service,
 };
-
-/// The requirements of a route, by their words in the file.
-pub(in crate::config) const REQUIREMENTS: [(&str, Requirement); 7] = [
-    ("anonymous", Requirement::Anonymous),
-    ("device", Requirement::Device),
-    ("user", Requirement::User),
-    ("device-or-user", Requirement::DeviceOrUser),
-    ("certificate", Requirement::Certificate),
-    ("windows", Requirement::WindowsAuth),
-    ("deny", Requirement::Deny),
-];
 
 /// The sources of a site system's routes, besides its own table.
 pub(super) struct Roots<'a> {

@@ -10,7 +10,9 @@ use super::{
 use crate::config::code::ConfigCode;
 use crate::config::file::{SiteSystemFile, UpstreamFile};
 use crate::config::read::{self, Table};
-use crate::config::resolved::{PlainHttpMode, SiteConfig, SiteSystem, TokenServiceConfig};
+use crate::config::resolved::{
+    MessagePolicy, PlainHttpMode, SiteConfig, SiteSystem, TokenServiceConfig,
+};
 use crate::config::spanned::Spanned;
 use crate::route::Role;
 use crate::token::TokenSource;
@@ -118,7 +120,7 @@ fn resolve(
         queries: messages::queries(file.location_queries, &roles, scope),
     };
     let routes = route::resolve_all(roots, table, clients.is_some(), scope);
-    let message_requests = messages::requests(file.message_requests, scope);
+    let requests = messages::requests(file.message_requests, scope);
     let passes = plain_http.as_ref().is_some_and(|plain| plain.mode == PlainHttpMode::Pass);
     let sends_all = match (observe_until.is_some(), passes) {
         (true, _) => Some("observing"),
@@ -137,8 +139,8 @@ fn resolve(
                 .warning(),
         );
     }
-    let message_guard = messages::guard(file.message_guard);
-    let message_endpoints = messages::endpoints(file.message_endpoints, message_guard, scope);
+    let guard = messages::guard(file.message_guard);
+    let endpoints = messages::endpoints(file.message_endpoints, guard, scope);
     let alt_auth = messages::alt_auth(file.alt_auth, &routes, scope);
     SiteSystem {
         roles,
@@ -155,9 +157,7 @@ fn resolve(
         http2: file.http2.is_none_or(|h| h.into_inner()),
         windows_auth,
         trust_traceparent,
-        message_guard,
-        message_endpoints,
-        message_requests,
+        messages: MessagePolicy { guard, endpoints, requests },
         alt_auth,
         plain_http,
         token_service,

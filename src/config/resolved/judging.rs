@@ -16,6 +16,18 @@ pub enum MessageGuard {
     Device,
 }
 
+/// The requirements on messages: `message_guard`, `message_endpoints`, `message_requests`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessagePolicy {
+    /// The check of messages from clients with a token.
+    pub guard: MessageGuard,
+    /// The endpoints that messages may target; `None` for any.
+    pub endpoints: Option<Vec<String>>,
+    /// The request types that messages without a token may carry, besides those that clients
+    /// without a token need.
+    pub requests: Vec<String>,
+}
+
 /// `[site_system.alt_auth]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AltAuth {

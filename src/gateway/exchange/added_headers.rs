@@ -5,7 +5,9 @@
 
 use crate::front::ConnInfo;
 use crate::gateway::judge::hops;
+use crate::gateway::judge::verdict::Pass;
 use crate::gateway::record::ctx::RequestCtx;
+use crate::token::TokenOrigin;
 
 /// Passes each field to `write`, which replaces any of the same name. `host` is the Host field for
 /// the backend.
@@ -19,7 +21,7 @@ pub(in crate::gateway) fn write<E>(
     mut write: impl FnMut(&'static str, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     write("X-Forwarded-For", conn.peer_ip.as_bytes())?;
-    write("X-Forwarded-Proto", if ctx.clear { b"http" } else { b"https" })?;
+    write("X-Forwarded-Proto", if ctx.head.plain_http { b"http" } else { b"https" })?;
     if let Some(host) = host {
         write("X-Forwarded-Host", host)?;
     }
@@ -36,11 +38,33 @@ pub(in crate::gateway) fn write<E>(
     }
     // The site's services must accept no issuer that the site system in front does not.
     if let (Some(site), true) = (&ctx.site, ctx.to_site()) {
-        write("Sitegate-Accepted-Issuers", site.accepted_iss.as_bytes())?;
+        write("Sitegate-Accepted-Issuers", site.tokens.accepted_iss.as_bytes())?;
     }
     let certificate = ctx.certificate.as_ref().filter(|(_, good)| *good);
-    for (name, value) in pass.says(certificate.map(|(sha256, _)| &**sha256)) {
+    for (name, value) in identity(pass, certificate.map(|(sha256, _)| &**sha256)) {
         write(name, value.as_bytes())?;
     }
     Ok(())
+}
+
+/// The fields that identify the sender. `certificate` is the thumbprint of the client's
+/// certificate, if that is good. An observed request has no such field: it is not authenticated.
+fn identity<'a>(
+    pass: &'a Pass,
+    certificate: Option<&'a str>,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let who = pass.verified.as_ref().map(|verified| verified.identity());
+    let certificate = certificate.filter(|_| pass.observed.is_none());
+    let origin = who.and_then(|who| who.origins.first());
+    [
+        ("Sitegate-Issuer", who.map(|who| &*who.issuer)),
+        ("Sitegate-Device", who.and_then(|who| who.device.as_deref())),
+        ("Sitegate-User", who.and_then(|who| who.user.as_deref())),
+        ("Sitegate-Token-Id", who.and_then(|who| who.token_id.as_deref())),
+        ("Sitegate-Origin-Issuer", origin.map(|origin| &*origin.iss)),
+        ("Sitegate-Origin-Subject", origin.and_then(TokenOrigin::subject)),
+        ("Sitegate-Client-Cert-Sha256", certificate),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
 }

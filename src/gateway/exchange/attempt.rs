@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::{BackendTls, ConnectTarget, NoConnection, Stream, connect};
+use super::transport::{BackendTls, ConnectTarget, NoConnection, Stream, connect};
 use crate::backend_health::{BackendFault, BackendHealth};
 use crate::denial::Denial;
 
@@ -103,7 +103,7 @@ impl Attempt {
 mod tests {
     use rstest::rstest;
 
-    use super::super::connection::{Address, Peer};
+    use super::super::transport::{Address, Peer};
     use super::*;
     use crate::metrics::Metrics;
 

@@ -106,7 +106,7 @@ mod tests {
     const MIB: usize = 1024 * 1024;
 
     fn nothing() -> Arc<BufferLimit> {
-        BufferLimit::new(Metrics::new().unwrap().buffered_bytes())
+        BufferLimit::new(Metrics::new().unwrap().requests.buffered_bytes())
     }
 
     fn connection() -> Arc<ConnState> {

@@ -26,7 +26,7 @@ pub struct RequestsInFlight {
 impl RequestsInFlight {
     /// Creates it for at most this many requests, with their buffer account.
     pub fn new(most: usize, metrics: &Metrics) -> Self {
-        let buffered = BufferLimit::new(metrics.buffered_bytes());
+        let buffered = BufferLimit::new(metrics.requests.buffered_bytes());
         RequestsInFlight { shards: Mutex::default(), permits: Permits::new(most), buffered }
     }
 

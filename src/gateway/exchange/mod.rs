@@ -7,10 +7,10 @@ mod added_headers;
 mod answer;
 mod answer_fault;
 mod attempt;
-mod backend;
+mod backend_connection;
 mod buffered;
 mod client;
-mod connection;
+mod failover;
 mod in_flight;
 mod link_rewriting;
 mod outgoing;
@@ -19,6 +19,7 @@ mod pool;
 mod relay;
 mod response_buffer;
 mod scratch;
+mod transport;
 mod upload;
 
 use std::future::poll_fn;
@@ -27,40 +28,40 @@ use std::task::{Context, Poll, ready};
 
 pub use answer::judge_answer;
 pub use answer_fault::AnswerFault;
-pub use connection::BackendTls;
 pub use in_flight::RequestsInFlight;
 pub use permits::Bound;
+pub use transport::BackendTls;
 
 pub(super) use added_headers::write as write_added;
 pub(super) use attempt::Attempt;
 pub(super) use buffered::{BufferLimit, BufferedBytes};
 pub(super) use client::{ClientStream, Follows, ResponseHead};
-pub(super) use connection::{Address, ConnectTarget, Peer};
 pub(super) use in_flight::{InFlightEntry, InFlightShard};
 pub(super) use outgoing::{Outgoing, put};
 pub(super) use permits::{Permit, PermitRequest, Permits};
 pub(super) use pool::{IdleConnection, Pool};
 pub(super) use relay::chunk;
 pub(super) use scratch::{SCRATCH_BYTES, with as with_scratch};
+pub(super) use transport::{Address, ConnectTarget, Peer};
 
 use super::judge::framing::Body;
 use super::record::ctx::RequestCtx;
 use crate::denial::Denial;
 
 use answer::Rest;
-use backend::BackendConnection;
+use backend_connection::BackendConnection;
 use response_buffer::ResponseBuffer;
 use upload::put_body;
 
 /// The owner of a backend connection once its exchange is over.
-pub(super) enum Whose<'a> {
+pub(super) enum ConnectionReuse<'a> {
     /// Any client: the connection returns to the pool.
-    Anybodys(&'a Pool),
+    Pool(&'a Pool),
     /// This client only, and it closes with the client's connection: Windows authentication is
     /// bound to both.
-    Clients(&'a mut Option<(Peer, IdleConnection)>),
+    Client(&'a mut Option<(Peer, IdleConnection)>),
     /// None: the request asks for an upgrade.
-    Nobodys,
+    Never,
 }
 
 /// The part of a request's body that was read before the backend is contacted.
@@ -119,24 +120,25 @@ impl Failed {
 /// Forwards a request to its backend and relays the response to the client.
 pub(super) async fn run<C: ClientStream>(
     client: &mut C,
-    mut whose: Whose<'_>,
+    mut whose: ConnectionReuse<'_>,
     ctx: &RequestCtx,
     going: Outgoing,
     ahead: Prefetched,
 ) -> Result<Answered, Failed> {
     let received = ahead.bytes.len();
-    let opened = BackendConnection::open(&mut whose, &going, &ctx.attempt, false).await;
+    let opened = failover::open(&mut whose, &going, &ctx.exchange.attempt, false).await;
     let mut up = opened.map_err(|failed| Failed { received, ..failed })?;
     let mut tried = false;
     let mut exchange = Exchange::new(client, going, ahead);
     loop {
         match poll_fn(|cx| exchange.poll(cx, &mut up, ctx)).await {
             Ok(keep) => {
-                let Exchange { received, sent, status, .. } = exchange;
+                let Exchange { request, response, .. } = exchange;
                 if keep {
                     up.keep(whose);
                 }
-                return Ok(Answered { status: status.unwrap_or(0), received, sent });
+                let status = response.status.unwrap_or(0);
+                return Ok(Answered { status, received: request.received, sent: response.sent });
             }
             // The backend closed the idle connection just as the request was sent: retry once on a
             // new one.
@@ -148,14 +150,15 @@ pub(super) async fn run<C: ClientStream>(
             {
                 tried = true;
                 exchange.again();
-                up = BackendConnection::open(&mut whose, &exchange.going, &ctx.attempt, true)
+                up = failover::open(&mut whose, &exchange.going, &ctx.exchange.attempt, true)
                     .await?;
             }
             Err(failed) => {
                 // Send the received part of a broken response before the client sees the failure.
                 let flushed = |cx: &mut Context<'_>| Poll::Ready(exchange.client.poll_flush(cx));
                 let _ = poll_fn(flushed).await;
-                let Exchange { received, sent, status, .. } = exchange;
+                let Exchange { request, response, .. } = exchange;
+                let (received, status, sent) = (request.received, response.status, response.sent);
                 return Err(Failed { received, sent, status, ..failed });
             }
         }
@@ -178,9 +181,15 @@ enum Upload {
 /// The state of one exchange.
 struct Exchange<'a, C> {
     client: &'a mut C,
-    /// The account of the request's buffered bytes, until it is forwarded.
-    room: Option<BufferedBytes>,
     going: Outgoing,
+    request: RequestProgress,
+    response: ResponseProgress,
+}
+
+/// The request on its way to the backend.
+struct RequestProgress {
+    /// The account of its buffered bytes, until it is forwarded.
+    room: Option<BufferedBytes>,
     /// Bytes for the backend. The unsent part begins at `out_at`.
     out: Vec<u8>,
     out_at: usize,
@@ -190,6 +199,10 @@ struct Exchange<'a, C> {
     /// The body bytes still to come, if known.
     left: Option<u64>,
     received: usize,
+}
+
+/// The response on its way to the client.
+struct ResponseProgress {
     /// Bytes from the backend: an incomplete response head.
     head: Vec<u8>,
     heard: bool,
@@ -218,20 +231,21 @@ enum Waits {
 
 impl<'a, C: ClientStream> Exchange<'a, C> {
     fn new(client: &'a mut C, mut going: Outgoing, ahead: Prefetched) -> Self {
-        let mut exchange = Exchange {
-            client,
+        let left = match going.body {
+            Body::Empty => Some(0),
+            Body::Length(length) => Some(length),
+            Body::Chunked => None,
+        };
+        let request = RequestProgress {
             room: ahead.held,
             out: mem::take(&mut going.head),
             out_at: 0,
             upload: Upload::Open,
             begun: false,
-            left: match going.body {
-                Body::Empty => Some(0),
-                Body::Length(length) => Some(length),
-                Body::Chunked => None,
-            },
-            going,
-            received: 0,
+            left: left.map(|left| left.saturating_sub(ahead.bytes.len() as u64)),
+            received: ahead.bytes.len(),
+        };
+        let response = ResponseProgress {
             head: Vec::new(),
             heard: false,
             interims: 0,
@@ -244,33 +258,31 @@ impl<'a, C: ClientStream> Exchange<'a, C> {
             status: None,
             sent: 0,
         };
-        if !ahead.bytes.is_empty() {
-            exchange.received = ahead.bytes.len();
-            exchange.left = exchange.left.map(|left| left.saturating_sub(ahead.bytes.len() as u64));
-            put_body(&mut exchange.out, exchange.left.is_none(), &ahead.bytes);
-        }
-        if ahead.whole || exchange.left == Some(0) {
+        let mut exchange = Exchange { client, going, request, response };
+        let RequestProgress { out, left, .. } = &mut exchange.request;
+        put_body(out, left.is_none(), &ahead.bytes);
+        if ahead.whole || *left == Some(0) {
             exchange.received_all();
         }
         exchange
     }
 
     fn may_repeat(&self) -> bool {
-        self.going.repeatable && !self.heard
+        self.going.repeatable && !self.response.heard
     }
 
     /// Resets the request for a retry. Only a request without a body is repeatable, and its head is
     /// still buffered.
     fn again(&mut self) {
-        (self.out_at, self.upload) = (0, Upload::Received);
+        (self.request.out_at, self.request.upload) = (0, Upload::Received);
     }
 
     /// The client has sent its whole request.
     fn received_all(&mut self) {
-        if self.left.is_none() {
-            self.out.extend_from_slice(b"0\r\n\r\n");
+        if self.request.left.is_none() {
+            self.request.out.extend_from_slice(b"0\r\n\r\n");
         }
-        self.upload = Upload::Received;
+        self.request.upload = Upload::Received;
     }
 
     /// Runs the exchange. Ready with whether the backend connection can be reused.
@@ -280,16 +292,16 @@ impl<'a, C: ClientStream> Exchange<'a, C> {
         up: &mut BackendConnection,
         ctx: &RequestCtx,
     ) -> Poll<Result<bool, Failed>> {
-        if let Some(denial) = ctx.place.as_ref().and_then(|place| place.poll_blocked(cx)) {
+        if let Some(denial) = ctx.exchange.place.as_ref().and_then(|place| place.poll_blocked(cx)) {
             let detail = "blocked while it was in flight";
             return Poll::Ready(Err(Failed::because(denial, detail)));
         }
         let waits = self.poll_send(cx, up, ctx)?;
-        let tunnelled = matches!(self.rest, Some(Rest::Tunnel));
-        if tunnelled && self.upload != Upload::Open {
+        let tunnelled = matches!(self.response.rest, Some(Rest::Tunnel));
+        if tunnelled && self.request.upload != Upload::Open {
             return Poll::Ready(Ok(false));
         }
-        if self.rest.is_none() && self.poll_head(cx, up, ctx)?.is_pending() {
+        if self.response.rest.is_none() && self.poll_head(cx, up, ctx)?.is_pending() {
             return self.poll_waiting(cx, up, waits);
         }
         match self.poll_rest(cx, up) {
@@ -312,8 +324,8 @@ impl<'a, C: ClientStream> Exchange<'a, C> {
                 let read = ready!(up.poll_read(cx, scratch)).map_err(Failed::closed)?;
                 Poll::Ready(self.take_head(cx, scratch.get(..read).unwrap_or_default()))
             });
-            if let Some(status) = self.upstream_status.take() {
-                up.answered(status, &ctx.attempt);
+            if let Some(status) = self.response.upstream_status.take() {
+                up.answered(status, &ctx.exchange.attempt);
             }
             match taken {
                 Poll::Ready(Ok(true)) => return Ok(Poll::Ready(())),
@@ -335,11 +347,11 @@ impl<'a, C: ClientStream> Exchange<'a, C> {
         if let Poll::Ready(Err(failed)) = self.client.poll_flush(cx) {
             return Poll::Ready(Err(failed));
         }
-        if self.upload != Upload::Open {
-            self.client.poll_gone(cx, self.rest.is_some())?;
+        if self.request.upload != Upload::Open {
+            self.client.poll_gone(cx, self.response.rest.is_some())?;
         }
         // The session itself limits the wait for the client.
-        if waits == Waits::ForClient && !matches!(self.rest, Some(Rest::Tunnel)) {
+        if waits == Waits::ForClient && !matches!(self.response.rest, Some(Rest::Tunnel)) {
             return Poll::Pending;
         }
         ready!(up.poll_patience(cx));

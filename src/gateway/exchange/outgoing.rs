@@ -60,7 +60,7 @@ impl Outgoing {
         let pass = ctx.pass.as_ref()?;
         let fields = || head.fields.iter().copied();
         let authenticated = ctx.credential().is_some();
-        let rules = RequestRules::new(fields(), &site.secrets, pass.credential())
+        let rules = RequestRules::new(fields(), &site.tokens.secrets, pass.credential())
             .asking_as_ourselves(authenticated);
         // An HTTP/1.0 client waits for no interim response (RFC 9110 §10.1.1).
         let expects = !asked_for
@@ -79,7 +79,7 @@ impl Outgoing {
         // request's.
         let destination = |value: &[u8]| {
             let authority = head.field("host")?;
-            let target = pass.target(origin_form(value, authority, ctx.clear).ok()?)?;
+            let target = pass.target(origin_form(value, authority, ctx.head.plain_http).ok()?)?;
             Some([scheme, authority, &target].concat())
         };
         let (mut host, mut has_length) = (None, false);
@@ -134,7 +134,7 @@ impl Outgoing {
         Some(Outgoing {
             head: out,
             body: head.body,
-            body_max: ctx.body_max,
+            body_max: ctx.exchange.body_max,
             asked: RequestTraits {
                 bodiless: head.method == "HEAD",
                 websocket: pass.websocket,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::connection::{Peer, Stream};
+use super::transport::{Peer, Stream};
 
 /// The idle connections of one shard.
 #[derive(Default)]

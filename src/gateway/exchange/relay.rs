@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::BufferedBytes;
 use super::answer::{self, BackendHead, Rest};
 use super::answer_fault::{AnswerFault, What};
-use super::backend::BackendConnection;
+use super::backend_connection::BackendConnection;
 use super::client::{ClientStream, ResponseHead};
 use super::link_rewriting;
 use super::response_buffer::ResponseBuffer;
@@ -29,22 +29,22 @@ impl<C: ClientStream> Exchange<'_, C> {
         if bytes.is_empty() {
             return Err(Failed::closed("the backend closed the connection before it responded"));
         }
-        self.heard = true;
-        if self.head.is_empty() {
+        self.response.heard = true;
+        if self.response.head.is_empty() {
             let used = self.read_heads(cx, bytes)?;
-            if self.rest.is_none() {
-                self.head = bytes.get(used..).unwrap_or_default().to_vec();
+            if self.response.rest.is_none() {
+                self.response.head = bytes.get(used..).unwrap_or_default().to_vec();
             }
         } else {
-            let mut head = mem::take(&mut self.head);
+            let mut head = mem::take(&mut self.response.head);
             head.extend_from_slice(bytes);
             let used = self.read_heads(cx, &head)?;
-            if self.rest.is_none() {
+            if self.response.rest.is_none() {
                 head.drain(..used);
-                self.head = head;
+                self.response.head = head;
             }
         }
-        Ok(self.rest.is_some())
+        Ok(self.response.rest.is_some())
     }
 
     /// Reads interim responses, the final head and the first bytes of its body. Returns the number
@@ -75,8 +75,8 @@ impl<C: ClientStream> Exchange<'_, C> {
     }
 
     fn interim(&mut self, head: BackendHead<'_>) -> Result<(), Failed> {
-        self.interims += 1;
-        if self.interims > INTERIM_MAX {
+        self.response.interims += 1;
+        if self.response.interims > INTERIM_MAX {
             return Err(Failed::malformed(AnswerFault::in_head(What::TooManyInterims)));
         }
         // Without `Expect` the client sends its body anyway, so a 100 Continue is dropped.
@@ -90,33 +90,34 @@ impl<C: ClientStream> Exchange<'_, C> {
     /// The backend switches protocols, as requested.
     fn switch(&mut self, head: BackendHead<'_>) -> Result<(), Failed> {
         let BackendHead { status, reason, fields, rest, follows, .. } = head;
-        self.upstream_status = Some(status);
+        self.response.upstream_status = Some(status);
         self.client.begin(&ResponseHead { status, reason, fields }, follows, true)?;
         self.leave_http();
-        (self.rest, self.status, self.keep) = (Some(rest), Some(status), false);
+        (self.response.rest, self.response.status, self.response.keep) =
+            (Some(rest), Some(status), false);
         Ok(())
     }
 
     /// The final response begins. `raw` is its head as received.
     fn begin(&mut self, mut head: BackendHead<'_>, raw: &[u8]) -> Result<(), Failed> {
-        self.upstream_status = Some(head.status);
+        self.response.upstream_status = Some(head.status);
         if head.status == 401 && self.going.authenticated {
             let detail = "the backend answered 401";
             return Err(Failed::because(Denial::UpstreamCredentials, detail));
         }
-        self.keep = head.keep;
-        self.status = Some(head.status);
+        self.response.keep = head.keep;
+        self.response.status = Some(head.status);
         match &self.going.links {
             None => {
-                self.rest = Some(mem::replace(&mut head.rest, Rest::Length(0)));
+                self.response.rest = Some(mem::replace(&mut head.rest, Rest::Length(0)));
                 return self.tell(head);
             }
             Some(authority) => {
                 let fields = head.fields.iter().map(|(n, v)| (n.as_bytes(), *v));
                 let looked_into = link_rewriting::may_be_in(head.status, fields);
                 if looked_into && !self.going.asked.bodiless {
-                    let room = self.room.as_ref().map(BufferedBytes::another);
-                    self.held = Some(ResponseBuffer::new(raw, room));
+                    let room = self.request.room.as_ref().map(BufferedBytes::another);
+                    self.response.held = Some(ResponseBuffer::new(raw, room));
                 } else {
                     // A HEAD response has no body to rewrite, so its new length is unknown and left
                     // out.
@@ -129,7 +130,7 @@ impl<C: ClientStream> Exchange<'_, C> {
                 }
             }
         }
-        self.rest = Some(head.rest);
+        self.response.rest = Some(head.rest);
         Ok(())
     }
 
@@ -153,18 +154,18 @@ impl<C: ClientStream> Exchange<'_, C> {
             fields.push(("Date", date.as_bytes()));
         }
         // On an early response the rest of the request is not read: the connection closes.
-        let ends = matches!(self.upload, Upload::Open | Upload::Abandoned);
+        let ends = matches!(self.request.upload, Upload::Open | Upload::Abandoned);
         self.client.begin(&ResponseHead { status, reason, fields }, follows, ends)
     }
 
     /// Takes bytes of the response body.
     fn take_body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Failed> {
-        match &mut self.rest {
+        match &mut self.response.rest {
             Some(Rest::Length(left)) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= here as u64;
                 // Bytes beyond the end belong to no response, so the connection is not reused.
-                self.keep &= here == bytes.len();
+                self.response.keep &= here == bytes.len();
                 let ended = *left == 0;
                 self.give(cx, bytes.get(..here).unwrap_or_default())?;
                 if ended {
@@ -180,11 +181,11 @@ impl<C: ClientStream> Exchange<'_, C> {
 
     fn take_chunks(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> Result<(), Failed> {
         loop {
-            let Some(Rest::Chunked(chunks)) = &mut self.rest else { return Ok(()) };
+            let Some(Rest::Chunked(chunks)) = &mut self.response.rest else { return Ok(()) };
             match chunks.next(&mut bytes).map_err(Failed::malformed)? {
                 Some(data) => self.give(cx, data)?,
                 None if chunks.is_done() => {
-                    self.keep &= bytes.is_empty();
+                    self.response.keep &= bytes.is_empty();
                     return self.whole(cx);
                 }
                 None => return Ok(()),
@@ -197,8 +198,8 @@ impl<C: ClientStream> Exchange<'_, C> {
         if data.is_empty() {
             return Ok(());
         }
-        self.sent += data.len();
-        match &mut self.held {
+        self.response.sent += data.len();
+        match &mut self.response.held {
             None => self.client.data(cx, data),
             Some(held) => {
                 if held.add(data) {
@@ -212,7 +213,7 @@ impl<C: ClientStream> Exchange<'_, C> {
 
     /// Ends the response.
     fn whole(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
-        self.ended = true;
+        self.response.ended = true;
         self.send_held(cx)?;
         self.client.end()
     }
@@ -224,19 +225,21 @@ impl<C: ClientStream> Exchange<'_, C> {
         cx: &mut Context<'_>,
         up: &mut BackendConnection,
     ) -> Poll<Result<Option<bool>, Failed>> {
-        let before = self.sent;
+        let before = self.response.sent;
         loop {
             ready!(self.client.poll_sent(cx))?;
-            self.sending = None;
-            if self.ended {
+            self.response.sending = None;
+            if self.response.ended {
                 ready!(self.client.poll_flush(cx))?;
-                return Poll::Ready(Ok(Some(self.keep && self.upload == Upload::Sent)));
+                return Poll::Ready(Ok(Some(
+                    self.response.keep && self.request.upload == Upload::Sent,
+                )));
             }
-            if self.sent - before >= TURN_BYTES {
+            if self.response.sent - before >= TURN_BYTES {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let room = match self.held {
+            let room = match self.response.held {
                 Some(_) => self.client.first_read(),
                 None => ready!(self.client.poll_room(cx))?.min(SCRATCH_BYTES),
             };
@@ -253,10 +256,10 @@ impl<C: ClientStream> Exchange<'_, C> {
 
     /// Takes bytes of the response body, or its end if there are none.
     fn pass_on(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Failed> {
-        match self.rest {
+        match self.response.rest {
             _ if !bytes.is_empty() => self.take_body(cx, bytes),
             Some(Rest::UntilClose | Rest::Tunnel) => {
-                self.keep = false;
+                self.response.keep = false;
                 self.whole(cx)
             }
             _ => Err(Failed::closed(

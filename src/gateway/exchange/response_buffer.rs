@@ -33,8 +33,10 @@ impl ResponseBuffer {
 impl<C: ClientStream> Exchange<'_, C> {
     /// The body is too large: sends the buffered part unchanged, and stops buffering.
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
-        let Some(ResponseBuffer { head, body, room }) = self.held.take() else { return Ok(()) };
-        self.sending = room;
+        let Some(ResponseBuffer { head, body, room }) = self.response.held.take() else {
+            return Ok(());
+        };
+        self.response.sending = room;
         let authority = self.going.links.as_deref().unwrap_or_default();
         let head = link_rewriting::redirect(&head, authority);
         self.tell_again(&head)?;
@@ -43,12 +45,14 @@ impl<C: ClientStream> Exchange<'_, C> {
 
     /// The response is complete: sends it with its links rewritten.
     pub(super) fn send_held(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
-        let Some(ResponseBuffer { head, body, room }) = self.held.take() else { return Ok(()) };
-        self.sending = room;
+        let Some(ResponseBuffer { head, body, room }) = self.response.held.take() else {
+            return Ok(());
+        };
+        self.response.sending = room;
         let authority = self.going.links.as_deref().unwrap_or_default();
         let text = link_rewriting::rewritten(&body, authority);
         let head = link_rewriting::head(&head, authority, Some(text.len()));
-        self.sent += text.len().saturating_sub(body.len());
+        self.response.sent += text.len().saturating_sub(body.len());
         self.tell_again(&head)?;
         self.client.data(cx, &text)
     }

@@ -5,11 +5,11 @@ use std::mem;
 use std::task::{Context, Poll};
 
 use super::answer::Rest;
-use super::backend::BackendConnection;
+use super::backend_connection::BackendConnection;
 use super::client::ClientStream;
 use super::relay::chunk;
 use super::scratch::SCRATCH_BYTES;
-use super::{Exchange, Failed, Upload, Waits};
+use super::{Exchange, Failed, RequestProgress, Upload, Waits};
 use crate::denial::Denial;
 use crate::gateway::judge::framing::Body;
 use crate::gateway::record::ctx::RequestCtx;
@@ -27,30 +27,32 @@ impl<C: ClientStream> Exchange<'_, C> {
     ) -> Result<Waits, Failed> {
         loop {
             // The first bytes of the body are sent together with the head.
-            if self.upload == Upload::Open && !mem::replace(&mut self.begun, true) {
+            if self.request.upload == Upload::Open && !mem::replace(&mut self.request.begun, true) {
                 let _ = self.poll_body(cx, up)?;
             }
-            while let Some(out) = self.out.get(self.out_at..).filter(|out| !out.is_empty()) {
+            while let Some(out) =
+                self.request.out.get(self.request.out_at..).filter(|out| !out.is_empty())
+            {
                 match up.poll_write(cx, out) {
-                    Poll::Ready(Ok(n)) => self.out_at += n,
+                    Poll::Ready(Ok(n)) => self.request.out_at += n,
                     // The backend may have sent its response before it stopped reading.
                     Poll::Ready(Err(_)) if self.going.body != Body::Empty => {
-                        (self.out, self.out_at) = (Vec::new(), 0);
-                        self.upload = Upload::Abandoned;
+                        (self.request.out, self.request.out_at) = (Vec::new(), 0);
+                        self.request.upload = Upload::Abandoned;
                     }
                     Poll::Ready(Err(error)) => return Err(Failed::closed(error)),
                     Poll::Pending => return Ok(Waits::ForBackend),
                 }
             }
-            match self.upload {
+            match self.request.upload {
                 Upload::Sent | Upload::Abandoned => return Ok(Waits::ForBackend),
                 Upload::Received => {
-                    self.upload = Upload::Sent;
-                    if let Some(room) = &mut self.room {
+                    self.request.upload = Upload::Sent;
+                    if let Some(room) = &mut self.request.room {
                         room.release();
                     }
                     if self.going.body != Body::Empty
-                        && let Some(in_flight) = &ctx.in_flight
+                        && let Some(in_flight) = &ctx.exchange.in_flight
                     {
                         in_flight.body_done();
                     }
@@ -70,11 +72,12 @@ impl<C: ClientStream> Exchange<'_, C> {
         cx: &mut Context<'_>,
         up: &mut BackendConnection,
     ) -> Result<Poll<()>, Failed> {
-        if self.out_at == self.out.len() {
-            self.out.clear();
-            self.out_at = 0;
+        if self.request.out_at == self.request.out.len() {
+            self.request.out.clear();
+            self.request.out_at = 0;
         }
-        let Exchange { client, out, left, received, .. } = self;
+        let Exchange { client, request, .. } = self;
+        let RequestProgress { out, left, received, .. } = request;
         let mut too_long = false;
         let mut take = |cx: &mut Context<'_>, bytes: &[u8]| {
             *received += bytes.len();
@@ -103,20 +106,20 @@ impl<C: ClientStream> Exchange<'_, C> {
                 return Ok(Poll::Pending);
             }
         };
-        let ended = !more || self.left == Some(0);
-        if matches!(self.rest, Some(Rest::Tunnel)) {
+        let ended = !more || self.request.left == Some(0);
+        if matches!(self.response.rest, Some(Rest::Tunnel)) {
             if ended {
-                self.upload = Upload::Received;
+                self.request.upload = Upload::Received;
             }
             return Ok(Poll::Ready(()));
         }
-        if too_long || (ended && self.left.is_some_and(|left| left > 0)) {
+        if too_long || (ended && self.request.left.is_some_and(|left| left > 0)) {
             return Err(Failed::because(
                 Denial::FramingLength,
                 "a body of another length than announced",
             ));
         }
-        if self.going.body_max.is_some_and(|max| self.received as u64 > max) {
+        if self.going.body_max.is_some_and(|max| self.request.received as u64 > max) {
             return Err(Failed::because(Denial::LimitBody, "more than its route allows"));
         }
         if ended {
@@ -127,7 +130,7 @@ impl<C: ClientStream> Exchange<'_, C> {
 
     /// After the upgrade the client's bytes pass unchanged.
     pub(super) fn leave_http(&mut self) {
-        (self.upload, self.left) = (Upload::Open, Some(u64::MAX));
+        (self.request.upload, self.request.left) = (Upload::Open, Some(u64::MAX));
     }
 }
 

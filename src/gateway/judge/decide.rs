@@ -3,128 +3,22 @@
 //!
 //! Takes borrowed views of a head, and the time. Sends nothing, counts nothing.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::certificate::ClientCertificate;
 use super::framing::Body;
 use super::head::JudgedHead;
-use super::headers::{CredentialField, DESTINATION, is};
+use super::headers::{DESTINATION, is};
 use super::host;
 use super::policy::{Policy, SitePolicy};
 use super::target::origin_form;
 use super::upgrade::Asks;
+use super::verdict::{Pass, Refused};
 use crate::denial::Denial;
-use crate::route::{
-    CanonicalPath, QueryAccess, Requirement, Route, TokenFacts, TokenHandling, Translation,
-    plainly_spelled,
-};
-use crate::token::{
-    self, BearerToken, Fingerprint, Identified, Missed, Refusal, TokenOrigin, Verified,
-};
-
-/// An admitted request.
-#[derive(Clone, Debug)]
-pub struct Pass {
-    /// The identity of its verified token; `None` without one.
-    pub verified: Option<Arc<Verified>>,
-    /// Whether its token is forwarded.
-    pub forward_token: bool,
-    /// Whether it passes without the token that its route requires.
-    pub unasked: bool,
-    /// Whether the backend connection must not be shared.
-    pub pinned: bool,
-    /// Whether the token came from the cache; `None` without a token.
-    pub cached: Option<bool>,
-    /// Whether its connection may be upgraded to WebSocket.
-    pub websocket: bool,
-    /// The rewrite of its target for the backend; `None` leaves the target unchanged.
-    pub translation: Option<Translation>,
-    /// The refusal that enforcing would give, if the site system observes.
-    pub observed: Option<Box<Refused>>,
-}
-
-impl Pass {
-    /// The pass of an unauthenticated request.
-    pub fn of_nobody() -> Self {
-        Pass {
-            verified: None,
-            forward_token: false,
-            unasked: false,
-            pinned: false,
-            cached: None,
-            websocket: false,
-            translation: None,
-            observed: None,
-        }
-    }
-
-    /// Returns the target for the backend; `None` if the translation fails, which cannot happen for
-    /// a target that its route covers.
-    pub fn target<'a>(&self, came: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let plain = plainly_spelled(came);
-        match self.translation {
-            None => Some(plain),
-            Some(translation) => translation.apply(&plain).map(Cow::Owned),
-        }
-    }
-
-    /// Returns which of the client's credentials pass to the backend.
-    pub fn credential(&self) -> CredentialField {
-        match (self.pinned, self.forward_token) {
-            (true, _) => CredentialField::Any,
-            (false, true) => CredentialField::Token,
-            (false, false) => CredentialField::None,
-        }
-    }
-
-    /// Returns the fields that identify the sender to the backend. `certificate` is the thumbprint
-    /// of the client's certificate, if that is good. An observed request has no such field: it is
-    /// not authenticated.
-    pub fn says<'a>(
-        &'a self,
-        certificate: Option<&'a str>,
-    ) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let who = self.verified.as_ref().map(|verified| verified.identity());
-        let certificate = certificate.filter(|_| self.observed.is_none());
-        let origin = who.and_then(|who| who.origins.first());
-        [
-            ("Sitegate-Issuer", who.map(|who| &*who.issuer)),
-            ("Sitegate-Device", who.and_then(|who| who.device.as_deref())),
-            ("Sitegate-User", who.and_then(|who| who.user.as_deref())),
-            ("Sitegate-Token-Id", who.and_then(|who| who.token_id.as_deref())),
-            ("Sitegate-Origin-Issuer", origin.map(|origin| &*origin.iss)),
-            ("Sitegate-Origin-Subject", origin.and_then(TokenOrigin::subject)),
-            ("Sitegate-Client-Cert-Sha256", certificate),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-    }
-}
-
-/// A refused request.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// The reason.
-    pub denial: Denial,
-    /// Details, for the log only.
-    pub detail: Option<String>,
-    /// The key that the token named, made safe for logs.
-    pub kid: Option<String>,
-    /// The token's fingerprint.
-    pub fingerprint: Option<Fingerprint>,
-    /// The key that its issuer lacks, if newer keys could admit the request.
-    pub missed: Option<Missed>,
-}
-
-impl From<Denial> for Refused {
-    fn from(denial: Denial) -> Self {
-        Refused { denial, detail: None, kid: None, fingerprint: None, missed: None }
-    }
-}
+use crate::route::{CanonicalPath, QueryAccess, Requirement, Route, TokenFacts, TokenHandling};
+use crate::token::{self, BearerToken, Fingerprint, Identified, Refusal, Verified};
 
 /// Judges a request. Returns the route's index, if a route was found, and the verdict.
 pub fn decide<'a, F>(
@@ -207,7 +101,7 @@ where
         let pinned = route.requirement == Requirement::WindowsAuth;
         return Ok(Pass { pinned, ..nobody });
     }
-    let token = token::find(head.fields.clone(), &site.token_sources)?;
+    let token = token::find(head.fields.clone(), &site.tokens.sources)?;
     let token = token.ok_or(Denial::TokenMissing)?;
     let found = identify(policy, site, &token, now)?;
     not_blocked(policy, &token, &found.verified)?;
@@ -287,7 +181,7 @@ fn identify(
     token: &BearerToken<'_>,
     now: Timestamp,
 ) -> Result<Identified, Refused> {
-    token::identify(&policy.tokens, token, &policy.trusted, &site.issuers, now)
+    token::identify(&policy.tokens, token, &policy.trusted, &site.tokens.issuers, now)
         .map_err(|refusal| of_token(token, refusal))
 }
 
@@ -311,8 +205,8 @@ fn is_for_here(
     verified: &Verified,
 ) -> Result<(), Refused> {
     let accepted = &verified.issuer().audiences;
-    let here = |aud: &String| accepted.contains(aud) && !site.elsewhere.contains(aud);
-    if site.elsewhere.is_empty() || verified.audiences().iter().any(here) {
+    let here = |aud: &String| accepted.contains(aud) && !site.tokens.elsewhere.contains(aud);
+    if site.tokens.elsewhere.is_empty() || verified.audiences().iter().any(here) {
         return Ok(());
     }
     let detail = "it is for another site system of this site";
@@ -339,7 +233,7 @@ pub(in crate::gateway) fn is_blocked<'a>(
     fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    let Ok(Some(token)) = token::find(fields, &site.token_sources) else { return Ok(()) };
+    let Ok(Some(token)) = token::find(fields, &site.tokens.sources) else { return Ok(()) };
     match identify(policy, site, &token, now) {
         Ok(found) => not_blocked(policy, &token, &found.verified),
         Err(_) => Ok(()),

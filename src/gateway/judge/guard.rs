@@ -4,24 +4,23 @@
 
 use jiff::Timestamp;
 
-use super::decide::Refused;
 use super::framing::Body;
 use super::headers;
 use super::observe;
 use super::policy::SitePolicy;
+use super::verdict::Refused;
 use crate::config::MessageGuard;
 use crate::denial::Denial;
 use crate::gateway::record::ctx::RequestCtx;
-use crate::message::{Asker, Envelope, FirstPart, MessageFault, Unreadable, envelope, request};
+use crate::message::{
+    Asker, Envelope, FirstPart, METHOD, MessageFault, Unreadable, envelope, request,
+};
 use crate::purpose::Purpose;
 use crate::route::Requirement;
 
 /// The most bytes of a body to read. The first part has a few KiB; without a token the judge may
 /// need the whole body. The bytes read are forwarded first, and the proxy can keep 64 KiB.
 pub(in crate::gateway) const READ_BYTES_MAX: usize = 48 * 1024;
-
-/// The HTTP method of messages.
-pub(in crate::gateway) const VERB: &str = "CCM_POST";
 
 /// The verdict on a message: forwarded, perhaps with the refusal that enforcing would give, or
 /// refused.
@@ -68,16 +67,16 @@ impl<'a> MessageRules<'a> {
         method: &str,
         now: Timestamp,
     ) -> Option<Self> {
-        if method != VERB {
+        if method != METHOD {
             return None;
         }
         let (site, pass) = (ctx.site.as_deref()?, ctx.pass.as_ref()?);
         let requirement = ctx.route.and_then(|n| site.routes.get(n)).map(|route| route.requirement);
         // The handshake of Windows authentication begins with a request that may have no body.
-        if requirement == Some(Requirement::WindowsAuth) && ctx.body == Body::Empty {
+        if requirement == Some(Requirement::WindowsAuth) && ctx.head.body == Body::Empty {
             return None;
         }
-        let endpoints = match (requirement, &site.message_endpoints) {
+        let endpoints = match (requirement, &site.messages.endpoints) {
             (Some(Requirement::AltAuth), _) => {
                 Endpoints::These(site.alt_auth.as_ref().map_or(&[][..], |policy| &policy.endpoints))
             }
@@ -96,7 +95,7 @@ impl<'a> MessageRules<'a> {
             let asks = Some(MessageAsks::of(site, Asker::Newcomer, now));
             return Some(MessageRules { endpoints, sender: Sender::Any, asks });
         }
-        let sender = match site.message_guard {
+        let sender = match site.messages.guard {
             MessageGuard::Off => return None,
             MessageGuard::Device => Sender::Device(who.device.as_deref()),
             MessageGuard::Shape => Sender::Any,
@@ -142,7 +141,7 @@ impl<'a> MessageAsks<'a> {
     fn of(site: &'a SitePolicy, asker: Asker, now: Timestamp) -> Self {
         MessageAsks {
             asker,
-            more: &site.message_requests,
+            more: &site.messages.requests,
             observed: observe::relaxes(site, Denial::MessageRequest, now),
         }
     }

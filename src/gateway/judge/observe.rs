@@ -6,40 +6,19 @@
 
 use jiff::Timestamp;
 
-use super::decide::{Pass, Refused, is_blocked, too_large};
-use super::guard::VERB;
+use super::decide::{is_blocked, too_large};
 use super::head::JudgedHead;
 use super::headers::{DESTINATION, is};
 use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
-use crate::config::ObserveUntil;
+use super::verdict::{Pass, Refused};
 use crate::denial::Denial;
-use crate::route::{CanonicalPath, Requirement, RouteTable, guarded};
-
-/// How a site system observes.
-#[derive(Clone, Debug)]
-pub struct Observing {
-    until: ObserveUntil,
-    /// Namespaces of all roles that are closed or inspected: the backend may have them even if this
-    /// site system lacks the role. Also the site's own services, which the backend must not see.
-    guarded: RouteTable,
-}
-
-impl Observing {
-    /// Observes until that time, for a site system with these routes.
-    pub fn new(until: ObserveUntil, routes: &RouteTable) -> Self {
-        Observing { until, guarded: guarded(routes) }
-    }
-
-    /// Returns the end of observing.
-    pub fn until(&self) -> ObserveUntil {
-        self.until
-    }
-}
+use crate::message;
+use crate::route::{CanonicalPath, Requirement};
 
 /// Checks whether a site system observes now and relaxes this denial.
 pub(in crate::gateway) fn relaxes(site: &SitePolicy, denial: Denial, now: Timestamp) -> bool {
-    let observing = site.observing.as_ref().is_some_and(|observing| observing.until.holds(now));
+    let observing = site.observing.as_ref().is_some_and(|observing| observing.until().holds(now));
     observing && is_relaxed(denial)
 }
 
@@ -77,7 +56,7 @@ where
         return Err(refused);
     }
     // The guard recognizes messages by their method: with another one they would pass unread.
-    let for_messages = route.is_some_and(|route| route.takes(VERB).is_ok());
+    let for_messages = route.is_some_and(|route| route.takes(message::METHOD).is_ok());
     if for_messages && refused.denial == Denial::RouteMethod {
         return Err(refused);
     }

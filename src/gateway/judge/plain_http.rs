@@ -5,32 +5,15 @@
 
 use jiff::Timestamp;
 
-use super::decide::{self, Pass, Refused, is_blocked, too_large};
+use super::decide::{self, is_blocked, too_large};
 use super::head::JudgedHead;
 use super::host;
 use super::policy::{Policy, SitePolicy};
 use super::upgrade::Asks;
+use super::verdict::{Pass, Refused};
 use crate::config::PlainHttpMode;
 use crate::denial::Denial;
-use crate::route::{CanonicalPath, Destination, Requirement, Route, RouteTable, guarded};
-
-/// How a site system treats plain HTTP.
-#[derive(Clone, Debug)]
-pub struct Clear {
-    mode: PlainHttpMode,
-    /// The host and the https origin of each of its names. The first one serves requests under any
-    /// other name.
-    origins: Vec<(String, String)>,
-    guarded: RouteTable,
-}
-
-impl Clear {
-    /// `origins` are pairs of a host and its https origin. `routes` are all routes of the site
-    /// system.
-    pub fn new(mode: PlainHttpMode, origins: Vec<(String, String)>, routes: &RouteTable) -> Self {
-        Clear { mode, origins, guarded: guarded(routes) }
-    }
-}
+use crate::route::{CanonicalPath, Destination, Requirement, Route};
 
 /// Returns the https URL for a redirected request, under the host name that it asked for.
 pub(in crate::gateway) fn moved<F>(

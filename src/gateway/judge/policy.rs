@@ -6,13 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::decide::Pass;
 use super::host::host_of;
-use super::observe::Observing;
-use super::plain_http::Clear;
+use super::modes::{Observing, PlainHttpRules};
+use super::verdict::Pass;
 use crate::backend_health::{BackendHealth, Endpoint};
 use crate::client::ClientTrust;
-use crate::config::{AltAuth, BackendTimes, Config, Limits, MessageGuard, SiteSystem};
+use crate::config::{AltAuth, BackendTimes, Config, Limits, MessagePolicy, SiteSystem};
 use crate::denial::Denial;
 use crate::front::ConnInfo;
 use crate::gateway::exchange::{Address, BackendTls, Bound, ConnectTarget, Peer};
@@ -65,32 +64,18 @@ pub struct SitePolicy {
     pub hosts: Vec<String>,
     /// Its routes.
     pub routes: RouteTable,
-    /// The names of the issuers that it accepts.
-    pub issuers: Vec<Arc<str>>,
-    /// Every `iss` of these issuers, separated by spaces: the issuers that the site's services may
-    /// accept for a request through this site system.
-    pub accepted_iss: String,
-    /// The origins of the site's other systems. A token for one of them is refused here.
-    pub elsewhere: Vec<String>,
-    /// Where clients put their tokens.
-    pub token_sources: Vec<TokenSource>,
-    /// The fields that may hold a credential, in lower case.
-    pub secrets: Vec<String>,
+    /// Which tokens it accepts, and where.
+    pub tokens: TokenRules,
     /// Whether Windows authentication passes through.
     pub windows_auth: bool,
     /// Whether a client's trace is continued.
     pub trusts_traces: bool,
-    /// The requirements on messages of clients with a token.
-    pub message_guard: MessageGuard,
-    /// The endpoints that messages may target; `None` for any.
-    pub message_endpoints: Option<Vec<String>>,
-    /// The request types that messages without a token may carry, besides those that clients
-    /// without a token need.
-    pub message_requests: Vec<String>,
+    /// The requirements on messages.
+    pub messages: MessagePolicy,
     /// The clients that may use the AltAuth namespaces; `None` for no client.
     pub alt_auth: Option<AltAuth>,
     /// How it treats plain HTTP; `None` without a plain-HTTP listener.
-    pub clear: Option<Clear>,
+    pub clear: Option<PlainHttpRules>,
     /// How it observes; `None` if it enforces.
     pub observing: Option<Observing>,
     /// The trust for client certificates, if clients are asked for one.
@@ -99,8 +84,29 @@ pub struct SitePolicy {
     pub upstreams: Upstreams,
     /// The rate limit of each route that has one, in the order of the table.
     pub rates: Vec<Option<Rate<IpAddr>>>,
+    /// Its counters.
+    pub metrics: SiteCounters,
+}
+
+/// Which tokens a site system accepts, and where clients put them.
+pub struct TokenRules {
+    /// The names of the issuers that it accepts.
+    pub issuers: Vec<Arc<str>>,
+    /// Every `iss` of these issuers, separated by spaces: the issuers that the site's services may
+    /// accept for a request through this site system.
+    pub accepted_iss: String,
+    /// The origins of the site's other systems. A token for one of them is refused here.
+    pub elsewhere: Vec<String>,
+    /// Where clients put their tokens.
+    pub sources: Vec<TokenSource>,
+    /// The fields that may hold a credential, in lower case.
+    pub secrets: Vec<String>,
+}
+
+/// The counters of a site system.
+pub struct SiteCounters {
     /// The counters of each route, in the order of the table.
-    pub metrics: Vec<RouteMetrics>,
+    pub routes: Vec<RouteMetrics>,
     /// The counters of requests without a route.
     pub no_route: RouteMetrics,
 }
@@ -160,8 +166,8 @@ impl Policy {
         for system in &config.site_systems {
             let (to, all) = (upstreams(system), &config.site_systems);
             let accepted_iss = accepted_iss(system, &judged_by.trusted);
-            let site = SitePolicy::new(system, all, to, clients(system), metrics);
-            let site = Arc::new(SitePolicy { accepted_iss, ..site });
+            let tokens = TokenRules::new(system, all, accepted_iss);
+            let site = Arc::new(SitePolicy::new(system, tokens, to, clients(system), metrics));
             if let Some(plain) = &system.plain_http {
                 clear.entry(plain.listen).or_default().push(site.clone());
             }
@@ -203,10 +209,22 @@ impl Policy {
     }
 }
 
+impl TokenRules {
+    fn new(system: &SiteSystem, all: &[SiteSystem], accepted_iss: String) -> Self {
+        TokenRules {
+            issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
+            accepted_iss,
+            elsewhere: elsewhere(system, all),
+            sources: system.token_sources.clone(),
+            secrets: secrets(&system.token_sources),
+        }
+    }
+}
+
 impl SitePolicy {
     fn new(
         system: &SiteSystem,
-        all: &[SiteSystem],
+        tokens: TokenRules,
         upstreams: Upstreams,
         clients: Option<Live<ClientTrust>>,
         metrics: &Metrics,
@@ -214,32 +232,32 @@ impl SitePolicy {
         SitePolicy {
             name: system.name.as_str().into(),
             hosts: system.hosts.clone(),
-            metrics: system
-                .routes
-                .iter()
-                .map(|route| metrics.route(&system.name, &route.name))
-                .collect(),
-            no_route: metrics.route(&system.name, NO_ROUTE),
+            metrics: SiteCounters {
+                routes: system
+                    .routes
+                    .iter()
+                    .map(|route| metrics.routes.of(&system.name, &route.name))
+                    .collect(),
+                no_route: metrics.routes.of(&system.name, NO_ROUTE),
+            },
             rates: system
                 .routes
                 .iter()
                 .map(|route| route.requests_per_minute.map(Rate::per_minute))
                 .collect(),
             routes: system.routes.clone(),
-            issuers: system.issuers.iter().map(|name| name.as_str().into()).collect(),
-            accepted_iss: String::new(),
-            elsewhere: elsewhere(system, all),
-            token_sources: system.token_sources.clone(),
-            secrets: secrets(&system.token_sources),
+            tokens,
             windows_auth: system.windows_auth,
             trusts_traces: system.trust_traceparent,
-            message_guard: system.message_guard,
-            message_endpoints: system.message_endpoints.clone(),
-            message_requests: system.message_requests.clone(),
+            messages: system.messages.clone(),
             alt_auth: system.alt_auth.clone(),
             clear: system.plain_http.as_ref().map(|plain| {
                 let hosts = system.hosts.iter().cloned();
-                Clear::new(plain.mode, hosts.zip(system.origins()).collect(), &system.routes)
+                PlainHttpRules::new(
+                    plain.mode,
+                    hosts.zip(system.origins()).collect(),
+                    &system.routes,
+                )
             }),
             observing: system.observe_until.map(|until| Observing::new(until, &system.routes)),
             clients,
@@ -291,7 +309,7 @@ impl SitePolicy {
 
     /// Returns the counters of a route, or those of no route.
     pub fn counters(&self, route: Option<usize>) -> &RouteMetrics {
-        route.and_then(|index| self.metrics.get(index)).unwrap_or(&self.no_route)
+        route.and_then(|index| self.metrics.routes.get(index)).unwrap_or(&self.metrics.no_route)
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Only exactly one well-formed field counts: the value goes into other systems' logs.
 
-use crate::gateway::record::ctx::RequestId;
+use crate::gateway::record::request_id::RequestId;
 
 /// A trace to continue.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,22 +3,18 @@
 //! Each request gets a new one, so that no request affects another.
 
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use uuid::Uuid;
-use uuid::fmt::Simple;
-
+use super::request_id::RequestId;
 use crate::denial::Denial;
 use crate::front::InFlight;
 use crate::gateway::exchange::{Attempt, InFlightEntry};
-use crate::gateway::judge::decide::{Pass, Refused};
 use crate::gateway::judge::framing::Body;
 use crate::gateway::judge::hops::Hops;
 use crate::gateway::judge::policy::{Policy, SitePolicy};
 use crate::gateway::judge::trace::Trace;
 use crate::gateway::judge::upgrade::Asks;
+use crate::gateway::judge::verdict::{Pass, Refused};
 use crate::route::{Destination, Requirement};
 use crate::secret::BasicCredential;
 use crate::token::Fingerprint;
@@ -36,32 +32,52 @@ pub struct RequestCtx {
     pub(in crate::gateway) site: Option<Arc<SitePolicy>>,
     pub(in crate::gateway) route: Option<usize>,
     pub(in crate::gateway) pass: Option<Pass>,
-    /// Its slot among the requests in flight, if its token was verified.
-    pub(in crate::gateway) place: Option<Arc<InFlightEntry>>,
-    /// Whether a refusal is final, because newer keys were fetched already.
-    pub(in crate::gateway) last_look: bool,
     /// The thumbprint of the client's certificate, and whether it is good.
     pub(in crate::gateway) certificate: Option<(Arc<str>, bool)>,
-    /// Whether it was refused after it was admitted.
-    pub(in crate::gateway) turned_away: bool,
-    pub(in crate::gateway) denial: Option<Denial>,
+    pub(in crate::gateway) head: HeadFacts,
+    pub(in crate::gateway) refusal: RefusalFacts,
+    pub(in crate::gateway) exchange: ExchangeFacts,
+}
+
+/// What the head announces.
+pub(in crate::gateway) struct HeadFacts {
+    pub(in crate::gateway) body: Body,
+    /// Whether it asks for an upgrade.
+    pub(in crate::gateway) asks: Asks,
     /// Whether it came over plain HTTP.
-    pub(in crate::gateway) clear: bool,
+    pub(in crate::gateway) plain_http: bool,
+}
+
+/// Why the request is refused, or failed.
+#[derive(Default)]
+pub(in crate::gateway) struct RefusalFacts {
+    pub(in crate::gateway) denial: Option<Denial>,
+    /// Whether a refusal is final, because newer keys were fetched already.
+    pub(in crate::gateway) is_final: bool,
+    /// Whether it was refused after it was admitted.
+    pub(in crate::gateway) after_pass: bool,
     /// The redirect target, if it was redirected.
     pub(in crate::gateway) moved: Option<String>,
     /// Details, for the log only.
     pub(in crate::gateway) detail: Option<String>,
+    /// The key that its token names.
     pub(in crate::gateway) kid: Option<String>,
-    pub(in crate::gateway) token_fingerprint: Option<Fingerprint>,
-    /// The body that the head announces.
-    pub(in crate::gateway) body: Body,
-    /// Whether it asks for an upgrade.
-    pub(in crate::gateway) asks: Asks,
+    /// Its token's fingerprint.
+    pub(in crate::gateway) fingerprint: Option<Fingerprint>,
+}
+
+/// The exchange with the backend.
+#[derive(Default)]
+pub(in crate::gateway) struct ExchangeFacts {
+    /// Its slot among the requests in flight, if its token was verified.
+    pub(in crate::gateway) place: Option<Arc<InFlightEntry>>,
     pub(in crate::gateway) in_flight: Option<InFlight>,
+    /// The route's limit of the body, in bytes.
     pub(in crate::gateway) body_max: Option<u64>,
     /// The attempt to reach its backend.
     pub(in crate::gateway) attempt: Attempt,
-    pub(in crate::gateway) answer_abandoned: bool,
+    /// Whether its response ended before it was complete.
+    pub(in crate::gateway) incomplete: bool,
 }
 
 impl RequestCtx {
@@ -75,22 +91,10 @@ impl RequestCtx {
             site: None,
             route: None,
             pass: None,
-            place: None,
-            last_look: false,
             certificate: None,
-            turned_away: false,
-            denial: None,
-            clear: false,
-            moved: None,
-            detail: None,
-            kid: None,
-            token_fingerprint: None,
-            body: Body::Empty,
-            asks: Asks::Http,
-            in_flight: None,
-            body_max: None,
-            attempt: Attempt::default(),
-            answer_abandoned: false,
+            head: HeadFacts { body: Body::Empty, asks: Asks::Http, plain_http: false },
+            refusal: RefusalFacts::default(),
+            exchange: ExchangeFacts::default(),
         }
     }
 
@@ -123,7 +127,7 @@ impl RequestCtx {
     pub(in crate::gateway) fn rewrites_links(&self) -> bool {
         let route = self.site.as_ref().zip(self.route).and_then(|(s, n)| s.routes.get(n));
         // A client that came over plain HTTP stays there.
-        route.is_some_and(|route| route.rewrite_links && !self.clear)
+        route.is_some_and(|route| route.rewrite_links && !self.head.plain_http)
     }
 
     /// Checks whether its client sets its clock by the response. Boot media do so first.
@@ -142,70 +146,8 @@ impl RequestCtx {
 
     /// Returns the methods that the route accepts, if the request's own was refused.
     pub(in crate::gateway) fn allowed_methods(&self) -> Option<String> {
-        let site = self.site.as_ref().filter(|_| self.denial == Some(Denial::RouteMethod))?;
+        let site =
+            self.site.as_ref().filter(|_| self.refusal.denial == Some(Denial::RouteMethod))?;
         site.routes.get(self.route?).map(|route| route.allow())
-    }
-}
-
-/// The id of a request: unique, and not a secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId {
-    process: u64,
-    serial: u64,
-}
-
-impl RequestId {
-    /// Returns an id that no other request has.
-    pub fn next() -> Self {
-        static PROCESS: OnceLock<u64> = OnceLock::new();
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let process = *PROCESS.get_or_init(|| Uuid::new_v4().as_u64_pair().0 | 1);
-        RequestId { process, serial: SERIAL.fetch_add(1, Ordering::Relaxed) }
-    }
-
-    /// Returns the `traceparent` of a trace that begins here (W3C Trace Context §3.2).
-    pub fn traceparent(&self) -> String {
-        let mut text = String::with_capacity(55);
-        for part in ["00-", self.hex(&mut buffer()), "-", &self.span(), "-01"] {
-            text.push_str(part);
-        }
-        text
-    }
-
-    /// Returns the request's own span of a trace.
-    pub(in crate::gateway) fn span(&self) -> String {
-        self.hex(&mut buffer()).get(16..).unwrap_or_default().to_owned()
-    }
-
-    /// Returns hexadecimal digits without the formatting machinery: each request needs them three
-    /// times.
-    fn hex<'b>(&self, buffer: &'b mut [u8; Simple::LENGTH]) -> &'b str {
-        Uuid::from_u64_pair(self.process, self.serial).simple().encode_lower(buffer)
-    }
-}
-
-fn buffer() -> [u8; Simple::LENGTH] {
-    [0; Simple::LENGTH]
-}
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.hex(&mut buffer()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_differ_and_are_valid_trace_ids() {
-        let (a, b) = (RequestId::next(), RequestId::next());
-        assert_ne!(a.to_string(), b.to_string());
-        assert_eq!(a.to_string().len(), 32);
-        assert!(a.to_string().bytes().all(|b| b.is_ascii_hexdigit()));
-        let (id, span) = (a.to_string(), a.span());
-        assert_eq!(a.traceparent(), format!("00-{id}-{span}-01"));
-        assert_eq!(span, id[16..]);
     }
 }

@@ -3,6 +3,7 @@
 //! Never the token, never the query: both may hold secrets.
 
 pub(super) mod ctx;
+pub(super) mod request_id;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use jiff::Timestamp;
 
 use crate::denial::Denial;
 use crate::front::ConnInfo;
-use crate::gateway::judge::decide::Refused;
 use crate::gateway::judge::framing::RequestHead;
 use crate::gateway::judge::policy::SitePolicy;
+use crate::gateway::judge::verdict::Refused;
 use crate::log::{Access, AccessLog};
 use crate::metrics::ClearOutcome;
 use crate::route::Destination;
@@ -72,14 +73,14 @@ pub(in crate::gateway) fn count(ctx: &RequestCtx, ended: &Ended) {
     let Some(site) = &ctx.site else { return };
     let counters = site.counters(ctx.route);
     counters.answered(ended.status, ctx.began.elapsed(), ended.received, ended.sent);
-    if let Some(denial) = ctx.denial {
+    if let Some(denial) = ctx.refusal.denial {
         counters.denied(denial);
-        ctx.attempt.failed(denial, ctx.detail.as_deref());
+        ctx.exchange.attempt.failed(denial, ctx.refusal.detail.as_deref());
     }
     if let Some(observed) = observed(ctx) {
         counters.observed(observed.denial);
     }
-    if ctx.clear {
+    if ctx.head.plain_http {
         counters.came_in_clear(in_clear(ctx, site));
     }
 }
@@ -87,10 +88,10 @@ pub(in crate::gateway) fn count(ctx: &RequestCtx, ended: &Ended) {
 /// Returns the outcome of a request over plain HTTP.
 fn in_clear(ctx: &RequestCtx, site: &SitePolicy) -> ClearOutcome {
     let route = ctx.route.and_then(|n| site.routes.get(n));
-    match (&ctx.pass, ctx.denial) {
+    match (&ctx.pass, ctx.refusal.denial) {
         (_, Some(Denial::ClearRedirected)) => ClearOutcome::Redirected,
         (None, _) => ClearOutcome::Refused,
-        _ if ctx.turned_away => ClearOutcome::Refused,
+        _ if ctx.refusal.after_pass => ClearOutcome::Refused,
         _ if route.is_some_and(|r| r.destination == Destination::Publication) => {
             ClearOutcome::Served
         }
@@ -100,13 +101,13 @@ fn in_clear(ctx: &RequestCtx, site: &SitePolicy) -> ClearOutcome {
 
 /// Checks whether the access log takes this request.
 pub(in crate::gateway) fn wanted(ctx: &RequestCtx, log: &AccessLog) -> bool {
-    log.wants(ctx.denial.is_some() || observed(ctx).is_some())
+    log.wants(ctx.refusal.denial.is_some() || observed(ctx).is_some())
 }
 
 /// Returns the refusal that enforcing would have given, if the request passed in observe mode.
 fn observed(ctx: &RequestCtx) -> Option<&Refused> {
     // A request that was admitted and then refused for its message did not pass.
-    ctx.pass.as_ref().filter(|_| !ctx.turned_away)?.observed.as_deref()
+    ctx.pass.as_ref().filter(|_| !ctx.refusal.after_pass)?.observed.as_deref()
 }
 
 /// Writes the log line of a finished request.
@@ -123,15 +124,15 @@ pub(in crate::gateway) fn write(
     let identity = ctx.pass.as_ref().and_then(|p| p.verified.as_ref()).map(|v| v.identity());
     let origin = identity.and_then(|who| who.origins.first());
     let observed = observed(ctx);
-    let reason = observed.map(|refused| refused.denial).or(ctx.denial);
+    let reason = observed.map(|refused| refused.denial).or(ctx.refusal.denial);
     // A failure after an observed request passed has no other place.
-    let then = observed.and(ctx.denial).map(|denial| {
-        let also = ctx.detail.as_deref().unwrap_or_default();
+    let then = observed.and(ctx.refusal.denial).map(|denial| {
+        let also = ctx.refusal.detail.as_deref().unwrap_or_default();
         format!("then {}: {also}", denial.code())
     });
-    let detail = then.as_deref().or(ctx.detail.as_deref());
-    let fingerprint = ctx.token_fingerprint.or(observed.and_then(|refused| refused.fingerprint));
-    let attempt = ctx.attempt.seen();
+    let detail = then.as_deref().or(ctx.refusal.detail.as_deref());
+    let fingerprint = ctx.refusal.fingerprint.or(observed.and_then(|refused| refused.fingerprint));
+    let attempt = ctx.exchange.attempt.seen();
     log.write(&Access {
         time: now,
         request_id: &ctx.id.to_string(),
@@ -148,7 +149,7 @@ pub(in crate::gateway) fn write(
         user_agent: asked.user_agent.as_deref(),
         status: ended.status,
         decision: match (&ctx.pass, observed) {
-            _ if ctx.turned_away => "denied",
+            _ if ctx.refusal.after_pass => "denied",
             (Some(_), Some(_)) => "would-deny",
             (Some(_), None) => "allowed",
             (None, _) => "denied",
@@ -165,7 +166,7 @@ pub(in crate::gateway) fn write(
         purpose: identity.map(|i| i.purpose.as_str()),
         token_id: identity.and_then(|i| i.token_id.as_deref()),
         token: fingerprint.map(|f| f.to_string()).as_deref(),
-        kid: ctx.kid.as_deref().or(observed.and_then(|refused| refused.kid.as_deref())),
+        kid: ctx.refusal.kid.as_deref().or(observed.and_then(|refused| refused.kid.as_deref())),
         certificate: ctx.certificate.as_ref().map(|(sha256, _)| &**sha256),
         upstream: attempt.health.as_ref().map(|health| health.address()),
         upstream_status: attempt.answered.map(|(status, _)| status),
@@ -174,7 +175,7 @@ pub(in crate::gateway) fn write(
         received: ended.received,
         sent: ended.sent,
         duration_ms: ms(ctx.began.elapsed()),
-        incomplete: ctx.answer_abandoned,
+        incomplete: ctx.exchange.incomplete,
     });
 }
 

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::{ReplayStep, RequestHead, Trail};
 use crate::denial::Denial;
-use crate::gateway::judge::decide::{Pass, Refused};
 use crate::gateway::judge::framing::Body;
 use crate::gateway::judge::guard::{self, GuardVerdict, Inspection, MessageRules, READ_BYTES_MAX};
+use crate::gateway::judge::verdict::{Pass, Refused};
 use crate::gateway::record::ctx::RequestCtx;
 use crate::gateway::session;
 

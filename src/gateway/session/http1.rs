@@ -83,8 +83,8 @@ async fn malformed(
     let info = conn.info().clone();
     let mut ctx = RequestCtx::new();
     ctx.site = gateway.policy.load().site_of(&info, None);
-    ctx.clear = info.clear.is_some();
-    ctx.in_flight = Some(info.state.begin(true));
+    ctx.head.plain_http = info.clear.is_some();
+    ctx.exchange.in_flight = Some(info.state.begin(true));
     let mut session = Http1::without_body(conn, buf);
     let told = gateway.tell(&mut session, &mut ctx, denial, false, true).await;
     gateway.record(&ctx, &info, LoggedRequest::unread(), told);

@@ -26,14 +26,14 @@ pub(super) use unauthenticated_message::{
 
 use super::Gateway;
 use super::exchange::{
-    ClientStream, Failed, Follows, IdleConnection, Outgoing, Peer, Permit, PermitRequest,
-    Prefetched, ResponseHead, Whose, run,
+    ClientStream, ConnectionReuse, Failed, Follows, IdleConnection, Outgoing, Peer, Permit,
+    PermitRequest, Prefetched, ResponseHead, run,
 };
-use super::judge::decide::Refused;
 use super::judge::framing::{Body, RequestHead, Version};
 use super::judge::guard::{self, Inspection, MessageRules};
 use super::judge::host;
 use super::judge::upgrade;
+use super::judge::verdict::Refused;
 use super::record::ctx::RequestCtx;
 use super::record::{self, Ended, LoggedRequest};
 use crate::clock::http_date;
@@ -109,7 +109,7 @@ impl Gateway {
         own: &mut ClientsBackend,
     ) -> Over {
         let mut ctx = RequestCtx::new();
-        ctx.in_flight = Some(info.state.begin(head.body != Body::Empty));
+        ctx.exchange.in_flight = Some(info.state.begin(head.body != Body::Empty));
         let most = self.policy.peek(|policy| policy.limits.buffered_bytes);
         let held = self.buffered.hold(&info.state, head.bytes(), most);
         let mut ahead = Prefetched { held, ..Prefetched::default() };
@@ -141,15 +141,15 @@ impl Gateway {
         let policy = self.policy.load();
         ctx.policy = Some(policy.clone());
         ctx.site = policy.site_of(info, head.field("host"));
-        ctx.clear = info.clear.is_some();
-        ctx.body = head.body;
+        ctx.head.plain_http = info.clear.is_some();
+        ctx.head.body = head.body;
         if ahead.held.is_none() {
             return Err(prefetch::too_much_held());
         }
-        head.judge(policy.limits.headers, policy.limits.header_bytes, ctx.clear)?;
+        head.judge(policy.limits.headers, policy.limits.header_bytes, ctx.head.plain_http)?;
         if head.version == Version::Http11 {
             let bodiless = head.body == Body::Empty;
-            ctx.asks = upgrade::judge(head.method, bodiless, head.fields.iter().copied())?;
+            ctx.head.asks = upgrade::judge(head.method, bodiless, head.fields.iter().copied())?;
         }
         if (head.method, head.target, head.body) == ("OPTIONS", b"*", Body::Empty) {
             let site = ctx.site.as_deref().ok_or(Denial::HostMisdirected)?;
@@ -177,7 +177,7 @@ impl Gateway {
         self.take_turn(info.peer.ip(), ctx)?;
         if let Err(stopped) = self.last_looks(session, head, ctx, ahead, newcomer).await {
             // The request was admitted, and then refused.
-            ctx.turned_away = matches!(stopped, Stopped::Refused(_));
+            ctx.refusal.after_pass = matches!(stopped, Stopped::Refused(_));
             return Err(stopped);
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Gateway {
             let observed = prefetch::read(session, ctx, ahead, look).await??;
             ctx.observe(observed);
         }
-        if let Some(max) = ctx.body_max.filter(|max| !ahead.whole && *max <= SMALL_BYTES) {
+        if let Some(max) = ctx.exchange.body_max.filter(|max| !ahead.whole && *max <= SMALL_BYTES) {
             ahead.ask(session, head);
             let look = |body: &[u8], whole: bool| {
                 let over = body.len() as u64 > max;
@@ -233,16 +233,16 @@ impl Gateway {
                 return self.failed(session, head, ctx, failed).await;
             }
             Err(Failed { detail, .. }) => {
-                ctx.turned_away = true;
+                ctx.refusal.after_pass = true;
                 let refused = Refused { detail: Some(detail), ..Denial::LimitInFlight.into() };
                 return self.refused(session, head, ctx, refused, &ahead).await;
             }
         };
-        let _counted = self.metrics.request_in_flight();
+        let _counted = self.metrics.requests.in_flight();
         let whose = match ctx.pass.as_ref() {
-            Some(pass) if pass.websocket => Whose::Nobodys,
-            Some(pass) if pass.pinned => Whose::Clients(own),
-            _ => Whose::Anybodys(&self.pool),
+            Some(pass) if pass.websocket => ConnectionReuse::Never,
+            Some(pass) if pass.pinned => ConnectionReuse::Client(own),
+            _ => ConnectionReuse::Pool(&self.pool),
         };
         let Some(going) = Outgoing::new(head, info, ctx, &self.clock, ahead.asked) else {
             let refused = Denial::GatewayInternal.into();
@@ -283,7 +283,7 @@ impl Gateway {
             return Ok(Some(permit));
         }
         let until = Instant::now() + PERMIT_WAIT;
-        self.metrics.request_waits();
+        self.metrics.requests.waits();
         loop {
             tokio::time::sleep(PERMIT_LOOK).await;
             poll_fn(|cx| Poll::Ready(session.poll_gone(cx, false))).await?;
@@ -306,8 +306,8 @@ impl Gateway {
         refused: Refused,
         ahead: &Prefetched,
     ) -> (Ended, Over) {
-        (ctx.detail, ctx.kid) = (refused.detail, refused.kid);
-        ctx.token_fingerprint = refused.fingerprint;
+        (ctx.refusal.detail, ctx.refusal.kid) = (refused.detail, refused.kid);
+        ctx.refusal.fingerprint = refused.fingerprint;
         let whole = ahead.whole || session.discard_body();
         let ends = !whole || reply::ends_connection(refused.denial);
         let told = self.tell(session, ctx, refused.denial, head.method == "HEAD", ends).await;
@@ -322,9 +322,9 @@ impl Gateway {
         ctx: &mut RequestCtx,
         failed: Failed,
     ) -> (Ended, Over) {
-        ctx.detail.get_or_insert(failed.detail);
-        ctx.denial = failed.denial;
-        ctx.answer_abandoned = failed.status.is_some();
+        ctx.refusal.detail.get_or_insert(failed.detail);
+        ctx.refusal.denial = failed.denial;
+        ctx.exchange.incomplete = failed.status.is_some();
         let Failed { received, sent, .. } = failed;
         match (failed.denial, failed.status) {
             (Some(denial), None) => {
@@ -352,7 +352,7 @@ impl Gateway {
         bodiless: bool,
         ends: bool,
     ) -> Ended {
-        ctx.denial = Some(denial);
+        ctx.refusal.denial = Some(denial);
         let reply = reply::refusal(denial, ctx);
         let (date, length) = (http_date(self.clock.now()), reply.body.len().to_string());
         let own = reply.fields.iter().map(|(name, value)| (*name, value.as_bytes()));

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::{Session, Stopped};
 use crate::denial::Denial;
 use crate::gateway::exchange::{BufferedBytes, Prefetched, ResponseHead};
-use crate::gateway::judge::decide::Refused;
 use crate::gateway::judge::framing::{RequestHead, Version};
+use crate::gateway::judge::verdict::Refused;
 use crate::gateway::record::ctx::RequestCtx;
 
 /// Bytes per read from the client.
@@ -64,7 +64,7 @@ pub(super) async fn read<S: Session, T>(
             if !held.as_mut().is_some_and(|held| held.add(came)) {
                 return Err(too_much_held());
             }
-            if let (true, Some(in_flight)) = (*whole, &ctx.in_flight) {
+            if let (true, Some(in_flight)) = (*whole, &ctx.exchange.in_flight) {
                 in_flight.body_done();
             }
         }

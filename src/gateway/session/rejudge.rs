@@ -3,8 +3,8 @@
 //!
 //! Waits a bounded time, and only for issuers whose keys are fetched.
 
-use crate::gateway::judge::decide::Refused;
 use crate::gateway::judge::policy::Policy;
+use crate::gateway::judge::verdict::Refused;
 use crate::gateway::record::ctx::RequestCtx;
 
 /// Returns whether to judge a refused request again: newer keys arrived, or the site system
@@ -13,7 +13,7 @@ pub async fn is_worth_it(policy: &Policy, refused: &Refused, ctx: &mut RequestCt
     if refused.missed.is_none() {
         return false;
     }
-    ctx.last_look = true;
+    ctx.refusal.is_final = true;
     let newer = newer_keys(policy, refused).await;
     newer || ctx.site.as_ref().is_some_and(|site| site.observing.is_some())
 }

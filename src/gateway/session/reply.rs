@@ -46,7 +46,8 @@ pub fn refusal(denial: Denial, ctx: &RequestCtx) -> Reply {
     if let Some(allowed) = ctx.allowed_methods() {
         fields.push(("Allow", allowed));
     }
-    if let Some(location) = ctx.moved.clone().filter(|_| denial == Denial::ClearRedirected) {
+    if let Some(location) = ctx.refusal.moved.clone().filter(|_| denial == Denial::ClearRedirected)
+    {
         fields.push(("Location", location));
     }
     // Code, title and id need no escaping: the first two are ours, the last is hexadecimal.

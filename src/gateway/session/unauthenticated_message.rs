@@ -7,10 +7,10 @@ use super::{Session, Stopped, prefetch};
 use crate::denial::Denial;
 use crate::gateway::Gateway;
 use crate::gateway::exchange::Prefetched;
-use crate::gateway::judge::decide::{Pass, Refused};
 use crate::gateway::judge::framing::{Body, RequestHead};
 use crate::gateway::judge::guard::{self, Inspection, MessageRules, READ_BYTES_MAX};
 use crate::gateway::judge::policy::SitePolicy;
+use crate::gateway::judge::verdict::{Pass, Refused};
 use crate::gateway::record::ctx::RequestCtx;
 
 /// Checks whether a refused request may be one that needs no token.

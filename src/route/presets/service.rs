@@ -1,6 +1,7 @@
 //! The routes of the site's own services: only their endpoints.
 
-use super::super::table::{Destination, Pattern, Requirement, Route, TokenHandling};
+use super::super::pattern::Pattern;
+use super::super::table::{Destination, Requirement, Route, TokenHandling};
 use super::rows::{NO_BODY, NOBODY, POST, READ, SMALL};
 use Requirement::{Anonymous, Deny};
 use TokenHandling::{Forward, Strip};

@@ -13,11 +13,12 @@ use crate::cert::CredentialFault;
 use crate::clock::Clock;
 use crate::live::{Live, Publisher as Publishing, live};
 use crate::site::authority::Authority;
-use crate::site::blocks::told;
 use crate::site::key_ring::Keys;
+use crate::site::known_blocks::blocks_of;
 use crate::site::known_blocks::{RESTORE_SETTLES, missing};
 use crate::site::store::{Follower, FoundIn, Lost, PublishedBundle, Store, StoreError};
-use crate::site::tokens::{SiteTokens, TokenKeyError, bundle_keys};
+use crate::site::token_key_error::TokenKeyError;
+use crate::site::tokens::{SiteTokens, bundle_keys};
 use crate::token::{Bundle, BundleTrust, TokenSigner};
 
 /// The interval for checking sources outside the store: keys, roots, the time.
@@ -323,7 +324,7 @@ impl BundlePublisher {
             roots: made_of.roots.clone(),
             revoked,
             certificates_from: made_of.certificates_from,
-            blocks: blocks.iter().flat_map(told).collect(),
+            blocks: blocks.iter().flat_map(blocks_of).collect(),
             gone: self.store.revoked_gateways().await?,
         })
     }

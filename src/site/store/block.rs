@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use super::audit::{self, Action};
 use super::db::{Arg, DbRow, Tx};
 use super::device::{name, normal_id};
-use super::follow::CHANNEL;
-use super::recover::{self, RECOVERED_BY};
+use super::follow::{CHANNEL, VERSION};
+use super::history::{self, RECOVERED_BY};
 use super::waiting::{self, Dropped, WaitingKey};
 use super::{Store, StoreError, seconds, seconds_up};
 use crate::clock::second;
@@ -254,7 +254,7 @@ impl Store {
         let row = tx.row(sql, &[]).await?;
         let row = row.ok_or_else(|| StoreError::Content("no state".into()))?;
         let version = row.get(0)?;
-        recover::remember(&mut tx, version).await?;
+        history::remember(&mut tx, version).await?;
         tx.notify(CHANNEL).await?;
         tx.commit().await?;
         self.heard(version);
@@ -270,8 +270,6 @@ impl Store {
         });
     }
 }
-
-pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
 
 /// Blocks something, and removes the waiting keys that it covers.
 pub(super) async fn block(
@@ -315,7 +313,7 @@ pub(super) async fn block_unlocked(
     ];
     let changed = tx.run(sql, &args).await? > 0;
     if changed {
-        recover::remembered(tx, key.kind, &key.issuer, &key.name).await?;
+        history::remembered(tx, key.kind, &key.issuer, &key.name).await?;
         let detail = key.detail(reason);
         audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;
     }

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 
 use super::audit::{self, Action};
 use super::db::{Arg, DbRow, Tx};
-use super::gateway::words;
-use super::{Store, StoreError, seconds};
+use super::{Store, StoreError, seconds, words};
 use crate::clock::second;
 
 /// A role certificate of a gateway.

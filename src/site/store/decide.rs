@@ -1,10 +1,16 @@
 //! Decides registrations and approvals from the site's records. Pure: no database access.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
 use super::device::{Device, DeviceKey, DeviceOrigin, Via};
-use super::register::{KEYS_MAX, Registration};
-use super::waiting::{Approval, Approved};
+use super::token::TokenRef;
 use crate::rate::neighbourhood;
 
+/// The largest number of active keys of a device; a new one replaces the oldest. Waiting keys have
+/// their own limits.
+pub const KEYS_MAX: usize = 8;
 /// The largest number of keys with vouchers of one kind that wait for one device. The first key of
 /// each bulk registration token is exempt: only the site makes such tokens, so each gets one place.
 const WAITING_OF_KIND_MAX: usize = 16;
@@ -14,6 +20,77 @@ const WAITING_OF_TOKEN_MAX: usize = 4;
 const WAITING_OF_ADDRESS_MAX: usize = 2;
 /// The largest number of unapproved devices that one client certificate may claim.
 const CLAIMS_OF_CERTIFICATE_MAX: usize = 2;
+
+/// A client's registration request.
+#[derive(Clone, Debug)]
+pub struct Registration<'a> {
+    /// The thumbprint of the key to register (RFC 7638).
+    pub thumbprint: &'a str,
+    /// The public key as a JWK.
+    pub jwk: &'a str,
+    /// The device id that the client claims.
+    pub claimed: Option<&'a str>,
+    /// The thumbprint of a former key that the client has proved in this request.
+    pub proven_by: Option<&'a str>,
+    /// The kind of credential.
+    pub via: Via,
+    /// The token that authorizes the registration. Uses of bulk registration tokens are counted;
+    /// uses of others only if limited by `uses_max`.
+    pub token: Option<TokenRef<'a>>,
+    /// The limit of its uses, if the site did not issue it.
+    pub uses_max: Option<u32>,
+    /// The device's id in Microsoft Entra, from its own token.
+    pub entra: Option<&'a str>,
+    /// The thumbprint of its certificate, with proof of the key.
+    pub certificate: Option<&'a str>,
+    /// The id for a new device.
+    pub fresh_id: &'a str,
+    /// Whether a new device is approved automatically.
+    pub approve: bool,
+    /// Whether to accept a claimed id that the site does not know.
+    pub accept_claims: bool,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// The client's name, sanitised for logs.
+    pub client: Option<&'a str>,
+    /// Whether the device had lapsed, so that this is a return and not a retry.
+    pub returning: bool,
+    /// The current time.
+    pub now: Timestamp,
+}
+
+/// An approval: the key, and the handling of the device's other keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approval<'a> {
+    /// The thumbprint of the key.
+    pub key: &'a str,
+    /// Only if no other key waits: for an operator who has not named one of several.
+    pub alone: bool,
+    /// Whether the device's current keys stay active.
+    pub keep: bool,
+}
+
+/// The outcome of an approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Approved {
+    /// The device is approved with this key.
+    Yes {
+        /// The device after the approval, including the keys that still wait.
+        device: Device,
+        /// The thumbprints of the removed keys.
+        retired: Vec<String>,
+    },
+    /// The key is already active.
+    AlreadyApproved,
+    /// No such device.
+    Unknown,
+    /// The device or the key is blocked; unblock it first.
+    Blocked,
+    /// The key does not wait for this device.
+    NotWaiting,
+    /// Several keys wait, and none was named.
+    Several,
+}
 
 /// The records that match the client's registration.
 #[derive(Default)]

@@ -12,10 +12,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::place::OwnPlace;
 use super::postgres::CONNECT_MAX;
-use super::{Store, StoreError, block};
+use super::{Store, StoreError};
 
 /// PostgreSQL's notification channel.
 pub(super) const CHANNEL: &str = "blocks_of_sitegate";
+/// Reads the version of the blocks.
+pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
 
 /// The polling interval for an SQLite file. A poll is one step of a prepared statement on a
 /// separate thread, about twenty microseconds: it compares a number in the shared memory of the
@@ -133,7 +135,7 @@ impl Ear {
                 };
                 let now: i64 = number(&mut open, "PRAGMA data_version").await?;
                 let version =
-                    if now == last { None } else { Some(number(&mut open, block::VERSION).await?) };
+                    if now == last { None } else { Some(number(&mut open, VERSION).await?) };
                 *connection = Some((open, now));
                 *next = Instant::now() + LOOK_EVERY;
                 Ok(version)

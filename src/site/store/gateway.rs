@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::audit::{self, Action};
 use super::certificate::block_certificates;
 use super::db::{DbRow, Tx};
-use super::{Store, StoreError, seconds};
+use super::{Store, StoreError, seconds, words};
 use crate::clock::second;
 
 /// The largest number of client certificates of one gateway: the current one, and those it is about
@@ -328,8 +328,4 @@ fn read(row: &DbRow) -> Result<GatewayRecord, StoreError> {
         bundle: u64::try_from(bundle).unwrap_or_default(),
         seen: row.get::<Option<i64>>(7)?.map(second),
     })
-}
-
-pub(super) fn words(text: String) -> Vec<String> {
-    text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
-use super::{Store, StoreError, recover, seconds};
+use super::{Store, StoreError, history, seconds};
 
 /// The bundle in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Store {
         };
         // A clock that was set back or a restored copy must not reuse an old version, which
         // gateways would refuse as outdated. The time gives a version that no copy has used.
-        let number = recover::next_bundle(&mut tx, now).await?;
+        let number = history::next_bundle(&mut tx, now).await?;
         let version = u64::try_from(number).unwrap_or_default();
         let Some(text) = make(current.as_ref(), version)? else {
             // It has the same content as a new one.
@@ -84,7 +84,7 @@ impl Store {
         let sql = "INSERT INTO bundles (version, text, issued, blocks) VALUES ($1, $2, $3, $4)";
         let args = [number.into(), (&text).into(), seconds(now).into(), blocks.into()];
         tx.run(sql, &args).await?;
-        recover::published(&mut tx, number).await?;
+        history::published(&mut tx, number).await?;
         self.commit_and_tell(tx).await?;
         Ok(Some(PublishedBundle { version, text }))
     }

@@ -3,59 +3,13 @@
 //! Loads the matching records, has `decide` make a plan, and executes it, under locks on all names
 //! in the request. Never adds a key to a device without proof or approval.
 
-use std::net::IpAddr;
-
-use jiff::Timestamp;
-
 use super::audit::{self, Action};
 use super::db::{Arg, Tx};
-use super::decide::{RegisteredSoFar, RegistrationPlan, decide};
+use super::decide::{RegisteredSoFar, Registration, RegistrationPlan, decide};
 use super::device::{self, Device, Via, name, normal_id};
 use super::token::{self, TokenRef};
 use super::waiting::remove;
 use super::{Store, StoreError, seconds};
-
-/// The largest number of active keys of a device; a new one replaces the oldest. Waiting keys have
-/// their own limits.
-pub const KEYS_MAX: usize = 8;
-
-/// A client's registration request.
-#[derive(Clone, Debug)]
-pub struct Registration<'a> {
-    /// The thumbprint of the key to register (RFC 7638).
-    pub thumbprint: &'a str,
-    /// The public key as a JWK.
-    pub jwk: &'a str,
-    /// The device id that the client claims.
-    pub claimed: Option<&'a str>,
-    /// The thumbprint of a former key that the client has proved in this request.
-    pub proven_by: Option<&'a str>,
-    /// The kind of credential.
-    pub via: Via,
-    /// The token that authorizes the registration. Uses of bulk registration tokens are counted;
-    /// uses of others only if limited by `uses_max`.
-    pub token: Option<TokenRef<'a>>,
-    /// The limit of its uses, if the site did not issue it.
-    pub uses_max: Option<u32>,
-    /// The device's id in Microsoft Entra, from its own token.
-    pub entra: Option<&'a str>,
-    /// The thumbprint of its certificate, with proof of the key.
-    pub certificate: Option<&'a str>,
-    /// The id for a new device.
-    pub fresh_id: &'a str,
-    /// Whether a new device is approved automatically.
-    pub approve: bool,
-    /// Whether to accept a claimed id that the site does not know.
-    pub accept_claims: bool,
-    /// The client's address.
-    pub address: Option<IpAddr>,
-    /// The client's name, sanitised for logs.
-    pub client: Option<&'a str>,
-    /// Whether the device had lapsed, so that this is a return and not a retry.
-    pub returning: bool,
-    /// The current time.
-    pub now: Timestamp,
-}
 
 /// The outcome of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]

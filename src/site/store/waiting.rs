@@ -7,45 +7,12 @@ use jiff::Timestamp;
 
 use super::audit::{self, Action};
 use super::db::{Arg, Tx};
-use super::decide::{ApprovalVerdict, approve};
+use super::decide::{Approval, ApprovalVerdict, Approved, approve};
 use super::device::{self, Device, DeviceKey, DeviceOrigin, normal_id};
 use super::{Store, StoreError, seconds};
 
 /// How long a key waits for approval before it is removed, in seconds.
 pub const WAITING_KEPT_S: i64 = 30 * 24 * 60 * 60;
-
-/// An approval: the key, and the handling of the device's other keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Approval<'a> {
-    /// The thumbprint of the key.
-    pub key: &'a str,
-    /// Only if no other key waits: for an operator who has not named one of several.
-    pub alone: bool,
-    /// Whether the device's current keys stay active.
-    pub keep: bool,
-}
-
-/// The outcome of an approval.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Approved {
-    /// The device is approved with this key.
-    Yes {
-        /// The device after the approval, including the keys that still wait.
-        device: Device,
-        /// The thumbprints of the removed keys.
-        retired: Vec<String>,
-    },
-    /// The key is already active.
-    AlreadyApproved,
-    /// No such device.
-    Unknown,
-    /// The device or the key is blocked; unblock it first.
-    Blocked,
-    /// The key does not wait for this device.
-    NotWaiting,
-    /// Several keys wait, and none was named.
-    Several,
-}
 
 /// The outcome of a rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The denials that observe mode relaxes, one by one.
 
 use super::*;
-use crate::route::token_service;
+use crate::config::ObserveUntil;
+use crate::route::{RouteTable, guarded, token_service};
 
 /// Denials that stay in force in every mode.
 const STAYS: &[&str] = &[

@@ -1,21 +1,14 @@
-//! The access log: one line for each request, with the decision and its reason. The JSON format has
-//! all fields.
+//! What the access log knows of one request. The JSON format has all fields.
 //!
 //! Never contains a token, a query or a header beyond those named here.
 
-use std::cell::RefCell;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
-use super::batch::{Batch, Writer};
-use super::line::{FIELD_CHARS_MAX, header, header_before, line};
-use super::recent::{Recent, cut as cut_at};
-use super::sink::{Losses, append};
-use crate::config::{AccessFormat, LogSink};
-use crate::metrics::{LogLost, Metrics};
 use jiff::Timestamp;
 use serde::Serialize;
+
+/// The maximum length of a field from a client: longer values are truncated.
+pub(super) const FIELD_CHARS_MAX: usize = 512;
 
 /// A log entry for one request.
 #[derive(Debug, Serialize)]
@@ -32,13 +25,13 @@ pub struct Access<'a> {
     pub tls: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut_some")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short_some")]
     pub host: Option<&'a str>,
-    #[serde(serialize_with = "cut")]
+    #[serde(serialize_with = "short")]
     pub method: &'a str,
-    #[serde(serialize_with = "cut")]
+    #[serde(serialize_with = "short")]
     pub path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut_some")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short_some")]
     pub user_agent: Option<&'a str>,
     pub status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +39,7 @@ pub struct Access<'a> {
     pub decision: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut_some")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short_some")]
     pub detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<&'a str>,
@@ -66,7 +59,7 @@ pub struct Access<'a> {
     pub token_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut_some")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short_some")]
     pub kid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<&'a str>,
@@ -130,89 +123,21 @@ impl Access<'_> {
     }
 }
 
-thread_local! {
-    /// A reused buffer for formatting one line at a time; the field limits bound its size.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+fn short<S: serde::Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(cut(text, FIELD_CHARS_MAX))
 }
 
-fn short(text: &str) -> &str {
-    cut_at(text, FIELD_CHARS_MAX)
-}
-
-fn cut<S: serde::Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(short(text))
-}
-
-fn cut_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S::Error> {
+fn short_some<S: serde::Serializer>(text: &Option<&str>, s: S) -> Result<S::Ok, S::Error> {
     match text {
-        Some(text) => s.serialize_some(short(text)),
+        Some(text) => s.serialize_some(cut(text, FIELD_CHARS_MAX)),
         None => s.serialize_none(),
     }
 }
 
-/// The sink of access log lines, and the recent denials. Cheap to clone; writing never blocks.
-#[derive(Clone, Default)]
-pub struct AccessLog {
-    batch: Option<Batch>,
-    format: AccessFormat,
-    recent: Recent,
-}
-
-impl AccessLog {
-    /// A log that writes nothing.
-    pub fn off() -> Self {
-        AccessLog::default()
-    }
-
-    /// A log into a sink, starting at that time, and its writer, which runs on its own thread.
-    ///
-    /// # Errors
-    /// If the file cannot be opened for appending.
-    pub fn open(
-        sink: &LogSink,
-        format: AccessFormat,
-        metrics: Arc<Metrics>,
-        now: Timestamp,
-    ) -> io::Result<(Self, Option<Writer>)> {
-        let losses = Arc::new(Losses::before(LogLost::Access));
-        losses.count_with(metrics);
-        let (batch, writer) = match sink {
-            LogSink::Off => return Ok((AccessLog::off(), None)),
-            LogSink::Stderr => Batch::before(io::stderr(), losses),
-            LogSink::File(path) => {
-                let file = append(path)?;
-                let own = file.try_clone()?;
-                let (batch, writer) = Batch::before(file, losses);
-                match format {
-                    AccessFormat::W3c => (batch, writer.headed(own, header_before)),
-                    AccessFormat::Json | AccessFormat::Combined => (batch, writer),
-                }
-            }
-        };
-        batch.put(header(format, now).as_bytes());
-        Ok((AccessLog { batch: Some(batch), format, recent: Recent::default() }, Some(writer)))
-    }
-
-    /// Whether a request must be logged: always for a denied one.
-    pub fn wants(&self, refused: bool) -> bool {
-        refused || self.batch.is_some()
-    }
-
-    /// The recent denials.
-    pub fn recent(&self) -> Recent {
-        self.recent.clone()
-    }
-
-    /// Writes one line, or drops it if the sink cannot keep up; also stores a denial in the recent
-    /// ones.
-    pub fn write(&self, access: &Access<'_>) {
-        self.recent.tell(access);
-        let Some(batch) = &self.batch else { return };
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.clear();
-            if line(self.format, access, scratch).is_some() {
-                batch.put(scratch);
-            }
-        });
+/// At most this many characters of a text.
+pub(super) fn cut(text: &str, chars: usize) -> &str {
+    match text.char_indices().nth(chars) {
+        Some((at, _)) => text.get(..at).unwrap_or(text),
+        None => text,
     }
 }
