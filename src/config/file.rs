@@ -48,7 +48,7 @@ pub(super) struct ConfigFile {
     /// The site systems; several may share an address if their hosts differ.
     #[schemars(length(min = 1))]
     site_system: Vec<SiteSystemFile>,
-    /// ConnectionReuse tokens are accepted besides the site's own.
+    /// Whose tokens are accepted besides the site's own.
     token_issuer: Option<Vec<TokenIssuerFile>>,
 }
 
@@ -174,7 +174,7 @@ pub(super) struct SiteSystemFile {
     /// Its name in logs, metrics and status: up to 64 letters, digits, `-`, `_` and `.`.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
     pub(super) name: Typed<String>,
-    /// ConnectionReuse routes it has.
+    /// Whose routes it has.
     #[schemars(schema_with = "schema_types::roles")]
     pub(super) roles: Typed<Vec<Spanned<String>>>,
     /// The address and port where clients come in: `0.0.0.0:443`.

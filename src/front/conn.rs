@@ -37,7 +37,7 @@ pub struct Conn {
     frames: Option<Box<FrameWatch>>,
     limits: Limits,
     on_refusal: OnRefusal,
-    written: Written,
+    written: GatheredWrites,
     clock: PhaseClock,
     body: BodyProgress,
     timer: Deadline,
@@ -46,7 +46,7 @@ pub struct Conn {
 
 /// Bytes on their way to the client.
 #[derive(Default)]
-struct Written {
+struct GatheredWrites {
     /// Bytes gathered for one TLS record.
     gathered: Vec<u8>,
     /// How many of them are sent.
@@ -90,7 +90,7 @@ impl Conn {
             frames: http2.then(|| Box::new(FrameWatch::new(metrics.clone()))),
             limits,
             on_refusal,
-            written: Written::default(),
+            written: GatheredWrites::default(),
             clock: PhaseClock { phase: Phase::Idle, requests: 0, since: now, head_bytes: 0 },
             body: BodyProgress { rate, expected: 0, low_water },
             timer: Deadline::default(),

@@ -143,6 +143,7 @@ fn a_hundred_stalled_messages_buffer_little() {
     let before = gateway.memory_kib();
     let large = "x".repeat(50_000);
     let mut http2 = Http2::open(&gateway);
+    http2.await_window();
     let kind = "multipart/mixed; boundary=aAbB";
     // As much as the connection's window allows.
     for n in 0..100 {
@@ -168,7 +169,9 @@ fn a_hundred_stalled_messages_buffer_little() {
 
 #[test]
 fn unread_answers_buffer_little_and_free_it() {
-    let nginx = Nginx::start();
+    // 1,500 send buffers of the default size are more than a machine gives to all of TCP: it then
+    // resets connections, also those of other tests.
+    let nginx = Nginx::with(" sndbuf=64k", "");
     // Larger than the socket buffers between the gateway and its client.
     write_pattern(&nginx.content().join("../../CCM_Client/big.bin"), 24);
     let gateway = Plan::to(&nginx.url()).start();
@@ -246,6 +249,7 @@ fn dripped_bodies_leave_half_of_the_buffers() {
     let held: Vec<Http2> = (0..14)
         .map(|_| {
             let mut http2 = Http2::open(&gateway);
+            http2.await_window();
             for n in 0..16 {
                 http2.send(HEADERS, END_HEADERS, 2 * n + 1, &head);
                 body.chunks(16_000).for_each(|piece| http2.send(DATA, 0, 2 * n + 1, piece));

@@ -239,7 +239,9 @@ fn without_tests(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
     let mut kept = Vec::with_capacity(tokens.len());
     let mut rest = tokens.into_iter();
     while !rest.as_slice().is_empty() {
-        let is_marked = rest.as_slice().iter().take(MARK.len()).map(|t| t.text).eq(MARK);
+        let ahead = rest.as_slice();
+        let is_marked = ahead.first().is_some_and(|token| token.text == "#")
+            && ahead.iter().take(MARK.len()).map(|token| token.text).eq(MARK);
         if !is_marked {
             kept.extend(rest.next());
             continue;

@@ -3,11 +3,12 @@
 
 mod head;
 
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use self::head::{head_of, joined_cookies, response};
-use super::unread_responses::UnreadResponses;
+use super::unread_responses::{UnreadResponses, UnsentResponse};
 use super::{Over, Session};
 use crate::denial::Denial;
 use crate::front::{BodyRate, Conn, ConnInfo, Deadline};
@@ -109,9 +110,7 @@ struct Http2 {
     patience: BodyRate,
     respond: SendResponse<Bytes>,
     answer: Option<SendStream<Bytes>>,
-    /// The bytes of the response that h2 does not have yet, and the account of those that it has.
-    back: BytesMut,
-    unread: Arc<UnreadResponses>,
+    unsent: UnsentResponse,
     /// Whether the response is complete; `told` says whether END_STREAM was sent.
     ended: bool,
     told: bool,
@@ -137,8 +136,7 @@ impl Http2 {
             patience,
             respond,
             answer: None,
-            back: BytesMut::new(),
-            unread,
+            unsent: UnsentResponse::new(unread),
             ended: false,
             told: false,
             reserved: false,
@@ -268,7 +266,7 @@ impl ClientStream for Http2 {
     }
 
     fn first_read(&self) -> usize {
-        if self.unread.is_behind() { FIRST_READ_BEHIND } else { FIRST_READ }
+        if self.unsent.unread().is_behind() { FIRST_READ_BEHIND } else { FIRST_READ }
     }
 
     fn interim(&mut self, answer: &ResponseHead<'_>) {
@@ -294,12 +292,7 @@ impl ClientStream for Http2 {
     }
 
     fn data(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Result<(), Failed> {
-        if self.back.is_empty() {
-            // Exactly as large as its bytes, which h2 keeps until the client reads them.
-            self.back = BytesMut::from(bytes);
-        } else {
-            self.back.extend_from_slice(bytes);
-        }
+        self.unsent.put(bytes);
         Ok(())
     }
 
@@ -309,11 +302,10 @@ impl ClientStream for Http2 {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        while !self.back.is_empty() {
-            let room = ready!(self.poll_capacity(cx, self.back.len()))?;
-            let piece = self.back.split_to(room.min(self.back.len()));
-            let piece = self.unread.count(piece);
-            self.told = self.ended && self.back.is_empty();
+        while !self.unsent.is_empty() {
+            let room = ready!(self.poll_capacity(cx, self.unsent.len()))?;
+            let piece = self.unsent.take(room);
+            self.told = self.ended && self.unsent.is_empty();
             if let Some(answer) = &mut self.answer {
                 answer.send_data(piece, self.told).map_err(Failed::client)?;
             }
@@ -328,7 +320,7 @@ impl ClientStream for Http2 {
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Failed>> {
-        if !self.unread.has_room(cx) {
+        if !self.unsent.unread().has_room(cx) {
             return self.poll_stalled(cx);
         }
         self.poll_capacity(cx, SEND_BUFFER)

@@ -16,7 +16,16 @@ const UNREAD_LOW: usize = UNREAD_MAX / 2;
 #[derive(Default)]
 pub(super) struct UnreadResponses {
     bytes: AtomicUsize,
+    /// The bytes that h2 does not have yet, because the windows of their streams are closed. They
+    /// hold up no other stream.
+    unsent: AtomicUsize,
     waiting: Mutex<Vec<Waker>>,
+}
+
+/// The bytes of one response that h2 does not have yet.
+pub(super) struct UnsentResponse {
+    bytes: BytesMut,
+    unread: Arc<UnreadResponses>,
 }
 
 impl UnreadResponses {
@@ -36,13 +45,59 @@ impl UnreadResponses {
 
     /// Returns whether the client is behind with reading.
     pub(super) fn is_behind(&self) -> bool {
-        self.bytes.load(Ordering::SeqCst) >= UNREAD_LOW
+        self.bytes.load(Ordering::SeqCst) + self.unsent.load(Ordering::SeqCst) >= UNREAD_LOW
     }
 
     /// Returns the bytes for h2, counted until it drops them.
-    pub(super) fn count(self: &Arc<Self>, bytes: BytesMut) -> Bytes {
+    fn count(self: &Arc<Self>, bytes: BytesMut) -> Bytes {
         self.bytes.fetch_add(bytes.len(), Ordering::SeqCst);
         Bytes::from_owner(UnreadPiece { bytes, unread: self.clone() })
+    }
+}
+
+impl UnsentResponse {
+    pub(super) fn new(unread: Arc<UnreadResponses>) -> Self {
+        UnsentResponse { bytes: BytesMut::new(), unread }
+    }
+
+    pub(super) fn unread(&self) -> &UnreadResponses {
+        &self.unread
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.unread.unsent.fetch_add(bytes.len(), Ordering::SeqCst);
+        if self.bytes.is_empty() {
+            // Exactly as large as its bytes, which h2 keeps until the client reads them.
+            self.bytes = BytesMut::from(bytes);
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Returns at most this many bytes for h2, counted until it drops them.
+    pub(super) fn take(&mut self, most: usize) -> Bytes {
+        // An empty rest would keep the memory of all its bytes.
+        let piece = if most < self.bytes.len() {
+            self.bytes.split_to(most)
+        } else {
+            mem::take(&mut self.bytes)
+        };
+        self.unread.unsent.fetch_sub(piece.len(), Ordering::SeqCst);
+        self.unread.count(piece)
+    }
+}
+
+impl Drop for UnsentResponse {
+    fn drop(&mut self) {
+        self.unread.unsent.fetch_sub(self.bytes.len(), Ordering::SeqCst);
     }
 }
 
@@ -104,6 +159,29 @@ mod tests {
         pieces.pop();
         assert!(woken.0.load(Ordering::SeqCst));
         assert!(unread.has_room(&cx));
+    }
+
+    #[test]
+    fn unsent_bytes_put_a_client_behind_and_hold_up_no_stream() {
+        let unread = Arc::new(UnreadResponses::default());
+        let cx = Context::from_waker(Waker::noop());
+        let mut unsent = UnsentResponse::new(unread.clone());
+        unsent.put(&vec![0; UNREAD_MAX]);
+        assert!(unread.is_behind() && unread.has_room(&cx));
+        let sent = unsent.take(UNREAD_MAX / 4);
+        assert!(unread.is_behind());
+        drop((sent, unsent));
+        assert!(!unread.is_behind());
+    }
+
+    #[test]
+    fn the_last_piece_takes_its_memory_along() {
+        let mut unsent = UnsentResponse::new(Arc::default());
+        unsent.put(&[1; 1_000]);
+        assert_eq!(unsent.take(400).len(), 400);
+        assert_eq!(unsent.take(usize::MAX).len(), 600);
+        // An empty view of the same memory would have room for what was taken.
+        assert_eq!((unsent.len(), unsent.bytes.try_reclaim(1)), (0, false));
     }
 
     #[test]

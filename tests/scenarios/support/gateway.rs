@@ -216,7 +216,7 @@ pki = "pki"
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
                 panic!("the gateway ended with {status}: {}", self.log());
             }
-            last = http_get(&address, "/readyz");
+            last = http_get(&address, "/readyz").ok();
             last.as_ref().is_some_and(|(status, _)| *status == 200)
         });
         std::fs::write(self.path("root.pem"), self.export_root()).unwrap();
@@ -312,7 +312,7 @@ pki = "pki"
     }
 
     pub fn get(&self, port: u16, path: &str) -> Option<(u16, String)> {
-        http_get(&format!("127.0.0.1:{port}"), path)
+        http_get(&format!("127.0.0.1:{port}"), path).ok()
     }
 
     pub fn status(&self) -> serde_json::Value {
@@ -404,15 +404,17 @@ fn answer(out: &Output) -> Answer {
     }
 }
 
-fn http_get(address: &str, path: &str) -> Option<(u16, String)> {
+fn http_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     use std::io::Read;
-    let mut stream = std::net::TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    stream.read_to_string(&mut text)?;
+    let malformed = || std::io::Error::other(format!("no response: {text}"));
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(malformed)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(malformed)?, body.to_owned()))
 }
 
 impl Drop for Gateway {

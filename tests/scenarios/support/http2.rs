@@ -100,6 +100,12 @@ impl Http2 {
         http2
     }
 
+    /// Waits until the gateway has widened the window of the connection, which begins with 65,535
+    /// bytes (RFC 9113 §6.9.2).
+    pub fn await_window(&mut self) {
+        while self.next().expect("the connection is open").kind != WINDOW_UPDATE {}
+    }
+
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.0.send(&frame(kind, flags, stream, payload));
     }

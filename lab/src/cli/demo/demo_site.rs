@@ -32,6 +32,8 @@ pub(super) const SERVICE: &str = "/sitegate/oauth2";
 pub(super) const ISSUER: &str = "https://mp01.contoso.com/sitegate/oauth2";
 pub(super) const DEVICE: &str = "GUID:5E1C0DE0-1111-4222-8333-444455556666";
 pub(super) const USER: &str = "CONTOSO\\anna";
+/// A package that the management point says is not ready the first time.
+pub(super) const PACKAGE: &str = "PS100012";
 /// Where boot media start, and nobody else.
 pub(super) const MEDIA_NETWORK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const PKI_FILES: [&str; 3] = ["ca.crt", "tls.key", "tls.crt"];
@@ -77,7 +79,7 @@ impl DemoSite {
         let mp = SimulatedBackend::start_as(Setup {
             distribution_point: false,
             content_host: Some(DP.to_owned()),
-            not_ready: vec![(super::site::PACKAGE.to_owned(), 1)],
+            not_ready: vec![(PACKAGE.to_owned(), 1)],
             poll: Duration::from_millis(200),
             ..Setup::default()
         })?;

@@ -2,12 +2,10 @@
 //!
 //! What is asked and expected is the walk's own, the same as that of `client`.
 
-use super::demo_site::{DemoSite, MEDIA_NETWORK, MP, SERVICE};
+use super::demo_site::{DemoSite, MEDIA_NETWORK, MP, PACKAGE, SERVICE};
 use crate::Reach;
 use crate::walk::{WalkPlan, WalkStep, walk};
 
-/// A package that the management point says is not ready the first time.
-pub(super) const PACKAGE: &str = "PS100012";
 const ACCOUNT: &str = "anna";
 const REPORTS: &str = "/reports/";
 
