@@ -140,7 +140,7 @@ mod tests {
 
     async fn settled(file: &mut BlocklistFile) -> Result<(), String> {
         let _ = file.look();
-        tokio::time::advance(crate::control::source::SETTLE).await;
+        tokio::time::advance(crate::control::whole_file::SETTLE).await;
         file.look()
     }
 

@@ -12,7 +12,7 @@ use crate::cert::{Anchors, CredentialFault, Judged, Rejected, Source, Staple};
 use crate::unfit::Unfit;
 
 use super::cert_folder::{Candidate, LoadedFolder};
-use super::holding::{Holding, Judge};
+use super::judged_credential::{Holding, Judge};
 
 /// The folder's credential, and the credentials that were passed over.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ mod cert_folder;
 mod choose;
 mod clients;
 mod fetch;
-mod holding;
+mod judged_credential;
 mod key_cache;
 mod keys;
 pub mod machine;

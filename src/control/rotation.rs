@@ -24,11 +24,12 @@ use crate::site::Authority;
 use crate::tls::{TlsOptions, TrialClient, server_config, trial};
 
 use super::cert_folder::{CertFolder, Folder};
-use super::holding::{Holding, Judge};
+use super::judged_credential::{Holding, Judge};
 use super::report::{LastReport, Observer, Reporter, Warning};
 use super::served::Served;
-use super::source::{CredentialSource, SETTLE_LOOK, SiteIssued};
+use super::source::{CredentialSource, SiteIssued};
 use super::watch::Watch;
+use super::whole_file::SETTLE_LOOK;
 
 /// The parameters of a site system's rotation.
 #[derive(Clone)]

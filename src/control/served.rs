@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 
 use crate::cert::{Anchors, Selection, Source, Staple, select};
 
-use super::holding::Holding;
+use super::judged_credential::Holding;
 use super::report::Warning;
 
 /// The served certificate and how it was selected. Handshakes read `config`, status the rest.

@@ -4,7 +4,6 @@
 //! A source drops its last fit credential only when its folder has stayed empty.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,8 +14,9 @@ use crate::unfit::Unfit;
 
 use super::cert_folder::{CertFolder, Folder};
 use super::choose::pick;
-use super::holding::{Holding, Judge};
+use super::judged_credential::{Holding, Judge};
 use super::report::Warning;
+use super::whole_file::SETTLE;
 
 /// The source of site-issued certificates.
 #[derive(Clone, Debug)]
@@ -28,11 +28,6 @@ pub enum SiteIssued {
     /// A folder that is filled from the site server, with the root in `ca.crt`.
     Folder(Folder),
 }
-
-/// How long a pair may take to be written. Until then the old one stays in use without a log line,
-/// and the files are checked repeatedly: their last event may have come before their last byte.
-pub(super) const SETTLE: Duration = Duration::from_secs(2);
-pub(super) const SETTLE_LOOK: Duration = Duration::from_millis(20);
 
 /// One source of credentials.
 #[derive(Debug)]

@@ -13,9 +13,15 @@ use aws_lc_rs::digest::{Digest, SHA256, digest};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::source::SETTLE;
 use super::watch::Renames;
 use crate::secret::read_whole;
+
+/// How long a file, or a pair of files, may take to be written. Until then the old one stays in use
+/// without a log line, and the files are checked repeatedly: their last event may have come before
+/// their last byte.
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
+/// How often a certificate folder that may still be being written is checked.
+pub(super) const SETTLE_LOOK: Duration = Duration::from_millis(20);
 
 /// How often a file that may still be being written is checked.
 const LOOK: Duration = Duration::from_millis(50);

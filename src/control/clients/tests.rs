@@ -7,7 +7,7 @@ use sitegate_forge::Pki;
 
 use super::*;
 use crate::clock::{Hands, second};
-use crate::control::source::SETTLE;
+use crate::control::whole_file::SETTLE;
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;

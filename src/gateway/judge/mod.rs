@@ -4,11 +4,11 @@
 pub(super) mod certificate;
 pub(super) mod decide;
 pub(super) mod framing;
-pub(super) mod guard;
 pub(super) mod head;
 pub(super) mod headers;
 pub(super) mod hops;
 pub(super) mod host;
+pub(super) mod message_guard;
 pub(super) mod modes;
 pub(super) mod observe;
 pub(super) mod plain_http;

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use super::{ReplayStep, RequestHead, Trail};
 use crate::denial::Denial;
 use crate::gateway::judge::framing::Body;
-use crate::gateway::judge::guard::{self, GuardVerdict, Inspection, MessageRules, READ_BYTES_MAX};
+use crate::gateway::judge::message_guard::{
+    self, GuardVerdict, Inspection, MessageRules, READ_BYTES_MAX,
+};
 use crate::gateway::judge::verdict::{Pass, Refused};
 use crate::gateway::record::ctx::RequestCtx;
 use crate::gateway::session;
@@ -74,8 +76,8 @@ pub(super) fn judge_message(
     let known = |step: &ReplayStep| step.room == "message";
     let guard = MessageRules::of(ctx, head.method, now);
     let Some(guard) = guard.filter(|_| !told.steps.iter().any(known)) else { return Ok(None) };
-    let content_type =
-        guard::content_type(head.fields.iter().copied()).ok_or_else(guard::untyped)?;
+    let content_type = message_guard::content_type(head.fields.iter().copied())
+        .ok_or_else(message_guard::untyped)?;
     let mut inspection = Inspection::new(guard, content_type)?;
     let verdict = match body {
         Captive::Nothing => None,

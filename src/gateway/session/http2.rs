@@ -3,7 +3,6 @@
 
 mod head;
 
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;

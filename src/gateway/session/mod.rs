@@ -30,8 +30,8 @@ use super::exchange::{
     PermitRequest, Prefetched, ResponseHead, run,
 };
 use super::judge::framing::{Body, RequestHead, Version};
-use super::judge::guard::{self, Inspection, MessageRules};
 use super::judge::host;
+use super::judge::message_guard::{self, Inspection, MessageRules};
 use super::judge::upgrade;
 use super::judge::verdict::Refused;
 use super::record::ctx::RequestCtx;
@@ -198,8 +198,8 @@ impl Gateway {
             prefetch::none(session, ahead).await?;
         }
         if !newcomer && let Some(guard) = MessageRules::of(ctx, head.method, self.clock.now()) {
-            let kind = guard::content_type(head.fields.iter().copied());
-            let kind = kind.ok_or_else(guard::untyped)?;
+            let kind = message_guard::content_type(head.fields.iter().copied());
+            let kind = kind.ok_or_else(message_guard::untyped)?;
             let mut inspection = Inspection::new(guard, kind)?;
             ahead.ask(session, head);
             let look = |body: &[u8], whole| inspection.look(body, whole);

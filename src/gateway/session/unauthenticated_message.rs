@@ -8,7 +8,7 @@ use crate::denial::Denial;
 use crate::gateway::Gateway;
 use crate::gateway::exchange::Prefetched;
 use crate::gateway::judge::framing::{Body, RequestHead};
-use crate::gateway::judge::guard::{self, Inspection, MessageRules, READ_BYTES_MAX};
+use crate::gateway::judge::message_guard::{self, Inspection, MessageRules, READ_BYTES_MAX};
 use crate::gateway::judge::policy::SitePolicy;
 use crate::gateway::judge::verdict::{Pass, Refused};
 use crate::gateway::record::ctx::RequestCtx;
@@ -65,7 +65,7 @@ pub(in crate::gateway) fn admit<'a>(
     body: &[u8],
     now: Timestamp,
 ) -> Result<Pass, Refused> {
-    let content_type = guard::content_type(fields).ok_or_else(guard::untyped)?;
+    let content_type = message_guard::content_type(fields).ok_or_else(message_guard::untyped)?;
     let mut inspection = Inspection::new(MessageRules::of_newcomer(site, now), content_type)?;
     let observed = inspection.look(body, true).ok_or(Denial::GatewayInternal)??;
     Ok(Pass { observed, ..Pass::of_nobody() })
