@@ -3,6 +3,7 @@
 //! Denies by default. Does not parse tokens: the caller passes the facts of a verified one.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -211,7 +212,14 @@ impl Route {
 
 /// All routes of a site system.
 #[derive(Clone, Debug, Default)]
-pub struct RouteTable(Vec<Route>);
+pub struct RouteTable {
+    /// The longest pattern first.
+    routes: Vec<Route>,
+    /// The positions of the routes by the first segment of their patterns: only these, and a route of
+    /// all paths, can reach a path with that segment. So a request does not cost more with more
+    /// routes.
+    by_segment: BTreeMap<String, Vec<usize>>,
+}
 
 impl RouteTable {
     /// A table of the operator's own routes on top of presets. The longest pattern wins; of equally
@@ -220,17 +228,22 @@ impl RouteTable {
         let mut routes: Vec<_> = own.into_iter().chain(presets).collect();
         // Stable, so that own routes stay before presets, and all in their written order.
         routes.sort_by_key(|route| std::cmp::Reverse(route.pattern.path_len()));
-        RouteTable(routes)
+        let mut by_segment: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, route) in routes.iter().enumerate() {
+            let pattern = route.pattern.to_string();
+            by_segment.entry(first_segment(&pattern).to_owned()).or_default().push(place);
+        }
+        RouteTable { routes, by_segment }
     }
 
     /// The routes, the longest pattern first: the order in which they are matched.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.routes.iter()
     }
 
     /// The route at a position in that order.
     pub fn get(&self, place: usize) -> Option<&Route> {
-        self.0.get(place)
+        self.routes.get(place)
     }
 
     /// The route that covers a path, for any method: for labels, and for `Allow`.
@@ -254,7 +267,7 @@ impl RouteTable {
             return Err(Denial::PathAmbiguous);
         }
         let mut claimed = 0;
-        for (place, route) in self.0.iter().enumerate() {
+        for (place, route) in self.candidates(path.as_str()) {
             if route.pattern.path_len() < claimed {
                 break;
             }
@@ -273,10 +286,21 @@ impl RouteTable {
         self.reaching(path).next().is_some() || self.means_others(path)
     }
 
+    /// The routes that may cover or claim a path, with their positions: the longest pattern first,
+    /// and the one of all paths, which is the shortest, last.
+    fn candidates(&self, key: &str) -> impl Iterator<Item = (usize, &Route)> {
+        let of = |segment: &str| self.by_segment.get(segment).map_or(&[][..], Vec::as_slice);
+        let segment = first_segment(key);
+        let of_all = if segment.is_empty() { &[] } else { of("") };
+        let places = of(segment).iter().chain(of_all);
+        places.filter_map(|place| Some((*place, self.routes.get(*place)?)))
+    }
+
     /// The routes that cover or claim a path, the longest pattern first.
     fn reaching(&self, path: &CanonicalPath) -> impl Iterator<Item = &Route> {
         let key = path.as_str();
-        self.0.iter().filter(move |route| !matches!(route.pattern.reach(key), RouteReach::None))
+        let candidates = self.candidates(key).map(|(_, route)| route);
+        candidates.filter(move |route| !matches!(route.pattern.reach(key), RouteReach::None))
     }
 
     /// Whether a path may be read as one of a route that does not match it literally.
@@ -287,7 +311,7 @@ impl RouteTable {
         }
         let exactly = self.reaching(path).next().map_or(0, |r| r.pattern.segments());
         let is_other = |route: &&Route| matches!(route.pattern.reach(key), RouteReach::None);
-        self.0.iter().filter(is_other).any(|route| route.pattern.may_be_read(key, exactly))
+        self.routes.iter().filter(is_other).any(|route| route.pattern.may_be_read(key, exactly))
     }
 
     /// The route of a request.
@@ -298,4 +322,9 @@ impl RouteTable {
         let route = self.get(self.place(path)?).ok_or(Denial::RouteUnknown)?;
         route.takes(method).map(|()| route)
     }
+}
+
+/// The first segment of a canonical path or pattern: empty for `/`.
+fn first_segment(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
 }

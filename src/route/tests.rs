@@ -5,6 +5,7 @@ mod spelling;
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::pattern::RouteReach;
 use super::*;
 use crate::denial::Denial;
 use crate::purpose::{Purpose, Purposes};
@@ -379,6 +380,34 @@ fn the_longest_pattern_wins_and_the_own_one_among_equals() {
         Err(Denial::RouteMethod),
         "the own row alone"
     );
+}
+
+/// The route of a path, by a look at all routes.
+fn covering_by_scan<'t>(table: &'t RouteTable, path: &CanonicalPath) -> Option<&'t Route> {
+    let mut claimed = 0;
+    for route in table.iter() {
+        match route.pattern.reach(path.as_str()) {
+            _ if route.pattern.path_len() < claimed => return None,
+            RouteReach::Covers => return Some(route),
+            RouteReach::Claims => claimed = route.pattern.path_len(),
+            RouteReach::None => {}
+        }
+    }
+    None
+}
+
+proptest! {
+    #[test]
+    fn a_route_is_found_as_by_a_look_at_all(
+        patterns in prop::collection::vec("(/(a|b|ab|a[.]b)){0,3}/?", 0..12),
+        target in "(/(a|b|ab|a[.]b)){1,4}/?",
+    ) {
+        let patterns = patterns.iter().filter(|pattern| !pattern.is_empty());
+        let routes = patterns.map(|pattern| own(pattern, Requirement::User)).collect();
+        let table = RouteTable::new(routes, Vec::new());
+        let target = path(&target);
+        prop_assert_eq!(table.covering(&target), covering_by_scan(&table, &target));
+    }
 }
 
 #[test]
