@@ -13,6 +13,10 @@ use crate::token::text::is_identity_text;
 /// The largest blocklist that is read, in bytes: enough for 200,000 entries with reasons.
 pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The entries that are parsed at once: a parsed entry needs forty times the memory of a rule.
+const ENTRIES_AT_ONCE: usize = 1_000;
+/// The line that begins an entry.
+const ENTRY: &str = "[[block]]";
 /// The largest number of faults that are reported for one file.
 const FAULTS_MAX: usize = 20;
 
@@ -39,6 +43,14 @@ impl Blocklist {
     /// # Errors
     /// All faults, up to twenty: a list is accepted completely or not at all.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BlocklistFault>> {
+        Blocklist::parse_by(bytes, ENTRIES_AT_ONCE)
+    }
+
+    /// The same, parsing so many entries at once.
+    pub(in crate::token) fn parse_by(
+        bytes: &[u8],
+        entries_at_once: usize,
+    ) -> Result<Self, Vec<BlocklistFault>> {
         let whole = |message: &str| {
             vec![BlocklistFault { line: 1, column: 1, message: message.to_owned() }]
         };
@@ -46,17 +58,22 @@ impl Blocklist {
             return Err(whole("the list is larger than 32 MiB"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| whole("the list is not UTF-8 text"))?;
-        let typed: TypedBlock = toml::from_str(text).map_err(|error| {
-            let message = error.message().trim_end().replace('\n', "; ");
-            vec![fault(text, error.span().unwrap_or(0..0), message)]
-        })?;
         let mut list = Blocklist::default();
         let mut faults = Vec::new();
-        for entry in typed.block {
-            if let Err((at, message)) = list.add(&entry) {
-                faults.push(fault(text, at, message.to_owned()));
-                if faults.len() == FAULTS_MAX {
-                    break;
+        let cuts = cuts(text, entries_at_once);
+        let ends = cuts.iter().copied().chain([text.len()]);
+        for (start, end) in std::iter::once(0).chain(cuts.iter().copied()).zip(ends) {
+            let within = |span: Range<usize>| span.start + start..span.end + start;
+            let typed = text.get(start..end).unwrap_or_default();
+            let typed: TypedBlock = toml::from_str(typed).map_err(|error| {
+                let message = error.message().trim_end().replace('\n', "; ");
+                vec![fault(text, within(error.span().unwrap_or(0..0)), message)]
+            })?;
+            for entry in typed.block {
+                if let Err((at, message)) = list.add(&entry)
+                    && faults.len() < FAULTS_MAX
+                {
+                    faults.push(fault(text, within(at), message.to_owned()));
                 }
             }
         }
@@ -68,6 +85,24 @@ impl Blocklist {
         self.rule(issuer.map(IssuerKey::Name), about, before);
         Ok(())
     }
+}
+
+/// Returns where to divide a list into pieces that are parsed one by one, each with the meaning that
+/// it has within the whole. A list in which a line of an entry could be something else is one piece.
+fn cuts(text: &str, entries_at_once: usize) -> Vec<usize> {
+    let mut starts = text.match_indices(ENTRY).map(|(at, _)| at).filter(|at| {
+        let line = text.get(..*at).and_then(|before| before.rsplit('\n').next());
+        line.is_some_and(str::is_empty)
+    });
+    let Some(first) = starts.next() else { return Vec::new() };
+    let mut before = text.get(..first).unwrap_or_default().lines().map(str::trim);
+    let is_plain = before.all(|line| line.is_empty() || line.starts_with('#'));
+    // Within a string of several lines such a line begins nothing.
+    if !is_plain || text.contains("\"\"\"") || text.contains("'''") {
+        return Vec::new();
+    }
+    let further = starts.enumerate().filter(|(n, _)| (n + 1) % entries_at_once == 0);
+    further.map(|(_, at)| at).collect()
 }
 
 #[derive(Deserialize)]
