@@ -185,6 +185,8 @@ impl Db {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<DbRow>, StoreError> {
+        #[cfg(test)]
+        statements::note(sql);
         let rows = match &*self.pools.load() {
             Pools::Sqlite { read, .. } => {
                 let rows = bound!(sql, args).fetch_all(read).await.map_err(StoreError::from);
@@ -265,6 +267,8 @@ impl Tx {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<u64, StoreError> {
+        #[cfg(test)]
+        statements::note(sql);
         let done = match &mut self.on {
             On::Sqlite(tx) => {
                 let done = bound!(sql, args).execute(&mut **tx).await;
@@ -284,6 +288,8 @@ impl Tx {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<DbRow>, StoreError> {
+        #[cfg(test)]
+        statements::note(sql);
         let rows = match &mut self.on {
             On::Sqlite(tx) => {
                 let rows = bound!(sql, args).fetch_all(&mut **tx).await.map_err(StoreError::from);
@@ -348,5 +354,25 @@ impl Tx {
             self.rows("SELECT pg_notify($1, '')", &[channel.into()]).await?;
         }
         Ok(())
+    }
+}
+
+/// The statements that this thread has run, for a test that reads their plans.
+#[cfg(test)]
+pub(super) mod statements {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static SEEN: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(sql: &'static str) {
+        SEEN.with_borrow_mut(|seen| seen.insert(sql));
+    }
+
+    /// Returns the statements since the last call.
+    pub(in crate::site::store) fn take() -> BTreeSet<&'static str> {
+        SEEN.take()
     }
 }

@@ -125,3 +125,88 @@ async fn a_waiting_key_blocked_in_an_older_store_blocks_no_device() {
     let answer = store.approve("GUID:A", &named("a2"), "a", now()).await.unwrap();
     assert_eq!(answer, Approved::Blocked);
 }
+
+/// What may be scanned: the row of a `SELECT` without a table.
+const SCANNED: &[&str] = &["CONSTANT"];
+
+/// Runs what a client's request runs.
+async fn serve_clients(store: &Store) {
+    let registration = Registration {
+        thumbprint: "k1",
+        jwk: "{}",
+        claimed: Some("GUID:C"),
+        proven_by: Some("k0"),
+        via: Via::Entra,
+        token: Some(TokenRef { issuer: "i", id: "bulk", issued: None }),
+        uses_max: Some(9),
+        entra: Some("e"),
+        certificate: Some("c"),
+        fresh_id: "GUID:A",
+        approve: true,
+        accept_claims: true,
+        address: None,
+        client: None,
+        returning: false,
+        now: now(),
+    };
+    store.register(&registration, "a").await.unwrap();
+    store.register(&registration, "a").await.unwrap();
+    let proof = Proof { client: "x", jti: "j", until: now() };
+    let grant = Grant {
+        id: uuid::Uuid::from_u128(1),
+        issuer: "i",
+        purpose: crate::purpose::Purpose::Client,
+        device: Some("GUID:C"),
+        user: Some("u"),
+        audience: "a",
+        issued: now(),
+        expires: now(),
+        bound_to: None,
+        scope: None,
+        uses_max: Some(2),
+        proof: Some(proof),
+        subject_token: Some(TokenRef { issuer: "i", id: "s", issued: None }),
+        renews: true,
+    };
+    store.grant(&grant, "a").await.unwrap();
+    store.token(grant.id).await.unwrap();
+    let of_device = TokenFilter { device: Some("GUID:C"), ..TokenFilter::default() };
+    store.tokens(of_device, 1, None).await.unwrap();
+    for found in [
+        store.device("GUID:C").await,
+        store.device_by_key("k1").await,
+        store.device_by_entra("e").await,
+    ] {
+        assert!(found.unwrap().is_some());
+    }
+    store.block(&Blocked::Token { issuer: "i", id: "t" }, None, "a", now()).await.unwrap();
+    store.gateway_by_identity("t", now()).await.unwrap();
+    store.gateway_has("g", 1, now()).await.unwrap();
+    store.remembers_bundle(1).await.unwrap();
+    let of_device = AuditFilter { subject: Some("GUID:C"), ..AuditFilter::default() };
+    store.audit(of_device, 9, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_statements_of_clients_use_indexes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&StorePlace::Sqlite(dir.path().join("site.db")), now()).await.unwrap();
+    db::statements::take();
+    serve_clients(&store).await;
+    let statements = db::statements::take();
+    assert!(statements.len() > 25, "{} statements", statements.len());
+    let pools = store.db.pools();
+    let Pools::Sqlite { read, .. } = &*pools else { panic!() };
+    let mut scans = Vec::new();
+    for sql in statements {
+        let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        for row in sqlx::query(explained).fetch_all(read).await.unwrap() {
+            let step: String = sqlx::Row::get(&row, "detail");
+            let table = step.strip_prefix("SCAN ").map(|rest| rest.split(' ').next().unwrap());
+            if table.is_some_and(|table| !SCANNED.contains(&table)) {
+                scans.push(format!("{step}: {sql}"));
+            }
+        }
+    }
+    assert_eq!(scans, [""; 0]);
+}

@@ -79,6 +79,20 @@ macro_rules! tokens_where {
     };
 }
 
+/// A page of the tokens of one device or of all. A condition that is optional by `OR` cannot use an
+/// index.
+macro_rules! tokens_page {
+    ($of:literal) => {
+        concat!(
+            tokens_where!($of),
+            " AND ($2 IS NULL OR t.purpose = $2) AND ($3 IS NULL OR t.expires > $3) \
+             AND ($4 IS NULL OR (t.issued, t.id) < \
+             (SELECT a.issued, a.id FROM tokens a WHERE a.id = $4)) \
+             ORDER BY t.issued DESC, t.id DESC LIMIT $5"
+        )
+    };
+}
+
 impl Store {
     /// The record of a token that the site issued.
     ///
@@ -100,12 +114,10 @@ impl Store {
         limit: u32,
         after: Option<Uuid>,
     ) -> Result<Vec<IssuedToken>, StoreError> {
-        let sql = tokens_where!(
-            "($1 IS NULL OR t.device = $1) AND ($2 IS NULL OR t.purpose = $2) \
-             AND ($3 IS NULL OR t.expires > $3) AND ($4 IS NULL OR (t.issued, t.id) < \
-             (SELECT a.issued, a.id FROM tokens a WHERE a.id = $4)) \
-             ORDER BY t.issued DESC, t.id DESC LIMIT $5"
-        );
+        let sql = match filter.device {
+            Some(_) => tokens_page!("t.device = $1"),
+            None => tokens_page!("CAST($1 AS TEXT) IS NULL"),
+        };
         let device = filter.device.map(normal_id);
         let after = after.map(|id| id.hyphenated().to_string());
         let args: [Arg<'_>; 5] = [
