@@ -19,7 +19,7 @@ use crate::config::{self, Config, KeySource};
 use crate::live::{Live, Publisher as Publishing, live};
 use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
-use crate::site::server::{BundlePublisher, BundleSources, SiteServer};
+use crate::site::server::{BundleHealth, BundlePublisher, BundleSources, SiteServer};
 use crate::site::store::{
     PublishedBundle, Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing,
 };
@@ -158,7 +158,7 @@ async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartErro
                 "the site has no store; no client can register until the next start");
             parts.metrics.store.works(false);
             let store = Some(live(StoreHealth::without(&error, Instant::now())).1);
-            let health = SiteHealth { store, unpublished: None };
+            let health = SiteHealth { store, bundles: None };
             let begun = Begun { blocks: live(Blocklist::default()).1, health };
             return Ok((None, tasks, begun));
         }
@@ -181,12 +181,11 @@ async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartErro
     }
     tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
     let offers = |system: &config::SiteSystem| system.token_service || system.is_site_server();
-    let mut health = SiteHealth { store: Some(store.health()), unpublished: None };
+    let mut health = SiteHealth { store: Some(store.health()), bundles: None };
     if config.site_systems.iter().any(offers) {
         match &parts.tokens {
             Some(tokens) => {
-                health.unpublished =
-                    offer(config, &parts, tokens.clone(), &store, &mut tasks).await?;
+                health.bundles = offer(config, &parts, tokens.clone(), &store, &mut tasks).await?;
             }
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
@@ -223,7 +222,7 @@ async fn offer(
     tokens: Arc<SiteTokens>,
     store: &Store,
     tasks: &mut JoinSet<()>,
-) -> Result<Option<Live<Option<String>>>, StartError> {
+) -> Result<Option<Live<BundleHealth>>, StartError> {
     let own_origins = config.site_systems.iter().filter(|s| !s.is_site_server());
     let own_origins: BTreeSet<String> = own_origins.flat_map(|s| s.origins()).collect();
     let (origins, origins_read) = live(own_origins.clone());
@@ -268,10 +267,10 @@ async fn offer(
     };
     let (publisher, published) =
         BundlePublisher::start(store.clone(), sources, parts.clock.clone()).await;
-    let unpublished = publisher.trouble();
+    let bundles = publisher.health();
     tasks.spawn(publisher.run(parts.ended.clone()));
     tasks.spawn(site_health::count_bundles(
-        unpublished.clone(),
+        bundles.clone(),
         parts.metrics.clone(),
         parts.ended.clone(),
     ));
@@ -287,7 +286,7 @@ async fn offer(
     };
     let path = config::SiteSystem::site_server_socket(&config.site.state);
     answer(path, server.router(), parts.ended.clone(), tasks)?;
-    Ok(Some(unpublished))
+    Ok(Some(bundles))
 }
 
 /// Serves requests from the gateway in front on a Unix socket: at once, or as soon as the disk has

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::site::server::BundleHealth;
 use crate::site::store::{OnStore, StoreEvent, StoreFault, StoreHealth};
+use crate::token::BUNDLE_BYTES_MAX;
 
 /// How often it is sampled for metrics.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,8 +24,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct SiteHealth {
     /// Its store; none on a gateway that follows a site server.
     pub(super) store: Option<Live<StoreHealth>>,
-    /// Why no bundle is made for its gateways; none if there are no gateways.
-    pub(super) unpublished: Option<Live<Option<String>>>,
+    /// Whether bundles are made for its gateways; none if there are no gateways.
+    pub(super) bundles: Option<Live<BundleHealth>>,
 }
 
 impl SiteHealth {
@@ -31,10 +33,9 @@ impl SiteHealth {
     pub(super) fn notes(&self) -> Vec<String> {
         let store = self.store.as_ref();
         let store = store.and_then(|store| store.peek(|health| note(health, Instant::now())));
-        let unpublished = self.unpublished.as_ref().and_then(|why| why.load().as_ref().clone());
-        let unpublished = unpublished
-            .map(|why| format!("gateways receive no updates: no bundle can be made: {why}"));
-        store.into_iter().chain(unpublished).collect()
+        let bundles = self.bundles.as_ref().map(|bundles| bundles.load());
+        let bundles = bundles.iter().flat_map(|bundles| bundle_notes(bundles));
+        store.into_iter().chain(bundles).collect()
     }
 }
 
@@ -61,17 +62,34 @@ pub(super) fn tell(metrics: &Arc<Metrics>) -> OnStore {
 
 /// Exports to metrics whether bundles are made, until stopped.
 pub(super) async fn count_bundles(
-    unpublished: Live<Option<String>>,
+    bundles: Live<BundleHealth>,
     metrics: Arc<Metrics>,
     mut ended: watch::Receiver<bool>,
 ) {
     while !*ended.borrow() {
-        metrics.site.bundles_made(unpublished.peek(Option::is_none));
+        bundles.peek(|b| metrics.site.bundles_made(b.trouble.is_none(), b.bytes));
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => return,
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+/// Lines for readiness and status about bundles.
+fn bundle_notes(bundles: &BundleHealth) -> Vec<String> {
+    let trouble = bundles.trouble.iter();
+    let trouble =
+        trouble.map(|why| format!("gateways receive no updates: no bundle can be made: {why}"));
+    let is_nearly_full = bundles.bytes > BUNDLE_BYTES_MAX / 4 * 3;
+    let nearly_full = is_nearly_full.then(|| {
+        format!(
+            "the bundle has {} MiB, and gateways accept {}: unblock what need not be blocked any \
+             more",
+            bundles.bytes >> 20,
+            BUNDLE_BYTES_MAX >> 20
+        )
+    });
+    trouble.chain(nearly_full).collect()
 }
 
 /// The text for a store that fails, and for one that has recovered.
@@ -100,6 +118,18 @@ pub(super) fn note(health: &StoreHealth, now: Instant) -> Option<String> {
 mod tests {
     use super::*;
     use crate::site::store::StoreError;
+
+    #[test]
+    fn a_bundle_is_reported_before_it_is_too_large() {
+        let notes = |trouble: Option<&str>, bytes| {
+            let trouble = trouble.map(str::to_owned);
+            bundle_notes(&BundleHealth { trouble, bytes })
+        };
+        assert_eq!(notes(None, BUNDLE_BYTES_MAX / 2), [""; 0]);
+        let told = notes(None, BUNDLE_BYTES_MAX / 5 * 4);
+        assert!(matches!(&*told, [one] if one.contains("25 MiB, and gateways accept 32")));
+        assert_eq!(notes(Some("why"), BUNDLE_BYTES_MAX).len(), 2);
+    }
 
     #[test]
     fn a_store_note_gives_cause_duration_and_remedy() {

@@ -17,6 +17,8 @@ pub struct SiteMetrics {
     roots: GaugeVec,
     /// Without labels: exported only by a process that makes bundles.
     bundles_made: IntGaugeVec,
+    /// As `bundles_made`.
+    bundle_bytes: IntGaugeVec,
 }
 
 impl SiteMetrics {
@@ -60,12 +62,19 @@ impl SiteMetrics {
                 "Whether the site server could make a bundle for its gateways: 1 or 0.",
                 &[],
             )?,
+            bundle_bytes: r.int_gauges(
+                "bundle_bytes",
+                "The size of the bundle for gateways, in bytes. They accept 32 MiB.",
+                &[],
+            )?,
         })
     }
 
-    /// Sets whether a bundle could be made for gateways.
-    pub fn bundles_made(&self, could: bool) {
+    /// Sets whether a bundle could be made for gateways, and its size in bytes.
+    pub fn bundles_made(&self, could: bool, bytes: usize) {
         self.bundles_made.with_label_values::<&str>(&[]).set(i64::from(could));
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.bundle_bytes.with_label_values::<&str>(&[]).set(bytes);
     }
 
     /// Counts a response of a token service endpoint.

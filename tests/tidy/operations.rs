@@ -65,7 +65,7 @@ fn busy() -> Metrics {
     metrics.site.roots([("AA", 1_900_000_000)].into_iter());
     metrics.store.works(true);
     metrics.store.failed("store.unreachable");
-    metrics.site.bundles_made(true);
+    metrics.site.bundles_made(true, 4096);
     metrics.following.bundle(7, 1_800_000_000, 1_800_345_600);
     metrics.following.bundle_refused("bundle.older");
     metrics.following.site_server_reached(true);

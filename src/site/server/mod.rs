@@ -37,7 +37,7 @@ use crate::token::{
     BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust, TokenSigner, join_fingerprint,
 };
 pub use forward::FIELDS;
-pub use publish::{BundlePublisher, BundleSources};
+pub use publish::{BundleHealth, BundlePublisher, BundleSources};
 use refused::ServerRefusal;
 pub use refused::SiteDenial;
 

@@ -19,7 +19,7 @@ use crate::site::known_blocks::{RESTORE_SETTLES, missing};
 use crate::site::store::{Follower, FoundIn, Lost, PublishedBundle, Store, StoreError};
 use crate::site::token_key_error::TokenKeyError;
 use crate::site::tokens::{SiteTokens, bundle_keys};
-use crate::token::{Bundle, BundleTrust, TokenSigner};
+use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleTrust, TokenSigner};
 
 /// The interval for checking sources outside the store: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ pub struct BundlePublisher {
     published: watch::Sender<Option<Arc<PublishedBundle>>>,
     /// The inputs of the last bundle, and the time of its renewal, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
-    trouble: Publishing<Option<String>>,
+    health: Publishing<BundleHealth>,
     /// Since when the store has not known the last bundle.
     other_since: Option<Instant>,
 }
@@ -70,10 +70,21 @@ pub struct BundlePublisher {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MadeOf {
     store: i64,
+    /// The bundle in force, which may be that of another server.
+    bundle: u64,
     bundle_keys: Vec<String>,
     token_keys: String,
     roots: String,
     certificates_from: i64,
+}
+
+/// Whether bundles are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BundleHealth {
+    /// Why no bundle is made now.
+    pub trouble: Option<String>,
+    /// The size of the bundle in force, in bytes.
+    pub bytes: usize,
 }
 
 /// Why no bundle was made.
@@ -92,6 +103,11 @@ enum PublishError {
     Disagree,
     #[error("the bundle could not be signed")]
     Signing,
+    #[error(
+        "the bundle with {blocks} blocks would have {bytes} bytes, and gateways accept \
+         {BUNDLE_BYTES_MAX}: unblock what need not be blocked any more"
+    )]
+    TooLarge { blocks: usize, bytes: usize },
     #[error("the store is an older copy, or another one: recovering missing blocks first")]
     Restored,
 }
@@ -114,7 +130,7 @@ impl BundlePublisher {
             announced: None,
             published,
             made_of: None,
-            trouble: live(None).0,
+            health: live(BundleHealth::default()).0,
             other_since: None,
         };
         publisher.look().await;
@@ -154,16 +170,19 @@ impl BundlePublisher {
         }
     }
 
-    /// Why no bundle is published now.
-    pub fn trouble(&self) -> Live<Option<String>> {
-        self.trouble.reader()
+    /// Whether bundles are made, and how large they are.
+    pub fn health(&self) -> Live<BundleHealth> {
+        self.health.reader()
     }
 
     /// Stores the trouble; returns whether it has changed.
     fn tell(&self, trouble: Option<String>) -> bool {
-        let news = self.trouble.reader().peek(|told| *told != trouble);
-        if news {
-            self.trouble.publish(trouble);
+        let bytes = self.published.borrow().as_ref().map_or(0, |published| published.text.len());
+        let health = BundleHealth { trouble, bytes };
+        let (news, changed) =
+            self.health.reader().peek(|told| (told.trouble != health.trouble, *told != health));
+        if changed {
+            self.health.publish(health);
         }
         news
     }
@@ -181,6 +200,7 @@ impl BundlePublisher {
         let wanted = self.wanted(&signers, &made_of, now).await?;
         let site = &self.sources.site;
         let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
+        let mut made = None;
         let make = |current: Option<&PublishedBundle>, version: u64| {
             let trust = BundleTrust { site, keys: &keys, version: 0 };
             let text = current.map(|current| current.text.as_str());
@@ -190,8 +210,9 @@ impl BundlePublisher {
                 (0..(b.expires - b.issued) / RENEW_AT).contains(&age)
             };
             // A server that lags behind or is configured differently must not undo another server's
-            // bundle.
-            let said = text.and_then(Bundle::peek).filter(|said| is_fresh(said));
+            // bundle, also one that it cannot verify.
+            let peeked = text.filter(|_| current.is_none()).and_then(Bundle::peek);
+            let said = current.as_ref().or(peeked.as_ref()).filter(|said| is_fresh(said));
             let signer = text.and_then(Bundle::signer);
             let known = [Some(signers.current()), signers.old()];
             // Another server has switched to this key already; this one follows within seconds.
@@ -204,21 +225,29 @@ impl BundlePublisher {
                 |said: &Bundle| said.issuer == wanted.issuer && said.hierarchy == wanted.hierarchy;
             // With no other server, this one made it, before a change of its configuration.
             let is_alone = wanted.servers == self.sources.servers;
-            if !is_alone && said.is_some_and(|said| !is_ours || !same_site(&said)) {
+            if !is_alone && said.is_some_and(|said| !is_ours || !same_site(said)) {
                 return Err(PublishError::Disagree);
             }
-            if current.is_some_and(|b| b.says_the_same(&wanted) && is_fresh(&b)) {
+            if current.as_ref().is_some_and(|b| b.says_the_same(&wanted) && is_fresh(b)) {
                 return Ok(None);
             }
             let next = Bundle { version, ..wanted.clone() };
-            next.sign(signers.current()).map(Some).map_err(|_| PublishError::Signing)
+            let text = next.sign(signers.current()).map_err(|_| PublishError::Signing)?;
+            match text.len() {
+                ..=BUNDLE_BYTES_MAX => {
+                    made = Some((next.issued, next.expires));
+                    Ok(Some(text))
+                }
+                bytes => Err(PublishError::TooLarge { blocks: next.blocks.len(), bytes }),
+            }
         };
         let Some(found) = self.store.publish(make, made_of.store, now).await? else {
             return Ok(());
         };
+        let made = made.or_else(|| Bundle::peek(&found.text).map(|b| (b.issued, b.expires)));
         // If the clock is set back, the renewal also becomes due.
-        let until =
-            Bundle::peek(&found.text).map_or(0, |b| b.issued + (b.expires - b.issued) / RENEW_AT);
+        let until = made.map_or(0, |(issued, expires)| issued + (expires - issued) / RENEW_AT);
+        let made_of = MadeOf { bundle: found.version, ..made_of };
         self.made_of = Some((made_of, until.min(now.as_second() + self.sources.life_s / RENEW_AT)));
         self.published.send_if_modified(|published| {
             let news = published.as_ref().is_none_or(|p| p.version != found.version);
@@ -271,6 +300,7 @@ impl BundlePublisher {
     async fn made_of(&self, signers: &Keys) -> Result<MadeOf, PublishError> {
         // Read first: a change during the following reads then causes another check.
         let store = self.store.block_version().await?;
+        let bundle = self.store.bundle_version().await?;
         // A bundle without the site's roots would cut off every gateway.
         let (roots, from) = match &self.sources.authority {
             Some(authority) => (authority.root_pem()?, authority.switched()?),
@@ -279,6 +309,7 @@ impl BundlePublisher {
         let all = [Some(signers.current()), signers.next(), signers.old()];
         Ok(MadeOf {
             store,
+            bundle,
             bundle_keys: all.into_iter().flatten().map(|key| key.kid().to_owned()).collect(),
             token_keys: self.sources.tokens.jwks(),
             roots,

@@ -6,6 +6,10 @@ use super::{Store, StoreError, history, seconds, waiting};
 
 /// How long a token's record is kept after its expiry, for investigations.
 const KEPT_S: i64 = 30 * 24 * 60 * 60;
+/// How long a token's block is kept after the token's expiry. Far longer than clocks may differ, and
+/// short, because every gateway has every block: clients that revoke a token a day each would
+/// otherwise fill the bundle.
+const BLOCK_KEPT_S: i64 = 24 * 60 * 60;
 /// How long the uses of other issuers' tokens are kept: longer than any token lives.
 const FOREIGN_KEPT_S: i64 = 400 * 24 * 60 * 60;
 
@@ -21,9 +25,9 @@ pub struct Swept {
 }
 
 impl Store {
-    /// Removes old records: expired assertions, tokens and their blocks thirty days after expiry,
-    /// and keys that have waited for approval for thirty days, with devices that have no other key.
-    /// All other blocks and devices and the audit log stay.
+    /// Removes old records: expired assertions, blocks of tokens a day after the tokens' expiry,
+    /// tokens thirty days after it, and keys that have waited for approval for thirty days, with
+    /// devices that have no other key. All other blocks and devices and the audit log stay.
     ///
     /// # Errors
     /// The database's error; nothing is then removed.
@@ -40,7 +44,7 @@ impl Store {
         // revocation.
         let sql = "DELETE FROM blocks WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = blocks.name AND t.issuer = blocks.issuer AND t.expires < $1)";
-        let unblocked = tx.run(sql, &before).await?;
+        let unblocked = tx.run(sql, &[(now - BLOCK_KEPT_S).into()]).await?;
         let tokens = tx.run("DELETE FROM tokens WHERE expires < $1", &before).await?;
         let sql = "DELETE FROM token_uses WHERE last < $1 AND NOT EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer)";

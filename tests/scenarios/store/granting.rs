@@ -1,7 +1,9 @@
 //! The conditions for issuing a token, and the records of it.
 
 use rstest::rstest;
-use sitegate::site::store::{Blocked, GrantError, Proof, Registration, TokenFilter};
+use sitegate::site::store::{
+    BlockEntry, Blocked, BlockedOwned, GrantError, Proof, Registration, TokenFilter,
+};
 
 use super::*;
 
@@ -174,19 +176,33 @@ async fn tokens_are_listed_newest_first_and_deleted_after_a_month(
     let live_at = Some(at(102));
     assert_eq!(list(TokenFilter { live_at, ..all }, 9, None).await, ids[..2]);
     let month = 30 * 24 * 60 * 60;
-    for id in [ids[4], ids[0]] {
-        let id = id.to_string().to_uppercase();
-        let what = Blocked::Token { issuer: ISSUER, id: &id };
-        assert!(store.block(&what, None, "x", at(50)).await.unwrap());
-    }
-    assert!(store.block(&Blocked::Device("d"), None, "x", at(50)).await.unwrap());
-    let before = store.blocks().await.unwrap();
     assert_eq!(store.sweep(at(month + 100)).await.unwrap().tokens, 0);
-    assert_eq!(store.blocks().await.unwrap(), before);
     assert_eq!(store.sweep(at(month + 102)).await.unwrap().tokens, 2);
     assert_eq!(list(all, 9, None).await, ids[..3]);
-    // The block of a deleted token goes with it, and followers notice.
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_block_of_a_token_ends_a_day_after_it(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
+    let home = Home::new(kind);
+    let store = home.open().await;
+    let grant = Grant { issued: at(0), expires: at(100), ..client_token(None) };
+    store.grant(&grant, "x").await.unwrap();
+    let own = grant.id.to_string().to_uppercase();
+    for id in [&*own, "of another issuer"] {
+        store.block(&Blocked::Token { issuer: ISSUER, id }, None, "x", at(50)).await.unwrap();
+    }
+    store.block(&Blocked::Device("d"), None, "x", at(50)).await.unwrap();
+    let before = store.blocks().await.unwrap();
+    let day = 24 * 60 * 60;
+    store.sweep(at(100 + day)).await.unwrap();
+    assert_eq!(store.blocks().await.unwrap(), before);
+    store.sweep(at(101 + day)).await.unwrap();
     let after = store.blocks().await.unwrap();
-    assert_eq!(after.entries.len(), 2, "{after:?}");
-    assert!(after.version > before.version);
+    let is_own =
+        |entry: &&BlockEntry| matches!(&entry.what, BlockedOwned::Token { id, .. } if *id == own);
+    let others = before.entries.iter().filter(|entry| !is_own(entry)).cloned();
+    assert_eq!(after.entries, others.collect::<Vec<_>>());
+    assert_eq!(after.entries.len(), 2);
+    assert!(after.version > before.version, "followers notice");
 }
