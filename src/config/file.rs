@@ -23,7 +23,7 @@ pub(super) use words::{
 
 type Typed<T> = Option<Spanned<T>>;
 
-/// Sections and keys; docs/configuration.md tells more of each.
+/// Sections and keys; docs/configuration.md describes each in full.
 #[derive(JsonSchema)]
 #[schemars(title = "sitegate's configuration", deny_unknown_fields)]
 #[expect(
@@ -39,16 +39,16 @@ pub(super) struct ConfigFile {
     metrics: Option<ListenFile>,
     /// sitegate's own log, and the access log. Takes effect at a restart.
     log: Option<LogFile>,
-    /// What clients may take.
+    /// Limits for clients.
     limits: Option<LimitsFile>,
-    /// The service that gives clients their tokens. Takes effect at a restart.
+    /// The service that issues tokens to clients. Takes effect at a restart.
     token_service: Option<TokenServiceFile>,
     /// For a gateway on another host: the site server that it follows. Takes effect at a restart.
     site_server: Option<SiteServerFile>,
     /// The site systems; several may share an address if their hosts differ.
     #[schemars(length(min = 1))]
     site_system: Vec<SiteSystemFile>,
-    /// Whose tokens are accepted besides the site's own.
+    /// Token issuers that are accepted besides the site itself.
     token_issuer: Option<Vec<TokenIssuerFile>>,
 }
 
@@ -65,27 +65,27 @@ pub(super) struct SiteFile {
     /// The directory of the site's authority and token key; private.
     #[schemars(extend("default" = "/var/lib/sitegate"))]
     pub(super) state: Typed<String>,
-    /// The domains the root may issue for; by default the hosts of all site systems.
+    /// The domains that the root may issue certificates for; by default the hosts of all site systems.
     pub(super) domains: Typed<Vec<Spanned<String>>>,
-    /// The SHA-256 thumbprints of the site's roots: with them, a start with another root or with none is refused.
+    /// The SHA-256 thumbprints of the site's roots. If set, sitegate does not start with another root or without one.
     pub(super) roots: Typed<Vec<Spanned<String>>>,
-    /// Whether the site issues certificates where the PKI has given nothing fit.
+    /// Whether the site issues certificates for site systems without a fit PKI certificate.
     #[schemars(extend("default" = "enhanced"))]
     pub(super) certificates: Typed<CertificatesFile>,
-    /// What kind of site it is; a central administration site issues for the SMS Provider alone.
+    /// The type of the site. A central administration site issues certificates for the SMS Provider only.
     #[schemars(extend("default" = "primary"))]
     pub(super) kind: Typed<SiteKindFile>,
-    /// Where clients find the files of `authority/crl`, over plain HTTP; written into certificates.
+    /// The plain HTTP URL of the files in `authority/crl`; written into certificates.
     #[schemars(regex(pattern = "^http://"))]
     pub(super) crl_url: Typed<String>,
-    /// The kind of key of the authority and of what it issues.
+    /// The key type of the authority and of the certificates that it issues.
     #[schemars(extend("default" = "p256"))]
     pub(super) authority_key: Typed<AuthorityKeyFile>,
-    /// The `iss` of the site's own tokens; by default made of the first host.
+    /// The `iss` of the site's own tokens; by default derived from the first host.
     pub(super) token_issuer: Typed<String>,
-    /// A watched file that says which tokens, devices and users are refused.
+    /// A watched file with blocked tokens, devices and users.
     pub(super) blocklist: Typed<String>,
-    /// What seals the site's keys in a PostgreSQL store, for all of its servers: `file:PATH` or `env:NAME`.
+    /// The secret that encrypts the site's keys in a PostgreSQL store, the same on all site servers: `file:PATH` or `env:NAME`.
     #[schemars(regex(pattern = "^(file|env):."))]
     pub(super) seal: Typed<String>,
 }
@@ -94,7 +94,7 @@ pub(super) struct SiteFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListenFile {
-    /// The address and port to listen on; for `[admin]` one of loopback.
+    /// The address and port to listen on; for `[admin]` a loopback address.
     #[schemars(regex(pattern = ":[0-9]+$"))]
     pub(super) listen: Typed<String>,
 }
@@ -103,19 +103,19 @@ pub(super) struct ListenFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LogFile {
-    /// How sitegate's own lines on standard error look.
+    /// The format of sitegate's own log on standard error.
     #[schemars(extend("default" = "text"))]
     pub(super) format: Typed<LogFormatFile>,
-    /// The least level: error, warn, info, debug, trace, or `target=level` pairs.
+    /// The minimum level: error, warn, info, debug, trace, or `target=level` pairs.
     #[schemars(extend("default" = "info"))]
     pub(super) level: Typed<String>,
-    /// A folder for logs in the form that CMTrace reads, a file for each component. Without it there
-    /// are none.
+    /// A folder for logs in the format of CMTrace, one file for each component. Without it there are
+    /// none.
     pub(super) cmtrace: Typed<String>,
-    /// How the lines of the access log look.
+    /// The format of the access log.
     #[schemars(extend("default" = "json"))]
     pub(super) access_format: Typed<AccessFormatFile>,
-    /// Where the access log goes: `stderr`, `off` or a file.
+    /// The destination of the access log: `stderr`, `off` or a file.
     #[schemars(extend("default" = "stderr"))]
     pub(super) access: Typed<String>,
 }
@@ -124,28 +124,28 @@ pub(super) struct LogFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TokenServiceFile {
-    /// Where it is on each site system that has it: an absolute path in small letters.
+    /// Its path on each site system that offers it: absolute, in lower case.
     #[schemars(regex(pattern = "^(/[^/A-Z]+)+$"), extend("default" = "/sitegate/oauth2"))]
     pub(super) path: Typed<String>,
-    /// Whether a client that proves itself is let in at once, or waits for `site approve`.
+    /// Whether a client that proves its identity is approved automatically, or waits for `site approve`.
     #[schemars(extend("default" = "automatic"))]
     pub(super) approval: Typed<ApprovalFile>,
-    /// Whether a client may bring a device id that the site does not know.
+    /// Whether a client may register with a device id that the site does not know.
     #[schemars(extend("default" = "approval"))]
     pub(super) claimed_ids: Typed<ClaimedIdsFile>,
-    /// What the site's tokens are signed with; the key is made when there is none.
+    /// The key type that signs the site's tokens; the key is generated if there is none.
     #[schemars(extend("default" = "RS256"))]
     pub(super) algorithm: Typed<AlgorithmFile>,
-    /// How long after its last token a client may come back; at most 365d.
+    /// How long after its last token a client may renew; at most 365d.
     #[schemars(extend("default" = "30d"))]
     pub(super) return_grace: Typed<Span>,
-    /// Registrations from one IPv4 address or IPv6 /64 in a minute.
+    /// Registrations per minute from one IPv4 address or IPv6 /64.
     #[schemars(range(min = 1), extend("default" = 60))]
     pub(super) registrations_per_minute: Typed<u32>,
-    /// Other requests from one IPv4 address or IPv6 /64 in a minute.
+    /// Other requests per minute from one IPv4 address or IPv6 /64.
     #[schemars(range(min = 1), extend("default" = 600))]
     pub(super) requests_per_minute: Typed<u32>,
-    /// What holds the URL of a PostgreSQL database: `file:PATH` or `env:NAME`; a file in the state directory by default.
+    /// The source of the URL of a PostgreSQL database: `file:PATH` or `env:NAME`. By default the store is a file in the state directory.
     #[schemars(regex(pattern = "^(file|env):."))]
     pub(super) store: Typed<String>,
 }
@@ -158,10 +158,10 @@ pub(super) struct SiteServerFile {
     /// The name of this gateway, for which its join token was made.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
     pub(super) name: Typed<String>,
-    /// What holds the join token until it has been used: `file:PATH` or `env:NAME`.
+    /// The source of the join token until it has been used: `file:PATH` or `env:NAME`.
     #[schemars(regex(pattern = "^(file|env):."))]
     pub(super) join: Typed<String>,
-    /// What becomes of requests with tokens when the site server has not been heard of for too long.
+    /// Whether requests with tokens are refused once the last bundle of the site server has expired.
     #[schemars(extend("default" = "serve"))]
     pub(super) stale: Typed<StaleFile>,
 }
@@ -174,118 +174,118 @@ pub(super) struct SiteSystemFile {
     /// Its name in logs, metrics and status: up to 64 letters, digits, `-`, `_` and `.`.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"))]
     pub(super) name: Typed<String>,
-    /// Whose routes it has.
+    /// Its roles, whose preset routes it has.
     #[schemars(schema_with = "schema_types::roles")]
     pub(super) roles: Typed<Vec<Spanned<String>>>,
-    /// The address and port where clients come in: `0.0.0.0:443`.
+    /// The address and port for clients, such as `0.0.0.0:443`.
     #[schemars(regex(pattern = ":[0-9]+$"))]
     pub(super) listen: Typed<String>,
-    /// Whether clients that send no server name, or an unknown one, mean this one.
+    /// Whether clients with no server name, or an unknown one, get this site system.
     #[schemars(extend("default" = false))]
     pub(super) default: Typed<bool>,
-    /// The names and IP addresses that clients use; its certificate has to cover all.
+    /// The names and IP addresses that clients use; its certificate must cover all of them.
     #[schemars(length(min = 1))]
     pub(super) hosts: Typed<Vec<Spanned<String>>>,
-    /// Where requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`; required but for a site server.
+    /// The backend: `http://host[:port]`, `https://host[:port]` or `unix:/path`; required except for a site server.
     #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
     pub(super) backend: Typed<String>,
-    /// For https: a PEM file with the roots to trust instead of the system's.
+    /// For https: a PEM file with the trusted roots, in place of the system's.
     pub(super) backend_ca: Typed<String>,
     /// For https: the name in the backend's certificate; by default its host.
     pub(super) backend_name: Typed<String>,
-    /// How long to wait for a connection.
+    /// The timeout for a connection.
     #[schemars(extend("default" = "5s"))]
     pub(super) backend_connect_time: Typed<Span>,
-    /// How long to wait for the answer to begin, and between its parts.
+    /// The timeout for the first byte of the response, and between its parts.
     #[schemars(extend("default" = "5m"))]
     pub(super) backend_answer_time: Typed<Span>,
-    /// How long an idle connection is kept; less than the backend keeps it.
+    /// How long an idle connection is kept in the pool; less than the backend's own idle timeout.
     #[schemars(extend("default" = "55s"))]
     pub(super) backend_idle_time: Typed<Span>,
-    /// How long a WebSocket may go without anything from the backend.
+    /// The idle timeout of a WebSocket: how long the backend may send nothing.
     #[schemars(extend("default" = "10m"))]
     pub(super) websocket_idle_time: Typed<Span>,
-    /// Idle connections that each thread keeps.
+    /// The number of idle connections in the pool of each thread.
     #[schemars(extend("default" = 256))]
     pub(super) backend_connections: Typed<u32>,
-    /// Requests in flight at once; by default what leaves room for other backends.
+    /// The number of requests in flight; by default as many as leave room for other backends.
     #[schemars(range(min = 1))]
     pub(super) backend_requests: Typed<u32>,
-    /// As whom sitegate asks the backend; clients ask it as themselves without.
+    /// The account with which sitegate authenticates to the backend. Without it, clients authenticate themselves.
     pub(super) backend_auth: Typed<BackendAuthFile>,
-    /// Whether tokens may leave this machine by http; otherwise that is an error.
+    /// Whether tokens may leave this machine over plain HTTP; otherwise that is an error.
     #[schemars(extend("enum" = ["accepted"]))]
     pub(super) cleartext: Typed<String>,
     /// The watched folder of its PKI certificate, as PEM or PFX.
     pub(super) pki: Typed<String>,
-    /// The file in that folder with the certificate and the authorities above it.
+    /// The file in that folder with the certificate and its intermediate certificates.
     #[schemars(extend("default" = "tls.crt"))]
     pub(super) pki_certificate: Typed<String>,
-    /// The file with the key; it may be the certificate's.
+    /// The file with the key; it may be the same file.
     #[schemars(extend("default" = "tls.key"))]
     pub(super) pki_key: Typed<String>,
-    /// The file with the root to judge the certificate by, if there is one.
+    /// The file with the root that the chain must end at, if there is one.
     #[schemars(extend("default" = "ca.crt"))]
     pub(super) pki_ca: Typed<String>,
-    /// What becomes of a chain of which sitegate cannot process everything that clients can.
+    /// Whether a chain with extensions that clients can process and sitegate cannot is served.
     #[schemars(extend("default" = "refuse"))]
     pub(super) pki_unprocessed: Typed<UnprocessedFile>,
-    /// What opens the PFX files of that folder: `file:PATH` or `env:NAME`.
+    /// The source of the password of the PFX files in that folder: `file:PATH` or `env:NAME`.
     #[schemars(regex(pattern = "^(file|env):."))]
     pub(super) pki_password: Typed<String>,
-    /// Whether keys, PFX files and the password's file may be readable by everyone.
+    /// Whether keys, PFX files and the password file may be readable by all users.
     #[schemars(extend("default" = "private"))]
     pub(super) key_mode: Typed<KeyModeFile>,
-    /// The token issuers it accepts; all by default, and the site's own is `site`.
+    /// The token issuers that it accepts; by default all. The site's own is `site`.
     pub(super) issuers: Typed<Vec<Spanned<String>>>,
-    /// Whether requests that only token or route speak against are refused, or told of.
+    /// Whether requests that only their token or route would deny are refused, or forwarded and logged.
     #[schemars(extend("default" = "enforce"))]
     pub(super) mode: Typed<ModeFile>,
-    /// When observing ends, with an offset from UTC; at most 90 days ahead.
+    /// The end of observe mode, with an offset from UTC; at most 90 days ahead.
     #[schemars(schema_with = "schema_types::instant")]
     pub(super) observe_until: Typed<toml::value::Datetime>,
-    /// Whether clients are asked for a certificate; none is demanded.
+    /// Whether clients are asked for a certificate. They need not have one.
     #[schemars(extend("default" = "off"))]
     pub(super) client_certificate: Typed<ClientCertificateFile>,
-    /// The file with the authorities that issue client certificates, PEM.
+    /// The file with the CAs that issue client certificates.
     pub(super) client_ca: Typed<String>,
-    /// A file or a list of files with CRLs of those authorities, PEM or DER.
+    /// A file or a list of files with CRLs of those CAs, PEM or DER.
     pub(super) client_crl: Typed<OneOrMany>,
-    /// What becomes of clients when the CRL of their authority has expired.
+    /// Whether clients are refused when the CRL of their CA has expired.
     #[schemars(extend("default" = "deny"))]
     pub(super) client_crl_expired: Typed<CrlExpiredFile>,
-    /// Networks and addresses of load balancers that speak the PROXY protocol, version 2.
+    /// Networks and addresses of load balancers that send the PROXY protocol, version 2.
     #[schemars(extend("default" = []))]
     pub(super) proxy_protocol: Typed<Vec<Spanned<String>>>,
     /// Whether HTTP/2 is offered besides HTTP/1.1.
     #[schemars(extend("default" = true))]
     pub(super) http2: Typed<bool>,
-    /// Whether namespaces with Windows authentication are passed to the backend.
+    /// Whether namespaces with Windows authentication are forwarded to the backend.
     #[schemars(extend("default" = false))]
     pub(super) windows_auth: Typed<bool>,
-    /// Whether a client's `traceparent` is carried on to the backend.
+    /// Whether a client's `traceparent` is forwarded to the backend.
     #[schemars(extend("default" = false))]
     pub(super) trust_traceparent: Typed<bool>,
-    /// Where clients put their tokens: a header, and the scheme if there is one.
+    /// The headers that may hold a token, each with its scheme if it has one.
     #[schemars(extend("default" = ["Authorization: Bearer"]))]
     pub(super) token_headers: Typed<Vec<Spanned<String>>>,
-    /// Whether the roles' namespaces of tokens reach the backend as they are, or as those without.
+    /// Whether token namespaces are forwarded as they are, or translated to the plain ones.
     #[schemars(extend("default" = "pass-through"))]
     pub(super) upstream: Typed<UpstreamFile>,
-    /// What the messages of clients with a token have to be: nothing, well-formed, or their own.
+    /// The check of messages from clients with a token: none, the form, or also that the message is of the token's device.
     #[schemars(extend("default" = "shape"))]
     pub(super) message_guard: Typed<MessageGuardFile>,
-    /// The endpoints that those messages may be for; any by default.
+    /// The endpoints that those messages may target; by default any.
     pub(super) message_endpoints: Typed<Vec<Spanned<String>>>,
-    /// What messages without a token may ask for besides what clients without one are known to need.
+    /// The request types that messages without a token may contain, besides those that clients without a token need.
     #[schemars(extend("default" = []))]
     pub(super) message_requests: Typed<Vec<Spanned<String>>>,
-    /// The queries that location takes besides those that clients are known to need.
+    /// The queries that the location route accepts, besides those that clients need.
     #[schemars(extend("default" = []))]
     pub(super) location_queries: Typed<Vec<Spanned<String>>>,
-    /// Who may use the AltAuth namespaces, and for what; nobody without.
+    /// The networks that may use the AltAuth namespaces, and the endpoints; without it the namespaces are closed.
     pub(super) alt_auth: Typed<AltAuthFile>,
-    /// What becomes of plain HTTP; sitegate does not listen for it without.
+    /// The plain HTTP listener; without it sitegate has none.
     pub(super) plain_http: Typed<PlainHttpFile>,
     /// Whether the token service is offered on it.
     #[schemars(extend("default" = false))]
@@ -293,7 +293,7 @@ pub(super) struct SiteSystemFile {
     /// Backends of single roles, where they are not the site system's.
     #[schemars(with = "Vec<RoleBackendFile>")]
     pub(super) role_backend: Option<toml::Value>,
-    /// Routes of your own, on top of those of the roles; the longest path wins.
+    /// Your own routes, in addition to those of the roles; the longest path wins.
     #[schemars(with = "Vec<RouteFile>")]
     pub(super) route: Option<toml::Value>,
 }
@@ -307,29 +307,29 @@ pub(super) struct TokenIssuerFile {
     pub(super) name: Typed<String>,
     /// Configuration Manager (`site`), Microsoft Entra ID, or another OpenID Connect provider.
     pub(super) kind: Typed<KindFile>,
-    /// The directory's GUID; required for `entra`.
+    /// The GUID of the Entra tenant; required for `entra`.
     pub(super) tenant: Typed<String>,
     /// Further values of `iss`; for `oidc` the only one, and required.
     pub(super) issuer: Typed<OneOrMany>,
-    /// The values of `aud` that mean this site; required for `oidc`.
+    /// The accepted values of `aud`; required for `oidc`.
     pub(super) audiences: Typed<Vec<Spanned<String>>>,
     /// A file or files (JWKS, PEM), or the https URL of a JWKS or discovery document.
     pub(super) keys: Typed<OneOrMany>,
     /// Hosts, besides the discovery document's own, that its `jwks_uri` may name.
     pub(super) key_hosts: Typed<Vec<Spanned<String>>>,
-    /// Hosts that keys are fetched from though their addresses are not public.
+    /// Hosts that keys may be fetched from although their addresses are not public.
     pub(super) private_hosts: Typed<Vec<Spanned<String>>>,
-    /// A PEM file with the roots to trust instead when keys are fetched.
+    /// A PEM file with the trusted roots for fetching keys, in place of the system's.
     pub(super) key_ca: Typed<String>,
-    /// How old fetched keys may become, 1s to 1d; by default what the issuer says.
+    /// The longest time that fetched keys are used without a refresh, 1s to 1d; by default as the issuer says.
     pub(super) key_refresh: Typed<Span>,
-    /// The least time between two fetches for unknown keys, 1s to 1d.
+    /// The shortest time between two fetches for unknown keys, 1s to 1d.
     #[schemars(extend("default" = "30s"))]
     pub(super) key_refetch_interval: Typed<Span>,
-    /// How far the clocks may differ; at most an hour.
+    /// The accepted clock difference; at most an hour.
     #[schemars(extend("default" = "5m"))]
     pub(super) leeway: Typed<Span>,
-    /// The longest life of a token; by default 90d, 2d or 1d, by kind.
+    /// The longest accepted lifetime of a token; by default 90d, 2d or 1d, by kind.
     pub(super) lifetime_max: Typed<Span>,
     /// Whether its tokens may be exchanged for the site's own; by default not for `oidc`.
     pub(super) exchange: Typed<bool>,

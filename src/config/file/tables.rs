@@ -17,20 +17,20 @@ pub(in crate::config) struct RoleBackendFile {
     /// The role, one of the site system's.
     #[schemars(schema_with = "schema_types::role")]
     pub(in crate::config) role: Typed<String>,
-    /// Where the role's requests go: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    /// The backend of the role: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
     #[schemars(regex(pattern = "^(http://|https://|unix:/)"))]
     pub(in crate::config) backend: Typed<String>,
-    /// For https: a PEM file with the roots to trust instead of the system's.
+    /// For https: a PEM file with the trusted roots, in place of the system's.
     pub(in crate::config) backend_ca: Typed<String>,
     /// For https: the name in the backend's certificate; by default its host.
     pub(in crate::config) backend_name: Typed<String>,
-    /// How long to wait for a connection; by default as the site system.
+    /// The timeout for a connection; by default that of the site system.
     pub(in crate::config) backend_connect_time: Typed<Span>,
-    /// How long to wait for the answer to begin, and between its parts; by default as the site system.
+    /// The timeout for the first byte of the response, and between its parts; by default that of the site system.
     pub(in crate::config) backend_answer_time: Typed<Span>,
-    /// How long an idle connection is kept; by default as the site system.
+    /// How long an idle connection is kept in the pool; by default as for the site system.
     pub(in crate::config) backend_idle_time: Typed<Span>,
-    /// As whom sitegate asks this backend; never what is said for another.
+    /// The account with which sitegate authenticates to this backend; that of another backend is not used.
     pub(in crate::config) backend_auth: Typed<BackendAuthFile>,
 }
 
@@ -39,7 +39,7 @@ pub(in crate::config) struct RoleBackendFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["basic"]))]
 pub(in crate::config) struct BackendAuthFile {
-    /// What holds user name, colon and password, in one line: `file:PATH` or `env:NAME`.
+    /// The source of the user name, a colon and the password, in one line: `file:PATH` or `env:NAME`.
     #[schemars(regex(pattern = "^(file|env):."))]
     pub(in crate::config) basic: Typed<String>,
 }
@@ -49,35 +49,35 @@ pub(in crate::config) struct BackendAuthFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["path", "require"]))]
 pub(in crate::config) struct RouteFile {
-    /// One path, or with a slash at its end that path and all below it.
+    /// One path, or with a trailing slash the path and everything below it.
     pub(in crate::config) path: Typed<String>,
-    /// What a request must show to pass.
+    /// The credentials that a request must have.
     #[schemars(schema_with = "schema_types::requirement")]
     pub(in crate::config) require: Typed<String>,
-    /// The methods that pass, in capitals.
+    /// The accepted methods, in upper case.
     #[schemars(extend("default" = ["GET", "HEAD", "POST"]))]
     pub(in crate::config) methods: Typed<Vec<Spanned<String>>>,
-    /// The largest request body; any size by default.
+    /// The largest request body; by default any size.
     pub(in crate::config) body_bytes: Typed<Size>,
-    /// Requests from one IPv4 address or IPv6 /64 in a minute; any number by default.
+    /// Requests per minute from one IPv4 address or IPv6 /64; by default any number.
     #[schemars(range(min = 1))]
     pub(in crate::config) requests_per_minute: Typed<u32>,
     /// The purposes a token may have.
     #[schemars(schema_with = "schema_types::purposes", extend("default" = ["client"]))]
     pub(in crate::config) purposes: Typed<Vec<Spanned<String>>>,
-    /// Whether the token ends here or is passed on to the backend.
+    /// Whether the token is removed or forwarded to the backend.
     #[schemars(extend("default" = "strip"))]
     pub(in crate::config) token: Typed<TokenFile>,
-    /// For a path in a namespace of tokens: whether the backend sees it, or the namespace without.
+    /// For a path in a token namespace: whether it is forwarded as it is, or translated to the plain namespace.
     #[schemars(extend("default" = "pass-through"))]
     pub(in crate::config) upstream: Typed<UpstreamFile>,
     /// The role whose backend its requests go to; by default the site system's backend.
     #[schemars(schema_with = "schema_types::role")]
     pub(in crate::config) role: Typed<String>,
-    /// Whether links to the site system by http lead there by https, in pages, listings and redirects.
+    /// Whether http links to the site system are rewritten to https, in pages, listings and redirects.
     #[schemars(extend("default" = false))]
     pub(in crate::config) rewrite_links: Typed<bool>,
-    /// Whether requests that pass may open a WebSocket.
+    /// Whether requests may be upgraded to WebSocket.
     #[schemars(extend("default" = false))]
     pub(in crate::config) websocket: Typed<bool>,
 }
@@ -87,10 +87,10 @@ pub(in crate::config) struct RouteFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["networks", "endpoints"]))]
 pub(in crate::config) struct AltAuthFile {
-    /// Networks and addresses where media start: `10.20.0.0/16`.
+    /// Networks and addresses in which boot media start, such as `10.20.0.0/16`.
     #[schemars(length(min = 1))]
     pub(in crate::config) networks: Typed<Vec<Spanned<String>>>,
-    /// The endpoints that messages from there may be for.
+    /// The endpoints that messages from there may target.
     #[schemars(length(min = 1))]
     pub(in crate::config) endpoints: Typed<Vec<Spanned<String>>>,
 }
@@ -100,10 +100,10 @@ pub(in crate::config) struct AltAuthFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["listen"]))]
 pub(in crate::config) struct PlainHttpFile {
-    /// The address and port where clients come in by plain HTTP: `0.0.0.0:80`.
+    /// The address and port for plain HTTP, such as `0.0.0.0:80`.
     #[schemars(regex(pattern = ":[0-9]+$"))]
     pub(in crate::config) listen: Typed<String>,
-    /// Whether its requests are refused, sent to https, or passed as they came.
+    /// Whether its requests are refused, redirected to https, or forwarded unchanged.
     #[schemars(extend("default" = "refuse"))]
     pub(in crate::config) mode: Typed<PlainHttpModeFile>,
 }
