@@ -4,6 +4,8 @@
 //! The only writer of the served certificate. Never publishes a certificate that clients would
 //! refuse while a better one exists, and no fault stops it.
 
+mod params;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,37 +27,12 @@ use crate::tls::{TlsOptions, TrialClient, server_config, trial};
 
 use super::cert_folder::{CertFolder, Folder};
 use super::judged_credential::{Holding, Judge};
-use super::report::{LastReport, Observer, Reporter, Warning};
+use super::report::{LastReport, Reporter, Warning};
 use super::served::Served;
 use super::source::{CredentialSource, SiteIssued};
 use super::watch::Watch;
 use super::whole_file::SETTLE_LOOK;
-
-/// The parameters of a site system's rotation.
-#[derive(Clone)]
-pub struct RotationParams {
-    /// The site system's configured name.
-    pub name: String,
-    /// The port that it is served on, for the log.
-    pub port: u16,
-    /// The hosts that its certificate must cover.
-    pub hosts: Vec<ServerName<'static>>,
-    /// Its TLS options.
-    pub tls: TlsOptions,
-    /// The folder of the operator's certificate, if configured.
-    pub pki: Option<Folder>,
-    /// The source of site-issued certificates; `None` for PKI only.
-    pub site_issued: Option<SiteIssued>,
-    /// The system's roots, for folders that bring none.
-    pub system: Arc<Anchors>,
-    /// The polling interval, for changes without an event.
-    pub poll: Duration,
-    /// Receives the reports.
-    pub observer: Arc<dyn Observer>,
-    /// The state of an earlier rotation of the same site system, so that a configuration reload
-    /// loses nothing.
-    pub previous: Option<Arc<Served>>,
-}
+pub use params::RotationParams;
 
 impl RotationParams {
     /// A site system without sources, polled every 30 seconds.

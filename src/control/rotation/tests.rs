@@ -12,6 +12,7 @@ use sitegate_forge::{Forged, LeafKey, Order, Pki, Protection, Usage, pfx};
 use crate::cert::Why;
 use crate::cert::issuer::{CertAlgorithm, Scope};
 use crate::clock::{Hands, second};
+use crate::control::report::Observer;
 use crate::control::whole_file::SETTLE;
 use crate::site::{Authority, AuthorityParams};
 use crate::unfit::Unfit;
