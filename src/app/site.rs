@@ -28,7 +28,7 @@ use crate::site::{
     publication, serve,
 };
 use crate::thread_guard::ThreadGuard;
-use crate::token::{Blocklist, Bundle, Trusted};
+use crate::token::{BUNDLE_BYTES_MAX, Blocklist, Bundle, Trusted};
 
 /// How often expired entries are removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
@@ -264,6 +264,7 @@ async fn offer(
         authority: parts.authority.clone(),
         state: config.site.state.clone(),
         life_s: BUNDLE_LIFE_S,
+        bytes_max: BUNDLE_BYTES_MAX,
     };
     let (publisher, published) =
         BundlePublisher::start(store.clone(), sources, parts.clock.clone()).await;

@@ -19,7 +19,7 @@ use crate::site::known_blocks::{RESTORE_SETTLES, missing};
 use crate::site::store::{Follower, FoundIn, Lost, PublishedBundle, Store, StoreError};
 use crate::site::token_key_error::TokenKeyError;
 use crate::site::tokens::{SiteTokens, bundle_keys};
-use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleTrust, TokenSigner};
+use crate::token::{Bundle, BundleTrust, TokenSigner};
 
 /// The interval for checking sources outside the store: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -48,6 +48,8 @@ pub struct BundleSources {
     pub state: PathBuf,
     /// The lifetime of a bundle, in seconds.
     pub life_s: i64,
+    /// The largest bundle, in bytes.
+    pub bytes_max: usize,
 }
 
 /// The task that renews the bundle.
@@ -104,10 +106,10 @@ enum PublishError {
     #[error("the bundle could not be signed")]
     Signing,
     #[error(
-        "the bundle with {blocks} blocks would have {bytes} bytes, and gateways accept \
-         {BUNDLE_BYTES_MAX}: unblock what need not be blocked any more"
+        "the bundle with {blocks} blocks would have {bytes} bytes, and gateways accept {most}: \
+         unblock what need not be blocked any more"
     )]
-    TooLarge { blocks: usize, bytes: usize },
+    TooLarge { blocks: usize, bytes: usize, most: usize },
     #[error("the store is an older copy, or another one: recovering missing blocks first")]
     Restored,
 }
@@ -198,7 +200,7 @@ impl BundlePublisher {
             return Ok(());
         }
         let wanted = self.wanted(&signers, &made_of, now).await?;
-        let site = &self.sources.site;
+        let (site, most) = (&self.sources.site, self.sources.bytes_max);
         let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
         let mut made = None;
         let make = |current: Option<&PublishedBundle>, version: u64| {
@@ -233,13 +235,12 @@ impl BundlePublisher {
             }
             let next = Bundle { version, ..wanted.clone() };
             let text = next.sign(signers.current()).map_err(|_| PublishError::Signing)?;
-            match text.len() {
-                ..=BUNDLE_BYTES_MAX => {
-                    made = Some((next.issued, next.expires));
-                    Ok(Some(text))
-                }
-                bytes => Err(PublishError::TooLarge { blocks: next.blocks.len(), bytes }),
+            let (blocks, bytes) = (next.blocks.len(), text.len());
+            if bytes > most {
+                return Err(PublishError::TooLarge { blocks, bytes, most });
             }
+            made = Some((next.issued, next.expires));
+            Ok(Some(text))
         };
         let Some(found) = self.store.publish(make, made_of.store, now).await? else {
             return Ok(());
@@ -373,3 +374,6 @@ fn origin(host: &str) -> String {
         Err(_) => format!("https://{host}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,7 @@ fn sources(state: &Path, server: &str, issuer: &str) -> BundleSources {
         authority: None,
         state: state.to_owned(),
         life_s: 86_400,
+        bytes_max: usize::MAX,
     }
 }
 
