@@ -24,7 +24,7 @@ use super::content::hex;
 pub use super::presented::{ServedChain, thumbprint};
 
 /// The timeout of a connection attempt, and of a whole response.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The most bytes of a body that are kept, unless it is only hashed.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
@@ -225,8 +225,8 @@ impl SimClient {
     /// # Errors
     /// The failure; the connection is then closed.
     pub async fn fetch(&mut self, request: &SimRequest) -> Result<SimAnswer, ClientError> {
-        let answered = tokio::time::timeout(PATIENCE, self.exchange(request)).await;
-        let answered = answered.unwrap_or(Err(ClientError::Time(PATIENCE)));
+        let answered = tokio::time::timeout(WAIT_MAX, self.exchange(request)).await;
+        let answered = answered.unwrap_or(Err(ClientError::Time(WAIT_MAX)));
         if answered.is_err() {
             self.close();
         }
@@ -238,8 +238,8 @@ impl SimClient {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(&mut self) -> Result<Arc<ServedChain>, ClientError> {
-        let opened = tokio::time::timeout(PATIENCE, self.ready()).await;
-        let open = opened.unwrap_or(Err(ClientError::Time(PATIENCE)))?;
+        let opened = tokio::time::timeout(WAIT_MAX, self.ready()).await;
+        let open = opened.unwrap_or(Err(ClientError::Time(WAIT_MAX)))?;
         Ok(open.presented.clone())
     }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::ConfigArg;
 use crate::front::at_home;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const WAIT_MAX: Duration = Duration::from_secs(3);
 /// How often it is asked while it is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -49,9 +49,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// No listener answers there, or not in HTTP.
 pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     let address = at_home(address);
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+    let mut stream = TcpStream::connect_timeout(&address, WAIT_MAX)
         .with_context(|| format!("no gateway responds at {address}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(WAIT_MAX))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::site::store::{GatewayRecord, Store};
 
 /// How long to wait for those who are there.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Who was not heard of for so long is not waited for: a gateway asks at least every minute.
 const AWAY: SignedDuration = SignedDuration::from_secs(150);
@@ -35,7 +35,7 @@ pub(super) async fn tell(store: &Store, config: &Config) -> anyhow::Result<Vec<S
         let is_here = here.is_none_or(|held| has(held, version, present));
         let is_told = gateways.is_empty() || bundle.is_some();
         let all = missing.iter().all(|gateway| is_away(gateway, now));
-        if (is_here && is_told && all) || since.elapsed() > PATIENCE {
+        if (is_here && is_told && all) || since.elapsed() > WAIT_MAX {
             let mut lines = vec![match here {
                 Some(_) if is_here => "in force on this host".to_owned(),
                 Some(_) => "NOT yet in force on this host: see 'sitegate status'".to_owned(),

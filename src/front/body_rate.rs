@@ -51,14 +51,14 @@ mod tests {
     }
 
     async fn lasts(bytes: usize, every: Duration) -> Duration {
-        let (mut patience, began) = (BodyRate::new(&limits()), Instant::now());
+        let (mut rate, began) = (BodyRate::new(&limits()), Instant::now());
         while began.elapsed() < Duration::from_secs(3600) {
-            let until = patience.until();
+            let until = rate.until();
             tokio::time::sleep(every).await;
             if Instant::now() >= until {
                 return until - began;
             }
-            patience.earn(bytes);
+            rate.earn(bytes);
         }
         began.elapsed()
     }
@@ -71,8 +71,8 @@ mod tests {
         let dripping = lasts(1, Duration::from_secs(1)).await;
         assert!(dripping < Duration::from_secs(12), "{dripping:?}");
         // A fast start earns no more than the grace.
-        let mut patience = BodyRate::new(&limits());
-        patience.earn(1 << 30);
-        assert!(patience.until() <= Instant::now() + limits().body_grace);
+        let mut rate = BodyRate::new(&limits());
+        rate.earn(1 << 30);
+        assert!(rate.until() <= Instant::now() + limits().body_grace);
     }
 }

@@ -1,7 +1,7 @@
 //! Bulk receive: while many bytes are still to come, the kernel wakes the receiver once per piece
 //! instead of once per segment (SO_RCVLOWAT, socket(7)).
 //!
-//! Only a hint: a receiver waits at most [`PATIENCE`] longer, and if the system refuses the option,
+//! Only a hint: a receiver waits at most [`WAIT_MAX`] longer, and if the system refuses the option,
 //! nothing changes.
 
 use std::os::fd::AsFd;
@@ -26,7 +26,7 @@ sockopt_impl!(
 /// The size of a piece: a few TLS records, for one system call each way.
 const PIECE: usize = 64 * 1024;
 /// The longest wait for a piece. A slower sender's bytes are relayed as they arrive.
-const PATIENCE: Duration = Duration::from_millis(10);
+const WAIT_MAX: Duration = Duration::from_millis(10);
 /// The bytes to receive from a slow sender before the mark is raised again.
 const REST_BYTES: usize = 16 * PIECE;
 
@@ -60,7 +60,7 @@ impl LowWater {
             return;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        if self.deadline.passed(cx, since + PATIENCE) {
+        if self.deadline.passed(cx, since + WAIT_MAX) {
             self.rest = REST_BYTES;
             // The kernel checks the new mark at once, and wakes the receiver.
             self.set(socket, false);
@@ -148,7 +148,7 @@ mod tests {
             let read = read.await.unwrap();
             assert_eq!(read, 1000);
             low_water.received(&receiver, read, MUCH);
-            waited.push(began.elapsed() >= PATIENCE);
+            waited.push(began.elapsed() >= WAIT_MAX);
         }
         assert_eq!(waited, [true, false, false]);
         low_water.received(&receiver, REST_BYTES, MUCH);

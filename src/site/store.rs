@@ -66,7 +66,7 @@ use place::OwnPlace;
 use crate::live::{Live, Publisher, live};
 
 /// How long to wait at startup for a server that may start together with this process.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The site's store. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -114,11 +114,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open_briefly`].
     pub async fn open_at_start(place: &StorePlace) -> Result<Self, StoreError> {
-        Store::open_within(place, PATIENCE).await
+        Store::open_within(place, WAIT_MAX).await
     }
 
-    async fn open_within(place: &StorePlace, patience: Duration) -> Result<Self, StoreError> {
-        let store = Store::with(place::connect(place, patience).await?);
+    async fn open_within(place: &StorePlace, wait_max: Duration) -> Result<Self, StoreError> {
+        let store = Store::with(place::connect(place, wait_max).await?);
         store.shared.heard.send_replace(store.block_version().await?);
         Ok(store)
     }

@@ -26,7 +26,7 @@ const WAYS: [Way; 3] = [Way::Http1, Way::Http2, Way::Windows];
 /// The ways with pooled backend connections.
 const SHARED: [Way; 2] = [Way::Http1, Way::Http2];
 
-const PATIENCE: &str = "windows_auth = true\nbackend_answer_time = \"400ms\"";
+const WAIT_MAX: &str = "windows_auth = true\nbackend_answer_time = \"400ms\"";
 
 fn ask(gateway: &Gateway, way: Way, method: &str, path: &str) -> Got {
     if way == Way::Http2 {
@@ -113,7 +113,7 @@ fn none_is_a_success(cases: &Cases) {
 
 fn faults_by(carrier: Carrier, cases: &Cases) -> Vec<String> {
     let liar = backend(carrier, cases);
-    let gateway = liar.plan().site_system(PATIENCE).start();
+    let gateway = liar.plan().site_system(WAIT_MAX).start();
     let mut faults = Vec::new();
     for way in WAYS {
         for (n, (what, _, then)) in cases.iter().enumerate() {
@@ -283,7 +283,7 @@ fn bytes_behind_an_answer_are_dropped_with_the_connection() {
         .collect();
     for carrier in CARRIERS {
         let liar = backend(carrier, &cases);
-        let plan = liar.plan().site_system(PATIENCE).sections("[limits]\nthreads = 1");
+        let plan = liar.plan().site_system(WAIT_MAX).sections("[limits]\nthreads = 1");
         let gateway = plan.start();
         for (way, n, (what, ..)) in
             WAYS.iter().flat_map(|way| cases.iter().enumerate().map(|(n, case)| (*way, n, case)))
@@ -323,7 +323,7 @@ fn a_windows_auth_connection_serves_one_client_only() {
             }
             (vec![Part::Bytes(text.into_bytes())], Then::Keep)
         });
-        let plan = liar.plan().site_system(PATIENCE).sections("[limits]\nthreads = 1");
+        let plan = liar.plan().site_system(WAIT_MAX).sections("[limits]\nthreads = 1");
         let gateway = plan.start();
         let say = |wire: &mut Wire, name: &str| {
             let head = format!("GET {PATH}{name} HTTP/1.1\r\nHost: {}\r\n\r\n", Gateway::HOST);
@@ -356,7 +356,7 @@ fn an_answer_without_a_length_ends_only_with_close_notify() {
     for (then, whole) in [(Then::Close, true), (Then::Cut, false)] {
         let answer = move |_: &str, _| (vec![Part::Bytes(text.as_bytes().to_vec())], then);
         let liar = Liar::by(Carrier::Tls, answer);
-        let gateway = liar.plan().site_system(PATIENCE).start();
+        let gateway = liar.plan().site_system(WAIT_MAX).start();
         for way in WAYS {
             let got = ask(&gateway, way, "GET", "/CCM_Client/x");
             assert_eq!(got.whole, whole, "{way:?} {then:?}: {got:?}");
@@ -424,7 +424,7 @@ fn a_slow_answer_passes_while_it_makes_progress() {
         }
         (parts, Then::Keep)
     };
-    let gateway = Plan::to(&Liar::start(drip).url()).site_system(PATIENCE).start();
+    let gateway = Plan::to(&Liar::start(drip).url()).site_system(WAIT_MAX).start();
     // Longer in total than the timeout between two parts of a response.
     for way in SHARED {
         let got = ask(&gateway, way, "GET", "/CCM_Client/x");

@@ -240,7 +240,7 @@ fn uploads_a_backend_does_not_read_get_backpressure() {
     assert!(grown < 64 * 1024, "memory grew by {grown} KiB");
     // The wait for the backend is limited, and so is the wait for a client that has nothing more to
     // send.
-    eventually("its patience is over", || gateway.metric("sitegate_requests_total{") >= 18.0);
+    eventually("its time is over", || gateway.metric("sitegate_requests_total{") >= 18.0);
     drop(wires);
     eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
     drop(gateway);

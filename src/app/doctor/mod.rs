@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::tls::ClientConfigs;
 
 /// How long one probe may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The permitted clock skew: tokens and tickets allow for five minutes in all.
 const SKEW_MAX_S: u64 = 120;
 
@@ -83,5 +83,5 @@ pub(crate) fn examine(
 
 /// Runs a probe with a timeout; `late` is the finding after the timeout.
 async fn within(late: Finding, probe: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-    tokio::time::timeout(PATIENCE, probe).await.unwrap_or_else(|_| vec![late])
+    tokio::time::timeout(WAIT_MAX, probe).await.unwrap_or_else(|_| vec![late])
 }

@@ -22,7 +22,7 @@ pub(super) struct BackendConnection {
     idle_time: Duration,
     /// Whether it served a request before this one.
     pub(super) reused: bool,
-    patience: Duration,
+    timeout: Duration,
     /// The time of the last read or write, and of the last write.
     since: Instant,
     sent: Instant,
@@ -37,7 +37,7 @@ impl BackendConnection {
             peer,
             idle_time: going.idle_time,
             reused,
-            patience: going.answer_time,
+            timeout: going.answer_time,
             since: now,
             sent: now,
             deadline: Deadline::default(),
@@ -86,8 +86,8 @@ impl BackendConnection {
     }
 
     /// Waits for the backend. Ready when the timeout has passed.
-    pub(super) fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.deadline.passed(cx, self.since + self.patience) {
+    pub(super) fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.deadline.passed(cx, self.since + self.timeout) {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -354,7 +354,7 @@ impl<'a, C: ClientStream> Exchange<'a, C> {
         if waits == Waits::ForClient && !matches!(self.response.rest, Some(Rest::Tunnel)) {
             return Poll::Pending;
         }
-        ready!(up.poll_patience(cx));
+        ready!(up.poll_timeout(cx));
         Poll::Ready(Err(Failed::because(
             Denial::UpstreamTimeout,
             "the backend stopped sending for too long",

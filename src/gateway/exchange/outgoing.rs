@@ -125,11 +125,11 @@ impl Outgoing {
         }
         out.extend_from_slice(b"\r\n");
         let times = site.upstream(ctx.route)?.times;
-        let patience = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
+        let of_route = ctx.route.and_then(|n| site.routes.get(n)).and_then(|r| r.answer_time);
         let answer_time = if pass.websocket {
             times.websocket
         } else {
-            times.answer.max(patience.unwrap_or_default())
+            times.answer.max(of_route.unwrap_or_default())
         };
         Some(Outgoing {
             head: out,

@@ -106,7 +106,7 @@ struct Http2 {
     body_ended: bool,
     /// Body bytes passed on whose flow-control capacity is not released yet.
     unreleased: usize,
-    patience: BodyRate,
+    body_rate: BodyRate,
     respond: SendResponse<Bytes>,
     answer: Option<SendStream<Bytes>>,
     unsent: UnsentResponse,
@@ -126,13 +126,13 @@ impl Http2 {
         respond: SendResponse<Bytes>,
         unread: Arc<UnreadResponses>,
     ) -> Self {
-        let (patience, send_stall) =
+        let (body_rate, send_stall) =
             gateway.policy.peek(|policy| (BodyRate::new(&policy.limits), policy.limits.send_stall));
         Http2 {
             body_ended: body.is_end_stream(),
             body,
             unreleased: 0,
-            patience,
+            body_rate,
             respond,
             answer: None,
             unsent: UnsentResponse::new(unread),
@@ -231,7 +231,7 @@ impl ClientStream for Http2 {
         }
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(data))) => {
-                self.patience.earn(data.len());
+                self.body_rate.earn(data.len());
                 self.unreleased = data.len();
                 take(cx, &data);
                 Poll::Ready(Ok(true))
@@ -242,7 +242,7 @@ impl ClientStream for Http2 {
                 Poll::Ready(Ok(false))
             }
             Poll::Pending => {
-                if self.deadline.passed(cx, self.patience.until()) {
+                if self.deadline.passed(cx, self.body_rate.until()) {
                     let detail = "the client was too slow";
                     Poll::Ready(Err(Failed::because(Denial::LimitRate, detail)))
                 } else {

@@ -101,15 +101,15 @@ impl fmt::Debug for OwnPlace {
     }
 }
 
-/// Connects, and migrates the tables. `patience` is how long to wait for a server that may be
+/// Connects, and migrates the tables. `wait_max` is how long to wait for a server that may be
 /// starting.
 pub(super) async fn connect(
     place: &StorePlace,
-    patience: Duration,
+    wait_max: Duration,
 ) -> Result<(Db, OwnPlace), StoreError> {
     match place {
         StorePlace::Sqlite(path) => sqlite(path).await,
-        StorePlace::Postgres(url) => postgres(url, patience).await,
+        StorePlace::Postgres(url) => postgres(url, wait_max).await,
     }
 }
 
@@ -196,9 +196,9 @@ fn sqlite_pool(connections_max: u32) -> SqlitePoolOptions {
         })
 }
 
-async fn postgres(url: &PostgresUrl, patience: Duration) -> Result<(Db, OwnPlace), StoreError> {
+async fn postgres(url: &PostgresUrl, wait_max: Duration) -> Result<(Db, OwnPlace), StoreError> {
     let options = url.options()?;
-    let until = Instant::now() + patience;
+    let until = Instant::now() + wait_max;
     let server = PostgresServer::new(options.clone());
     loop {
         match server.ask().await {

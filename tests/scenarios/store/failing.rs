@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::*;
 
 /// Much longer than needed: this measures nothing.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn place(url: &str) -> StorePlace {
     StorePlace::Postgres(PostgresUrl::parse(url).unwrap())
@@ -29,7 +29,7 @@ async fn execute(server: &Postgres, sql: &'static str) {
 /// Queries until the store answers again.
 async fn works_again(store: &Store) {
     let back = async { while store.block_version().await.is_err() {} };
-    tokio::time::timeout(PATIENCE, back).await.expect("it is tried again");
+    tokio::time::timeout(WAIT_MAX, back).await.expect("it is tried again");
 }
 
 /// The events of a store, without single failures.
@@ -53,7 +53,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}"));
+    tokio::time::timeout(WAIT_MAX, wait).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 #[tokio::test]
@@ -216,11 +216,11 @@ async fn after_an_outage_no_request_waits_for_old_connections() {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut looking).await.unwrap() < 10 {}
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("all connections are in use");
+    tokio::time::timeout(WAIT_MAX, waiting).await.expect("all connections are in use");
     server.freeze();
     let away =
         async { while store.block_version().await.unwrap_err().fault() != StoreFault::NoAnswer {} };
-    tokio::time::timeout(PATIENCE, away).await.expect("it is known to be away");
+    tokio::time::timeout(WAIT_MAX, away).await.expect("it is known to be away");
     server.thaw();
     works_again(&store).await;
     assert_eq!(stuck.len(), 10, "they wait still");
@@ -241,7 +241,7 @@ async fn a_read_only_database_is_reported_until_a_write_succeeds() {
             }
         }
     };
-    let error = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    let error = tokio::time::timeout(WAIT_MAX, refused).await.unwrap();
     assert_eq!(error.fault(), StoreFault::ReadOnly, "{error}");
     store.blocks().await.expect("who is blocked is still said");
     assert!(health.peek(|health| health.trouble.is_some()), "reading is no sign that it is over");

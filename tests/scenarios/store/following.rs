@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::*;
 
 /// Much longer than needed: this measures nothing.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 async fn block(store: &Store, id: &str) {
     assert!(store.block(&Blocked::Device(id), None, "admin", at(1)).await.unwrap());
@@ -22,7 +22,7 @@ async fn sees(follower: &mut Follower, store: &Store, count: usize) {
             follower.changed().await;
         }
     };
-    timeout(PATIENCE, seen).await.expect("a change is noticed");
+    timeout(WAIT_MAX, seen).await.expect("a change is noticed");
 }
 
 #[rstest]
@@ -69,7 +69,7 @@ async fn who_often_stops_waiting_still_notices(#[values(Kind::Sqlite, Kind::Pg)]
         // Each wait is far shorter than the poll interval.
         while timeout(Duration::from_millis(9), follower.changed()).await.is_err() {}
     };
-    timeout(PATIENCE, noticed).await.expect("a change is noticed");
+    timeout(WAIT_MAX, noticed).await.expect("a change is noticed");
 }
 
 #[rstest]
@@ -83,7 +83,7 @@ async fn a_change_without_a_block_wakes_no_follower(#[values(Kind::Sqlite, Kind:
     // Several poll intervals.
     assert!(timeout(Duration::from_millis(600), follower.changed()).await.is_err());
     block(&one, "k2").await;
-    timeout(PATIENCE, follower.changed()).await.expect("a change is noticed");
+    timeout(WAIT_MAX, follower.changed()).await.expect("a change is noticed");
 }
 
 #[tokio::test]
@@ -98,5 +98,5 @@ async fn a_follower_outlives_its_server() {
     assert!(timeout(Duration::from_millis(300), follower.changed()).await.is_err());
     home.server.as_mut().unwrap().resume();
     block(&other, "k2").await;
-    timeout(PATIENCE, follower.changed()).await.expect("a change is noticed");
+    timeout(WAIT_MAX, follower.changed()).await.expect("a change is noticed");
 }

@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use super::*;
 
 /// Much longer than needed: this measures nothing.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Changes the content of a closed store directly.
 async fn meddle(home: &Home, sql: &'static str) {
@@ -124,7 +124,7 @@ async fn a_database_is_used_again_after_an_outage() {
     assert!(answer.is_err(), "{answer:?}");
     home.server.as_mut().unwrap().resume();
     let back = async { while store.block_version().await.is_err() {} };
-    tokio::time::timeout(PATIENCE, back).await.expect("it is tried again");
+    tokio::time::timeout(WAIT_MAX, back).await.expect("it is tried again");
     enrolled(&store, &with_key("k2")).await;
     assert_eq!(store.device(&device.id).await.unwrap(), Some(device));
 }

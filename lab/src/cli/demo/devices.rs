@@ -15,7 +15,7 @@ const CONTENT: &str = "/SMS_DP_SMSPKG$/PS100012/4096.bin";
 const OTHER: &str = "/SMS_DP_SMSPKG$/PS100013/4096.bin";
 
 /// Longer than a block may take, so that a slow machine is told apart from a broken one.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 pub(super) const REGISTRATION: StepText = StepText {
     title: "a device registers",
@@ -102,7 +102,7 @@ pub(super) async fn blocked(stage: &mut DemoSite) -> anyhow::Result<StepOutcome>
     let mut client = stage.client(MP)?;
     let request = SimRequest::get(POLICY).bearer(&stage.own_token);
     let mut answer = client.fetch(&request).await?;
-    while answer.status == 200 && begin.elapsed() < PATIENCE {
+    while answer.status == 200 && begin.elapsed() < WAIT_MAX {
         tokio::time::sleep(Duration::from_millis(5)).await;
         answer = client.fetch(&request).await?;
     }

@@ -66,7 +66,7 @@ impl DemoStep {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Look again and again until there is something to see.
@@ -79,7 +79,7 @@ pub(super) async fn until<T>(
         if let Some(seen) = look().await? {
             return Ok(seen);
         }
-        anyhow::ensure!(begun.elapsed() < PATIENCE, "{what} did not come within {PATIENCE:?}");
+        anyhow::ensure!(begun.elapsed() < WAIT_MAX, "{what} did not come within {WAIT_MAX:?}");
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
