@@ -1,12 +1,13 @@
 //! HTTP/2 attacks: floods that must not affect others, and requests that would change their meaning
 //! when they are written as HTTP/1.1.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::support::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, block, frame, request,
+    SETTINGS, WINDOW_UPDATE, block, frame, request, status,
 };
 use crate::support::{Gateway, Http2, Liar, Nginx, Part, Plan, Then, eventually, write_pattern};
 
@@ -466,4 +467,40 @@ fn floods_of_http_2_frames_cost_other_clients_nothing() {
     drop(held);
     eventually("nothing is open", || gateway.metric("sitegate_connections ") == 0.0);
     check("afterwards", Instant::now(), 64);
+}
+
+/// curl before 8.7 ends its upload early when it gets an error, which RFC 9113 (§8.1.1) makes a
+/// malformed request: its stream is reset, with what was not sent of the response.
+#[test]
+fn an_error_is_complete_before_the_client_can_stop_its_upload() {
+    // A backend that responds before it reads the body.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let backend = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let mut read = 0;
+        while !head[..read].ends_with(b"\r\n\r\n") {
+            read += stream.read(&mut head[read..]).unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 501 None\r\nContent-Length: 4\r\n\r\n").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        stream.write_all(b"none").unwrap();
+        // Until the gateway has closed it.
+        let _ = stream.read(&mut head);
+    });
+    let route = "[[site_system.route]]\npath = \"/any/\"\nrequire = \"anonymous\"\n\
+                 methods = [\"PUT\"]\nbody_bytes = \"100MiB\"\n";
+    let gateway = Plan::to(&url).after(route).start();
+    let mut client = Http2::open(&gateway);
+    client.send(HEADERS, END_HEADERS, 1, &request("PUT", "/any/x", &[("content-length", "1")]));
+    let mut frames = std::iter::from_fn(|| client.next()).filter(|frame| frame.stream == 1);
+    let head = frames.find(|frame| frame.kind == HEADERS).expect("a response");
+    assert_eq!(status(&head.payload), 501);
+    drop(frames);
+    client.send(DATA, END_STREAM, 1, b"");
+    let got = client.outcome(1);
+    assert_eq!((got.whole, got.body.as_slice()), (true, b"none".as_slice()));
+    drop((client, gateway));
+    backend.join().unwrap();
 }

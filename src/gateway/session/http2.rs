@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use http::Response;
 use http::request::Parts;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use tokio::sync::watch;
@@ -36,6 +37,10 @@ const FIRST_READ_BEHIND: usize = 2 * 1024;
 /// How long the data of a client that still sends is discarded: in total, and while none arrives.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// How long the head of an early error response waits for its body. A client that gets the head
+/// alone may end its upload before its announced length (curl before 8.7 does), and h2 resets the
+/// stream of such a request, with its response (RFC 9113 §8.1.1).
+const EARLY_HEAD: Duration = Duration::from_secs(5);
 
 /// Returns the HTTP/2 settings.
 fn options(streams_max: usize) -> H2Options {
@@ -108,6 +113,8 @@ struct Http2 {
     unreleased: usize,
     body_rate: BodyRate,
     respond: SendResponse<Bytes>,
+    /// The head of an early error response, which is sent with its body.
+    early: Option<EarlyHead>,
     answer: Option<SendStream<Bytes>>,
     unsent: UnsentResponse,
     /// Whether the response is complete; `told` says whether END_STREAM was sent.
@@ -117,6 +124,13 @@ struct Http2 {
     send_stall: Duration,
     stalled: Option<Instant>,
     deadline: Deadline,
+}
+
+/// The head of an error response that a backend sent before it had read the request.
+struct EarlyHead {
+    response: Response<()>,
+    /// When it is sent without its body.
+    until: Instant,
 }
 
 impl Http2 {
@@ -134,6 +148,7 @@ impl Http2 {
             unreleased: 0,
             body_rate,
             respond,
+            early: None,
             answer: None,
             unsent: UnsentResponse::new(unread),
             ended: false,
@@ -143,6 +158,12 @@ impl Http2 {
             stalled: None,
             deadline: Deadline::default(),
         }
+    }
+
+    fn send_head(&mut self, response: Response<()>) -> Result<(), Failed> {
+        let sent = self.respond.send_response(response, self.told);
+        self.answer = Some(sent.map_err(Failed::client)?);
+        Ok(())
     }
 
     /// Resets the stream before the end of its response.
@@ -285,9 +306,11 @@ impl ClientStream for Http2 {
             return Err(Failed::because(Denial::GatewayInternal, "not a response of HTTP/2"));
         };
         self.told = !matches!(follows, Follows::Length(1..) | Follows::Body);
-        self.answer =
-            Some(self.respond.send_response(response, self.told).map_err(Failed::client)?);
-        Ok(())
+        if !self.told && !self.body_ended && answer.status >= 400 {
+            self.early = Some(EarlyHead { response, until: Instant::now() + EARLY_HEAD });
+            return Ok(());
+        }
+        self.send_head(response)
     }
 
     fn data(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Result<(), Failed> {
@@ -301,6 +324,15 @@ impl ClientStream for Http2 {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        if let Some(early) = &self.early {
+            let is_whole = self.ended || self.unsent.len() >= SEND_BUFFER;
+            if !is_whole && !self.body_ended && !self.deadline.passed(cx, early.until) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(early) = self.early.take() {
+                self.send_head(early.response)?;
+            }
+        }
         while !self.unsent.is_empty() {
             let room = ready!(self.poll_capacity(cx, self.unsent.len()))?;
             let piece = self.unsent.take(room);
@@ -322,11 +354,14 @@ impl ClientStream for Http2 {
         if !self.unsent.unread().has_room(cx) {
             return self.poll_stalled(cx);
         }
+        if self.early.is_some() {
+            return Poll::Ready(Ok(SEND_BUFFER));
+        }
         self.poll_capacity(cx, SEND_BUFFER)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        if self.answer.is_some() {
+        if self.answer.is_some() || self.early.is_some() {
             ready!(self.poll_sent(cx))?;
         }
         // The connection is shared: unused capacity goes to other streams.
