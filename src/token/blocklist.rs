@@ -3,6 +3,8 @@
 //! Stores only fingerprints and times, so that a long list stays small and a lookup is a few
 //! hashes. Takes verified identities; reads no files.
 
+mod builder;
+mod rules;
 mod typed;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,6 +20,8 @@ use super::issuer::Issuer;
 use super::origin::TokenOrigin;
 use super::refusal::Refusal;
 use crate::denial::Denial;
+use builder::BlocklistBuilder;
+use rules::{Rule, Rules};
 pub use typed::{BLOCKLIST_BYTES_MAX, BlocklistFault};
 
 /// A rule without a time blocks regardless of the time of issue.
@@ -27,7 +31,7 @@ const ALWAYS: i64 = i64::MAX;
 #[derive(Default)]
 pub struct Blocklist {
     /// By the fingerprint of a rule's subject: tokens issued before this second are blocked.
-    rules: HashMap<u128, i64>,
+    rules: Rules,
     /// Computes the fingerprints, with a random key so that an attacker cannot construct a
     /// collision.
     hasher: RandomState,
@@ -131,20 +135,46 @@ impl Blocklist {
 
     /// The list of a site's blocks, which refer to issuers by their `iss`, as tokens do.
     pub fn of<'a>(entries: impl IntoIterator<Item = Blocking<'a>>) -> Self {
-        let mut list = Blocklist::default();
+        let mut list = BlocklistBuilder::default();
         for entry in entries {
-            match entry {
-                Blocking::Token { iss, id } => {
-                    list.rule(Some(IssuerKey::Iss(iss)), About::Token(id), ALWAYS);
-                }
-                Blocking::Device(id) => list.rule(None, About::Device(id), ALWAYS),
-                Blocking::User(id) => list.rule(None, About::User(id), ALWAYS),
-                Blocking::IssuedBefore { iss, before } => {
-                    list.rule(Some(IssuerKey::Iss(iss)), About::Everything, second(before));
-                }
-            }
+            let (issuer, about, before) = entry.rule();
+            list.rule(issuer, about, before);
         }
-        list
+        let list = list.build();
+        Blocklist { entries: list.rules.len(), ..list }
+    }
+
+    /// The list after a change: without the removed entries, whatever their times, and with the
+    /// added ones in place of earlier ones of the same subject. Costs the same for a long list.
+    #[must_use]
+    pub fn changed<'a>(
+        &self,
+        removed: impl IntoIterator<Item = Blocking<'a>>,
+        added: impl IntoIterator<Item = Blocking<'a>>,
+    ) -> Self {
+        let mut kinds = self.kinds;
+        let fingerprint = |issuer, about| fingerprint(&self.hasher, issuer, about);
+        let removed = removed.into_iter().map(|entry| entry.rule());
+        let removed: Vec<u128> =
+            removed.map(|(issuer, about, _)| fingerprint(issuer, about)).collect();
+        let added = added.into_iter().map(|entry| entry.rule());
+        let added: Vec<Rule> = added
+            .map(|(issuer, about, before)| {
+                kinds |= about.kind(issuer);
+                (fingerprint(issuer, about), before)
+            })
+            .collect();
+        let rules = self.rules.changed(&added, &removed);
+        Blocklist {
+            entries: rules.len(),
+            rules,
+            hasher: self.hasher.clone(),
+            kinds,
+            issuers: self.issuers.clone(),
+            beside: self.beside.clone(),
+            names: self.names.clone(),
+            is_unheard: self.is_unheard,
+        }
     }
 
     /// Checks a verified identity and the tokens that its token was made from. `issued` is the
@@ -168,7 +198,7 @@ impl Blocklist {
         if self.is_unheard {
             return Err(Refusal::new(Denial::SiteUnheard, "there is no list of blocks"));
         }
-        if self.rules.is_empty() {
+        if self.rules.len() == 0 {
             return Ok(());
         }
         let subject = BlockedSubject::of(who, issued);
@@ -245,39 +275,38 @@ impl Blocklist {
         self.issuers.iter().map(String::as_str)
     }
 
-    /// The memory of the rules, in bytes: an entry and a control byte for each slot of the table,
-    /// at most seven eighths of them used.
+    /// The memory of the rules, in bytes.
     pub fn bytes(&self) -> usize {
-        let places = self.rules.capacity().saturating_mul(8).div_ceil(7);
-        places.saturating_mul(size_of::<(u128, i64)>() + 1)
+        self.rules.bytes()
     }
 
     fn before(&self, issuer: Option<IssuerKey<'_>>, about: About<'_>) -> Option<i64> {
         if self.kinds & about.kind(issuer) == 0 {
             return None;
         }
-        self.rules.get(&self.fingerprint(issuer, about)).copied()
+        self.rules.get(fingerprint(&self.hasher, issuer, about))
     }
+}
 
-    fn rule(&mut self, issuer: Option<IssuerKey<'_>>, about: About<'_>, before: i64) {
-        let place = self.fingerprint(issuer, about);
-        let rule = self.rules.entry(place).or_insert(before);
-        *rule = before.max(*rule);
-        self.kinds |= about.kind(issuer);
-        self.entries += 1;
-        if let Some(IssuerKey::Name(name)) = issuer
-            && !self.issuers.contains(name)
-        {
-            self.issuers.insert(name.to_owned());
+impl<'a> Blocking<'a> {
+    /// The rule that blocks it.
+    fn rule(self) -> (Option<IssuerKey<'a>>, About<'a>, i64) {
+        match self {
+            Blocking::Token { iss, id } => (Some(IssuerKey::Iss(iss)), About::Token(id), ALWAYS),
+            Blocking::Device(id) => (None, About::Device(id), ALWAYS),
+            Blocking::User(id) => (None, About::User(id), ALWAYS),
+            Blocking::IssuedBefore { iss, before } => {
+                (Some(IssuerKey::Iss(iss)), About::Everything, second(before))
+            }
         }
     }
+}
 
-    /// A 128-bit fingerprint of a rule's subject: two keyed hashes with separate domains.
-    fn fingerprint(&self, issuer: Option<IssuerKey<'_>>, about: About<'_>) -> u128 {
-        let (kind, id) = (about.kind(issuer), about.id());
-        let half = |domain: u8| u128::from(self.hasher.hash_one((domain, kind, issuer, id)));
-        half(0) << 64 | half(1)
-    }
+/// A 128-bit fingerprint of a rule's subject: two keyed hashes with separate domains.
+fn fingerprint(hasher: &RandomState, issuer: Option<IssuerKey<'_>>, about: About<'_>) -> u128 {
+    let (kind, id) = (about.kind(issuer), about.id());
+    let half = |domain: u8| u128::from(hasher.hash_one((domain, kind, issuer, id)));
+    half(0) << 64 | half(1)
 }
 
 /// The properties of a token that rules are matched against.

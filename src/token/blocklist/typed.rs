@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ALWAYS, About, Blocklist, IssuerKey, second};
+use super::{ALWAYS, About, Blocklist, BlocklistBuilder, IssuerKey, second};
 use crate::token::text::is_identity_text;
 
 /// The largest blocklist that is read, in bytes: enough for 200,000 entries with reasons.
@@ -58,7 +58,7 @@ impl Blocklist {
             return Err(whole("the list is larger than 32 MiB"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| whole("the list is not UTF-8 text"))?;
-        let mut list = Blocklist::default();
+        let mut list = BlocklistBuilder::default();
         let mut faults = Vec::new();
         let cuts = cuts(text, entries_at_once);
         let ends = cuts.iter().copied().chain([text.len()]);
@@ -70,21 +70,21 @@ impl Blocklist {
                 vec![fault(text, within(error.span().unwrap_or(0..0)), message)]
             })?;
             for entry in typed.block {
-                if let Err((at, message)) = list.add(&entry)
+                if let Err((at, message)) = add(&mut list, &entry)
                     && faults.len() < FAULTS_MAX
                 {
                     faults.push(fault(text, within(at), message.to_owned()));
                 }
             }
         }
-        if faults.is_empty() { Ok(list) } else { Err(faults) }
+        if faults.is_empty() { Ok(list.build()) } else { Err(faults) }
     }
+}
 
-    fn add(&mut self, entry: &Spanned<Entry>) -> Result<(), Wrong> {
-        let (issuer, about, before) = entry.get_ref().read(entry.span())?;
-        self.rule(issuer.map(IssuerKey::Name), about, before);
-        Ok(())
-    }
+fn add(list: &mut BlocklistBuilder, entry: &Spanned<Entry>) -> Result<(), Wrong> {
+    let (issuer, about, before) = entry.get_ref().read(entry.span())?;
+    list.rule(issuer.map(IssuerKey::Name), about, before);
+    Ok(())
 }
 
 /// Returns where to divide a list into pieces that are parsed one by one, each with the meaning that
