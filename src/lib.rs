@@ -33,6 +33,8 @@ pub mod clock;
 pub mod denial;
 pub mod encoding;
 pub mod grant_denial;
+pub mod gzip;
+pub mod line_file;
 pub mod live;
 pub mod metrics;
 pub mod pem;

@@ -354,13 +354,13 @@ pub(crate) fn site_server(config: &Config, now: Timestamp) -> Examined {
         found.wrong.push(format!("it has joined site {}, not this one", trust.site));
     }
     match kept.bundle(&trust) {
-        Some(Ok(bundle)) if bundle.is_expired(now) => {
+        Some(Ok(bundle)) if bundle.head.is_expired(now) => {
             found.wrong.push("its last bundle has expired; newer blocks are missing".into());
         }
         Some(Ok(bundle)) => found.notes.push(format!(
             "bundle of {}, good until {}, {} blocked",
-            second(bundle.issued),
-            second(bundle.expires),
+            second(bundle.head.issued),
+            second(bundle.head.expires),
             bundle.blocks.len()
         )),
         Some(Err(refusal)) => {

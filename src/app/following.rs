@@ -1,7 +1,7 @@
 //! Passes the site server's bundle on to the parts that use it: blocklist, issuer names, and
 //! metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
@@ -14,12 +14,14 @@ use super::site::answer;
 use crate::clock::Clock;
 use crate::config::{AuthorityKey, Config, SiteSystem, TokenServiceConfig};
 use crate::control::site_server::{
-    BundleFiles, CertificateOrder, FollowedServer, OnSiteServer, SiteServerParams, SiteServerTask,
-    SiteServerView, relay,
+    BlockNews, BundleFiles, CertificateOrder, FollowedServer, OnSiteServer, SiteServerParams,
+    SiteServerTask, SiteServerView, relay,
 };
 use crate::live::{Live, Publisher, live};
 use crate::metrics::Metrics;
-use crate::token::{Block, Blocklist, Bundle, BundleRefusal, IssuerKind};
+use crate::token::{
+    Block, Blocklist, BundleDelta, BundleHead, BundleRefusal, BundleSettings, IssuerKind,
+};
 
 /// How often the last bundle is checked for expiry.
 const LOOK: Duration = Duration::from_secs(1);
@@ -65,7 +67,7 @@ pub(super) fn start(
         metrics: parts.metrics.clone(),
         deny_when_stale: following.deny_when_stale,
         clock: parts.clock.clone(),
-        present: Mutex::new((None, false)),
+        present: Mutex::default(),
         changes,
     });
     let params = SiteServerParams {
@@ -120,7 +122,7 @@ impl Changes {
 
 /// Applies the bundle to the configuration: the names of the site's own issuer come from the site,
 /// not from this gateway. Returns whether that changes anything.
-pub(super) fn adopt(config: &mut Config, bundle: &Bundle) -> bool {
+pub(super) fn adopt(config: &mut Config, bundle: &BundleSettings) -> bool {
     let own = config.issuers.iter_mut().find(|issuer| &*issuer.policy.name == OWN);
     let mut changed = config.site.token_issuer != bundle.issuer
         || config.site.hierarchy != Some(bundle.hierarchy);
@@ -137,11 +139,11 @@ pub(super) fn adopt(config: &mut Config, bundle: &Bundle) -> bool {
 }
 
 /// The last bundle in force, for a configuration that is about to be applied.
-pub(super) fn kept(config: &Config) -> Option<Bundle> {
+pub(super) fn kept(config: &Config) -> Option<BundleSettings> {
     config.site_server.as_ref()?;
     let kept = BundleFiles::new(&config.site.state);
     let trust = kept.trust().filter(|trust| trust.site == config.site.code)?;
-    kept.bundle(&trust)?.ok()
+    kept.bundle(&trust)?.ok().map(|opened| opened.head.settings)
 }
 
 fn wanted(config: &Config) -> Vec<CertificateOrder> {
@@ -161,46 +163,80 @@ struct FollowedBlocks {
     metrics: Arc<Metrics>,
     deny_when_stale: bool,
     clock: Clock,
-    /// The bundle, and whether it was stale.
-    present: Mutex<(Option<Arc<Bundle>>, bool)>,
+    /// The bundle and its blocks, and whether it was stale.
+    present: Mutex<Present>,
     changes: watch::Sender<u64>,
 }
 
+#[derive(Default)]
+struct Present {
+    bundle: Option<Arc<BundleHead>>,
+    blocks: Arc<Blocklist>,
+    is_stale: bool,
+}
+
 impl FollowedBlocks {
-    /// Rebuilds the list if it would change.
-    fn look(&self, bundle: Option<&Arc<Bundle>>) {
+    /// Puts a bundle in force. Returns the number of its blocks, and whether the settings differ
+    /// from those before.
+    fn replace(&self, bundle: &Arc<BundleHead>, news: BlockNews<'_>) -> (usize, bool) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let bundle = bundle.cloned().or_else(|| present.0.clone());
-        let now = self.clock.now();
-        let is_stale = bundle.as_ref().is_none_or(|bundle| bundle.is_expired(now));
-        let same = match (&bundle, &present.0) {
-            (Some(new), Some(old)) => Arc::ptr_eq(new, old),
-            (None, None) => true,
-            _ => false,
+        let all = |blocks: &[Block]| Blocklist::of(blocks.iter().map(Block::as_blocking));
+        let is_changed = match news {
+            BlockNews::All(blocks) => {
+                present.blocks = Arc::new(all(blocks));
+                true
+            }
+            BlockNews::Changes(BundleDelta { removed, added, .. }) => {
+                let removed_now = removed.iter().map(Block::as_blocking);
+                let added_now = added.iter().map(Block::as_blocking);
+                present.blocks = Arc::new(present.blocks.changed(removed_now, added_now));
+                !(removed.is_empty() && added.is_empty())
+            }
         };
-        if same && is_stale == present.1 && bundle.is_some() {
+        let before = present.bundle.replace(bundle.clone());
+        let blocks = present.blocks.len();
+        self.judge(present, is_changed || before.is_none());
+        (blocks, before.is_none_or(|before| before.settings != bundle.settings))
+    }
+
+    /// Looks whether the bundle has expired.
+    fn look(&self) {
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        self.judge(present, false);
+    }
+
+    /// Publishes the list, if it has changed.
+    fn judge(&self, mut present: MutexGuard<'_, Present>, is_changed: bool) {
+        let now = self.clock.now();
+        let is_stale = present.bundle.as_ref().is_none_or(|bundle| bundle.is_expired(now));
+        if present.bundle.is_none() || (!is_changed && is_stale == present.is_stale) {
             return;
         }
-        let list = match &bundle {
-            Some(bundle) if !(is_stale && self.deny_when_stale) => list(bundle),
-            _ => Blocklist::unheard(),
-        };
-        if is_stale && bundle.is_some() && !present.1 {
+        if is_stale && !present.is_stale {
             tracing::error!(target: "sitegate::site_server", denies = self.deny_when_stale,
                 "the last bundle has expired: newer blocks are missing here");
         }
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(list);
-        *present = (bundle, is_stale);
+        present.is_stale = is_stale;
+        let list = if is_stale && self.deny_when_stale {
+            Arc::new(Blocklist::unheard())
+        } else {
+            present.blocks.clone()
+        };
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish_arc(list);
         drop(present);
         self.joined.again();
     }
 }
 
 impl OnSiteServer for FollowedBlocks {
-    fn bundle(&self, bundle: &Arc<Bundle>) {
+    fn bundle(&self, bundle: &Arc<BundleHead>, news: BlockNews<'_>) -> usize {
         self.metrics.following.bundle(bundle.version, bundle.issued, bundle.expires);
-        self.look(Some(bundle));
-        self.changes.send_modify(|changes| *changes += 1);
+        let (blocks, is_changed) = self.replace(bundle, news);
+        // The configuration depends on the settings alone.
+        if is_changed {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+        blocks
     }
 
     fn refused(&self, refusal: BundleRefusal) {
@@ -221,13 +257,7 @@ async fn keep_looking(blocks: Arc<FollowedBlocks>, mut stop: watch::Receiver<boo
     while !*stop.borrow() {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(LOOK) => blocks.look(None),
+            () = tokio::time::sleep(LOOK) => blocks.look(),
         }
     }
-}
-
-/// The blocklist of a bundle.
-fn list(bundle: &Bundle) -> Blocklist {
-    let entries = bundle.blocks.iter().map(Block::as_blocking);
-    Blocklist::of(entries)
 }

@@ -128,7 +128,7 @@ impl App {
         // On a copy: a file that is invalid at this moment must not hide the change forever.
         let changed = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            following::adopt(&mut state.config.clone(), &bundle)
+            following::adopt(&mut state.config.clone(), &bundle.settings)
         };
         if !changed {
             return;
@@ -152,8 +152,8 @@ impl App {
         };
         // The issuer's name from the site server is not a change of the file.
         if let Some(bundle) = self.followed.as_ref().and_then(|f| f.told().load().bundle.clone()) {
-            following::adopt(&mut config, &bundle);
-            following::adopt(&mut old, &bundle);
+            following::adopt(&mut config, &bundle.settings);
+            following::adopt(&mut old, &bundle.settings);
         }
         let fixed = only_at_start(&old, &config);
         if !fixed.is_empty() {

@@ -110,11 +110,11 @@ pub(super) fn status(sources: Sources) -> Arc<dyn Fn() -> Status + Send + Sync> 
                 let bundle = told.bundle.as_deref();
                 SiteServerStatus {
                     gateway: following.name.clone(),
-                    servers: bundle.map(|b| b.servers.clone()).unwrap_or_default(),
+                    servers: bundle.map(|b| b.settings.servers.clone()).unwrap_or_default(),
                     version: bundle.map(|b| b.version),
                     issued: bundle.map(|b| second(b.issued)),
                     expires: bundle.map(|b| second(b.expires)),
-                    blocks: bundle.map_or(0, |b| b.blocks.len()),
+                    blocks: told.blocks,
                     clock_ahead_s: told.clock_ahead_s,
                     trouble: told.trouble.clone(),
                     warnings: told.warnings(),

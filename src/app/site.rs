@@ -19,16 +19,16 @@ use crate::config::{self, Config, KeySource};
 use crate::live::{Live, Publisher as Publishing, live};
 use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
-use crate::site::server::{BundleHealth, BundlePublisher, BundleSources, SiteServer};
-use crate::site::store::{
-    PublishedBundle, Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing,
+use crate::site::server::{
+    BundleHealth, BundlePublisher, BundleSources, PublishedReader, SiteServer,
 };
+use crate::site::store::{Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing};
 use crate::site::{
     Authority, InForce, ServiceParams, SharedKeys, SiteBlocks, SiteTokens, TokenService, listen,
     publication, serve,
 };
 use crate::thread_guard::ThreadGuard;
-use crate::token::{BUNDLE_BYTES_MAX, Blocklist, Bundle, Trusted};
+use crate::token::{BUNDLE_BYTES_MAX, Blocklist, Trusted};
 
 /// How often expired entries are removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
@@ -328,14 +328,14 @@ pub(super) fn answer(
 
 /// The permitted audiences of tokens follow the bundle: gateways come and go.
 async fn keep_origins(
-    mut published: watch::Receiver<Option<Arc<PublishedBundle>>>,
+    mut published: PublishedReader,
     origins: Publishing<BTreeSet<String>>,
     mut ended: watch::Receiver<bool>,
 ) {
     while !*ended.borrow() {
-        let bundle = published.borrow_and_update().as_ref().and_then(|p| Bundle::peek(&p.text));
-        if let Some(bundle) = bundle {
-            origins.publish(bundle.origins.into_iter().collect());
+        let documents = published.borrow_and_update().clone();
+        if let Some(documents) = documents {
+            origins.publish(documents.head.settings.origins.iter().cloned().collect());
         }
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => return,

@@ -127,7 +127,7 @@ mod tests {
         };
         assert_eq!(notes(None, BUNDLE_BYTES_MAX / 2), [""; 0]);
         let told = notes(None, BUNDLE_BYTES_MAX / 5 * 4);
-        assert!(matches!(&*told, [one] if one.contains("25 MiB, and gateways accept 32")));
+        assert!(matches!(&*told, [one] if one.contains("51 MiB, and gateways accept 64")));
         assert_eq!(notes(Some("why"), BUNDLE_BYTES_MAX).len(), 2);
     }
 

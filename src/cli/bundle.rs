@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::control::site_server::BundleFiles;
 use crate::secret::{read_bounded, write_public};
 use crate::site::store::Store;
-use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust};
+use crate::token::{BUNDLE_BYTES_MAX, BundleKeys, BundleTrust, OpenedBundle};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -62,14 +62,12 @@ fn export(arg: &ConfigArg) -> anyhow::Result<ExitCode> {
 /// The bundle that is in force here: on a gateway the one it follows, else the site server's own.
 fn in_force(config: &Config) -> anyhow::Result<String> {
     if config.site_server.is_some() {
-        let path = BundleFiles::new(&config.site.state).dir().join("bundle.jws");
-        let read = read_bounded(&path, BUNDLE_BYTES_MAX as u64);
-        let (bytes, _) = read.with_context(|| format!("{}", path.display()))?;
-        return Ok(std::str::from_utf8(&bytes)?.to_owned());
+        let kept = BundleFiles::new(&config.site.state);
+        return kept.text().with_context(|| format!("{}: no bundle", kept.dir().display()));
     }
     let found = store::with_present(config, async |store: Store, _| Ok(store.bundle().await?))?;
     let found = found.context("there is no bundle yet; start the site server, which makes one")?;
-    Ok(found.text)
+    Ok(found.lines())
 }
 
 fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
@@ -90,9 +88,9 @@ fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
     let trust = kept.trust().context("this gateway has not joined a site yet")?;
     let keys = BundleKeys::of(&trust.keys);
     let judged = BundleTrust { site: &config.site.code, keys: &keys, version: trust.version };
-    let bundle = Bundle::open(text, &judged)
+    let opened = OpenedBundle::open(text, &judged)
         .map_err(|refusal| anyhow::anyhow!("rejected ({}): {refusal}", refusal.code()))?;
-    if bundle.version == trust.version {
+    if opened.head.version == trust.version {
         anstream::eprintln!("this bundle is in force already");
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,7 +98,7 @@ fn import(arg: &ConfigArg, file: &Path) -> anyhow::Result<ExitCode> {
     write_public(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
     anstream::eprintln!(
         "the bundle of {} is valid; the running gateway loads it at once, or the next start does",
-        crate::clock::second(bundle.issued)
+        crate::clock::second(opened.head.issued)
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -127,22 +125,24 @@ fn show(arg: &ConfigArg, format: Format) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let bundle = Bundle::peek(&in_force(&loaded.config)?).context("this is no bundle")?;
+    let opened = OpenedBundle::peek(&in_force(&loaded.config)?).context("this is no bundle")?;
+    let OpenedBundle { head, blocks } = opened;
+    let settings = &head.settings;
     let now = Clock::system().now();
     let shown = BundleReport {
-        version: bundle.version,
-        issued: crate::clock::second(bundle.issued),
-        expires: crate::clock::second(bundle.expires),
-        expired: bundle.is_expired(now),
-        bundle_keys: bundle.keys().names().map(str::to_owned).collect(),
-        token_keys: bundle.token_keys.get("keys").and_then(|k| k.as_array()).map_or(0, Vec::len),
-        roots: bundle.roots.matches("BEGIN CERTIFICATE").count(),
-        blocks: bundle.blocks.len(),
-        certificates_blocked: bundle.revoked.len(),
-        site: bundle.site,
-        issuer: bundle.issuer,
-        servers: bundle.servers,
-        origins: bundle.origins,
+        version: head.version,
+        issued: crate::clock::second(head.issued),
+        expires: crate::clock::second(head.expires),
+        expired: head.is_expired(now),
+        bundle_keys: settings.keys().names().map(str::to_owned).collect(),
+        token_keys: settings.token_keys.get("keys").and_then(|k| k.as_array()).map_or(0, Vec::len),
+        roots: settings.roots.matches("BEGIN CERTIFICATE").count(),
+        blocks: blocks.len(),
+        certificates_blocked: settings.revoked.len(),
+        site: settings.site.clone(),
+        issuer: settings.issuer.clone(),
+        servers: settings.servers.clone(),
+        origins: settings.origins.clone(),
     };
     if format == Format::Json {
         super::print_json(&shown)?;

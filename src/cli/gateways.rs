@@ -22,7 +22,7 @@ use crate::route::Role;
 use crate::site::store::{GatewayRecord, Joining, Store};
 use crate::site::{BlockError, Ring, Stage, Thing, bundle_keys};
 use crate::tls::root_key_name;
-use crate::token::{Bundle, JOIN_LIFE_MAX_S, JoinToken};
+use crate::token::{BundleSettings, JOIN_LIFE_MAX_S, JoinToken, OpenedBundle};
 
 /// What a gateway that joins may be.
 #[derive(Debug, clap::Args)]
@@ -196,10 +196,13 @@ pub(super) fn lacking(config: &Config, thing: Thing, ring: &Ring) -> anyhow::Res
     }
     let (told, gateways, certificates) =
         store::with_present(config, async |store: Store, now: Timestamp| {
-            let told = store.bundle().await?.and_then(|bundle| Bundle::peek(&bundle.text));
+            let stored = store.bundle().await?;
+            let told = stored.and_then(|stored| OpenedBundle::peek(&stored.lines()));
+            let told = told.map(|opened| opened.head);
             Ok((told, store.gateways().await?, store.role_certificates(now).await?))
         })?;
-    let is_told = told.as_ref().is_some_and(|bundle| names_it(bundle, thing, ring.stage()));
+    let is_told =
+        told.as_ref().is_some_and(|bundle| names_it(&bundle.settings, thing, ring.stage()));
     let version = told.as_ref().map_or(u64::MAX, |bundle| bundle.version);
     let of_the_old = |gateway: &GatewayRecord| {
         let mut latest = BTreeMap::new();
@@ -221,7 +224,7 @@ pub(super) fn lacking(config: &Config, thing: Thing, ring: &Ring) -> anyhow::Res
 
 /// Whether a bundle was made after the last step of a thing: while the next one is only handed out
 /// there are two.
-fn names_it(bundle: &Bundle, thing: Thing, stage: Stage) -> bool {
+fn names_it(bundle: &BundleSettings, thing: Thing, stage: Stage) -> bool {
     let keys = bundle.token_keys.get("keys").and_then(|keys| keys.as_array());
     let found = match thing {
         Thing::Root => bundle.roots.matches("BEGIN CERTIFICATE").count(),

@@ -64,7 +64,7 @@ impl SiteMetrics {
             )?,
             bundle_bytes: r.int_gauges(
                 "bundle_bytes",
-                "The size of the bundle for gateways, in bytes. They accept 32 MiB.",
+                "The size of the bundle for gateways, in bytes. They accept 64 MiB.",
                 &[],
             )?,
         })

@@ -1,5 +1,5 @@
 //! The blocklist of the store, as requests are checked against it: published again after every
-//! change by any process.
+//! change by any process. Only what has changed is read.
 //!
 //! If the store does not answer, the last list stays in force.
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::known_blocks::{Complete, KnownBlocks, RESTORE_SETTLES, blocks_of};
-use super::store::{Follower, RECOVERED_BY, Store, StoreError, StoredBlocks as Found};
+use super::known_blocks::{Complete, KnownBlocks, RESTORE_SETTLES};
+use super::store::{CurrentBlocks, Follower, Store, StoreError};
 use crate::clock::Clock;
 use crate::live::{Live, Publisher, live};
 use crate::token::{Block, Blocklist};
@@ -36,14 +36,17 @@ pub struct InForce {
 /// The local copy of the store's blocks, in the state directory.
 const KNOWN: &str = "blocks-known.json";
 
+/// The state of the store that is in force: its version and its mark.
+type Seen = (i64, String);
+
 /// The task that follows the store's blocks.
 pub struct SiteBlocks {
     store: Store,
     follower: Follower,
     known: KnownBlocks,
     clock: Clock,
-    /// The store's version; `None` if the last poll left recovery incomplete.
-    seen: Option<i64>,
+    /// The state in force; `None` if the last poll left recovery incomplete.
+    seen: Option<Seen>,
     publisher: Publisher<Blocklist>,
     on_list: OnBlocks,
 }
@@ -61,20 +64,17 @@ impl SiteBlocks {
     ) -> Result<(Self, Live<Blocklist>), StoreError> {
         // Subscribed before the first read, so that no change is missed in between.
         let follower = store.follow();
-        let mut known = KnownBlocks::open(state.join(KNOWN));
-        let Complete { found, forgotten, done } =
-            known.complete(&store, Duration::ZERO, clock.now()).await?;
-        let list = list(&found, &forgotten);
-        on_list(&list, in_force(&found, &forgotten));
-        let (publisher, reader) = live(list);
-        let seen = done.then_some(found.version);
-        let blocks = SiteBlocks { store, follower, known, clock, seen, publisher, on_list };
+        let known = KnownBlocks::open(state.join(KNOWN));
+        let (publisher, reader) = live(Blocklist::default());
+        let mut blocks =
+            SiteBlocks { store, follower, known, clock, seen: None, publisher, on_list };
+        blocks.read_all(Duration::ZERO).await?;
         Ok((blocks, reader))
     }
 
     /// Follows the store until `stop` is set.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut told = false;
+        let mut is_failing = false;
         while !*stop.borrow_and_update() {
             tokio::select! {
                 biased;
@@ -83,9 +83,9 @@ impl SiteBlocks {
                 () = tokio::time::sleep(if self.seen.is_some() { LOOK } else { AGAIN }) => {}
             }
             match self.look().await {
-                Ok(()) => told = false,
+                Ok(()) => is_failing = false,
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut is_failing, true) {
                         tracing::error!(target: "sitegate::store", %error,
                             "blocks were not read, the previous ones stay in force");
                     }
@@ -95,30 +95,50 @@ impl SiteBlocks {
     }
 
     async fn look(&mut self) -> Result<(), StoreError> {
-        if Some(self.store.block_version().await?) == self.seen {
+        let Some((version, mark)) = &self.seen else {
+            return self.read_all(RESTORE_SETTLES).await;
+        };
+        if self.store.block_version().await? == *version {
             return Ok(());
         }
+        let Some(changes) = self.store.block_changes(*version, Some(mark)).await? else {
+            return self.read_all(RESTORE_SETTLES).await;
+        };
+        let recovered = self.store.count_recovered().await?;
+        let (removed, added) = (&changes.removed, &changes.added);
+        if !(removed.is_empty() && added.is_empty()) {
+            let (removed, added) = (removed.iter(), added.iter());
+            let list = self.publisher.reader().load();
+            let list = list.changed(removed.map(Block::as_blocking), added.map(Block::as_blocking));
+            self.publisher.publish(list);
+        }
+        self.is_in_force(InForce { version: changes.version, recovered });
+        self.seen = Some((changes.version, changes.mark.clone()));
+        self.known.keep_changes(&self.store, changes).await
+    }
+
+    /// Reads all blocks, and puts them in force with those that the store has lost.
+    async fn read_all(&mut self, settles: Duration) -> Result<(), StoreError> {
         let now = self.clock.now();
         let Complete { found, forgotten, done } =
-            self.known.complete(&self.store, RESTORE_SETTLES, now).await?;
+            self.known.complete(&self.store, settles, now).await?;
+        let recovered = self.store.count_recovered().await? + forgotten.len();
         self.publisher.publish(list(&found, &forgotten));
-        self.seen = done.then_some(found.version);
-        // Requests that began after the publication were checked against the new list; requests in
-        // flight are checked now.
-        let in_force = in_force(&found, &forgotten);
-        self.publisher.reader().peek(|list| (self.on_list)(list, in_force));
+        let version = found.version;
+        self.seen = done.then_some((found.version, found.mark));
+        self.is_in_force(InForce { version, recovered });
         Ok(())
+    }
+
+    /// Requests that began after the publication were checked against the new list; requests in
+    /// flight are checked now.
+    fn is_in_force(&self, in_force: InForce) {
+        self.publisher.reader().peek(|list| (self.on_list)(list, in_force));
     }
 }
 
-fn in_force(found: &Found, forgotten: &[Block]) -> InForce {
-    let recovered = found.entries.iter().filter(|entry| entry.actor == RECOVERED_BY).count();
-    InForce { version: found.version, recovered: recovered + forgotten.len() }
-}
-
 /// Builds the list from the store's blocks and those that it has lost.
-fn list(found: &Found, forgotten: &[Block]) -> Blocklist {
-    let told: Vec<Block> = found.entries.iter().flat_map(blocks_of).collect();
-    let all = told.iter().chain(forgotten).map(Block::as_blocking);
+fn list(found: &CurrentBlocks, forgotten: &[Block]) -> Blocklist {
+    let all = found.blocks.iter().chain(forgotten).map(Block::as_blocking);
     Blocklist::of(all)
 }

@@ -6,7 +6,9 @@
 
 mod audit;
 mod block;
+mod block_changes;
 mod block_device;
+mod block_log;
 mod breaker;
 mod certificate;
 mod db;
@@ -40,7 +42,9 @@ use tokio::time::Instant;
 
 pub use audit::{Action, AuditFilter, AuditRecord};
 pub use block::{BlockEntry, Blocked, BlockedOwned, Covered, StoredBlocks};
+pub use block_changes::{BlockChanges, CurrentBlocks};
 pub use block_device::{BulkToken, DeviceBlock};
+
 pub use certificate::RoleCertificate;
 pub use decide::{Approval, Approved, KEYS_MAX, Registration};
 pub use device::{Device, DeviceFilter, DeviceKey, DeviceOrigin, Via};
@@ -52,7 +56,7 @@ pub use grant::{Grant, GrantError, Proof};
 pub use health::{OnStore, StoreEvent, StoreHealth, Trouble};
 pub use history::RECOVERED_BY;
 pub use place::{PostgresUrl, StorePlace};
-pub use publish::PublishedBundle;
+pub use publish::{NewDocument, StoredBundle, StoredDelta};
 pub use recover::{FoundIn, Lost};
 pub use register::{RegisterError, Registered};
 pub use sweep::Swept;

@@ -1,10 +1,12 @@
-//! The bundle that a site server sends to the site's gateways, in one signed document: trusted
-//! roots and token keys, and the blocklist.
+//! The bundle that a site server sends to the site's gateways: trusted roots and token keys, and
+//! the blocklist. A signed document, followed by signed deltas that are chained to it.
 //!
-//! A compact JWS (RFC 7515 §7.1) with its own `typ`, so that it cannot be confused with a token.
+//! Compact JWS (RFC 7515 §7.1) with their own `typ`, so that they cannot be confused with tokens.
 //! Never holds a private key; reads no files.
 
-use std::fmt;
+mod delta;
+mod documents;
+mod signed;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,32 +14,45 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::blocklist::Blocking;
-use super::client_key::ClientKey;
-use super::json::Json;
-use super::mint::{MintError, TokenSigner, segment};
-use super::text::{base64url, to_base64url};
+use super::mint::{MintError, TokenSigner};
+pub use delta::{BundleDelta, BundleHead};
+pub use documents::OpenedBundle;
+pub use signed::{BundleKeys, BundleRefusal, BundleTrust};
 
-/// The largest bundle that is read, in bytes: enough for 200,000 blocks and the rest.
-pub const BUNDLE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The largest document that is read, in bytes: enough for 900,000 blocks and the rest.
+pub const BUNDLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The `typ` in the document's header: no token has it.
 const TYP: &str = "sitegate-bundle+jws";
-/// The largest number of keys that a bundle may name for the next one.
-const KEYS_MAX: usize = 8;
 
 /// The site's trust and blocklist, for its gateways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
-    /// The site's code.
-    pub site: String,
-    /// The hierarchy that the site's tokens name.
-    pub hierarchy: Uuid,
+    /// Everything but the blocks.
+    #[serde(flatten)]
+    pub settings: BundleSettings,
     /// Higher than that of every earlier bundle of the site.
     pub version: u64,
     /// The time of issue, in seconds since 1970.
     pub issued: i64,
     /// The time of expiry, in seconds since 1970.
     pub expires: i64,
+    /// The blocklist.
+    pub blocks: Vec<Block>,
+    /// The link of the chain of deltas at this version: random for the first bundle of a chain, and
+    /// the hash of the delta that led to it for a later one. `None` if no delta follows: a bundle
+    /// of an earlier version of sitegate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<String>,
+}
+
+/// What a bundle says besides the blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleSettings {
+    /// The site's code.
+    pub site: String,
+    /// The hierarchy that the site's tokens name.
+    pub hierarchy: Uuid,
     /// The `iss` of the site's own tokens.
     pub issuer: String,
     /// The addresses of the site's servers: `https://`, host and port.
@@ -58,11 +73,27 @@ pub struct Bundle {
     /// issuing authority is being rolled over.
     #[serde(default)]
     pub certificates_from: i64,
-    /// The blocklist.
-    pub blocks: Vec<Block>,
     /// The revoked gateways, for a site server that has lost this record with its store.
     #[serde(default)]
     pub gone: Vec<String>,
+}
+
+impl BundleSettings {
+    /// The keys that it names for the next document.
+    pub fn keys(&self) -> BundleKeys {
+        BundleKeys::of(&self.bundle_keys)
+    }
+}
+
+/// The name of a device or a token in blocks: a UUID in any spelling, with or without `GUID:`,
+/// becomes lower case with hyphens. Other names (thumbprints) are unchanged.
+pub fn block_name(id: &str) -> String {
+    let guid = id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:"));
+    let bare = if guid { id.get(5..).unwrap_or_default() } else { id };
+    match Uuid::try_parse(bare) {
+        Ok(uuid) => uuid.hyphenated().to_string(),
+        Err(_) => id.to_owned(),
+    }
 }
 
 /// One block.
@@ -90,6 +121,27 @@ pub enum Block {
 }
 
 impl Block {
+    /// The block in the one spelling of its ids: see [`block_name`].
+    #[must_use]
+    pub fn normal(self) -> Self {
+        match self {
+            Block::Token { issuer, id } => Block::Token { issuer, id: block_name(&id) },
+            Block::Device(id) => Block::Device(block_name(&id)),
+            other @ (Block::User(_) | Block::IssuedBefore { .. }) => other,
+        }
+    }
+
+    /// What is blocked: a block by time has the same key whatever its time.
+    #[must_use]
+    pub fn key(&self) -> Self {
+        match self {
+            Block::IssuedBefore { issuer, .. } => {
+                Block::IssuedBefore { issuer: issuer.clone(), before: 0 }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The block as an entry for a [`super::Blocklist`].
     pub fn as_blocking(&self) -> Blocking<'_> {
         match self {
@@ -103,103 +155,13 @@ impl Block {
     }
 }
 
-/// Why a bundle is refused: a closed list, and a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BundleRefusal {
-    /// It is not a bundle.
-    #[error("it is not a bundle")]
-    Malformed,
-    /// It is not signed by a key that the last bundle or the join token names.
-    #[error("its signature is not of a key that this gateway trusts")]
-    Signature,
-    /// It is for another site.
-    #[error("it is another site's")]
-    Site,
-    /// It is older than the one in force.
-    #[error("it is older than the one in force")]
-    Older,
-}
-
-impl BundleRefusal {
-    /// Every refusal, in the order of the documentation.
-    pub const ALL: [BundleRefusal; 4] = [
-        BundleRefusal::Malformed,
-        BundleRefusal::Signature,
-        BundleRefusal::Site,
-        BundleRefusal::Older,
-    ];
-
-    /// The code in logs, and the metric label.
-    pub const fn code(self) -> &'static str {
-        match self {
-            BundleRefusal::Malformed => "bundle.malformed",
-            BundleRefusal::Signature => "bundle.signature",
-            BundleRefusal::Site => "bundle.site",
-            BundleRefusal::Older => "bundle.older",
-        }
-    }
-}
-
-/// The keys that verify the next bundle.
-#[derive(Clone)]
-pub struct BundleKeys(Vec<ClientKey>);
-
-impl BundleKeys {
-    /// From JWKs (RFC 7517). Unusable keys are skipped.
-    pub fn of(jwks: &[Value]) -> Self {
-        let keys = jwks.iter().take(KEYS_MAX);
-        BundleKeys(
-            keys.filter_map(|jwk| ClientKey::from_jwk(jwk.to_string().as_bytes()).ok()).collect(),
-        )
-    }
-
-    /// The name of each key: its JWK thumbprint (RFC 7638).
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(ClientKey::thumbprint)
-    }
-
-    /// Keeps only the key with that name.
-    #[must_use]
-    pub fn only(mut self, name: &str) -> Self {
-        self.0.retain(|key| key.thumbprint() == name);
-        self
-    }
-}
-
-impl fmt::Debug for BundleKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
-    }
-}
-
-/// The parameters that a bundle is checked against.
-#[derive(Clone, Debug)]
-pub struct BundleTrust<'a> {
-    /// The site's code.
-    pub site: &'a str,
-    /// The keys that may sign it.
-    pub keys: &'a BundleKeys,
-    /// The highest version that was ever in force on this gateway.
-    pub version: u64,
-}
-
-#[derive(Serialize)]
-struct BundleHeader<'a> {
-    typ: &'a str,
-    alg: &'a str,
-    kid: &'a str,
-}
-
 impl Bundle {
     /// Signs the document.
     ///
     /// # Errors
     /// [`MintError::Signing`].
     pub fn sign(&self, signer: &TokenSigner) -> Result<String, MintError> {
-        let head = BundleHeader { typ: TYP, alg: signer.algorithm().name(), kid: signer.kid() };
-        let text = format!("{}.{}", segment(&head)?, segment(self)?);
-        let signature = signer.sign(text.as_bytes())?;
-        Ok(format!("{text}.{}", to_base64url(signature)))
+        signed::sign(TYP, self, signer)
     }
 
     /// Verifies a new bundle. Only the version decides which of two bundles is newer, not the time:
@@ -217,75 +179,25 @@ impl Bundle {
     /// # Errors
     /// [`BundleRefusal::Malformed`], [`BundleRefusal::Signature`], [`BundleRefusal::Site`].
     pub fn open_kept(text: &str, trust: &BundleTrust<'_>) -> Result<Self, BundleRefusal> {
-        let payload = verified(text, trust.keys)?;
+        let payload = signed::verified(TYP, text, trust.keys)?;
         let bundle: Bundle =
             serde_json::from_slice(&payload).map_err(|_| BundleRefusal::Malformed)?;
-        if bundle.site == trust.site { Ok(bundle) } else { Err(BundleRefusal::Site) }
+        if bundle.settings.site == trust.site { Ok(bundle) } else { Err(BundleRefusal::Site) }
     }
 
     /// Decodes a document without verification: nothing in it may be trusted.
     pub fn peek(text: &str) -> Option<Self> {
-        let payload = text.split('.').nth(1).filter(|_| text.len() <= BUNDLE_BYTES_MAX)?;
-        serde_json::from_slice(&base64url(payload)?).ok()
+        serde_json::from_slice(&signed::payload(text)?).ok()
     }
 
     /// The key that a document claims to be signed with; not verified.
     pub fn signer(text: &str) -> Option<String> {
-        let head = Json::parse(&base64url(text.split('.').next()?)?).ok()?;
-        head.member("kid").and_then(Json::as_text).map(str::to_owned)
-    }
-
-    /// The keys that it names for the next bundle.
-    pub fn keys(&self) -> BundleKeys {
-        BundleKeys::of(&self.bundle_keys)
+        signed::signer(text)
     }
 
     /// Whether it has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires <= now.as_second()
-    }
-
-    /// Whether both have the same content, apart from version and times.
-    pub fn says_the_same(&self, other: &Bundle) -> bool {
-        let Bundle { site, hierarchy, issuer, servers, origins, bundle_keys, .. } = self;
-        let Bundle { token_keys, roots, revoked, certificates_from, blocks, gone, .. } = self;
-        *site == other.site
-            && *hierarchy == other.hierarchy
-            && *issuer == other.issuer
-            && *servers == other.servers
-            && *origins == other.origins
-            && *bundle_keys == other.bundle_keys
-            && *token_keys == other.token_keys
-            && *roots == other.roots
-            && *revoked == other.revoked
-            && *certificates_from == other.certificates_from
-            && *blocks == other.blocks
-            && *gone == other.gone
-    }
-}
-
-/// The payload of a document, if one of these keys signed it.
-fn verified(text: &str, keys: &BundleKeys) -> Result<Vec<u8>, BundleRefusal> {
-    let malformed = BundleRefusal::Malformed;
-    if text.len() > BUNDLE_BYTES_MAX {
-        return Err(malformed);
-    }
-    let (input, signature) = text.trim_end().rsplit_once('.').ok_or(malformed)?;
-    let (head, payload) = input.split_once('.').ok_or(malformed)?;
-    let head = base64url(head).and_then(|head| Json::parse(&head).ok()).ok_or(malformed)?;
-    let of = |name: &str| head.member(name).and_then(Json::as_text);
-    // Critical extensions are not supported (RFC 7515 §4.1.11).
-    if of("typ") != Some(TYP) || head.member("crit").is_some() {
-        return Err(malformed);
-    }
-    let signature = base64url(signature).ok_or(malformed)?;
-    let (kid, alg) = (of("kid").ok_or(malformed)?, of("alg").ok_or(malformed)?);
-    let signer = keys.0.iter().find(|key| key.thumbprint() == kid);
-    let signer = signer.filter(|key| key.algorithm().name() == alg);
-    if signer.is_some_and(|key| key.verifies(input.as_bytes(), &signature)) {
-        base64url(payload).ok_or(malformed)
-    } else {
-        Err(BundleRefusal::Signature)
     }
 }
 
@@ -301,21 +213,24 @@ mod tests {
 
     fn bundle(signers: &[&TokenSigner]) -> Bundle {
         Bundle {
-            site: "PS1".into(),
-            hierarchy: Uuid::from_u128(1),
+            settings: BundleSettings {
+                site: "PS1".into(),
+                hierarchy: Uuid::from_u128(1),
+                issuer: "https://mp01/sitegate/oauth2".into(),
+                servers: vec!["https://site01:8443".into()],
+                origins: vec!["https://mp01".into()],
+                bundle_keys: signers.iter().map(|signer| signer.jwk()).collect(),
+                token_keys: serde_json::json!({ "keys": [] }),
+                roots: String::new(),
+                revoked: Vec::new(),
+                certificates_from: 0,
+                gone: Vec::new(),
+            },
             version: 7,
             issued: 1_000,
             expires: 2_000,
-            issuer: "https://mp01/sitegate/oauth2".into(),
-            servers: vec!["https://site01:8443".into()],
-            origins: vec!["https://mp01".into()],
-            bundle_keys: signers.iter().map(|signer| signer.jwk()).collect(),
-            token_keys: serde_json::json!({ "keys": [] }),
-            roots: String::new(),
-            revoked: Vec::new(),
-            certificates_from: 0,
-            blocks: vec![Block::Device("GUID:X".into())],
-            gone: Vec::new(),
+            blocks: vec![Block::Device("x".into())],
+            chain: Some("c".into()),
         }
     }
 
@@ -327,13 +242,13 @@ mod tests {
     fn a_bundle_is_taken_from_those_that_the_last_one_named() {
         let (now, next) = (signer(), signer());
         let first = bundle(&[&now, &next]);
-        let keys = first.keys();
+        let keys = first.settings.keys();
         let trust = BundleTrust { site: "PS1", keys: &keys, version: 7 };
         for signer in [&now, &next] {
             let text = first.sign(signer).unwrap();
             assert_eq!(Bundle::open(&text, &trust), Ok(first.clone()));
         }
-        let pinned = first.keys().only(now.kid());
+        let pinned = first.settings.keys().only(now.kid());
         let trust = BundleTrust { keys: &pinned, ..trust };
         let text = first.sign(&next).unwrap();
         assert_eq!(Bundle::open(&text, &trust), Err(BundleRefusal::Signature));
@@ -343,7 +258,7 @@ mod tests {
     fn each_bundle_fault_has_its_own_refusal() {
         let (own, stranger) = (signer(), signer());
         let good = bundle(&[&own]);
-        let keys = good.keys();
+        let keys = good.settings.keys();
         let trust = BundleTrust { site: "PS1", keys: &keys, version: 7 };
         let text = good.sign(&own).unwrap();
         let open = |text: &str| Bundle::open(text, &trust).map(drop);
@@ -351,7 +266,9 @@ mod tests {
         assert_eq!(open(&good.sign(&stranger).unwrap()), Err(BundleRefusal::Signature));
         let older = Bundle { version: 6, ..good.clone() }.sign(&own).unwrap();
         assert_eq!(open(&older), Err(BundleRefusal::Older));
-        let foreign = Bundle { site: "PS2".into(), ..good.clone() }.sign(&own).unwrap();
+        let mut foreign = good.clone();
+        foreign.settings.site = "PS2".into();
+        let foreign = foreign.sign(&own).unwrap();
         assert_eq!(open(&foreign), Err(BundleRefusal::Site));
         for junk in ["", "a.b", "a.b.c", &text.replace('.', ""), &format!("x{text}")] {
             assert_eq!(open(junk), Err(BundleRefusal::Malformed), "{junk}");
@@ -370,7 +287,7 @@ mod tests {
     fn versions_order_bundles_whenever_they_were_made() {
         let own = signer();
         let first = bundle(&[&own]);
-        let keys = first.keys();
+        let keys = first.settings.keys();
         let trust = BundleTrust { site: "PS1", keys: &keys, version: 7 };
         for (issued, expires) in [(0, 1), (1_000, 2_000), (4_000_000_000, 4_000_000_001)] {
             let next = Bundle { version: 8, issued, expires, ..first.clone() };
@@ -382,7 +299,7 @@ mod tests {
     #[test]
     fn a_token_of_the_same_key_is_no_bundle() {
         let own = signer();
-        let keys = bundle(&[&own]).keys();
+        let keys = bundle(&[&own]).settings.keys();
         let trust = BundleTrust { site: "PS1", keys: &keys, version: 0 };
         let request = crate::token::MintRequest {
             purpose: crate::purpose::Purpose::Registration,
@@ -401,12 +318,166 @@ mod tests {
         assert_eq!(Bundle::open(&token, &trust), Err(BundleRefusal::Malformed));
     }
 
+    /// A delta of the version after a state.
+    fn delta(head: &BundleHead) -> BundleDelta {
+        BundleDelta {
+            site: head.settings.site.clone(),
+            version: head.version + 1,
+            after: head.version,
+            chain: head.chain.clone(),
+            issued: head.issued,
+            expires: head.expires,
+            settings: None,
+            removed: Vec::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// A bundle and its three deltas: a block, another in place of the first, and settings.
+    fn chain(own: &TokenSigner) -> (Vec<String>, BundleHead) {
+        let first = bundle(&[own]);
+        let mut texts = vec![first.sign(own).unwrap()];
+        let mut head = BundleHead::of(first).0;
+        for step in 0..3 {
+            let mut next = delta(&head);
+            match step {
+                0 => next.added = vec![Block::Device("y".into())],
+                1 => {
+                    next.removed = vec![Block::Device("GUID:Y".into()), Block::Device("x".into())];
+                    next.added = vec![Block::User("u".into())];
+                }
+                _ => {
+                    let settings = BundleSettings { roots: "new".into(), ..head.settings.clone() };
+                    next.settings = Some(Box::new(settings));
+                }
+            }
+            let text = next.sign(own).unwrap();
+            head = head.next(&text).unwrap().0;
+            texts.push(text);
+        }
+        (texts, head)
+    }
+
     #[test]
-    fn what_a_bundle_says_does_not_depend_on_when_it_was_made() {
+    fn deltas_lead_from_a_bundle_to_the_state_of_the_site() {
         let own = signer();
-        let one = bundle(&[&own]);
-        let later = Bundle { version: 9, issued: 1_900, expires: 9_000, ..one.clone() };
-        assert!(one.says_the_same(&later));
-        assert!(!one.says_the_same(&Bundle { blocks: Vec::new(), ..one.clone() }));
+        let (texts, head) = chain(&own);
+        let keys = head.settings.keys();
+        let trust = BundleTrust { site: "PS1", keys: &keys, version: 10 };
+        let lines = texts.join("\n");
+        let opened = OpenedBundle::open(&lines, &trust).unwrap();
+        assert_eq!(OpenedBundle::peek(&lines), Some(opened.clone()));
+        assert_eq!((opened.head.version, opened.head.settings.roots.as_str()), (10, "new"));
+        // 'Y' and 'y' are names, not spellings of one GUID.
+        assert_eq!(opened.blocks, [Block::Device("y".into()), Block::User("u".into())]);
+        // A bundle made of them is followed by the same deltas.
+        let next = delta(&head).sign(&own).unwrap();
+        let whole = opened.whole().sign(&own).unwrap();
+        let further = OpenedBundle::open(&format!("{whole}\n{next}"), &trust).unwrap();
+        assert_eq!(further.head.version, 11);
+    }
+
+    #[test]
+    fn a_block_is_lifted_in_any_spelling_and_at_any_time() {
+        let own = signer();
+        let guid = "0000000A-0000-0000-0000-000000000000";
+        let issuer = || "i".to_owned();
+        let first = Bundle {
+            blocks: vec![
+                Block::Device(format!("GUID:{guid}")),
+                Block::Token { issuer: issuer(), id: guid.into() },
+                Block::IssuedBefore { issuer: issuer(), before: 9 },
+            ],
+            ..bundle(&[&own])
+        };
+        let text = first.sign(&own).unwrap();
+        let head = BundleHead::of(first).0;
+        let mut next = delta(&head);
+        next.removed = vec![
+            Block::Device(guid.to_lowercase()),
+            Block::Token { issuer: issuer(), id: guid.to_lowercase() },
+            Block::IssuedBefore { issuer: issuer(), before: 0 },
+        ];
+        let lines = format!("{text}\n{}", next.sign(&own).unwrap());
+        assert_eq!(OpenedBundle::peek(&lines).unwrap().blocks, []);
+    }
+
+    #[test]
+    fn each_delta_fault_has_its_own_refusal() {
+        let (own, stranger) = (signer(), signer());
+        let head = BundleHead::of(bundle(&[&own])).0;
+        let good = delta(&head);
+        let refused = |change: &dyn Fn(&mut BundleDelta), by: &TokenSigner| {
+            let mut delta = good.clone();
+            change(&mut delta);
+            head.next(&delta.sign(by).unwrap()).map(|(head, _)| head.version)
+        };
+        let settings = |change: &dyn Fn(&mut BundleSettings)| {
+            let mut settings = head.settings.clone();
+            change(&mut settings);
+            Some(Box::new(settings))
+        };
+        assert_eq!(refused(&|_| {}, &own), Ok(8));
+        assert_eq!(refused(&|d| d.version = 12, &own), Ok(12));
+        use BundleRefusal::{Fork, Gap, Malformed, Older, Signature, Site};
+        assert_eq!(refused(&|_| {}, &stranger), Err(Signature));
+        assert_eq!(refused(&|d| d.site = "PS2".into(), &own), Err(Site));
+        assert_eq!(
+            refused(&|d| d.settings = settings(&|s| s.site = "PS2".into()), &own),
+            Err(Site)
+        );
+        assert_eq!(
+            refused(&|d| d.settings = settings(&|s| s.bundle_keys.clear()), &own),
+            Err(Signature)
+        );
+        assert_eq!(refused(&|d| d.version = 7, &own), Err(Older));
+        assert_eq!(refused(&|d| d.after = 6, &own), Err(Gap));
+        assert_eq!(refused(&|d| d.chain = "d".into(), &own), Err(Fork));
+        let whole = bundle(&[&own]).sign(&own).unwrap();
+        assert_eq!(head.next(&whole).map(drop), Err(Malformed));
+        // A bundle of a site server that makes no deltas is followed by none.
+        let old = BundleHead { chain: String::new(), ..head.clone() };
+        let text = delta(&old).sign(&own).unwrap();
+        assert_eq!(old.next(&text).map(drop), Err(Fork));
+    }
+
+    #[test]
+    fn a_changed_chain_of_documents_is_refused_or_cut() {
+        let own = signer();
+        let (texts, head) = chain(&own);
+        let keys = head.settings.keys();
+        let open = |texts: &[&str], version| {
+            let trust = BundleTrust { site: "PS1", keys: &keys, version };
+            OpenedBundle::open(&texts.join("\n"), &trust).map(|opened| opened.head.version)
+        };
+        let [base, first, second, third] = texts.each_ref_str();
+        use BundleRefusal::{Gap, Malformed, Older, Signature};
+        assert_eq!(open(&[base, first, second, third], 10), Ok(10));
+        // Cut, and known to be cut: a later version was in force.
+        assert_eq!(open(&[base, first], 8), Ok(8));
+        assert_eq!(open(&[base, first], 10), Err(Older));
+        assert_eq!(open(&[base, second, third], 7), Err(Gap));
+        assert_eq!(open(&[base, second, first], 7), Err(Gap));
+        assert_eq!(open(&[base, first, first], 7), Err(Older));
+        assert_eq!(open(&[first], 7), Err(Malformed));
+        assert_eq!(open(&[base, "junk"], 7), Err(Malformed));
+        // A delta in the middle that the site has not signed breaks the chain of the next.
+        let stranger = signer();
+        let at_base = BundleHead::peek(base).unwrap();
+        let mut forged = delta(&at_base);
+        forged.removed = vec![Block::Device("x".into())];
+        let forged = forged.sign(&stranger).unwrap();
+        assert_eq!(open(&[base, &forged, second], 7), Err(BundleRefusal::Fork));
+        assert_eq!(open(&[base, &forged], 7), Err(Signature));
+    }
+
+    trait Texts {
+        fn each_ref_str(&self) -> [&str; 4];
+    }
+
+    impl Texts for Vec<String> {
+        fn each_ref_str(&self) -> [&str; 4] {
+            [&self[0], &self[1], &self[2], &self[3]]
+        }
     }
 }

@@ -30,7 +30,10 @@ pub use algorithm::Algorithm;
 pub use assertion::{Asserted, Assertion, AssertionRequest};
 pub use bearer::{BearerToken, TOKEN_BYTES_MAX, TokenSource, find};
 pub use blocklist::{BLOCKLIST_BYTES_MAX, Blocking, Blocklist, BlocklistFault, IssuerNames};
-pub use bundle::{BUNDLE_BYTES_MAX, Block, Bundle, BundleKeys, BundleRefusal, BundleTrust};
+pub use bundle::{
+    BUNDLE_BYTES_MAX, Block, Bundle, BundleDelta, BundleHead, BundleKeys, BundleRefusal,
+    BundleSettings, BundleTrust, OpenedBundle, block_name,
+};
 pub use cache::{Fingerprint, Identified, TokenCache, identify};
 pub use client_key::{ClientKey, ClientKeyFault};
 pub use identity::Identity;

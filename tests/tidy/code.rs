@@ -112,7 +112,6 @@ const WIDE: &[(&str, &str)] = &[
     ("Access", "the fields of the access log"),
     ("Facts", "the facts of a certificate"),
     ("TokenEnvelope", "the claims of a token"),
-    ("Bundle", "the members of a bundle"),
     ("Registration", "what a client registers with, read in one function"),
     ("Route", "the settings of a route"),
     ("Metrics", "parts with names of their own"),

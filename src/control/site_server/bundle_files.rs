@@ -1,8 +1,8 @@
-//! The gateway's stored state of its site server: the bundle in force, the keys that may sign the
-//! next one, and the gateway's own identity.
+//! The gateway's stored state of its site server: the bundle in force with the deltas that follow
+//! it, the keys that may sign the next one, and the gateway's own identity.
 //!
-//! Every file is replaced atomically. The bundle is written before the trust: after a crash between
-//! the two, the old trust still verifies the new bundle.
+//! Files are replaced atomically, and deltas appended. Both come before the trust: after a crash in
+//! between, the old trust still verifies the new documents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,19 @@ use zeroize::Zeroizing;
 use crate::cert::{Facts, request};
 use crate::clock::second;
 use crate::config::Following;
+use crate::line_file::{append_line, whole_lines};
 use crate::secret::{Exposure, private_dir, read_bounded, write_private, write_public};
 use crate::tls::x5t_s256;
-use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleRefusal, BundleTrust};
+use crate::token::{
+    BUNDLE_BYTES_MAX, BundleHead, BundleKeys, BundleRefusal, BundleSettings, BundleTrust,
+    OpenedBundle,
+};
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The file of the deltas, one in each line.
+const DELTAS: &str = "bundle-deltas.jws";
+/// How many bytes of deltas are kept at least; after a long bundle half of its length.
+const DELTA_BYTES_MIN: u64 = 1024 * 1024;
 
 /// The folder of the site server's data.
 #[derive(Clone, Debug)]
@@ -42,6 +50,20 @@ pub struct StoredTrust {
     pub servers: Vec<String>,
     /// The site's roots, PEM.
     pub roots: String,
+}
+
+impl StoredTrust {
+    /// What a bundle says of the next one.
+    pub fn of(head: &BundleHead) -> Self {
+        let BundleSettings { site, bundle_keys, servers, roots, .. } = &head.settings;
+        StoredTrust {
+            site: site.clone(),
+            version: head.version,
+            keys: bundle_keys.clone(),
+            servers: servers.clone(),
+            roots: roots.clone(),
+        }
+    }
 }
 
 /// The certificate and key with which the gateway authenticates.
@@ -98,39 +120,62 @@ impl BundleFiles {
     /// The last bundle in force, expired or not; `None` if there is none.
     ///
     /// # Errors
-    /// [`BundleRefusal`] if it is not a bundle that was accepted here.
-    pub fn bundle(&self, trust: &StoredTrust) -> Option<Result<Bundle, BundleRefusal>> {
-        let (bytes, _) = read_bounded(&self.file("bundle.jws"), BUNDLE_BYTES_MAX as u64).ok()?;
+    /// [`BundleRefusal`] if the documents are not what was accepted here.
+    pub fn bundle(&self, trust: &StoredTrust) -> Option<Result<OpenedBundle, BundleRefusal>> {
+        let text = self.text()?;
         let keys = BundleKeys::of(&trust.keys);
         let judged = BundleTrust { site: &trust.site, keys: &keys, version: trust.version };
-        Some(std::str::from_utf8(&bytes).map_err(|_| BundleRefusal::Malformed).and_then(|text| {
-            let bundle = Bundle::open_kept(text, &judged)?;
-            if bundle.version < trust.version { Err(BundleRefusal::Older) } else { Ok(bundle) }
-        }))
+        Some(OpenedBundle::open(&text, &judged))
     }
 
-    /// The document of the last bundle in force, unchanged.
+    /// The documents of the last bundle in force, one in each line: the bundle, and the deltas that
+    /// follow it.
     pub fn text(&self) -> Option<String> {
         let (bytes, _) = read_bounded(&self.file("bundle.jws"), BUNDLE_BYTES_MAX as u64).ok()?;
-        std::str::from_utf8(&bytes).ok().map(str::to_owned)
+        let mut text = std::str::from_utf8(&bytes).ok()?.trim_end().to_owned();
+        let deltas = read_bounded(&self.file(DELTAS), BUNDLE_BYTES_MAX as u64);
+        let deltas = deltas.map(|(bytes, _)| bytes).unwrap_or_default();
+        for delta in whole_lines(&deltas) {
+            text.push('\n');
+            text.push_str(std::str::from_utf8(delta).ok()?);
+        }
+        Some(text)
     }
 
-    /// Puts a bundle in force: writes its contents to the watched files.
+    /// Keeps a bundle with the deltas that follow it, one document in each line, and writes its
+    /// contents to the watched files.
     ///
     /// # Errors
-    /// The file system's error; the earlier bundle stays in force.
-    pub fn keep(&self, bundle: &Bundle, text: &str) -> io::Result<StoredTrust> {
-        let trust = StoredTrust {
-            site: bundle.site.clone(),
-            version: bundle.version,
-            keys: bundle.bundle_keys.clone(),
-            servers: bundle.servers.clone(),
-            roots: bundle.roots.clone(),
-        };
+    /// The file system's error; the earlier bundle stays on disk.
+    pub fn keep(&self, head: &BundleHead, text: &str) -> io::Result<StoredTrust> {
+        let (bundle, deltas) = text.trim_end().split_once('\n').unwrap_or((text.trim_end(), ""));
         self.prepare()?;
-        write_public(&self.file("bundle.jws"), text.as_bytes())?;
+        write_public(&self.file("bundle.jws"), bundle.as_bytes())?;
+        // The deltas of before do not follow the new bundle, or are in it.
+        let end = if deltas.is_empty() { "" } else { "\n" };
+        write_public(&self.file(DELTAS), format!("{deltas}{end}").as_bytes())?;
+        self.trust_in(head)
+    }
+
+    /// Keeps a further delta, and writes the contents of the bundle to the watched files.
+    ///
+    /// # Errors
+    /// The file system's error; the state of before stays on disk.
+    pub fn keep_delta(&self, head: &BundleHead, delta: &str) -> io::Result<StoredTrust> {
+        append_line(&self.file(DELTAS), delta.as_bytes())?;
+        self.trust_in(head)
+    }
+
+    /// Whether so many deltas follow the bundle on disk that a new one should be fetched.
+    pub fn has_many_deltas(&self) -> bool {
+        let len = |name| std::fs::metadata(self.file(name)).map_or(0, |meta| meta.len());
+        len(DELTAS) > DELTA_BYTES_MIN.max(len("bundle.jws") / 2)
+    }
+
+    fn trust_in(&self, head: &BundleHead) -> io::Result<StoredTrust> {
+        let trust = StoredTrust::of(head);
         write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
-        self.spell_out(bundle)?;
+        self.spell_out(&head.settings)?;
         Ok(trust)
     }
 
@@ -138,10 +183,10 @@ impl BundleFiles {
     ///
     /// # Errors
     /// The file system's error.
-    pub fn spell_out(&self, bundle: &Bundle) -> io::Result<()> {
-        let keys = bundle.token_keys.to_string();
+    pub fn spell_out(&self, settings: &BundleSettings) -> io::Result<()> {
+        let keys = settings.token_keys.to_string();
         replace(&Following::token_keys(&self.state), keys.as_bytes())?;
-        replace(&self.file("roots.pem"), bundle.roots.as_bytes())
+        replace(&self.file("roots.pem"), settings.roots.as_bytes())
     }
 
     /// The site's roots, PEM, from the last bundle.
@@ -205,33 +250,98 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{SignerKind, TokenSigner};
+    use crate::token::{Block, Bundle, BundleDelta, SignerKind, TokenSigner};
 
     fn signer() -> TokenSigner {
         let key = TokenSigner::generate(SignerKind::P256).unwrap();
         TokenSigner::from_pkcs8(&key, None).unwrap()
     }
 
-    fn signed(version: u64, by: &TokenSigner, names: &[&TokenSigner]) -> (Bundle, String) {
+    fn signed(version: u64, by: &TokenSigner, names: &[&TokenSigner]) -> (OpenedBundle, String) {
         let bundle = Bundle {
-            site: "PS1".into(),
-            hierarchy: uuid::Uuid::from_u128(1),
+            settings: BundleSettings {
+                site: "PS1".into(),
+                hierarchy: uuid::Uuid::from_u128(1),
+                issuer: "https://mp/oauth2".into(),
+                servers: Vec::new(),
+                origins: Vec::new(),
+                bundle_keys: names.iter().map(|signer| signer.jwk()).collect(),
+                token_keys: serde_json::json!({ "keys": [] }),
+                roots: String::new(),
+                revoked: Vec::new(),
+                certificates_from: 0,
+                gone: Vec::new(),
+            },
             version,
             issued: 0,
             expires: 1,
-            issuer: "https://mp/oauth2".into(),
-            servers: Vec::new(),
-            origins: Vec::new(),
-            bundle_keys: names.iter().map(|signer| signer.jwk()).collect(),
-            token_keys: serde_json::json!({ "keys": [] }),
-            roots: String::new(),
-            revoked: Vec::new(),
-            certificates_from: 0,
             blocks: Vec::new(),
-            gone: Vec::new(),
+            chain: Some("c".into()),
         };
         let text = bundle.sign(by).unwrap();
-        (bundle, text)
+        (OpenedBundle::peek(&text).unwrap(), text)
+    }
+
+    /// The delta after a state, which blocks a device.
+    fn blocking(head: &BundleHead, device: &str, by: &TokenSigner) -> (BundleHead, String) {
+        let delta = BundleDelta {
+            site: "PS1".into(),
+            version: head.version + 1,
+            after: head.version,
+            chain: head.chain.clone(),
+            issued: 0,
+            expires: 1,
+            settings: None,
+            removed: Vec::new(),
+            added: vec![Block::Device(device.into())],
+        };
+        let text = delta.sign(by).unwrap();
+        (head.next(&text).unwrap().0, text)
+    }
+
+    #[test]
+    fn deltas_are_read_with_their_bundle() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, signer) = (BundleFiles::new(dir.path()), signer());
+        let (first, text) = signed(1, &signer, &[&signer]);
+        kept.keep(&first.head, &text).unwrap();
+        let (second, one) = blocking(&first.head, "a", &signer);
+        kept.keep_delta(&second, &one).unwrap();
+        let (third, two) = blocking(&second, "b", &signer);
+        let trust = kept.keep_delta(&third, &two).unwrap();
+        let opened = kept.bundle(&trust).unwrap().unwrap();
+        assert_eq!(opened.head, third);
+        assert_eq!(opened.blocks, [Block::Device("a".into()), Block::Device("b".into())]);
+        assert_eq!(kept.text().unwrap(), [text.as_str(), &one, &two].join("\n"));
+        // What is carried by hand is the same in one file.
+        let other = BundleFiles::new(&dir.path().join("other"));
+        other.keep(&third, &kept.text().unwrap()).unwrap();
+        assert_eq!(other.bundle(&trust), Some(Ok(opened)));
+        // The deltas before a whole bundle do not follow it.
+        let (whole, text) = signed(9, &signer, &[&signer]);
+        let trust = kept.keep(&whole.head, &text).unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Ok(whole)));
+    }
+
+    #[test]
+    fn a_delta_that_a_crash_cut_is_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, signer) = (BundleFiles::new(dir.path()), signer());
+        let (first, text) = signed(1, &signer, &[&signer]);
+        let trust = kept.keep(&first.head, &text).unwrap();
+        let (second, delta) = blocking(&first.head, "a", &signer);
+        for cut in [1, delta.len() / 2, delta.len()] {
+            std::fs::write(kept.dir().join(DELTAS), &delta[..cut]).unwrap();
+            assert_eq!(kept.bundle(&trust), Some(Ok(first.clone())), "{cut} bytes");
+        }
+        // Complete, before the trust was written.
+        std::fs::write(kept.dir().join(DELTAS), format!("{delta}\n")).unwrap();
+        let opened = kept.bundle(&trust).unwrap().unwrap();
+        assert_eq!(opened.head, second);
+        // Once it was in force, a file without it is not the last state.
+        let trust = kept.keep_delta(&second, &delta).unwrap();
+        std::fs::write(kept.dir().join(DELTAS), "").unwrap();
+        assert_eq!(kept.bundle(&trust), Some(Err(BundleRefusal::Older)));
     }
 
     #[test]
@@ -241,7 +351,7 @@ mod tests {
         assert_eq!(kept.trust(), None);
         let (now, next) = (signer(), signer());
         let (first, text) = signed(1, &now, &[&now, &next]);
-        kept.keep(&first, &text).unwrap();
+        kept.keep(&first.head, &text).unwrap();
         let trust = kept.trust().unwrap();
         assert_eq!(kept.bundle(&trust), Some(Ok(first)));
 
@@ -260,9 +370,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (kept, signer) = (BundleFiles::new(dir.path()), signer());
         let (old, text) = signed(1, &signer, &[&signer]);
-        kept.keep(&old, &text).unwrap();
+        kept.keep(&old.head, &text).unwrap();
         let (new, newer) = signed(2, &signer, &[&signer]);
-        kept.keep(&new, &newer).unwrap();
+        kept.keep(&new.head, &newer).unwrap();
         std::fs::write(kept.dir().join("bundle.jws"), text).unwrap();
         assert_eq!(kept.bundle(&kept.trust().unwrap()), Some(Err(BundleRefusal::Older)));
     }

@@ -19,7 +19,7 @@ use crate::cert::{Anchors, Credential, Expectation, Source, faults, request};
 use crate::config::Following;
 use crate::secret::{private_dir, read_bounded, write_private, write_public};
 use crate::site::server::{CertificateAnswer, CertificateRequest};
-use crate::token::Bundle;
+use crate::token::BundleSettings;
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -54,7 +54,7 @@ pub enum CertificateError {
 pub fn is_due(
     state: &Path,
     wanted: &CertificateOrder,
-    bundle: &Bundle,
+    bundle: &BundleSettings,
     provider: &CryptoProvider,
     late: i64,
     now: Timestamp,
@@ -127,7 +127,11 @@ pub async fn renew(
 }
 
 /// Updates the roots beside each certificate from the bundle: during a rollover it holds both.
-pub fn keep_roots(state: &Path, wanted: &CertificateOrder, bundle: &Bundle) -> io::Result<()> {
+pub fn keep_roots(
+    state: &Path,
+    wanted: &CertificateOrder,
+    bundle: &BundleSettings,
+) -> io::Result<()> {
     let dir = Following::certificate(state, &wanted.site_system);
     let path = dir.join("ca.crt");
     match read_bounded(&path, FILE_BYTES_MAX) {

@@ -4,9 +4,9 @@
 use super::link::LinkError;
 use super::{SiteServerTask, away};
 use crate::secret::{Password, PasswordSource};
-use crate::site::server::{IdentityRequest, JoinAnswer, JoinRequest};
+use crate::site::server::{IdentityRequest, JoinRequest};
 use crate::tls::SiteServerTrust;
-use crate::token::{Bundle, BundleKeys, BundleTrust, JoinToken};
+use crate::token::{BundleHead, BundleKeys, BundleTrust, JoinToken, OpenedBundle};
 
 impl SiteServerTask {
     /// Joins the site with the operator's join token.
@@ -28,17 +28,17 @@ impl SiteServerTask {
         let by_key = SiteServerTrust::RootKey(token.root.clone());
         let mut link = self.link_by(by_key, identity, token.servers.clone())?;
         let question = JoinRequest { name: name.clone(), secret: token.secret().to_owned() };
-        let answer: JoinAnswer = link.ask("join", &question).await?;
+        let answer = link.join(&question).await?;
         // The token alone, and nothing that the server sends, names the key that signs bundles.
         let keys = named_by_itself(&answer.bundle).only(&token.bundle_key);
         let trust = BundleTrust { site: &self.params.site, keys: &keys, version: 0 };
-        let bundle = Bundle::open(&answer.bundle, &trust).map_err(|refusal| {
+        let opened = OpenedBundle::open(&answer.bundle, &trust).map_err(|refusal| {
             self.params.observer.refused(refusal);
             LinkError::Refused { code: refusal.code().into(), words: refusal.to_string() }
         })?;
         tracing::info!(target: "sitegate::site_server", gateway = name,
             "this gateway has joined the site; the join token is used and can be removed");
-        self.enforce(bundle, &answer.bundle)
+        self.enforce(opened, &answer.bundle)
             .map_err(|error| away(&format!("{}: {error}", self.kept.dir().display())))
     }
 
@@ -82,5 +82,5 @@ pub fn join_token(source: &PasswordSource) -> Result<JoinToken, String> {
 
 /// The keys that a bundle names, before its signature is verified.
 fn named_by_itself(text: &str) -> BundleKeys {
-    Bundle::peek(text).map_or_else(|| BundleKeys::of(&[]), |bundle| bundle.keys())
+    BundleHead::peek(text).map_or_else(|| BundleKeys::of(&[]), |bundle| bundle.settings.keys())
 }

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::fetch::of_tls;
-use crate::site::server::PATH;
+use crate::gzip;
+use crate::site::server::{JoinAnswer, JoinRequest, PATH};
+use crate::token::BUNDLE_BYTES_MAX;
 
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// The timeout of everything but a poll.
@@ -55,6 +57,17 @@ pub enum LinkError {
     Malformed(&'static str),
 }
 
+/// The bundle that a gateway has, for a poll.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldBundle<'a> {
+    /// Its version; 0 for none.
+    pub version: u64,
+    /// The link of the chain there.
+    pub chain: &'a str,
+    /// Whether a whole bundle with its deltas is asked for, at once.
+    pub asks_whole: bool,
+}
+
 /// A client for the first of the site's servers that answers.
 #[derive(Clone)]
 pub struct Link {
@@ -89,26 +102,43 @@ impl Link {
         &self.servers
     }
 
-    /// Polls for the next bundle after version `held`: `None` if there was none before the poll
-    /// ended. `said` receives the site server's time, whatever the response.
+    /// Polls for the documents after a version, one in each line: `None` if there was none before
+    /// the poll ended. `said` receives the site server's time, whatever the response.
     ///
     /// # Errors
     /// Why the poll failed.
     pub async fn bundle(
         &mut self,
-        held: u64,
+        asked: &HeldBundle<'_>,
         len_max: usize,
         said: impl FnOnce(Timestamp),
     ) -> Result<Option<String>, LinkError> {
-        let path = format!("{PATH}/bundle?held={held}");
-        let answer = self.first(|client, url| client.get(url).timeout(POLL_TIME), &path).await?;
+        let HeldBundle { version, chain, asks_whole } = asked;
+        let path = format!("{PATH}/bundle?held={version}&chain={chain}&whole={asks_whole}");
+        let asked = |client: &Client, url| {
+            client.get(url).timeout(POLL_TIME).header(header::ACCEPT_ENCODING, "gzip")
+        };
+        let answer = self.first(asked, &path).await?;
         if let Some(time) = time_of(&answer) {
             said(time);
         }
         if answer.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
+        let encoding = answer.headers().get(header::CONTENT_ENCODING).cloned();
         let body = good(answer, len_max).await?;
+        let body = match encoding.as_ref().map(|name| name.as_bytes()) {
+            None => body,
+            Some(b"gzip") => {
+                let content = gzip::decompress(&body, len_max);
+                let content = content
+                    .map_err(|_| LinkError::Malformed("the compressed content is damaged"))?;
+                content.ok_or(LinkError::Malformed("it is too large"))?
+            }
+            Some(_) => {
+                return Err(LinkError::Malformed("another content coding than was asked for"));
+            }
+        };
         String::from_utf8(body).map(Some).map_err(|_| LinkError::Malformed("no text"))
     }
 
@@ -121,7 +151,17 @@ impl Link {
         what: &str,
         question: &Q,
     ) -> Result<A, LinkError> {
-        let body = self.post(what, question).await?;
+        let body = self.post(what, question, ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map_err(|_| LinkError::Malformed("not the JSON expected"))
+    }
+
+    /// Joins the site.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn join(&mut self, question: &JoinRequest) -> Result<JoinAnswer, LinkError> {
+        // The bundle as text in JSON, where no character of it is escaped.
+        let body = self.post("join", question, BUNDLE_BYTES_MAX + 1024).await?;
         serde_json::from_slice(&body).map_err(|_| LinkError::Malformed("not the JSON expected"))
     }
 
@@ -130,30 +170,36 @@ impl Link {
     /// # Errors
     /// Why it was not accepted.
     pub async fn tell<Q: Serialize>(&mut self, what: &str, told: &Q) -> Result<(), LinkError> {
-        self.post(what, told).await.map(drop)
+        self.post(what, told, ANSWER_BYTES_MAX).await.map(drop)
     }
 
     /// Sends the bundle in force to a site server that does not know it.
     ///
     /// # Errors
     /// Why it was not accepted.
-    pub async fn show(&mut self, held: u64, bundle: &str) -> Result<(), LinkError> {
+    pub async fn show(&mut self, held: &HeldBundle<'_>, bundle: &str) -> Result<(), LinkError> {
         let asked = |client: &Client, url: String| {
             let request = client.post(url).timeout(POLL_TIME);
             request.header(header::CONTENT_TYPE, "application/jose").body(bundle.to_owned())
         };
-        let answer = self.first(asked, &format!("{PATH}/held?held={held}")).await?;
+        let path = format!("{PATH}/held?held={}&chain={}", held.version, held.chain);
+        let answer = self.first(asked, &path).await?;
         good(answer, ANSWER_BYTES_MAX).await.map(drop)
     }
 
-    async fn post<Q: Serialize>(&mut self, what: &str, said: &Q) -> Result<Vec<u8>, LinkError> {
+    async fn post<Q: Serialize>(
+        &mut self,
+        what: &str,
+        said: &Q,
+        len_max: usize,
+    ) -> Result<Vec<u8>, LinkError> {
         let body = serde_json::to_vec(said).map_err(|_| LinkError::Malformed("not sent"))?;
         let asked = |client: &Client, url: String| {
             let request = client.post(url).timeout(ANSWER_TIME);
             request.header(header::CONTENT_TYPE, "application/json").body(body.clone())
         };
         let answer = self.first(asked, &format!("{PATH}/{what}")).await?;
-        good(answer, ANSWER_BYTES_MAX).await
+        good(answer, len_max).await
     }
 
     /// Forwards a client's request to the token service and returns its response.

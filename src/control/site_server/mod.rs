@@ -10,6 +10,8 @@ mod joining;
 mod link;
 mod relay;
 mod status;
+mod taking;
+mod unkept;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,16 +27,16 @@ use crate::cert::Anchors;
 use crate::clock::Clock;
 use crate::config::Following;
 use crate::live::{Live, Publisher, live};
-use crate::secret::read_bounded;
 use crate::tls::{SiteServerTrust, to_site_server};
-use crate::token::{BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleRefusal, BundleTrust};
+use crate::token::{BUNDLE_BYTES_MAX, BundleHead, OpenedBundle};
 pub use bundle_files::{BundleFiles, OwnIdentity, StoredTrust};
 pub use certificates::CertificateOrder;
-use certificates::{is_due, keep_roots, renew};
+use certificates::{is_due, renew};
 pub use joining::join_token;
-pub use link::{Link, LinkError};
+pub use link::{HeldBundle, Link, LinkError};
 pub use relay::relay;
-pub use status::{CLOCKS_DIFFER_S_MAX, FollowedServer, OnSiteServer};
+pub use status::{BlockNews, CLOCKS_DIFFER_S_MAX, FollowedServer, OnSiteServer};
+use unkept::Unkept;
 
 use super::watch::Watch;
 
@@ -73,14 +75,18 @@ pub struct SiteServerTask {
     params: SiteServerParams,
     kept: BundleFiles,
     trust: Option<StoredTrust>,
-    bundle: Option<Arc<Bundle>>,
+    bundle: Option<Arc<BundleHead>>,
     publisher: Publisher<FollowedServer>,
     link: watch::Sender<Option<Link>>,
     /// The identity and servers that the current client was made with.
     made_by: Option<(String, String)>,
     seen_incoming: Option<Vec<u8>>,
-    /// A bundle that is in force but could not be written to disk.
-    unkept: Option<String>,
+    /// What is in force but could not be written to disk.
+    unkept: Unkept,
+    /// Whether a whole bundle is needed, because a delta did not fit or very many are on disk.
+    needs_whole: bool,
+    /// The version that the site server was shown last, because it did not know it.
+    shown: Option<u64>,
     told: String,
     status: FollowedServer,
 }
@@ -99,8 +105,13 @@ impl SiteServerTask {
         let kept = BundleFiles::new(&params.state);
         let trust = kept.trust().filter(|trust| trust.site == params.site);
         let found = trust.as_ref().and_then(|trust| kept.bundle(trust));
+        let mut blocks = 0;
         let bundle = match found {
-            Some(Ok(bundle)) => Some(Arc::new(bundle)),
+            Some(Ok(OpenedBundle { head, blocks: found })) => {
+                let head = Arc::new(head);
+                blocks = params.observer.bundle(&head, BlockNews::All(&found));
+                Some(head)
+            }
             Some(Err(refusal)) => {
                 tracing::error!(target: "sitegate::site_server", code = refusal.code(),
                     "the bundle on disk is rejected: {refusal}");
@@ -110,11 +121,10 @@ impl SiteServerTask {
             None => None,
         };
         if let Some(bundle) = &bundle {
-            params.observer.bundle(bundle);
             // A crash may have left the bundle's contents unwritten.
-            let _ = kept.spell_out(bundle);
+            let _ = kept.spell_out(&bundle.settings);
         }
-        let status = FollowedServer { bundle: bundle.clone(), ..FollowedServer::default() };
+        let status = FollowedServer { bundle: bundle.clone(), blocks, ..FollowedServer::default() };
         let (publisher, told) = live(status.clone());
         let (link, link_read) = watch::channel(None);
         let mut task = SiteServerTask {
@@ -126,7 +136,9 @@ impl SiteServerTask {
             link,
             made_by: None,
             seen_incoming: None,
-            unkept: None,
+            unkept: Unkept::default(),
+            needs_whole: false,
+            shown: None,
             told: String::new(),
             status,
         };
@@ -156,7 +168,7 @@ impl SiteServerTask {
             if let Ok(Err(error)) = certificates {
                 self.say(&error.to_string());
             }
-            let unkept = self.unkept.is_some();
+            let unkept = !self.unkept.is_empty();
             let (wanted, known) = (self.params.wanted.clone(), self.params.wanted.generation());
             let outcome = tokio::select! {
                 biased;
@@ -208,18 +220,20 @@ impl SiteServerTask {
         };
         let mut link = link;
         // Without the bundle itself its version is useless: the same bundle is requested again.
-        let held = self.bundle.as_ref().map_or(0, |bundle| bundle.version);
+        let bundle = self.bundle.clone();
+        let held = HeldBundle {
+            version: bundle.as_ref().map_or(0, |bundle| bundle.version),
+            chain: bundle.as_ref().map_or("", |bundle| &bundle.chain),
+            asks_whole: self.needs_whole && bundle.is_some(),
+        };
         let mut time = None;
-        let polled = link.bundle(held, BUNDLE_BYTES_MAX, |said| time = Some(said)).await;
+        let polled = link.bundle(&held, BUNDLE_BYTES_MAX, |said| time = Some(said)).await;
         self.prefer(&link);
         if let Some(time) = time {
             self.compare_clocks(time);
         }
-        match self.known_there(polled, &mut link).await? {
-            Some(text) => self.take(&text).map_err(|refusal| LinkError::Refused {
-                code: refusal.code().to_owned(),
-                words: refusal.to_string(),
-            }),
+        match self.known_there(polled, &held, &mut link).await? {
+            Some(text) => self.take_or_heal(&text),
             None => Ok(()),
         }
     }
@@ -264,77 +278,6 @@ impl SiteServerTask {
         Link::new(servers, tls.map_err(|error| away(&error))?)
     }
 
-    /// Accepts a received bundle, if it is valid.
-    fn take(&mut self, text: &str) -> Result<(), BundleRefusal> {
-        let trust = self.trust.clone().unwrap_or_default();
-        let keys = BundleKeys::of(&trust.keys);
-        let judged = BundleTrust { site: &self.params.site, keys: &keys, version: trust.version };
-        let opened = Bundle::open(text, &judged);
-        let bundle = opened.inspect_err(|refusal| self.params.observer.refused(*refusal))?;
-        if let Err(error) = self.enforce(bundle, text) {
-            self.say(&format!("{}: {error}", self.kept.dir().display()));
-        }
-        Ok(())
-    }
-
-    /// Puts a bundle in force: at once in memory, then on disk for the next start. A failing disk
-    /// must not delay a block.
-    fn enforce(&mut self, bundle: Bundle, text: &str) -> std::io::Result<()> {
-        let bundle = Arc::new(bundle);
-        self.params.observer.bundle(&bundle);
-        self.status.bundle = Some(bundle.clone());
-        self.publish_status();
-        tracing::info!(target: "sitegate::site_server", version = bundle.version,
-            blocks = bundle.blocks.len(), "a bundle is in force");
-        let kept = self.kept.keep(&bundle, text);
-        self.unkept = kept.is_err().then(|| text.to_owned());
-        for wanted in self.params.wanted.load().iter() {
-            let _ = keep_roots(&self.params.state, wanted, &bundle);
-        }
-        self.trust = Some(match &kept {
-            Ok(trust) => trust.clone(),
-            Err(_) => StoredTrust {
-                site: bundle.site.clone(),
-                version: bundle.version,
-                keys: bundle.bundle_keys.clone(),
-                servers: bundle.servers.clone(),
-                roots: bundle.roots.clone(),
-            },
-        });
-        self.bundle = Some(bundle);
-        kept.map(drop)
-    }
-
-    /// Retries the write that failed: the keys in the bundle come into force only from disk.
-    fn keep_again(&mut self) {
-        let (Some(text), Some(bundle)) = (&self.unkept, &self.bundle) else { return };
-        if let Ok(trust) = self.kept.keep(bundle, text) {
-            self.trust = Some(trust);
-            self.unkept = None;
-        }
-    }
-
-    /// Accepts a bundle that the operator copied here by hand.
-    fn incoming(&mut self) {
-        let path = self.kept.incoming();
-        let Ok((bytes, _)) = read_bounded(&path, BUNDLE_BYTES_MAX as u64) else { return };
-        let hash = digest::digest(&digest::SHA256, &bytes).as_ref().to_vec();
-        if self.seen_incoming.as_ref() == Some(&hash) {
-            return;
-        }
-        self.seen_incoming = Some(hash);
-        let taken = match std::str::from_utf8(&bytes) {
-            Ok(text) => self.take(text),
-            Err(_) => Err(BundleRefusal::Malformed),
-        };
-        match taken {
-            Ok(()) => drop(std::fs::remove_file(&path)),
-            Err(refusal) => tracing::error!(target: "sitegate::site_server",
-                code = refusal.code(), path = %path.display(),
-                "the imported bundle is rejected: {refusal}"),
-        }
-    }
-
     /// Requests the certificates that are due.
     async fn certificates(&mut self) -> Result<(), certificates::CertificateError> {
         let Some(bundle) = self.bundle.clone() else { return Ok(()) };
@@ -343,7 +286,7 @@ impl SiteServerTask {
         for wanted in self.params.wanted.load().iter() {
             let now = self.params.clock.now();
             let late = late(&self.params.following.name, &wanted.site_system);
-            if !is_due(&state, wanted, &bundle, &provider, late, now) {
+            if !is_due(&state, wanted, &bundle.settings, &provider, late, now) {
                 continue;
             }
             let Some(mut link) = self.connect()? else { return Ok(()) };

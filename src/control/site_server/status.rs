@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::link::{Link, LinkError};
+use super::link::{HeldBundle, Link, LinkError};
 use super::{SiteServerTask, away};
 use crate::site::server::SiteDenial;
-use crate::token::{Bundle, BundleRefusal};
+use crate::token::{Block, BundleDelta, BundleHead, BundleRefusal};
 
 /// The site server's state as the gateway knows it.
 #[derive(Clone, Debug, Default)]
 pub struct FollowedServer {
     /// The bundle in force; none before the gateway has joined.
-    pub bundle: Option<Arc<Bundle>>,
+    pub bundle: Option<Arc<BundleHead>>,
+    /// The number of its blocks.
+    pub blocks: usize,
     /// How many seconds the site server's clock is ahead of this machine's, at the last response.
     pub clock_ahead_s: Option<i64>,
     /// The current problem between the gateway and its site server.
@@ -41,10 +43,19 @@ impl FollowedServer {
 /// few.
 pub const CLOCKS_DIFFER_S_MAX: i64 = 60;
 
+/// The blocks of a new bundle.
+#[derive(Clone, Copy, Debug)]
+pub enum BlockNews<'a> {
+    /// All of them.
+    All(&'a [Block]),
+    /// What has changed since the bundle before.
+    Changes(&'a BundleDelta),
+}
+
 /// Receives events, for metrics, blocklist and configuration.
 pub trait OnSiteServer: Send + Sync {
-    /// A bundle is in force.
-    fn bundle(&self, bundle: &Arc<Bundle>);
+    /// A bundle is in force. Returns the number of its blocks.
+    fn bundle(&self, bundle: &Arc<BundleHead>, news: BlockNews<'_>) -> usize;
     /// A bundle was refused.
     fn refused(&self, refusal: BundleRefusal);
     /// Whether a site server answers.
@@ -58,21 +69,29 @@ impl SiteServerTask {
     /// here. The gateway sends it that bundle, so that the copy unblocks no device, and polls
     /// again.
     pub(super) async fn known_there(
-        &self,
+        &mut self,
         polled: Result<Option<String>, LinkError>,
+        held: &HeldBundle<'_>,
         link: &mut Link,
     ) -> Result<Option<String>, LinkError> {
         match polled {
-            Err(LinkError::Refused { code, .. }) if code == SiteDenial::BundleUnknown.code() => {}
-            polled => return polled,
+            Err(LinkError::Refused { code, .. })
+                if code == SiteDenial::BundleUnknown.code() && self.shown != Some(held.version) => {
+            }
+            polled => {
+                self.shown = None;
+                return polled;
+            }
         }
         tracing::warn!(target: "sitegate::site_server",
             "the site server does not know the bundle in force here: its store is an older copy; \
              sending it the blocks of this gateway");
-        let text = self.unkept.clone().or_else(|| self.kept.text());
+        let text = self.unkept.text(&self.kept);
         let text = text.ok_or_else(|| away(&"the bundle in force is not on disk"))?;
-        let held = self.bundle.as_ref().map_or(0, |bundle| bundle.version);
-        link.show(held, &text).await.map(|()| None)
+        link.show(held, &text).await?;
+        // If it does not help, the next attempt waits.
+        self.shown = Some(held.version);
+        Ok(None)
     }
 
     /// Logs how far the site server's clock is from this machine's. The consequences are decided

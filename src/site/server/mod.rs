@@ -4,7 +4,9 @@
 //! Identifies a gateway only by the client certificate that its connection proved, as reported by
 //! the gateway in front.
 
+mod bundles;
 mod certify;
+mod documents;
 mod forward;
 mod publish;
 mod refused;
@@ -13,31 +15,27 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::DATE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get, post};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::authority::Authority;
-use super::known_blocks::missing;
 use super::service::{Caller, ServiceLimits};
-use super::store::{FoundIn, GatewayIdentity, GatewayRecord, Lost, PublishedBundle, Store};
-use super::tokens::bundle_keys;
+use super::store::{GatewayIdentity, GatewayRecord, Store};
 use crate::clock::{Clock, http_date};
-use crate::token::{
-    BUNDLE_BYTES_MAX, Bundle, BundleKeys, BundleTrust, TokenSigner, join_fingerprint,
-};
+use crate::token::join_fingerprint;
+pub use documents::PublishedDocuments;
 pub use forward::FIELDS;
-pub use publish::{BundleHealth, BundlePublisher, BundleSources};
+pub use publish::{BundleHealth, BundlePublisher, BundleSources, PublishedReader};
 use refused::ServerRefusal;
 pub use refused::SiteDenial;
 
@@ -46,16 +44,10 @@ pub const PATH: &str = "/sitegate/site/v1";
 
 /// The largest request body: the token service's limit for clients.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// How long a bundle request waits for a newer bundle (long polling): less than the idle timeout of
-/// proxies and firewalls.
-const POLL: Duration = Duration::from_secs(45);
 /// How long a gateway may use one certificate as its identity.
 const IDENTITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// The interval for recording a gateway's unchanged bundle version.
 const SEEN_EVERY: SignedDuration = SignedDuration::from_secs(60);
-/// The number of gateways that upload a bundle at once, and the timeout of one upload.
-const SHOWING_MAX: usize = 2;
-const SHOWN_IN: Duration = Duration::from_secs(60);
 /// The rate limits for join attempts of one address, and for requests of gateways.
 const JOINS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
@@ -71,7 +63,7 @@ pub struct SiteServer {
     /// The authority, if the site issues certificates.
     pub authority: Option<Arc<Authority>>,
     /// The bundle in force.
-    pub published: watch::Receiver<Option<Arc<PublishedBundle>>>,
+    pub published: PublishedReader,
     /// The token service and its path prefix, if it runs.
     pub token_service: Option<(Router, String)>,
     /// The clock.
@@ -135,26 +127,20 @@ pub struct IdentityRequest {
     pub thumbprint: String,
 }
 
-#[derive(Deserialize)]
-struct HeldQuery {
-    #[serde(default)]
-    held: u64,
-}
-
 impl SiteServer {
     /// The API's routes, all below [`PATH`].
     pub fn router(self) -> Router {
         let at = |name: &str| format!("{PATH}{name}");
         let serving = Arc::new(SiteServing {
             limits: ServiceLimits::new(JOINS_PER_MINUTE, REQUESTS_PER_MINUTE),
-            showing: Semaphore::new(SHOWING_MAX),
+            showing: Semaphore::new(bundles::SHOWING_MAX),
             seen: Mutex::default(),
             server: self,
         });
         Router::new()
             .route(&at("/join"), post(join))
-            .route(&at("/bundle"), get(bundle))
-            .route(&at("/held"), post(held))
+            .route(&at("/bundle"), get(bundles::bundle))
+            .route(&at("/held"), post(bundles::held))
             .route(&at("/certificate"), post(certificate))
             .route(&at("/identity"), post(identity))
             .route(&at("/token-service/{endpoint}"), any(forward::forward))
@@ -188,92 +174,15 @@ async fn join(State(serving): ServerState, headers: HeaderMap, body: Bytes) -> R
         let store = &serving.server.store;
         let gateway = store.join(&fingerprint, &asked.name, identity, &actor, now).await?;
         let published = serving.server.published.borrow().clone();
-        let text = match published {
-            Some(published) => published.text.clone(),
-            None => return Err(ServerRefusal::of(SiteDenial::Store, "there is no bundle yet")),
-        };
+        let published = published
+            .ok_or_else(|| ServerRefusal::of(SiteDenial::Store, "there is no bundle yet"))?;
+        // The deltas after it follow with the first poll.
+        let bundle = String::from_utf8_lossy(&published.base().1).into_owned();
         tracing::info!(target: "sitegate::site_server", gateway = gateway.name,
             client = caller.shown(), "a gateway joined the site");
-        Ok(Json(JoinAnswer { bundle: text }).into_response())
+        Ok(Json(JoinAnswer { bundle }).into_response())
     };
     told("join", &caller, outcome.await)
-}
-
-async fn bundle(
-    State(serving): ServerState,
-    Query(HeldQuery { held }): Query<HeldQuery>,
-    headers: HeaderMap,
-) -> Response {
-    let caller = Caller::of(&headers);
-    let outcome = async {
-        let gateway = serving.counted(&caller).await?;
-        serving.knows(held).await?;
-        serving.has(&gateway, held).await?;
-        let mut published = serving.server.published.clone();
-        let newer = |published: &Option<Arc<PublishedBundle>>| {
-            published.as_ref().is_some_and(|published| published.version > held)
-        };
-        let wait = async { published.wait_for(newer).await.ok().and_then(|found| found.clone()) };
-        let found = tokio::time::timeout(POLL, wait).await.ok().flatten();
-        let Some(found) = found else {
-            return Ok((StatusCode::NOT_MODIFIED, [(CACHE_CONTROL, "no-store")]).into_response());
-        };
-        // The gateway may have been revoked while it waited.
-        serving.gateway(&caller).await?;
-        let kind = (CONTENT_TYPE, "application/jose");
-        Ok(([kind, (CACHE_CONTROL, "no-store")], found.text.clone()).into_response())
-    };
-    told("bundle", &caller, outcome.await)
-}
-
-/// A gateway uploads a bundle that this server does not know: the store is an older copy. The
-/// blocks of that bundle apply from now on, until an operator lifts them.
-async fn held(
-    State(serving): ServerState,
-    Query(asked): Query<HeldQuery>,
-    request: Request,
-) -> Response {
-    let caller = Caller::of(request.headers());
-    let outcome = async {
-        // Before the body is read: unauthenticated clients must not upload a body of that size.
-        let gateway = serving.counted(&caller).await?;
-        let server = &serving.server;
-        if asked.held > 0 && server.store.remembers_bundle(asked.held).await? {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
-        let _one = serving.showing.try_acquire().map_err(|_| SiteDenial::Rate)?;
-        let malformed = |why| ServerRefusal::of(SiteDenial::Malformed, why);
-        let body = axum::body::to_bytes(request.into_body(), BUNDLE_BYTES_MAX);
-        let body = tokio::time::timeout(SHOWN_IN, body).await.map_err(|_| SiteDenial::Rate)?;
-        let body = body.map_err(|_| malformed("no bundle, or too large a one"))?;
-        let text = std::str::from_utf8(&body).map_err(|_| malformed("no bundle"))?;
-        let now = server.clock.now();
-        let signers = bundle_keys(&server.state, now).map_err(|_| {
-            ServerRefusal::of(SiteDenial::Store, "the keys of bundles cannot be read")
-        })?;
-        let jwks: Vec<_> = [Some(signers.current()), signers.next(), signers.old()]
-            .into_iter()
-            .flatten()
-            .map(TokenSigner::jwk)
-            .collect();
-        let keys = BundleKeys::of(&jwks);
-        let trust = BundleTrust { site: &server.site, keys: &keys, version: 0 };
-        let bundle = Bundle::open(text, &trust)
-            .map_err(|refusal| ServerRefusal::of(SiteDenial::BundleRefused, refusal.code()))?;
-        if server.store.remembers_bundle(bundle.version).await? {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
-        let forgotten = missing(&bundle.blocks, &server.store.blocks().await?);
-        let found = FoundIn::Bundle(bundle.version);
-        let lost = Lost { blocks: &forgotten, gone: &bundle.gone };
-        let added = server.store.recover(lost, found, now).await?;
-        tracing::error!(target: "sitegate::site_server", gateway = gateway.name, added,
-            version = bundle.version, "the store is an older copy: a gateway has a newer bundle; \
-                                       the blocks in that bundle stay in force until 'sitegate \
-                                       site restored --forget'");
-        Ok(StatusCode::NO_CONTENT.into_response())
-    };
-    told("held", &caller, outcome.await)
 }
 
 async fn certificate(State(serving): ServerState, headers: HeaderMap, body: Bytes) -> Response {
@@ -322,16 +231,6 @@ impl SiteServing {
         let found = self.server.store.gateway_by_identity(proven, now).await?;
         let found = found.filter(|gateway| gateway.revoked.is_none());
         found.ok_or_else(|| SiteDenial::GatewayUnknown.into())
-    }
-
-    /// Refuses a bundle to a gateway that has one unknown to this server: the response would lack
-    /// the blocks of that bundle.
-    async fn knows(&self, held: u64) -> Result<(), ServerRefusal> {
-        let in_force = self.server.published.borrow().as_ref().map(|published| published.version);
-        if held == 0 || in_force == Some(held) || self.server.store.remembers_bundle(held).await? {
-            return Ok(());
-        }
-        Err(SiteDenial::BundleUnknown.into())
     }
 
     /// Records a gateway's bundle version, if it has changed or the record is old.

@@ -1,25 +1,30 @@
-//! Publishes the bundle: one of the site's servers signs a new one when its content changes or it
-//! gets old, and all waiting gateways receive it.
+//! Publishes the bundle: one of the site's servers signs a delta when the content changes or the
+//! last document gets old, and all waiting gateways receive it. A whole bundle is made if there is
+//! none, if its keys change, and if many deltas follow the last one.
 
-use std::path::PathBuf;
+mod presence;
+mod wanted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::documents::{FoldedBundle, PublishedDocuments};
 use crate::cert::CredentialFault;
 use crate::clock::Clock;
 use crate::live::{Live, Publisher as Publishing, live};
-use crate::site::authority::Authority;
 use crate::site::key_ring::Keys;
-use crate::site::known_blocks::blocks_of;
-use crate::site::known_blocks::{RESTORE_SETTLES, missing};
-use crate::site::store::{Follower, FoundIn, Lost, PublishedBundle, Store, StoreError};
+use crate::site::store::{BlockChanges, Follower, NewDocument, Store, StoreError, StoredDelta};
 use crate::site::token_key_error::TokenKeyError;
-use crate::site::tokens::{SiteTokens, bundle_keys};
-use crate::token::{Bundle, BundleTrust, TokenSigner};
+use crate::site::tokens::bundle_keys;
+use crate::token::{Bundle, BundleDelta, BundleSettings, TokenSigner};
+pub use wanted::BundleSources;
+use wanted::MadeOf;
 
 /// The interval for checking sources outside the store: keys, roots, the time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -27,30 +32,11 @@ const LOOK: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(500);
 /// An unchanged bundle is renewed after a quarter of its lifetime: its lifetime divided by this.
 const RENEW_AT: i64 = 4;
-/// How long a server stays in the bundle after its last announcement, in seconds.
-const SERVER_LIFE_S: i64 = 7 * 86_400;
-/// The interval of a server's announcements, in seconds.
-const SERVER_EVERY_S: i64 = 3_600;
+/// How often a publication is tried while other servers publish at the same time.
+const TRIES: usize = 5;
 
-/// The sources of a bundle besides the store.
-pub struct BundleSources {
-    /// The site's code.
-    pub site: String,
-    /// This server's addresses: `https://`, host and port.
-    pub servers: Vec<String>,
-    /// The origins of the site systems of this process, as clients address them.
-    pub origins: Vec<String>,
-    /// The signer of the site's tokens.
-    pub tokens: Arc<SiteTokens>,
-    /// The authority, if the site issues certificates.
-    pub authority: Option<Arc<Authority>>,
-    /// The state directory, with the keys that sign bundles.
-    pub state: PathBuf,
-    /// The lifetime of a bundle, in seconds.
-    pub life_s: i64,
-    /// The largest bundle, in bytes.
-    pub bytes_max: usize,
-}
+/// The documents in force; `None` before the first.
+pub type PublishedReader = watch::Receiver<Option<Arc<PublishedDocuments>>>;
 
 /// The task that renews the bundle.
 pub struct BundlePublisher {
@@ -59,25 +45,16 @@ pub struct BundlePublisher {
     sources: BundleSources,
     clock: Clock,
     announced: Option<Timestamp>,
-    published: watch::Sender<Option<Arc<PublishedBundle>>>,
-    /// The inputs of the last bundle, and the time of its renewal, in seconds since 1970.
+    /// The documents of the store, as far as they were read.
+    documents: Option<Arc<PublishedDocuments>>,
+    published: watch::Sender<Option<Arc<PublishedDocuments>>>,
+    /// The inputs of the last document, and the time of its renewal, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
+    /// A whole bundle that is being made.
+    folding: Option<JoinHandle<FoldedBundle>>,
     health: Publishing<BundleHealth>,
     /// Since when the store has not known the last bundle.
     other_since: Option<Instant>,
-}
-
-/// The inputs that decide whether a bundle's content has changed: the store's version, and the
-/// inputs outside the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct MadeOf {
-    store: i64,
-    /// The bundle in force, which may be that of another server.
-    bundle: u64,
-    bundle_keys: Vec<String>,
-    token_keys: String,
-    roots: String,
-    certificates_from: i64,
 }
 
 /// Whether bundles are made.
@@ -85,7 +62,7 @@ struct MadeOf {
 pub struct BundleHealth {
     /// Why no bundle is made now.
     pub trouble: Option<String>,
-    /// The size of the bundle in force, in bytes.
+    /// The size of the bundle in force with its deltas, in bytes.
     pub bytes: usize,
 }
 
@@ -114,13 +91,23 @@ enum PublishError {
     Restored,
 }
 
+/// What is due.
+enum DueDocument {
+    /// Nothing, but that the last document includes this state of the blocks, too.
+    Nothing(Option<i64>),
+    /// The changes of the blocks, and the settings if they have changed.
+    Delta(BlockChanges, Option<Box<BundleSettings>>),
+    /// A whole bundle.
+    Bundle,
+}
+
 impl BundlePublisher {
     /// Publishes a bundle if possible, and follows the store.
     pub async fn start(
         store: Store,
         sources: BundleSources,
         clock: Clock,
-    ) -> (Self, watch::Receiver<Option<Arc<PublishedBundle>>>) {
+    ) -> (Self, PublishedReader) {
         let (published, reader) = watch::channel(None);
         // Subscribed before the first read, so that no change is missed in between.
         let follower = store.follow();
@@ -130,8 +117,10 @@ impl BundlePublisher {
             sources,
             clock,
             announced: None,
+            documents: None,
             published,
             made_of: None,
+            folding: None,
             health: live(BundleHealth::default()).0,
             other_since: None,
         };
@@ -147,17 +136,19 @@ impl BundlePublisher {
                 biased;
                 changed = stop.changed() => if changed.is_err() { return },
                 () = self.follower.changed() => {}
+                folded = folded(&mut self.folding) => self.replace_bundle(folded).await,
                 () = tokio::time::sleep(next) => {}
             }
             next = self.look().await;
         }
     }
 
-    /// Publishes a bundle if its content has changed; returns the delay until the next check.
+    /// Publishes what has changed; returns the delay until the next check.
     async fn look(&mut self) -> Duration {
         match self.publish().await {
             Ok(()) => {
                 self.tell(None);
+                self.fold_if_due();
                 LOOK
             }
             // The store's health check reports this fault.
@@ -179,7 +170,7 @@ impl BundlePublisher {
 
     /// Stores the trouble; returns whether it has changed.
     fn tell(&self, trouble: Option<String>) -> bool {
-        let bytes = self.published.borrow().as_ref().map_or(0, |published| published.text.len());
+        let bytes = self.published.borrow().as_ref().map_or(0, |published| published.bytes());
         let health = BundleHealth { trouble, bytes };
         let (news, changed) =
             self.health.reader().peek(|told| (told.trouble != health.trouble, *told != health));
@@ -194,185 +185,211 @@ impl BundlePublisher {
         self.announce(now).await?;
         self.forgets_nothing(now).await?;
         let signers = bundle_keys(&self.sources.state, now)?;
-        let made_of = self.made_of(&signers).await?;
+        let mut made_of = self.sources.made_of(&self.store, &signers).await?;
         let same = |(before, until): &(MadeOf, i64)| *before == made_of && now.as_second() < *until;
         if self.made_of.as_ref().is_some_and(same) {
             return Ok(());
         }
-        let wanted = self.wanted(&signers, &made_of, now).await?;
-        let (site, most) = (&self.sources.site, self.sources.bytes_max);
-        let keys = crate::token::BundleKeys::of(&wanted.bundle_keys);
-        let mut made = None;
-        let make = |current: Option<&PublishedBundle>, version: u64| {
-            let trust = BundleTrust { site, keys: &keys, version: 0 };
-            let text = current.map(|current| current.text.as_str());
-            let current = text.and_then(|text| Bundle::open_kept(text, &trust).ok());
-            let is_fresh = |b: &Bundle| {
-                let age = now.as_second() - b.issued;
-                (0..(b.expires - b.issued) / RENEW_AT).contains(&age)
-            };
-            // A server that lags behind or is configured differently must not undo another server's
-            // bundle, also one that it cannot verify.
-            let peeked = text.filter(|_| current.is_none()).and_then(Bundle::peek);
-            let said = current.as_ref().or(peeked.as_ref()).filter(|said| is_fresh(said));
-            let signer = text.and_then(Bundle::signer);
-            let known = [Some(signers.current()), signers.old()];
-            // Another server has switched to this key already; this one follows within seconds.
-            if signer.is_some() && signer.as_deref() == signers.next().map(TokenSigner::kid) {
-                return Ok(None);
+        let settings = self.sources.settings(&self.store, &signers, &made_of, now).await?;
+        for _ in 0..TRIES {
+            self.catch_up().await?;
+            if self.publish_next(&signers, &settings, now).await? {
+                break;
             }
-            let is_ours =
-                known.into_iter().flatten().any(|own| Some(own.kid()) == signer.as_deref());
-            let same_site =
-                |said: &Bundle| said.issuer == wanted.issuer && said.hierarchy == wanted.hierarchy;
-            // With no other server, this one made it, before a change of its configuration.
-            let is_alone = wanted.servers == self.sources.servers;
-            if !is_alone && said.is_some_and(|said| !is_ours || !same_site(said)) {
-                return Err(PublishError::Disagree);
-            }
-            if current.as_ref().is_some_and(|b| b.says_the_same(&wanted) && is_fresh(b)) {
-                return Ok(None);
-            }
-            let next = Bundle { version, ..wanted.clone() };
-            let text = next.sign(signers.current()).map_err(|_| PublishError::Signing)?;
-            let (blocks, bytes) = (next.blocks.len(), text.len());
-            if bytes > most {
-                return Err(PublishError::TooLarge { blocks, bytes, most });
-            }
-            made = Some((next.issued, next.expires));
-            Ok(Some(text))
-        };
-        let Some(found) = self.store.publish(make, made_of.store, now).await? else {
-            return Ok(());
-        };
-        let made = made.or_else(|| Bundle::peek(&found.text).map(|b| (b.issued, b.expires)));
+        }
+        let Some(documents) = self.documents.clone() else { return Ok(()) };
+        let head = &documents.head;
         // If the clock is set back, the renewal also becomes due.
-        let until = made.map_or(0, |(issued, expires)| issued + (expires - issued) / RENEW_AT);
-        let made_of = MadeOf { bundle: found.version, ..made_of };
-        self.made_of = Some((made_of, until.min(now.as_second() + self.sources.life_s / RENEW_AT)));
-        self.published.send_if_modified(|published| {
-            let news = published.as_ref().is_none_or(|p| p.version != found.version);
-            if news {
-                *published = Some(Arc::new(found));
-            }
-            news
-        });
+        let until = head.issued + (head.expires - head.issued) / RENEW_AT;
+        let until = until.min(now.as_second() + self.sources.life_s / RENEW_AT);
+        made_of.bundle = head.version;
+        self.made_of = Some((made_of, until));
+        self.send(documents);
         Ok(())
     }
 
-    /// Checks that the store knows the last bundle, and recovers lost blocks: an older copy of the
-    /// store must not make the next bundle.
-    async fn forgets_nothing(&mut self, now: Timestamp) -> Result<(), PublishError> {
-        let is_incomplete = self.store.is_incomplete();
-        let last = self.published.borrow().clone();
-        let other = match last {
-            Some(last) if !self.store.remembers_bundle(last.version).await? => last,
-            _ => {
-                self.other_since = None;
-                return if is_incomplete { Err(PublishError::Restored) } else { Ok(()) };
-            }
-        };
-        let since = *self.other_since.get_or_insert_with(Instant::now);
-        if is_incomplete || since.elapsed() < RESTORE_SETTLES {
-            return Err(PublishError::Restored);
-        }
-        let said = Bundle::peek(&other.text);
-        let (blocks, gone) = said.map(|said| (said.blocks, said.gone)).unwrap_or_default();
-        let forgotten = missing(&blocks, &self.store.blocks().await?);
-        let lost = Lost { blocks: &forgotten, gone: &gone };
-        self.store.recover(lost, FoundIn::Bundle(other.version), now).await?;
-        // The copy may have lost this server's announcement, too.
-        (self.other_since, self.made_of, self.announced) = (None, None, None);
-        Ok(())
-    }
-
-    /// Announces this server and the origins of its site systems.
-    async fn announce(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let due =
-            |at: Timestamp| !(0..SERVER_EVERY_S).contains(&(now.as_second() - at.as_second()));
-        if self.announced.is_none_or(due) {
-            let BundleSources { servers, origins, .. } = &self.sources;
-            self.store.announce(servers, origins, now).await?;
-            self.announced = Some(now);
-        }
-        Ok(())
-    }
-
-    async fn made_of(&self, signers: &Keys) -> Result<MadeOf, PublishError> {
-        // Read first: a change during the following reads then causes another check.
-        let store = self.store.block_version().await?;
-        let bundle = self.store.bundle_version().await?;
-        // A bundle without the site's roots would cut off every gateway.
-        let (roots, from) = match &self.sources.authority {
-            Some(authority) => (authority.root_pem()?, authority.switched()?),
-            None => (String::new(), None),
-        };
-        let all = [Some(signers.current()), signers.next(), signers.old()];
-        Ok(MadeOf {
-            store,
-            bundle,
-            bundle_keys: all.into_iter().flatten().map(|key| key.kid().to_owned()).collect(),
-            token_keys: self.sources.tokens.jwks(),
-            roots,
-            certificates_from: from.map_or(0, second_after),
-        })
-    }
-
-    /// The content of a bundle now.
-    async fn wanted(
-        &self,
+    /// Publishes the next document, if one is due. `false` if another server has published one in
+    /// between.
+    async fn publish_next(
+        &mut self,
         signers: &Keys,
-        made_of: &MadeOf,
+        settings: &BundleSettings,
         now: Timestamp,
-    ) -> Result<Bundle, PublishError> {
-        let since = now.as_second() - SERVER_LIFE_S;
-        let (servers, mut origins) = self.store.announced(since).await?;
-        for gateway in self.store.gateways().await?.iter().filter(|g| g.revoked.is_none()) {
-            origins.extend(gateway.hosts.iter().map(|host| origin(host)));
+    ) -> Result<bool, PublishError> {
+        let current = self.documents.clone();
+        let after = current.as_ref().map_or(0, |current| current.head.version);
+        match self.due(current.as_deref(), signers, settings, now).await? {
+            DueDocument::Nothing(None) => Ok(true),
+            DueDocument::Nothing(Some(blocks)) => {
+                self.store.bundle_includes(after, blocks).await?;
+                self.documents = current.map(|current| Arc::new(current.with_blocks(blocks)));
+                Ok(true)
+            }
+            DueDocument::Delta(changes, news) => {
+                let Some(current) = current else { return Ok(true) };
+                let delta = BundleDelta {
+                    site: settings.site.clone(),
+                    version: 0,
+                    after,
+                    chain: current.head.chain.clone(),
+                    issued: now.as_second(),
+                    expires: now.as_second().saturating_add(self.sources.life_s),
+                    settings: news,
+                    removed: changes.removed,
+                    added: changes.added,
+                };
+                let make = |version| {
+                    let signed = BundleDelta { version, ..delta }.sign(signers.current());
+                    signed.map(NewDocument::Delta).map_err(|_| PublishError::Signing)
+                };
+                let blocks = changes.version;
+                let made = self.store.publish(after, blocks, make, now).await?;
+                let Some((version, NewDocument::Delta(text))) = made else { return Ok(false) };
+                let next = current.with_delta(StoredDelta { version, text, blocks });
+                self.documents = next.map(Arc::new);
+                Ok(true)
+            }
+            DueDocument::Bundle => {
+                let found = self.store.current_blocks().await?;
+                let (blocks, most) = (found.blocks.len(), self.sources.bytes_max);
+                let mut bundle = Bundle {
+                    settings: settings.clone(),
+                    version: 0,
+                    issued: now.as_second(),
+                    expires: now.as_second().saturating_add(self.sources.life_s),
+                    blocks: found.blocks,
+                    chain: Some(Uuid::new_v4().simple().to_string()),
+                };
+                let make = |version| {
+                    bundle.version = version;
+                    let text = bundle.sign(signers.current()).map_err(|_| PublishError::Signing)?;
+                    let bytes = text.len();
+                    if bytes > most {
+                        return Err(PublishError::TooLarge { blocks, bytes, most });
+                    }
+                    Ok(NewDocument::Bundle(text))
+                };
+                let made = self.store.publish(after, found.version, make, now).await?;
+                let Some((_, NewDocument::Bundle(text))) = made else { return Ok(false) };
+                let next = PublishedDocuments::of_bundle(bundle, text, found.version);
+                self.documents = Some(Arc::new(next));
+                Ok(true)
+            }
         }
-        origins.sort_unstable();
-        origins.dedup();
-        let certificates = self.store.role_certificates(now).await?;
-        let blocked = certificates.into_iter().filter(|certificate| certificate.blocked.is_some());
-        let mut revoked: Vec<String> = blocked.map(|c| c.thumbprint).collect();
-        revoked.sort_unstable();
-        let blocks = self.store.blocks().await?.entries;
-        let tokens = &self.sources.tokens;
-        Ok(Bundle {
-            site: self.sources.site.clone(),
-            hierarchy: tokens.hierarchy(),
-            version: 0,
-            issued: now.as_second(),
-            expires: now.as_second().saturating_add(self.sources.life_s),
-            issuer: tokens.issuer().to_owned(),
-            servers,
-            origins,
-            bundle_keys: [Some(signers.current()), signers.next()]
-                .into_iter()
-                .flatten()
-                .map(TokenSigner::jwk)
-                .collect(),
-            token_keys: serde_json::from_str(&made_of.token_keys).unwrap_or_default(),
-            roots: made_of.roots.clone(),
-            revoked,
-            certificates_from: made_of.certificates_from,
-            blocks: blocks.iter().flat_map(blocks_of).collect(),
-            gone: self.store.revoked_gateways().await?,
-        })
+    }
+
+    /// What has to be published after these documents.
+    async fn due(
+        &self,
+        current: Option<&PublishedDocuments>,
+        signers: &Keys,
+        settings: &BundleSettings,
+        now: Timestamp,
+    ) -> Result<DueDocument, PublishError> {
+        let Some(current) = current else { return Ok(DueDocument::Bundle) };
+        let said = &current.head;
+        let age = now.as_second() - said.issued;
+        let is_fresh = (0..(said.expires - said.issued) / RENEW_AT).contains(&age);
+        let signer = current.signer();
+        // Another server has switched to this key already; this one follows within seconds.
+        if signer.is_some() && signer == signers.next().map(TokenSigner::kid) {
+            return Ok(DueDocument::Nothing(None));
+        }
+        let is_ours = [Some(signers.current()), signers.old()]
+            .into_iter()
+            .flatten()
+            .any(|own| Some(own.kid()) == signer);
+        let same_site = said.settings.issuer == settings.issuer
+            && said.settings.hierarchy == settings.hierarchy;
+        // A server that lags behind or is configured differently must not undo another server's
+        // bundle. With no other server, this one made it, before a change of its configuration.
+        let is_alone = settings.servers == self.sources.servers;
+        if !is_alone && is_fresh && !(is_ours && same_site) {
+            return Err(PublishError::Disagree);
+        }
+        // A bundle whose keys change is signed by the current one.
+        let same_keys = said.settings.bundle_keys == settings.bundle_keys
+            && signer == Some(signers.current().kid());
+        if !same_keys || said.chain.is_empty() {
+            return Ok(DueDocument::Bundle);
+        }
+        let Some(changes) = self.store.block_changes(current.blocks, None).await? else {
+            return Ok(DueDocument::Bundle);
+        };
+        let is_said = changes.removed.is_empty() && changes.added.is_empty();
+        if is_said && is_fresh && said.settings == *settings {
+            let is_later = changes.version > current.blocks;
+            return Ok(DueDocument::Nothing(is_later.then_some(changes.version)));
+        }
+        let news = (said.settings != *settings).then(|| Box::new(settings.clone()));
+        // Twice the length of what is encoded, at the most.
+        let added = 2 * serde_json::to_vec(&(&changes.removed, &changes.added, &news))
+            .map_or(0, |encoded| encoded.len());
+        let is_too_large = current.bytes() + added > self.sources.bytes_max;
+        Ok(if is_too_large { DueDocument::Bundle } else { DueDocument::Delta(changes, news) })
+    }
+
+    /// Reads what other servers have published.
+    async fn catch_up(&mut self) -> Result<(), PublishError> {
+        let in_force = self.store.bundle_version().await?;
+        let current = self.documents.clone();
+        let known = current.as_ref().map_or(0, |current| current.head.version);
+        if known == in_force {
+            return Ok(());
+        }
+        let mut next = current.map(|current| PublishedDocuments::clone(&current));
+        for delta in self.store.bundle_deltas(known).await? {
+            next = next.and_then(|documents| documents.with_delta(delta));
+        }
+        if next.as_ref().is_none_or(|documents| documents.head.version != in_force) {
+            next = self.store.bundle().await?.and_then(PublishedDocuments::of);
+        }
+        self.documents = next.map(Arc::new);
+        Ok(())
+    }
+
+    /// Puts documents in force; gateways that wait for a later version get them.
+    fn send(&self, documents: Arc<PublishedDocuments>) {
+        self.published.send_if_modified(|published| {
+            let is_new = published.as_ref().is_none_or(|p| p.head != documents.head);
+            *published = Some(documents);
+            is_new
+        });
+    }
+
+    /// Begins to make a whole bundle of many deltas, on another thread.
+    fn fold_if_due(&mut self) {
+        let Some(documents) = self.documents.clone() else { return };
+        if self.folding.is_some() || !documents.needs_bundle() {
+            return;
+        }
+        let (state, now) = (self.sources.state.clone(), self.clock.now());
+        self.folding = Some(PublishedDocuments::clone(&documents).fold(state, now));
+    }
+
+    async fn replace_bundle(&mut self, folded: FoldedBundle) {
+        let FoldedBundle { version, blocks, text: Some(text) } = folded else { return };
+        if text.len() > self.sources.bytes_max {
+            return;
+        }
+        let now = self.clock.now();
+        if let Err(error) = self.store.replace_bundle(version, &text, blocks, now).await {
+            tracing::debug!(target: "sitegate::site_server", %error, "the deltas stay as they are");
+            return;
+        }
+        let Some(documents) = &self.documents else { return };
+        let documents = Arc::new(documents.with_bundle(version, text));
+        self.documents = Some(documents.clone());
+        self.send(documents);
     }
 }
 
-/// The next full second: certificates have no fractions, and one issued in the same second may have
-/// been issued before.
-fn second_after(moment: Timestamp) -> i64 {
-    moment.as_second().saturating_add(1)
-}
-
-fn origin(host: &str) -> String {
-    match host.parse::<std::net::Ipv6Addr>() {
-        Ok(ip) => format!("https://[{ip}]"),
-        Err(_) => format!("https://{host}"),
-    }
+/// The whole bundle that is being made, once it is; never if none is.
+async fn folded(folding: &mut Option<JoinHandle<FoldedBundle>>) -> FoldedBundle {
+    let Some(task) = folding else { return std::future::pending().await };
+    let folded = task.await.unwrap_or(FoldedBundle { version: 0, blocks: 0, text: None });
+    *folding = None;
+    folded
 }
 
 #[cfg(test)]

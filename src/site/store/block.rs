@@ -13,7 +13,7 @@ use super::device::{name, normal_id};
 use super::follow::{CHANNEL, VERSION};
 use super::history::{self, RECOVERED_BY};
 use super::waiting::{self, Dropped, WaitingKey};
-use super::{Store, StoreError, seconds, seconds_up};
+use super::{Store, StoreError, block_log, seconds, seconds_up};
 use crate::clock::second;
 
 /// The object of a block.
@@ -200,6 +200,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let key = what.key();
         let mut tx = self.db.begin().await?;
+        block_log::touch(&mut tx, key.kind, &key.issuer, &key.name).await?;
         let sql = "DELETE FROM blocks WHERE kind = $1 AND issuer = $2 AND name = $3";
         let args = [key.kind.into(), (&key.issuer).into(), (&key.name).into()];
         let changed = tx.run(sql, &args).await? > 0;
@@ -254,7 +255,8 @@ impl Store {
         let row = tx.row(sql, &[]).await?;
         let row = row.ok_or_else(|| StoreError::Content("no state".into()))?;
         let version = row.get(0)?;
-        history::remember(&mut tx, version).await?;
+        let is_logged = block_log::log(&mut tx, version).await?;
+        history::remember(&mut tx, version, is_logged).await?;
         tx.notify(CHANNEL).await?;
         tx.commit().await?;
         self.heard(version);
@@ -313,6 +315,7 @@ pub(super) async fn block_unlocked(
     ];
     let changed = tx.run(sql, &args).await? > 0;
     if changed {
+        block_log::touch(tx, key.kind, &key.issuer, &key.name).await?;
         history::remembered(tx, key.kind, &key.issuer, &key.name).await?;
         let detail = key.detail(reason);
         audit::write(tx, Action::Blocked, key.subject(), &detail, actor, now).await?;

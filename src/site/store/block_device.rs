@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::block::{Blocked, block};
 use super::db::Tx;
 use super::device::name;
+
 use super::token::{self, TokenRef};
 use super::waiting::Dropped;
 use super::{Store, StoreError};

@@ -2,9 +2,14 @@
 //!
 //! Every statement is written once, in SQL that both accept. Knows no tables.
 
+#[cfg(test)]
+pub(super) mod statements;
+
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Postgres, Row as _, Sqlite, Transaction};
@@ -37,10 +42,16 @@ pub(super) enum Pools {
     Postgres(PostgresServer),
 }
 
+/// A block that a change may concern: kind, issuer, and name, as in the table of blocks. A device
+/// has one for each of its ids.
+pub(super) type Touched = (&'static str, String, String);
+
 /// A transaction. Rolled back if dropped without [`Tx::commit`].
 pub(super) struct Tx {
     on: On,
     health: Arc<Health>,
+    /// The blocks that it may change.
+    touched: BTreeSet<Touched>,
 }
 
 enum On {
@@ -161,7 +172,7 @@ impl Db {
                 self.reach(|pool| async move { pool.begin().await }).await?.into()
             }
         };
-        Ok(Tx { on, health: self.health.clone() })
+        Ok(Tx { on, health: self.health.clone(), touched: BTreeSet::new() })
     }
 
     /// Begins a read transaction with a consistent snapshot. It is dropped, not committed.
@@ -176,7 +187,7 @@ impl Db {
                 self.reach(|pool| async move { pool.begin_with(how).await }).await?.into()
             }
         };
-        Ok(Tx { on, health: self.health.clone() })
+        Ok(Tx { on, health: self.health.clone(), touched: BTreeSet::new() })
     }
 
     /// The rows of one read statement.
@@ -303,6 +314,51 @@ impl Tx {
         self.health.noted(rows)
     }
 
+    /// Calls a function with each row of a statement in turn: for results that need not be in
+    /// memory as a whole.
+    pub(super) async fn each(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+        mut of_row: impl FnMut(&DbRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        #[cfg(test)]
+        statements::note(sql);
+        let done = match &mut self.on {
+            On::Sqlite(tx) => {
+                let mut rows = bound!(sql, args).fetch(&mut **tx);
+                loop {
+                    match rows.try_next().await {
+                        Ok(Some(row)) => of_row(&DbRow::Sqlite(row))?,
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(error.into()),
+                    }
+                }
+            }
+            On::Postgres(tx, _) => {
+                let mut rows = bound!(sql, args).fetch(&mut **tx);
+                loop {
+                    match bounded(rows.try_next()).await {
+                        Ok(Some(row)) => of_row(&DbRow::Postgres(row))?,
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                }
+            }
+        };
+        self.health.noted(done)
+    }
+
+    /// Notes a block that this transaction may change.
+    pub(super) fn touch(&mut self, block: Touched) {
+        self.touched.insert(block);
+    }
+
+    /// The noted blocks.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<Touched> {
+        std::mem::take(&mut self.touched)
+    }
+
     /// The first row of a statement.
     pub(super) async fn row(
         &mut self,
@@ -354,25 +410,5 @@ impl Tx {
             self.rows("SELECT pg_notify($1, '')", &[channel.into()]).await?;
         }
         Ok(())
-    }
-}
-
-/// The statements that this thread has run, for a test that reads their plans.
-#[cfg(test)]
-pub(super) mod statements {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-
-    thread_local! {
-        static SEEN: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
-    }
-
-    pub(super) fn note(sql: &'static str) {
-        SEEN.with_borrow_mut(|seen| seen.insert(sql));
-    }
-
-    /// Returns the statements since the last call.
-    pub(in crate::site::store) fn take() -> BTreeSet<&'static str> {
-        SEEN.take()
     }
 }

@@ -5,11 +5,11 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::db::{Arg, DbRow, Tx};
 use super::{Store, StoreError};
 use crate::clock::second;
+pub(super) use crate::token::block_name as name;
 
 /// A device's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,17 +135,6 @@ pub(super) fn normal_id(id: &str) -> String {
         id.to_ascii_uppercase()
     } else {
         id.to_owned()
-    }
-}
-
-/// The name of a device in blocks: a UUID in any spelling, with or without `GUID:`, becomes lower
-/// case with hyphens. Other names (thumbprints) are unchanged.
-pub(super) fn name(id: &str) -> String {
-    let guid = id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:"));
-    let bare = if guid { id.get(5..).unwrap_or_default() } else { id };
-    match Uuid::try_parse(bare) {
-        Ok(uuid) => uuid.hyphenated().to_string(),
-        Err(_) => id.to_owned(),
     }
 }
 

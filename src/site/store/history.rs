@@ -52,12 +52,25 @@ impl Store {
     }
 }
 
-/// Records a new state of the blocks. Part of every change.
-pub(super) async fn remember(tx: &mut Tx, version: i64) -> Result<(), StoreError> {
+impl Store {
+    /// Whether a gateway has uploaded this bundle, or a later one.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn has_learnt_bundle(&self, version: u64) -> Result<bool, StoreError> {
+        let version = i64::try_from(version).unwrap_or(i64::MAX);
+        let sql = "SELECT 1 FROM bundle_history WHERE learnt AND version >= $1";
+        Ok(!self.db.rows(sql, &[version.into()]).await?.is_empty())
+    }
+}
+
+/// Records a new state of the blocks, and whether the log has what has changed. Part of every
+/// change.
+pub(super) async fn remember(tx: &mut Tx, version: i64, is_logged: bool) -> Result<(), StoreError> {
     let mark = Uuid::new_v4().simple().to_string();
-    let sql = "INSERT INTO block_history (version, mark) VALUES ($1, $2) \
-               ON CONFLICT (version) DO UPDATE SET mark = excluded.mark";
-    tx.run(sql, &[version.into(), (&mark).into()]).await?;
+    let sql = "INSERT INTO block_history (version, mark, logged) VALUES ($1, $2, $3) \
+               ON CONFLICT (version) DO UPDATE SET mark = excluded.mark, logged = excluded.logged";
+    tx.run(sql, &[version.into(), (&mark).into(), is_logged.into()]).await?;
     let sql = "DELETE FROM block_history WHERE version < $1";
     tx.run(sql, &[(version - STATES_MAX).into()]).await.map(drop)
 }

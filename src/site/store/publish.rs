@@ -1,30 +1,105 @@
-//! The bundle in force, and the site's encrypted keys, which several site servers share.
+//! The bundle in force with its deltas, and the site's encrypted keys, which several site servers
+//! share.
 //!
 //! One server at a time publishes a version. Keys are encrypted before they get here.
 
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
+use super::db::{DbRow, Tx};
 use super::{Store, StoreError, history, seconds};
 
-/// The bundle in force.
+/// The bundle in force, and the deltas of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishedBundle {
-    /// Its version.
+pub struct StoredBundle {
+    /// The version of the whole bundle.
+    pub version: u64,
+    /// The whole bundle.
+    pub text: String,
+    /// The deltas, in order: those that follow it, and some of before for gateways that lag behind.
+    pub deltas: Vec<StoredDelta>,
+    /// The state of the blocks that the last document includes.
+    pub blocks: i64,
+}
+
+/// A stored delta.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDelta {
+    /// The version that it leads to.
     pub version: u64,
     /// The document.
     pub text: String,
+    /// The state of the blocks that it includes.
+    pub blocks: i64,
 }
 
+impl StoredBundle {
+    /// The version in force.
+    pub fn head(&self) -> u64 {
+        self.deltas.last().map_or(0, |delta| delta.version).max(self.version)
+    }
+
+    /// The bundle and the deltas that follow it, a document in each line.
+    pub fn lines(&self) -> String {
+        let mut lines = self.text.trim_end().to_owned();
+        for delta in self.deltas.iter().filter(|delta| delta.version > self.version) {
+            lines.push('\n');
+            lines.push_str(&delta.text);
+        }
+        lines
+    }
+}
+
+/// A new document of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewDocument {
+    /// A whole bundle.
+    Bundle(String),
+    /// What has changed since the version in force.
+    Delta(String),
+}
+
+/// The documents in force: the version and the state of the blocks. Both 0 for none.
+const HEAD: &str = "SELECT version, blocks FROM (SELECT version, blocks FROM bundles \
+                    UNION ALL SELECT version, blocks FROM bundle_deltas) documents \
+                    ORDER BY version DESC LIMIT 1";
+
 impl Store {
-    /// The bundle in force, if there is one.
+    /// The bundle in force and its deltas, if there is one.
     ///
     /// # Errors
     /// The database's error.
-    pub async fn bundle(&self) -> Result<Option<PublishedBundle>, StoreError> {
-        let sql = "SELECT version, text FROM bundles ORDER BY version DESC LIMIT 1";
+    pub async fn bundle(&self) -> Result<Option<StoredBundle>, StoreError> {
+        let mut tx = self.db.snapshot().await?;
+        let sql = "SELECT version, text, blocks FROM bundles ORDER BY version DESC LIMIT 1";
+        let Some(row) = tx.row(sql, &[]).await? else { return Ok(None) };
+        let (version, text) = (unsigned(row.get(0)?), row.get(1)?);
+        let deltas = deltas(&tx.rows(DELTAS, &[0.into()]).await?)?;
+        let last = deltas.last().filter(|delta: &&StoredDelta| delta.version > version);
+        let blocks = match last {
+            Some(last) => last.blocks,
+            None => row.get(2)?,
+        };
+        Ok(Some(StoredBundle { version, text, deltas, blocks }))
+    }
+
+    /// The deltas after a version, in order.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn bundle_deltas(&self, after: u64) -> Result<Vec<StoredDelta>, StoreError> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        deltas(&self.db.rows(DELTAS, &[after.into()]).await?)
+    }
+
+    /// The version of the whole bundle; 0 for none.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn whole_bundle_version(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT COALESCE(MAX(version), 0) FROM bundles";
         let rows = self.db.rows(sql, &[]).await?;
-        rows.first().map(|row| Ok(published(row.get(0)?, row.get(1)?))).transpose()
+        rows.first().map_or(Ok(0), |row| row.get(0).map(unsigned))
     }
 
     /// The version of the bundle in force; 0 for none.
@@ -32,10 +107,8 @@ impl Store {
     /// # Errors
     /// The database's error.
     pub async fn bundle_version(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT COALESCE(MAX(version), 0) FROM bundles";
-        let rows = self.db.rows(sql, &[]).await?;
-        let version: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;
-        Ok(u64::try_from(version).unwrap_or_default())
+        let rows = self.db.rows(HEAD, &[]).await?;
+        rows.first().map_or(Ok(0), |row| row.get(0).map(unsigned))
     }
 
     /// The version of the bundle in force, if it includes the blocks of this state or a later one.
@@ -43,51 +116,98 @@ impl Store {
     /// # Errors
     /// The database's error.
     pub async fn bundle_of(&self, blocks: i64) -> Result<Option<u64>, StoreError> {
-        let sql = "SELECT MAX(version) FROM bundles WHERE blocks >= $1";
-        let rows = self.db.rows(sql, &[blocks.into()]).await?;
-        let version: Option<i64> = rows.first().map_or(Ok(None), |row| row.get(0))?;
-        Ok(version.and_then(|version| u64::try_from(version).ok()))
+        let rows = self.db.rows(HEAD, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let included: i64 = row.get(1)?;
+        Ok(if included >= blocks { Some(unsigned(row.get(0)?)) } else { None })
     }
 
-    /// Publishes the next bundle, if one is due. `blocks` is the state of the blocks in it. `make`
-    /// gets the bundle in force and the new version; it returns the new bundle, or `None` if none
-    /// is due. Runs on one server at a time. Returns the bundle then in force.
+    /// Publishes the next document, if the version in force is still `after` (0 for none). `blocks`
+    /// is the state of the blocks that it includes. `make` gets the new version. Returns that, or
+    /// `None` if another server has published in between. Runs on one server at a time.
     ///
     /// # Errors
-    /// The database's error; the former bundle stays in force.
+    /// The database's error; the documents of before stay in force.
     pub async fn publish<E: From<StoreError>>(
         &self,
-        make: impl FnOnce(Option<&PublishedBundle>, u64) -> Result<Option<String>, E>,
+        after: u64,
         blocks: i64,
+        make: impl FnOnce(u64) -> Result<NewDocument, E>,
         now: Timestamp,
-    ) -> Result<Option<PublishedBundle>, E> {
+    ) -> Result<Option<(u64, NewDocument)>, E> {
         let mut tx = self.db.begin().await?;
-        tx.lock_names(&mut ["the bundle"]).await?;
-        let sql = "SELECT version, text FROM bundles ORDER BY version DESC LIMIT 1";
-        let row = tx.row(sql, &[]).await?;
-        let current = match row {
-            Some(row) => Some(published(row.get(0)?, row.get(1)?)),
-            None => None,
-        };
+        tx.lock_names(&mut [LOCK]).await?;
+        if head(&mut tx).await? != after {
+            return Ok(None);
+        }
         // A clock that was set back or a restored copy must not reuse an old version, which
         // gateways would refuse as outdated. The time gives a version that no copy has used.
         let number = history::next_bundle(&mut tx, now).await?;
-        let version = u64::try_from(number).unwrap_or_default();
-        let Some(text) = make(current.as_ref(), version)? else {
-            // It has the same content as a new one.
-            let sql = "UPDATE bundles SET blocks = $1 WHERE blocks < $1";
-            tx.run(sql, &[blocks.into()]).await?;
-            tx.commit().await?;
-            return Ok(current);
-        };
-        tx.run("DELETE FROM bundles", &[]).await?;
-        let sql = "INSERT INTO bundles (version, text, issued, blocks) VALUES ($1, $2, $3, $4)";
-        let args = [number.into(), (&text).into(), seconds(now).into(), blocks.into()];
-        tx.run(sql, &args).await?;
+        let version = unsigned(number);
+        let made = make(version)?;
+        match &made {
+            NewDocument::Bundle(text) => {
+                tx.run("DELETE FROM bundles", &[]).await?;
+                let sql =
+                    "INSERT INTO bundles (version, text, issued, blocks) VALUES ($1, $2, $3, $4)";
+                let args = [number.into(), text.into(), seconds(now).into(), blocks.into()];
+                tx.run(sql, &args).await?;
+            }
+            NewDocument::Delta(text) => {
+                let sql = "INSERT INTO bundle_deltas (version, text, blocks) VALUES ($1, $2, $3)";
+                tx.run(sql, &[number.into(), text.into(), blocks.into()]).await?;
+            }
+        }
         history::published(&mut tx, number).await?;
         // The blocks are the same: other servers that follow them need not read them again.
         tx.commit().await?;
-        Ok(Some(PublishedBundle { version, text }))
+        Ok(Some((version, made)))
+    }
+
+    /// Records that the version in force includes a state of the blocks, because it says the same.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn bundle_includes(&self, version: u64, blocks: i64) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let version = i64::try_from(version).unwrap_or(i64::MAX);
+        for sql in [
+            "UPDATE bundles SET blocks = $2 WHERE version = $1 AND blocks < $2",
+            "UPDATE bundle_deltas SET blocks = $2 WHERE version = $1 AND blocks < $2",
+        ] {
+            tx.run(sql, &[version.into(), blocks.into()]).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Replaces the whole bundle by one that includes the deltas up to `version`, and removes deltas
+    /// that are too old to be asked for.
+    ///
+    /// # Errors
+    /// The database's error; the bundle of before is then kept.
+    pub async fn replace_bundle(
+        &self,
+        version: u64,
+        text: &str,
+        blocks: i64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        tx.lock_names(&mut [LOCK]).await?;
+        let number = i64::try_from(version).unwrap_or(i64::MAX);
+        let sql = "SELECT 1 FROM bundles WHERE version >= $1";
+        if tx.any(sql, &[number.into()]).await? {
+            // Another server was faster.
+            return Ok(());
+        }
+        tx.run("DELETE FROM bundles", &[]).await?;
+        let sql = "INSERT INTO bundles (version, text, issued, blocks) VALUES ($1, $2, $3, $4)";
+        let args = [number.into(), text.into(), seconds(now).into(), blocks.into()];
+        tx.run(sql, &args).await?;
+        let sql = "DELETE FROM bundle_deltas WHERE version < (SELECT MIN(version) FROM \
+                   (SELECT version FROM bundle_deltas ORDER BY version DESC LIMIT $1) kept)";
+        tx.run(sql, &[DELTAS_KEPT.into()]).await?;
+        tx.commit().await
     }
 
     /// Announces a server of the site.
@@ -165,6 +285,26 @@ impl Store {
     }
 }
 
-fn published(version: i64, text: String) -> PublishedBundle {
-    PublishedBundle { version: u64::try_from(version).unwrap_or_default(), text }
+/// The name of the lock that the publishing server has.
+const LOCK: &str = "the bundle";
+
+/// How many deltas are kept: gateways that are further behind get the whole bundle.
+const DELTAS_KEPT: i64 = 4_000;
+
+const DELTAS: &str =
+    "SELECT version, text, blocks FROM bundle_deltas WHERE version > $1 ORDER BY version";
+
+async fn head(tx: &mut Tx) -> Result<u64, StoreError> {
+    tx.row(HEAD, &[]).await?.map_or(Ok(0), |row| row.get(0).map(unsigned))
+}
+
+fn deltas(rows: &[DbRow]) -> Result<Vec<StoredDelta>, StoreError> {
+    let read = |row: &DbRow| {
+        Ok(StoredDelta { version: unsigned(row.get(0)?), text: row.get(1)?, blocks: row.get(2)? })
+    };
+    rows.iter().map(read).collect()
+}
+
+fn unsigned(version: i64) -> u64 {
+    u64::try_from(version).unwrap_or_default()
 }

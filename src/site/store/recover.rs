@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::block::{self, BlockEntry, Blocked};
 use super::db::Tx;
 use super::history::RECOVERED_BY;
-use super::{Store, StoreError, audit};
+use super::{Store, StoreError, audit, block_log};
 use crate::token::Block;
 
 /// The records that a store has lost.
@@ -43,10 +43,13 @@ impl Store {
         tx.lock_names(&mut ["the bundle"]).await?;
         let mut added = 0;
         for forgotten in lost.blocks {
-            let before;
+            let (before, device);
             let what = match forgotten {
                 Block::Token { issuer, id } => Blocked::Token { issuer, id },
-                Block::Device(id) => Blocked::Device(id),
+                Block::Device(id) => {
+                    device = shown_id(&mut tx, id).await?;
+                    Blocked::Device(&device)
+                }
                 Block::User(id) => Blocked::User { issuer: None, id },
                 Block::IssuedBefore { issuer, before: second } => {
                     before = crate::clock::second(*second);
@@ -105,6 +108,12 @@ impl Store {
         let sql = "INSERT INTO forgotten_blocks (kind, issuer, name) \
                    SELECT kind, issuer, name FROM blocks WHERE actor = $1 ON CONFLICT DO NOTHING";
         tx.run(sql, &[RECOVERED_BY.into()]).await?;
+        let sql = "SELECT kind, issuer, name FROM blocks WHERE actor = $1";
+        for row in tx.rows(sql, &[RECOVERED_BY.into()]).await? {
+            let (kind, issuer, name): (String, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            block_log::touch(&mut tx, block_log::kind_of(&kind)?, &issuer, &name).await?;
+        }
         let sql = "DELETE FROM blocks WHERE actor = $1";
         let gone = tx.run(sql, &[RECOVERED_BY.into()]).await?;
         if gone > 0 {
@@ -115,6 +124,12 @@ impl Store {
         }
         Ok(gone)
     }
+}
+
+/// The id of a device as administrators know it, if the name in a block is that of a device.
+async fn shown_id(tx: &mut Tx, name: &str) -> Result<String, StoreError> {
+    let row = tx.row("SELECT id FROM devices WHERE name = $1", &[name.into()]).await?;
+    row.map_or_else(|| Ok(name.to_owned()), |row| row.get(0))
 }
 
 /// Whether an operator has lifted this recovered block.

@@ -43,8 +43,12 @@ impl Store {
         // Blocks of expired tokens, which are refused anyway; clients block their own tokens by
         // revocation.
         let sql = "DELETE FROM blocks WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens t \
-                   WHERE t.id = blocks.name AND t.issuer = blocks.issuer AND t.expires < $1)";
-        let unblocked = tx.run(sql, &[(now - BLOCK_KEPT_S).into()]).await?;
+                   WHERE t.id = blocks.name AND t.issuer = blocks.issuer AND t.expires < $1) \
+                   RETURNING issuer, name";
+        let unblocked = tx.rows(sql, &[(now - BLOCK_KEPT_S).into()]).await?;
+        for row in &unblocked {
+            tx.touch(("token", row.get(0)?, row.get(1)?));
+        }
         let tokens = tx.run("DELETE FROM tokens WHERE expires < $1", &before).await?;
         let sql = "DELETE FROM token_uses WHERE last < $1 AND NOT EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer)";
@@ -57,9 +61,10 @@ impl Store {
             tx.run(sql, &before).await?;
         }
         history::sweep(&mut tx, at).await?;
-        match unblocked {
-            0 => tx.commit().await?,
-            _ => self.commit_and_tell(tx).await?,
+        if unblocked.is_empty() {
+            tx.commit().await?;
+        } else {
+            self.commit_and_tell(tx).await?;
         }
         // In a separate transaction: it locks devices, which must be locked before anything else.
         let mut tx = self.db.begin().await?;

@@ -9,7 +9,7 @@ use super::audit::{self, Action};
 use super::db::{Arg, Tx};
 use super::decide::{Approval, ApprovalVerdict, Approved, approve};
 use super::device::{self, Device, DeviceKey, DeviceOrigin, normal_id};
-use super::{Store, StoreError, seconds};
+use super::{Store, StoreError, block_log, seconds};
 
 /// How long a key waits for approval before it is removed, in seconds.
 pub const WAITING_KEPT_S: i64 = 30 * 24 * 60 * 60;
@@ -86,6 +86,8 @@ impl Store {
         let detail = detail(&device, key, &retired);
         audit::write(&mut tx, Action::Approved, &id, &detail, actor, now).await?;
         let device = device::load(&mut tx, &id).await?;
+        // A block of one of its ids may now apply to the device.
+        block_log::touch_device(&mut tx, &id).await?;
         self.commit_and_tell(tx).await?;
         Ok(device.map_or(Approved::Unknown, |device| Approved::Yes { device, retired }))
     }

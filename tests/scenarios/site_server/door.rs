@@ -215,7 +215,7 @@ async fn only_a_joined_gateway_gets_answers() {
     let (status, said) = door.join(ONE, "gw1").await;
     assert_eq!(status, 200);
     let joined = Bundle::peek(said["bundle"].as_str().unwrap()).unwrap();
-    assert_eq!(joined.site, "PS1");
+    assert_eq!(joined.settings.site, "PS1");
     let poll = "GET /sitegate/site/v1/bundle?held=0";
     for stranger in ["", TWO] {
         assert_eq!(
@@ -232,7 +232,7 @@ async fn only_a_joined_gateway_gets_answers() {
         );
     }
     // That bundle, or the next, names its host.
-    let named = |b: &Bundle| b.origins.contains(&"https://gw.contoso.com".to_owned());
+    let named = |b: &Bundle| b.settings.origins.contains(&"https://gw.contoso.com".to_owned());
     let mut bundle = joined;
     while !named(&bundle) {
         bundle = door.next_bundle(bundle.version).await;
@@ -279,11 +279,11 @@ async fn a_gateway_gets_certificates_only_for_its_hosts() {
         door.store.block_role_certificate(&issued[0].thumbprint, "admin", start()).await.unwrap()
     );
     let mut bundle = door.next_bundle(0).await;
-    while bundle.revoked.is_empty() {
+    while bundle.settings.revoked.is_empty() {
         // An older bundle from before the block: that of the join, or the first.
         bundle = door.next_bundle(bundle.version).await;
     }
-    assert_eq!(bundle.revoked, [issued[0].thumbprint.clone()]);
+    assert_eq!(bundle.settings.revoked, [issued[0].thumbprint.clone()]);
 }
 
 #[tokio::test]
@@ -308,7 +308,7 @@ async fn servers_with_conflicting_settings_do_not_alternate() {
     let publish = async |state: &Path, server: &str, issuer: &str| {
         let sources = sources(state, server, issuer);
         let (_, published) = BundlePublisher::start(store.clone(), sources, clock.clone()).await;
-        published.borrow().as_ref().map(|published| published.version)
+        published.borrow().as_ref().map(|published| published.head.version)
     };
     let first = publish(&one, "https://s1", "https://mp/oauth2").await.unwrap();
     // A server with its own keys, and one with another site name: neither may publish.
@@ -330,8 +330,7 @@ async fn a_site_server_without_others_may_call_the_site_otherwise() {
     for issuer in ["https://mp/oauth2", "https://other/oauth2"] {
         let sources = sources(dir.path(), "https://s1", issuer);
         let (_, published) = BundlePublisher::start(store.clone(), sources, clock.clone()).await;
-        let text = published.borrow().as_ref().unwrap().text.clone();
-        seen.push(Bundle::peek(&text).unwrap().issuer);
+        seen.push(published.borrow().as_ref().unwrap().head.settings.issuer.clone());
     }
     assert_eq!(seen, ["https://mp/oauth2", "https://other/oauth2"]);
 }

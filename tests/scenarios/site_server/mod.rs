@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sitegate::clock::Clock;
-use sitegate::token::{Bundle, SignerKind};
+use sitegate::token::{OpenedBundle, SignerKind};
 use sitegate_lab::{DeviceError, SimClient, SimDevice, SimRequest, Trust};
 use tokio::runtime::Runtime;
 
@@ -514,7 +514,7 @@ fn only_a_good_bundle_is_imported_into_a_closed_network() {
         newest = export(&server);
         newest != older
     });
-    let blocks = |text: &str| Bundle::peek(text).unwrap().blocks.len();
+    let blocks = |text: &str| OpenedBundle::peek(text.trim_end()).unwrap().blocks.len();
     eventually("it has the block", || {
         newest = export(&server);
         blocks(&newest) > 0

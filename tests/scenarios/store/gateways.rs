@@ -5,7 +5,9 @@ use std::path::Path;
 use rstest::rstest;
 use sitegate::clock::Clock;
 use sitegate::secret::{Password, PasswordSource};
-use sitegate::site::store::{GatewayIdentity, JoinError, Joining, RoleCertificate, StoreError};
+use sitegate::site::store::{
+    GatewayIdentity, JoinError, Joining, NewDocument, RoleCertificate, StoreError,
+};
 use sitegate::site::{Seal, SharedKeys, SharedKeysError};
 
 use super::*;
@@ -126,22 +128,39 @@ async fn a_gateway_is_known_by_its_latest_certificates_alone(
 async fn one_of_several_servers_makes_each_bundle(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind) {
     let home = Home::new(kind);
     let (one, two) = (home.open().await, home.open().await);
-    let make = async |store: &Store, text: &str| {
-        let say = |current: Option<&_>, version| match current {
-            Some(sitegate::site::store::PublishedBundle { text: said, .. }) if said == text => {
-                Ok(None)
-            }
-            _ => Ok::<_, StoreError>(Some(text.to_owned()).filter(|_| version > 0)),
-        };
-        store.publish(say, 0, at(5)).await.unwrap().unwrap()
+    let publish = async |store: &Store, after: u64, document: NewDocument, blocks: i64| {
+        let make = |_| Ok::<_, StoreError>(document.clone());
+        let made = store.publish(after, blocks, make, at(5)).await.unwrap();
+        made.map(|(version, made)| {
+            assert_eq!(made, document);
+            version
+        })
     };
-    let (a, b) = tokio::join!(make(&one, "x"), make(&two, "x"));
-    assert_eq!(a, b, "both say the same, and one has made it");
-    let next = make(&two, "y").await;
-    assert!(next.version > a.version);
-    assert_eq!(one.bundle().await.unwrap(), Some(next.clone()));
-    assert_eq!(one.bundle_version().await.unwrap(), next.version);
-    assert!(next.version >= 5_000, "a restored copy does not count anew");
+    let bundle = |text: &str| NewDocument::Bundle(text.to_owned());
+    let delta = |text: &str| NewDocument::Delta(text.to_owned());
+    let (a, b) = tokio::join!(publish(&one, 0, bundle("x"), 0), publish(&two, 0, bundle("x"), 0));
+    let first = a.xor(b).expect("one of them has made it");
+    assert!(first >= 5_000, "a restored copy does not count anew");
+    let (a, b) =
+        tokio::join!(publish(&one, first, delta("d"), 3), publish(&two, first, delta("d"), 3));
+    let second = a.xor(b).expect("one of them has made it");
+    assert!(second > first);
+    for store in [&one, &two] {
+        let stored = store.bundle().await.unwrap().unwrap();
+        assert_eq!((stored.version, stored.head(), stored.blocks), (first, second, 3));
+        assert_eq!(stored.lines(), "x\nd");
+        assert_eq!(store.bundle_version().await.unwrap(), second);
+        assert_eq!(store.bundle_of(3).await.unwrap(), Some(second));
+        assert_eq!(store.bundle_of(4).await.unwrap(), None);
+    }
+    one.bundle_includes(second, 4).await.unwrap();
+    assert_eq!(two.bundle_of(4).await.unwrap(), Some(second));
+    // A bundle that says the same, by both; the later one is no other.
+    one.replace_bundle(second, "xd", 4, at(6)).await.unwrap();
+    two.replace_bundle(second, "other", 4, at(6)).await.unwrap();
+    let stored = two.bundle().await.unwrap().unwrap();
+    assert_eq!((stored.lines().as_str(), stored.head(), stored.blocks), ("xd", second, 4));
+    assert_eq!(stored.deltas.len(), 1, "kept for gateways that lag behind");
 }
 
 #[rstest]

@@ -3,14 +3,15 @@
 use super::*;
 use crate::clock::second;
 use crate::site::store::{Blocked, StorePlace};
-use crate::token::SignerKind;
+use crate::site::tokens::SiteTokens;
+use crate::token::{OpenedBundle, SignerKind};
 
 const NOW: i64 = 1_800_000_000;
 
 struct Scene {
     store: Store,
     publisher: BundlePublisher,
-    published: watch::Receiver<Option<Arc<PublishedBundle>>>,
+    published: PublishedReader,
     _dir: tempfile::TempDir,
 }
 
@@ -43,7 +44,7 @@ impl Scene {
 
     fn blocks(&self) -> usize {
         let published = self.published.borrow();
-        published.as_ref().map_or(0, |p| Bundle::peek(&p.text).unwrap().blocks.len())
+        published.as_ref().map_or(0, |p| OpenedBundle::peek(&p.lines()).unwrap().blocks.len())
     }
 }
 

@@ -1,0 +1,142 @@
+//! How a gateway takes documents: verified, in force in memory at once, then on disk.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use super::SiteServerTask;
+use super::bundle_files::StoredTrust;
+use super::certificates::keep_roots;
+use super::link::LinkError;
+use super::status::BlockNews;
+use super::unkept::Unkept;
+use crate::secret::read_bounded;
+use crate::token::{
+    BUNDLE_BYTES_MAX, BundleDelta, BundleHead, BundleKeys, BundleRefusal, BundleTrust, OpenedBundle,
+};
+
+impl SiteServerTask {
+    /// Accepts the documents of a poll. If deltas do not follow the bundle in force, the next poll
+    /// asks for a whole one.
+    pub(super) fn take_or_heal(&mut self, text: &str) -> Result<(), LinkError> {
+        let is_delta = BundleDelta::is_one(text);
+        match self.take(text) {
+            Ok(()) => {
+                self.needs_whole = is_delta && self.kept.has_many_deltas();
+                Ok(())
+            }
+            Err(refusal) if is_delta && !self.needs_whole => {
+                tracing::warn!(target: "sitegate::site_server", code = refusal.code(),
+                    "the site server's changes do not follow the bundle in force ({refusal}); \
+                     asking for the whole bundle");
+                self.needs_whole = true;
+                Ok(())
+            }
+            Err(refusal) => Err(LinkError::Refused {
+                code: refusal.code().to_owned(),
+                words: refusal.to_string(),
+            }),
+        }
+    }
+
+    /// Accepts received documents, if they are valid: deltas, or a bundle with deltas.
+    fn take(&mut self, text: &str) -> Result<(), BundleRefusal> {
+        let taken = match self.bundle.clone() {
+            Some(mut head) if BundleDelta::is_one(text) => text.lines().try_for_each(|line| {
+                let (next, delta) = head.next(line)?;
+                head = Arc::new(next);
+                self.enforce_delta(&head, &delta, line);
+                Ok(())
+            }),
+            _ => {
+                let trust = self.trust.clone().unwrap_or_default();
+                let keys = BundleKeys::of(&trust.keys);
+                let (site, version) = (&self.params.site, trust.version);
+                let judged = BundleTrust { site, keys: &keys, version };
+                OpenedBundle::open(text, &judged).map(|opened| {
+                    if let Err(error) = self.enforce(opened, text) {
+                        self.say(&format!("{}: {error}", self.kept.dir().display()));
+                    }
+                })
+            }
+        };
+        taken.inspect_err(|refusal| self.params.observer.refused(*refusal))
+    }
+
+    /// Puts a bundle in force: at once in memory, then on disk for the next start. A failing disk
+    /// must not delay a block.
+    pub(super) fn enforce(&mut self, opened: OpenedBundle, text: &str) -> std::io::Result<()> {
+        let OpenedBundle { head, blocks } = opened;
+        let head = Arc::new(head);
+        self.is_in_force(&head, BlockNews::All(&blocks));
+        tracing::info!(target: "sitegate::site_server", version = head.version,
+            blocks = self.status.blocks, "a bundle is in force");
+        drop(blocks);
+        let kept = self.kept.keep(&head, text);
+        self.unkept = if kept.is_err() { Unkept::of(text) } else { Unkept::default() };
+        self.trusts(&head);
+        kept.map(drop)
+    }
+
+    /// The same for a delta.
+    fn enforce_delta(&mut self, head: &Arc<BundleHead>, delta: &BundleDelta, text: &str) {
+        self.is_in_force(head, BlockNews::Changes(delta));
+        tracing::info!(target: "sitegate::site_server", version = head.version,
+            added = delta.added.len(), removed = delta.removed.len(), blocks = self.status.blocks,
+            "a change of the bundle is in force");
+        if self.unkept.is_empty() {
+            if let Err(error) = self.kept.keep_delta(head, text) {
+                self.say(&format!("{}: {error}", self.kept.dir().display()));
+                self.unkept.push(text);
+            }
+        } else {
+            self.unkept.push(text);
+        }
+        self.trusts(head);
+    }
+
+    fn is_in_force(&mut self, head: &Arc<BundleHead>, news: BlockNews<'_>) {
+        self.status.blocks = self.params.observer.bundle(head, news);
+        self.status.bundle = Some(head.clone());
+        self.bundle = Some(head.clone());
+        self.publish_status();
+    }
+
+    /// Uses the keys, servers and roots of the bundle in force from now on.
+    fn trusts(&mut self, head: &BundleHead) {
+        for wanted in self.params.wanted.load().iter() {
+            let _ = keep_roots(&self.params.state, wanted, &head.settings);
+        }
+        self.trust = Some(StoredTrust::of(head));
+    }
+
+    /// Retries the write that failed: the keys in the bundle come into force only from disk.
+    pub(super) fn keep_again(&mut self) {
+        let Some(head) = self.bundle.clone().filter(|_| !self.unkept.is_empty()) else { return };
+        let Some(text) = self.unkept.text(&self.kept) else { return };
+        if self.kept.keep(&head, &text).is_ok() {
+            self.unkept = Unkept::default();
+        }
+    }
+
+    /// Accepts a bundle that the operator copied here by hand.
+    pub(super) fn incoming(&mut self) {
+        let path = self.kept.incoming();
+        let Ok((bytes, _)) = read_bounded(&path, BUNDLE_BYTES_MAX as u64) else { return };
+        let hash = digest::digest(&digest::SHA256, &bytes).as_ref().to_vec();
+        if self.seen_incoming.as_ref() == Some(&hash) {
+            return;
+        }
+        self.seen_incoming = Some(hash);
+        let taken = match std::str::from_utf8(&bytes) {
+            Ok(text) => self.take(text),
+            Err(_) => Err(BundleRefusal::Malformed),
+        };
+        match taken {
+            Ok(()) => drop(std::fs::remove_file(&path)),
+            Err(refusal) => tracing::error!(target: "sitegate::site_server",
+                code = refusal.code(), path = %path.display(),
+                "the imported bundle is rejected: {refusal}"),
+        }
+    }
+}

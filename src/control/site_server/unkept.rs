@@ -1,0 +1,38 @@
+//! Documents that are in force but could not be written to disk.
+
+use super::bundle_files::BundleFiles;
+
+/// The documents since the last that is on disk, one in each line; empty if all are on disk.
+#[derive(Default)]
+pub(super) struct Unkept {
+    lines: String,
+    /// Whether they begin with a whole bundle, and do not follow what is on disk.
+    is_whole: bool,
+}
+
+impl Unkept {
+    /// A bundle, with the deltas that follow it.
+    pub(super) fn of(bundle: &str) -> Self {
+        Unkept { lines: bundle.trim_end().to_owned(), is_whole: true }
+    }
+
+    pub(super) fn push(&mut self, delta: &str) {
+        if !self.lines.is_empty() {
+            self.lines.push('\n');
+        }
+        self.lines.push_str(delta);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// All documents of the bundle in force, with those on disk.
+    pub(super) fn text(&self, kept: &BundleFiles) -> Option<String> {
+        match (self.is_whole, self.is_empty()) {
+            (true, _) => Some(self.lines.clone()),
+            (false, true) => kept.text(),
+            (false, false) => kept.text().map(|text| format!("{text}\n{}", self.lines)),
+        }
+    }
+}

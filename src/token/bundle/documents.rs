@@ -1,0 +1,99 @@
+//! A bundle with the deltas that follow it, a document in each line: what a gateway has on disk, and
+//! what is carried to gateways by hand.
+
+use std::collections::BTreeMap;
+
+use super::{Block, Bundle, BundleDelta, BundleHead, BundleRefusal, BundleTrust};
+
+/// The state that a bundle and its deltas lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedBundle {
+    /// The state without the blocks.
+    pub head: BundleHead,
+    /// The blocks, sorted.
+    pub blocks: Vec<Block>,
+}
+
+impl OpenedBundle {
+    /// Verifies the bundle, the chain of the deltas, and the signature of the last one: it signs the
+    /// hash of the one before, and so all of them. Deltas of versions that the bundle has already
+    /// are skipped.
+    ///
+    /// # Errors
+    /// The first fault; [`BundleRefusal::Older`] if they do not lead to the version of `trust`.
+    pub fn open(lines: &str, trust: &BundleTrust<'_>) -> Result<Self, BundleRefusal> {
+        let mut lines = lines.lines().peekable();
+        let text = lines.next().ok_or(BundleRefusal::Malformed)?;
+        let mut fold = Fold::of(Bundle::open_kept(text, trust)?);
+        while let Some(line) = lines.next() {
+            let is_last = lines.peek().is_none();
+            match if is_last { fold.head.next(line) } else { fold.head.next_unsigned(line) } {
+                Ok((head, delta)) => fold.apply(head, delta),
+                // The last one that counts must be one whose signature is verified.
+                Err(BundleRefusal::Older) if fold.is_bundle() => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        let opened = fold.done();
+        if opened.head.version < trust.version { Err(BundleRefusal::Older) } else { Ok(opened) }
+    }
+
+    /// The same of documents that need no verification, or get none: nothing in them may be trusted
+    /// then.
+    pub fn peek(lines: &str) -> Option<Self> {
+        let mut lines = lines.lines();
+        let mut fold = Fold::of(Bundle::peek(lines.next()?)?);
+        for line in lines {
+            let delta = BundleDelta::peek(line)?;
+            if delta.version > fold.head.version {
+                let (head, delta) = fold.head.after(delta, line);
+                fold.apply(head, delta);
+            }
+        }
+        Some(fold.done())
+    }
+
+    /// One bundle that says the same, and that further deltas follow.
+    pub fn whole(self) -> Bundle {
+        let BundleHead { settings, version, issued, expires, chain } = self.head;
+        Bundle { settings, version, issued, expires, blocks: self.blocks, chain: Some(chain) }
+    }
+}
+
+struct Fold {
+    head: BundleHead,
+    blocks: BTreeMap<Block, Block>,
+    deltas: usize,
+}
+
+impl Fold {
+    fn of(bundle: Bundle) -> Self {
+        let (head, blocks) = BundleHead::of(bundle);
+        let mut fold = Fold { head, blocks: BTreeMap::new(), deltas: 0 };
+        fold.add(blocks);
+        fold
+    }
+
+    /// Whether no delta was applied yet.
+    fn is_bundle(&self) -> bool {
+        self.deltas == 0
+    }
+
+    fn apply(&mut self, head: BundleHead, delta: BundleDelta) {
+        self.head = head;
+        self.deltas += 1;
+        for block in delta.removed {
+            self.blocks.remove(&block.normal().key());
+        }
+        self.add(delta.added);
+    }
+
+    fn add(&mut self, blocks: Vec<Block>) {
+        let blocks = blocks.into_iter().map(Block::normal);
+        self.blocks.extend(blocks.map(|block| (block.key(), block)));
+    }
+
+    fn done(self) -> OpenedBundle {
+        OpenedBundle { head: self.head, blocks: self.blocks.into_values().collect() }
+    }
+}
