@@ -3,6 +3,7 @@
 
 mod head;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -98,6 +99,7 @@ async fn stream(gateway: Arc<Gateway>, info: Arc<ConnInfo>, parts: Parts, mut cl
     match gateway.request(&mut client, &info, &head, &mut None).await {
         Over::Answered => client.linger().await,
         Over::CutOff => {
+            client.send_early().await;
             // A reset discards unsent data: let the connection send it first.
             tokio::task::yield_now().await;
             client.reset(Reason::INTERNAL_ERROR);
@@ -164,6 +166,15 @@ impl Http2 {
         let sent = self.respond.send_response(response, self.told);
         self.answer = Some(sent.map_err(Failed::client)?);
         Ok(())
+    }
+
+    /// Sends an early head that is still held, with the part of its body that has arrived.
+    async fn send_early(&mut self) {
+        if let Some(early) = self.early.take()
+            && self.send_head(early.response).is_ok()
+        {
+            let _ = poll_fn(|cx| Poll::Ready(self.poll_sent(cx))).await;
+        }
     }
 
     /// Resets the stream before the end of its response.
