@@ -22,7 +22,9 @@ use crate::route::{Destination, PUBLICATION};
 use crate::site::server::{
     BundleHealth, BundlePublisher, BundleSources, PublishedReader, SiteServer,
 };
-use crate::site::store::{Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing};
+use crate::site::store::{
+    Retention, Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing,
+};
 use crate::site::{
     Authority, InForce, ServiceParams, SharedKeys, SiteBlocks, SiteTokens, TokenService, listen,
     publication, serve,
@@ -179,7 +181,11 @@ async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartErro
         let (store, follower) = (store.clone(), store.follow());
         tasks.spawn(shared.run(store, follower, parts.clock.clone(), parts.ended.clone()));
     }
-    tasks.spawn(sweep(store.clone(), parts.clock.clone(), parts.ended.clone()));
+    let kept = Retention {
+        tokens: config.token_service.tokens_kept,
+        audit: config.token_service.audit_kept,
+    };
+    tasks.spawn(sweep(store.clone(), kept, parts.clock.clone(), parts.ended.clone()));
     let offers = |system: &config::SiteSystem| system.token_service || system.is_site_server();
     let mut health = SiteHealth { store: Some(store.health()), bundles: None };
     if config.site_systems.iter().any(offers) {
@@ -375,14 +381,14 @@ async fn write_again(store: Store, file: PathBuf, clock: Clock, mut ended: watch
     }
 }
 
-async fn sweep(store: Store, clock: Clock, mut ended: watch::Receiver<bool>) {
+async fn sweep(store: Store, kept: Retention, clock: Clock, mut ended: watch::Receiver<bool>) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => return,
             _ = every.tick() => {}
         }
-        if let Err(error) = store.sweep(clock.now()).await {
+        if let Err(error) = store.sweep(clock.now(), kept).await {
             tracing::warn!(target: "sitegate::store", %error, "expired records were not removed \
                                                                from the store");
         }

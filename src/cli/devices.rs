@@ -10,9 +10,7 @@ use serde::Serialize;
 use super::wrap::plain;
 use super::{ConfigArg, Format, approve, store};
 use crate::config::Config;
-use crate::site::store::{
-    AuditFilter, AuditRecord, Blocked, Device, DeviceBlock, DeviceFilter, DeviceKey, Store,
-};
+use crate::site::store::{Blocked, Device, DeviceBlock, DeviceFilter, DeviceKey, Store};
 
 /// How many rows one command shows unless it is told otherwise.
 const ROWS: u32 = 1_000;
@@ -247,45 +245,4 @@ async fn where_in_force(store: &Store, config: &Config, waits: bool) -> anyhow::
         }
     }
     Ok(())
-}
-
-#[derive(Serialize)]
-struct Audited {
-    id: i64,
-    at: Timestamp,
-    actor: String,
-    action: &'static str,
-    subject: String,
-    detail: String,
-}
-
-pub(super) fn audit(config: &ConfigArg, limit: u32, format: Format) -> anyhow::Result<ExitCode> {
-    let loaded = match super::load(config) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let records = store::with_present(&loaded.config, async |store: Store, _| {
-        Ok(store.audit(AuditFilter::default(), limit, None).await?)
-    })?;
-    let row = |r: AuditRecord| Audited {
-        id: r.id,
-        at: r.at,
-        actor: r.actor,
-        action: r.action.as_str(),
-        subject: r.subject,
-        detail: r.detail,
-    };
-    let rows: Vec<Audited> = records.into_iter().map(row).collect();
-    match format {
-        Format::Json => super::print_json(&rows)?,
-        Format::Text => {
-            let mut text = String::new();
-            for row in &rows {
-                let Audited { at, actor, action, subject, detail, .. } = row;
-                writeln!(text, "{at}  {action:<16}  {subject}  {detail}  ({actor})")?;
-            }
-            super::print(&text)?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

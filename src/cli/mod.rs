@@ -4,6 +4,7 @@
 //! (usage), 78 (bad configuration at start).
 
 mod approve;
+mod audit;
 mod bundle;
 mod cert;
 mod certificates;

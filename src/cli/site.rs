@@ -7,7 +7,7 @@ use clap::Subcommand;
 use rustls::crypto::CryptoProvider;
 
 use super::{
-    ConfigArg, Format, approve, bundle, certificates, devices, gateways, restored, rollover,
+    ConfigArg, Format, approve, audit, bundle, certificates, devices, gateways, restored, rollover,
 };
 use crate::site::store::Blocked;
 
@@ -92,9 +92,8 @@ pub(super) enum Command {
     },
     /// Show the audit log, latest first.
     Audit {
-        /// How many lines at most.
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        search: audit::Search,
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -175,7 +174,7 @@ pub(super) fn run(command: Command, provider: Arc<CryptoProvider>) -> anyhow::Re
             devices::block(&config, &who.blocked(), None, change)
         }
         Command::Restored { forget, format, config } => restored::run(&config, forget, format),
-        Command::Audit { limit, format, config } => devices::audit(&config, limit, format),
+        Command::Audit { search, format, config } => audit::audit(&config, &search, format),
         Command::Serve(config) => gateways::serve(config, provider),
         Command::JoinToken { join, config } => gateways::join_token(&config, &join, provider),
         Command::Gateway(command) => gateways::gateway(&command, provider),

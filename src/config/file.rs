@@ -139,6 +139,12 @@ pub(super) struct TokenServiceFile {
     /// How long after its last token a client may renew; at most 365d.
     #[schemars(extend("default" = "30d"))]
     pub(super) return_grace: Typed<Span>,
+    /// How long the records of tokens are kept after the tokens' expiry; at most 3650d.
+    #[schemars(extend("default" = "30d"))]
+    pub(super) tokens_kept: Typed<Span>,
+    /// How long lines of the audit log are kept; at most 3650d.
+    #[schemars(extend("default" = "365d"))]
+    pub(super) audit_kept: Typed<Span>,
     /// Registrations per minute from one IPv4 address or IPv6 /64.
     #[schemars(range(min = 1), extend("default" = 60))]
     pub(super) registrations_per_minute: Typed<u32>,

@@ -121,6 +121,10 @@ pub struct TokenServiceConfig {
     pub signing: SignerKind,
     /// How long after the expiry of its last token a client may return.
     pub return_grace: Duration,
+    /// How long the records of tokens are kept after the tokens' expiry.
+    pub tokens_kept: Duration,
+    /// How long lines of the audit log are kept.
+    pub audit_kept: Duration,
     /// Registrations per minute from one address.
     pub registrations_per_minute: NonZeroU32,
     /// Other requests per minute from one address.

@@ -59,7 +59,7 @@ pub use place::{PostgresUrl, StorePlace};
 pub use publish::{NewDocument, StoredBundle, StoredDelta};
 pub use recover::{FoundIn, Lost};
 pub use register::{RegisterError, Registered};
-pub use sweep::Swept;
+pub use sweep::{Retention, Swept};
 pub use token::{IssuedToken, TokenFilter, TokenRef};
 pub use waiting::{Dropped, RejectedKeys, WAITING_KEPT_S};
 

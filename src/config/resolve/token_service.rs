@@ -18,7 +18,8 @@ const PATH_BYTES_MAX: usize = 256;
 /// The system's limit for the path of a socket (unix(7)), without the terminating zero.
 const SOCKET_BYTES_MAX: usize = 107;
 const DAY: Duration = Duration::from_secs(86_400);
-const RETURN_GRACE_MAX: Duration = Duration::from_secs(365 * 86_400);
+const RETURN_GRACE_DAYS_MAX: u32 = 365;
+const KEPT_DAYS_MAX: u32 = 3_650;
 
 pub(super) fn resolve(file: TokenServiceFile, scope: &mut ResolveScope<'_>) -> TokenServiceConfig {
     let mut number = |typed: Option<Spanned<u32>>, key: &str, default: u32| {
@@ -40,7 +41,9 @@ pub(super) fn resolve(file: TokenServiceFile, scope: &mut ResolveScope<'_>) -> T
             Some(AlgorithmFile::Es256) => SignerKind::P256,
             Some(AlgorithmFile::Rs256) | None => SignerKind::Rsa2048,
         },
-        return_grace: return_grace(file.return_grace, scope),
+        return_grace: days(file.return_grace, "return_grace", 30, RETURN_GRACE_DAYS_MAX, scope),
+        tokens_kept: days(file.tokens_kept, "tokens_kept", 30, KEPT_DAYS_MAX, scope),
+        audit_kept: days(file.audit_kept, "audit_kept", 365, KEPT_DAYS_MAX, scope),
         registrations_per_minute,
         requests_per_minute,
         store: match file.store.and_then(|typed| secret_source(&typed, "store", scope)) {
@@ -83,14 +86,21 @@ fn path(typed: Option<Spanned<String>>, scope: &mut ResolveScope<'_>) -> String 
     typed.into_inner()
 }
 
-fn return_grace(typed: Option<Spanned<Span>>, scope: &mut ResolveScope<'_>) -> Duration {
+/// A duration with its default and its maximum, in days.
+fn days(
+    typed: Option<Spanned<Span>>,
+    key: &str,
+    default: u32,
+    most: u32,
+    scope: &mut ResolveScope<'_>,
+) -> Duration {
     match typed {
-        Some(typed) if typed.get_ref().0 > RETURN_GRACE_MAX => {
-            scope.error(typed.span(), "return_grace is at most 365d");
-            RETURN_GRACE_MAX
+        Some(typed) if typed.get_ref().0 > most * DAY => {
+            scope.error(typed.span(), format!("{key} is at most {most}d"));
+            most * DAY
         }
         Some(typed) => typed.get_ref().0,
-        None => 30 * DAY,
+        None => default * DAY,
     }
 }
 

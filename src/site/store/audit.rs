@@ -1,11 +1,12 @@
 //! The audit log: who did what, and when. A line is written in the transaction of the action.
 //!
-//! Lines are never changed or removed.
+//! Lines are never changed; old ones are removed by their retention.
 
 use jiff::Timestamp;
 
 use super::db::{Arg, DbRow, Tx};
-use super::{Store, StoreError, seconds};
+use super::device::normal_id;
+use super::{Store, StoreError, seconds, seconds_up};
 use crate::clock::second;
 
 macro_rules! actions {
@@ -17,6 +18,11 @@ macro_rules! actions {
         impl Action {
             /// Every action, in the order of the documentation.
             pub const ALL: &[Action] = &[$(Action::$variant),+];
+
+            /// The action with this name.
+            pub fn from_name(name: &str) -> Option<Action> {
+                Action::ALL.iter().copied().find(|action| action.as_str() == name)
+            }
 
             /// The name in the store and in documentation.
             pub fn as_str(self) -> &'static str {
@@ -99,10 +105,14 @@ pub struct AuditRecord {
 pub struct AuditFilter<'a> {
     /// With this action.
     pub action: Option<Action>,
-    /// With this exact subject.
+    /// With this exact subject; a device id in any case.
     pub subject: Option<&'a str>,
     /// With this exact actor.
     pub actor: Option<&'a str>,
+    /// From this moment on.
+    pub since: Option<Timestamp>,
+    /// Before this moment.
+    pub until: Option<Timestamp>,
 }
 
 /// A page of the lines about one subject or all. A condition that is optional by `OR` cannot use an
@@ -113,7 +123,7 @@ macro_rules! audit_page {
             "SELECT id, at, actor, action, subject, detail FROM audit WHERE ",
             $of,
             " AND ($1 IS NULL OR action = $1) AND ($3 IS NULL OR actor = $3) \
-             AND ($4 IS NULL OR id < $4) ORDER BY id DESC LIMIT $5"
+             AND ($4 IS NULL OR id < $4) AND at >= $5 AND at < $6 ORDER BY id DESC LIMIT $7"
         )
     };
 }
@@ -134,11 +144,14 @@ impl Store {
             None => audit_page!("CAST($2 AS TEXT) IS NULL"),
         };
         let action = filter.action.map(Action::as_str);
-        let args: [Arg<'_>; 5] = [
+        let subject = filter.subject.map(normal_id);
+        let args: [Arg<'_>; 7] = [
             action.into(),
-            filter.subject.into(),
+            subject.as_deref().into(),
             filter.actor.into(),
             before.into(),
+            filter.since.map_or(i64::MIN, seconds_up).into(),
+            filter.until.map_or(i64::MAX, seconds_up).into(),
             i64::from(limit).into(),
         ];
         self.db.rows(sql, &args).await?.iter().map(read).collect()
@@ -180,7 +193,7 @@ pub(super) async fn write(
 
 fn read(row: &DbRow) -> Result<AuditRecord, StoreError> {
     let word: String = row.get(3)?;
-    let action = Action::ALL.iter().copied().find(|action| action.as_str() == word);
+    let action = Action::from_name(&word);
     Ok(AuditRecord {
         id: row.get(0)?,
         at: second(row.get(1)?),

@@ -190,6 +190,14 @@ impl Db {
         Ok(Tx { on, health: self.health.clone(), touched: BTreeSet::new() })
     }
 
+    /// Gives free pages of an SQLite file back to the file system, by this pragma.
+    pub(super) async fn vacuum(&self, pragma: &'static str) -> Result<(), StoreError> {
+        if let Pools::Sqlite { write, .. } = &*self.pools.load() {
+            sqlx::query(pragma).execute(write).await?;
+        }
+        Ok(())
+    }
+
     /// The rows of one read statement.
     pub(super) async fn rows(
         &self,

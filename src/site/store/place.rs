@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use zeroize::Zeroizing;
 
@@ -137,8 +139,12 @@ async fn sqlite(path: &Path) -> Result<(Db, OwnPlace), StoreError> {
         .busy_timeout(WAIT_MAX)
         .disable_statement_logging();
     // FULL: with WAL and a lower level, committed changes can be lost in a power failure.
-    let writing =
-        options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let writing = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // In effect for a new file: see docs/store.md.
+        .auto_vacuum(SqliteAutoVacuum::Incremental);
     let reading = options.pragma("query_only", "ON");
     let _lock = lock(&path.with_extension("lock")).await?;
     let write = sqlite_pool(1).connect_with(writing).await?;

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use sitegate::site::store::{
     Action, Approved, AuditFilter, Blocked, DeviceFilter, DeviceOrigin, Registered, Registration,
-    RejectedKeys, WAITING_KEPT_S,
+    RejectedKeys, Retention, WAITING_KEPT_S,
 };
 
 use super::*;
@@ -157,9 +157,9 @@ async fn a_key_waits_for_thirty_days(#[values(Kind::Sqlite, Kind::Pg)] kind: Kin
     register(&store, &Registration { thumbprint: "k3", ..later }).await.unwrap();
     let waits = Registration { approve: false, certificate: Some("c1"), ..with_key("k4") };
     register(&store, &waits).await.unwrap();
-    assert_eq!(store.sweep(at(1 + WAITING_KEPT_S)).await.unwrap().keys, 0);
+    assert_eq!(store.sweep(at(1 + WAITING_KEPT_S), Retention::default()).await.unwrap().keys, 0);
     // Both arrived in the second after the start, and so did the working key.
-    assert_eq!(store.sweep(at(2 + WAITING_KEPT_S)).await.unwrap().keys, 2);
+    assert_eq!(store.sweep(at(2 + WAITING_KEPT_S), Retention::default()).await.unwrap().keys, 2);
     assert_eq!(keys(&store.device(&known).await.unwrap().unwrap()), "k1 k3?");
     assert_eq!(store.device(waits.fresh_id).await.unwrap(), None);
     let filter = AuditFilter { subject: Some(&known), ..Default::default() };

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use sitegate::site::store::{
-    BlockEntry, Blocked, BlockedOwned, GrantError, Proof, Registration, TokenFilter,
+    BlockEntry, Blocked, BlockedOwned, GrantError, Proof, Registration, Retention, TokenFilter,
 };
 
 use super::*;
@@ -93,7 +93,7 @@ async fn an_assertion_is_used_once(#[values(Kind::Sqlite, Kind::Pg)] kind: Kind)
     assert!(matches!(asks("ab", "c", 60, None).await, Err(GrantError::Replayed)));
     asks("a", "bc", 60, None).await.unwrap();
     asks("ab", "d", 90, None).await.unwrap();
-    assert_eq!(store.sweep(at(61)).await.unwrap().proofs, 2);
+    assert_eq!(store.sweep(at(61), Retention::default()).await.unwrap().proofs, 2);
     assert!(matches!(asks("ab", "d", 90, None).await, Err(GrantError::Replayed)));
 }
 
@@ -176,8 +176,8 @@ async fn tokens_are_listed_newest_first_and_deleted_after_a_month(
     let live_at = Some(at(102));
     assert_eq!(list(TokenFilter { live_at, ..all }, 9, None).await, ids[..2]);
     let month = 30 * 24 * 60 * 60;
-    assert_eq!(store.sweep(at(month + 100)).await.unwrap().tokens, 0);
-    assert_eq!(store.sweep(at(month + 102)).await.unwrap().tokens, 2);
+    assert_eq!(store.sweep(at(month + 100), Retention::default()).await.unwrap().tokens, 0);
+    assert_eq!(store.sweep(at(month + 102), Retention::default()).await.unwrap().tokens, 2);
     assert_eq!(list(all, 9, None).await, ids[..3]);
 }
 
@@ -195,9 +195,9 @@ async fn the_block_of_a_token_ends_a_day_after_it(#[values(Kind::Sqlite, Kind::P
     store.block(&Blocked::Device("d"), None, "x", at(50)).await.unwrap();
     let before = store.blocks().await.unwrap();
     let day = 24 * 60 * 60;
-    store.sweep(at(100 + day)).await.unwrap();
+    store.sweep(at(100 + day), Retention::default()).await.unwrap();
     assert_eq!(store.blocks().await.unwrap(), before);
-    store.sweep(at(101 + day)).await.unwrap();
+    store.sweep(at(101 + day), Retention::default()).await.unwrap();
     let after = store.blocks().await.unwrap();
     let is_own =
         |entry: &&BlockEntry| matches!(&entry.what, BlockedOwned::Token { id, .. } if *id == own);
