@@ -3,7 +3,7 @@
 # make release build the program that is guided by a profile (some minutes more than a plain build)
 # make soak    swaps, reloads, kills, restarts and clocks that jump under load, for minutes
 # make fuzz    a minute of fuzzing for each parser (FUZZ_SECONDS=60)
-# The rest: setup crowds fleet lint bench instructions deny clean
+# The rest: setup crowds fleet lint bench bench-site instructions deny clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,7 +11,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 TOOLS ?= $(HOME)/.cache/sitegate/tools
 
-.PHONY: help setup setup-demo client-libraries demo test release shuffled soak crowds fleet fuzz lint bench instructions deny clean
+.PHONY: help setup setup-demo client-libraries demo test release shuffled soak crowds fleet fuzz lint bench bench-site instructions deny clean
 .NOTPARALLEL:
 
 help:
@@ -77,6 +77,15 @@ lint:
 
 bench:
 	$(CARGO) bench --bench request --bench token --bench store --bench endpoints --bench loopback
+
+# A site with 500,000 devices, 500,000 blocks and 3 million tokens, on both databases: some minutes.
+BENCH_SITE ?=
+bench-site: setup
+	$(CARGO) build --release
+	for store in sqlite postgres; do \
+	  python3 benches/site/bench.py --sitegate "$${CARGO_TARGET_DIR:-target}/release/sitegate" \
+	    --store $$store $(BENCH_SITE); \
+	done
 
 GUNGRAUN := $(shell sed -n 's/^gungraun = "=\(.*\)"/\1/p' Cargo.toml)
 instructions:
