@@ -20,3 +20,16 @@ CREATE TABLE bundle_deltas (
 
 -- Blocks that a restored copy of the store had lost.
 CREATE INDEX blocks_recovered ON blocks (at) WHERE actor = 'sitegate, after a restore';
+
+-- Waiting keys by what they were registered with: a block removes those of its name.
+CREATE INDEX device_keys_waiting_certificate ON device_keys (certificate) WHERE NOT active;
+CREATE INDEX device_keys_waiting_entra ON device_keys (entra) WHERE NOT active;
+
+-- Old lines of the audit log are removed.
+CREATE INDEX audit_by_time ON audit (at);
+
+-- The state of the blocks lies behind the text of a bundle, which may have many megabytes.
+CREATE INDEX bundles_blocks ON bundles (version, blocks);
+
+CREATE INDEX role_certificates_blocked ON role_certificates (thumbprint, expires)
+WHERE blocked IS NOT NULL;

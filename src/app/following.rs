@@ -143,7 +143,7 @@ pub(super) fn kept(config: &Config) -> Option<BundleSettings> {
     config.site_server.as_ref()?;
     let kept = BundleFiles::new(&config.site.state);
     let trust = kept.trust().filter(|trust| trust.site == config.site.code)?;
-    kept.bundle(&trust)?.ok().map(|opened| opened.head.settings)
+    kept.settings(&trust)
 }
 
 fn wanted(config: &Config) -> Vec<CertificateOrder> {

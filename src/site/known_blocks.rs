@@ -64,6 +64,20 @@ struct HeldChange {
     gone: Option<Vec<String>>,
 }
 
+/// A line of the file without its blocks.
+#[derive(Deserialize)]
+struct HeldState {
+    version: i64,
+    mark: String,
+    #[serde(default)]
+    gone: Option<Vec<String>>,
+}
+
+/// The first line; a file of one line may have no line end.
+fn first_line(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()
+}
+
 /// The result of a comparison with the store.
 pub(super) struct Complete {
     /// The blocks of the store.
@@ -77,9 +91,7 @@ pub(super) struct Complete {
 impl HeldBlocks {
     /// The state that the lines of a file lead to.
     fn read(bytes: &[u8]) -> io::Result<Self> {
-        // A file of one line may have no line end.
-        let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let mut held: HeldBlocks = serde_json::from_slice(first)?;
+        let mut held: HeldBlocks = serde_json::from_slice(first_line(bytes))?;
         let mut blocks = BTreeMap::new();
         insert(&mut blocks, held.blocks);
         for line in whole_lines(bytes).skip(1) {
@@ -110,11 +122,8 @@ impl KnownBlocks {
             other: None,
             told: false,
         };
-        match known.read() {
-            Ok(held) => {
-                known.held = Some((held.version, held.mark));
-                known.gone = held.gone;
-            }
+        match known.look() {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 let aside = known.path.with_extension("unreadable");
@@ -125,6 +134,26 @@ impl KnownBlocks {
             }
         }
         known
+    }
+
+    /// Reads which state is in the file, without its blocks.
+    fn look(&mut self) -> io::Result<()> {
+        let (bytes, _) = read_bounded(&self.path, FILE_BYTES_MAX)?;
+        let first = first_line(&bytes);
+        let mut state: HeldState = serde_json::from_slice(first)?;
+        let mut gone = state.gone.take().unwrap_or_default();
+        let len = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or_default();
+        let mut whole = len(first) + 1;
+        for line in whole_lines(&bytes).skip(1) {
+            state = serde_json::from_slice(line)?;
+            gone = state.gone.take().unwrap_or(gone);
+            whole += len(line) + 1;
+        }
+        self.held = Some((state.version, state.mark));
+        self.gone = gone;
+        // A file that does not end with a line is written anew.
+        self.lengths = if len(&bytes) == whole { (len(first) + 1, whole) } else { (0, 0) };
+        Ok(())
     }
 
     fn read(&self) -> io::Result<HeldBlocks> {

@@ -96,8 +96,13 @@ pub fn block_name(id: &str) -> String {
     }
 }
 
+/// Whether an id is a UUID as block names have it.
+fn is_lower_uuid(id: &str) -> bool {
+    id.len() == 36 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+}
+
 /// One block.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Block {
     /// One token of an issuer, by its id.
@@ -125,9 +130,11 @@ impl Block {
     #[must_use]
     pub fn normal(self) -> Self {
         match self {
-            Block::Token { issuer, id } => Block::Token { issuer, id: block_name(&id) },
-            Block::Device(id) => Block::Device(block_name(&id)),
-            other @ (Block::User(_) | Block::IssuedBefore { .. }) => other,
+            Block::Token { issuer, id } if !is_lower_uuid(&id) => {
+                Block::Token { issuer, id: block_name(&id) }
+            }
+            Block::Device(id) if !is_lower_uuid(&id) => Block::Device(block_name(&id)),
+            other => other,
         }
     }
 

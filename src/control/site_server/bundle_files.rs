@@ -128,6 +128,13 @@ impl BundleFiles {
         Some(OpenedBundle::open(&text, &judged))
     }
 
+    /// The settings of the last bundle in force, if its documents are what was accepted here. Costs
+    /// less than [`BundleFiles::bundle`] where many blocks are in force.
+    pub fn settings(&self, trust: &StoredTrust) -> Option<BundleSettings> {
+        let (text, keys) = (self.text()?, BundleKeys::of(&trust.keys));
+        BundleHead::open(&text, &keys).map(|head| head.settings)
+    }
+
     /// The documents of the last bundle in force, one in each line: the bundle, and the deltas that
     /// follow it.
     pub fn text(&self) -> Option<String> {

@@ -47,6 +47,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often to check whether other certificates are needed.
 const LOOK_AT_CONFIGURATION: Duration = Duration::from_millis(500);
+/// How often certificates are looked at for their age alone.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(60);
 /// How long due certificates may delay the next poll.
 const ISSUE_MAX: Duration = Duration::from_secs(10);
 /// The delay after a refusal: an operator must act first.
@@ -85,6 +87,8 @@ pub struct SiteServerTask {
     unkept: Unkept,
     /// Whether a whole bundle is needed, because a delta did not fit or very many are on disk.
     needs_whole: bool,
+    /// When certificates were looked at last; `None` if the answer may have changed since.
+    certificates_at: Option<Instant>,
     /// The version that the site server was shown last, because it did not know it.
     shown: Option<u64>,
     told: String,
@@ -138,6 +142,7 @@ impl SiteServerTask {
             seen_incoming: None,
             unkept: Unkept::default(),
             needs_whole: false,
+            certificates_at: None,
             shown: None,
             told: String::new(),
             status,
@@ -174,8 +179,15 @@ impl SiteServerTask {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 outcome = self.step(not_before) => outcome,
-                () = watch.changed() => continue,
-                () = replaced(&wanted, known) => continue,
+                () = async {
+                    tokio::select! {
+                        () = watch.changed() => {}
+                        () = replaced(&wanted, known) => {}
+                    }
+                } => {
+                    self.certificates_at = None;
+                    continue
+                }
                 () = tokio::time::sleep(RETRY_MAX), if unkept => continue,
             };
             let wait = match outcome {
@@ -278,9 +290,13 @@ impl SiteServerTask {
         Link::new(servers, tls.map_err(|error| away(&error))?)
     }
 
-    /// Requests the certificates that are due.
+    /// Requests the certificates that are due. Looks at them only if something has changed: blocks
+    /// come more often.
     async fn certificates(&mut self) -> Result<(), certificates::CertificateError> {
         let Some(bundle) = self.bundle.clone() else { return Ok(()) };
+        if self.certificates_at.is_some_and(|at| at.elapsed() < LOOK_AT_CERTIFICATES) {
+            return Ok(());
+        }
         let (state, provider) = (self.params.state.clone(), self.params.provider.clone());
         let mut failed = Ok(());
         for wanted in self.params.wanted.load().iter() {
@@ -296,6 +312,7 @@ impl SiteServerTask {
                 Err(error) => failed = Err(error),
             }
         }
+        self.certificates_at = failed.is_ok().then(Instant::now);
         failed
     }
 

@@ -96,6 +96,9 @@ impl SiteServerTask {
     }
 
     fn is_in_force(&mut self, head: &Arc<BundleHead>, news: BlockNews<'_>) {
+        if self.bundle.as_ref().is_none_or(|before| before.settings != head.settings) {
+            self.certificates_at = None;
+        }
         self.status.blocks = self.params.observer.bundle(head, news);
         self.status.bundle = Some(head.clone());
         self.bundle = Some(head.clone());
@@ -104,8 +107,11 @@ impl SiteServerTask {
 
     /// Uses the keys, servers and roots of the bundle in force from now on.
     fn trusts(&mut self, head: &BundleHead) {
-        for wanted in self.params.wanted.load().iter() {
-            let _ = keep_roots(&self.params.state, wanted, &head.settings);
+        // As for the certificates: only if something but the blocks has changed.
+        if self.certificates_at.is_none() {
+            for wanted in self.params.wanted.load().iter() {
+                let _ = keep_roots(&self.params.state, wanted, &head.settings);
+            }
         }
         self.trust = Some(StoredTrust::of(head));
     }

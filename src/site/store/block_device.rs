@@ -1,9 +1,12 @@
 //! Blocks a device on an operator's command: reports the effects, and the bulk tokens that the
 //! device used.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use super::block::{Blocked, block};
+use super::block_log::devices_named;
 use super::db::Tx;
 use super::device::name;
 
@@ -54,11 +57,8 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let what = Blocked::Device(device);
         let (changed, mut dropped) = block(&mut tx, &what, reason, actor, now).await?;
-        let block_name = name(device);
-        let sql = "SELECT device FROM blocked_devices WHERE block = $1 ORDER BY device";
-        let rows = tx.rows(sql, &[(&block_name).into()]).await?;
-        let devices = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<String>, _>>()?;
-        let mut bulk_tokens = bulk_tokens(&mut tx, &block_name).await?;
+        let devices = devices_named(&mut tx, &name(device)).await?;
+        let mut bulk_tokens = bulk_tokens(&mut tx, &devices).await?;
         let mut any = changed || !dropped.is_empty();
         for token in bulk_tokens.iter_mut().filter(|token| tokens && !token.blocked) {
             let what = Blocked::Token { issuer: &token.issuer, id: &token.id };
@@ -75,20 +75,30 @@ impl Store {
 
 /// The bulk registration tokens used for the keys of the blocked devices. Keys that wait to become
 /// an approved device's are left out: an attacker may have brought them.
-async fn bulk_tokens(tx: &mut Tx, block: &str) -> Result<Vec<BulkToken>, StoreError> {
-    let sql = "SELECT k.token_issuer, k.token, \
-               (SELECT COUNT(DISTINCT o.device) FROM device_keys o WHERE o.token = k.token \
-               AND o.token_issuer = k.token_issuer AND o.active \
-               AND o.device NOT IN (SELECT device FROM blocked_devices WHERE block = $1)) \
-               FROM device_keys k JOIN devices d ON d.id = k.device \
-               WHERE (k.active OR NOT d.approved) AND k.token IS NOT NULL AND k.device IN (SELECT device FROM blocked_devices WHERE block = $1) \
-               GROUP BY k.token_issuer, k.token ORDER BY k.token";
+async fn bulk_tokens(tx: &mut Tx, devices: &[String]) -> Result<Vec<BulkToken>, StoreError> {
+    let mut tokens = BTreeMap::new();
+    for device in devices {
+        let sql = "SELECT k.token, k.token_issuer, k.active FROM device_keys k \
+                   JOIN devices d ON d.id = k.device WHERE k.device = $1 \
+                   AND (k.active OR NOT d.approved) AND k.token IS NOT NULL";
+        for row in tx.rows(sql, &[device.into()]).await? {
+            let of_token: &mut BTreeSet<&str> =
+                tokens.entry((row.get::<String>(0)?, row.get::<String>(1)?)).or_default();
+            if row.get(2)? {
+                of_token.insert(device);
+            }
+        }
+    }
     let mut found = Vec::new();
-    for row in tx.rows(sql, &[block.into()]).await? {
-        let (issuer, id): (String, String) = (row.get(0)?, row.get(1)?);
+    for ((id, issuer), own) in tokens {
+        let sql = "SELECT COUNT(DISTINCT device) FROM device_keys \
+                   WHERE token = $1 AND token_issuer = $2 AND active";
+        let row = tx.row(sql, &[(&id).into(), (&issuer).into()]).await?;
+        let all: i64 = row.map_or(Ok(0), |row| row.get(0))?;
+        let others = usize::try_from(all).unwrap_or_default().saturating_sub(own.len());
         let token = TokenRef { issuer: &issuer, id: &id, issued: None };
         let blocked = token::is_blocked(tx, &token).await?;
-        let others = u32::try_from(row.get::<i64>(2)?).unwrap_or(u32::MAX);
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
         found.push(BulkToken { issuer, id, others, blocked });
     }
     Ok(found)

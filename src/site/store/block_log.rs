@@ -43,12 +43,22 @@ pub(super) async fn touch(
     if kind != "device" {
         return Ok(());
     }
-    let sql = "SELECT device FROM blocked_devices WHERE block = $1";
-    for row in tx.rows(sql, &[name.into()]).await? {
-        let device: String = row.get(0)?;
+    for device in devices_named(tx, name).await? {
         touch_device(tx, &device).await?;
     }
     Ok(())
+}
+
+/// The recorded devices that a block of this name blocks, sorted: as in the view `blocked_devices`,
+/// which would read all blocks.
+pub(super) async fn devices_named(tx: &mut Tx, name: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT id FROM devices WHERE name = $1 \
+               UNION SELECT id FROM devices WHERE entra = $1 AND approved \
+               UNION SELECT device FROM device_keys WHERE thumbprint = $1 AND active \
+               UNION SELECT c.device FROM device_certificates c \
+               JOIN devices d ON d.id = c.device WHERE c.thumbprint = $1 AND d.approved \
+               ORDER BY 1";
+    tx.rows(sql, &[name.into()]).await?.iter().map(|row| row.get(0)).collect()
 }
 
 /// Notes that all ids of a device may become blocked, or not blocked.

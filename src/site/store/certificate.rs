@@ -106,6 +106,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The thumbprints of the blocked role certificates that have not expired, sorted.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn blocked_role_certificates(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT thumbprint FROM role_certificates \
+                   WHERE blocked IS NOT NULL AND expires > $1 ORDER BY thumbprint";
+        self.db.rows(sql, &[seconds(now).into()]).await?.iter().map(|row| row.get(0)).collect()
+    }
+}
+
 /// Blocks all certificates of a gateway.
 pub(super) async fn block_certificates(
     tx: &mut Tx,

@@ -21,9 +21,9 @@ pub(super) const VERSION: &str = "SELECT block_version FROM state WHERE id = 1";
 
 /// The polling interval for an SQLite file. A poll is one step of a prepared statement on a
 /// separate thread, about twenty microseconds: it compares a number in the shared memory of the
-/// write-ahead log, reads no page and takes no lock. Ten polls per second are a fiftieth of a per
+/// write-ahead log, reads no page and takes no lock. 25 polls per second are a twentieth of a per
 /// cent of a core.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// The polling interval for PostgreSQL besides notifications: a connection may die silently.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The delay before a retry.

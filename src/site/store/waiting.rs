@@ -131,8 +131,9 @@ pub(super) async fn drop_keys(
 ) -> Result<Vec<Dropped>, StoreError> {
     let (sql, args): (_, Vec<Arg<'_>>) = match which {
         WaitingKey::Named(name) => (
-            "SELECT device, thumbprint FROM device_keys \
-             WHERE NOT active AND (thumbprint = $1 OR certificate = $1 OR entra = $1)",
+            "SELECT device, thumbprint FROM device_keys WHERE NOT active AND thumbprint = $1 \
+             UNION SELECT device, thumbprint FROM device_keys WHERE NOT active AND certificate = $1 \
+             UNION SELECT device, thumbprint FROM device_keys WHERE NOT active AND entra = $1",
             vec![name.into()],
         ),
         WaitingKey::ByToken { issuer, id } => (

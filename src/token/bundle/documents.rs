@@ -1,7 +1,7 @@
 //! A bundle with the deltas that follow it, a document in each line: what a gateway has on disk, and
 //! what is carried to gateways by hand.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::{Block, Bundle, BundleDelta, BundleHead, BundleRefusal, BundleTrust};
 
@@ -62,16 +62,18 @@ impl OpenedBundle {
 
 struct Fold {
     head: BundleHead,
-    blocks: BTreeMap<Block, Block>,
+    /// The blocks of the bundle.
+    blocks: Vec<Block>,
+    /// What deltas have changed: the block of each key, or `None` if it is lifted.
+    changed: HashMap<Block, Option<Block>>,
     deltas: usize,
 }
 
 impl Fold {
     fn of(bundle: Bundle) -> Self {
         let (head, blocks) = BundleHead::of(bundle);
-        let mut fold = Fold { head, blocks: BTreeMap::new(), deltas: 0 };
-        fold.add(blocks);
-        fold
+        let blocks = blocks.into_iter().map(Block::normal).collect();
+        Fold { head, blocks, changed: HashMap::new(), deltas: 0 }
     }
 
     /// Whether no delta was applied yet.
@@ -83,17 +85,22 @@ impl Fold {
         self.head = head;
         self.deltas += 1;
         for block in delta.removed {
-            self.blocks.remove(&block.normal().key());
+            self.changed.insert(block.normal().key(), None);
         }
-        self.add(delta.added);
-    }
-
-    fn add(&mut self, blocks: Vec<Block>) {
-        let blocks = blocks.into_iter().map(Block::normal);
-        self.blocks.extend(blocks.map(|block| (block.key(), block)));
+        for block in delta.added {
+            let block = block.normal();
+            self.changed.insert(block.key(), Some(block));
+        }
     }
 
     fn done(self) -> OpenedBundle {
-        OpenedBundle { head: self.head, blocks: self.blocks.into_values().collect() }
+        let Fold { head, mut blocks, changed, .. } = self;
+        if !changed.is_empty() {
+            blocks.retain(|block| !changed.contains_key(&block.key()));
+            blocks.extend(changed.into_values().flatten());
+        }
+        blocks.sort_unstable();
+        blocks.dedup();
+        OpenedBundle { head, blocks }
     }
 }

@@ -88,10 +88,6 @@ impl BundleSources {
         }
         origins.sort_unstable();
         origins.dedup();
-        let certificates = store.role_certificates(now).await?;
-        let blocked = certificates.into_iter().filter(|certificate| certificate.blocked.is_some());
-        let mut revoked: Vec<String> = blocked.map(|c| c.thumbprint).collect();
-        revoked.sort_unstable();
         Ok(BundleSettings {
             site: self.site.clone(),
             hierarchy: self.tokens.hierarchy(),
@@ -105,7 +101,7 @@ impl BundleSources {
                 .collect(),
             token_keys: serde_json::from_str(&made_of.token_keys).unwrap_or_default(),
             roots: made_of.roots.clone(),
-            revoked,
+            revoked: store.blocked_role_certificates(now).await?,
             certificates_from: made_of.certificates_from,
             gone: store.revoked_gateways().await?,
         })
