@@ -98,10 +98,17 @@ class Process:
             sys.exit(f"{args}: {done.stderr}")
         return done.stdout.strip()
 
-    def cpu(self):
-        """Processor time, in seconds."""
-        fields = open(f"/proc/{self.child.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+    def cpu(self, without=()):
+        """Processor time, in seconds, without threads of these names."""
+        total = 0
+        for path in glob.glob(f"/proc/{self.child.pid}/task/*/stat"):
+            try:
+                name, fields = open(path).read().split("(", 1)[1].rsplit(")", 1)
+            except OSError:
+                continue
+            if not name.startswith(tuple(without)):
+                total += sum(map(int, fields.split()[11:13]))
+        return total / TICKS
 
     def written(self):
         lines = open(f"/proc/{self.child.pid}/io").read().splitlines()
@@ -340,12 +347,10 @@ def blocks(site, gateways, args, changes):
     for client in clients:
         for token in tokens:
             assert client.status(token) == 200, "a good token passes"
-    everyone = [*site.servers, *gateways]
-    times = []
-    # The polling of this bench is part of a gateway's processor time: it is measured alone, too.
-    idle, span = costs_of_polling(everyone, clients, tokens)
-    before = [process.cpu() for process in everyone]
-    began_all = time.monotonic()
+    # The requests of this bench run on threads of their own.
+    clients_of = ("shard", "access-log")
+    costs = lambda: [s.cpu() for s in site.servers] + [g.cpu(clients_of) for g in gateways]
+    times, before = [], costs()
     for device, token in zip(devices, tokens):
         began = time.monotonic()
         command = subprocess.Popen(
@@ -359,21 +364,7 @@ def blocks(site, gateways, args, changes):
                 sys.exit("a block did not arrive within a minute")
         times.append(time.monotonic() - began)
         command.wait()
-    wall = time.monotonic() - began_all
-    after = [process.cpu() for process in everyone]
-    cost = [(b - a - i * wall / span) / changes * 1000 for a, b, i in zip(before, after, idle)]
-    return times, cost
-
-
-def costs_of_polling(everyone, clients, tokens):
-    before = [process.cpu() for process in everyone]
-    began = time.monotonic()
-    while time.monotonic() - began < 3:
-        for client in clients:
-            client.status(tokens[-1])
-        time.sleep(0.01)
-    span = time.monotonic() - began
-    return [process.cpu() - cpu for process, cpu in zip(everyone, before)], span
+    return times, [(b - a) / changes * 1000 for a, b in zip(before, costs())]
 
 
 def bytes_of_a_delta(gateways):

@@ -292,7 +292,10 @@ async fn offer(
         clock: parts.clock.clone(),
     };
     let path = config::SiteSystem::site_server_socket(&config.site.state);
-    answer(path, server.router(), parts.ended.clone(), tasks)?;
+    let (router, seen) = server.router();
+    let ended = parts.ended.clone();
+    tasks.spawn(async move { seen.run(ended).await });
+    answer(path, router, parts.ended.clone(), tasks)?;
     Ok(Some(bundles))
 }
 

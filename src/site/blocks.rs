@@ -98,12 +98,12 @@ impl SiteBlocks {
         let Some((version, mark)) = &self.seen else {
             return self.read_all(RESTORE_SETTLES).await;
         };
-        if self.store.block_version().await? == *version {
-            return Ok(());
-        }
         let Some(changes) = self.store.block_changes(*version, Some(mark)).await? else {
             return self.read_all(RESTORE_SETTLES).await;
         };
+        if changes.version == *version {
+            return Ok(());
+        }
         let recovered = self.store.count_recovered().await?;
         let (removed, added) = (&changes.removed, &changes.added);
         if !(removed.is_empty() && added.is_empty()) {

@@ -267,14 +267,18 @@ impl KnownBlocks {
         store: &Store,
         changes: BlockChanges,
     ) -> Result<(), StoreError> {
-        let gone = store.revoked_gateways().await?;
+        let gone = if changes.is_more_than_blocks {
+            store.revoked_gateways().await?
+        } else {
+            self.gone.clone()
+        };
         let (first, len) = self.lengths;
         if len == 0 || len - first > APPENDED_MIN.max(first / 2) {
             let found = store.current_blocks().await?;
             self.keep(&found, gone);
             return Ok(());
         }
-        let BlockChanges { version, mark, removed, added } = changes;
+        let BlockChanges { version, mark, removed, added, .. } = changes;
         let is_changed = gone != self.gone;
         let gone_now = is_changed.then(|| gone.clone());
         let line = HeldChange { version, mark, removed, added, gone: gone_now };

@@ -27,6 +27,7 @@ use crate::cert::Anchors;
 use crate::clock::Clock;
 use crate::config::Following;
 use crate::live::{Live, Publisher, live};
+use crate::site::server::SiteDenial;
 use crate::tls::{SiteServerTrust, to_site_server};
 use crate::token::{BUNDLE_BYTES_MAX, BundleHead, OpenedBundle};
 pub use bundle_files::{BundleFiles, OwnIdentity, StoredTrust};
@@ -206,7 +207,9 @@ impl SiteServerTask {
                     self.say(&error.to_string());
                     self.status.trouble = Some(error.to_string());
                     self.publish_status();
-                    let wait = if is_away {
+                    let is_rate = matches!(&error, LinkError::Refused { code, .. }
+                        if code == SiteDenial::Rate.code());
+                    let wait = if is_away || is_rate {
                         retry.mul_f64(0.5 + jitter(&self.params.following.name, retry))
                     } else {
                         REFUSED_RETRY

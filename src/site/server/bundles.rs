@@ -51,7 +51,7 @@ pub(super) async fn bundle(
     let outcome = async {
         let gateway = serving.counted(&caller).await?;
         serving.knows(&asked).await?;
-        serving.has(&gateway, asked.held).await?;
+        serving.seen.has(&gateway.name, asked.held);
         let mut published = serving.server.published.clone();
         let newer = |published: &Option<Arc<PublishedDocuments>>| {
             published.as_ref().is_some_and(|p| p.head.version > asked.held || asked.whole)

@@ -10,11 +10,11 @@ mod documents;
 mod forward;
 mod publish;
 mod refused;
+mod seen;
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -24,7 +24,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get, post};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -32,12 +32,14 @@ use super::authority::Authority;
 use super::service::{Caller, ServiceLimits};
 use super::store::{GatewayIdentity, GatewayRecord, Store};
 use crate::clock::{Clock, http_date};
+use crate::rate::Rate;
 use crate::token::join_fingerprint;
 pub use documents::PublishedDocuments;
 pub use forward::FIELDS;
 pub use publish::{BundleHealth, BundlePublisher, BundleSources, PublishedReader};
 use refused::ServerRefusal;
 pub use refused::SiteDenial;
+pub use seen::GatewaysSeen;
 
 /// The path prefix of the API.
 pub const PATH: &str = "/sitegate/site/v1";
@@ -46,11 +48,9 @@ pub const PATH: &str = "/sitegate/site/v1";
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long a gateway may use one certificate as its identity.
 const IDENTITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
-/// The interval for recording a gateway's unchanged bundle version.
-const SEEN_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// The rate limits for join attempts of one address, and for requests of gateways.
 const JOINS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
+const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5_999);
 
 /// The parts of a site server.
 pub struct SiteServer {
@@ -73,10 +73,11 @@ pub struct SiteServer {
 struct SiteServing {
     server: SiteServer,
     limits: ServiceLimits,
+    /// By the gateway's name: many gateways may share one address.
+    requests: Rate<String>,
+    seen: Arc<GatewaysSeen>,
     /// Permits for gateways that upload a bundle, which may be large.
     showing: Semaphore,
-    /// The last recorded bundle version of each gateway.
-    seen: Mutex<HashMap<String, (u64, Timestamp)>>,
 }
 
 type ServerState = State<Arc<SiteServing>>;
@@ -128,16 +129,18 @@ pub struct IdentityRequest {
 }
 
 impl SiteServer {
-    /// The API's routes, all below [`PATH`].
-    pub fn router(self) -> Router {
+    /// The API's routes, all below [`PATH`], and what records which bundle gateways have.
+    pub fn router(self) -> (Router, Arc<GatewaysSeen>) {
         let at = |name: &str| format!("{PATH}{name}");
+        let seen = Arc::new(GatewaysSeen::new(self.store.clone(), self.clock.clone()));
         let serving = Arc::new(SiteServing {
             limits: ServiceLimits::new(JOINS_PER_MINUTE, REQUESTS_PER_MINUTE),
+            requests: Rate::per_minute(REQUESTS_PER_MINUTE),
+            seen: seen.clone(),
             showing: Semaphore::new(bundles::SHOWING_MAX),
-            seen: Mutex::default(),
             server: self,
         });
-        Router::new()
+        let router = Router::new()
             .route(&at("/join"), post(join))
             .route(&at("/bundle"), get(bundles::bundle))
             .route(&at("/held"), post(bundles::held))
@@ -146,7 +149,8 @@ impl SiteServer {
             .route(&at("/token-service/{endpoint}"), any(forward::forward))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(map_response_with_state(serving.clone(), dated))
-            .with_state(serving)
+            .with_state(serving);
+        (router, seen)
     }
 }
 
@@ -215,12 +219,17 @@ async fn identity(State(serving): ServerState, headers: HeaderMap, body: Bytes) 
 }
 
 impl SiteServing {
-    /// Like [`SiteServing::gateway`], with rate limits by address: one for unknown clients, and one for
-    /// gateways.
+    /// Like [`SiteServing::gateway`], with rate limits: by address for those who may be strangers,
+    /// and by name for gateways.
     async fn counted(&self, caller: &Caller) -> Result<GatewayRecord, ServerRefusal> {
-        self.limits.attempt(caller).map_err(|_| SiteDenial::Rate)?;
-        let gateway = self.gateway(caller).await?;
-        self.limits.request(caller).map_err(|_| SiteDenial::Rate)?;
+        let proven = caller.proven.as_deref().unwrap_or_default();
+        if !self.seen.knows(proven) {
+            self.limits.attempt(caller).map_err(|_| SiteDenial::Rate)?;
+        }
+        let found = self.gateway(caller).await;
+        self.seen.identified(proven, found.is_ok());
+        let gateway = found?;
+        self.requests.take(&gateway.name).map_err(|_| SiteDenial::Rate)?;
         Ok(gateway)
     }
 
@@ -231,27 +240,6 @@ impl SiteServing {
         let found = self.server.store.gateway_by_identity(proven, now).await?;
         let found = found.filter(|gateway| gateway.revoked.is_none());
         found.ok_or_else(|| SiteDenial::GatewayUnknown.into())
-    }
-
-    /// Records a gateway's bundle version, if it has changed or the record is old.
-    async fn has(&self, gateway: &GatewayRecord, held: u64) -> Result<(), ServerRefusal> {
-        let now = self.server.clock.now();
-        let is_known = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = seen.insert(gateway.name.clone(), (held, now));
-            let fresh = |at: Timestamp| now.duration_since(at) < SEEN_EVERY && now >= at;
-            match last {
-                Some((version, at)) if version == held && fresh(at) => {
-                    seen.insert(gateway.name.clone(), (held, at));
-                    true
-                }
-                _ => false,
-            }
-        };
-        if !is_known {
-            self.server.store.gateway_has(&gateway.name, held, now).await?;
-        }
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //! last document gets old, and all waiting gateways receive it. A whole bundle is made if there is
 //! none, if its keys change, and if many deltas follow the last one.
 
+mod folding;
 mod presence;
 mod wanted;
 
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::folding::folded;
 use super::documents::{FoldedBundle, PublishedDocuments};
 use crate::cert::CredentialFault;
 use crate::clock::Clock;
@@ -32,6 +34,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(500);
 /// An unchanged bundle is renewed after a quarter of its lifetime: its lifetime divided by this.
 const RENEW_AT: i64 = 4;
+/// The least time between two documents.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// How often a publication is tried while other servers publish at the same time.
 const TRIES: usize = 5;
 
@@ -50,6 +54,8 @@ pub struct BundlePublisher {
     published: watch::Sender<Option<Arc<PublishedDocuments>>>,
     /// The inputs of the last document, and the time of its renewal, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
+    /// The settings of the last document, and what they were made of.
+    settings: Option<(MadeOf, BundleSettings)>,
     /// A whole bundle that is being made.
     folding: Option<JoinHandle<FoldedBundle>>,
     health: Publishing<BundleHealth>,
@@ -120,6 +126,7 @@ impl BundlePublisher {
             documents: None,
             published,
             made_of: None,
+            settings: None,
             folding: None,
             health: live(BundleHealth::default()).0,
             other_since: None,
@@ -140,6 +147,8 @@ impl BundlePublisher {
                 () = tokio::time::sleep(next) => {}
             }
             next = self.look().await;
+            // So that many changes in a row are one document.
+            tokio::time::sleep(TOGETHER).await;
         }
     }
 
@@ -185,17 +194,28 @@ impl BundlePublisher {
         self.announce(now).await?;
         self.forgets_nothing(now).await?;
         let signers = bundle_keys(&self.sources.state, now)?;
-        let mut made_of = self.sources.made_of(&self.store, &signers).await?;
+        let mut made_of = self.sources.made_of(&self.store, &signers, now).await?;
         let same = |(before, until): &(MadeOf, i64)| *before == made_of && now.as_second() < *until;
         if self.made_of.as_ref().is_some_and(same) {
             return Ok(());
         }
-        let settings = self.sources.settings(&self.store, &signers, &made_of, now).await?;
+        let mut in_force = made_of.bundle;
         for _ in 0..TRIES {
-            self.catch_up().await?;
-            if self.publish_next(&signers, &settings, now).await? {
+            self.catch_up(in_force).await?;
+            let changes = match &self.documents {
+                Some(documents) => self.store.block_changes(documents.blocks, None).await?,
+                None => None,
+            };
+            // After the changes: what changes in between is read here, and again next time.
+            let settings = match self.known_settings(&made_of, changes.as_ref()) {
+                Some(settings) => settings,
+                None => self.sources.settings(&self.store, &signers, &made_of, now).await?,
+            };
+            if self.publish_next(&signers, &settings, changes, now).await? {
+                self.settings = Some((made_of.clone(), settings));
                 break;
             }
+            in_force = self.store.bundle_version().await?;
         }
         let Some(documents) = self.documents.clone() else { return Ok(()) };
         let head = &documents.head;
@@ -208,17 +228,31 @@ impl BundlePublisher {
         Ok(())
     }
 
+    /// The settings of the last document, if nothing but blocks has changed since.
+    fn known_settings(
+        &self,
+        made_of: &MadeOf,
+        changes: Option<&BlockChanges>,
+    ) -> Option<BundleSettings> {
+        let ((before, settings), said) = (self.settings.as_ref()?, self.documents.as_ref()?);
+        let is_known = changes.is_some_and(|changes| !changes.is_more_than_blocks)
+            && before.same_sources(made_of)
+            && said.head.settings == *settings;
+        is_known.then(|| settings.clone())
+    }
+
     /// Publishes the next document, if one is due. `false` if another server has published one in
     /// between.
     async fn publish_next(
         &mut self,
         signers: &Keys,
         settings: &BundleSettings,
+        changes: Option<BlockChanges>,
         now: Timestamp,
     ) -> Result<bool, PublishError> {
         let current = self.documents.clone();
         let after = current.as_ref().map_or(0, |current| current.head.version);
-        match self.due(current.as_deref(), signers, settings, now).await? {
+        match self.due(current.as_deref(), signers, settings, changes, now)? {
             DueDocument::Nothing(None) => Ok(true),
             DueDocument::Nothing(Some(blocks)) => {
                 self.store.bundle_includes(after, blocks).await?;
@@ -279,11 +313,12 @@ impl BundlePublisher {
     }
 
     /// What has to be published after these documents.
-    async fn due(
+    fn due(
         &self,
         current: Option<&PublishedDocuments>,
         signers: &Keys,
         settings: &BundleSettings,
+        changes: Option<BlockChanges>,
         now: Timestamp,
     ) -> Result<DueDocument, PublishError> {
         let Some(current) = current else { return Ok(DueDocument::Bundle) };
@@ -313,9 +348,7 @@ impl BundlePublisher {
         if !same_keys || said.chain.is_empty() {
             return Ok(DueDocument::Bundle);
         }
-        let Some(changes) = self.store.block_changes(current.blocks, None).await? else {
-            return Ok(DueDocument::Bundle);
-        };
+        let Some(changes) = changes else { return Ok(DueDocument::Bundle) };
         let is_said = changes.removed.is_empty() && changes.added.is_empty();
         if is_said && is_fresh && said.settings == *settings {
             let is_later = changes.version > current.blocks;
@@ -330,8 +363,7 @@ impl BundlePublisher {
     }
 
     /// Reads what other servers have published.
-    async fn catch_up(&mut self) -> Result<(), PublishError> {
-        let in_force = self.store.bundle_version().await?;
+    async fn catch_up(&mut self, in_force: u64) -> Result<(), PublishError> {
         let current = self.documents.clone();
         let known = current.as_ref().map_or(0, |current| current.head.version);
         if known == in_force {
@@ -356,40 +388,6 @@ impl BundlePublisher {
             is_new
         });
     }
-
-    /// Begins to make a whole bundle of many deltas, on another thread.
-    fn fold_if_due(&mut self) {
-        let Some(documents) = self.documents.clone() else { return };
-        if self.folding.is_some() || !documents.needs_bundle() {
-            return;
-        }
-        let (state, now) = (self.sources.state.clone(), self.clock.now());
-        self.folding = Some(PublishedDocuments::clone(&documents).fold(state, now));
-    }
-
-    async fn replace_bundle(&mut self, folded: FoldedBundle) {
-        let FoldedBundle { version, blocks, text: Some(text) } = folded else { return };
-        if text.len() > self.sources.bytes_max {
-            return;
-        }
-        let now = self.clock.now();
-        if let Err(error) = self.store.replace_bundle(version, &text, blocks, now).await {
-            tracing::debug!(target: "sitegate::site_server", %error, "the deltas stay as they are");
-            return;
-        }
-        let Some(documents) = &self.documents else { return };
-        let documents = Arc::new(documents.with_bundle(version, text));
-        self.documents = Some(documents.clone());
-        self.send(documents);
-    }
-}
-
-/// The whole bundle that is being made, once it is; never if none is.
-async fn folded(folding: &mut Option<JoinHandle<FoldedBundle>>) -> FoldedBundle {
-    let Some(task) = folding else { return std::future::pending().await };
-    let folded = task.await.unwrap_or(FoldedBundle { version: 0, blocks: 0, text: None });
-    *folding = None;
-    folded
 }
 
 #[cfg(test)]

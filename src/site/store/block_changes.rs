@@ -2,7 +2,7 @@
 //! changed since an earlier state.
 
 use super::block::device_is_blocked;
-use super::block_log::{CHANGES_KEPT, LOGGED_MAX};
+use super::block_log::{CHANGES_KEPT, LOGGED_MAX, OTHER};
 use super::db::{DbRow, Tx};
 use super::device::name;
 
@@ -28,6 +28,8 @@ pub struct BlockChanges {
     pub version: i64,
     /// Its mark, as in [`CurrentBlocks`].
     pub mark: String,
+    /// Whether anything else of a bundle may have changed: gateways, certificates, keys.
+    pub is_more_than_blocks: bool,
     /// What is not blocked in the later state; it may not have been in the earlier one, either.
     pub removed: Vec<Block>,
     /// What is blocked in the later state; it may have been in the earlier one, too.
@@ -79,15 +81,25 @@ impl Store {
         of: Option<&str>,
     ) -> Result<Option<BlockChanges>, StoreError> {
         let mut tx = self.db.snapshot().await?;
-        let version = version(&mut tx).await?;
-        let found = mark(&mut tx, since).await?;
+        let sql = "SELECT s.block_version, now.mark, before.mark, \
+                   (SELECT COUNT(*) FROM block_history WHERE version > $1 AND logged) \
+                   FROM state s LEFT JOIN block_history now ON now.version = s.block_version \
+                   LEFT JOIN block_history before ON before.version = $1 WHERE s.id = 1";
+        let Some(row) = tx.row(sql, &[since.into()]).await? else {
+            return Err(StoreError::Content("no state".into()));
+        };
+        let (version, logged): (i64, i64) = (row.get(0)?, row.get(3)?);
+        let (mark, found): (Option<String>, Option<String>) = (row.get(1)?, row.get(2)?);
         if since > version || found.is_none() || (of.is_some() && of != found.as_deref()) {
             return Ok(None);
         }
-        let sql = "SELECT COUNT(*) FROM block_history WHERE version > $1 AND logged";
-        let logged: i64 = tx.row(sql, &[since.into()]).await?.map_or(Ok(0), |row| row.get(0))?;
         if logged != version - since || logged > CHANGES_KEPT {
             return Ok(None);
+        }
+        let mark = mark.unwrap_or_default();
+        let mut changes = BlockChanges { version, mark, ..BlockChanges::default() };
+        if version == since {
+            return Ok(Some(changes));
         }
         let sql = "SELECT DISTINCT kind, issuer, name FROM block_changes WHERE version > $1 \
                    ORDER BY kind, issuer, name LIMIT $2";
@@ -96,11 +108,13 @@ impl Store {
         if rows.len() >= LOGGED_MAX {
             return Ok(None);
         }
-        let mark = mark(&mut tx, version).await?.unwrap_or_default();
-        let mut changes = BlockChanges { version, mark, ..BlockChanges::default() };
         for row in &rows {
             let (kind, issuer, name): (String, String, String) =
                 (row.get(0)?, row.get(1)?, row.get(2)?);
+            if kind == OTHER {
+                changes.is_more_than_blocks = true;
+                continue;
+            }
             match now(&mut tx, &kind, &issuer, &name).await? {
                 Some(block) => changes.added.push(block),
                 None => changes.removed.push(lifted(&kind, issuer, name)?),

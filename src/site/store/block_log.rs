@@ -11,6 +11,9 @@ pub(super) const LOGGED_MAX: usize = 5_000;
 /// How many changes are logged. A reader that is further behind reads all blocks.
 pub(super) const CHANGES_KEPT: i64 = 20_000;
 
+/// The kind that stands in the log for a change of anything else that a bundle says.
+pub(super) const OTHER: &str = "other";
+
 /// The kind of a block, as in the tables.
 pub(super) fn kind_of(kind: &str) -> Result<&'static str, StoreError> {
     let kinds = ["token", "device", "user", "issued-before"];
@@ -20,7 +23,10 @@ pub(super) fn kind_of(kind: &str) -> Result<&'static str, StoreError> {
 
 /// Logs what a change may concern. Returns whether the log has all of it.
 pub(super) async fn log(tx: &mut Tx, version: i64) -> Result<bool, StoreError> {
-    let touched = tx.take_touched();
+    let mut touched = tx.take_touched();
+    if touched.is_empty() {
+        touched.insert((OTHER, String::new(), String::new()));
+    }
     let is_logged = touched.len() <= LOGGED_MAX;
     let sql = "INSERT INTO block_changes (version, kind, issuer, name) VALUES ($1, $2, $3, $4)";
     for (kind, issuer, name) in touched.iter().filter(|_| is_logged) {

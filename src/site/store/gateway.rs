@@ -2,9 +2,12 @@
 //!
 //! A join token is stored only as a fingerprint. Never holds a private key.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::audit::{self, Action};
+use super::block_log::OTHER;
 use super::certificate::block_certificates;
 use super::db::{DbRow, Tx};
 use super::{Store, StoreError, seconds, words};
@@ -195,20 +198,21 @@ impl Store {
         tx.commit().await
     }
 
-    /// Records the bundle version of a gateway.
+    /// Records the bundle versions of gateways, by name.
     ///
     /// # Errors
-    /// The database's error.
-    pub async fn gateway_has(
+    /// The database's error; none is then recorded.
+    pub async fn gateways_have(
         &self,
-        gateway: &str,
-        bundle: u64,
+        bundles: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         let sql = "UPDATE gateways SET bundle = $2, seen = $3 WHERE name = $1";
-        let bundle = i64::try_from(bundle).unwrap_or(i64::MAX);
-        tx.run(sql, &[gateway.into(), bundle.into(), seconds(now).into()]).await?;
+        for (gateway, bundle) in bundles {
+            let bundle = i64::try_from(*bundle).unwrap_or(i64::MAX);
+            tx.run(sql, &[gateway.into(), bundle.into(), seconds(now).into()]).await?;
+        }
         tx.commit().await
     }
 
@@ -262,6 +266,7 @@ pub(super) async fn revoke(
     actor: &str,
     now: Timestamp,
 ) -> Result<Option<bool>, StoreError> {
+    tx.touch((OTHER, String::new(), String::new()));
     let sql = "SELECT revoked FROM gateways WHERE name = $1";
     let Some(row) = tx.row(sql, &[name.into()]).await? else { return Ok(None) };
     if row.get::<Option<i64>>(0)?.is_some() {

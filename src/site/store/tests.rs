@@ -182,7 +182,7 @@ async fn serve_clients(store: &Store) {
     store.block(&Blocked::Token { issuer: "i", id: "t" }, None, "a", now()).await.unwrap();
     follow_blocks(store).await;
     store.gateway_by_identity("t", now()).await.unwrap();
-    store.gateway_has("g", 1, now()).await.unwrap();
+    store.gateways_have(&[("g".to_owned(), 1)].into(), now()).await.unwrap();
     store.remembers_bundle(1).await.unwrap();
     let of_device = AuditFilter { subject: Some("GUID:C"), ..AuditFilter::default() };
     store.audit(of_device, 9, None).await.unwrap();

@@ -89,7 +89,10 @@ impl Door {
             clock: clock.clone(),
         };
         let listener = listen(&state.join("door.sock")).unwrap();
-        tokio::spawn(serve(listener, server.router(), stopped));
+        let (router, seen) = server.router();
+        let until = stopped.clone();
+        tokio::spawn(async move { seen.run(until).await });
+        tokio::spawn(serve(listener, router, stopped));
         Door { dir, store, hands, clock, _stop: stop }
     }
 

@@ -116,7 +116,7 @@ async fn a_gateway_is_known_by_its_latest_certificates_alone(
         let name = format!("i{n}");
         store.add_gateway_identity("gw1", identity(&name), at(2 + n)).await.unwrap();
     }
-    store.gateway_has("gw1", 17, at(20)).await.unwrap();
+    store.gateways_have(&[("gw1".to_owned(), 17)].into(), at(20)).await.unwrap();
     for (name, known) in [("i0", false), ("i1", false), ("i2", true), ("i3", true), ("i4", true)] {
         let found = store.gateway_by_identity(name, at(21)).await.unwrap();
         assert_eq!(found.as_ref().map(|gateway| gateway.bundle), known.then_some(17), "{name}");

@@ -35,7 +35,7 @@ impl BundlePublisher {
         let lost = Lost { blocks: &forgotten, gone: &other.head.settings.gone };
         self.store.recover(lost, FoundIn::Bundle(other.head.version), now).await?;
         // The copy may have lost this server's announcement, too.
-        (self.other_since, self.made_of, self.announced) = (None, None, None);
+        (self.other_since, self.made_of, self.settings, self.announced) = (None, None, None, None);
         Ok(())
     }
 

@@ -46,6 +46,15 @@ pub(super) struct MadeOf {
     token_keys: String,
     roots: String,
     certificates_from: i64,
+    servers: Vec<String>,
+    origins: Vec<String>,
+}
+
+impl MadeOf {
+    /// Whether the inputs outside the store, and the announced servers, are the same.
+    pub(super) fn same_sources(&self, other: &MadeOf) -> bool {
+        MadeOf { store: other.store, bundle: other.bundle, ..self.clone() } == *other
+    }
 }
 
 impl BundleSources {
@@ -53,6 +62,7 @@ impl BundleSources {
         &self,
         store: &Store,
         signers: &Keys,
+        now: Timestamp,
     ) -> Result<MadeOf, PublishError> {
         // Read first: a change during the following reads then causes another check.
         let blocks = store.block_version().await?;
@@ -62,8 +72,11 @@ impl BundleSources {
             Some(authority) => (authority.root_pem()?, authority.switched()?),
             None => (String::new(), None),
         };
+        let (servers, origins) = store.announced(now.as_second() - SERVER_LIFE_S).await?;
         let all = [Some(signers.current()), signers.next(), signers.old()];
         Ok(MadeOf {
+            servers,
+            origins,
             store: blocks,
             bundle,
             bundle_keys: all.into_iter().flatten().map(|key| key.kid().to_owned()).collect(),
@@ -81,8 +94,7 @@ impl BundleSources {
         made_of: &MadeOf,
         now: Timestamp,
     ) -> Result<BundleSettings, PublishError> {
-        let since = now.as_second() - SERVER_LIFE_S;
-        let (servers, mut origins) = store.announced(since).await?;
+        let (servers, mut origins) = (made_of.servers.clone(), made_of.origins.clone());
         for gateway in store.gateways().await?.iter().filter(|g| g.revoked.is_none()) {
             origins.extend(gateway.hosts.iter().map(|host| origin(host)));
         }
