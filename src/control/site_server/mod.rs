@@ -13,7 +13,7 @@ mod status;
 mod taking;
 mod unkept;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +158,7 @@ impl SiteServerTask {
         if let Err(error) = self.kept.prepare() {
             self.say(&format!("{}: {error}", self.kept.dir().display()));
         }
+        let incoming = self.kept.incoming();
         let mut watch = Watch::new([self.kept.dir().to_owned()], LOOK);
         let mut retry = RETRY_MIN;
         let mut not_before = Instant::now();
@@ -180,12 +181,8 @@ impl SiteServerTask {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 outcome = self.step(not_before) => outcome,
-                () = async {
-                    tokio::select! {
-                        () = watch.changed() => {}
-                        () = replaced(&wanted, known) => {}
-                    }
-                } => {
+                () = appears(&mut watch, &incoming) => continue,
+                () = replaced(&wanted, known) => {
                     self.certificates_at = None;
                     continue
                 }
@@ -239,7 +236,9 @@ impl SiteServerTask {
         let held = HeldBundle {
             version: bundle.as_ref().map_or(0, |bundle| bundle.version),
             chain: bundle.as_ref().map_or("", |bundle| &bundle.chain),
-            asks_whole: self.needs_whole && bundle.is_some(),
+            // Of a bundle that was lost, a later version may have been in force than that of the last
+            // whole one.
+            asks_whole: self.needs_whole || bundle.is_none(),
         };
         let mut time = None;
         let polled = link.bundle(&held, BUNDLE_BYTES_MAX, |said| time = Some(said)).await;
@@ -324,6 +323,17 @@ impl SiteServerTask {
         if self.told != trouble {
             tracing::warn!(target: "sitegate::site_server", "{trouble}");
             self.told = trouble.to_owned();
+        }
+    }
+}
+
+/// Returns when there is a file after a change of its folder. Documents that this task writes there
+/// must not end its poll.
+async fn appears(watch: &mut Watch, path: &Path) {
+    loop {
+        watch.changed().await;
+        if path.exists() {
+            return;
         }
     }
 }

@@ -160,7 +160,7 @@ impl SiteServing {
         }
         if asked.chain.is_some() {
             let (version, text) = found.base();
-            if version <= asked.held {
+            if asked.whole || version <= asked.held {
                 return Ok(body(lines(found.texts())));
             }
             // The deltas after it come with the next poll.

@@ -166,6 +166,35 @@ pub fn registered(
 }
 
 #[test]
+fn a_gateway_that_was_away_gets_what_has_changed() {
+    let nginx = Nginx::start();
+    let server = Server::start(&nginx.url());
+    let mut gateway = joined(&nginx.url(), "gw1", &server);
+    let blocks = |gateway: &Gateway| gateway.status()["site_server"]["blocks"].as_u64();
+    gateway.kill();
+    for n in 0..12 {
+        server.said(&["site", "block", "--no-wait", "--user", &format!("user-{n}")]);
+    }
+    gateway.launch();
+    gateway.wait_until_ready();
+    eventually("the blocks are in force", || blocks(&gateway) == Some(12));
+    gateway.assert_logged("a change of the bundle is in force");
+
+    // What is missing on disk is noticed, and fetched.
+    gateway.kill();
+    let path = gateway.path("state/site-server/bundle-deltas.jws");
+    let deltas = std::fs::read_to_string(&path).unwrap();
+    let (_, without_the_first) = deltas.split_once('\n').unwrap();
+    std::fs::write(&path, without_the_first).unwrap();
+    gateway.launch();
+    gateway.wait_until_ready();
+    gateway.assert_logged("the bundle on disk is rejected");
+    eventually("the blocks are in force again", || blocks(&gateway) == Some(12));
+    server.said(&["site", "unblock", "--user", "user-0"]);
+    eventually("a block is lifted", || blocks(&gateway) == Some(11));
+}
+
+#[test]
 fn a_remote_gateway_gets_certificate_keys_and_blocks() {
     let nginx = Nginx::start();
     let server = Server::start(&nginx.url());
