@@ -199,7 +199,7 @@ impl BundlePublisher {
         if self.made_of.as_ref().is_some_and(same) {
             return Ok(());
         }
-        let mut in_force = made_of.bundle;
+        let (mut in_force, mut is_published) = (made_of.bundle, false);
         for _ in 0..TRIES {
             self.catch_up(in_force).await?;
             let changes = match &self.documents {
@@ -211,13 +211,16 @@ impl BundlePublisher {
                 Some(settings) => settings,
                 None => self.sources.settings(&self.store, &signers, &made_of, now).await?,
             };
-            if self.publish_next(&signers, &settings, changes, now).await? {
+            is_published = self.publish_next(in_force, &signers, &settings, changes, now).await?;
+            if is_published {
                 self.settings = Some((made_of.clone(), settings));
                 break;
             }
             in_force = self.store.bundle_version().await?;
         }
-        let Some(documents) = self.documents.clone() else { return Ok(()) };
+        let Some(documents) = self.documents.clone().filter(|_| is_published) else {
+            return Ok(());
+        };
         let head = &documents.head;
         // If the clock is set back, the renewal also becomes due.
         let until = head.issued + (head.expires - head.issued) / RENEW_AT;
@@ -241,17 +244,17 @@ impl BundlePublisher {
         is_known.then(|| settings.clone())
     }
 
-    /// Publishes the next document, if one is due. `false` if another server has published one in
-    /// between.
+    /// Publishes the next document after this version, if one is due. `false` if another server has
+    /// published one in between.
     async fn publish_next(
         &mut self,
+        after: u64,
         signers: &Keys,
         settings: &BundleSettings,
         changes: Option<BlockChanges>,
         now: Timestamp,
     ) -> Result<bool, PublishError> {
         let current = self.documents.clone();
-        let after = current.as_ref().map_or(0, |current| current.head.version);
         match self.due(current.as_deref(), signers, settings, changes, now)? {
             DueDocument::Nothing(None) => Ok(true),
             DueDocument::Nothing(Some(blocks)) => {

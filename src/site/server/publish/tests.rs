@@ -77,3 +77,61 @@ async fn a_publication_is_no_change_of_the_blocks() {
     assert_eq!(scene.blocks(), 1);
     assert_eq!(scene.store.block_version().await.unwrap(), version);
 }
+
+#[tokio::test]
+async fn a_block_is_a_delta_for_those_who_have_the_version_before() {
+    let mut scene = scene(usize::MAX).await;
+    let first = scene.published.borrow().clone().unwrap();
+    scene.block("GUID:A").await;
+    scene.publisher.look().await;
+    let next = scene.published.borrow().clone().unwrap();
+    let deltas = next.since(first.head.version, &first.head.chain).unwrap();
+    let text = String::from_utf8(deltas.concat()).unwrap();
+    assert_eq!(first.head.next(&text).unwrap().0, next.head);
+    assert_eq!(next.since(next.head.version, &next.head.chain), Some(Vec::new()));
+    // Another chain, and a version that is not known.
+    assert_eq!(next.since(first.head.version, "another"), None);
+    assert_eq!(next.since(1, &first.head.chain), None);
+    assert!(next.is_fork(first.head.version, "another") && !next.is_fork(1, "another"));
+    // A gateway that reads no deltas.
+    let whole = next.whole(&scene.publisher.sources.state, second(NOW)).await.unwrap();
+    let whole = OpenedBundle::peek(std::str::from_utf8(&whole).unwrap()).unwrap();
+    assert_eq!((whole.head, whole.blocks.len()), (next.head.clone(), 1));
+}
+
+#[tokio::test]
+async fn many_deltas_become_one_bundle_that_others_follow() {
+    let mut scene = scene(usize::MAX).await;
+    for n in 0..70 {
+        scene.block(&format!("{n}{}", "x".repeat(3_000))).await;
+        scene.publisher.look().await;
+    }
+    let before = scene.published.borrow().clone().unwrap();
+    assert!(before.needs_bundle() && before.base().0 < before.head.version);
+    let done = folded(&mut scene.publisher.folding).await;
+    scene.publisher.replace_bundle(done).await;
+    let after = scene.published.borrow().clone().unwrap();
+    assert!(!after.needs_bundle() && after.head == before.head);
+    scene.block("GUID:A").await;
+    scene.publisher.look().await;
+    let next = scene.published.borrow().clone().unwrap();
+    assert_eq!(next.since(before.head.version, &before.head.chain).unwrap().len(), 1);
+    assert_eq!(scene.blocks(), 71);
+    // A start reads the same from the store.
+    let stored = scene.store.bundle().await.unwrap().unwrap();
+    let read = PublishedDocuments::of(stored).unwrap();
+    assert_eq!((&read.head, read.lines()), (&next.head, next.lines()));
+}
+
+#[tokio::test]
+async fn documents_that_cannot_be_read_are_made_anew() {
+    let mut scene = scene(usize::MAX).await;
+    let version = scene.store.bundle_version().await.unwrap();
+    let junk = |_| Ok::<_, StoreError>(NewDocument::Delta("junk".to_owned()));
+    scene.store.publish(version, 0, junk, second(NOW)).await.unwrap().unwrap();
+    scene.block("GUID:A").await;
+    scene.publisher.look().await;
+    assert_eq!(scene.publisher.health().load().trouble, None);
+    assert_eq!(scene.blocks(), 1);
+    assert_eq!(scene.published.borrow().as_ref().unwrap().lines().lines().count(), 1);
+}
