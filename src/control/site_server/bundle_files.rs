@@ -161,10 +161,13 @@ impl BundleFiles {
         // The deltas of before do not follow the new bundle, or are in it.
         let end = if deltas.is_empty() { "" } else { "\n" };
         write_public(&self.file(DELTAS), format!("{deltas}{end}").as_bytes())?;
-        self.trust_in(head)
+        let trust = self.trust_in(head)?;
+        self.spell_out(&head.settings)?;
+        Ok(trust)
     }
 
-    /// Keeps a further delta, and writes the contents of the bundle to the watched files.
+    /// Keeps a further delta. If it has settings, [`BundleFiles::spell_out`] writes them to the
+    /// watched files.
     ///
     /// # Errors
     /// The file system's error; the state of before stays on disk.
@@ -182,7 +185,6 @@ impl BundleFiles {
     fn trust_in(&self, head: &BundleHead) -> io::Result<StoredTrust> {
         let trust = StoredTrust::of(head);
         write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
-        self.spell_out(&head.settings)?;
         Ok(trust)
     }
 

@@ -80,12 +80,17 @@ impl SiteServerTask {
 
     /// The same for a delta.
     fn enforce_delta(&mut self, head: &Arc<BundleHead>, delta: &BundleDelta, text: &str) {
+        let before = self.bundle.clone();
         self.is_in_force(head, BlockNews::Changes(delta));
         tracing::info!(target: "sitegate::site_server", version = head.version,
             added = delta.added.len(), removed = delta.removed.len(), blocks = self.status.blocks,
             "a change of the bundle is in force");
         if self.unkept.is_empty() {
-            if let Err(error) = self.kept.keep_delta(head, text) {
+            let has_settings = before.is_none_or(|before| before.settings != head.settings);
+            let kept = self.kept.keep_delta(head, text).and_then(|_| {
+                if has_settings { self.kept.spell_out(&head.settings) } else { Ok(()) }
+            });
+            if let Err(error) = kept {
                 self.say(&format!("{}: {error}", self.kept.dir().display()));
                 self.unkept.push(text);
             }

@@ -32,7 +32,31 @@ impl Unkept {
         match (self.is_whole, self.is_empty()) {
             (true, _) => Some(self.lines.clone()),
             (false, true) => kept.text(),
-            (false, false) => kept.text().map(|text| format!("{text}\n{}", self.lines)),
+            (false, false) => kept.text().map(|text| followed(text, &self.lines)),
         }
+    }
+}
+
+/// Documents and those that follow them. The first of these may be on disk already, if only what
+/// comes after it could not be written.
+fn followed(mut text: String, lines: &str) -> String {
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    for line in lines.lines().filter(|line| *line != last) {
+        text.push('\n');
+        text.push_str(line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_is_on_disk_is_not_repeated() {
+        let text = |on_disk: &str, lines: &str| followed(on_disk.to_owned(), lines);
+        assert_eq!(text("base", "a\nb"), "base\na\nb");
+        assert_eq!(text("base\na", "a\nb"), "base\na\nb");
+        assert_eq!(text("base\na", "a"), "base\na");
     }
 }

@@ -23,7 +23,6 @@ use crate::live::{Live, Publisher as Publishing, live};
 use crate::site::key_ring::Keys;
 use crate::site::store::{BlockChanges, Follower, NewDocument, Store, StoreError, StoredDelta};
 use crate::site::token_key_error::TokenKeyError;
-use crate::site::tokens::bundle_keys;
 use crate::token::{Bundle, BundleDelta, BundleSettings, TokenSigner};
 pub use wanted::BundleSources;
 use wanted::MadeOf;
@@ -54,6 +53,8 @@ pub struct BundlePublisher {
     published: watch::Sender<Option<Arc<PublishedDocuments>>>,
     /// The inputs of the last document, and the time of its renewal, in seconds since 1970.
     made_of: Option<(MadeOf, i64)>,
+    /// The keys that sign, and when they were read.
+    signers: Option<(Arc<Keys>, Instant)>,
     /// The settings of the last document, and what they were made of.
     settings: Option<(MadeOf, BundleSettings)>,
     /// A whole bundle that is being made.
@@ -126,6 +127,7 @@ impl BundlePublisher {
             documents: None,
             published,
             made_of: None,
+            signers: None,
             settings: None,
             folding: None,
             health: live(BundleHealth::default()).0,
@@ -193,7 +195,7 @@ impl BundlePublisher {
         let now = self.clock.now();
         self.announce(now).await?;
         self.forgets_nothing(now).await?;
-        let signers = bundle_keys(&self.sources.state, now)?;
+        let signers = self.signers(now)?;
         let mut made_of = self.sources.made_of(&self.store, &signers, now).await?;
         let same = |(before, until): &(MadeOf, i64)| *before == made_of && now.as_second() < *until;
         if self.made_of.as_ref().is_some_and(same) {
@@ -229,19 +231,6 @@ impl BundlePublisher {
         self.made_of = Some((made_of, until));
         self.send(documents);
         Ok(())
-    }
-
-    /// The settings of the last document, if nothing but blocks has changed since.
-    fn known_settings(
-        &self,
-        made_of: &MadeOf,
-        changes: Option<&BlockChanges>,
-    ) -> Option<BundleSettings> {
-        let ((before, settings), said) = (self.settings.as_ref()?, self.documents.as_ref()?);
-        let is_known = changes.is_some_and(|changes| !changes.is_more_than_blocks)
-            && before.same_sources(made_of)
-            && said.head.settings == *settings;
-        is_known.then(|| settings.clone())
     }
 
     /// Publishes the next document after this version, if one is due. `false` if another server has

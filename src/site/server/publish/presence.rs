@@ -1,13 +1,19 @@
-//! What a server does before it publishes: it announces itself, and makes sure that the store is not
-//! an older copy.
+//! What a server does before it publishes: it announces itself, makes sure that the store is not an
+//! older copy, and looks what else has changed than blocks.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{BundlePublisher, BundleSources, PublishError};
+use super::wanted::MadeOf;
+use super::{BundlePublisher, BundleSources, LOOK, PublishError};
+use crate::site::key_ring::Keys;
 use crate::site::known_blocks::{RESTORE_SETTLES, missing};
-use crate::site::store::{FoundIn, Lost, StoreError};
-use crate::token::OpenedBundle;
+use crate::site::store::{BlockChanges, FoundIn, Lost, StoreError};
+use crate::site::token_key_error::TokenKeyError;
+use crate::site::tokens::bundle_keys;
+use crate::token::{BundleSettings, OpenedBundle};
 
 /// The interval of a server's announcements, in seconds.
 const SERVER_EVERY_S: i64 = 3_600;
@@ -49,5 +55,30 @@ impl BundlePublisher {
             self.announced = Some(now);
         }
         Ok(())
+    }
+
+    /// The keys that sign, read from their files as often as other sources outside the store.
+    pub(super) fn signers(&mut self, now: Timestamp) -> Result<Arc<Keys>, TokenKeyError> {
+        if let Some((keys, read)) = &self.signers
+            && read.elapsed() < LOOK
+        {
+            return Ok(keys.clone());
+        }
+        let keys = Arc::new(bundle_keys(&self.sources.state, now)?);
+        self.signers = Some((keys.clone(), Instant::now()));
+        Ok(keys)
+    }
+
+    /// The settings of the last document, if nothing but blocks has changed since.
+    pub(super) fn known_settings(
+        &self,
+        made_of: &MadeOf,
+        changes: Option<&BlockChanges>,
+    ) -> Option<BundleSettings> {
+        let ((before, settings), said) = (self.settings.as_ref()?, self.documents.as_ref()?);
+        let is_known = changes.is_some_and(|changes| !changes.is_more_than_blocks)
+            && before.same_sources(made_of)
+            && said.head.settings == *settings;
+        is_known.then(|| settings.clone())
     }
 }
