@@ -187,10 +187,42 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// The beginning of the names of temporary files; the id of their process follows.
+const TEMPORARY: &str = ".sitegate-";
+/// How deep folders are searched for temporary files.
+const DEPTH_MAX: usize = 4;
+
+/// Removes the temporary files that processes have left which were killed while they wrote.
+pub fn remove_unfinished(dir: &Path) {
+    remove_within(dir, DEPTH_MAX);
+}
+
+fn remove_within(dir: &Path, depth: usize) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if depth > 0 {
+                remove_within(&entry.path(), depth - 1);
+            }
+        } else if entry.file_name().to_str().is_some_and(is_unfinished) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a name is that of a temporary file whose process has ended. This process, which begins,
+/// may have the id of one that has ended.
+fn is_unfinished(name: &str) -> bool {
+    let id = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split_once('-'));
+    let id = id.and_then(|(id, _)| id.parse::<u32>().ok());
+    id.is_some_and(|id| {
+        id == std::process::id() || !Path::new("/proc").join(id.to_string()).exists()
+    })
+}
+
 /// A temporary file beside `path`, completely written and synced to disk.
 fn written(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::Builder::new()
-        .prefix(".sitegate-")
+        .prefix(&format!("{TEMPORARY}{}-", std::process::id()))
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(folder(path))?;
     file.write_all(bytes)?;
@@ -267,6 +299,26 @@ pub fn read_whole(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn temporary_files_of_ended_processes_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let own = std::process::id();
+        let parent = std::os::unix::process::parent_id();
+        let ended = "4294967295";
+        let of =
+            |id: &dyn std::fmt::Display, at: &str| dir.path().join(format!("{at}.sitegate-{id}-x"));
+        let stale = [of(&own, ""), of(&ended, "a/b/"), of(&ended, "")];
+        let kept =
+            [of(&parent, ""), dir.path().join("a/site.db"), dir.path().join(".sitegate-notes")];
+        for path in stale.iter().chain(&kept) {
+            fs::write(path, "half").unwrap();
+        }
+        remove_unfinished(dir.path());
+        let exist = |paths: &[PathBuf]| paths.iter().map(|p| p.exists()).collect::<Vec<_>>();
+        assert_eq!((exist(&stale), exist(&kept)), (vec![false; 3], vec![true; 3]));
+    }
 
     #[test]
     fn a_private_file_is_replaced_whole_and_stays_private() {

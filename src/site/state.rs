@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::secret::{private_dir, read_bounded, write_public};
+use crate::secret::{private_dir, read_bounded, remove_unfinished, write_public};
 
 /// Locked by the process that uses the directory; holds its process id.
 const LOCK: &str = "process.lock";
@@ -70,6 +70,7 @@ impl StateDir {
             Err(_) => None,
         };
         if let Some(mut lock) = lock.as_ref() {
+            remove_unfinished(&path);
             let id = std::process::id();
             let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{id}"));
         }
