@@ -161,19 +161,18 @@ impl BundleFiles {
         // The deltas of before do not follow the new bundle, or are in it.
         let end = if deltas.is_empty() { "" } else { "\n" };
         write_public(&self.file(DELTAS), format!("{deltas}{end}").as_bytes())?;
-        let trust = self.trust_in(head)?;
+        let trust = self.keep_trust(head)?;
         self.spell_out(&head.settings)?;
         Ok(trust)
     }
 
-    /// Keeps a further delta. If it has settings, [`BundleFiles::spell_out`] writes them to the
-    /// watched files.
+    /// Keeps a further delta; [`BundleFiles::keep_trust`] comes next, and if it has settings,
+    /// [`BundleFiles::spell_out`].
     ///
     /// # Errors
     /// The file system's error; the state of before stays on disk.
-    pub fn keep_delta(&self, head: &BundleHead, delta: &str) -> io::Result<StoredTrust> {
-        append_line(&self.file(DELTAS), delta.as_bytes())?;
-        self.trust_in(head)
+    pub fn keep_delta(&self, delta: &str) -> io::Result<()> {
+        append_line(&self.file(DELTAS), delta.as_bytes()).map(drop)
     }
 
     /// Whether so many deltas follow the bundle on disk that a new one should be fetched.
@@ -182,7 +181,11 @@ impl BundleFiles {
         len(DELTAS) > DELTA_BYTES_MIN.max(len("bundle.jws") / 2)
     }
 
-    fn trust_in(&self, head: &BundleHead) -> io::Result<StoredTrust> {
+    /// Keeps what this state says of the next document.
+    ///
+    /// # Errors
+    /// The file system's error; the earlier trust stays on disk, and verifies the documents.
+    pub fn keep_trust(&self, head: &BundleHead) -> io::Result<StoredTrust> {
         let trust = StoredTrust::of(head);
         write_public(&self.file("trust.json"), &serde_json::to_vec_pretty(&trust)?)?;
         Ok(trust)
@@ -315,9 +318,10 @@ mod tests {
         let (first, text) = signed(1, &signer, &[&signer]);
         kept.keep(&first.head, &text).unwrap();
         let (second, one) = blocking(&first.head, "a", &signer);
-        kept.keep_delta(&second, &one).unwrap();
+        kept.keep_delta(&one).unwrap();
         let (third, two) = blocking(&second, "b", &signer);
-        let trust = kept.keep_delta(&third, &two).unwrap();
+        kept.keep_delta(&two).unwrap();
+        let trust = kept.keep_trust(&third).unwrap();
         let opened = kept.bundle(&trust).unwrap().unwrap();
         assert_eq!(opened.head, third);
         assert_eq!(opened.blocks, [Block::Device("a".into()), Block::Device("b".into())]);
@@ -348,7 +352,7 @@ mod tests {
         let opened = kept.bundle(&trust).unwrap().unwrap();
         assert_eq!(opened.head, second);
         // Once it was in force, a file without it is not the last state.
-        let trust = kept.keep_delta(&second, &delta).unwrap();
+        let trust = kept.keep_trust(&second).unwrap();
         std::fs::write(kept.dir().join(DELTAS), "").unwrap();
         assert_eq!(kept.bundle(&trust), Some(Err(BundleRefusal::Older)));
     }

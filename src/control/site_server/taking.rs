@@ -1,5 +1,6 @@
 //! How a gateway takes documents: verified, in force in memory at once, then on disk.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -22,7 +23,8 @@ impl SiteServerTask {
         let is_delta = BundleDelta::is_one(text);
         match self.take(text) {
             Ok(()) => {
-                self.needs_whole = is_delta && self.kept.has_many_deltas();
+                self.needs_whole =
+                    is_delta && (self.kept.has_many_deltas() || self.unkept.has_many());
                 Ok(())
             }
             Err(refusal) if is_delta && !self.needs_whole => {
@@ -85,19 +87,29 @@ impl SiteServerTask {
         tracing::info!(target: "sitegate::site_server", version = head.version,
             added = delta.added.len(), removed = delta.removed.len(), blocks = self.status.blocks,
             "a change of the bundle is in force");
-        if self.unkept.is_empty() {
-            let has_settings = before.is_none_or(|before| before.settings != head.settings);
-            let kept = self.kept.keep_delta(head, text).and_then(|_| {
-                if has_settings { self.kept.spell_out(&head.settings) } else { Ok(()) }
-            });
-            if let Err(error) = kept {
-                self.say(&format!("{}: {error}", self.kept.dir().display()));
-                self.unkept.push(text);
-            }
-        } else {
-            self.unkept.push(text);
+        let has_settings = before.is_none_or(|before| before.settings != head.settings);
+        if let Err(error) = self.write_delta(head, text, has_settings) {
+            self.say(&format!("{}: {error}", self.kept.dir().display()));
         }
         self.trusts(head);
+    }
+
+    fn write_delta(
+        &mut self,
+        head: &BundleHead,
+        text: &str,
+        has_settings: bool,
+    ) -> std::io::Result<()> {
+        if self.unkept.has_documents() {
+            self.unkept.push(text);
+            return Ok(());
+        }
+        self.kept.keep_delta(text).inspect_err(|_| self.unkept.push(text))?;
+        let kept = self
+            .kept
+            .keep_trust(head)
+            .and_then(|_| if has_settings { self.kept.spell_out(&head.settings) } else { Ok(()) });
+        kept.inspect_err(|_| self.unkept.owe_trust())
     }
 
     fn is_in_force(&mut self, head: &Arc<BundleHead>, news: BlockNews<'_>) {
@@ -124,9 +136,18 @@ impl SiteServerTask {
     /// Retries the write that failed: the keys in the bundle come into force only from disk.
     pub(super) fn keep_again(&mut self) {
         let Some(head) = self.bundle.clone().filter(|_| !self.unkept.is_empty()) else { return };
-        let Some(text) = self.unkept.text(&self.kept) else { return };
-        if self.kept.keep(&head, &text).is_ok() {
-            self.unkept = Unkept::default();
+        let kept = match self.unkept.bundle() {
+            Some(text) => self.kept.keep(&head, &text).map(drop),
+            None => self.unkept.append_to(&self.kept).and_then(|()| {
+                self.kept.keep_trust(&head)?;
+                self.kept.spell_out(&head.settings)
+            }),
+        };
+        match kept {
+            Ok(()) => self.unkept = Unkept::default(),
+            // The folder was removed: only a whole bundle fills it again.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.needs_whole = true,
+            Err(_) => {}
         }
     }
 

@@ -1,51 +1,77 @@
-//! Documents that are in force but could not be written to disk.
+//! What is in force but could not be written to disk.
 
 use super::bundle_files::BundleFiles;
 
-/// The documents since the last that is on disk, one in each line; empty if all are on disk.
+/// How many bytes of deltas wait for a disk that takes nothing. After that, a whole bundle takes
+/// their place.
+const WAITING_MAX: usize = 4 * 1024 * 1024;
+
+/// The documents since the last that is on disk.
 #[derive(Default)]
 pub(super) struct Unkept {
-    lines: String,
-    /// Whether they begin with a whole bundle, and do not follow what is on disk.
-    is_whole: bool,
+    /// A whole bundle with the deltas that came with it. What is on disk is older.
+    whole: Option<String>,
+    /// The deltas after that, or after what is on disk.
+    deltas: Vec<String>,
+    /// Whether the trust on disk is that of an earlier version.
+    owes_trust: bool,
 }
 
 impl Unkept {
     /// A bundle, with the deltas that follow it.
     pub(super) fn of(bundle: &str) -> Self {
-        Unkept { lines: bundle.trim_end().to_owned(), is_whole: true }
+        Unkept { whole: Some(bundle.trim_end().to_owned()), ..Unkept::default() }
     }
 
     pub(super) fn push(&mut self, delta: &str) {
-        if !self.lines.is_empty() {
-            self.lines.push('\n');
-        }
-        self.lines.push_str(delta);
+        self.deltas.push(delta.to_owned());
+    }
+
+    /// Notes that the documents are on disk, but not the trust in them.
+    pub(super) fn owe_trust(&mut self) {
+        self.owes_trust = true;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        !(self.has_documents() || self.owes_trust)
+    }
+
+    /// Whether a further delta has to wait, too.
+    pub(super) fn has_documents(&self) -> bool {
+        self.whole.is_some() || !self.deltas.is_empty()
+    }
+
+    /// Whether so many deltas wait that a whole bundle should take their place.
+    pub(super) fn has_many(&self) -> bool {
+        self.deltas.iter().map(String::len).sum::<usize>() > WAITING_MAX
+    }
+
+    /// The whole bundle that waits, with its deltas, one document in each line.
+    pub(super) fn bundle(&self) -> Option<String> {
+        let whole = self.whole.as_ref()?;
+        Some(self.deltas.iter().fold(whole.clone(), |lines, delta| lines + "\n" + delta))
     }
 
     /// All documents of the bundle in force, with those on disk.
     pub(super) fn text(&self, kept: &BundleFiles) -> Option<String> {
-        match (self.is_whole, self.is_empty()) {
-            (true, _) => Some(self.lines.clone()),
-            (false, true) => kept.text(),
-            (false, false) => kept.text().map(|text| followed(text, &self.lines)),
+        if self.whole.is_some() {
+            return self.bundle();
         }
+        Some(self.deltas.iter().fold(kept.text()?, |lines, delta| lines + "\n" + delta))
     }
-}
 
-/// Documents and those that follow them. The first of these may be on disk already, if only what
-/// comes after it could not be written.
-fn followed(mut text: String, lines: &str) -> String {
-    let last = text.lines().last().unwrap_or_default().to_owned();
-    for line in lines.lines().filter(|line| *line != last) {
-        text.push('\n');
-        text.push_str(line);
+    /// Appends the deltas that wait, as far as the disk takes them.
+    ///
+    /// # Errors
+    /// The file system's error; the rest still waits.
+    pub(super) fn append_to(&mut self, kept: &BundleFiles) -> std::io::Result<()> {
+        while let Some(delta) = self.deltas.first() {
+            kept.keep_delta(delta)?;
+            self.deltas.remove(0);
+            self.owes_trust = true;
+        }
+        Ok(())
     }
-    text
 }
 
 #[cfg(test)]
@@ -53,10 +79,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_that_is_on_disk_is_not_repeated() {
-        let text = |on_disk: &str, lines: &str| followed(on_disk.to_owned(), lines);
-        assert_eq!(text("base", "a\nb"), "base\na\nb");
-        assert_eq!(text("base\na", "a\nb"), "base\na\nb");
-        assert_eq!(text("base\na", "a"), "base\na");
+    fn what_waits_follows_what_is_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = BundleFiles::new(dir.path());
+        std::fs::create_dir_all(kept.dir()).unwrap();
+        std::fs::write(kept.dir().join("bundle.jws"), "base").unwrap();
+        let mut unkept = Unkept::default();
+        assert!(unkept.is_empty());
+        unkept.push("a");
+        unkept.push("b");
+        assert_eq!(unkept.text(&kept).as_deref(), Some("base\na\nb"));
+        // There is no file for deltas yet: nothing of it may be lost.
+        assert!(unkept.append_to(&kept).is_err());
+        assert_eq!(unkept.text(&kept).as_deref(), Some("base\na\nb"));
+        std::fs::write(kept.dir().join("bundle-deltas.jws"), "").unwrap();
+        unkept.append_to(&kept).unwrap();
+        assert_eq!(kept.text().as_deref(), Some("base\na\nb"));
+        assert!(!unkept.has_documents() && !unkept.is_empty(), "the trust is still to be written");
+    }
+
+    #[test]
+    fn a_whole_bundle_replaces_what_is_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = BundleFiles::new(dir.path());
+        let mut unkept = Unkept::of("base\na\n");
+        unkept.push("b");
+        assert_eq!(unkept.text(&kept).as_deref(), Some("base\na\nb"));
+        assert_eq!(unkept.bundle(), unkept.text(&kept));
+    }
+
+    #[test]
+    fn deltas_wait_up_to_a_limit() {
+        let mut unkept = Unkept::default();
+        unkept.push(&"x".repeat(WAITING_MAX));
+        assert!(!unkept.has_many());
+        unkept.push("x");
+        assert!(unkept.has_many());
     }
 }
