@@ -8,6 +8,8 @@ use super::{Store, StoreError, history, seconds, waiting};
 
 /// How long records of joins, identities and certificates are kept after their expiry.
 const KEPT_S: i64 = 30 * 24 * 60 * 60;
+/// How many lines of the audit log one transaction removes: others wait for it.
+const LINES_AT_ONCE: u64 = 10_000;
 /// How many pages of a file are given back at once: 40 MB, a fraction of a second.
 const PAGES_FREED: &str = "PRAGMA incremental_vacuum(10000)";
 /// How long a token's block is kept after the token's expiry. Far longer than clocks may differ, and
@@ -75,8 +77,6 @@ impl Store {
             tx.touch(("token", row.get(0)?, row.get(1)?));
         }
         let tokens = tx.run("DELETE FROM tokens WHERE expires < $1", &expired).await?;
-        let sql = "DELETE FROM audit WHERE at < $1";
-        let audit = tx.run(sql, &[until(kept.audit).into()]).await?;
         let sql = "DELETE FROM token_uses WHERE last < $1 AND NOT EXISTS (SELECT 1 FROM tokens t \
                    WHERE t.id = token_uses.id AND t.issuer = token_uses.issuer)";
         tx.run(sql, &[(now - FOREIGN_KEPT_S).into()]).await?;
@@ -97,7 +97,25 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let keys = waiting::expire(&mut tx, at).await?;
         tx.commit().await?;
+        let audit = self.sweep_audit(until(kept.audit)).await?;
         self.db.vacuum(PAGES_FREED).await?;
         Ok(Swept { proofs, tokens, audit, keys })
+    }
+
+    /// Removes lines of the audit log from before a second, in many short transactions.
+    async fn sweep_audit(&self, before: i64) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        loop {
+            let mut tx = self.db.begin().await?;
+            let sql = "DELETE FROM audit WHERE id IN \
+                       (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+            let most = i64::try_from(LINES_AT_ONCE).unwrap_or(i64::MAX);
+            let done = tx.run(sql, &[before.into(), most.into()]).await?;
+            tx.commit().await?;
+            removed += done;
+            if done < LINES_AT_ONCE {
+                return Ok(removed);
+            }
+        }
     }
 }
