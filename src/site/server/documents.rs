@@ -78,7 +78,16 @@ impl PublishedDocuments {
             head = head.after_peeked(&delta.text)?;
         }
         let deltas = deltas.into_iter().map(|delta| PublishedDelta::of(delta.text).map(Arc::new));
-        let deltas = deltas.collect::<Option<_>>()?;
+        let mut deltas = deltas.collect::<Option<Vec<_>>>()?;
+        // Only those that lead to the version in force: a whole bundle may have begun a new chain.
+        let mut next = head.version;
+        let leading = deltas.iter().rev().take_while(|delta| {
+            let leads = delta.version == next;
+            next = delta.after;
+            leads
+        });
+        let broken = deltas.len() - leading.count();
+        deltas.drain(..broken);
         let base = Arc::new(WholeBundle::of(version, text));
         Some(PublishedDocuments { base, deltas, head, blocks, whole: Arc::default() })
     }

@@ -362,8 +362,10 @@ impl BundlePublisher {
             return Ok(());
         }
         let mut next = current.map(|current| PublishedDocuments::clone(&current));
-        for delta in self.store.bundle_deltas(known).await? {
-            next = next.and_then(|documents| documents.with_delta(delta));
+        if next.is_some() {
+            for delta in self.store.bundle_deltas(known).await? {
+                next = next.and_then(|documents| documents.with_delta(delta));
+            }
         }
         if next.as_ref().is_none_or(|documents| documents.head.version != in_force) {
             next = self.store.bundle().await?.and_then(PublishedDocuments::of);

@@ -59,10 +59,9 @@ pub enum NewDocument {
     Delta(String),
 }
 
-/// The documents in force: the version and the state of the blocks. Both 0 for none.
-const HEAD: &str = "SELECT version, blocks FROM (SELECT version, blocks FROM bundles \
-                    UNION ALL SELECT version, blocks FROM bundle_deltas) documents \
-                    ORDER BY version DESC LIMIT 1";
+/// The version in force; 0 for none.
+const HEAD: &str = "SELECT COALESCE(MAX(version), 0) FROM (SELECT MAX(version) AS version \
+                    FROM bundles UNION ALL SELECT MAX(version) FROM bundle_deltas) documents";
 
 impl Store {
     /// The bundle in force and its deltas, if there is one.
@@ -117,9 +116,13 @@ impl Store {
     /// The database's error.
     pub async fn bundle_of(&self, blocks: i64) -> Result<Option<u64>, StoreError> {
         let rows = self.db.rows(HEAD, &[]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let included: i64 = row.get(1)?;
-        Ok(if included >= blocks { Some(unsigned(row.get(0)?)) } else { None })
+        let version: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;
+        let sql = "SELECT blocks FROM bundles WHERE version = $1 \
+                   UNION ALL SELECT blocks FROM bundle_deltas WHERE version = $1";
+        let rows = self.db.rows(sql, &[version.into()]).await?;
+        let included = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<i64>, _>>()?;
+        let is_included = included.into_iter().any(|included| included >= blocks);
+        Ok(is_included.then(|| unsigned(version)))
     }
 
     /// Publishes the next document, if the version in force is still `after` (0 for none). `blocks`

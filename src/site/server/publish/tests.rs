@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::second;
 use crate::site::store::{Blocked, StorePlace};
-use crate::site::tokens::SiteTokens;
+use crate::site::tokens::{SiteTokens, bundle_keys};
 use crate::token::{OpenedBundle, SignerKind};
 
 const NOW: i64 = 1_800_000_000;
@@ -134,4 +134,34 @@ async fn documents_that_cannot_be_read_are_made_anew() {
     assert_eq!(scene.publisher.health().load().trouble, None);
     assert_eq!(scene.blocks(), 1);
     assert_eq!(scene.published.borrow().as_ref().unwrap().lines().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_new_chain_is_not_offered_as_deltas_of_the_old_one() {
+    let mut scene = scene(usize::MAX).await;
+    let first = scene.published.borrow().clone().unwrap();
+    scene.block("GUID:A").await;
+    scene.publisher.look().await;
+    // Another site server begins a new chain.
+    let before = scene.published.borrow().clone().unwrap();
+    let whole = before.whole(&scene.publisher.sources.state, second(NOW)).await.unwrap();
+    let mut begun = Bundle::peek(std::str::from_utf8(&whole).unwrap()).unwrap();
+    begun.chain = Some("another".to_owned());
+    let keys = bundle_keys(&scene.publisher.sources.state, second(NOW)).unwrap();
+    let version = scene.store.bundle_version().await.unwrap();
+    let make = |version| {
+        begun.version = version;
+        let text = begun.sign(keys.current()).unwrap();
+        Ok::<_, StoreError>(NewDocument::Bundle(text))
+    };
+    scene.store.publish(version, before.blocks, make, second(NOW)).await.unwrap().unwrap();
+    scene.block("GUID:B").await;
+    scene.publisher.look().await;
+    let next = scene.published.borrow().clone().unwrap();
+    let stored = scene.store.bundle().await.unwrap().unwrap();
+    let read = PublishedDocuments::of(stored).unwrap();
+    for documents in [&next, &Arc::new(read)] {
+        assert_eq!(documents.since(first.head.version, &first.head.chain), None);
+        assert_eq!(documents.since(begun.version, "another").map(|deltas| deltas.len()), Some(1));
+    }
 }
