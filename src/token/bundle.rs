@@ -85,7 +85,7 @@ impl BundleSettings {
     }
 }
 
-/// The name of a device or a token in blocks: a UUID in any spelling, with or without `GUID:`,
+/// The name of a device, a user or a token in blocks: a UUID in any spelling, with or without `GUID:`,
 /// becomes lower case with hyphens. Other names (thumbprints) are unchanged.
 pub fn block_name(id: &str) -> String {
     let guid = id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("guid:"));
@@ -134,6 +134,7 @@ impl Block {
                 Block::Token { issuer, id: block_name(&id) }
             }
             Block::Device(id) if !is_lower_uuid(&id) => Block::Device(block_name(&id)),
+            Block::User(id) if !is_lower_uuid(&id) => Block::User(block_name(&id)),
             other => other,
         }
     }

@@ -150,7 +150,7 @@ async fn now(
         }
         "user" => {
             let is_blocked = user_is_blocked(tx, named).await?;
-            Ok(is_blocked.then(|| Block::User(named.to_owned())))
+            Ok(is_blocked.then(|| Block::User(named.to_owned()).normal()))
         }
         _ => {
             let sql = "SELECT kind, issuer, name, before FROM blocks \
@@ -217,7 +217,7 @@ fn read(row: &DbRow) -> Result<Block, StoreError> {
     Ok(match (kind.as_str(), before) {
         ("token", _) => Block::Token { issuer, id: name },
         ("device", _) => Block::Device(name),
-        ("user", _) => Block::User(name),
+        ("user", _) => Block::User(name).normal(),
         ("issued-before", Some(before)) => Block::IssuedBefore { issuer, before },
         _ => return Err(StoreError::Content(format!("block of kind '{kind}'"))),
     })
@@ -228,7 +228,7 @@ fn lifted(kind: &str, issuer: String, name: String) -> Result<Block, StoreError>
     Ok(match kind {
         "token" => Block::Token { issuer, id: name },
         "device" => Block::Device(name),
-        "user" => Block::User(name),
+        "user" => Block::User(name).normal(),
         "issued-before" => Block::IssuedBefore { issuer, before: 0 },
         _ => return Err(StoreError::Content(format!("block of kind '{kind}'"))),
     })

@@ -64,7 +64,7 @@ impl Store {
 
 impl Follower {
     /// Returns when the blocks may have changed since the last call: at once for a change in this
-    /// process, within two tenths of a second for another process with SQLite, and at the server's
+    /// process, within a tenth of a second for another process with SQLite, and at the server's
     /// notification with PostgreSQL. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {

@@ -218,6 +218,9 @@ async fn changes_lead_to_all_blocks() {
         Blocked::Token { issuer: "i", id: "t" },
         Blocked::User { issuer: Some("i"), id: "u" },
         Blocked::User { issuer: None, id: "u" },
+        // One user in two spellings, which requests do not tell apart.
+        Blocked::User { issuer: None, id: "6F1D5C0E-7A57-4D0C-9B5E-1F8A2C3D4E5F" },
+        Blocked::User { issuer: None, id: "6f1d5c0e-7a57-4d0c-9b5e-1f8a2c3d4e5f" },
         Blocked::IssuedBefore { issuer: "i", before: now() },
     ];
     let all = [&device[..], &others].concat();

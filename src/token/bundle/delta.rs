@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::signed::{BundleKeys, link, payload, sign, typ, verified, verify};
-use super::{Block, Bundle, BundleRefusal, BundleSettings, TYP as BUNDLE_TYP};
+use super::signed::{link, payload, sign, typ, verified};
+use super::{Block, Bundle, BundleRefusal, BundleSettings};
 use crate::token::mint::{MintError, TokenSigner};
 
 /// The `typ` in a delta's header.
@@ -77,24 +77,6 @@ pub struct BundleHead {
 }
 
 impl BundleHead {
-    /// The state that a bundle and its deltas lead to, a document in each line, without the blocks.
-    /// `None` if one of them is not what these keys have signed.
-    pub fn open(lines: &str, keys: &BundleKeys) -> Option<Self> {
-        let mut lines = lines.lines();
-        let text = lines.next()?;
-        verify(BUNDLE_TYP, text, keys).ok()?;
-        let mut head = BundleHead::peek(text)?;
-        for line in lines {
-            match head.next(line) {
-                Ok((next, _)) => head = next,
-                // It is in the bundle already.
-                Err(BundleRefusal::Older) => {}
-                Err(_) => return None,
-            }
-        }
-        Some(head)
-    }
-
     /// The state of a bundle, without its blocks and without verification: nothing in it may be
     /// trusted.
     pub fn peek(text: &str) -> Option<Self> {

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::{Block, Bundle, BundleDelta, BundleHead, BundleRefusal, BundleTrust};
+use super::signed::verify;
+use super::{Block, Bundle, BundleDelta, BundleHead, BundleKeys, BundleRefusal, BundleTrust, TYP};
 
 /// The state that a bundle and its deltas lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,19 +23,10 @@ impl OpenedBundle {
     /// # Errors
     /// The first fault; [`BundleRefusal::Older`] if they do not lead to the version of `trust`.
     pub fn open(lines: &str, trust: &BundleTrust<'_>) -> Result<Self, BundleRefusal> {
-        let mut lines = lines.lines().peekable();
-        let text = lines.next().ok_or(BundleRefusal::Malformed)?;
+        let (text, deltas) = lines.split_once('\n').unwrap_or((lines, ""));
         let mut fold = Fold::of(Bundle::open_kept(text, trust)?);
-        while let Some(line) = lines.next() {
-            let is_last = lines.peek().is_none();
-            match if is_last { fold.head.next(line) } else { fold.head.next_unsigned(line) } {
-                Ok((head, delta)) => fold.apply(head, delta),
-                // The last one that counts must be one whose signature is verified.
-                Err(BundleRefusal::Older) if fold.is_bundle() => {}
-                Err(refusal) => return Err(refusal),
-            }
-        }
-        let opened = fold.done();
+        let head = follow(fold.head.clone(), deltas, |delta| fold.apply(delta))?;
+        let opened = OpenedBundle { head, ..fold.done() };
         if opened.head.version < trust.version { Err(BundleRefusal::Older) } else { Ok(opened) }
     }
 
@@ -47,7 +39,8 @@ impl OpenedBundle {
             let delta = BundleDelta::peek(line)?;
             if delta.version > fold.head.version {
                 let (head, delta) = fold.head.after(delta, line);
-                fold.apply(head, delta);
+                fold.head = head;
+                fold.apply(delta);
             }
         }
         Some(fold.done())
@@ -66,24 +59,51 @@ struct Fold {
     blocks: Vec<Block>,
     /// What deltas have changed: the block of each key, or `None` if it is lifted.
     changed: HashMap<Block, Option<Block>>,
-    deltas: usize,
+}
+
+/// Verifies the deltas that follow a state, one in each line: their chain, and the signature of the
+/// last one. Passes each to `with`, and returns the state after them. Deltas of versions that the
+/// first state has already are skipped.
+fn follow(
+    mut head: BundleHead,
+    lines: &str,
+    mut with: impl FnMut(BundleDelta),
+) -> Result<BundleHead, BundleRefusal> {
+    let mut lines = lines.lines().peekable();
+    let first = head.version;
+    while let Some(line) = lines.next() {
+        let is_last = lines.peek().is_none();
+        match if is_last { head.next(line) } else { head.next_unsigned(line) } {
+            Ok((next, delta)) => {
+                head = next;
+                with(delta);
+            }
+            // The last one that counts must be one whose signature is verified.
+            Err(BundleRefusal::Older) if head.version == first => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(head)
+}
+
+impl BundleHead {
+    /// The state that a bundle and its deltas lead to, a document in each line, without the blocks.
+    /// `None` if they are not what these keys have signed.
+    pub fn open(lines: &str, keys: &BundleKeys) -> Option<Self> {
+        let (text, deltas) = lines.split_once('\n').unwrap_or((lines, ""));
+        verify(TYP, text, keys).ok()?;
+        follow(BundleHead::peek(text)?, deltas, drop).ok()
+    }
 }
 
 impl Fold {
     fn of(bundle: Bundle) -> Self {
         let (head, blocks) = BundleHead::of(bundle);
         let blocks = blocks.into_iter().map(Block::normal).collect();
-        Fold { head, blocks, changed: HashMap::new(), deltas: 0 }
+        Fold { head, blocks, changed: HashMap::new() }
     }
 
-    /// Whether no delta was applied yet.
-    fn is_bundle(&self) -> bool {
-        self.deltas == 0
-    }
-
-    fn apply(&mut self, head: BundleHead, delta: BundleDelta) {
-        self.head = head;
-        self.deltas += 1;
+    fn apply(&mut self, delta: BundleDelta) {
         for block in delta.removed {
             self.changed.insert(block.normal().key(), None);
         }
