@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
-use rustix::net::RecvFlags;
 use rustls::server::Acceptor;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
@@ -33,43 +31,43 @@ type Shaken = (TlsStream<Tcp>, Arc<str>, bool);
 const HELLO_BYTES: usize = 4096;
 
 /// Waits for the first complete TLS record, for bytes that cannot be one, or for the client's
-/// close. Reads nothing: an incomplete record stays in the kernel and costs no memory here.
-pub(super) async fn hello_came(stream: &TcpStream) {
-    let whole = || {
-        let mut buffer = [0; HELLO_BYTES];
-        let (_, there) = rustix::net::recv(stream, &mut buffer[..], RecvFlags::PEEK)?;
-        let partly = match buffer.get(..there).unwrap_or_default() {
-            [HANDSHAKE, _, _, high, low, rest @ ..] => {
-                let length = usize::from(u16::from_be_bytes([*high, *low]));
-                length <= RECORD_BYTES_MAX && there < HELLO_BYTES && rest.len() < length
-            }
-            [first, rest @ ..] => *first == HANDSHAKE && rest.len() < 4,
-            [] => false,
-        };
-        // Tell the runtime that the socket is not ready until more bytes arrive.
-        if partly { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    };
-    // The next read reports any other error of the connection.
-    while let Ok(ready) = stream.ready(Interest::READABLE).await {
-        if ready.is_read_closed() {
-            return;
+/// close. The bytes are read, not peeked at: where readiness is level-triggered (Windows), a partial
+/// record that stays in the kernel would wake its task all the time.
+pub(super) async fn first_record(stream: TcpStream) -> Tcp {
+    let mut hello = Vec::new();
+    while stream.readable().await.is_ok() {
+        let mut piece = [0; HELLO_BYTES];
+        let room = piece.get_mut(hello.len()..).unwrap_or_default();
+        match stream.try_read(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            // The next read reports the end or the error again.
+            Ok(0) | Err(_) => break,
+            Ok(read) => hello.extend_from_slice(room.get(..read).unwrap_or_default()),
         }
-        match stream.try_io(Interest::READABLE, whole) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return,
+        if !is_partial(&hello) {
+            break;
         }
+    }
+    Tcp::after(stream, hello)
+}
+
+/// Whether more bytes are needed for the first TLS record.
+fn is_partial(hello: &[u8]) -> bool {
+    match hello {
+        [HANDSHAKE, _, _, high, low, rest @ ..] => {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            length <= RECORD_BYTES_MAX && hello.len() < HELLO_BYTES && rest.len() < length
+        }
+        [first, rest @ ..] => *first == HANDSHAKE && rest.len() < 4,
+        [] => false,
     }
 }
 
-pub(super) async fn handshake<A>(
-    stream: TcpStream,
-    each: &Each<A>,
-) -> Result<Shaken, ConnectionEnd> {
+pub(super) async fn handshake<A>(io: Tcp, each: &Each<A>) -> Result<Shaken, ConnectionEnd> {
     let shared = &each.shared;
     let bindings = shared.bindings.load();
     let binding =
         bindings.iter().find(|b| b.listen == each.configured).ok_or(ConnectionEnd::NameUnknown)?;
-    let io = Tcp::new(stream);
     if let [door] = binding.doors.as_slice() {
         // With one site system the ClientHello need not be read in advance.
         let Some(config) = (door.tls)() else {
@@ -156,4 +154,65 @@ pub(super) fn in_clear<A>(each: &Each<A>, peer: SocketAddr, local: SocketAddr) -
         certificate: None,
         state: Arc::new(ConnState::default()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Sends `pieces` one after another, each once the one before has been received, and the rest
+    /// after the wait. Returns what the wait received.
+    async fn received(pieces: &[&[u8]], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let waiting = tokio::spawn(first_record(stream));
+        for piece in pieces {
+            client.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut stream = waiting.await.unwrap();
+        let left = stream.received().to_vec();
+        client.write_all(rest).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        (left, all)
+    }
+
+    #[tokio::test]
+    async fn a_record_in_pieces_is_received_whole() {
+        let record = [&[HANDSHAKE, 3, 1, 1, 0][..], &[7; 256]].concat();
+        let pieces: Vec<&[u8]> = record.chunks(50).collect();
+        let (left, all) = received(&pieces, b"next").await;
+        assert_eq!((left, all), (record.clone(), [&record[..], b"next"].concat()));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_record_are_not_waited_for() {
+        let (left, all) = received(&[b"GET"], b" / HTTP/1.1").await;
+        assert_eq!((&left[..], &all[..]), (&b"GET"[..], &b"GET / HTTP/1.1"[..]));
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_record_is_partial() {
+        let begun = |length: u16| [&[HANDSHAKE, 3, 1][..], &length.to_be_bytes()].concat();
+        for (bytes, partial) in [
+            (&[][..], false),
+            (&[HANDSHAKE][..], true),
+            (&[HANDSHAKE, 3, 1, 0][..], true),
+            (&begun(1), true),
+            (&[&begun(1)[..], &[0]].concat(), false),
+            (&begun(u16::MAX), false),
+            (&[&begun(16_000)[..], &[0; HELLO_BYTES - 6]].concat(), true),
+            (&[&begun(16_000)[..], &[0; HELLO_BYTES - 5]].concat(), false),
+            (b"\x80\x2e\x01\x03", false),
+        ] {
+            assert_eq!(is_partial(bytes), partial, "{} bytes", bytes.len());
+        }
+    }
 }

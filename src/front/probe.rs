@@ -17,6 +17,7 @@ use super::handshake::handshake;
 use super::listener::at_home;
 use super::own_probes::OwnProbes;
 use super::process_state::Each;
+use super::tcp::Tcp;
 
 /// The answer of a plain-HTTP listener to a connection from this process.
 const HERE: &[u8] = b"here";
@@ -91,7 +92,7 @@ fn is_alert(error: &io::Error) -> bool {
 pub(super) async fn answer<A>(mut stream: TcpStream, each: Each<A>, clear: bool) {
     if clear {
         let _ = stream.write_all(HERE).await;
-    } else if let Ok((mut tls, _, _)) = handshake(stream, &each).await {
+    } else if let Ok((mut tls, _, _)) = handshake(Tcp::new(stream), &each).await {
         let _ = tls.shutdown().await;
     }
 }

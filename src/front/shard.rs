@@ -22,7 +22,7 @@ use tokio_util::either::Either;
 use super::binding::Binding;
 use super::command::Command;
 use super::conn::Conn;
-use super::handshake::{describe, handshake, hello_came, in_clear};
+use super::handshake::{describe, first_record, handshake, in_clear};
 use super::handshake_limit::HandshakeLimit;
 use super::limits::{Admission, Admitted, Full};
 use super::listener::Listener;
@@ -351,7 +351,7 @@ async fn arrive<A>(
         return Ok(info.map(|info| (Either::Right(Tcp::new(stream)), info)));
     }
     // A client that sends nothing, or half a record, does not count toward the handshake limit.
-    hello_came(&stream).await;
+    let stream = first_record(stream).await;
     // The wait counts against the handshake timeout, so the queue is bounded.
     let permit = shared.handshake_limit.permit(limits.handshakes).await;
     let mut shaking = pin!(handshake(stream, each));

@@ -28,7 +28,7 @@ fn spare() -> Box<[u8]> {
 
 fn give_back(buffer: Box<[u8]>) {
     SPARE.with_borrow_mut(|spare| {
-        if spare.len() < SPARE_MAX {
+        if spare.len() < SPARE_MAX && buffer.len() == SCRATCH_BYTES {
             spare.push(buffer);
         }
     });
@@ -52,6 +52,22 @@ struct Left {
 impl Tcp {
     pub(super) fn new(stream: TcpStream) -> Self {
         Tcp { stream, left: None }
+    }
+
+    /// A stream whose first bytes were already received.
+    pub(super) fn after(stream: TcpStream, received: Vec<u8>) -> Self {
+        let end = received.len();
+        let left = (end > 0).then(|| Left { buffer: received.into(), taken: 0, end });
+        Tcp { stream, left }
+    }
+
+    /// The received bytes that were not taken yet.
+    #[cfg(test)]
+    pub(super) fn received(&self) -> &[u8] {
+        self.left
+            .as_ref()
+            .and_then(|left| left.buffer.get(left.taken..left.end))
+            .unwrap_or_default()
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
