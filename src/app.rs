@@ -60,6 +60,7 @@ use data_plane::{listen, open_access, start_front};
 use ending::{Signal, Signals};
 pub use error::StartError;
 use following::Followed;
+use site_health::SiteHealth;
 
 /// The inputs of a process besides its configuration.
 pub struct Options {
@@ -181,33 +182,36 @@ impl App {
             &mut tasks,
             stop.subscribe(),
         )?;
-        let followed = following::start(
-            &config,
-            following::FollowingParts {
-                joined: joined.clone(),
-                metrics: metrics.clone(),
-                clock: options.clock.clone(),
-                provider: options.provider.clone(),
-                stop: stop.subscribe(),
-                ended: authorities.ended(),
-            },
-            &mut tasks,
-        )?;
-        let begun = site::start(
-            &config,
-            followed.as_ref().map(|followed| followed.blocklist.clone()),
-            site::SiteParts {
-                tokens: authorities.tokens.clone(),
-                authority: authorities.certificates.clone(),
-                shared_keys,
-                trusted: values.trusted,
-                joined: joined.clone(),
-                metrics: metrics.clone(),
-                clock: options.clock.clone(),
-                ended: authorities.ended(),
-                guard: guard.clone(),
-            },
-        )?;
+        let (followed, begun) = match config.site_server.clone() {
+            Some(server) => {
+                let parts = following::FollowingParts {
+                    joined: joined.clone(),
+                    metrics: metrics.clone(),
+                    clock: options.clock.clone(),
+                    provider: options.provider.clone(),
+                    token_service: values.listeners.token_service,
+                    stop: stop.subscribe(),
+                    ended: authorities.ended(),
+                };
+                let followed = following::start(&config, server, parts, &mut tasks);
+                let blocks = followed.blocklist.clone();
+                (Some(followed), site::Begun { blocks, health: SiteHealth::default() })
+            }
+            None => {
+                let parts = site::SiteParts {
+                    tokens: authorities.tokens.clone(),
+                    authority: authorities.certificates.clone(),
+                    shared_keys,
+                    trusted: values.trusted,
+                    joined: joined.clone(),
+                    metrics: metrics.clone(),
+                    clock: options.clock.clone(),
+                    ended: authorities.ended(),
+                    guard: guard.clone(),
+                };
+                (None, site::start(&config, values.listeners, parts)?)
+            }
+        };
         joined.begin([by_file, begun.blocks]);
 
         let (shutdown, down) = watch::channel(false);

@@ -36,6 +36,7 @@ pub mod grant_denial;
 pub mod gzip;
 pub mod line_file;
 pub mod live;
+pub mod local_service;
 pub mod metrics;
 pub mod pem;
 pub mod purpose;

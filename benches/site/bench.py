@@ -12,7 +12,6 @@ are written by SQL in the form in which sitegate writes them.
 import argparse
 import asyncio
 import base64
-import glob
 import hashlib
 import http.client
 import json
@@ -372,13 +371,32 @@ def bytes_of_a_delta(gateways):
     return max(map(len, lines[-20:]), default=0)
 
 
-async def poller(path, n, held, chain, told):
-    reader, writer = await asyncio.open_unix_connection(path)
+def identities(dir, count):
+    """Certificates of gateways with one key: file and thumbprint of each."""
+    key = f"{dir}/poller.key"
+    subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key], check=True)
+    made = []
+    for n in range(count):
+        path = f"{dir}/poller{n}.pem"
+        subprocess.run(["openssl", "req", "-x509", "-key", key, "-subj", f"/CN=bench{n}", "-days", "2", "-out", path],
+                       check=True, stderr=subprocess.DEVNULL)
+        text = open(path).read()
+        with open(path, "a") as file:
+            file.write(open(key).read())
+        thumbprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).digest()
+        made.append((path, base64.urlsafe_b64encode(thumbprint).decode().rstrip("=")))
+    return made
+
+
+async def poller(port, path, n, held, chain, told):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(path)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, local_addr=(f"127.1.{n // 250}.{n % 250 + 1}", 0))
     told["connected"] += 1
     request = (
-        f"GET /sitegate/site/v1/bundle?held={held}&chain={chain} HTTP/1.1\r\nHost: s\r\n"
-        f"sitegate-client-cert-proven: {n:064x}\r\n"
-        f"x-forwarded-for: 10.{n // 65536}.{n // 256 % 256}.{n % 256}\r\n\r\n"
+        f"GET /sitegate/site/v1/bundle?held={held}&chain={chain} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     )
     writer.write(request.encode())
     await writer.drain()
@@ -389,10 +407,10 @@ async def poller(path, n, held, chain, told):
 
 
 def crowd(site, gateways, count, args):
-    """Long polls of many gateways at the site server's socket: block → the last one is told."""
+    """Long polls of many gateways at the site server: block → the last one is told."""
     server = site.server
-    proof = lambda n: base64.urlsafe_b64encode(n.to_bytes(32, "big")).decode().rstrip("=")
-    rows = [(f"bench{n}", proof(n)) for n in range(count)]
+    own = identities(site.dir, count)
+    rows = [(f"bench{n}", thumbprint) for n, (_, thumbprint) in enumerate(own)]
     now = int(time.time())
     if site.url:
         sql = "".join(
@@ -419,8 +437,8 @@ def crowd(site, gateways, count, args):
     told = {"connected": 0, "times": []}
 
     async def all():
-        path = glob.glob(f"{server.dir}/state/**/*site-server*.sock", recursive=True)[0]
-        polls = [asyncio.create_task(poller(path, n, last["version"], chain, told)) for n in range(count)]
+        polls = [asyncio.create_task(poller(server.at, path, n, last["version"], chain, told))
+                 for n, (path, _) in enumerate(own)]
         while told["connected"] < count:
             await asyncio.sleep(0.05)
         await asyncio.sleep(5)

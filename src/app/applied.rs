@@ -17,6 +17,7 @@ use crate::control::Backends;
 use crate::front::Binding;
 use crate::gateway::{Policy, RequestsInFlight, TokenPolicy};
 use crate::live::{Live, Publisher, live};
+use crate::local_service::{LocalListeners, LocalServices, local_services};
 use crate::metrics::Metrics;
 use crate::token::{TokenCache, Trusted};
 
@@ -28,6 +29,7 @@ pub(super) struct Applied {
     pub(super) clients: Clients,
     pub(super) joined: Joined,
     pub(super) backends: Arc<Backends>,
+    services: LocalServices,
     tokens: Arc<TokenCache>,
     limits: Publisher<Limits>,
     bindings: Publisher<Vec<Binding>>,
@@ -42,6 +44,7 @@ pub(super) struct AppliedValues {
     pub(super) bindings: Live<Vec<Binding>>,
     pub(super) policy: Live<Policy>,
     pub(super) trusted: Live<Vec<Trusted>>,
+    pub(super) listeners: LocalListeners,
 }
 
 impl Applied {
@@ -53,6 +56,7 @@ impl Applied {
         metrics: &Metrics,
     ) -> (Self, AppliedValues) {
         let backends = Arc::new(Backends::new(metrics.backends.clone()));
+        let (services, listeners) = local_services();
         let tokens = Arc::new(tokens);
         let (trusted, trusted_read) = live(Vec::new());
         let joined = Joined::new(trusted_read.clone(), in_flight);
@@ -74,6 +78,7 @@ impl Applied {
             clients: Clients::default(),
             joined,
             backends,
+            services,
             tokens,
             limits,
             bindings,
@@ -85,6 +90,7 @@ impl Applied {
             bindings: bindings_read,
             policy: policy_read,
             trusted: trusted_read,
+            listeners,
         };
         (applied, values)
     }
@@ -121,7 +127,7 @@ impl Applied {
         let judged_by = TokenPolicy { trusted, refetch, blocklist, tokens };
         let to_backends = self.authorities.to_backends();
         let to = |system: &SiteSystem| {
-            upstreams::of(system, &config.site.state, &self.backends, &to_backends)
+            upstreams::of(system, &self.services, &self.backends, &to_backends)
         };
         let clients = |system: &SiteSystem| {
             if system.is_site_server() {

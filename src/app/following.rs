@@ -8,16 +8,16 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::StartError;
 use super::blocklist::Joined;
 use super::site::answer;
 use crate::clock::Clock;
-use crate::config::{AuthorityKey, Config, SiteSystem, TokenServiceConfig};
+use crate::config::{AuthorityKey, Config, Following, SiteSystem};
 use crate::control::site_server::{
     BlockNews, BundleFiles, CertificateOrder, FollowedServer, OnSiteServer, SiteServerParams,
     SiteServerTask, SiteServerView, relay,
 };
 use crate::live::{Live, Publisher, live};
+use crate::local_service::LocalListener;
 use crate::metrics::Metrics;
 use crate::token::{
     Block, Blocklist, BundleDelta, BundleHead, BundleRefusal, BundleSettings, IssuerKind,
@@ -43,21 +43,20 @@ pub(super) struct FollowingParts {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub provider: Arc<CryptoProvider>,
+    /// Accepts the token service's clients, which are passed on to the site server.
+    pub token_service: LocalListener,
     pub stop: watch::Receiver<bool>,
     /// Turns true once everything has drained: tokens are issued until then.
     pub ended: watch::Receiver<bool>,
 }
 
-/// Starts to follow the site server of a configuration, if it names one, with the state on disk.
-///
-/// # Errors
-/// If the token service's socket cannot be created.
+/// Starts to follow the site server of a configuration with the state on disk.
 pub(super) fn start(
     config: &Config,
+    following: Following,
     parts: FollowingParts,
     tasks: &mut JoinSet<()>,
-) -> Result<Option<Followed>, StartError> {
-    let Some(following) = config.site_server.clone() else { return Ok(None) };
+) -> Followed {
     let (wanted, wanted_read) = live(wanted(config));
     let (publisher, blocklist) = live(Blocklist::unheard());
     let (changes, changed) = watch::channel(0);
@@ -83,10 +82,10 @@ pub(super) fn start(
     tasks.spawn(task.run(parts.stop.clone()));
     tasks.spawn(keep_looking(blocks, parts.stop));
     if config.site_systems.iter().any(|system| system.token_service) {
-        let path = TokenServiceConfig::socket(&config.site.state);
-        answer(path, relay(&config.token_service.path, link), parts.ended, tasks)?;
+        let router = relay(&config.token_service.path, link);
+        answer(parts.token_service, router, parts.ended, tasks);
     }
-    Ok(Some(Followed { blocklist, wanted, told, changed }))
+    Followed { blocklist, wanted, told, changed }
 }
 
 impl Followed {

@@ -17,16 +17,15 @@ use super::store_place::store_place;
 use crate::clock::Clock;
 use crate::config::{self, Config, KeySource};
 use crate::live::{Live, Publisher as Publishing, live};
+use crate::local_service::{LocalListener, LocalListeners};
 use crate::metrics::Metrics;
 use crate::route::{Destination, PUBLICATION};
 use crate::site::server::{
     BundleHealth, BundlePublisher, BundleSources, PublishedReader, SiteServer,
 };
-use crate::site::store::{
-    Retention, Store, StoreError, StoreHealth, StorePlace, disk_takes_nothing,
-};
+use crate::site::store::{Retention, Store, StoreError, StoreHealth, StorePlace};
 use crate::site::{
-    Authority, InForce, ServiceParams, SharedKeys, SiteBlocks, SiteTokens, TokenService, listen,
+    Authority, InForce, ServiceParams, SharedKeys, SiteBlocks, SiteTokens, TokenService,
     publication, serve,
 };
 use crate::thread_guard::ThreadGuard;
@@ -35,7 +34,7 @@ use crate::token::{BUNDLE_BYTES_MAX, Blocklist, Trusted};
 /// How often expired entries are removed from the store.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// The interval between retries of failed disk writes: of the store, or of a socket.
+/// The interval between retries to write the store.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The lifetime of a bundle, in seconds: a weekend without the site server, and a day more.
@@ -57,20 +56,16 @@ pub(super) struct SiteParts {
     pub guard: ThreadGuard,
 }
 
-/// Starts the site's services, and returns the current blocks: `followed` if another host is the
-/// site server.
+/// Starts the site's services, and returns the current blocks.
 ///
 /// # Errors
 /// If there is a store and it cannot be read: without it no one knows who is blocked. If none has
 /// ever existed and none can be created, no one is blocked.
 pub(super) fn start(
     config: &Config,
-    followed: Option<Live<Blocklist>>,
+    listeners: LocalListeners,
     parts: SiteParts,
 ) -> Result<Begun, StartError> {
-    if let Some(blocks) = followed {
-        return Ok(Begun { blocks, health: SiteHealth::default() });
-    }
     let (told, tell) = std::sync::mpsc::sync_channel(1);
     let config = config.clone();
     let guard = parts.guard.clone();
@@ -82,7 +77,7 @@ pub(super) fn start(
             };
             runtime.block_on(async move {
                 let mut ended = parts.ended.clone();
-                match open(&config, parts).await {
+                match open(&config, listeners, parts).await {
                     Ok((store, mut tasks, begun)) => {
                         let _ = told.send(Ok(begun));
                         until(&mut ended, &mut tasks).await;
@@ -127,9 +122,13 @@ pub(super) struct Begun {
 
 type Opened = (Option<Store>, JoinSet<()>, Begun);
 
-async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartError> {
+async fn open(
+    config: &Config,
+    listeners: LocalListeners,
+    mut parts: SiteParts,
+) -> Result<Opened, StartError> {
     let mut tasks = JoinSet::new();
-    publish(config, &parts, &mut tasks);
+    publish(config, &parts, listeners.publication, &mut tasks);
     let now = parts.clock.now();
     let (place, path, is_there) = store_place(config)?;
     let unusable = |error: &StoreError| StartError::File {
@@ -191,7 +190,16 @@ async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartErro
     if config.site_systems.iter().any(offers) {
         match &parts.tokens {
             Some(tokens) => {
-                health.bundles = offer(config, &parts, tokens.clone(), &store, &mut tasks).await?;
+                health.bundles = offer(
+                    config,
+                    &parts,
+                    tokens.clone(),
+                    &store,
+                    listeners.token_service,
+                    listeners.site_server,
+                    &mut tasks,
+                )
+                .await;
             }
             None => tracing::error!("the token service does not run: the site has no token key"),
         }
@@ -201,7 +209,7 @@ async fn open(config: &Config, mut parts: SiteParts) -> Result<Opened, StartErro
 
 /// Serves the CA's publications, if a site system routes to them or may do so after a reload. A
 /// failure is no reason to refuse clients.
-fn publish(config: &Config, parts: &SiteParts, tasks: &mut JoinSet<()>) {
+fn publish(config: &Config, parts: &SiteParts, listener: LocalListener, tasks: &mut JoinSet<()>) {
     let published = |system: &config::SiteSystem| {
         system.routes.iter().any(|route| route.destination == Destination::Publication)
     };
@@ -209,17 +217,8 @@ fn publish(config: &Config, parts: &SiteParts, tasks: &mut JoinSet<()>) {
     if parts.authority.is_none() && !is_meant {
         return;
     }
-    let path = config::SiteSystem::publication_socket(&config.site.state);
     let router = publication(&config.site.state, PUBLICATION);
-    match answer(path, router, parts.ended.clone(), tasks) {
-        Err(error) if is_meant => {
-            tracing::error!(%error, "CRLs and issuer certificates of the site's authority are not \
-                                     available");
-        }
-        Err(error) => tracing::debug!(%error, "CRLs and issuer certificates could not be \
-                                               published"),
-        Ok(()) => {}
-    }
+    answer(listener, router, parts.ended.clone(), tasks);
 }
 
 async fn offer(
@@ -227,8 +226,10 @@ async fn offer(
     parts: &SiteParts,
     tokens: Arc<SiteTokens>,
     store: &Store,
+    token_service: LocalListener,
+    site_server: LocalListener,
     tasks: &mut JoinSet<()>,
-) -> Result<Option<Live<BundleHealth>>, StartError> {
+) -> Option<Live<BundleHealth>> {
     let own_origins = config.site_systems.iter().filter(|s| !s.is_site_server());
     let own_origins: BTreeSet<String> = own_origins.flat_map(|s| s.origins()).collect();
     let (origins, origins_read) = live(own_origins.clone());
@@ -250,8 +251,7 @@ async fn offer(
     let router = service.router();
     tracing::info!(issuer = config.site.token_issuer, "the token service runs");
     if config.site_systems.iter().any(|system| system.token_service) {
-        let path = config::TokenServiceConfig::socket(&config.site.state);
-        answer(path, router.clone(), parts.ended.clone(), tasks)?;
+        answer(token_service, router.clone(), parts.ended.clone(), tasks);
     }
     let servers: Vec<String> = config
         .site_systems
@@ -260,7 +260,7 @@ async fn offer(
         .flat_map(|system| system.origins())
         .collect();
     if servers.is_empty() {
-        return Ok(None);
+        return None;
     }
     let sources = BundleSources {
         site: config.site.code.clone(),
@@ -291,48 +291,25 @@ async fn offer(
         token_service: Some((router, config.token_service.path.clone())),
         clock: parts.clock.clone(),
     };
-    let path = config::SiteSystem::site_server_socket(&config.site.state);
     let (router, seen) = server.router();
     let ended = parts.ended.clone();
     tasks.spawn(async move { seen.run(ended).await });
-    answer(path, router, parts.ended.clone(), tasks)?;
-    Ok(Some(bundles))
+    answer(site_server, router, parts.ended.clone(), tasks);
+    Some(bundles)
 }
 
-/// Serves requests from the gateway in front on a Unix socket: at once, or as soon as the disk has
-/// space for it.
+/// Serves requests from the gateway in front.
 pub(super) fn answer(
-    path: PathBuf,
+    listener: LocalListener,
     router: axum::Router,
-    mut ended: watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
-) -> Result<(), StartError> {
-    let first = match listen(&path) {
-        Ok(listener) => Some(listener),
-        Err(error) if disk_takes_nothing(&error) => {
-            tracing::error!(%error, path = %path.display(),
-                "the socket cannot be created on a full disk; trying again");
-            None
-        }
-        Err(cause) => return Err(StartError::File { path, cause }),
-    };
+) {
     tasks.spawn(async move {
-        let mut found = first;
-        let listener = loop {
-            match found.take() {
-                Some(listener) => break listener,
-                None => tokio::select! {
-                    _ = ended.wait_for(|ended| *ended) => return,
-                    () = tokio::time::sleep(WRITE_AGAIN) => {}
-                },
-            }
-            found = listen(&path).ok();
-        };
         if let Err(error) = serve(listener, router, ended).await {
-            tracing::error!(%error, path = %path.display(), "a listening socket was lost");
+            tracing::error!(%error, "a service of this process ended");
         }
     });
-    Ok(())
 }
 
 /// The permitted audiences of tokens follow the bundle: gateways come and go.

@@ -1,16 +1,17 @@
 //! Builds upstreams from configured backends: addresses, TLS trust, and credentials.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
 use crate::cert::Anchors;
-use crate::config::{BackendAddress, BackendConfig, BackendTimes, SiteSystem, TokenServiceConfig};
+use crate::config::{BackendAddress, BackendConfig, BackendTimes, SiteSystem};
 use crate::control::Backends;
-use crate::gateway::{BackendTls, UnixEndpoint, Upstream, Upstreams};
+use crate::gateway::{BackendTls, LocalEndpoint, Upstream, Upstreams};
 use crate::live::live;
+use crate::local_service::{LocalService, LocalServices};
 use crate::route::Destination;
 use crate::secret::{BasicCredential, PasswordSource, read_bounded};
 use crate::tls::ClientConfigs;
@@ -18,36 +19,44 @@ use crate::tls::ClientConfigs;
 /// The upstreams of a site system.
 pub(super) fn of(
     system: &SiteSystem,
-    state: &Path,
+    services: &LocalServices,
     backends: &Backends,
     tls: &ClientConfigs,
 ) -> Upstreams {
-    let ready = |backend: &BackendConfig| upstream(backend, backends, tls);
+    let ready = |backend: &BackendConfig| match &backend.address {
+        BackendAddress::SiteServer => own(&services.site_server, backend.times),
+        BackendAddress::Host(host, port) => {
+            Upstream { addresses: backends.addresses(host, *port), ..upstream(backend, tls) }
+        }
+        BackendAddress::Unix(path) => {
+            let local = LocalEndpoint::Unix(path.as_path().into(), backends.socket(path));
+            Upstream { local: Some(local), ..upstream(backend, tls) }
+        }
+    };
     let of_roles = system.role_backends.iter();
-    let idle = system.backend.times.idle.min(OWN_IDLE);
+    let times = BackendTimes {
+        connect: Duration::from_secs(2),
+        answer: Duration::from_secs(30),
+        idle: system.backend.times.idle.min(OWN_IDLE),
+        websocket: Duration::ZERO,
+    };
     Upstreams {
         backend: ready(&system.backend),
         roles: of_roles.map(|(role, backend)| (*role, ready(backend))).collect(),
-        token_service: system.token_service.then(|| own(TokenServiceConfig::socket(state), idle)),
-        publication: publishes(system).then(|| own(SiteSystem::publication_socket(state), idle)),
+        token_service: system.token_service.then(|| own(&services.token_service, times)),
+        publication: publishes(system).then(|| own(&services.publication, times)),
     }
 }
 
-fn upstream(backend: &BackendConfig, backends: &Backends, tls: &ClientConfigs) -> Upstream {
-    let (addresses, unix) = match &backend.address {
-        BackendAddress::Host(host, port) => (backends.addresses(host, *port), None),
-        BackendAddress::Unix(path) => {
-            let health = Some(backends.socket(path));
-            (live(Vec::new()).1, Some(UnixEndpoint { path: path.as_path().into(), health }))
-        }
-    };
+/// A backend without an address.
+fn upstream(backend: &BackendConfig, tls: &ClientConfigs) -> Upstream {
     let to = |name: &ServerName<'static>| {
         let roots = backend.ca.as_ref().map(|path| trusted_or_nobody(path));
         BackendTls::new(tls.trusting(roots), name.clone())
     };
     Upstream {
-        addresses,
-        unix,
+        addresses: live(Vec::new()).1,
+        local: None,
         tls: backend.tls_name.as_ref().map(to),
         credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
         times: backend.times,
@@ -60,7 +69,7 @@ fn upstream(backend: &BackendConfig, backends: &Backends, tls: &ClientConfigs) -
 pub(super) fn of_nowhere(system: &SiteSystem) -> Upstreams {
     let nowhere = |backend: &BackendConfig| Upstream {
         addresses: live(Vec::new()).1,
-        unix: None,
+        local: None,
         tls: None,
         credential: backend.auth.as_ref().map(|source| credential(&backend.url, source)),
         times: backend.times,
@@ -83,17 +92,11 @@ fn publishes(system: &SiteSystem) -> bool {
 /// How long an idle connection to a service of this process is kept at most.
 const OWN_IDLE: Duration = Duration::from_secs(55);
 
-/// A service of this process, through its socket.
-fn own(socket: PathBuf, idle: Duration) -> Upstream {
-    let times = BackendTimes {
-        connect: Duration::from_secs(2),
-        answer: Duration::from_secs(30),
-        idle,
-        websocket: Duration::ZERO,
-    };
+/// A service of this process.
+fn own(service: &LocalService, times: BackendTimes) -> Upstream {
     Upstream {
         addresses: live(Vec::new()).1,
-        unix: Some(UnixEndpoint { path: socket.as_path().into(), health: None }),
+        local: Some(LocalEndpoint::Service(service.clone())),
         tls: None,
         credential: None,
         times,

@@ -7,7 +7,7 @@ mod judging;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -133,13 +133,6 @@ pub struct TokenServiceConfig {
     pub store: TokenServiceStore,
 }
 
-impl TokenServiceConfig {
-    /// The Unix socket on which it serves the gateway.
-    pub fn socket(state: &Path) -> PathBuf {
-        state.join("token-service.sock")
-    }
-}
-
 /// `token_service.store`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenServiceStore {
@@ -239,16 +232,6 @@ impl SiteSystem {
     /// Whether gateways on other hosts follow it.
     pub fn is_site_server(&self) -> bool {
         self.roles.contains(&Role::SiteServer)
-    }
-
-    /// The Unix socket on which the site server of this process serves.
-    pub fn site_server_socket(state: &Path) -> PathBuf {
-        state.join("site-server.sock")
-    }
-
-    /// The Unix socket on which this process serves the publications of its CA.
-    pub fn publication_socket(state: &Path) -> PathBuf {
-        state.join("publication.sock")
     }
 
     /// All its backends, its own first.

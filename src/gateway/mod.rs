@@ -17,7 +17,7 @@ pub use exchange::{AnswerFault, BackendTls, Bound, RequestsInFlight, judge_answe
 pub use judge::framing::judge_raw;
 pub use judge::modes::Observing;
 pub use judge::policy::{
-    NO_ROUTE, Policy, SitePolicy, TokenPolicy, UnixEndpoint, Upstream, Upstreams,
+    LocalEndpoint, NO_ROUTE, Policy, SitePolicy, TokenPolicy, Upstream, Upstreams,
 };
 pub use record::ctx::RequestCtx;
 pub use record::request_id::RequestId;

@@ -32,7 +32,7 @@ pub use ring::{Ring, Stage, Thing};
 pub use rolling::{Progress, Rollover};
 pub use rollover::{JWKS_CACHED_S, RolloverError, RolloverStep, StepRefusal, StepRefused, Terms};
 pub use service::{
-    OnAnswer, OnRival, RivalClaim, ServiceEndpoint, ServiceParams, TokenService, listen, serve,
+    OnAnswer, OnRival, RivalClaim, ServiceEndpoint, ServiceParams, TokenService, serve,
 };
 pub use shared_keys::{Seal, SharedKeys, SharedKeysError};
 pub use state::{StateDir, StateError, owner};

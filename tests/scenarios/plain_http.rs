@@ -352,27 +352,6 @@ fn crls_and_issuers_are_published_over_plain_http_in_any_mode() {
 }
 
 #[test]
-fn a_failed_publication_stops_no_request() {
-    let scribe = Scribe::start();
-    let port = free_port();
-    let plain = format!("[site_system.plain_http]\nlisten = \"127.0.0.1:{port}\"\n");
-    let gateway = Plan::to(&scribe.url()).start();
-    gateway.write_config(&format!("{}\n{plain}", gateway.config_text()));
-    eventually("the list is there", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-            && curl(port, "/sitegate/authority/role.crl", &[]).status == 200
-    });
-    drop(gateway);
-    let mut gateway = Gateway::prepare(Plan::to(&scribe.url()).after(&plain));
-    // A socket cannot be bound where a folder is.
-    std::fs::create_dir_all(gateway.path("state/publication.sock/x")).unwrap();
-    gateway.launch();
-    gateway.wait_until_ready();
-    assert_eq!(gateway.curl("/SMS_MP/.sms_aut?MPLIST", &[]).status, 200);
-    gateway.assert_logged("CRLs and issuer certificates of the site's authority are not available");
-}
-
-#[test]
 fn limits_and_framing_apply_to_plain_http() {
     use std::io::{Read, Write};
     let scribe = Scribe::start();

@@ -16,6 +16,7 @@ const LAYERS: &[(&[&str], bool)] = &[
             "gzip",
             "line_file",
             "live",
+            "local_service",
             "thread_guard",
             "metrics",
             "pem",

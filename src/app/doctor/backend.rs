@@ -15,8 +15,8 @@ const NO_PACKAGE: &str = "/SMS_DP_SMSPKG$/sitegate-doctor-0";
 
 pub(super) fn probe(config: &Config, with: &Instruments, probes: &mut Probes) {
     for system in &config.site_systems {
-        for backend in system.backends().filter(|_| !system.is_site_server()) {
-            let to = target(system, backend, with);
+        for backend in system.backends() {
+            let Some(to) = target(system, backend, with) else { continue };
             spawn(
                 probes,
                 system,
@@ -27,7 +27,8 @@ pub(super) fn probe(config: &Config, with: &Instruments, probes: &mut Probes) {
         for role in &system.roles {
             let own = system.role_backends.iter().find(|(of, _)| of == role);
             let backend = own.map_or(&system.backend, |(_, backend)| backend);
-            let (to, about) = (target(system, backend, with), about(system));
+            let Some(to) = target(system, backend, with) else { continue };
+            let about = about(system);
             match role {
                 Role::ManagementPoint => {
                     spawn(probes, system, backend, list(to.clone(), about.clone()));
@@ -63,10 +64,12 @@ fn spawn(
     probes.spawn(within(late, probe));
 }
 
-fn target(system: &SiteSystem, backend: &BackendConfig, with: &Instruments) -> AskTarget {
+/// How to reach a backend; `None` if only the process that serves can.
+fn target(system: &SiteSystem, backend: &BackendConfig, with: &Instruments) -> Option<AskTarget> {
     let place = match &backend.address {
         BackendAddress::Host(host, port) => AskPlace::Tcp(host.clone(), *port),
         BackendAddress::Unix(path) => AskPlace::Unix(path.clone()),
+        BackendAddress::SiteServer => return None,
     };
     let roots = |path| crate::app::upstreams::backend_roots(path).unwrap_or_default();
     let tls = backend
@@ -76,7 +79,7 @@ fn target(system: &SiteSystem, backend: &BackendConfig, with: &Instruments) -> A
     let account = backend.auth.as_ref().and_then(|source| BasicCredential::read(source).ok());
     let authorization = account.and_then(|(account, _)| Some(account.field()?.to_owned()));
     let host = system.hosts.first().cloned().unwrap_or_default();
-    AskTarget { place, tls, host, authorization }
+    Some(AskTarget { place, tls, host, authorization })
 }
 
 async fn reachable(to: AskTarget, about: String, url: String, with: Instruments) -> Vec<Finding> {

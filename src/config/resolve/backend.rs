@@ -160,7 +160,7 @@ fn resolve(
     });
     let host = match &address {
         BackendAddress::Host(host, _) => host.clone(),
-        BackendAddress::Unix(_) => String::new(),
+        BackendAddress::Unix(_) | BackendAddress::SiteServer => String::new(),
     };
     let (name, at) = match keys.name {
         Some(name) => (name.get_ref().clone(), name.span()),
@@ -251,7 +251,7 @@ fn address(url: &str) -> Option<(BackendAddress, bool)> {
 /// it counts as local.
 fn is_at_home(backend: &BackendConfig) -> bool {
     match &backend.address {
-        BackendAddress::Unix(_) => true,
+        BackendAddress::Unix(_) | BackendAddress::SiteServer => true,
         BackendAddress::Host(host, _) if host.is_empty() => true,
         BackendAddress::Host(host, _) => {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -95,12 +95,11 @@ pub(super) fn site_server_alone(
     }
 }
 
-/// The backend of a site server: a socket of this process.
-pub(super) fn own_socket(site: &SiteConfig) -> BackendConfig {
-    let socket = SiteSystem::site_server_socket(&site.state);
+/// The backend of a site server: a service of this process.
+pub(super) fn own_backend() -> BackendConfig {
     BackendConfig {
-        url: format!("unix:{}", socket.display()),
-        address: BackendAddress::Unix(socket),
+        url: "this process".to_owned(),
+        address: BackendAddress::SiteServer,
         tls_name: None,
         ca: None,
         auth: None,

@@ -92,7 +92,7 @@ fn resolve(
     let roles = roles(file.roles.clone(), scope);
     following::site_server_alone(&roles, &file, site, scope);
     let backend = if roles.contains(&Role::SiteServer) {
-        following::own_socket(site)
+        following::own_backend()
     } else {
         backend::of_site_system(&file, span.clone(), scope)
     };

@@ -15,8 +15,6 @@ use crate::token::SignerKind;
 
 const PATH: &str = "/sitegate/oauth2";
 const PATH_BYTES_MAX: usize = 256;
-/// The system's limit for the path of a socket (unix(7)), without the terminating zero.
-const SOCKET_BYTES_MAX: usize = 107;
 const DAY: Duration = Duration::from_secs(86_400);
 const RETURN_GRACE_DAYS_MAX: u32 = 365;
 const KEPT_DAYS_MAX: u32 = 3_650;
@@ -113,11 +111,6 @@ pub(super) fn issuer(
     scope: &mut ResolveScope<'_>,
 ) {
     let on = systems.iter().find(|system| system.token_service);
-    let socket = TokenServiceConfig::socket(&site.state);
-    if on.is_some() && socket.as_os_str().len() > SOCKET_BYTES_MAX {
-        let message = format!("{} is too long for a socket", socket.display());
-        scope.hinted(0..0, message, "give [site] state a shorter path");
-    }
     let first = on.or(systems.first());
     if site.token_issuer.is_empty() && systems.iter().any(SiteSystem::is_site_server) {
         let message = "a site server's tokens need an issuer that does not depend on this \

@@ -35,6 +35,8 @@ pub enum BackendAddress {
     Host(String, u16),
     /// A Unix socket.
     Unix(PathBuf),
+    /// The site server of this process.
+    SiteServer,
 }
 
 impl std::fmt::Display for BackendAddress {
@@ -43,6 +45,7 @@ impl std::fmt::Display for BackendAddress {
             BackendAddress::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             BackendAddress::Host(host, port) => write!(f, "{host}:{port}"),
             BackendAddress::Unix(path) => path.display().fmt(f),
+            BackendAddress::SiteServer => f.write_str("the site server"),
         }
     }
 }

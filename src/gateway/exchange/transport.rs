@@ -1,5 +1,5 @@
-//! A connection to a backend: TCP or a unix socket, with or without TLS. Its readers see one byte
-//! stream.
+//! A connection to a backend: TCP, a Unix socket or a service of this process, with or without TLS.
+//! Its readers see one byte stream.
 //!
 //! Knows nothing of HTTP.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -23,12 +23,14 @@ use tokio_util::either::Either;
 
 use crate::backend_health::BackendHealth;
 use crate::denial::Denial;
+use crate::local_service::LocalService;
 
 /// The address of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::gateway) enum Address {
     Tcp(SocketAddr),
     Unix(Arc<Path>),
+    Local(LocalService),
 }
 
 impl std::fmt::Display for Address {
@@ -36,6 +38,7 @@ impl std::fmt::Display for Address {
         match self {
             Address::Tcp(address) => address.fmt(f),
             Address::Unix(path) => path.display().fmt(f),
+            Address::Local(service) => service.fmt(f),
         }
     }
 }
@@ -141,7 +144,7 @@ fn is_about_certificate(error: &io::Error) -> bool {
 }
 
 /// A transport.
-type Socket = Either<TcpStream, UnixStream>;
+type Socket = Either<TcpStream, Either<UnixStream, DuplexStream>>;
 
 async fn open(address: &Address) -> io::Result<Socket> {
     match address {
@@ -151,7 +154,8 @@ async fn open(address: &Address) -> io::Result<Socket> {
             let _ = stream.set_nodelay(true);
             Ok(Either::Left(stream))
         }
-        Address::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+        Address::Unix(path) => Ok(Either::Right(Either::Left(UnixStream::connect(path).await?))),
+        Address::Local(service) => Ok(Either::Right(Either::Right(service.connect().await?))),
     }
 }
 

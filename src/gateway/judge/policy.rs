@@ -16,6 +16,7 @@ use crate::denial::Denial;
 use crate::front::ConnInfo;
 use crate::gateway::exchange::{Address, BackendTls, Bound, ConnectTarget, Peer};
 use crate::live::Live;
+use crate::local_service::LocalService;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::rate::{Rate, neighbourhood};
 use crate::refetch::Refetch;
@@ -127,8 +128,8 @@ pub struct Upstreams {
 pub struct Upstream {
     /// Its addresses, as its name resolves now.
     pub addresses: Live<Vec<Endpoint>>,
-    /// Or its unix socket.
-    pub unix: Option<UnixEndpoint>,
+    /// Or its place on this machine.
+    pub local: Option<LocalEndpoint>,
     /// The trust for its certificate; `None` for plain HTTP.
     pub tls: Option<BackendTls>,
     /// The gateway's own credential at the backend; `None` if clients authenticate themselves.
@@ -141,13 +142,13 @@ pub struct Upstream {
     pub requests_max: usize,
 }
 
-/// A unix socket that a backend listens on.
+/// A backend that is not reached over the network.
 #[derive(Clone, Debug)]
-pub struct UnixEndpoint {
-    /// Its path.
-    pub path: Arc<Path>,
-    /// Its health; `None` for a service of this process.
-    pub health: Option<Arc<BackendHealth>>,
+pub enum LocalEndpoint {
+    /// The path of a Unix socket, and the health of the backend that listens there.
+    Unix(Arc<Path>, Arc<BackendHealth>),
+    /// A service of this process.
+    Service(LocalService),
 }
 
 impl Policy {
@@ -351,11 +352,15 @@ pub(in crate::gateway) struct Peers<'a> {
 impl Peers<'_> {
     /// Iterates over them in the order in which they are tried.
     pub(in crate::gateway) fn iter(&self) -> impl Iterator<Item = ConnectTarget> + Clone {
-        let unix = self.upstream.unix.iter();
-        let unix = unix.map(|socket| (Address::Unix(socket.path.clone()), socket.health.clone()));
+        let local = self.upstream.local.iter().map(|local| match local {
+            LocalEndpoint::Unix(path, health) => {
+                (Address::Unix(path.clone()), Some(health.clone()))
+            }
+            LocalEndpoint::Service(service) => (Address::Local(service.clone()), None),
+        });
         let tcp = self.addresses.iter();
         let tcp = tcp.map(|end| (Address::Tcp(end.address), Some(end.health.clone())));
-        unix.chain(tcp).map(|(address, health)| ConnectTarget {
+        local.chain(tcp).map(|(address, health)| ConnectTarget {
             peer: Peer::new(address, self.upstream.tls.as_ref()),
             health,
         })

@@ -18,8 +18,6 @@ mod trust;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,7 +28,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::Value;
-use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
 pub(super) use self::caller::Caller;
@@ -195,30 +192,18 @@ fn audiences(params: &ServiceParams) -> Vec<String> {
     configured.chain(origins.iter().flat_map(at)).collect()
 }
 
-/// Opens the unix socket on which the gateway reaches the service, accessible only to this user.
-/// Removes the leftover socket of a killed process.
+/// Serves the requests of one listener until `stop` is set.
 ///
 /// # Errors
-/// The system's error.
-pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-/// Serves requests on a unix socket until `stop` is set.
-///
-/// # Errors
-/// If the socket fails.
-pub async fn serve(
-    listener: UnixListener,
+/// If the listener fails.
+pub async fn serve<L: axum::serve::Listener>(
+    listener: L,
     router: Router,
     mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+) -> std::io::Result<()>
+where
+    L::Addr: std::fmt::Debug,
+{
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             let _ = stop.wait_for(|stopped| *stopped).await;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use sitegate::cert::issuer::{CertAlgorithm, Scope};
 use sitegate::cert::request::request;
 use sitegate::clock::{Clock, Hands};
+use sitegate::local_service::{LocalService, local_service};
 use sitegate::site::server::{BundlePublisher, BundleSources, SiteServer};
 use sitegate::site::store::{Joining, Store, StorePlace};
-use sitegate::site::{Authority, AuthorityParams, SiteTokens, listen, serve};
+use sitegate::site::{Authority, AuthorityParams, SiteTokens, serve};
 use sitegate::token::{Bundle, SignerKind, join_fingerprint};
 use sitegate_forge::{Order, Pki};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -25,7 +25,8 @@ const ONE: &str = "1111111111111111111111111111111111111111111111111111111111111
 const TWO: &str = "2222222222222222222222222222222222222222222222222222222222222222";
 
 struct Door {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
+    service: LocalService,
     store: Store,
     hands: Hands,
     clock: Clock,
@@ -88,12 +89,12 @@ impl Door {
             token_service: None,
             clock: clock.clone(),
         };
-        let listener = listen(&state.join("door.sock")).unwrap();
+        let (service, listener) = local_service("the site server");
         let (router, seen) = server.router();
         let until = stopped.clone();
         tokio::spawn(async move { seen.run(until).await });
         tokio::spawn(serve(listener, router, stopped));
-        Door { dir, store, hands, clock, _stop: stop }
+        Door { _dir: dir, service, store, hands, clock, _stop: stop }
     }
 
     async fn allow(&self, name: &str, roles: &[&str]) {
@@ -111,7 +112,7 @@ impl Door {
     /// Sends a request on a connection with this proven certificate. Returns status, and JSON or
     /// text.
     async fn ask(&self, proven: &str, line: &str, body: &Value) -> (u16, Value) {
-        ask(&self.dir.path().join("door.sock"), proven, line, body).await
+        ask(&self.service, proven, line, body).await
     }
 
     async fn join(&self, proven: &str, name: &str) -> (u16, Value) {
@@ -133,9 +134,9 @@ impl Door {
     }
 }
 
-async fn ask(socket: &Path, proven: &str, line: &str, body: &Value) -> (u16, Value) {
+async fn ask(service: &LocalService, proven: &str, line: &str, body: &Value) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut stream = UnixStream::connect(socket).await.unwrap();
+    let mut stream = service.connect().await.unwrap();
     let proof = match proven {
         "" => String::new(),
         proven => format!("Sitegate-Client-Cert-Proven: {proven}\r\n"),
@@ -175,8 +176,8 @@ async fn an_expired_join_token_admits_no_gateway() {
 
 /// A gateway begins to send a bundle, without its body. Returns the status: of the response, or 100
 /// if the server waits for the body.
-async fn begins_to_show(door: &Door, held: u64) -> (u16, UnixStream) {
-    let mut stream = UnixStream::connect(door.dir.path().join("door.sock")).await.unwrap();
+async fn begins_to_show(door: &Door, held: u64) -> (u16, DuplexStream) {
+    let mut stream = door.service.connect().await.unwrap();
     let head = format!(
         "POST /sitegate/site/v1/held?held={held} HTTP/1.1\r\nHost: site01\r\n\
          Sitegate-Client-Cert-Proven: {ONE}\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
