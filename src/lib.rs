@@ -38,6 +38,7 @@ pub mod line_file;
 pub mod live;
 pub mod local_service;
 pub mod metrics;
+pub mod os;
 pub mod pem;
 pub mod purpose;
 pub mod rate;

@@ -3,32 +3,14 @@
 //!
 //! Never logs or formats a secret.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Who besides its owner can read a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exposure {
-    /// Only the owner.
-    Owner,
-    /// The owner's group too.
-    Group,
-    /// Everyone on the machine.
-    Everyone,
-}
-
-/// Derives from a file's mode bits who can read it.
-pub fn exposure(meta: &fs::Metadata) -> Exposure {
-    match meta.mode() {
-        m if m & 0o007 != 0 => Exposure::Everyone,
-        m if m & 0o070 != 0 => Exposure::Group,
-        _ => Exposure::Owner,
-    }
-}
+use crate::os::{self, FileOwner};
+pub use crate::os::{Exposure, exposure, private_dir};
 
 /// The source of a password, read each time it is needed. The configuration never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +126,7 @@ impl std::fmt::Debug for BasicCredential {
 /// # Errors
 /// The file system's error; the old file is then unchanged.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    written(path, bytes, 0o600)?.persist(path)?;
+    written(path, bytes, Exposure::Owner)?.persist(path)?;
     sync_folder(path)
 }
 
@@ -153,11 +135,11 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write_private`]; [`io::ErrorKind::AlreadyExists`] if the file exists.
 pub fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    written(path, bytes, 0o600)?.persist_noclobber(path)?;
+    written(path, bytes, Exposure::Owner)?.persist_noclobber(path)?;
     sync_folder(path)
 }
 
-/// Like [`write_private`], for a file that belongs to that user and group. The owner is set before
+/// Like [`write_private`], for a file that belongs to that owner. The owner is set before
 /// the rename: in a folder that the user owns, the name could point elsewhere a moment later.
 ///
 /// # Errors
@@ -165,14 +147,10 @@ pub fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn write_private_for(
     path: &Path,
     bytes: &[u8],
-    user: u32,
-    group: u32,
+    owner: FileOwner,
 ) -> io::Result<io::Result<()>> {
-    let file = written(path, bytes, 0o600)?;
-    let given = match file.as_file().metadata() {
-        Ok(own) if (own.uid(), own.gid()) == (user, group) => Ok(()),
-        _ => std::os::unix::fs::fchown(file.as_file(), Some(user), Some(group)),
-    };
+    let file = written(path, bytes, Exposure::Owner)?;
+    let given = os::give(file.as_file(), owner);
     file.persist(path)?;
     sync_folder(path)?;
     Ok(given)
@@ -183,7 +161,7 @@ pub fn write_private_for(
 /// # Errors
 /// As [`write_private`].
 pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    written(path, bytes, 0o644)?.persist(path)?;
+    written(path, bytes, Exposure::Everyone)?.persist(path)?;
     sync_folder(path)
 }
 
@@ -214,24 +192,21 @@ fn remove_within(dir: &Path, depth: usize) {
 fn is_unfinished(name: &str) -> bool {
     let id = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split_once('-'));
     let id = id.and_then(|(id, _)| id.parse::<u32>().ok());
-    id.is_some_and(|id| {
-        id == std::process::id() || !Path::new("/proc").join(id.to_string()).exists()
-    })
+    id.is_some_and(|id| id == std::process::id() || !os::exists(id))
 }
 
 /// A temporary file beside `path`, completely written and synced to disk.
-fn written(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::Builder::new()
-        .prefix(&format!("{TEMPORARY}{}-", std::process::id()))
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(folder(path))?;
+fn written(path: &Path, bytes: &[u8], readers: Exposure) -> io::Result<tempfile::NamedTempFile> {
+    let prefix = format!("{TEMPORARY}{}-", std::process::id());
+    let mut builder = tempfile::Builder::new();
+    let mut file = os::temporary_for(builder.prefix(&prefix), readers).tempfile_in(folder(path))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder(path))?.sync_all()
+    os::sync_folder(folder(path))
 }
 
 /// The folder of a path. A bare name has an empty parent, which means the current directory.
@@ -239,28 +214,16 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a directory and its parents, accessible to their owner only.
-///
-/// # Errors
-/// The file system's error.
-pub fn private_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 /// Reads a regular file of at most `len_max` bytes, and reports who can read it.
 ///
-/// Opens with O_NONBLOCK, so that a FIFO in the file's place cannot block the reader.
+/// A FIFO in the file's place does not block the reader.
 ///
 /// # Errors
 /// The file system's error, or [`io::ErrorKind::InvalidData`] if it is not a regular file or too
 /// large.
 pub fn read_bounded(path: &Path, len_max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Exposure)> {
     use std::io::Read;
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-        .open(path)?;
+    let file = os::open_without_waiting(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +13,7 @@ use std::task::{Context, Poll};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use sitegate::os::read_exact_at;
 
 /// The chunk size for sending and hashing.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -120,7 +120,7 @@ impl ContentSource {
             ContentSource::Stored(file, len, _) => {
                 let wanted = range.end.min(*len).saturating_sub(range.start);
                 let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
-                file.read_exact_at(&mut bytes, range.start)?;
+                read_exact_at(file, &mut bytes, range.start)?;
                 Ok(bytes.into())
             }
         }

@@ -20,11 +20,11 @@ use crate::clock::{Clock, second};
 use crate::config::{
     ClientCertificates, Config, Following, IssuerConfig, KeySource, LogSink, SiteSystem,
 };
-use crate::control::machine;
 use crate::control::site_server::{BundleFiles, join_token};
 use crate::control::{
     ClientFiles, ClientFilesState, IssuerKeys, Rotation, RotationParams, Warning,
 };
+use crate::os;
 use crate::secret::Password;
 use crate::site::store::{Store, StorePlace};
 use crate::site::{Seal, TokenKeyError, Tried, owner};
@@ -259,7 +259,7 @@ pub(crate) async fn state(
         found.wrong.push(format!("{}: it is a file; it must be a folder", path.display()));
         return found;
     }
-    found.wrong.extend(machine::unwritable(path).map(|why| match why.kind() {
+    found.wrong.extend(os::unwritable(path).map(|why| match why.kind() {
         ErrorKind::ReadOnlyFilesystem => format!("{}: {why}", path.display()),
         _ => {
             let owner = "it must belong to the user that sitegate runs as";

@@ -83,7 +83,7 @@ impl Prober {
             }
             if unanswered.is_empty() && !std::mem::replace(&mut has_started, true) {
                 self.readiness.set_started();
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                crate::os::notify_ready();
             }
             self.tell(unanswered);
             let is_there = self.state_dir.is_there();

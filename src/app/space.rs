@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::examine::Examined;
 use crate::config::{Config, LogSink};
-use crate::control::machine::{self, Space};
 use crate::metrics::Metrics;
+use crate::os::{self, Space};
 
 /// Warns below this many bytes, and below this fraction (one of `PARTS`), unless `PLENTY` is free.
 const LEFT_MIN: u64 = 100_000_000;
@@ -31,7 +31,7 @@ fn places(config: &Config) -> Vec<(String, PathBuf, Space)> {
     folders.extend(config.log.cmtrace.iter().map(|f| ("the CMTrace log".to_owned(), f.clone())));
     let mut found: Vec<(String, PathBuf, Space)> = Vec::new();
     for (what, folder) in folders {
-        let Some(space) = machine::space(&folder) else { continue };
+        let Some(space) = os::space(&folder) else { continue };
         if !found.iter().any(|(_, _, known)| known.device == space.device) {
             found.push((what, folder, space));
         }

@@ -23,6 +23,7 @@ use crate::cert::{Anchors, Credential, Expectation, Facts, Source, faults, pfx};
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
 use crate::control::{PFX_MAX, pfx_names};
+use crate::os::{self, FileOwner};
 use crate::secret::{Password, PasswordSource, read_bounded, write_private_for};
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -327,12 +328,12 @@ fn show(
     Ok(code)
 }
 
-/// Whoever imports is often root, and sitegate is not: the file is of whoever has the state, else of
-/// whoever has the folder.
-fn owner(config: &Config, folder: &Path) -> anyhow::Result<(u32, u32)> {
-    use std::os::unix::fs::MetadataExt;
-    let of = |path: &Path| path.metadata().map(|found| (found.uid(), found.gid()));
-    of(&config.site.state).or_else(|_| of(folder)).with_context(|| folder.display().to_string())
+/// The user who imports is often root, and sitegate is not: the file belongs to the owner of the
+/// state directory, or else of the folder.
+fn owner(config: &Config, folder: &Path) -> anyhow::Result<FileOwner> {
+    os::owner(&config.site.state)
+        .or_else(|_| os::owner(folder))
+        .with_context(|| folder.display().to_string())
 }
 
 fn import(
@@ -368,8 +369,7 @@ fn import(
         "{} holds {PFX_MAX} PFX files, the maximum; further ones are ignored",
         pki.path.display()
     );
-    let (user, group) = owner(&config, &pki.path)?;
-    let given = write_private_for(&to, &bytes, user, group);
+    let given = write_private_for(&to, &bytes, owner(&config, &pki.path)?);
     if let Err(error) = given.with_context(|| to.display().to_string())? {
         anstream::eprintln!(
             "sitegate: {} still belongs to you ({error}); make it readable for the service's user",

@@ -16,6 +16,7 @@ use crate::app::{
 use crate::clock::Clock;
 use crate::config::{Config, SiteSystem};
 use crate::control::machine;
+use crate::os;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let loaded = match super::load_strictly(&arg) {
@@ -111,7 +112,7 @@ fn tell(text: &mut String, found: &Examined, now: Timestamp) -> Result<usize, st
 /// A process that is started from here has this command's limit; a service may have another.
 fn descriptors(text: &mut String, config: &Config) -> std::fmt::Result {
     let needed = machine::descriptors_needed(config.limits.connections);
-    match machine::raise_descriptors() {
+    match os::raise_descriptors() {
         Ok(Some(open)) if open < needed => writeln!(
             text,
             "  limits: {needed} open files may be needed, and the limit here is {open} \

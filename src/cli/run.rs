@@ -12,9 +12,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::machine;
 use crate::log;
+use crate::os;
 
 pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
-    let dumps = keep_memory_to_ourselves();
+    let dumps = os::hide_memory();
     let loaded = match super::load_strictly(&arg) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -26,7 +27,7 @@ pub(super) fn run(arg: ConfigArg, provider: Arc<CryptoProvider>) -> anyhow::Resu
     }
     let needed = machine::descriptors_needed(loaded.config.limits.connections);
     let least = least_descriptors(&loaded.config);
-    match machine::raise_descriptors() {
+    match os::raise_descriptors() {
         Ok(Some(open)) if open < least => anyhow::bail!(
             "sitegate cannot start: {open} files may be open, and it needs {least} at least: raise \
              LimitNOFILE (ulimit -n)"
@@ -58,10 +59,4 @@ fn least_descriptors(config: &Config) -> u64 {
     };
     let listeners = config.site_systems.iter().flat_map(|system| system.listens()).count();
     machine::descriptors_min(threads, listeners)
-}
-
-/// Keep keys out of core dumps, and other processes of the same user out of this one's memory
-/// (PR_SET_DUMPABLE). Root still sees all. Before the first key is read.
-fn keep_memory_to_ourselves() -> Result<(), rustix::io::Errno> {
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
 }

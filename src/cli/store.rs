@@ -3,7 +3,6 @@
 //! What is written takes hold at every running process that follows the store; none is spoken to.
 
 use std::future::Future;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
@@ -12,6 +11,7 @@ use jiff::Timestamp;
 use crate::app::store_place;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::os::{self, FileOwner};
 use crate::site::store::{Store, StorePlace};
 
 /// As [`with`]; there must be a store.
@@ -72,15 +72,14 @@ pub(super) fn actor() -> String {
 /// A file that another user makes beside the database would lock the service out of it.
 pub(super) fn is_ours(path: &Path) -> anyhow::Result<()> {
     // The file, its folder, or the state directory: whichever is there already.
-    let found = path.ancestors().take(3).find_map(|place| std::fs::metadata(place).ok());
-    let Some(meta) = found else { return Ok(()) };
-    let own = rustix::process::geteuid().as_raw();
-    if meta.uid() != own {
+    let found = path.ancestors().take(3).find_map(|place| os::owner(place).ok());
+    let Some(user) = found.map(FileOwner::user) else { return Ok(()) };
+    let own = os::current_user();
+    if user != own {
         bail!(
-            "{} belongs to user {}, and this is user {own}; run the command as that user, as in \
-             'sudo -u sitegate sitegate …'",
-            path.display(),
-            meta.uid()
+            "{} belongs to user {user}, and this is user {own}; run the command as that user, as \
+             in 'sudo -u sitegate sitegate …'",
+            path.display()
         );
     }
     Ok(())

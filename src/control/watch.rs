@@ -7,7 +7,6 @@ mod renames;
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,8 @@ use tokio::time::Instant;
 
 pub use renames::Renames;
 
+use crate::os::{self, FileIdentity, FileStamp, has_other_names, identity, stamp};
+
 /// Watched directories. A file is watched through its directory: a watch on a file ends when the
 /// file is replaced.
 pub struct Watch {
@@ -28,7 +29,7 @@ pub struct Watch {
     /// For each directory, whether any name in it may lead to a watched file.
     links: Links,
     /// Each directory's state at its last scan: an unchanged one is not listed again.
-    looked: Vec<Option<Edition>>,
+    looked: Vec<Option<FileStamp>>,
     poll: Duration,
     changed: Arc<Notify>,
     renames: Renames,
@@ -49,11 +50,8 @@ type Links = Arc<[AtomicBool]>;
 /// The filter, and which directories hold links.
 type Only = (Meant, Links);
 
-/// The metadata that changes with a directory's entries or a file's contents: device, inode, size,
-/// and the time of the last change in seconds and nanoseconds.
-type Edition = (u64, u64, u64, i64, i64);
-/// A directory when its watch was set: path, device and inode.
-type Armed = (PathBuf, u64, u64);
+/// A directory when its watch was set.
+type Armed = (PathBuf, FileIdentity);
 
 /// How often sizes and times are compared: a write through another name of a file, through another
 /// mount, behind a link or on a network file system causes no event.
@@ -143,7 +141,7 @@ impl Watch {
         // Of the directory itself only its identity counts: an irrelevant file changes its time.
         let of_place = |dir: &Path| {
             number(&|hasher| {
-                (dir, edition(dir).map(|(device, inode, ..)| (device, inode))).hash(hasher);
+                (dir, edition(dir).map(FileStamp::identity)).hash(hasher);
             })
         };
         let of_directory = |dir: &PathBuf| {
@@ -204,7 +202,7 @@ impl Watch {
             }
         };
         let armed = notify::recommended_watcher(tell).and_then(|mut watcher| {
-            for (path, _, _) in wanted {
+            for (path, _) in wanted {
                 watcher.watch(path, RecursiveMode::NonRecursive)?;
             }
             Ok(watcher)
@@ -233,10 +231,9 @@ impl std::fmt::Debug for Watch {
 
 /// The hint for an operator whose system delivers no events.
 fn hint(error: &notify::Error) -> &'static str {
-    const TOO_MANY: i32 = rustix::io::Errno::MFILE.raw_os_error();
     match &error.kind {
         notify::ErrorKind::MaxFilesWatch => "raise fs.inotify.max_user_watches",
-        notify::ErrorKind::Io(error) if error.raw_os_error() == Some(TOO_MANY) => {
+        notify::ErrorKind::Io(error) if os::is_out_of_watches(error) => {
             "raise fs.inotify.max_user_instances, or LimitNOFILE"
         }
         notify::ErrorKind::PathNotFound => "the folder is not there",
@@ -244,10 +241,9 @@ fn hint(error: &notify::Error) -> &'static str {
     }
 }
 
-/// The metadata of a path's target.
-fn edition(path: &Path) -> Option<Edition> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+/// The metadata that changes with a directory's entries or a file's contents.
+fn edition(path: &Path) -> Option<FileStamp> {
+    stamp(path).map(FileStamp::of_contents)
 }
 
 /// Event paths are the watched path with a name appended, so both sides must be absolute. The
@@ -262,7 +258,7 @@ pub(super) fn absolute(path: PathBuf) -> PathBuf {
 fn places(dir: &Path) -> Vec<Armed> {
     let identify = |path: &Path| {
         let meta = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
-        Some((path.to_owned(), meta.dev(), meta.ino()))
+        Some((path.to_owned(), identity(&meta)))
     };
     let mut above = dir.ancestors().skip(1).filter_map(identify);
     identify(dir).into_iter().chain(above.next()).collect()
@@ -289,15 +285,10 @@ fn concerns(directories: &[PathBuf], only: Option<&Only>, event: &notify::Result
 fn is_meant(n: usize, dir: &Path, path: &Path, only: Option<&Only>) -> bool {
     let Some((meant, links)) = only.filter(|_| path.parent() == Some(dir)) else { return true };
     let Some(links) = links.get(n) else { return true };
-    if fs::symlink_metadata(path).is_ok_and(|found| leads_on(&found)) {
+    if fs::symlink_metadata(path).is_ok_and(|found| has_other_names(&found)) {
         links.store(true, Ordering::Relaxed);
     }
     links.load(Ordering::Relaxed) || meant(path)
-}
-
-/// Whether a write through one name may be visible through another.
-fn leads_on(found: &fs::Metadata) -> bool {
-    found.is_symlink() || (found.is_file() && found.nlink() > 1)
 }
 
 /// Whether a directory holds a link or a second hard link of a relevant file, or so many entries
@@ -307,7 +298,7 @@ fn has_links(dir: &Path, meant: &Meant) -> bool {
     entries.enumerate().any(|(n, entry)| {
         let Ok(entry) = entry else { return false };
         let has_names =
-            || meant(&entry.path()) && entry.metadata().is_ok_and(|found| leads_on(&found));
+            || meant(&entry.path()) && entry.metadata().is_ok_and(|found| has_other_names(&found));
         n >= ENTRIES_MAX || entry.file_type().is_ok_and(|kind| kind.is_symlink()) || has_names()
     })
 }

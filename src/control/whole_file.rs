@@ -5,7 +5,6 @@
 //! counts at once.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::watch::Renames;
+use crate::os::{FileStamp, stamp};
 use crate::secret::read_whole;
 
 /// How long a file, or a pair of files, may take to be written. Until then the old one stays in use
@@ -53,15 +53,11 @@ pub struct WholeFile {
 
 /// The state of a changed file at the last check.
 struct Settling {
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     since: Instant,
     /// Whether the file was already reported as unreadable.
     told: bool,
 }
-
-/// The metadata that a write changes: device, inode, size, and the times of the last change of the
-/// contents (mtime) and of the inode (ctime), in seconds and nanoseconds.
-type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl WholeFile {
     /// A file that was not read yet. `renames` are those of the watch on its directory.
@@ -97,9 +93,9 @@ impl WholeFile {
         let counted = self.renames.count();
         let is_renamed = self.renames.has_since(self.counted, &self.path);
         self.counted = counted;
-        let stamp = self.stamp();
+        let stamp_now = stamp(&self.path);
         let (is_still, is_over) = match &self.settling {
-            Some(settling) => (settling.stamp == stamp, settling.since.elapsed() >= SETTLE),
+            Some(settling) => (settling.stamp == stamp_now, settling.since.elapsed() >= SETTLE),
             None => (false, false),
         };
         if is_still && !is_over && !is_renamed {
@@ -115,7 +111,7 @@ impl WholeFile {
         }
         // A rename does not make an empty file complete: it may be filled afterwards.
         let is_filled = read.as_ref().is_ok_and(|bytes| !bytes.trim_ascii().is_empty());
-        if (is_still && is_over) || (is_renamed && is_filled && self.stamp() == stamp) {
+        if (is_still && is_over) || (is_renamed && is_filled && stamp(&self.path) == stamp_now) {
             return match read {
                 Ok(bytes) => {
                     (self.taken, self.settling) = (found, None);
@@ -130,7 +126,7 @@ impl WholeFile {
             };
         }
         if !is_still {
-            self.settling = Some(Settling { stamp, since: Instant::now(), told: false });
+            self.settling = Some(Settling { stamp: stamp_now, since: Instant::now(), told: false });
         }
         FileState::Settling
     }
@@ -138,13 +134,6 @@ impl WholeFile {
     /// The delay until the next check, if the file has yet to settle.
     pub fn pause(&self) -> Option<Duration> {
         self.settling.as_ref().filter(|settling| !settling.told).map(|_| LOOK)
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let found = std::fs::metadata(&self.path).ok()?;
-        let changed = (found.mtime(), found.mtime_nsec());
-        let touched = (found.ctime(), found.ctime_nsec());
-        Some((found.dev(), found.ino(), found.len(), changed, touched))
     }
 }
 

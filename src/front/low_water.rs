@@ -4,24 +4,13 @@
 //! Only a hint: a receiver waits at most [`WAIT_MAX`] longer, and if the system refuses the option,
 //! nothing changes.
 
-use std::os::fd::AsFd;
 use std::task::Context;
 use std::time::Duration;
 
-use nix::sys::socket::SetSockOpt;
-use nix::{libc, setsockopt_impl, sockopt_impl};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
-
-sockopt_impl!(
-    /// The bytes that must be available before a receiver is woken.
-    RcvLowat,
-    SetOnly,
-    libc::SOL_SOCKET,
-    libc::SO_RCVLOWAT,
-    usize
-);
+use crate::os::{self, AsSocket};
 
 /// The size of a piece: a few TLS records, for one system call each way.
 const PIECE: usize = 64 * 1024;
@@ -44,7 +33,7 @@ pub struct LowWater {
 impl LowWater {
     /// Records that `bytes` were received. At least `left` bytes are still to come that are not in
     /// a buffer of the program.
-    pub fn received(&mut self, socket: &impl AsFd, bytes: usize, left: u64) {
+    pub fn received(&mut self, socket: &impl AsSocket, bytes: usize, left: u64) {
         self.since = None;
         self.rest = self.rest.saturating_sub(bytes);
         let wanted = self.rest == 0 && left >= 2 * PIECE as u64;
@@ -55,7 +44,7 @@ impl LowWater {
 
     /// The socket is empty. Once a piece takes too long, lowers the mark, so that the receiver is
     /// woken for any bytes.
-    pub fn waits(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) {
+    pub fn waits(&mut self, cx: &mut Context<'_>, socket: &impl AsSocket) {
         if !self.raised {
             return;
         }
@@ -67,10 +56,10 @@ impl LowWater {
         }
     }
 
-    fn set(&mut self, socket: &impl AsFd, raised: bool) {
+    fn set(&mut self, socket: &impl AsSocket, raised: bool) {
         self.raised = raised;
         let bytes = if raised { PIECE } else { 1 };
-        if RcvLowat.set(socket, &bytes).is_err() {
+        if os::set_low_water(socket, bytes).is_err() {
             self.raised = false;
             self.rest = usize::MAX;
         }

@@ -72,7 +72,7 @@ fn to_stderr(format: LogFormat, queue: Queue) -> Stderr {
     let layer = tracing_subscriber::fmt::layer().with_writer(queue);
     match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
-        LogFormat::Text if is_journal() => {
+        LogFormat::Text if crate::os::is_journal() => {
             layer.with_ansi(false).event_format(JournalFormat::new()).boxed()
         }
         LogFormat::Text => {
@@ -80,14 +80,6 @@ fn to_stderr(format: LogFormat, queue: Queue) -> Stderr {
             layer.with_ansi(colour).boxed()
         }
     }
-}
-
-/// Whether standard error is journald's (systemd.exec(5), `JOURNAL_STREAM`). The variable alone is
-/// not enough: child processes with another standard error inherit it too.
-fn is_journal() -> bool {
-    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
-    rustix::fs::fstat(std::io::stderr())
-        .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// A line for journald: its priority first (sd-daemon(3)), and no timestamp, which journald adds.

@@ -5,26 +5,23 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::metrics::{LineLost, LogLost, Metrics};
+use crate::os::{Exposure, open_for};
 
 /// An outage is over once nothing was dropped for this long: a flapping one is one outage.
 const OUTAGE: Duration = Duration::from_secs(60);
 
-/// The mode of a new log file: logs name devices, users and addresses, and should not be
-/// world-readable. A stricter umask applies; an existing file keeps its mode.
-const MODE: u32 = 0o640;
-
-/// Opens a file for appending lines, and creates it if it does not exist.
+/// Opens a file for appending lines, and creates it if it does not exist: logs name devices, users
+/// and addresses, and should not be world-readable. An existing file keeps its mode.
 ///
 /// # Errors
 /// The system's error.
 pub(super) fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+    open_for(OpenOptions::new().append(true).create(true), Exposure::Group).open(path)
 }
 
 /// Counts dropped lines.
@@ -136,7 +133,7 @@ mod tests {
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
         append(&path).unwrap();
         // The umask of this test may be stricter, not laxer.
-        assert_eq!(mode() & !MODE, 0, "{:o}", mode());
+        assert_eq!(mode() & !0o640, 0, "{:o}", mode());
         for kept in [0o644, 0o600, 0o660] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(kept)).unwrap();
             append(&path).unwrap();

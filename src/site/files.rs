@@ -2,15 +2,15 @@
 //!
 //! A pair is written key first, so that a certificate without a key is never the result of a crash.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::cert::CredentialFault;
 use crate::cert::issuer::Pair;
+use crate::os;
 use crate::secret::{self, Exposure};
 use crate::unfit::Unfit;
 
@@ -87,22 +87,16 @@ fn read(path: &Path) -> Result<Option<(Zeroizing<String>, Exposure)>, Credential
 /// Creates the folder if needed, accessible only to its owner.
 pub(super) fn make_private(dir: &Path) -> Result<(), CredentialFault> {
     secret::private_dir(dir).map_err(|e| trouble(dir, e))?;
-    // Some volumes do not support modes; each key also has its own mode. A correct mode is not set
-    // again: that would be an event to a file watcher, which may then run this again.
-    if fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o777 != 0o700) {
-        let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
-    }
+    // Some volumes do not support modes; each key also has its own mode.
+    os::make_private(dir);
     Ok(())
 }
 
 /// Takes a folder's lock; other processes wait until the file is dropped.
 pub(super) fn lock(dir: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(dir.join(LOCK))?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let file = os::open_for(&mut options, Exposure::Owner).open(dir.join(LOCK))?;
     file.lock()?;
     Ok(file)
 }

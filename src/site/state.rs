@@ -1,12 +1,10 @@
 //! The state directory: checks its site code, locks it for one process, and detects its removal.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
+use crate::os::{Exposure, identity, open_for};
 use crate::secret::{private_dir, read_bounded, remove_unfinished, write_public};
 
 /// Locked by the process that uses the directory; holds its process id.
@@ -60,9 +58,9 @@ impl StateDir {
         let _ = private_dir(&path);
         owner(&path, code)?;
         let lock = match open(&path) {
-            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(file) => match file.try_lock() {
                 Ok(()) => Some(file),
-                Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(TryLockError::WouldBlock) => {
                     return Err(StateError::InUse { path, holder: holder(file) });
                 }
                 Err(_) => None,
@@ -84,11 +82,8 @@ impl StateDir {
     /// Whether the locked directory is still at its path, and was not replaced.
     pub fn is_there(&self) -> bool {
         let Some(lock) = &self.lock else { return self.path.is_dir() };
-        let same = |held: std::fs::Metadata, found: std::fs::Metadata| {
-            (held.dev(), held.ino()) == (found.dev(), found.ino())
-        };
         match (lock.metadata(), std::fs::metadata(self.path.join(LOCK))) {
-            (Ok(held), Ok(found)) => same(held, found),
+            (Ok(held), Ok(found)) => identity(&held) == identity(&found),
             _ => false,
         }
     }
@@ -116,7 +111,7 @@ pub fn owner(path: &Path, code: &str) -> Result<(), StateError> {
 fn open(path: &Path) -> io::Result<File> {
     let lock = path.join(LOCK);
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    open_for(options.read(true).write(true).create(true).truncate(false), Exposure::Owner);
     // On a read-only file system, an existing lock file can still be locked.
     options.open(&lock).or_else(|_| File::open(&lock))
 }

@@ -33,7 +33,7 @@ fn a_machine_without_roots_serves_what_needs_none() {
 fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let nginx = Nginx::start();
     let gateway = Plan::to(&nginx.url()).first(&[], "ulimit -S -n 64; ulimit -H -n 1000").start();
-    assert_eq!(sitegate::control::machine::descriptors(gateway.pid()), Some(1000));
+    assert_eq!(sitegate::os::descriptors(gateway.pid()), Some(1000));
     gateway.assert_logged("the limit of open files is less than limits.connections needs");
     let script = "ulimit -n 1000; exec \"$0\" \"$@\"";
     let check = gateway.command(&["check"]);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::ValueEnum;
 use sitegate::config::Span;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::Tell;
 use crate::{SeenRequest, Setup, SimulatedBackend};
@@ -70,8 +69,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let listen = setup.listen;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let ended = sitegate::os::end_requested()?;
     let backend =
         SimulatedBackend::start_as(setup).with_context(|| format!("cannot listen on {listen}"))?;
     anstream::eprintln!("a simulated site system listens on http://{}", backend.address());
@@ -80,8 +78,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     runtime.block_on(async {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            () = ended => {}
         }
     });
     anstream::eprintln!("{} requests on {} connections", backend.count(), backend.connections());

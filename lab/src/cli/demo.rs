@@ -17,7 +17,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustls::crypto::CryptoProvider;
 use sitegate::cli::{FAILED, print, print_styled};
-use tokio::signal::unix::{SignalKind, signal};
 
 use demo_site::DemoSite;
 use step::DemoStep;
@@ -32,8 +31,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let ended = sitegate::os::end_requested()?;
     let mut stage = DemoSite::start(provider).context("the demonstration cannot start")?;
     // A walk that was cut short has shown nothing; whoever looked around has seen enough.
     let cut = || if args.once { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
@@ -41,8 +39,7 @@ pub(super) fn run(args: Args, provider: Arc<CryptoProvider>) -> anyhow::Result<E
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = perform(&mut stage, args.once) => outcome,
-            _ = interrupt.recv() => Ok(cut()),
-            _ = terminate.recv() => Ok(cut()),
+            () = ended => Ok(cut()),
         }
     });
     if !args.once {

@@ -3,11 +3,12 @@
 //! Reads nothing outside its folder.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
+use sitegate::os::stamp;
 
 use crate::content::{Content, ContentSource};
 
@@ -65,7 +66,9 @@ fn stored(root: &Path, path: &str) -> Option<ShelfFile> {
     }
     let file = File::open(&at).ok()?;
     let metadata = file.metadata().ok()?;
-    let tag = metadata.len() ^ (metadata.mtime_nsec() as u64).rotate_left(20) ^ metadata.ino();
+    let mut hasher = DefaultHasher::new();
+    stamp(&at)?.of_contents().hash(&mut hasher);
+    let tag = hasher.finish();
     Some(ShelfFile::File(ContentSource::Stored(Arc::new(file), metadata.len(), tag)))
 }
 

@@ -12,7 +12,7 @@ use jiff::fmt::rfc2822;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// More interim responses than any server sends for one request.
@@ -95,7 +95,7 @@ pub(super) async fn ask(
     head.push_str("\r\n");
     match &to.place {
         AskPlace::Unix(path) => {
-            let stream = connected(UnixStream::connect(path)).await?;
+            let stream = connected(crate::os::connect_local(path)).await?;
             exchange(stream, &head, method).await
         }
         AskPlace::Tcp(host, port) => {

@@ -11,6 +11,7 @@ use crate::app::examine::{self, Examiner};
 use crate::app::space;
 use crate::config::{Config, KeySource, TokenServiceStore};
 use crate::control::machine;
+use crate::os;
 use crate::secret::PasswordSource;
 
 /// Two weeks.
@@ -116,7 +117,7 @@ fn watched(config: &Config, found: &mut Vec<Finding>) {
     folders.sort();
     folders.dedup();
     for folder in folders {
-        if let Some(kind) = machine::unwatchable(&folder) {
+        if let Some(kind) = os::unwatchable(&folder) {
             let shown = folder.display().to_string();
             found.push(Finding::new(Ailment::NotWatchable, shown, format!("it is on {kind}")));
         }
@@ -124,7 +125,7 @@ fn watched(config: &Config, found: &mut Vec<Finding>) {
 }
 
 fn limits(config: &Config, found: &mut Vec<Finding>) {
-    let (instances, watches) = machine::inotify();
+    let (instances, watches) = os::watch_limits();
     if instances.is_some_and(|n| n < INSTANCES_MIN) || watches.is_some_and(|n| n < WATCHES_MIN) {
         let (instances, watches) = (instances.unwrap_or(0), watches.unwrap_or(0));
         let evidence = format!("max_user_instances {instances}, max_user_watches {watches}");
@@ -132,10 +133,10 @@ fn limits(config: &Config, found: &mut Vec<Finding>) {
     }
     let needed = machine::descriptors_needed(config.limits.connections);
     let addresses = config.site_systems.iter().map(|system| system.listen);
-    let running = addresses.flat_map(machine::holders).find(|holder| holder.is_sitegate());
+    let running = addresses.flat_map(os::holders).find(|holder| holder.is_sitegate());
     // The limits of a shell say nothing about a service.
     let Some(running) = running else { return };
-    if let Some(open) = machine::descriptors(running.pid).filter(|open| *open < needed) {
+    if let Some(open) = os::descriptors(running.pid).filter(|open| *open < needed) {
         let evidence = format!("process {} may open {open}, and needs {needed}", running.pid);
         found.push(Finding::new(Ailment::DescriptorLimit, "limits", evidence));
     }

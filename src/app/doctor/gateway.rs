@@ -15,9 +15,9 @@ use super::{Instruments, Probes, within};
 use crate::admin::{BackendStatus, SiteServerStatus, Status};
 use crate::cert::Facts;
 use crate::config::{Config, SiteSystem};
-use crate::control::machine;
 use crate::control::site_server::CLOCKS_DIFFER_S_MAX;
 use crate::front::at_home;
+use crate::os;
 
 /// The timeout of the status request: less than that of a probe, so that the rest is still tested.
 const STATUS: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ async fn look(
 ) -> Vec<Finding> {
     let found = |ailment, evidence: String| vec![Finding::new(ailment, &*system.name, evidence)];
     let address = at_home(system.listen);
-    let holders = machine::holders(system.listen);
+    let holders = os::holders(system.listen);
     let (ours, others): (Vec<_>, Vec<_>) = holders.iter().partition(|h| h.is_sitegate());
     if let (true, Some(other)) = (ours.is_empty(), others.first()) {
         let evidence =
@@ -98,7 +98,7 @@ async fn look(
         return found(Ailment::PortTaken, evidence);
     }
     if let Some(plain) = &system.plain_http {
-        let holders = machine::holders(plain.listen);
+        let holders = os::holders(plain.listen);
         if let Some(other) = holders.iter().find(|holder| !holder.is_sitegate()) {
             let evidence =
                 format!("{} is held by {} (process {})", plain.listen, other.name, other.pid);

@@ -128,19 +128,6 @@ mod tests {
         assert_eq!(health.seen(now).failures_in_a_row, failures);
     }
 
-    #[rstest]
-    #[case::no_descriptor(rustix::io::Errno::MFILE, true)]
-    #[case::no_port(rustix::io::Errno::ADDRNOTAVAIL, true)]
-    #[case::refused(rustix::io::Errno::CONNREFUSED, false)]
-    #[case::no_route(rustix::io::Errno::HOSTUNREACH, false)]
-    fn what_this_machine_lacks_is_not_the_backends_fault(
-        #[case] errno: rustix::io::Errno,
-        #[case] is_our_own: bool,
-    ) {
-        let why = NoConnection::Unreachable(errno.into());
-        assert_eq!(why.is_our_own(), is_our_own);
-    }
-
     #[test]
     fn a_refusal_that_is_not_the_backends_fault_is_none_of_it() {
         let metrics = Metrics::new().unwrap();

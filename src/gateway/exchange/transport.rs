@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,6 +24,7 @@ use tokio_util::either::Either;
 use crate::backend_health::BackendHealth;
 use crate::denial::Denial;
 use crate::local_service::LocalService;
+use crate::os;
 
 /// The address of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,11 +101,7 @@ impl NoConnection {
     /// Checks whether this machine is at fault: it lacks descriptors, ports or memory, and the
     /// backend was not contacted.
     pub(super) fn is_our_own(&self) -> bool {
-        use rustix::io::Errno;
-        const OWN: [Errno; 5] =
-            [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
-        let NoConnection::Unreachable(error) = self else { return false };
-        OWN.iter().any(|own| error.raw_os_error() == Some(own.raw_os_error()))
+        matches!(self, NoConnection::Unreachable(error) if os::is_exhausted(error))
     }
 
     /// Returns the denial for the request.
@@ -144,7 +141,7 @@ fn is_about_certificate(error: &io::Error) -> bool {
 }
 
 /// A transport.
-type Socket = Either<TcpStream, Either<UnixStream, DuplexStream>>;
+type Socket = Either<TcpStream, Either<os::LocalStream, DuplexStream>>;
 
 async fn open(address: &Address) -> io::Result<Socket> {
     match address {
@@ -154,7 +151,7 @@ async fn open(address: &Address) -> io::Result<Socket> {
             let _ = stream.set_nodelay(true);
             Ok(Either::Left(stream))
         }
-        Address::Unix(path) => Ok(Either::Right(Either::Left(UnixStream::connect(path).await?))),
+        Address::Unix(path) => Ok(Either::Right(Either::Left(os::connect_local(path).await?))),
         Address::Local(service) => Ok(Either::Right(Either::Right(service.connect().await?))),
     }
 }

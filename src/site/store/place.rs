@@ -3,9 +3,8 @@
 //! Never shows a database's URL: it contains a password.
 
 use std::fmt;
-use std::fs::{self, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use super::db::{Db, Pools};
 use super::postgres::{PostgresServer, connect as connect_to};
+use crate::os::{self, Exposure};
 use crate::secret::private_dir;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -123,15 +123,9 @@ async fn sqlite(path: &Path) -> Result<(Db, OwnPlace), StoreError> {
     let fault = |cause| StoreError::File { path: path.to_owned(), cause };
     private_dir(dir).map_err(fault)?;
     // SQLite gives its other files the mode of this one.
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(fault)?;
+    created(path).map_err(fault)?;
     // Some volumes do not support modes.
-    let _ = fs::set_permissions(path, Permissions::from_mode(0o600));
+    let _ = os::restrict(path);
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)
@@ -233,15 +227,9 @@ pub(super) async fn try_out(url: &PostgresUrl) -> Result<(), StoreError> {
 
 /// Locks out other processes that create tables in this folder: SQLite's migrations have no lock of
 /// their own. Waits without blocking the thread, which the holder may need.
-async fn lock(path: &Path) -> Result<fs::File, StoreError> {
+async fn lock(path: &Path) -> Result<File, StoreError> {
     let fault = |cause| StoreError::File { path: path.to_owned(), cause };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(fault)?;
+    let file = created(path).map_err(fault)?;
     let since = Instant::now();
     loop {
         match file.try_lock() {
@@ -253,4 +241,11 @@ async fn lock(path: &Path) -> Result<fs::File, StoreError> {
             Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
+}
+
+/// Opens a file that only its owner may read, and creates it if there is none.
+fn created(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    os::open_for(&mut options, Exposure::Owner).open(path)
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use sitegate::cli::{FAILED, Format, print_json, print_styled};
 use sitegate::clock::Clock;
 use sitegate::config::Span;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::show;
 use crate::Reach;
@@ -68,19 +67,18 @@ pub(super) fn run(args: &super::Args, reach: Reach, clients: u32) -> anyhow::Res
         plan.bulk.is_some() || plan.token.is_some(),
         "a fleet needs --bulk-token, or --token for one that all share"
     );
-    descriptors(clients);
+    // Each client is one or two open files.
+    let _ = sitegate::os::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let ended = sitegate::os::end_requested()?;
     let time = plan.time;
     let fleet = Fleet::start(plan)?;
     let shows = std::io::stderr().is_terminal();
     let whole = runtime.block_on(async {
         tokio::select! {
             () = watch(&fleet, shows, time) => true,
-            _ = interrupt.recv() => false,
-            _ = terminate.recv() => false,
+            () = ended => false,
         }
     });
     if shows {
@@ -123,15 +121,4 @@ async fn watch(fleet: &Fleet, shows: bool, time: Duration) {
 /// Write over the line before, by blanks rather than by codes that not every terminal has.
 fn progress(line: &str) {
     let _ = std::io::stderr().write_all(format!("\r{line:<78}").as_bytes());
-}
-
-/// As many descriptors as the system gives: each client is one or two.
-fn descriptors(clients: u32) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = u64::from(clients) * 2 + 256;
-    if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
 }

@@ -14,7 +14,6 @@ use anyhow::Context;
 use rustls::crypto::CryptoProvider;
 use sitegate::cli::{FAILED, Format, print_json, print_styled};
 use sitegate::clock::Clock;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::walk::{WalkOutcome, WalkPlan, walk};
 use crate::{Reach, Trust};
@@ -102,7 +101,7 @@ fn one(args: Args, reach: Reach) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = sitegate::os::end_requested()?;
     let is_text = args.format == Format::Text;
     let mut steps = Vec::new();
     if is_text {
@@ -118,7 +117,7 @@ fn one(args: Args, reach: Reach) -> anyhow::Result<ExitCode> {
     let whole = runtime.block_on(async {
         tokio::select! {
             walked = walk(plan, tell) => walked.map(|_| true),
-            _ = interrupt.recv() => Ok(false),
+            () = ended => Ok(false),
         }
     })?;
     match args.format {
