@@ -12,6 +12,7 @@ are written by SQL in the form in which sitegate writes them.
 import argparse
 import asyncio
 import base64
+import glob
 import hashlib
 import http.client
 import json
