@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each bench takes what it needs")]
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up shall stop")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -49,7 +50,7 @@ pub struct Tokens {
     /// Their issuer.
     pub trusted: [Trusted; 1],
     /// The issuer name that a site system accepts.
-    pub allowed: [Arc<str>; 1],
+    pub allowed: BTreeSet<Arc<str>>,
     /// A time at which they are valid.
     pub now: Timestamp,
     _keys: Publisher<KeySet>,
@@ -81,7 +82,7 @@ pub fn tokens() -> Tokens {
     let [es256, rs256] =
         signers.each_ref().map(|signer| signer.mint(&request, now).expect("a token"));
     let trusted = [Trusted { issuer, keys }];
-    Tokens { es256, rs256, trusted, allowed: [Arc::from("site")], now, _keys: publisher }
+    Tokens { es256, rs256, trusted, allowed: [Arc::from("site")].into(), now, _keys: publisher }
 }
 
 /// The token as found in a request.

@@ -3,6 +3,7 @@
 //! Holds only verified tokens, never refusals: invalid tokens neither fill it nor evict entries. An
 //! entry becomes invalid with its token, its issuer's key set or its issuer's policy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -84,7 +85,7 @@ pub fn identify(
     cache: &TokenCache,
     token: &BearerToken<'_>,
     trusted: &[Trusted],
-    allowed: &[Arc<str>],
+    allowed: &BTreeSet<Arc<str>>,
     now: Timestamp,
 ) -> Result<Identified, Refusal> {
     let key = hash(token.as_str().as_bytes());
@@ -108,7 +109,11 @@ pub fn identify(
     Ok(found(verified, false))
 }
 
-fn recall(verified: &Verified, allowed: &[Arc<str>], now: Timestamp) -> Result<(), Refusal> {
+fn recall(
+    verified: &Verified,
+    allowed: &BTreeSet<Arc<str>>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     let refuse = |denial, detail| Err(Refusal::new(denial, detail).naming(verified.kid()));
     if !allowed.contains(&verified.issuer().name) {
         return refuse(Denial::TokenIssuer, "its issuer is not allowed on this site system");

@@ -92,7 +92,7 @@ pub struct SitePolicy {
 /// Which tokens a site system accepts, and where clients put them.
 pub struct TokenRules {
     /// The names of the issuers that it accepts.
-    pub issuers: Vec<Arc<str>>,
+    pub issuers: BTreeSet<Arc<str>>,
     /// Every `iss` of these issuers, separated by spaces: the issuers that the site's services may
     /// accept for a request through this site system.
     pub accepted_iss: String,

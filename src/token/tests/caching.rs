@@ -10,7 +10,7 @@ use crate::denial::Denial;
 use crate::token::*;
 
 fn ask(cache: &TokenCache, token: &str, trusted: &[Trusted], second: i64) -> Result<bool, Denial> {
-    let allowed = [Arc::from("entra"), Arc::from("site")];
+    let allowed = [Arc::from("entra"), Arc::from("site")].into();
     let token = BearerToken::parse(token.as_bytes()).unwrap();
     identify(cache, &token, trusted, &allowed, at(second)).map(|i| i.hit).map_err(|r| r.denial)
 }
@@ -83,7 +83,7 @@ fn a_disallowed_issuer_is_refused_on_cache_hit_and_miss() {
     let text = rs256(&site(json!({})));
     let token = BearerToken::parse(text.as_bytes()).unwrap();
     let only = |name: &str| {
-        let allowed = [Arc::from(name)];
+        let allowed = [Arc::from(name)].into();
         identify(&cache, &token, &TRUSTED, &allowed, now()).map(|i| i.hit).map_err(|r| r.denial)
     };
     assert_eq!(only("entra"), Err(Denial::TokenIssuer));
@@ -97,7 +97,7 @@ fn a_fingerprint_is_the_beginning_of_the_hash() {
     assert_eq!(Fingerprint::of(b"abc").to_string(), "ba7816bf");
     let (cache, text) = (TokenCache::new(1), rs256(&site(json!({}))));
     let token = BearerToken::parse(text.as_bytes()).unwrap();
-    let found = identify(&cache, &token, &TRUSTED, &[Arc::from("site")], now()).unwrap();
+    let found = identify(&cache, &token, &TRUSTED, &[Arc::from("site")].into(), now()).unwrap();
     assert_eq!(found.fingerprint, Fingerprint::of(text.as_bytes()));
     assert!(!format!("{found:?} {token:?}").contains(token.signature()));
 }
