@@ -16,7 +16,7 @@ const BYTES_MAX: u64 = 64;
 /// Why a process cannot use a state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Two processes would replace each other's sockets and each other's state.
+    /// Two processes would overwrite each other's state.
     #[error("{}: another sitegate{holder} has this state directory", .path.display())]
     InUse {
         /// The state directory.

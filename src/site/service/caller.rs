@@ -1,7 +1,8 @@
 //! The caller of a token service request, as the gateway in front reports it: address, credentials,
 //! certificate.
 //!
-//! The gateway removes these fields from clients' requests, and is the only client of the socket.
+//! The gateway removes these fields from clients' requests, and is the only one that can connect to
+//! the service.
 
 use std::net::IpAddr;
 
