@@ -48,7 +48,7 @@ pub use block_device::{BulkToken, DeviceBlock};
 pub use certificate::RoleCertificate;
 pub use decide::{Approval, Approved, KEYS_MAX, Registration};
 pub use device::{Device, DeviceFilter, DeviceKey, DeviceOrigin, Via};
-pub use error::{StoreError, disk_takes_nothing};
+pub use error::StoreError;
 pub use fault::StoreFault;
 pub use follow::Follower;
 pub use gateway::{GatewayIdentity, GatewayRecord, JoinError, Joining};

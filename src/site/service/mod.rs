@@ -39,6 +39,7 @@ use super::tokens::SiteTokens;
 use crate::clock::Clock;
 use crate::grant_denial::GrantDenial;
 use crate::live::Live;
+use crate::local_service::LocalListener;
 use crate::token::{Blocklist, Trusted};
 
 /// The largest body, in bytes: a registration with an RSA key of 8192 bits and a token.
@@ -192,18 +193,15 @@ fn audiences(params: &ServiceParams) -> Vec<String> {
     configured.chain(origins.iter().flat_map(at)).collect()
 }
 
-/// Serves the requests of one listener until `stop` is set.
+/// Serves the requests of the gateway in front until `stop` is set.
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve<L: axum::serve::Listener>(
-    listener: L,
+pub async fn serve(
+    listener: LocalListener,
     router: Router,
     mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()>
-where
-    L::Addr: std::fmt::Debug,
-{
+) -> std::io::Result<()> {
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             let _ = stop.wait_for(|stopped| *stopped).await;

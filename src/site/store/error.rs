@@ -118,7 +118,7 @@ fn clause(fault: StoreFault) -> String {
 }
 
 /// Whether a file system error means a full or read-only disk, which may pass.
-pub fn disk_takes_nothing(cause: &io::Error) -> bool {
+fn disk_takes_nothing(cause: &io::Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     matches!(cause.kind(), StorageFull | ReadOnlyFilesystem | PermissionDenied)
 }
