@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
-use sitegate::os::stamp;
+use sitegate::os::FileStamp;
 
 use crate::content::{Content, ContentSource};
 
@@ -67,7 +67,7 @@ fn stored(root: &Path, path: &str) -> Option<ShelfFile> {
     let file = File::open(&at).ok()?;
     let metadata = file.metadata().ok()?;
     let mut hasher = DefaultHasher::new();
-    stamp(&at)?.of_contents().hash(&mut hasher);
+    FileStamp::of(&metadata).of_contents().hash(&mut hasher);
     let tag = hasher.finish();
     Some(ShelfFile::File(ContentSource::Stored(Arc::new(file), metadata.len(), tag)))
 }

@@ -117,7 +117,7 @@ pub fn owner(path: &Path) -> io::Result<FileOwner> {
     path.metadata().map(|found| FileOwner { user: found.uid(), group: found.gid() })
 }
 
-/// Gives an open file to an owner, unless it is his already.
+/// Gives an open file to an owner that does not have it yet.
 ///
 /// # Errors
 /// The system's error: usually only root may do this.
@@ -148,6 +148,16 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
+    /// The stamp of an open file, or of the file at the end of a path.
+    pub fn of(found: &Metadata) -> Self {
+        FileStamp {
+            identity: identity(found),
+            bytes: found.len(),
+            changed: (found.mtime(), found.mtime_nsec()),
+            touched: Some((found.ctime(), found.ctime_nsec())),
+        }
+    }
+
     /// Which file it is.
     pub fn identity(self) -> FileIdentity {
         self.identity
@@ -161,13 +171,7 @@ impl FileStamp {
 
 /// The stamp of a path's target.
 pub fn stamp(path: &Path) -> Option<FileStamp> {
-    let found = fs::metadata(path).ok()?;
-    Some(FileStamp {
-        identity: identity(&found),
-        bytes: found.len(),
-        changed: (found.mtime(), found.mtime_nsec()),
-        touched: Some((found.ctime(), found.ctime_nsec())),
-    })
+    fs::metadata(path).ok().map(|found| FileStamp::of(&found))
 }
 
 /// Whether a write through another name may change it: a link, or a file with several names.
