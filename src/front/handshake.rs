@@ -163,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    /// Sends `pieces` one after another, each once the one before has been received, and the rest
-    /// after the wait. Returns what the wait received.
+    /// Sends `pieces` one after another, and `rest` once the wait has ended. Returns what the wait
+    /// received, and all that a reader gets.
     async fn received(pieces: &[&[u8]], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
